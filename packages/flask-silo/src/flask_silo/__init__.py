@@ -1,0 +1,1 @@
+"""A private, expiring workspace for every client of a Flask API: state, tasks, files."""

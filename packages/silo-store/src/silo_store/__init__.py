@@ -1,0 +1,1 @@
+"""Expiring per-session state: exact expiry, writers that take turns, pluggable backends."""

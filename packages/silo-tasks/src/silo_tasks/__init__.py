@@ -1,0 +1,1 @@
+"""Run a function in the background and watch it: progress, log, cancel, deadline."""

@@ -1,0 +1,1 @@
+"""Pytest plugin: refuses deletes, renames and writes outside the tests' temporary folders."""
