@@ -1,1 +1,203 @@
-"""Pytest plugin: refuses deletes, renames and writes outside the tests' temporary folders."""
+"""Pytest plugin: refuses deletes, renames and writes outside the tests' temporary folders.
+
+A hostile session id once made this library delete whole folders, and tests run as root. So no test may be able to do
+damage, whatever the code under test does with what it is given:
+
+- an audit hook (`tests.guard_hook`) refuses every change outside the run's own folders, in this process and in every
+  Python process that a test starts; what cannot be watched is not started (see `unguarded_child`);
+- a refused operation fails its test, also when the exception was swallowed or raised in a child;
+- a test marked `hostile` runs only if the guard is active, and as an unprivileged user if the run has root's rights.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import guard_drop, guard_hook
+from tests.guard_hook import GuardViolation, unguarded_child
+
+__all__ = ["GuardViolation", "active", "drain", "unguarded_child"]
+
+OFF_VARIABLE = "SILO_GUARD"
+HOSTILE_DEADLINE = 60.0
+
+
+class _Run:
+    """The folders of this test run and how much of the children's report has been read."""
+
+    def __init__(self, policy: guard_hook.Policy, private: Path) -> None:
+        self.policy = policy
+        self.private = private
+        self.read = 0
+        self.keep = True
+
+
+_runs: list[_Run] = []
+
+
+def active() -> bool:
+    """Whether changes outside the tests' folders are refused."""
+    return bool(_runs) and guard_hook.active()
+
+
+def drain() -> list[str]:
+    """The violations since the last call, of this process and of its children."""
+    if not _runs:
+        return []
+    run = _runs[-1]
+    found, run.policy.seen = run.policy.seen, []
+    with Path(run.policy.report).open("rb") as file:
+        file.seek(run.read)
+        data = file.read()
+    run.read += len(data)
+    return found + [line for line in data.decode(errors="replace").split("\0") if line]
+
+
+def _refuse_wide(root: Path, config: pytest.Config) -> None:
+    """A root that holds the checkout or a home would allow what the guard is there to refuse."""
+    kept = [config.rootpath.resolve(), Path(__file__).resolve().parent, Path.home().resolve()]
+    if any(path.is_relative_to(root) for path in kept):
+        raise pytest.UsageError(f"the guard allows no temporary folder as wide as {root}")
+
+
+def _roots(config: pytest.Config, private: Path) -> list[Path]:
+    """The folders within which everything may change."""
+    roots = [private]
+    given = config.option.basetemp
+    if given is not None:
+        _refuse_wide(Path(given).resolve(), config)
+        factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+        roots.append(factory.getbasetemp())
+    if hasattr(config, "cache"):
+        cache = config.cache
+        assert cache is not None
+        roots.append(cache.mkdir("guard").parent.parent)  # pytest: last failed tests, durations.
+    stored = os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis")
+    return [*roots, Path(stored).absolute()]  # hypothesis: failing examples.
+
+
+def _prefixes(config: pytest.Config) -> list[str]:
+    """The files whose content may change, by how their paths begin."""
+    coverage = os.environ.get("COVERAGE_FILE", ".coverage")
+    paths = [Path(coverage).absolute()]  # coverage: its data, `.coverage` and `.coverage.<host>.<pid>`.
+    if report := getattr(config.option, "xmlpath", None):
+        paths.append(Path(report).absolute())  # junit: the report that CI reads.
+    return [guard_hook.canonical(str(path)) for path in paths]
+
+
+def _private() -> Path:
+    """A new folder for this run. Others may pass through it, so that an unprivileged child reaches its own."""
+    path = Path(tempfile.mkdtemp(prefix="silo-guard-")).resolve()
+    path.chmod(0o711)
+    (path / "violations").touch()
+    (path / "violations").chmod(0o666)  # Children of any user append to it.
+    return path
+
+
+def _redirect_temporary_files(path: Path) -> None:
+    """Whatever asks for the system's temporary folder, here or in a child, gets `path`."""
+    tempfile.tempdir = str(path)
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        os.environ[name] = str(path)
+
+
+def _remove_private(run: _Run, owner: int) -> None:
+    """Remove the folder of a run that passed; a failed one is kept to be looked at."""
+    if os.getpid() == owner and not run.keep:
+        with guard_hook.exempt():
+            shutil.rmtree(run.private, ignore_errors=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the guard in force. After the other plugins, which set up files of their own; before any test module."""
+    config.addinivalue_line(
+        "markers",
+        "hostile(deadline=60): hands hostile input to code that touches files. Runs only under the guard, and in a"
+        " child process without root's rights.",
+    )
+    if os.environ.get(OFF_VARIABLE) == "off":
+        return
+    private = _private()
+    _redirect_temporary_files(private)
+    roots, report = _roots(config, private), str(private / "violations")
+    policy = guard_hook.Policy(
+        [str(root) for root in roots],
+        [*map(str, roots), report],
+        _prefixes(config),
+        report,
+        os.getpid(),
+    )
+    run = _Run(policy, private)
+    atexit.register(_remove_private, run, os.getpid())
+    guard_hook.add_policy(policy)
+    _runs.append(run)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A hostile test without the guard is not run at all."""
+    if item.get_closest_marker("hostile") and not active():
+        pytest.skip("the guard is not active")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a hostile test's body in a child that has given up root's rights."""
+    marker = pyfuncitem.get_closest_marker("hostile")
+    if marker is None or not guard_drop.privileged():
+        return None
+    args = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    private = _runs[-1].private
+    with guard_hook.exempt():
+        home = Path(tempfile.mkdtemp(prefix="hostile-", dir=private))
+        guard_drop.hand_over(home, private)
+        for folder in {value for value in pyfuncitem.funcargs.values() if isinstance(value, Path)}:
+            for root in map(Path, _runs[-1].policy.roots):
+                if root in folder.resolve().parents:
+                    guard_drop.hand_over(folder, root)
+
+    def body() -> None:
+        _redirect_temporary_files(home)
+        pyfuncitem.obj(**args)
+
+    def describe(error: BaseException) -> str:
+        return str(pyfuncitem.repr_failure(pytest.ExceptionInfo.from_exception(error)))
+
+    guard_drop.run(body, describe, marker.kwargs.get("deadline", HOSTILE_DEADLINE))
+    return True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A violation fails the test, also one that was swallowed, skipped over or expected to fail."""
+    report = yield
+    if refused := drain():
+        before = f"\n\n{report.longreprtext}" if report.longrepr else ""
+        report.outcome = "failed"
+        report.longrepr = "the guard " + "\nthe guard ".join(refused) + before
+        vars(report).pop("wasxfail", None)
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A violation after the last test fails the run."""
+    if not _runs:
+        return
+    if refused := drain():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line("\nthe guard, after the tests: " + "\n".join(refused), red=True)
+    _runs[-1].keep = session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)

@@ -1,0 +1,177 @@
+"""Runs a function in a forked child that has given up root's rights.
+
+The child becomes the user `nobody`. Of root's capabilities it keeps one, CAP_DAC_READ_SEARCH: it may read every file,
+because interpreter and checkout may lie in folders which others cannot enter (a root's home) and Python imports late.
+It may change only what was handed over to it. The capability is ambient, so Python children that the test starts keep
+it too. Where the run itself lacks it, as in many containers, the child must be able to read the interpreter as nobody.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import encodings.idna  # noqa: F401  (imported before the fork: sockets need it, and the child may not read it)
+import faulthandler
+import linecache  # noqa: F401  (likewise, for tracebacks)
+import os
+import pickle
+import select
+import signal
+import struct
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+CAP_DAC_READ_SEARCH = 2
+CAPABILITY_VERSION = 0x20080522
+PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 8, 38, 47
+PR_CAP_AMBIENT_RAISE = 2
+NOBODY = 65534
+
+Outcome = tuple[str, str]
+
+
+def privileged() -> bool:
+    """Whether this process has root's rights and can give them up."""
+    return hasattr(os, "fork") and hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def nobody() -> tuple[int, int]:
+    """User and group of the system's unprivileged user."""
+    import pwd
+
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return NOBODY, NOBODY
+    return entry.pw_uid, entry.pw_gid
+
+
+def hand_over(folder: Path, root: Path) -> None:
+    """Give `folder` and all below it to nobody, who may pass through the folders from `root` down to it."""
+    user, group = nobody()
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, user, group, follow_symlinks=False)
+    for parent in folder.parents:
+        if parent == root.parent:
+            break
+        parent.chmod(parent.stat().st_mode | 0o711)
+
+
+def drop() -> None:
+    """Become nobody, for good; on Linux with the right to read everything if there is that right to keep."""
+    user, group = nobody()
+    os.setgroups([])
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+        _keep_reading(libc)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    else:
+        os.setgid(group)
+        os.setuid(user)
+    with suppress(PermissionError):
+        os.setuid(0)
+        raise RuntimeError("root's rights could be taken back")
+    if 0 in (os.getuid(), os.geteuid(), os.getgid(), os.getegid()):
+        raise RuntimeError("root's rights were not given up")
+
+
+def _keep_reading(libc: ctypes.CDLL) -> None:
+    """Reduce the capabilities to CAP_DAC_READ_SEARCH, or to none if that one is missing."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    data = (ctypes.c_uint32 * 6)()  # Effective, permitted, inheritable, of the capabilities 0-31 and 32-63.
+    if libc.capget(header, data) != 0:
+        raise OSError(ctypes.get_errno(), "capget failed")
+    kept = data[1] & 1 << CAP_DAC_READ_SEARCH
+    data[:] = [kept, kept, kept, 0, 0, 0]
+    if libc.capset(header, data) != 0:
+        raise OSError(ctypes.get_errno(), "capset failed")
+    if kept:
+        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)
+
+
+def run(body: Callable[[], None], describe: Callable[[BaseException], str], deadline: float) -> None:
+    """Call `body` in an unprivileged child and end as it ended: return, fail with its traceback, skip or xfail."""
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: a fork beside threads. The child needs none.
+        child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            os.setsid()
+            _send(writer, _outcome(body, describe, deadline))
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        kind, text = _receive(reader, deadline)
+    finally:
+        os.close(reader)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)  # With whatever it started. It is not reaped yet, so the id is its own.
+        _, status = os.waitpid(child, 0)
+    if kind == "skipped":
+        pytest.skip(text)
+    if kind == "xfailed":
+        pytest.xfail(text)
+    if kind != "passed":
+        pytest.fail(text or f"the child ended without a word, status {status}", pytrace=False)
+
+
+def _outcome(body: Callable[[], None], describe: Callable[[BaseException], str], deadline: float) -> Outcome:
+    """What became of `body`, in the child."""
+    try:
+        drop()
+        faulthandler.dump_traceback_later(deadline, exit=True, file=2)
+        warnings.filterwarnings("ignore", message=".*default location is unusable")  # hypothesis: nobody cannot write.
+        body()
+    except pytest.skip.Exception as skipped:
+        return "skipped", str(skipped)
+    except pytest.xfail.Exception as xfailed:
+        return "xfailed", str(xfailed)
+    except BaseException as error:
+        try:
+            return "failed", describe(error)
+        except BaseException:
+            return "failed", "".join(traceback.format_exception(error))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    return "passed", ""
+
+
+def _send(fd: int, outcome: Outcome) -> None:
+    data = pickle.dumps(outcome)
+    data = struct.pack("!Q", len(data)) + data
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _receive(fd: int, deadline: float) -> Outcome:
+    """The child's outcome. Its length comes first: the pipe may stay open in what the child has started."""
+    end = time.monotonic() + deadline
+    data, wanted = b"", 8
+    while len(data) < wanted:
+        if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+            return "failed", f"the hostile test took more than {deadline} s"
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return "failed", ""
+        data += piece
+        if wanted == 8 and len(data) >= 8:
+            wanted += struct.unpack("!Q", data[:8])[0]
+    kind, text = pickle.loads(data[8:])
+    return str(kind), str(text)
