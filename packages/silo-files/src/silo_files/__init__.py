@@ -1,1 +1,46 @@
 """Files that belong to a session: saved whole or not at all, deleted together."""
+
+from silo_files.backend import Block, FileBackend, FileInfo, StagedFile, Usage
+from silo_files.errors import (
+    AreaGone,
+    FileMissing,
+    FileStoreError,
+    FileTooLarge,
+    InvalidFileName,
+    InvalidKey,
+    InvalidSource,
+    NoLocalPath,
+    SessionQuotaExceeded,
+    StorageFull,
+    StoreQuotaExceeded,
+    TruncatedInput,
+)
+from silo_files.local import LocalFileBackend
+from silo_files.names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name
+from silo_files.store import FileStore
+
+__all__ = [
+    "MAX_KEY_LENGTH",
+    "MAX_NAME_BYTES",
+    "AreaGone",
+    "Block",
+    "FileBackend",
+    "FileInfo",
+    "FileMissing",
+    "FileStore",
+    "FileStoreError",
+    "FileTooLarge",
+    "InvalidFileName",
+    "InvalidKey",
+    "InvalidSource",
+    "LocalFileBackend",
+    "NoLocalPath",
+    "SessionQuotaExceeded",
+    "StagedFile",
+    "StorageFull",
+    "StoreQuotaExceeded",
+    "TruncatedInput",
+    "Usage",
+    "check_key",
+    "check_name",
+]

@@ -1,0 +1,97 @@
+"""The names of an area's files: lines of JSON, one journal for each process that writes to the area.
+
+A journal lies in the folder of its writer within the area. Its first line holds the area's key. Only its writer
+appends to it, and a name is appended before its file appears, so a listing knows every file it sees. A line that
+a crash cut short is the last one of a journal that nobody writes to any more, and it names no file.
+"""
+# ruff: noqa: PTH105, PTH108, PTH116, PTH118, PTH123  (see disk.py)
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+from silo_files.disk import APPEND, create_file, write_all
+from silo_files.names import hash_key, hash_name
+
+JOURNAL = "names"
+
+# Names of deleted files are dropped only when a journal has grown to this size, in bytes, and at each doubling.
+_WORTH_COMPACTING = 128 * 1024
+
+
+def start(folder: str, key: str, *, durable: bool) -> None:
+    """Write a journal without names into the new `folder`."""
+    fd = create_file(os.path.join(folder, JOURNAL))
+    try:
+        write_all(fd, _line({"key": key}))
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def append(folder: str, name: str, *, durable: bool) -> bool:
+    """Add `name`. Return whether the journal should be compacted. Raises FileNotFoundError if it is gone."""
+    line = _line({"name": name})
+    fd = os.open(folder + "/" + JOURNAL, APPEND)
+    try:
+        write_all(fd, line)
+        if durable:
+            os.fsync(fd)
+        end = os.lseek(fd, 0, os.SEEK_CUR)
+    finally:
+        os.close(fd)
+    return end > _WORTH_COMPACTING and end.bit_length() != (end - len(line)).bit_length()
+
+
+def compact(folder: str, area: str, key: str) -> None:
+    """Drop the names of files that are no longer there, if that halves the journal."""
+    path = os.path.join(folder, JOURNAL)
+    names = [name for name in read_names(path) if os.path.lexists(os.path.join(area, hash_name(name)))]
+    data = _line({"key": key}) + b"".join(_line({"name": name}) for name in names)
+    if 2 * len(data) > os.stat(path).st_size:
+        return
+    fresh = os.path.join(folder, "names.part")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(fresh)
+    fd = create_file(fresh)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
+    os.replace(fresh, path)
+
+
+def read_names(path: str) -> list[str]:
+    """Return the names in a journal, each once; none if it is not there."""
+    found = (record.get("name") for record in _read(path))
+    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+
+
+def read_key(path: str, digest: str) -> str | None:
+    """Return the key whose hash is `digest` from a journal; None if it is damaged or not there."""
+    for record in _read(path):
+        key = record.get("key")
+        if isinstance(key, str) and hash_key(key) == digest:
+            return key
+    return None
+
+
+def _line(record: dict[str, str]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
+
+
+def _read(path: str) -> list[dict[str, object]]:
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    records = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a line cut short by a crash
+            if isinstance(record := json.loads(line), dict):
+                records.append(record)
+    return records

@@ -1,0 +1,262 @@
+"""Counts what lies in the store and what is being saved, so that the limits hold while many save at once.
+
+For each name that is being saved there is a slot. It counts with the larger of the file that is there and all the
+bytes on their way to that name. So a file may be replaced by one of its size in a full session, and whatever of
+the running saves ends well, the finished files stay within the limits. Counting goes on in memory; the disk is
+looked at once for each session, once for the whole, and again before something is refused, since other processes
+may have deleted files.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from silo_files.backend import Block, FileBackend
+from silo_files.errors import FileStoreError, SessionQuotaExceeded, StoreQuotaExceeded
+from silo_files.fork import call_after_fork
+from silo_files.locks import KeyLocks
+
+# Sessions whose counts are kept in memory; those beyond are counted anew when they save again.
+_MAX_AREAS = 50_000
+
+# Looking at the whole disk before a refusal is done no more often than this, in seconds.
+_RECOUNT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What sessions and the store may hold; None means no limit."""
+
+    session_bytes: int | None = None
+    store_bytes: int | None = None
+    files: int | None = None
+
+
+@dataclass(slots=True)
+class _Slot:
+    current: int | None
+    reserved: int = 0
+    savers: int = 0
+
+    def extra(self) -> int:
+        return max(0, self.reserved - (self.current or 0))
+
+
+@dataclass(slots=True)
+class _Area:
+    bytes: int
+    files: int
+    extra: int = 0
+    forgotten: bool = False
+    slots: dict[str, _Slot] = field(default_factory=dict)
+
+    def files_to_be(self) -> int:
+        return self.files + sum(slot.current is None for slot in self.slots.values())
+
+
+class Hold:
+    """Room reserved for one file that is being saved."""
+
+    __slots__ = ("_area", "_key", "_ledger", "_name", "_slot", "_taken")
+
+    def __init__(self, ledger: Ledger, key: str, name: str, area: _Area, slot: _Slot) -> None:
+        self._ledger = ledger
+        self._key = key
+        self._name = name
+        self._area = area
+        self._slot = slot
+        self._taken = 0
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The save has ended, well or not."""
+        self._ledger._release(self._area, self._name, self._slot, self._taken)
+
+    def meter(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """Pass `blocks` on, each only when there is room for it."""
+        for block in blocks:
+            self.reserve(len(block))
+            yield block
+
+    def reserve(self, count: int) -> None:
+        """Take room for `count` more bytes. Raises `SessionQuotaExceeded`, `StoreQuotaExceeded`."""
+        self._ledger._reserve(self._key, self._area, self._slot, count)
+        self._taken += count
+
+    def commit(self) -> None:
+        """The file is in place with all reserved bytes. The caller holds the key's lock."""
+        self._ledger._commit(self._key, self._area, self._slot, self._taken)
+        self._taken = 0
+
+
+class Ledger:
+    """The counts of one store in this process."""
+
+    def __init__(
+        self, backend: FileBackend, locks: KeyLocks, limits: Limits, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._backend = backend
+        self._locks = locks
+        self._limits = limits
+        self._clock = clock
+        self.after_fork()
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Count anew: the parent's saves are not ours."""
+        self._mutex = threading.Lock()
+        self._count_mutex = threading.Lock()
+        self._areas: dict[str, _Area] = {}
+        self._extra = 0
+        self._total: int | None = None
+        self._gained = 0
+        self._counted_at = float("-inf")
+
+    def begin(self, key: str, name: str) -> Hold:
+        """Prepare to save a file. Raises `SessionQuotaExceeded` if it would be one too many."""
+        if self._limits.store_bytes is not None and self._total is None:
+            self._count_all()
+        with self._locks.of(key):
+            area = self._areas.get(key) or self._load(key)
+            hold = self._enter(key, name, area)
+            if hold is None:
+                self._recount(key, area)
+                hold = self._enter(key, name, area)
+        if hold is None:
+            raise SessionQuotaExceeded(f"the session may hold {self._limits.files} files")
+        return hold
+
+    def deleted(self, key: str, name: str, size: int) -> None:
+        """A file was deleted. The caller holds the key's lock."""
+        with self._mutex:
+            if (area := self._areas.get(key)) is not None:
+                area.bytes -= size
+                area.files -= 1
+                if (slot := area.slots.get(name)) is not None:
+                    self._set(area, slot, None, slot.reserved)
+            self._add_to_total(-size)
+
+    def forget(self, key: str) -> None:
+        """An area was removed. The caller holds the key's lock."""
+        with self._mutex:
+            if (area := self._areas.pop(key, None)) is not None:
+                area.forgotten = True
+                self._add_to_total(-area.bytes)
+            else:
+                self._counted_at = float("-inf")
+
+    def forget_all(self) -> None:
+        """Any number of areas was removed."""
+        with self._mutex:
+            for area in self._areas.values():
+                area.forgotten = True
+            self._areas.clear()
+            self._total = None
+
+    def _load(self, key: str) -> _Area:
+        usage = self._backend.usage(key)
+        area = _Area(usage.bytes, usage.files)
+        with self._mutex:
+            if len(self._areas) >= _MAX_AREAS and not self._areas[oldest := next(iter(self._areas))].slots:
+                del self._areas[oldest]
+            self._areas[key] = area
+        return area
+
+    def _enter(self, key: str, name: str, area: _Area) -> Hold | None:
+        slot = area.slots.get(name)
+        if slot is None:
+            info = self._backend.stat(key, name)
+            slot = _Slot(info.size if info else None)
+        with self._mutex:
+            is_new = slot.current is None and name not in area.slots
+            if is_new and self._limits.files is not None and area.files_to_be() >= self._limits.files:
+                return None
+            area.slots[name] = slot
+            slot.savers += 1
+        return Hold(self, key, name, area, slot)
+
+    def _reserve(self, key: str, area: _Area, slot: _Slot, count: int) -> None:
+        refusal = self._try_reserve(area, slot, count)
+        if refusal is None:
+            return
+        if isinstance(refusal, SessionQuotaExceeded):
+            with self._locks.of(key):
+                self._recount(key, area)
+        elif self._clock() - self._counted_at > _RECOUNT_SECONDS:
+            self._count_all()
+        refusal = self._try_reserve(area, slot, count)
+        if refusal is not None:
+            raise refusal
+
+    def _try_reserve(self, area: _Area, slot: _Slot, count: int) -> FileStoreError | None:
+        limits = self._limits
+        with self._mutex:
+            growth = max(0, slot.reserved + count - (slot.current or 0)) - slot.extra()
+            if growth and _exceeds(area.bytes + area.extra + growth, limits.session_bytes):
+                return SessionQuotaExceeded(f"the session may hold {limits.session_bytes} bytes")
+            if growth and _exceeds((self._total or 0) + self._extra + growth, limits.store_bytes):
+                return StoreQuotaExceeded(f"all sessions together may hold {limits.store_bytes} bytes")
+            self._set(area, slot, slot.current, slot.reserved + count)
+        return None
+
+    def _commit(self, key: str, area: _Area, slot: _Slot, size: int) -> None:
+        with self._mutex:
+            growth = size - (slot.current or 0)
+            area.bytes += growth
+            area.files += slot.current is None
+            self._set(area, slot, size, slot.reserved - size)
+            if area.forgotten:
+                # It was counted as gone, and is there after all: count anew.
+                self._total = None
+                if (current := self._areas.pop(key, None)) is not None:
+                    current.forgotten = True
+            self._add_to_total(growth)
+
+    def _release(self, area: _Area, name: str, slot: _Slot, unused: int) -> None:
+        with self._mutex:
+            self._set(area, slot, slot.current, slot.reserved - unused)
+            slot.savers -= 1
+            if not slot.savers:
+                area.slots.pop(name, None)
+
+    def _set(self, area: _Area, slot: _Slot, current: int | None, reserved: int) -> None:
+        before = slot.extra()
+        slot.current, slot.reserved = current, reserved
+        growth = slot.extra() - before
+        area.extra += growth
+        self._extra += growth
+
+    def _add_to_total(self, growth: int) -> None:
+        # What is added while the disk is being counted may be missed there. Counting it twice is the safe error.
+        self._gained += max(0, growth)
+        if self._total is not None:
+            self._total += growth
+
+    def _recount(self, key: str, area: _Area) -> None:
+        """Look at one area again. The caller holds the key's lock, so no save of ours ends meanwhile."""
+        usage = self._backend.usage(key)
+        sizes = {name: self._backend.stat(key, name) for name in list(area.slots)}
+        with self._mutex:
+            self._add_to_total(usage.bytes - area.bytes)
+            area.bytes, area.files = usage.bytes, usage.files
+            for name, info in sizes.items():
+                if (slot := area.slots.get(name)) is not None:
+                    self._set(area, slot, info.size if info else None, slot.reserved)
+
+    def _count_all(self) -> None:
+        with self._count_mutex:
+            with self._mutex:
+                self._gained = 0
+            total = self._backend.total().bytes
+            with self._mutex:
+                self._total = total + self._gained
+                self._counted_at = self._clock()
+
+
+def _exceeds(amount: int, limit: int | None) -> bool:
+    return limit is not None and amount > limit

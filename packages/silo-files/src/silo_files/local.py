@@ -1,0 +1,253 @@
+"""Keeps files on a local disk.
+
+<base>/areas/<2 hex>/<sha256 of the key>/<hash of the name><extension>   a finished file
+<base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/names                 names written by one process
+<base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/<number>.part         a file being written
+<base>/owners/<owner>.lock                                               held by a living process
+<base>/trash/<random>.gone                                               a removed area
+"""
+# ruff: noqa: PTH100, PTH103, PTH104, PTH106, PTH108, PTH118, PTH119, PTH120  (see disk.py)
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import itertools
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import BinaryIO
+
+from silo_files import journal
+from silo_files.backend import FileInfo, Usage
+from silo_files.disk import READ, create_file, is_real_dir, make_dir, names_in, raise_if_full, sync_dir
+from silo_files.errors import AreaGone, FileMissing
+from silo_files.fork import call_after_fork
+from silo_files.names import hash_key, hash_name
+from silo_files.owners import Owners
+from silo_files.staged import LocalStagedFile
+from silo_files.sweeping import Sweeper
+from silo_files.trash import Trash
+
+_SHELF = re.compile(r"[0-9a-f]{2}")
+_AREA = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
+
+# How often entering an area is tried while others keep removing it.
+_ENTER_TRIES = 100
+
+
+class LocalFileBackend:
+    """A `FileBackend` on a local disk. Several processes may share one `base_dir`.
+
+    It works only inside `areas`, `owners` and `trash` in `base_dir`, and never touches anything else there. With
+    `durable=True`, a file that was saved survives a power cut; each save then waits for the disk.
+    """
+
+    def __init__(self, base_dir: str, *, auto_create: bool = True, durable: bool = False) -> None:
+        self._base = os.path.abspath(base_dir)
+        self._auto_create = auto_create
+        self._durable = durable
+        self._areas = os.path.join(self._base, "areas")
+        self._owners = Owners(os.path.join(self._base, "owners"))
+        self._trash = Trash(self._areas, os.path.join(self._base, "trash"))
+        self._sweeper = Sweeper(self._areas, self._owners, self._trash)
+        self._numbers = itertools.count()
+        self.after_fork()
+        call_after_fork(self)
+        if auto_create:
+            self._make_base()
+
+    def after_fork(self) -> None:
+        """Replace the lock that another thread may have held."""
+        self._journal_lock = threading.Lock()
+
+    def stage(self, key: str, name: str) -> LocalStagedFile:
+        """Begin to write a file."""
+        digest = hash_key(key)
+        area = f"{self._areas}/{digest[:2]}/{digest}"
+        folder = f"{area}/w-{self._own_id()}"
+        part = f"{folder}/{next(self._numbers)}.part"
+        try:
+            fd = self._open_part(part, folder, key)
+        except OSError as error:
+            raise_if_full(error)
+            raise
+        target = f"{area}/{hash_name(name)}"
+        record = partial(self._record_name, folder, area, key, name)
+        return LocalStagedFile(fd, part, target, durable=self._durable, record=record)
+
+    def path(self, key: str, name: str) -> str | None:
+        """Return the absolute path of the finished file, or None."""
+        path = self._file(key, name)
+        return path if _regular(path) else None
+
+    def area_path(self, key: str, *, create: bool) -> str:
+        """Return the absolute path of the area's folder."""
+        area = self._area(hash_key(key))
+        if create:
+            folder = os.path.join(area, "w-" + self._own_id())
+            for _ in range(_ENTER_TRIES):
+                if is_real_dir(folder):
+                    break
+                self._enter(folder, key)
+        return area
+
+    def stat(self, key: str, name: str) -> FileInfo | None:
+        """Describe a finished file; None if there is none."""
+        found = _regular(self._file(key, name))
+        return FileInfo(name, found.st_size, found.st_mtime) if found else None
+
+    def open(self, key: str, name: str) -> BinaryIO:
+        """Open a finished file for reading."""
+        try:
+            return builtins.open(self._file(key, name), "rb", opener=_open_read)
+        except FileNotFoundError:
+            raise FileMissing("the session has no such file") from None
+
+    def list(self, key: str) -> builtins.list[FileInfo]:
+        """Describe all finished files of the area, ordered by name."""
+        area = self._area(hash_key(key))
+        found = dict(_files(area))  # before the names: a name is written before its file appears
+        names = {hash_name(name): name for folder in _writers(area) for name in _names(area, folder)}
+        infos = [
+            FileInfo(names[entry], status.st_size, status.st_mtime) for entry, status in found.items() if entry in names
+        ]
+        return sorted(infos, key=lambda info: info.name)
+
+    def delete(self, key: str, name: str) -> bool:
+        """Delete one file. Return whether there was one."""
+        try:
+            os.unlink(self._file(key, name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def remove_area(self, key: str) -> bool:
+        """Remove the area by one rename; a thread deletes the bytes afterwards."""
+        return self._trash.take(hash_key(key))
+
+    def remove_all(self) -> None:
+        """Remove all areas."""
+        for digest in self._digests():
+            self._trash.take(digest)
+
+    def usage(self, key: str) -> Usage:
+        """Count the finished files of the area."""
+        return _usage(self._area(hash_key(key)))
+
+    def total(self) -> Usage:
+        """Count the finished files of all areas, by looking at each."""
+        size = files = 0
+        for digest in self._digests():
+            usage = _usage(self._area(digest))
+            size += usage.bytes
+            files += usage.files
+        return Usage(size, files)
+
+    def purge(self) -> None:
+        """Delete the bytes of all removed areas now."""
+        self._trash.purge()
+
+    def sweep(self, is_live: Callable[[str], bool]) -> int:
+        """Remove areas that no living process wrote to and whose key is not live, and what crashes left behind."""
+        return self._sweeper.sweep(self._digests(), is_live)
+
+    def close(self) -> None:
+        """Give up the lock that shows others that this process is alive."""
+        self._owners.close()
+
+    def _own_id(self) -> str:
+        try:
+            return self._owners.own_id()
+        except FileNotFoundError:
+            self._make_base()
+            return self._owners.own_id()
+
+    def _make_base(self) -> None:
+        # Without auto_create, a base_dir that is not there stays an error, as it may be an unmounted disk.
+        if self._auto_create:
+            os.makedirs(self._base, 0o700, exist_ok=True)
+
+    def _open_part(self, part: str, folder: str, key: str) -> int:
+        for _ in range(_ENTER_TRIES):
+            # The writer's folder is there on all saves but the first, so nothing is asked before opening.
+            with contextlib.suppress(FileNotFoundError):
+                return create_file(part)
+            self._enter(folder, key)
+        raise AreaGone("the session's files were cleaned up again and again while saving")
+
+    def _enter(self, folder: str, key: str) -> None:
+        """Make our folder in the area, and the area. It appears complete, or not at all; others may remove it."""
+        area = os.path.dirname(folder)
+        shelf = os.path.dirname(area)
+        self._make_base()
+        make_dir(self._areas)
+        fresh = f"{area}/t{os.path.basename(folder)[1:]}-{next(self._numbers)}"
+        with self._owners.areas_lock(shared=True), contextlib.suppress(FileNotFoundError):
+            make_dir(shelf)
+            make_dir(area)
+            make_dir(fresh)
+            journal.start(fresh, key, durable=self._durable)
+            try:
+                os.rename(fresh, folder)
+            except OSError:  # another thread of ours was faster
+                os.unlink(os.path.join(fresh, journal.JOURNAL))
+                os.rmdir(fresh)
+            if self._durable:
+                for path in (folder, area, shelf, self._areas):
+                    sync_dir(path)
+
+    def _record_name(self, folder: str, area: str, key: str, name: str) -> None:
+        with self._journal_lock:
+            if journal.append(folder, name, durable=self._durable):
+                journal.compact(folder, area, key)
+
+    def _area(self, digest: str) -> str:
+        return f"{self._areas}/{digest[:2]}/{digest}"
+
+    def _file(self, key: str, name: str) -> str:
+        return f"{self._area(hash_key(key))}/{hash_name(name)}"
+
+    def _digests(self) -> Iterator[str]:
+        for shelf in names_in(self._areas):
+            if _SHELF.fullmatch(shelf) and is_real_dir(path := os.path.join(self._areas, shelf)):
+                yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(shelf))
+
+
+def _open_read(path: str, _flags: int) -> int:
+    return os.open(path, READ)
+
+
+def _regular(path: str) -> os.stat_result | None:
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _files(area: str) -> Iterator[tuple[str, os.stat_result]]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(area) as entries:
+        for entry in entries:
+            if _FILE.fullmatch(entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield entry.name, status
+
+
+def _usage(area: str) -> Usage:
+    sizes = [status.st_size for _, status in _files(area)]
+    return Usage(sum(sizes), len(sizes))
+
+
+def _writers(area: str) -> builtins.list[str]:
+    return [entry for entry in names_in(area) if entry.startswith("w-")]
+
+
+def _names(area: str, folder: str) -> builtins.list[str]:
+    return journal.read_names(os.path.join(area, folder, journal.JOURNAL))

@@ -1,0 +1,85 @@
+"""The gate for session keys and file names, and the hashes that paths are made of."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from hashlib import sha256
+
+from silo_files.errors import InvalidFileName, InvalidKey
+
+MAX_KEY_LENGTH = 512
+"""Longest accepted key, in characters."""
+
+MAX_NAME_BYTES = 255
+"""Longest accepted file name, in bytes of UTF-8 after normalisation."""
+
+# Normalising costs time in proportion to the length, so an absurdly long name is refused before.
+_MAX_RAW_NAME = 4 * MAX_NAME_BYTES
+_BAD_IN_KEY = re.compile("[\x00\ud800-\udfff]")
+# ASCII and C1 control characters, separators of both worlds, line and paragraph separators, everything that
+# changes the direction of writing, lone surrogates.
+_BAD_IN_NAME = re.compile(
+    "[\x00-\x1f\x7f-\x9f/\\\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+)
+# ISO superscript digits count as digits in Windows device names.
+_DEVICE = re.compile("(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[1-9\u00b9\u00b2\u00b3]) *(?:[.:]|$)", re.I)
+_EXTENSION = re.compile(r"\.[a-z0-9]{1,16}", re.A)
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is a str of 1 to `MAX_KEY_LENGTH` characters without NUL and lone surrogates.
+
+    Raises `InvalidKey` otherwise. The error text does not show the key: it may be a secret.
+    """
+    if not isinstance(key, str):
+        raise InvalidKey(f"key refused: it is a {type(key).__name__}, not a str")
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidKey(f"key refused: {len(key)} characters, allowed are 1 to {MAX_KEY_LENGTH}")
+    if bad := _BAD_IN_KEY.search(key):
+        raise InvalidKey(f"key refused: {_describe(bad)}")
+    return key
+
+
+def check_name(name: str) -> str:
+    """Return `name` in Unicode form NFC if it is safe as a file name everywhere.
+
+    Accepts any normal Unicode, emoji too. Raises `InvalidFileName` for: a name that is empty or only dots and
+    spaces; separators (`/`, `\\`); control characters (NUL, CR, LF ...); characters that change the direction of
+    writing; lone surrogates; a dot or space at the end; Windows device names (`CON`, `NUL.txt` ...); more than
+    `MAX_NAME_BYTES` bytes of UTF-8. The error text gives the reason and never the name.
+    """
+    if not isinstance(name, str):
+        raise InvalidFileName(f"file name refused: it is a {type(name).__name__}, not a str")
+    if len(name) > _MAX_RAW_NAME:
+        raise InvalidFileName(f"file name refused: {len(name)} characters is too long")
+    name = unicodedata.normalize("NFC", name)
+    if not name.replace(".", "").strip():
+        raise InvalidFileName("file name refused: it is empty or only dots and spaces")
+    if bad := _BAD_IN_NAME.search(name):
+        raise InvalidFileName(f"file name refused: {_describe(bad)}")
+    if name[-1] in ". ":
+        raise InvalidFileName("file name refused: it ends with a dot or a space")
+    if _DEVICE.match(name):
+        raise InvalidFileName("file name refused: it is a device name on Windows")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidFileName(f"file name refused: more than {MAX_NAME_BYTES} bytes of UTF-8")
+    return name
+
+
+def hash_key(key: str) -> str:
+    """Return the name of the folder of `key`: 64 hexadecimal digits."""
+    return sha256(key.encode()).hexdigest()
+
+
+def hash_name(name: str) -> str:
+    """Return the name on disk of the file `name`: 32 hexadecimal digits and, if harmless, its extension."""
+    digest = sha256(name.encode()).hexdigest()[:32]
+    dot = name.rfind(".")
+    if dot > 0 and _EXTENSION.fullmatch(extension := name[dot:].lower()):
+        return digest + extension
+    return digest
+
+
+def _describe(bad: re.Match[str]) -> str:
+    return f"contains U+{ord(bad.group()):04X} at position {bad.start()}"

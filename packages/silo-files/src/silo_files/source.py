@@ -1,0 +1,84 @@
+"""Turns what the caller wants saved into checked blocks of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from silo_files.backend import Block
+from silo_files.errors import FileTooLarge, InvalidSource, TruncatedInput
+
+BLOCK_SIZE = 256 * 1024
+"""Bytes that are copied at a time."""
+
+
+def read_blocks(data: Any, *, size: int | None, limit: int | None) -> Iterator[Block]:
+    """Yield the bytes of `data` in blocks; a block is valid until the next is asked for.
+
+    `data` is bytes-like, or has `readinto` or `read`. `size` is the exact number of bytes expected, `limit` the
+    largest number allowed. Raises `InvalidSource`, `FileTooLarge`, `TruncatedInput`, and whatever the source raises.
+    """
+    if size is not None and size < 0:
+        raise ValueError("size must not be negative")
+    if limit is not None and size is not None and size > limit:
+        raise FileTooLarge(f"the file has {size} bytes, allowed are {limit}")
+    taken = 0
+    for block in _raw_blocks(data):
+        taken += len(block)
+        if limit is not None and taken > limit:
+            raise FileTooLarge(f"the file has more than {limit} bytes")
+        if size is not None and taken > size:
+            raise FileTooLarge(f"the source gave more than the announced {size} bytes")
+        yield block
+    if size is not None and taken < size:
+        raise TruncatedInput(f"the source ended after {taken} of {size} bytes")
+
+
+def _raw_blocks(data: Any) -> Iterable[Block]:
+    if isinstance(data, bytes):
+        return (data,)
+    if isinstance(data, (bytearray, memoryview)):
+        return (_flat(data),)
+    if callable(readinto := getattr(data, "readinto", None)):
+        return _by_readinto(readinto)
+    if callable(read := getattr(data, "read", None)):
+        return _by_read(read)
+    raise InvalidSource(f"cannot save a {type(data).__name__}: give bytes or a binary file-like object")
+
+
+def _flat(data: bytearray | memoryview) -> memoryview:
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise InvalidSource("cannot save a memoryview that is not contiguous")
+    return view.cast("B")
+
+
+def _by_readinto(readinto: Any) -> Iterator[Block]:
+    view = memoryview(bytearray(BLOCK_SIZE))
+    while True:
+        count = readinto(view)
+        if not isinstance(count, int) or not 0 <= count <= BLOCK_SIZE:
+            raise InvalidSource(f"the source's readinto() returned {_kind(count)}, not a number of bytes")
+        if count == 0:
+            return
+        yield view[:count]
+
+
+def _by_read(read: Any) -> Iterator[Block]:
+    while True:
+        block = read(BLOCK_SIZE)
+        if not isinstance(block, (bytes, bytearray, memoryview)):
+            raise InvalidSource(f"the source's read() returned {_kind(block)}, not bytes")
+        if isinstance(block, memoryview):
+            block = _flat(block)
+        if not block:
+            return
+        yield block
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "None (a non-blocking source?)"
+    if isinstance(value, int):
+        return "a number out of range"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,71 @@
+"""A file on its way into an area of the local disk."""
+# ruff: noqa: PTH105, PTH108, PTH120  (see disk.py)
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from silo_files.backend import Block
+from silo_files.disk import raise_if_full, sync_dir, write_all
+from silo_files.errors import AreaGone
+
+
+class LocalStagedFile:
+    """A file that is being written in its writer's folder within the area.
+
+    Because it lies in the area, the rename that removes the area takes it along: a commit then finds it gone,
+    even when a new area stands in the old one's place.
+    """
+
+    __slots__ = ("_durable", "_fd", "_part", "_record", "_target")
+
+    def __init__(self, fd: int, part: str, target: str, *, durable: bool, record: Callable[[], None]) -> None:
+        self._fd = fd
+        self._part = part
+        self._target = target
+        self._durable = durable
+        self._record = record
+
+    def write(self, block: Block, /) -> None:
+        """Append `block`. Raises `StorageFull`."""
+        try:
+            write_all(self._fd, block)
+        except OSError as error:
+            raise_if_full(error)
+            raise
+
+    def commit(self) -> str:
+        """Rename the file into place. Raises `AreaGone`, `StorageFull`."""
+        try:
+            if self._durable:
+                os.fsync(self._fd)
+            self._close()
+            # A name that has a file is in a journal already: names are written before files appear.
+            if not os.path.lexists(self._target):
+                self._record()
+            os.replace(self._part, self._target)
+            self._part = ""
+            if self._durable:
+                sync_dir(os.path.dirname(self._target))
+        except FileNotFoundError:
+            raise AreaGone("the session's files were cleaned up while this file was being saved") from None
+        except OSError as error:
+            raise_if_full(error)
+            raise
+        return self._target
+
+    def abort(self) -> None:
+        """Delete what was written so far."""
+        with contextlib.suppress(OSError):
+            self._close()
+        if self._part:
+            with contextlib.suppress(OSError):
+                os.unlink(self._part)
+            self._part = ""
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)

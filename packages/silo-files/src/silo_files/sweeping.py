@@ -1,0 +1,76 @@
+"""Tidies up after processes that ended: areas of dead sessions, half-written files, the trash."""
+# ruff: noqa: PTH108, PTH118  (see disk.py)
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable
+
+from silo_files import journal
+from silo_files.disk import names_in
+from silo_files.owners import Owners
+from silo_files.trash import Trash
+
+_log = logging.getLogger("silo_files")
+_WRITER = re.compile(r"[wt]-([0-9a-f]{16})(?:-[0-9]+)?")
+
+
+class Sweeper:
+    """Sweeps the areas of one root."""
+
+    def __init__(self, areas: str, owners: Owners, trash: Trash) -> None:
+        self._areas = areas
+        self._owners = owners
+        self._trash = trash
+
+    def sweep(self, digests: Iterable[str], is_live: Callable[[str], bool]) -> int:
+        """Remove those of the areas `digests` that nobody needs. Return how many."""
+        removed = sum(self._sweep_area(digest, is_live) for digest in digests)
+        self._owners.forget_dead()
+        self._trash.purge()
+        return removed
+
+    def _sweep_area(self, digest: str, is_live: Callable[[str], bool]) -> bool:
+        area = os.path.join(self._areas, digest[:2], digest)
+        if self._has_other_writer(area):
+            return False
+        key = _key(area, digest)
+        # An area without a key was cut short while it was made: no file can be in it.
+        if key is not None and _asks_to_stay(key, digest, is_live):
+            self._drop_parts(area)
+            return False
+        # While is_live ran, another process may have begun to write here; from now on it waits.
+        with self._owners.areas_lock(shared=False):
+            return not self._has_other_writer(area) and self._trash.take(digest)
+
+    def _has_other_writer(self, area: str) -> bool:
+        return any(self._owners.is_other_alive(owner) for _, owner in _writers(area))
+
+    def _drop_parts(self, area: str) -> None:
+        for folder, owner in _writers(area):
+            if not self._owners.is_alive(owner):
+                for entry in names_in(os.path.join(area, folder)):
+                    if entry.endswith(".part"):
+                        with contextlib.suppress(OSError):
+                            os.unlink(os.path.join(area, folder, entry))
+
+
+def _writers(area: str) -> list[tuple[str, str]]:
+    """Return the writers' folders in an area, with the owner ids of the processes that made them."""
+    return [(entry, match[1]) for entry in names_in(area) if (match := _WRITER.fullmatch(entry))]
+
+
+def _key(area: str, digest: str) -> str | None:
+    keys = (journal.read_key(os.path.join(area, folder, journal.JOURNAL), digest) for folder, _ in _writers(area))
+    return next((key for key in keys if key is not None), None)
+
+
+def _asks_to_stay(key: str, digest: str, is_live: Callable[[str], bool]) -> bool:
+    try:
+        return bool(is_live(key))
+    except Exception:  # noqa: BLE001 - user code may raise anything
+        _log.exception("is_live failed, so area %s stays", digest[:8])
+        return True

@@ -1,0 +1,125 @@
+"""Removes areas by one rename, and deletes their bytes afterwards.
+
+This is the only module that deletes folders. It takes nothing but area folders, by their pattern and place, and
+deletes nothing but what it took.
+"""
+# ruff: noqa: PTH104, PTH106, PTH108, PTH118, PTH119, PTH120  (see disk.py)
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import re
+import secrets
+import shutil
+import threading
+
+from silo_files.disk import is_real_dir, make_dir, names_in
+from silo_files.errors import FileStoreError
+from silo_files.fork import call_after_fork
+
+_log = logging.getLogger("silo_files")
+_AREA = re.compile(r"[0-9a-f]{64}")
+_TAKEN = re.compile(r"[0-9a-f]{32}\.gone")
+
+# Seconds that the deleting thread waits for more work before it ends.
+_IDLE_SECONDS = 10.0
+
+
+class Trash:
+    """The `trash/` folder of a root. A daemon thread empties it; it starts with the first area taken."""
+
+    def __init__(self, areas: str, folder: str) -> None:
+        self._areas = areas
+        self._folder = folder
+        self.after_fork()
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin without a thread: threads do not cross a fork."""
+        self._mutex = threading.Lock()
+        self._work: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def take(self, digest: str) -> bool:
+        """Move the area folder `digest` out of sight by one rename. Return whether there was one."""
+        if not _AREA.fullmatch(digest):
+            raise FileStoreError("refused to remove a folder that is not an area")
+        shelf = os.path.join(self._areas, digest[:2])
+        area = os.path.join(shelf, digest)
+        if not is_real_dir(shelf):
+            return False
+        taken = secrets.token_hex(16) + ".gone"
+        target = os.path.join(self._folder, taken)
+        try:
+            os.rename(area, target)
+        except FileNotFoundError:
+            if not os.path.lexists(area):
+                return False
+            make_dir(self._folder)
+            try:
+                os.rename(area, target)
+            except FileNotFoundError:  # another process was faster
+                return False
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            _take_piecewise(area, target)
+        self._wake(taken)
+        return True
+
+    def purge(self) -> None:
+        """Delete all that lies in the trash, whoever put it there. What cannot be deleted is logged and stays."""
+        for entry in names_in(self._folder):
+            _destroy(self._folder, entry)
+
+    def _wake(self, taken: str) -> None:
+        with self._mutex:
+            self._work.put(taken)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="silo-files-trash", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                entry = self._work.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                with self._mutex:
+                    if self._work.empty():
+                        self._thread = None
+                        return
+                continue
+            _destroy(self._folder, entry)
+
+
+def _destroy(folder: str, entry: str) -> None:
+    """Delete one entry of the trash. Never follows a link, never leaves `folder`."""
+    if not _TAKEN.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
+        return
+    path = os.path.join(folder, entry)
+    try:
+        if is_real_dir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        # Two may delete the same entry at once; what the other left half-done, this one finishes.
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError as error:
+        _log.warning("could not delete %s in the trash yet: %s", entry, error.strerror)
+
+
+def _take_piecewise(area: str, target: str) -> None:
+    """Empty an area that Windows will not rename because a file in it is open."""
+    make_dir(os.path.dirname(target))
+    make_dir(target)
+    for entry in names_in(area):
+        with contextlib.suppress(OSError):
+            os.rename(os.path.join(area, entry), os.path.join(target, entry))
+    with contextlib.suppress(OSError):
+        os.rmdir(area)
+        return
+    _log.warning("an area could not be removed wholly: a file in it is open")

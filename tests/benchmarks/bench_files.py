@@ -1,0 +1,137 @@
+"""Measures silo-files against what it cannot do without: the bare operations of the system.
+
+Run with `uv run python tests/benchmarks/bench_files.py [folder]`. Each pair is measured in turn, in this process and
+on the same disk; the figures are medians.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from silo_files import FileStore
+
+BIG = 256 * 1024 * 1024
+BLOCK = 256 * 1024
+SMALL = b"x" * 1024
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Return how long `action` takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def save_big(folder: Path) -> tuple[float, float]:
+    """Seconds to save 256 MiB from a file, and to copy it with shutil.copyfileobj."""
+    store = FileStore(folder / "big")
+    source, target = folder / "source", folder / "target"
+    with source.open("wb") as file:
+        for _ in range(BIG // BLOCK):
+            file.write(b"0123456789abcdef" * (BLOCK // 16))
+
+    def ours() -> None:
+        with source.open("rb") as file:
+            store.save("session", "big.bin", file)
+
+    def bare() -> None:
+        with source.open("rb") as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy, BLOCK)
+
+    times = []
+    for turn in range(8):
+        # Each writes a new file, so neither pays for freeing an old one; whoever goes second, alternates.
+        pair = {}
+        for action in (ours, bare) if turn % 2 else (bare, ours):
+            pair[action] = seconds(action)
+        times.append((pair[ours], pair[bare]))
+        store.cleanup("session")
+        store.purge()
+        target.unlink()
+    shutil.rmtree(folder / "big")
+    source.unlink()
+    return median(times[1:])
+
+
+def save_small(folder: Path) -> tuple[float, float]:
+    """Seconds to save 1 KiB under a new name, and to write it with open()."""
+    store = FileStore(folder / "small")
+    plain = folder / "plain"
+    plain.mkdir()
+    store.save("session", "first", SMALL)
+    numbers = itertools.count()
+
+    def bare(name: str) -> None:
+        with open(f"{plain}/{name}", "wb") as file:  # noqa: PTH123 - pathlib would cost more than the file
+            file.write(SMALL)
+
+    times = []
+    for _ in range(5000):
+        name = f"report-{next(numbers)}.csv"
+        times.append((seconds(lambda: store.save("session", name, SMALL)), seconds(lambda: bare(name))))  # noqa: B023
+    shutil.rmtree(folder / "small")
+    shutil.rmtree(plain)
+    return median(times)
+
+
+def replace_small(folder: Path) -> tuple[float, float]:
+    """Seconds to save 1 KiB in place of an older file, and to write it with open()."""
+    store = FileStore(folder / "again")
+    target = folder / "again.bin"
+
+    def bare() -> None:
+        with open(str(target), "wb") as file:  # noqa: PTH123
+            file.write(SMALL)
+
+    times = [(seconds(lambda: store.save("session", "same", SMALL)), seconds(bare)) for _ in range(5000)]
+    shutil.rmtree(folder / "again")
+    target.unlink()
+    return median(times[1:])
+
+
+def cleanup(folder: Path) -> tuple[float, float]:
+    """Seconds to clean up a session of 1,000 files, and to delete such a folder with shutil.rmtree."""
+    store = FileStore(folder / "clean")
+    times = []
+    for _ in range(15):
+        plain = folder / "plain"
+        plain.mkdir()
+        for number in range(1000):
+            store.save("session", f"{number}.txt", b"x")
+            (plain / str(number)).write_bytes(b"x")
+        times.append((seconds(lambda: store.cleanup("session")), seconds(lambda: shutil.rmtree(plain))))  # noqa: B023
+        store.purge()
+    shutil.rmtree(folder / "clean")
+    return median(times[1:])
+
+
+def median(times: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the medians of both sides."""
+    return statistics.median(ours for ours, _ in times), statistics.median(bare for _, bare in times)
+
+
+def report(what: str, pair: tuple[float, float], reach: str) -> None:
+    """Print one line."""
+    ours, bare = pair
+    print(f"{what:<42} {ours * 1e3:9.3f} ms   bare {bare * 1e3:9.3f} ms   ratio {ours / bare:6.2f}   ({reach})")
+
+
+def main() -> None:
+    """Measure all."""
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
+        folder = Path(name)
+        report("save 1 KiB, new name / open+write", save_small(folder), "reach 3x")
+        report("save 1 KiB, replacing / open+write", replace_small(folder), "reach 3x")
+        report("cleanup of 1,000 files / rmtree", cleanup(folder), "reach 0.1 ms")
+        report("save 256 MiB / copyfileobj", save_big(folder), "reach 1.05x")
+
+
+if __name__ == "__main__":
+    main()
