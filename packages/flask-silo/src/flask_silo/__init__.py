@@ -1,1 +1,49 @@
 """A private, expiring workspace for every client of a Flask API: state, tasks, files."""
+
+from silo_files import FileStore
+from silo_store import (
+    CleanupDaemon,
+    InMemoryStorage,
+    InvalidSessionId,
+    NamespaceError,
+    SessionBusy,
+    SessionConflict,
+    SessionExpired,
+    SessionStore,
+    SiloError,
+    SiloStorage,
+    StateEncodeError,
+    StoreUnavailable,
+    TurnTimeout,
+)
+from silo_tasks import BackgroundTask, TaskState, current_task, step, track
+
+from .ext import Silo
+from .tasks import SessionTask
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "BackgroundTask",
+    "CleanupDaemon",
+    "FileStore",
+    "InMemoryStorage",
+    "InvalidSessionId",
+    "NamespaceError",
+    "SessionBusy",
+    "SessionConflict",
+    "SessionExpired",
+    "SessionStore",
+    "SessionTask",
+    "Silo",
+    "SiloError",
+    "SiloStorage",
+    "StateEncodeError",
+    "StoreUnavailable",
+    "TaskState",
+    "TurnTimeout",
+    "__version__",
+    "current_task",
+    "step",
+    "track",
+]

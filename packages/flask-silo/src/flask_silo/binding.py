@@ -1,0 +1,103 @@
+"""One `Silo` at work in one application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, g, request
+from silo_files import FileStoreError
+from silo_store import CleanupDaemon, EndReason, SessionExpired, SessionStore, SiloError
+from silo_store.fork import reset_after_fork
+from silo_tasks import TaskError
+
+from .http import Wire, answer
+from .settings import Settings
+from .tasks import SessionTasks
+from .visit import Visit
+
+if TYPE_CHECKING:
+    from .ext import Silo
+
+READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+class Binding:
+    """The store, the sweeper, the tasks and the request hooks of one application."""
+
+    def __init__(self, silo: Silo, app: Flask, settings: Settings, store: SessionStore) -> None:
+        self.settings = settings
+        self.store = store
+        self.daemon = CleanupDaemon(store)
+        self.tasks = SessionTasks(app, store)
+        self._silo = silo
+        self._wire = Wire(settings)
+        self._prefix = settings.api_prefix
+        self.after_fork()
+        reset_after_fork(self)
+        store.on_end(self._session_ended)
+        app.before_request(self._before_request)
+        app.after_request(self._after_request)
+        app.teardown_request(self._teardown_request)
+        for kind in (SiloError, TaskError, FileStoreError):
+            app.register_error_handler(kind, answer)
+
+    def after_fork(self) -> None:
+        """A forked child has no sweeper yet."""
+        self._awake = False
+
+    def _wake(self) -> None:
+        """Begin what no import or construction may begin: threads, and clearing away what a dead process left."""
+        self._awake = True
+        if self.settings.auto_cleanup:
+            self.daemon.start()
+        self._silo.files.sweep(self.store)
+
+    def _before_request(self) -> Response | None:
+        req = request._get_current_object()  # type: ignore[attr-defined]  # a proxy costs for every attribute
+        if not req.path.startswith(self._prefix):
+            return None
+        if not self._awake:
+            self._wake()
+        sid = self._wire.presented(req)
+        presented = sid is not None
+        if sid is None:
+            sid = self.store.generate_sid()
+        elif self._silo.data_endpoints.match(req) and self.store.is_expired(sid):
+            gone = answer(SessionExpired(sid))
+            self._wire.mark(req, gone, None)
+            return gone
+        context = g._get_current_object()  # type: ignore[attr-defined]
+        context.silo = Visit(self.store, sid, presented=presented, writes=req.method not in READING)
+        context.silo_sid = sid
+        return None
+
+    def _after_request(self, response: Response) -> Response:
+        visit = current_visit()
+        if visit is None:
+            return response
+        try:
+            if response.status_code < 500:
+                visit.commit()
+        except (SiloError, TaskError) as error:
+            response = answer(error)
+        finally:
+            visit.close()
+        self._wire.mark(request._get_current_object(), response, visit.sid)  # type: ignore[attr-defined]
+        return response
+
+    def _teardown_request(self, error: BaseException | None) -> None:
+        visit = current_visit()
+        if visit is not None:
+            visit.close()
+
+    def _session_ended(self, sid: str, uid: str, reason: EndReason) -> None:
+        self.tasks.end(uid)
+        self._silo.files.end(uid)
+
+
+def current_visit() -> Visit | None:
+    """Return the visit of the request being handled, None where it has none or there is no request."""
+    if not g:
+        return None
+    visit: Visit | None = g._get_current_object().__dict__.get("silo")  # type: ignore[attr-defined]
+    return visit

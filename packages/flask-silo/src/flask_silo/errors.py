@@ -1,0 +1,5 @@
+"""The errors of release 0.1, under the name that it had for them."""
+
+from silo_store import NamespaceError, SessionBusy, SessionExpired, SiloError
+
+__all__ = ["NamespaceError", "SessionBusy", "SessionExpired", "SiloError"]

@@ -1,0 +1,106 @@
+"""How the session shows in HTTP: the id in a request, the headers of a response, the answers to errors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import silo_files
+import silo_tasks
+from flask import Request, Response, jsonify
+from silo_store import (
+    InvalidSessionId,
+    SessionBusy,
+    SessionConflict,
+    SessionExpired,
+    StoreUnavailable,
+    TurnTimeout,
+    is_sid,
+)
+
+from .settings import Settings
+
+
+class Answer(NamedTuple):
+    """What a client gets for an error."""
+
+    status: int
+    error: str
+    message: str
+    retry_after: int | None = None
+
+
+ANSWERS: dict[type[Exception], Answer] = {
+    SessionExpired: Answer(410, "session_expired", "This session has expired. Start again to get a new one."),
+    SessionBusy: Answer(409, "session_busy", "This session's work is still running."),
+    SessionConflict: Answer(409, "session_conflict", "The session was changed meanwhile. Load it again and retry."),
+    TurnTimeout: Answer(503, "session_locked", "Another request is still changing this session.", 1),
+    StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
+    InvalidSessionId: Answer(400, "invalid_session_id", "This is not a session id."),
+    silo_tasks.TaskRunning: Answer(409, "task_running", "This task is still running."),
+    silo_tasks.QueueFull: Answer(503, "task_queue_full", "Too many tasks are waiting. Try again later.", 5),
+    silo_files.InvalidFileName: Answer(400, "invalid_file_name", "The file's name cannot be used."),
+    silo_files.TruncatedInput: Answer(400, "truncated_upload", "The upload ended early. Nothing was saved."),
+    silo_files.FileTooLarge: Answer(413, "file_too_large", "The file is too large."),
+    silo_files.SessionQuotaExceeded: Answer(413, "session_quota", "This session has no room for the file."),
+    silo_files.StoreQuotaExceeded: Answer(507, "store_quota", "The server has no room for the file."),
+    silo_files.StorageFull: Answer(507, "storage_full", "The server has no room for the file."),
+    silo_files.AreaGone: Answer(410, "session_expired", "The session ended while the file was being saved."),
+}
+"""Errors that are the client's to know. Every other error is the application's own, and answered with 500."""
+
+
+def answer(error: Exception) -> Response:
+    """Make the response to an error.
+
+    Raises:
+        Exception: the error itself, where the table has no answer.
+    """
+    for kind in type(error).__mro__:
+        found = ANSWERS.get(kind)
+        if found is not None:
+            response = jsonify(error=found.error, message=found.message)
+            response.status_code = found.status
+            retry_after = getattr(error, "retry_after", found.retry_after)
+            if retry_after is not None:
+                response.headers["Retry-After"] = str(retry_after)
+            return response
+    raise error
+
+
+class Wire:
+    """Where a request carries its session id, and a response too."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._header = settings.header
+        self._environ_key = "HTTP_" + settings.header.upper().replace("-", "_")
+        self._param = settings.query_param
+        self._shortest = settings.min_sid_length
+
+    def presented(self, request: Request) -> str | None:
+        """Return the id that a request carries, or None where it carries none that can be one."""
+        environ = request.environ
+        for text in (environ.get(self._environ_key), self._from_query(request)):
+            if text:
+                sid = text.strip()
+                if len(sid) >= self._shortest and is_sid(sid):
+                    return sid
+        return None
+
+    def _from_query(self, request: Request) -> str | None:
+        return request.args.get(self._param) if request.environ.get("QUERY_STRING") else None
+
+    def mark(self, request: Request, response: Response, sid: str | None) -> None:
+        """Put the id into the response, and tell caches and browsers about the header."""
+        headers = response.headers
+        if sid is not None:
+            headers[self._header] = sid
+        self._list_header(response, "Vary")
+        if "HTTP_ORIGIN" in request.environ:
+            self._list_header(response, "Access-Control-Expose-Headers")
+
+    def _list_header(self, response: Response, name: str) -> None:
+        present = response.headers.get(name)
+        if present is None:
+            response.headers[name] = self._header
+        elif self._header.lower() not in {item.strip().lower() for item in present.split(",")}:
+            response.headers[name] = f"{present}, {self._header}"

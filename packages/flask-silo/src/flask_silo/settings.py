@@ -1,0 +1,61 @@
+"""What can be set, where it comes from, and what it is otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one application. Each can be given to `Silo`, or as ``SILO_<NAME>`` in the application's config.
+
+    What is given to `Silo` wins over the config.
+    """
+
+    ttl: float = 3600
+    """Seconds that a session lives after its last request."""
+    cleanup_interval: float = 60
+    """Seconds between two sweeps."""
+    expired_retain: float = 7200
+    """Seconds for which an expired id is answered with 410 where data is needed."""
+    header: str = "X-Session-ID"
+    """The header that carries the id, both ways."""
+    query_param: str = "_sid"
+    """The query parameter that carries it where a header cannot be set, as in a download link."""
+    min_sid_length: int = 16
+    """Shorter ids are not taken from clients."""
+    data_endpoints: Iterable[str] = field(default=())
+    """What needs a session's data, see `Silo.add_data_endpoints`."""
+    auto_cleanup: bool = True
+    """Whether a thread sweeps, from the first request on."""
+    api_prefix: str | tuple[str, ...] = "/api/"
+    """Requests below this path have a session."""
+    store_url: str = "memory://"
+    """Where sessions are kept, see `silo_store.open_backend`."""
+    turn_timeout: float = 30.0
+    """Seconds that a writing request waits for the one before it."""
+
+    @classmethod
+    def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
+        """Merge the settings given to `Silo` (None where it was not) with an application's config.
+
+        Raises:
+            ValueError: a number is not positive, or the header or the parameter has no name.
+        """
+        values = {}
+        for each in fields(cls):
+            value = given.get(each.name)
+            if value is None:
+                value = config.get(f"SILO_{each.name.upper()}")
+            if value is not None:
+                values[each.name] = value
+        settings = cls(**values)
+        for name in ("ttl", "cleanup_interval", "expired_retain", "turn_timeout", "min_sid_length"):
+            if not getattr(settings, name) > 0:
+                raise ValueError(f"{name} must be a positive number")
+        for name in ("header", "query_param"):
+            if not getattr(settings, name):
+                raise ValueError(f"{name} must not be empty")
+        return settings

@@ -1,0 +1,186 @@
+"""Background tasks that belong to a session."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from flask import Flask
+from silo_store import SessionStore
+from silo_store.fork import reset_after_fork
+from silo_tasks import BackgroundTask, TaskRunning, TaskState
+
+if TYPE_CHECKING:
+    from .ext import Silo
+
+__all__ = ["BackgroundTask", "Owner", "SessionTask", "SessionTasks", "TaskState", "current_owner"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class Owner:
+    """The session that a task works for. Its id changes when the session is rotated; its uid never does."""
+
+    store: SessionStore
+    sid: str
+    uid: str
+
+
+_owner: ContextVar[Owner | None] = ContextVar("silo_task_owner", default=None)
+
+
+def current_owner() -> Owner | None:
+    """Return the session that the running task works for, None outside a task."""
+    return _owner.get()
+
+
+class SessionTasks:
+    """The tasks of one application's sessions: at most one of each name for each session."""
+
+    def __init__(self, app: Flask, store: SessionStore) -> None:
+        self._app = app
+        self._store = store
+        self._tasks: dict[str, dict[str, BackgroundTask]] = {}
+        self._owners: dict[str, Owner] = {}
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with a free lock."""
+        self._lock = threading.Lock()
+
+    def find(self, uid: str | None, name: str) -> BackgroundTask | None:
+        """Return the session's task of that name, if it was ever started."""
+        return self._tasks.get(uid or "", {}).get(name)
+
+    def begin(self, sid: str, uid: str, task: BackgroundTask, run: Callable[[], Any]) -> None:
+        """Start a task for a session. While it runs, the session does not expire.
+
+        Raises:
+            SessionExpired: the session is over.
+            TaskRunning: a task of that name runs already.
+            QueueFull: too many tasks are waiting.
+        """
+        hold = self._store.hold(sid)
+        try:
+            with self._lock:
+                running = self._tasks.setdefault(uid, {}).get(task.name)
+                if running is not None and running.is_running:
+                    raise TaskRunning(f"task {task.name!r} is already running")
+                self._tasks[uid][task.name] = task
+                owner = self._owners.setdefault(uid, Owner(self._store, sid, uid))
+            task.on_done(lambda _task: hold.release())
+            task.start(self._target, owner, run)
+        except BaseException:
+            hold.release()
+            raise
+
+    def _target(self, task: BackgroundTask, owner: Owner, run: Callable[[], Any]) -> Any:
+        with self._app.app_context(), _working_for(owner):
+            return run()
+
+    def rotated(self, uid: str, sid: str) -> None:
+        """Tell running tasks the session's new id."""
+        owner = self._owners.get(uid)
+        if owner is not None:
+            owner.sid = sid
+
+    def end(self, uid: str) -> None:
+        """Cancel and forget the tasks of a session that ended."""
+        with self._lock:
+            tasks = self._tasks.pop(uid, {})
+            self._owners.pop(uid, None)
+        for task in tasks.values():
+            task.cancel()
+
+
+@contextmanager
+def _working_for(owner: Owner) -> Iterator[None]:
+    token = _owner.set(owner)
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
+class SessionTask(Generic[P, R]):
+    """A function that runs in the background for the session of the request; made by `Silo.task`.
+
+    Calling it runs the function here and now, as if it were not decorated.
+    """
+
+    def __init__(self, silo: Silo, function: Callable[P, R], name: str, options: dict[str, Any]) -> None:
+        self.name = name
+        self._silo = silo
+        self._function = function
+        self._signature = inspect.signature(function)
+        self._options = options
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._function(*args, **kwargs)
+
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run the function in the background once the request has succeeded and its changes are saved.
+
+        If the view fails, it never starts.
+
+        Raises:
+            TypeError: the arguments do not fit the function; the message names the one.
+            TaskRunning: it runs already for this session, or this request started it before.
+            RuntimeError: there is no request with a session.
+        """
+        self._signature.bind(*args, **kwargs)
+        visit = self._silo.visit
+        session = visit.begun()
+        tasks = self._silo.binding.tasks
+        running = tasks.find(session.uid, self.name)
+        started = {job.args[2].name for job in visit.jobs or () if isinstance(job, functools.partial)}
+        if self.name in started or (running is not None and running.is_running):
+            raise TaskRunning(f"task {self.name!r} is already running")
+        task = BackgroundTask(self.name, **self._options)
+        run = functools.partial(self._function, *args, **kwargs)
+        visit.after_commit(functools.partial(tasks.begin, session.sid, session.uid, task, run))
+
+    @property
+    def task(self) -> BackgroundTask | None:
+        """The session's latest task of this function; None before its first start."""
+        uid = self._silo.uid
+        return self._silo.binding.tasks.find(uid, self.name) if uid else None
+
+    @property
+    def state(self) -> TaskState:
+        """How far it is; an idle state before its first start. Neither waits nor begins a session."""
+        task = self.task
+        return task.state if task is not None else BackgroundTask(self.name).state
+
+    def cancel(self) -> bool:
+        """Ask it to stop. False where there is nothing to stop."""
+        task = self.task
+        if task is None or not task.is_running:
+            return False
+        task.cancel()
+        return True
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for what the function returned.
+
+        Raises:
+            TaskFailed: it raised.
+            TaskCancelled: it was cancelled.
+            TimeoutError: it was not done in ``timeout`` seconds.
+            RuntimeError: it was never started for this session.
+        """
+        task = self.task
+        if task is None:
+            raise RuntimeError(f"task {self.name!r} was not started for this session")
+        value: R = task.result(timeout)
+        return value

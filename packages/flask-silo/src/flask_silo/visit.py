@@ -1,0 +1,100 @@
+"""One request's view of its session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from silo_store import NamespaceError, Session, SessionStore, Turn
+
+
+class Visit(Mapping[str, Any]):
+    """What one request sees and changes of its session; ``flask.g.silo``.
+
+    The session is loaded when the view first asks for it. A request whose method writes takes the session's turn at
+    that moment and keeps it until its changes are committed; a reading one never waits.
+
+    Attributes:
+        sid: the id that goes back to the client.
+        presented: whether the client sent it.
+    """
+
+    __slots__ = ("_writes", "jobs", "presented", "session", "sid", "store", "turn")
+
+    def __init__(self, store: SessionStore, sid: str, *, presented: bool, writes: bool) -> None:
+        self.store = store
+        self.sid = sid
+        self.presented = presented
+        self.session: Session | None = None
+        self.turn: Turn | None = None
+        self.jobs: list[Callable[[], None]] | None = None
+        self._writes = writes
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether the request writes, so that nobody else does until it is done."""
+        return self._writes
+
+    def load(self) -> Session:
+        """Return the session, in turn.
+
+        Raises:
+            TurnTimeout: the writer before this one did not finish in time.
+        """
+        session = self.session
+        if session is None:
+            store = self.store
+            if self._writes and self.turn is None:
+                turn = store.turn(self.sid)
+                turn.take(store.turn_timeout)
+                self.turn = turn
+            session = self.session = store.get(self.sid) if store.backend.live else store.open(self.sid)
+            if self.turn is not None:
+                self.turn.session = session
+        return session
+
+    def begun(self) -> Session:
+        """Return the session as `load` does, and see to it that it exists in the store already."""
+        session = self.load()
+        if not session.uid:
+            self.store.save(self.sid, session)
+        return session
+
+    def after_commit(self, job: Callable[[], None]) -> None:
+        """Run the job once the changes are saved; never, if they are not."""
+        if self.jobs is None:
+            self.jobs = []
+        self.jobs.append(job)
+
+    def commit(self) -> None:
+        """Save what changed, then run the jobs that waited for it."""
+        if self.session is not None:
+            self.store.save(self.sid, self.session)
+        elif self.presented:
+            self.store.touch(self.sid)
+        while self.jobs:
+            self.jobs.pop(0)()
+
+    def forget(self) -> None:
+        """Drop what was loaded, changes and waiting jobs included."""
+        self.session = self.jobs = None
+        if self.turn is not None:
+            self.turn.session = None
+
+    def close(self) -> None:
+        """Let the next writer go on. Harmless when done already."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.give_back()
+
+    def __getitem__(self, namespace: str) -> Any:
+        try:
+            return (self.session or self.load())[namespace]
+        except KeyError:
+            raise NamespaceError(namespace) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.load())
+
+    def __len__(self) -> int:
+        return len(self.load())

@@ -1,0 +1,64 @@
+"""A thread that sweeps a store again and again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from .fork import reset_after_fork
+from .store import SessionStore
+
+logger = logging.getLogger("silo_store")
+
+
+class CleanupDaemon:
+    """Calls `SessionStore.cleanup` every so many seconds, in a daemon thread.
+
+    Args:
+        store: what to sweep.
+        interval: seconds between two sweeps; the store's ``cleanup_interval`` by default.
+    """
+
+    def __init__(self, store: SessionStore, interval: float | None = None) -> None:
+        self._store = store
+        self._interval = interval
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A forked child has no thread yet: its first `start` makes one."""
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        with self._guard:
+            if self._thread is None or not self._thread.is_alive():
+                self._stop = threading.Event()
+                self._thread = threading.Thread(target=self._run, args=(self._stop,), name="silo-cleanup", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end and wait until it has, at most 5 seconds. Harmless when it does not run."""
+        with self._guard:
+            thread, self._thread = self._thread, None
+            self._stop.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5)
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is alive."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.wait(self._interval if self._interval is not None else self._store.cleanup_interval):
+            try:
+                expired = self._store.cleanup()
+            except Exception:
+                logger.exception("sweep failed; the next one follows in time")
+            else:
+                if expired:
+                    logger.info("%d sessions expired", len(expired))

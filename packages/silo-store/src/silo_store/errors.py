@@ -1,0 +1,104 @@
+"""What can go wrong with a session, one class for each answer that a caller may want to give.
+
+No message ever shows a whole session id. The ``sid`` attribute holds it for the caller's own use.
+"""
+
+from __future__ import annotations
+
+from .ids import short
+
+
+class SiloError(Exception):
+    """Base class of every error of this package and of ``flask-silo``."""
+
+
+class InvalidSessionId(SiloError, ValueError):
+    """The text is no session id: 1 to 128 characters of ``A-Z a-z 0-9 _ -``."""
+
+    def __init__(self) -> None:
+        super().__init__("not a session id: 1 to 128 characters of A-Z a-z 0-9 _ - are needed")
+
+
+class NamespaceError(SiloError, KeyError):
+    """The namespace was never registered.
+
+    Attributes:
+        namespace: the name that was asked for.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        super().__init__(namespace)
+
+    def __str__(self) -> str:
+        return f"namespace {self.namespace!r} is not registered: call register() before the first request"
+
+
+class _SessionError(SiloError):
+    """An error about one session. ``sid`` is its whole id; the message shows the start of it."""
+
+    _text = "session {}"
+
+    def __init__(self, sid: str, message: str | None = None) -> None:
+        self.sid = sid
+        super().__init__(sid, message)
+
+    def __str__(self) -> str:
+        message: str | None = self.args[1]
+        return message or self._text.format(short(self.sid))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class SessionExpired(_SessionError):
+    """This life of the session is over: its time ran out, or it was reset or destroyed meanwhile."""
+
+    _text = "session {} has ended"
+
+
+class SessionBusy(_SessionError):
+    """The session's work is still running, so it cannot be reset."""
+
+    _text = "session {} is busy and cannot be changed now"
+
+
+class SessionConflict(_SessionError):
+    """Somebody else wrote the same namespace between this caller's read and its write. Nothing was saved."""
+
+    _text = "session {} was changed by somebody else meanwhile"
+
+
+class TurnTimeout(_SessionError, TimeoutError):
+    """Another writer kept its turn on this session for longer than ``turn_timeout`` seconds."""
+
+    _text = "session {} is being written by somebody else for too long"
+
+
+class StateEncodeError(SiloError, TypeError):
+    """A value of the session's state cannot be stored outside this process. Nothing was saved.
+
+    Attributes:
+        namespace: the namespace that holds the value.
+        path: where in it the value lies, such as ``['rows'][3]``.
+        type_name: the value's type.
+    """
+
+    def __init__(self, sid: str, namespace: str, path: str, type_name: str, advice: str) -> None:
+        self.sid = sid
+        self.namespace = namespace
+        self.path = path
+        self.type_name = type_name
+        super().__init__(f"session {short(sid)}: {namespace}{path} is a {type_name}, which cannot be stored: {advice}")
+
+
+class StoreUnavailable(SiloError):
+    """The backend cannot be reached or cannot store now.
+
+    Attributes:
+        retry_after: seconds after which a new try makes sense.
+    """
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)

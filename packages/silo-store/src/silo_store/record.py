@@ -1,0 +1,68 @@
+"""What a backend keeps of a session, and what a caller sees of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Blob(NamedTuple):
+    """One namespace as a backend that encodes keeps it."""
+
+    version: int
+    """Starts at 1 and grows by 1 with every write."""
+    data: bytes
+
+
+class Change(NamedTuple):
+    """One namespace to be written."""
+
+    version: int
+    """The version that the writer read; 0 where it found none."""
+    data: bytes
+
+
+class Record(dict[str, Any]):
+    """One life of a session: namespace name to stored value.
+
+    A subclass of dict, not a holder of one, because an idle session should cost little more than its state.
+    """
+
+    __slots__ = ("active", "bucket", "created", "sid", "uid")
+
+    def __init__(self, sid: str, uid: str, created: float, active: float) -> None:
+        self.sid = sid
+        self.uid = uid
+        self.created = created
+        self.active = active
+        self.bucket = 0
+
+    def twin(self) -> Record:
+        """Copy the record, not its values."""
+        copy = Record(self.sid, self.uid, self.created, self.active)
+        copy.update(self)
+        return copy
+
+
+class Session(Record):
+    """A session as callers see it: namespace name to its state.
+
+    Attributes:
+        sid: the id that the client presents.
+        uid: this life of it. A reset, destroyed or expired session comes back under another ``uid``.
+        created: when this life began, in seconds since the epoch.
+        active: when it was last used, in seconds since the epoch.
+
+    ``session["_meta"]`` gives these as a dict, as earlier releases did; it is made when asked for and is not among
+    the keys.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(self, sid: str, uid: str, created: float, active: float, origin: Record | None = None) -> None:
+        super().__init__(sid, uid, created, active)
+        self.origin = origin
+
+    def __missing__(self, key: str) -> Any:
+        if key == "_meta":
+            return {"created_at": self.created, "last_active": self.active, "sid": self.sid}
+        raise KeyError(key)

@@ -1,0 +1,47 @@
+"""What the application said of its sessions: their namespaces and its callbacks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from .ids import short
+
+logger = logging.getLogger("silo_store")
+
+EndReason = Literal["expired", "reset", "destroyed"]
+
+
+class Registry:
+    """Namespaces and callbacks. Several stores may share one: the same application served twice."""
+
+    def __init__(self) -> None:
+        self.factories: dict[str, Callable[[], Any]] = {}
+        self.on_create: list[Callable[[str], object]] = []
+        self.on_expire: list[Callable[[str], object]] = []
+        self.busy_check: Callable[[str, dict[str, Any]], object] | None = None
+
+    def is_busy(self, sid: str, session: dict[str, Any]) -> bool:
+        """Ask the application. A predicate that raises counts as busy: better a session too many than work lost."""
+        if self.busy_check is None:
+            return False
+        try:
+            return bool(self.busy_check(sid, session))
+        except Exception:
+            logger.exception("busy check failed for session %s", short(sid))
+            return True
+
+
+def tell(callbacks: list[Callable[..., object]], sid: str, *args: object) -> None:
+    """Call each callback. One that raises is logged and stops nobody else."""
+    for callback in list(callbacks):
+        try:
+            callback(sid, *args)
+        except Exception:
+            logger.exception("callback failed for session %s", short(sid))
+
+
+def missing(factories: Mapping[str, Callable[[], Any]], session: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the state of the namespaces that a session does not have yet."""
+    return {name: factory() for name, factory in list(factories.items()) if name not in session}

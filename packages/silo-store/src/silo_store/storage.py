@@ -1,0 +1,282 @@
+"""The storage interface of release 0.1, and the adapter that still takes one.
+
+New storages implement `silo_store.Backend`: this interface has no way to compare and set, and finds what is due by
+looking at every session.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .backend import Life
+from .errors import SessionExpired
+from .fork import reset_after_fork
+from .record import Change, Record, Session
+
+
+class SiloStorage(ABC):
+    """Where sessions are kept, as release 0.1 had it. A session is a dict of namespaces and ``_meta``."""
+
+    @abstractmethod
+    def get_session(self, sid: str) -> dict[str, Any] | None:
+        """Return the session, or None."""
+
+    @abstractmethod
+    def set_session(self, sid: str, data: dict[str, Any]) -> None:
+        """Create or replace the session."""
+
+    @abstractmethod
+    def delete_session(self, sid: str) -> None:
+        """Drop the session, if there is one."""
+
+    @abstractmethod
+    def has_session(self, sid: str) -> bool:
+        """Say whether there is such a session."""
+
+    @abstractmethod
+    def all_sessions(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return all sessions in a list that stays the same while sessions are dropped."""
+
+    @abstractmethod
+    def session_count(self) -> int:
+        """Return the number of sessions."""
+
+    @abstractmethod
+    def all_sids(self) -> list[str]:
+        """Return all session ids."""
+
+    @abstractmethod
+    def mark_expired(self, sid: str, timestamp: float) -> None:
+        """Remember that the id expired then."""
+
+    @abstractmethod
+    def is_expired(self, sid: str) -> bool:
+        """Say whether the id is remembered as expired."""
+
+    @abstractmethod
+    def clear_expired(self, sid: str) -> None:
+        """Forget that the id expired."""
+
+    @abstractmethod
+    def prune_expired(self, max_age: float) -> None:
+        """Forget ids that expired more than ``max_age`` seconds ago."""
+
+    @abstractmethod
+    def expired_count(self) -> int:
+        """Return the number of ids remembered as expired."""
+
+
+class InMemoryStorage(SiloStorage):
+    """Sessions in a dict."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, dict[str, Any]] = {}
+        self._expired: dict[str, float] = {}
+
+    def get_session(self, sid: str) -> dict[str, Any] | None:
+        return self._sessions.get(sid)
+
+    def set_session(self, sid: str, data: dict[str, Any]) -> None:
+        self._sessions[sid] = data
+
+    def delete_session(self, sid: str) -> None:
+        self._sessions.pop(sid, None)
+
+    def has_session(self, sid: str) -> bool:
+        return sid in self._sessions
+
+    def all_sessions(self) -> list[tuple[str, dict[str, Any]]]:
+        return list(self._sessions.items())
+
+    def session_count(self) -> int:
+        return len(self._sessions)
+
+    def all_sids(self) -> list[str]:
+        return list(self._sessions)
+
+    def mark_expired(self, sid: str, timestamp: float) -> None:
+        self._expired[sid] = timestamp
+
+    def is_expired(self, sid: str) -> bool:
+        return sid in self._expired
+
+    def clear_expired(self, sid: str) -> None:
+        self._expired.pop(sid, None)
+
+    def prune_expired(self, max_age: float) -> None:
+        limit = time.time() - max_age
+        for sid in [sid for sid, at in self._expired.items() if at < limit]:
+            del self._expired[sid]
+
+    def expired_count(self) -> int:
+        return len(self._expired)
+
+
+class StorageBackend:
+    """A `Backend` over a `SiloStorage`. Exact within one process, as that interface is.
+
+    Sessions are handed out with the storage's own objects and written back whole. The storage is called under a lock,
+    as release 0.1 promised its authors.
+    """
+
+    live = True
+
+    def __init__(self, storage: SiloStorage) -> None:
+        self._storage = storage
+        self._ended: list[Life] = []
+        self._holds: Counter[str] = Counter()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with a free lock."""
+        self._lock = threading.RLock()
+
+    def _get(self, sid: str) -> Session | None:
+        data = self._storage.get_session(sid)
+        if data is None:
+            return None
+        meta = data.get("_meta", {})
+        created = meta.get("created_at", 0.0)
+        if "uid" not in meta:  # written by release 0.1: the id and its beginning name the life
+            meta["uid"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{sid} {created}").hex
+        session = Session(sid, meta["uid"], created, meta.get("last_active", created))
+        session.update((name, state) for name, state in data.items() if name != "_meta")
+        return session
+
+    def _set(self, session: Record) -> None:
+        meta = {
+            "created_at": session.created,
+            "last_active": session.active,
+            "sid": session.sid,
+            "uid": session.uid,
+        }
+        self._storage.set_session(session.sid, {**session, "_meta": meta})
+
+    def _current(self, life: Life) -> Session | None:
+        session = self._get(life.sid)
+        return session if session is not None and session.uid == life.uid else None
+
+    def load(self, sid: str, now: float, ttl: float) -> Record | None:
+        with self._lock:
+            session = self._get(sid)
+            if session is not None and now - session.active <= ttl:
+                session.active = now
+                self._set(session)
+            return session
+
+    def peek(self, sid: str) -> Record | None:
+        with self._lock:
+            return self._get(sid)
+
+    def create(self, record: Record) -> Record:
+        with self._lock:
+            winner = self._get(record.sid)
+            if winner is not None:
+                return winner
+            self._set(record)
+            self._storage.clear_expired(record.sid)
+            return record
+
+    def write(self, sid: str, uid: str, changes: Mapping[str, Change]) -> None:
+        raise NotImplementedError("a live backend is written by put()")
+
+    def put(self, session: Record) -> None:
+        with self._lock:
+            if self._current(Life(session.sid, session.uid)) is None:
+                raise SessionExpired(session.sid)
+            self._set(session)
+
+    def touch(self, life: Life, now: float) -> bool:
+        with self._lock:
+            session = self._current(life)
+            if session is not None:
+                session.active = now
+                self._set(session)
+            return session is not None
+
+    def remove(self, life: Life) -> bool:
+        with self._lock:
+            found = self._current(life) is not None
+            if found:
+                self._storage.delete_session(life.sid)
+            return found
+
+    def rename(self, life: Life, sid: str) -> bool:
+        with self._lock:
+            session = self._current(life)
+            if session is None or self._storage.has_session(sid):
+                return False
+            self._storage.delete_session(life.sid)
+            session.sid = sid
+            self._set(session)
+            return True
+
+    def due(self, now: float, ttl: float) -> Iterator[list[Life]]:
+        with self._lock:
+            sids = self._storage.all_sids()
+        for sid in sids:
+            with self._lock:
+                session = self._get(sid)
+            if session is not None and now - session.active > ttl:
+                yield [Life(sid, session.uid)]
+
+    def expire(self, lives: Iterable[Life], now: float, ttl: float) -> None:
+        with self._lock:
+            for life in lives:
+                session = self._current(life)
+                if session is not None and now - session.active > ttl and life.uid not in self._holds:
+                    self._storage.delete_session(life.sid)
+                    self._storage.mark_expired(life.sid, now)
+                    self._ended.append(life)
+
+    def ended(self) -> list[Life]:
+        with self._lock:
+            lives, self._ended = self._ended, []
+            return lives
+
+    def settle(self, lives: Iterable[Life]) -> None:
+        """Nothing to do."""
+
+    def expired_at(self, sid: str, /) -> float | None:
+        """The storage says only whether: give a time that is recent enough to count."""
+        with self._lock:
+            return float("inf") if self._storage.is_expired(sid) else None
+
+    def prune(self, before: float) -> None:
+        with self._lock:
+            self._storage.prune_expired(time.time() - before)
+
+    def hold(self, uid: str) -> None:
+        with self._lock:
+            self._holds[uid] += 1
+
+    def unhold(self, uid: str) -> None:
+        with self._lock:
+            self._holds[uid] -= 1
+            if self._holds[uid] <= 0:
+                del self._holds[uid]
+
+    def held(self, uid: str) -> bool:
+        return uid in self._holds
+
+    def alive(self, uid: str) -> bool:
+        return any((session := self.peek(sid)) is not None and session.uid == uid for sid in self.sids())
+
+    def count(self) -> int:
+        return self._storage.session_count()
+
+    def expired_count(self) -> int:
+        return self._storage.expired_count()
+
+    def sids(self) -> list[str]:
+        return self._storage.all_sids()
+
+    def close(self) -> None:
+        """The storage belongs to who made it."""

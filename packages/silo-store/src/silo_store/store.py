@@ -1,0 +1,492 @@
+"""`SessionStore`: expiring state for each session id."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from .backend import Backend, Life, open_backend
+from .codec import Codec, MsgpackCodec, Unencodable
+from .errors import NamespaceError, SessionBusy, SessionExpired, StateEncodeError
+from .ids import check_sid, is_sid, new_sid
+from .record import Blob, Change, Record, Session
+from .registry import EndReason, Registry, missing, tell
+from .storage import SiloStorage, StorageBackend
+from .turns import Turn, Turns
+
+
+class SessionStore:
+    """State for each session id, in registered namespaces, gone when its time is over.
+
+    Reads never wait. Writers of one session take turns: `edit`, `update`, `reset`, `destroy` and `rotate` wait for
+    theirs. A session expires at the moment ``clock() - last use > ttl``, swept or not.
+
+    Args:
+        ttl: seconds that a session lives after its last use.
+        cleanup_interval: seconds between two sweeps of a `CleanupDaemon`.
+        expired_retain: seconds for which an expired id is remembered.
+        sid_generator: makes new ids; 128 random bits by default.
+        storage: a storage of release 0.1, for those who wrote one.
+        backend: where sessions are kept: a `Backend` or its URL, see `open_backend`. Live objects in memory by
+            default.
+        codec: how a backend that keeps bytes gets them.
+        clock: seconds since the epoch.
+        turn_timeout: seconds that a writer waits for its turn before `TurnTimeout`.
+        registry: namespaces and callbacks shared with another store.
+
+    Raises:
+        ValueError: both ``storage`` and ``backend`` are given, or no backend has that URL.
+    """
+
+    def __init__(
+        self,
+        *,
+        ttl: float = 3600,
+        cleanup_interval: float = 60,
+        expired_retain: float = 7200,
+        sid_generator: Callable[[], str] | None = None,
+        storage: SiloStorage | None = None,
+        backend: Backend | str | None = None,
+        codec: Codec | None = None,
+        clock: Callable[[], float] = time.time,
+        turn_timeout: float = 30.0,
+        registry: Registry | None = None,
+    ) -> None:
+        if storage is not None and backend is not None:
+            raise ValueError("give storage or backend, not both")
+        self.ttl = ttl
+        self.cleanup_interval = cleanup_interval
+        self.expired_retain = expired_retain
+        self.turn_timeout = turn_timeout
+        self.storage = storage
+        self.registry = registry if registry is not None else Registry()
+        if storage is not None:
+            backend = StorageBackend(storage)
+        elif backend is None or isinstance(backend, str):
+            backend = open_backend(backend or "memory://")
+        self.backend: Backend = backend
+        self._codec = codec if codec is not None else MsgpackCodec()
+        self._clock = clock
+        self._new_sid = sid_generator or new_sid
+        self._turns = Turns()
+        self._on_end: list[Callable[[str, str, EndReason], object]] = []
+        self._lives = (f"{prefix}{number:x}" for prefix in (secrets.token_hex(8),) for number in itertools.count())
+        # What `get` and `is_expired` do in the usual case, one call each.
+        self._factories = self.registry.factories
+        self._live: dict[str, Session] = getattr(backend, "records", {}) if backend.live else {}
+        self._expired_at = backend.expired_at
+
+    # Setting up
+
+    def register_namespace(self, name: str, factory: Callable[[], Any]) -> None:
+        """Give every session a namespace whose state begins as ``factory()``.
+
+        Sessions that exist already get theirs at their next use. Better to register before the first of them: from
+        then on each use checks whether the session is complete.
+        """
+        if name not in self._factories and self._live:
+            self._live = {}
+        self._factories[name] = factory
+
+    def set_busy_check(self, predicate: Callable[[str, dict[str, Any]], object]) -> None:
+        """Keep a session from expiring, and from `reset`, while ``predicate(sid, session)`` is true.
+
+        A session seen busy is renewed: its client has the whole ``ttl`` to fetch what the work gave.
+        """
+        self.registry.busy_check = predicate
+
+    def on_create(self, callback: Callable[[str], object]) -> None:
+        """Call ``callback(sid)`` after a session began."""
+        self.registry.on_create.append(callback)
+
+    def on_expire(self, callback: Callable[[str], object]) -> None:
+        """Call ``callback(sid)`` after a session expired, once, in the thread that runs `cleanup`."""
+        self.registry.on_expire.append(callback)
+
+    def on_end(self, callback: Callable[[str, str, EndReason], object]) -> None:
+        """Call ``callback(sid, uid, reason)`` after a life of a session ended.
+
+        The reason is ``"expired"``, ``"reset"`` or ``"destroyed"``. The id may be in use again by then; the uid is not.
+        """
+        self._on_end.append(callback)
+
+    # Reading
+
+    def get(self, sid: str) -> Session:
+        """Return the session, begun if there is none, and renew it.
+
+        With live objects (``memory://``) changes to it are the session's at once. With other backends it is a copy:
+        write it back with `save`, or better, change it in `edit`.
+
+        Raises:
+            InvalidSessionId: ``sid`` is no session id.
+        """
+        try:
+            session = self._live[sid]
+            now = self._clock()
+            if now - session.active <= self.ttl:
+                session.active = now
+                return session
+        except (KeyError, TypeError):  # none yet, or not even a hashable id: `open` says
+            pass
+        session = self.open(sid)
+        if not session.uid:
+            self._saved(session)
+            session = self.open(sid)
+        return session
+
+    def get_namespace(self, sid: str, namespace: str) -> Any:
+        """Return one namespace of `get`.
+
+        Raises:
+            NamespaceError: it is not registered.
+        """
+        if namespace not in self._factories:
+            raise NamespaceError(namespace)
+        return self.get(sid)[namespace]
+
+    def open(self, sid: str, uid: str | None = None) -> Session:
+        """Return the session to read, and to `save` after changing it.
+
+        Like `get`, but where there is no session yet and the backend keeps copies, what comes back has an empty
+        ``uid`` and exists only once it is saved.
+
+        Args:
+            sid: the session's id.
+            uid: only this life of it will do.
+
+        Raises:
+            SessionExpired: that life is over.
+        """
+        check_sid(sid)
+        record = self._load(sid)
+        if record is None or (uid is not None and record.uid != uid):
+            if uid is not None:
+                raise SessionExpired(sid)
+            return self._begin(sid)
+        session = self._decoded(record)
+        session.update(missing(self._factories, session))
+        return session
+
+    def uid(self, sid: str) -> str | None:
+        """Return the uid of the session's present life, or None. Renews nothing."""
+        record = self._seen(sid)
+        return record.uid if record is not None else None
+
+    def has_life(self, uid: str) -> bool:
+        """Say whether ``uid`` is the present life of any session. Meant for clearing up at a start; may scan."""
+        return self.backend.alive(uid)
+
+    def exists(self, sid: str) -> bool:
+        """Say whether the session lives. Renews nothing."""
+        return self._seen(sid) is not None
+
+    def is_expired(self, sid: str) -> bool:
+        """Say whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
+        at = self._expired_at(sid)
+        if at is not None:
+            return self._clock() - at <= self.expired_retain
+        return is_sid(sid) and self.backend.peek(sid) is not None and self._seen(sid) is None
+
+    def touch(self, sid: str) -> None:
+        """Renew the session, if it lives."""
+        record = self._seen(sid)
+        if record is not None:
+            self.backend.touch(Life(sid, record.uid), self._clock())
+
+    # Writing
+
+    def turn(self, sid: str) -> Turn:
+        """Return the turn to write a session: take it, give it back. `edit` does both for you."""
+        return Turn(self._turns, check_sid(sid))
+
+    @contextmanager
+    def edit(self, sid: str, namespace: str | None = None, *, uid: str | None = None) -> Iterator[Any]:
+        """Change a session, or one namespace of it, with nobody else writing it meanwhile; saved at the block's end.
+
+        Nested edits of one session belong to the outermost: it alone saves. When the block raises, nothing is saved;
+        live objects, though, are changed already.
+
+        Args:
+            sid: the session's id.
+            namespace: yield this namespace instead of the whole session.
+            uid: only this life of the session will do.
+
+        Raises:
+            TurnTimeout: another writer did not finish within ``turn_timeout`` seconds.
+            NamespaceError: the namespace is not registered.
+            SessionExpired: that life is over.
+            StateEncodeError: the backend keeps bytes and a value has none.
+        """
+        if namespace is not None and namespace not in self._factories:
+            raise NamespaceError(namespace)
+        outer = self._turns.held(sid)
+        if outer is not None and outer.session is not None:
+            if uid is not None and outer.session.uid != uid:
+                raise SessionExpired(sid)
+            yield outer.session if namespace is None else outer.session[namespace]
+            return
+        with self.turn(sid) as turn:
+            if outer is None:
+                turn.take(self.turn_timeout)
+            session = self.open(sid, uid)
+            (outer or turn).session = session
+            try:
+                yield session if namespace is None else session[namespace]
+                self.save(session.sid, session)
+            finally:
+                (outer or turn).session = None
+
+    def update(self, sid: str, namespace: str, change: Callable[[Any], Any]) -> Any:
+        """Call ``change(state)`` in the session's turn and save. What it returns, unless None, is the new state.
+
+        Returns:
+            the namespace's new state.
+        """
+        with self.edit(sid) as session:
+            if namespace not in session:
+                raise NamespaceError(namespace)
+            new = change(session[namespace])
+            if new is not None:
+                session[namespace] = new
+            return session[namespace]
+
+    def save(self, sid: str, session: Mapping[str, Any]) -> Session:
+        """Write back what `get` or `open` returned; only namespaces that changed are written.
+
+        A mapping that did not come from this store replaces the namespaces that it names.
+
+        Raises:
+            SessionConflict: a changed namespace was written by somebody else meanwhile.
+            SessionExpired: the session's life, from which this state came, is over.
+            StateEncodeError: the backend keeps bytes and a value has none.
+        """
+        if not isinstance(session, Session):
+            with self.edit(sid) as current:
+                current.update((name, state) for name, state in session.items() if name != "_meta")
+                return self._saved(current)
+        return self._saved(session)
+
+    def _saved(self, session: Session) -> Session:
+        if session.origin is None:
+            self.backend.put(session)
+            return session
+        read = session.origin
+        data = {name: self._encoded(session.sid, name, state) for name, state in session.items()}
+        changed = {name: new for name, new in data.items() if name not in read or read[name].data != new}
+        if not session.uid:
+            read, created = self._create(session, data)
+            session.uid, session.origin = read.uid, read
+            if created:
+                tell(self.registry.on_create, session.sid)
+                return session
+            # Somebody else began the session meanwhile: ours goes on top, unless that one was changed already.
+            read = Record(read.sid, read.uid, read.created, read.active)
+            read.update((name, Blob(1, b"")) for name in data)
+        changes = {name: Change(read[name].version if name in read else 0, new) for name, new in changed.items()}
+        if changes:
+            self.backend.write(session.sid, session.uid, changes)
+            session.origin.update((name, Blob(change.version + 1, change.data)) for name, change in changes.items())
+        return session
+
+    def _create(self, session: Session, data: dict[str, bytes]) -> tuple[Record, bool]:
+        record = Record(session.sid, next(self._lives), session.created, session.active)
+        record.update((name, Blob(1, new)) for name, new in data.items())
+        winner = self.backend.create(record)
+        return winner, winner is record
+
+    def reset(self, sid: str) -> None:
+        """End the session's life and begin the next one with fresh state. Nothing happens where there is none.
+
+        Raises:
+            SessionBusy: the busy check says that its work is running.
+        """
+        with self._writing(sid) as record:
+            if record is None:
+                return
+            if self.registry.is_busy(sid, self._decoded(record)):
+                raise SessionBusy(sid)
+            self._end(Life(sid, record.uid), "reset")
+            fresh = self._begin(sid, announce=False)
+            if not fresh.uid:
+                self._create(fresh, {name: blob.data for name, blob in (fresh.origin or {}).items()})
+
+    def destroy(self, sid: str) -> None:
+        """End the session, without remembering its id as expired."""
+        with self._writing(sid) as record:
+            if record is not None:
+                self._end(Life(sid, record.uid), "destroyed")
+
+    def rotate(self, sid: str) -> str:
+        """Give the session another id; its state, uid, tasks and files stay. The old id leads nowhere any more.
+
+        Returns:
+            the new id.
+
+        Raises:
+            SessionExpired: there is no such session.
+        """
+        with self._writing(sid) as record:
+            new = self.generate_sid()
+            if record is None or not self.backend.rename(Life(sid, record.uid), new):
+                raise SessionExpired(sid)
+            turn = self._turns.held(sid)
+            if turn is not None:
+                turn.sid = new
+                if turn.session is not None:
+                    turn.session.sid = new
+            return new
+
+    @contextmanager
+    def _writing(self, sid: str) -> Iterator[Record | None]:
+        with self.turn(sid) as turn:
+            if self._turns.held(sid) is None:
+                turn.take(self.turn_timeout)
+            yield self._load(sid)
+
+    # Ending
+
+    def hold(self, sid: str) -> Hold:
+        """Keep the session from expiring until the hold is released; use it in a ``with`` block.
+
+        Raises:
+            SessionExpired: there is no such session.
+        """
+        record = self._seen(sid)
+        if record is None:
+            raise SessionExpired(check_sid(sid))
+        return Hold(self, sid, record.uid)
+
+    def cleanup(self) -> list[str]:
+        """End what is due and tell the callbacks. Costs nothing for sessions that are not due.
+
+        Returns:
+            the ids that expired since the last call, by this sweep or by being asked for too late.
+        """
+        now = self._clock()
+        for lives in self.backend.due(now, self.ttl):
+            self.backend.expire([life for life in lives if not self._kept(life)], now, self.ttl)
+        expired = []
+        while lives := self.backend.ended():
+            for life in lives:
+                tell(self._on_end, life.sid, life.uid, "expired")
+                tell(self.registry.on_expire, life.sid)
+                expired.append(life.sid)
+            self.backend.settle(lives)
+        self.backend.prune(now - self.expired_retain)
+        return expired
+
+    def _end(self, life: Life, reason: EndReason) -> None:
+        if self.backend.remove(life):
+            tell(self._on_end, life.sid, life.uid, reason)
+
+    def _kept(self, life: Life) -> bool:
+        """Renew a due session that is held, written just now, or busy; say whether it was."""
+        kept = self.backend.held(life.uid) or self._turns.active(life.sid)
+        if not kept and self.registry.busy_check is not None:
+            record = self.backend.peek(life.sid)
+            kept = record is not None and self.registry.is_busy(life.sid, self._decoded(record))
+        return kept and self.backend.touch(life, self._clock())
+
+    def _alive(self, record: Record, now: float) -> bool:
+        if now - record.active <= self.ttl:
+            return True
+        life = Life(record.sid, record.uid)
+        if self._kept(life):
+            return True
+        self.backend.expire([life], now, self.ttl)
+        return False
+
+    def _load(self, sid: str) -> Record | None:
+        now = self._clock()
+        record = self.backend.load(sid, now, self.ttl)
+        return record if record is not None and self._alive(record, now) else None
+
+    def _seen(self, sid: str) -> Record | None:
+        record = self.backend.peek(sid) if is_sid(sid) else None
+        return record if record is not None and self._alive(record, self._clock()) else None
+
+    # Beginning
+
+    def _begin(self, sid: str, *, announce: bool = True) -> Session:
+        now = self._clock()
+        live = self.backend.live
+        session = Session(sid, next(self._lives) if live else "", now, now)
+        session.update(missing(self._factories, session))
+        if not live:
+            session.origin = Record(sid, "", now, now)
+            session.origin.update((name, Blob(0, self._encoded(sid, name, state))) for name, state in session.items())
+            return session
+        winner = self.backend.create(session)
+        if winner is session and announce:
+            tell(self.registry.on_create, sid)
+        return self._decoded(winner)
+
+    def _decoded(self, record: Record) -> Session:
+        if isinstance(record, Session):
+            return record
+        session = Session(record.sid, record.uid, record.created, record.active, origin=record)
+        for name, blob in record.items():
+            session[name] = self._codec.decode(blob.data)
+        return session
+
+    def _encoded(self, sid: str, namespace: str, state: Any) -> bytes:
+        try:
+            return self._codec.encode(state)
+        except Unencodable as error:
+            raise StateEncodeError(sid, namespace, error.path, error.type_name, error.advice) from error
+
+    # Looking in
+
+    def generate_sid(self) -> str:
+        """Make a new session id."""
+        return check_sid(self._new_sid())
+
+    @property
+    def active_count(self) -> int:
+        """Number of sessions, those included that are due and not yet swept."""
+        return self.backend.count()
+
+    @property
+    def expired_count(self) -> int:
+        """Number of expired ids that are remembered."""
+        return self.backend.expired_count()
+
+    @property
+    def all_sids(self) -> list[str]:
+        """The ids of all sessions, those included that are due and not yet swept."""
+        return self.backend.sids()
+
+    def close(self) -> None:
+        """Give back what the backend holds open."""
+        self.backend.close()
+
+
+class Hold:
+    """Keeps one life of a session from expiring. Release it, or use it in a ``with`` block."""
+
+    def __init__(self, store: SessionStore, sid: str, uid: str) -> None:
+        self.sid = sid
+        self.uid = uid
+        self._store: SessionStore | None = store
+        store.backend.hold(uid)
+
+    def release(self) -> None:
+        """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.touch(self.sid)
+            store.backend.unhold(self.uid)
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

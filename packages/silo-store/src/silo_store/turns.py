@@ -1,0 +1,117 @@
+"""Writers of one session take turns."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from types import TracebackType
+
+from .errors import TurnTimeout
+from .fork import reset_after_fork
+from .record import Session
+
+
+class Turns:
+    """Who writes which session now. Knows only the sessions that somebody writes."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with nobody in line: the writers stayed in the parent."""
+        self._guard = threading.Lock()
+        self._queues: dict[str, _Queue] = {}
+
+    def active(self, sid: str) -> bool:
+        """Say whether somebody writes the session or waits to."""
+        return sid in self._queues
+
+    def held(self, sid: str) -> Turn | None:
+        """Return the turn that the running code, thread or coroutine, has on this session."""
+        for turn in _held.get():
+            if turn.sid == sid and turn.turns is self and turn.taken:
+                return turn
+        return None
+
+    def join(self, sid: str) -> _Queue:
+        """Stand in line for a session."""
+        with self._guard:
+            queue = self._queues.get(sid)
+            if queue is None:
+                queue = self._queues[sid] = _Queue()
+            queue.size += 1
+            return queue
+
+    def leave(self, sid: str, queue: _Queue) -> None:
+        """Leave the line; the last one takes it away."""
+        with self._guard:
+            queue.size -= 1
+            if queue.size == 0 and self._queues.get(sid) is queue:
+                del self._queues[sid]
+
+
+class _Queue:
+    __slots__ = ("lock", "size")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # not an RLock: an async view may end on another thread than it began on
+        self.size = 0
+
+
+class Turn:
+    """The right to write one session, from `take` to `give_back`.
+
+    Attributes:
+        sid: the session's id, which changes when the session is rotated.
+        session: what the turn's owner has loaded of it, shared by nested edits.
+    """
+
+    __slots__ = ("_key", "_queue", "session", "sid", "taken", "turns")
+
+    def __init__(self, turns: Turns, sid: str) -> None:
+        self.turns = turns
+        self.sid = sid
+        self.session: Session | None = None
+        self.taken = False
+        self._key = sid
+        self._queue: _Queue | None = None
+
+    def take(self, timeout: float) -> None:
+        """Wait for the turn.
+
+        Raises:
+            TurnTimeout: it did not come within ``timeout`` seconds.
+        """
+        queue = self.turns.join(self._key)
+        taken = False
+        try:
+            taken = queue.lock.acquire(timeout=timeout)
+        finally:  # also when a signal or a greenlet's timeout interrupts the wait
+            if not taken:
+                self.turns.leave(self._key, queue)
+        if not taken:
+            raise TurnTimeout(self.sid)
+        self._queue = queue
+        self.taken = True
+        _held.set((*(turn for turn in _held.get() if turn.taken and turn is not self), self))
+
+    def give_back(self) -> None:
+        """Let the next writer go on. Harmless when the turn is not taken."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            self.taken = False
+            self.session = None
+            queue.lock.release()
+            self.turns.leave(self._key, queue)
+
+    def __enter__(self) -> Turn:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_back()
+
+
+_held: ContextVar[tuple[Turn, ...]] = ContextVar("silo_turns", default=())
