@@ -61,9 +61,14 @@ def drain() -> list[str]:
     return found + [line for line in data.decode(errors="replace").split("\0") if line]
 
 
-def _refuse_wide(root: Path, config: pytest.Config) -> None:
+def root_of(folder: Path) -> Path | None:
+    """The allowed folder which `folder`, a resolved path, lies in."""
+    return next((root for root in map(Path, _runs[-1].policy.roots) if root in folder.parents), None)
+
+
+def _refuse_wide(root: Path, rootdir: Path) -> None:
     """A root that holds the checkout or a home would allow what the guard is there to refuse."""
-    kept = [config.rootpath.resolve(), Path(__file__).resolve().parent, Path.home().resolve()]
+    kept = [rootdir.resolve(), Path(__file__).resolve().parent, Path.home().resolve()]
     if any(path.is_relative_to(root) for path in kept):
         raise pytest.UsageError(f"the guard allows no temporary folder as wide as {root}")
 
@@ -73,7 +78,7 @@ def _roots(config: pytest.Config, private: Path) -> list[Path]:
     roots = [private]
     given = config.option.basetemp
     if given is not None:
-        _refuse_wide(Path(given).resolve(), config)
+        _refuse_wide(Path(given).resolve(), config.rootpath)
         factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
         roots.append(factory.getbasetemp())
     if hasattr(config, "cache"):
@@ -160,10 +165,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with guard_hook.exempt():
         home = Path(tempfile.mkdtemp(prefix="hostile-", dir=private))
         guard_drop.hand_over(home, private)
-        for folder in {value for value in pyfuncitem.funcargs.values() if isinstance(value, Path)}:
-            for root in map(Path, _runs[-1].policy.roots):
-                if root in folder.resolve().parents:
-                    guard_drop.hand_over(folder, root)
+        for folder in {value.resolve() for value in pyfuncitem.funcargs.values() if isinstance(value, Path)}:
+            if root := root_of(folder):
+                guard_drop.hand_over(folder, root)
 
     def body() -> None:
         _redirect_temporary_files(home)

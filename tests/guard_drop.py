@@ -8,10 +8,11 @@ it too. Where the run itself lacks it, as in many containers, the child must be 
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  (these are imported late, by a child that perhaps may not read them)
 import ctypes
-import encodings.idna  # noqa: F401  (imported before the fork: sockets need it, and the child may not read it)
+import encodings.idna  # noqa: F401
 import faulthandler
-import linecache  # noqa: F401  (likewise, for tracebacks)
+import linecache  # noqa: F401
 import os
 import pickle
 import select
@@ -53,14 +54,22 @@ def nobody() -> tuple[int, int]:
 
 
 def hand_over(folder: Path, root: Path) -> None:
-    """Give `folder` and all below it to nobody, who may pass through the folders from `root` down to it."""
+    """Give `folder`, a resolved path below `root`, to nobody, with all that is in it and a way to it."""
     user, group = nobody()
-    for path in [folder, *folder.rglob("*")]:
-        os.chown(path, user, group, follow_symlinks=False)
-    for parent in folder.parents:
-        if parent == root.parent:
-            break
-        parent.chmod(parent.stat().st_mode | 0o711)
+    open_way(folder, root)
+    os.chown(folder, user, group, follow_symlinks=False)
+    for parent, folders, files in os.walk(folder, followlinks=False):
+        for name in folders + files:
+            os.chown(Path(parent, name), user, group, follow_symlinks=False)
+
+
+def open_way(folder: Path, root: Path) -> None:
+    """Let every user pass through the folders from `root` down to `folder`, but not list them."""
+    if root not in folder.parents:
+        raise ValueError(f"{folder} is not below {root}")
+    for parent in list(folder.parents)[: list(folder.parents).index(root) + 1]:
+        if (mode := parent.stat().st_mode) & 0o111 != 0o111:
+            parent.chmod(mode | 0o111)
 
 
 def drop() -> None:
@@ -136,7 +145,7 @@ def _outcome(body: Callable[[], None], describe: Callable[[BaseException], str],
     """What became of `body`, in the child."""
     try:
         drop()
-        faulthandler.dump_traceback_later(deadline, exit=True, file=2)
+        faulthandler.dump_traceback_later(deadline * 0.9, file=2)  # The parent kills at the deadline.
         warnings.filterwarnings("ignore", message=".*default location is unusable")  # hypothesis: nobody cannot write.
         body()
     except pytest.skip.Exception as skipped:

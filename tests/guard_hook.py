@@ -246,7 +246,7 @@ def _harmless(event: str, path: str, how: str, paths: Sequence[str]) -> bool:
         return True  # It can but fail: `makedirs(exist_ok=True)` asks for folders that are there.
     if event == "open" and (path in _DEVICES or path.startswith("/dev/pts/") or os.path.isdir(path)):
         return True  # A folder is opened for writing only by tempfile, whose opener is judged on its own.
-    if path.startswith(_SHARED_MEMORY) and event in ("open", "os.remove", "tempfile.mkstemp"):
+    if path.startswith(_SHARED_MEMORY) and event in ("open", "os.remove", "os.truncate", "tempfile.mkstemp"):
         return True
     if event in _COMPILED:
         return _is_compiled(paths[0], paths[1] if len(paths) > 1 else None)
@@ -284,6 +284,8 @@ def _judge(event: str, wanted: Sequence[tuple[Any, Any, str]]) -> None:
             continue  # A pipe, a socket or memory: no file.
         inside = os.path.join(resolved, "inside") if how == INTO else resolved
         against = [policy for policy in _policies if not policy.allows(inside, opened)]
+        if how == MAKE:
+            against = [policy for policy in against if resolved not in policy.roots]  # Tools make theirs when needed.
         if against and not _harmless(event, resolved, how, paths):
             _refuse(against, f"{event} of {path!r} ({resolved})")
 
