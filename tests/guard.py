@@ -85,8 +85,12 @@ def _roots(config: pytest.Config, private: Path) -> list[Path]:
         cache = config.cache
         assert cache is not None
         roots.append(cache.mkdir("guard").parent.parent)  # pytest: last failed tests, durations.
-    stored = os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis")
-    return [*roots, Path(stored).absolute()]  # hypothesis: failing examples.
+    return roots
+
+
+def _storage() -> Path:
+    """Where hypothesis keeps failing examples. It makes the folder when it needs it."""
+    return Path(os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis")).absolute()
 
 
 def _prefixes(config: pytest.Config) -> list[str]:
@@ -134,8 +138,10 @@ def pytest_configure(config: pytest.Config) -> None:
     private = _private()
     _redirect_temporary_files(private)
     roots, report = _roots(config, private), str(private / "violations")
+    for root in (*roots, _storage()):
+        _refuse_wide(root.resolve(), config.rootpath)
     policy = guard_hook.Policy(
-        [str(root) for root in roots],
+        [*map(str, roots), str(_storage())],
         [*map(str, roots), report],
         _prefixes(config),
         report,

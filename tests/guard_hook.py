@@ -46,13 +46,14 @@ _local = _Local()
 class Policy:
     """What one test run may change; a nested run adds its own, and every policy must agree."""
 
-    __slots__ = ("owner", "prefixes", "protected", "report", "roots", "seen")
+    __slots__ = ("comes_and_goes", "owner", "prefixes", "protected", "report", "roots", "seen")
 
     def __init__(
         self, roots: Sequence[str], protected: Sequence[str], prefixes: Sequence[str], report: str, owner: int
     ) -> None:
         self.roots = tuple(map(canonical, roots))
         self.protected = tuple(map(canonical, protected))
+        self.comes_and_goes = set(self.roots) - set(self.protected)  # A tool makes it when it needs it.
         self.prefixes = tuple(prefixes)
         self.report = report
         self.owner = owner
@@ -284,8 +285,8 @@ def _judge(event: str, wanted: Sequence[tuple[Any, Any, str]]) -> None:
             continue  # A pipe, a socket or memory: no file.
         inside = os.path.join(resolved, "inside") if how == INTO else resolved
         against = [policy for policy in _policies if not policy.allows(inside, opened)]
-        if how == MAKE:
-            against = [policy for policy in against if resolved not in policy.roots]  # Tools make theirs when needed.
+        if event in ("os.mkdir", "os.rmdir"):
+            against = [policy for policy in against if resolved not in policy.comes_and_goes]
         if against and not _harmless(event, resolved, how, paths):
             _refuse(against, f"{event} of {path!r} ({resolved})")
 
