@@ -1,1 +1,48 @@
 """Run a function in the background and watch it: progress, log, cancel, deadline."""
+
+from silo_tasks._context import current_task
+from silo_tasks._logs import MAX_LINE, LogLine
+from silo_tasks._reporting import step, track
+from silo_tasks.errors import (
+    Cancelled,
+    QueueFull,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskRunning,
+    TaskTimeout,
+)
+from silo_tasks.inline_runner import InlineRunner
+from silo_tasks.memory_store import MemoryTaskStore
+from silo_tasks.runner import Job, Runner
+from silo_tasks.state import StepState, TaskState
+from silo_tasks.status import Status
+from silo_tasks.store import TaskStore
+from silo_tasks.task import BackgroundTask
+from silo_tasks.thread_runner import ThreadRunner, default_runner
+
+__all__ = [
+    "MAX_LINE",
+    "BackgroundTask",
+    "Cancelled",
+    "InlineRunner",
+    "Job",
+    "LogLine",
+    "MemoryTaskStore",
+    "QueueFull",
+    "Runner",
+    "Status",
+    "StepState",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskRunning",
+    "TaskState",
+    "TaskStore",
+    "TaskTimeout",
+    "ThreadRunner",
+    "current_task",
+    "default_runner",
+    "step",
+    "track",
+]

@@ -1,0 +1,46 @@
+"""Log records of the logging module, of one run only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from silo_tasks._run import Run
+
+
+class RunHandler(logging.Handler):
+    """Copies the records that the code of one run emits into the log of that run."""
+
+    def __init__(self, run: Run, level: int) -> None:
+        super().__init__(level)
+        self._run = run
+
+    def filter(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
+        """Whether the record was emitted by this run's own code."""
+        return self._run.is_here() and bool(super().filter(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add the record to the log."""
+        try:
+            run = self._run
+            run.log.append(run.settings.clock(), record.levelname.lower(), record.getMessage(), ())
+        except Exception:  # noqa: BLE001 - the way of the logging module: it reports, and the code goes on
+            self.handleError(record)
+
+
+@contextmanager
+def capture(run: Run, names: tuple[str, ...], level: int) -> Iterator[None]:
+    """Listen to the named loggers, or to all through the root logger."""
+    handler = RunHandler(run, level)
+    loggers = [logging.getLogger(name) for name in names or ("",)]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

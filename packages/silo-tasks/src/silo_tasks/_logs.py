@@ -1,0 +1,133 @@
+"""The bounded log of one run."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+MAX_LINE = 2000
+"""Characters a log line keeps; the rest is cut and marked with an ellipsis."""
+
+_PLAIN = (str, int, float, bool, bytes, type(None))
+
+
+class LogLine(NamedTuple):
+    """One line of a task's log."""
+
+    seq: int
+    """Number of the line, rising by one with each line and never used twice by a task."""
+    time: float
+    """When it was written, in seconds by the task's clock."""
+    level: str
+    """`"info"` unless the caller said otherwise."""
+    text: str
+    """The formatted text, at most `MAX_LINE` characters and a mark."""
+
+
+class Entry:
+    """A line as kept: %-formatted when first read."""
+
+    # One attribute holds either the text or (text, args), so two readers cannot meet half of a change.
+    __slots__ = ("_content", "level", "seq", "time")
+
+    def __init__(self, seq: int, time: float, level: str, text: str, args: tuple[object, ...]) -> None:
+        self.seq = seq
+        self.time = time
+        self.level = level
+        self._content: str | tuple[str, tuple[object, ...]]
+        if not args:
+            self._content = _cut(text)
+        elif all(type(arg) in _PLAIN for arg in args):
+            self._content = (text, args)
+        else:
+            # A live object could change before somebody reads, and the log would keep it alive.
+            self._content = _format(text, args)
+
+    @property
+    def text(self) -> str:
+        """The formatted text."""
+        content = self._content
+        if isinstance(content, tuple):
+            self._content = content = _format(*content)
+        return content
+
+
+def _format(text: str, args: tuple[object, ...]) -> str:
+    values: object = args
+    # The rule of the logging module: one mapping as the only argument is for %(name)s.
+    if len(args) == 1 and isinstance(args[0], dict) and args[0]:
+        values = args[0]
+    try:
+        return _cut(text % values)
+    except Exception:  # noqa: BLE001 - a log line that cannot be formatted must not end the task
+        return _cut(f"{text} (arguments do not fit)")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LINE else text[:MAX_LINE] + "…"
+
+
+class LogView(NamedTuple):
+    """The log as it was at one moment; reading it later gives the same lines."""
+
+    entries: list[Entry]
+    start: int
+    stop: int
+
+    def newest(self, count: int) -> list[Entry]:
+        """The last `count` entries, oldest first."""
+        return self.entries[max(self.start, self.stop - count) : self.stop] if count > 0 else []
+
+    def texts(self) -> list[str]:
+        """All texts, oldest first."""
+        return [entry.text for entry in self.entries[self.start : self.stop]]
+
+
+class LogRing:
+    """Keeps the newest `size` lines.
+
+    Lines are only ever appended to a list; when it holds twice the size, a new list with the newest lines takes its
+    place. So a view is a list and two numbers, taken in constant time, and nothing changes under it.
+
+    Args:
+        size: Lines kept; 0 keeps none.
+        last_seq: Sequence number of the last line before this log.
+    """
+
+    __slots__ = ("_entries", "_lock", "_size", "first_seq", "last_seq")
+
+    def __init__(self, size: int, last_seq: int = 0) -> None:
+        self._size = size
+        self._entries: list[Entry] = []
+        # Reentrant: a garbage collection inside the lock may run code that logs.
+        self._lock = threading.RLock()
+        self.first_seq = last_seq + 1
+        self.last_seq = last_seq
+
+    def append(self, time: float, level: str, text: str, args: tuple[object, ...]) -> None:
+        """Add a line. The arguments are formatted outside the lock."""
+        entry = Entry(0, time, level, text, args)
+        with self._lock:
+            entry.seq = self.last_seq = self.last_seq + 1
+            if len(self._entries) >= 2 * self._size:
+                self._entries = self._entries[len(self._entries) - self._size + 1 :] if self._size > 1 else []
+            if self._size:
+                self._entries.append(entry)
+
+    def view(self) -> tuple[LogView, int, int]:
+        """The log now, the last sequence number, and how many lines have been dropped."""
+        with self._lock:
+            stop = len(self._entries)
+            start = max(0, stop - self._size)
+            last = self.last_seq
+            view = LogView(self._entries, start, stop)
+        return view, last, last - self.first_seq + 1 - (stop - start)
+
+    def since(self, seq: int) -> list[LogLine]:
+        """The kept lines whose number is greater than `seq`, oldest first."""
+        view, last, _ = self.view()
+        return [LogLine(e.seq, e.time, e.level, e.text) for e in view.newest(last - seq)]
+
+    def replace_lock(self) -> None:
+        """Use a new lock, in a forked child, where the thread that held the first may not exist."""
+        self._lock = threading.RLock()

@@ -1,0 +1,242 @@
+"""How far a run has come: a stack of scopes, each filling a share of the one below.
+
+The lowest scope is the whole run, from 0 to 100 percent. A step or a loop opened inside gets a span of what its parent
+has left. A reader only looks at the innermost scope, because its span already says where it lies in the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+
+class Probe:
+    """Tells how many items of a loop are done; see `_track`."""
+
+    __slots__ = ()
+
+    @property
+    def done(self) -> int:
+        """Items whose turn is over."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End the loop at its next item."""
+        raise NotImplementedError
+
+
+class Scope:
+    """One span of the whole: the run, a step, or a loop.
+
+    Args:
+        parent: The scope around it.
+        low: Percent of the run where it begins.
+        high: Percent of the run where it ends.
+        share: The fraction of its parent, or of its parent's current item, that it fills.
+        probe: What counts its items, if it is a loop.
+        opened: When it was opened.
+    """
+
+    __slots__ = (
+        "_cell",
+        "_spent",
+        "counts",
+        "high",
+        "low",
+        "n",
+        "opened",
+        "parent",
+        "percent",
+        "plan",
+        "probe",
+        "share",
+        "total",
+    )
+
+    def __init__(
+        self, parent: Scope | None, low: float, high: float, share: float, probe: Probe | None, opened: float
+    ) -> None:
+        self.parent = parent
+        self.low = low
+        self.high = high
+        self.share = share
+        self.probe = probe
+        self.opened = opened
+        self.counts = probe is not None
+        self.n = 0
+        self.total: int | None = None
+        self.percent = 0.0
+        self.plan: dict[int, tuple[str, float]] | None = None
+        self._spent = 0.0
+        self._cell = 0
+
+    @property
+    def done(self) -> int:
+        """Items done: what the loop has passed and what was reported."""
+        probe = self.probe
+        return self.n if probe is None else self.n + probe.done
+
+    def _counted(self) -> float:
+        return min(1.0, max(0, self.done) / self.total) if self.total else 0.0
+
+    def cell(self) -> tuple[float, float, float]:
+        """What a child may fill: where it begins, how wide it is, and the fraction that is already spent.
+
+        In a loop that is the span of the current item, in any other scope the whole of it.
+        """
+        if self.probe is None:
+            return self.low, self.high - self.low, min(1.0, max(self._spent, self.percent / 100, self._counted()))
+        if not self.total:
+            return self.low, 0.0, 0.0
+        done = self.done
+        if done != self._cell:
+            self._cell, self._spent = done, 0.0
+        width = (self.high - self.low) / self.total
+        return min(self.high, self.low + done * width), (width if done < self.total else 0.0), self._spent
+
+    def spend(self, share: float) -> None:
+        """Take the share of a child that has ended."""
+        _, _, spent = self.cell()
+        self._spent = min(1.0, spent + share)
+
+    def value(self) -> float:
+        """Percent of the whole run that is reached here."""
+        low, width, spent = self.cell()
+        return low + width * spent
+
+
+class Progress:
+    """The scopes of one run.
+
+    Args:
+        lock: Lock of the run. Reentrant, as closing a loop may be the work of the garbage collector.
+        mono: The clock for durations.
+    """
+
+    __slots__ = ("_lock", "_mono", "_reached", "_shown", "base", "top")
+
+    def __init__(self, lock: AbstractContextManager[object], mono: Callable[[], float]) -> None:
+        self._lock = lock
+        self._mono = mono
+        self.base = self.top = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
+        """`base` is the innermost step or the run, `top` the innermost scope of any kind."""
+        self._reached = 0.0
+        self._shown: Scope | None = None
+
+    def open_loop(self, probe: Probe, total: int | None) -> Scope:
+        """Open a loop, which fills what its scope has left. Inside a plan only steps have a share."""
+        with self._lock:
+            _, _, spent = self.top.cell()
+            scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe)
+            scope.total = total
+            return scope
+
+    def open_step(self, name: str, weight: float) -> Scope:
+        """Open a step: its share of the plan, or `weight / (weight + 1)` of what is left when nothing was planned."""
+        with self._lock:
+            _, _, spent = self.top.cell()
+            plan = self.top.plan
+            if plan is None:
+                share = (1.0 - spent) * weight / (weight + 1.0)
+            else:
+                key = next((key for key, (planned, _) in plan.items() if planned == name), None)
+                share = 0.0 if key is None else plan.pop(key)[1]
+            self.base = scope = self._open(share, None)
+            self._shown = None
+            return scope
+
+    def _open(self, share: float, probe: Probe | None) -> Scope:
+        low, width, spent = self.top.cell()
+        begin = low + width * spent
+        scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, self._mono())
+        self.top = scope
+        return scope
+
+    def plan(self, steps: Sequence[tuple[str, float]]) -> None:
+        """Share what the innermost scope has left among steps to come, by their weights."""
+        with self._lock:
+            _, _, spent = self.top.cell()
+            whole = sum(weight for _, weight in steps)
+            self.top.plan = {i: (name, (1.0 - spent) * weight / whole) for i, (name, weight) in enumerate(steps)}
+
+    def close(self, scope: Scope, *, complete: bool) -> None:
+        """Close a scope and whatever is still open inside. A complete one has filled its span."""
+        with self._lock:
+            value = scope.high if complete else self.top.value()
+            # The counts stay, the iterators go: they hold the data.
+            scope.n, scope.probe = scope.done, None
+            if scope.counts:
+                self._shown = scope
+            above: Scope | None = self.top
+            while above is not None and above is not scope:
+                above = above.parent
+            if above is None or scope.parent is None:
+                # It was left open when a scope around it closed.
+                return
+            self._note(value)
+            self.top = scope.parent
+            self.top.spend(scope.share)
+            base = self.top
+            while base.probe is not None and base.parent is not None:
+                base = base.parent
+            self.base = base
+
+    def count(self, n: int | None, total: int | None, *, add: bool = False) -> None:
+        """Set or add to the counts of the innermost scope."""
+        with self._lock:
+            scope = self.top
+            scope.counts = True
+            if n is not None:
+                seen = 0 if scope.probe is None else scope.probe.done
+                scope.n = scope.n + n if add else n - seen
+            if total is not None:
+                scope.total = max(0, total)
+
+    def finish(self) -> None:
+        """Everything is done: 100 percent."""
+        with self._lock:
+            self._reached = 100.0
+
+    def counted(self, scope: Scope | None = None) -> Scope | None:
+        """The scope whose counts are shown: the given one if it counts, or the innermost that does, or the last."""
+        with self._lock:
+            if scope is not None and scope.counts:
+                return scope
+            inner: Scope | None = self.top
+            while inner is not None and not inner.counts and inner is not self.base:
+                inner = inner.parent
+            return inner if inner is not None and inner.counts else self._shown
+
+    def percent(self) -> float:
+        """Percent of the whole run, 0.0 to 100.0; it never goes back."""
+        with self._lock:
+            self._note(self.top.value())
+            if self.base is not self.top:
+                base = self.base
+                self._note(base.low + (base.high - base.low) * min(1.0, base.percent / 100))
+            return self._reached
+
+    def is_open(self, scope: Scope) -> bool:
+        """Whether a scope has not been closed."""
+        with self._lock:
+            inner: Scope | None = self.top
+            while inner is not None and inner is not scope:
+                inner = inner.parent
+            return inner is scope
+
+    def depth(self) -> int:
+        """Steps that are open."""
+        with self._lock:
+            depth, scope = 0, self.base
+            while scope.parent is not None:
+                depth += scope.probe is None
+                scope = scope.parent
+            return depth
+
+    def replace_lock(self, lock: AbstractContextManager[object]) -> None:
+        """Use another lock, in a forked child, where the thread that held the first may not exist."""
+        self._lock = lock
+
+    def _note(self, value: float) -> None:
+        if value > self._reached:
+            self._reached = min(value, 100.0)

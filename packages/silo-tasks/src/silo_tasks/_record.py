@@ -1,0 +1,141 @@
+"""What is known of one run, and the job that runners see."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from silo_tasks._ending import Callback
+from silo_tasks._latch import Latch
+from silo_tasks._logs import LogRing
+from silo_tasks._meter import Pace
+from silo_tasks._progress import Probe, Progress, Scope
+from silo_tasks._steps import Steps
+from silo_tasks._timer import Alarm
+from silo_tasks.errors import TaskError
+from silo_tasks.status import Status
+
+if TYPE_CHECKING:
+    from silo_tasks._run import Run
+    from silo_tasks.store import TaskStore
+    from silo_tasks.task import BackgroundTask
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of a task share."""
+
+    name: str
+    owner: str
+    timeout: float | None
+    max_logs: int
+    store: TaskStore | None
+    clock: Callable[[], float]
+    mono: Callable[[], float]
+    """Like `clock`, for durations; monotonic unless the clock was injected."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a run has to call."""
+
+    task: BackgroundTask
+    target: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class RunRecord:
+    """The attributes of a run. They are written by its own code or under its lock, and read by anybody."""
+
+    def __init__(self, settings: Settings, key: object, call: Call | None, previous: RunRecord | None) -> None:
+        self.settings = settings
+        self.key = key
+        self.call = call
+        self.parent: Run | None = None
+        # Reentrant: a garbage collection inside the lock may close a loop of this run.
+        self.lock = threading.RLock()
+        self.progress = Progress(self.lock, settings.mono)
+        self.steps = Steps()
+        self.number: int = 0 if previous is None else previous.number + (call is not None)
+        self.log: LogRing = LogRing(settings.max_logs, 0 if previous is None else previous.log.last_seq)
+        self.status = Status.IDLE
+        self.stop = False
+        """Whether reports must look closer: the run is over or asked to cancel. Read without a lock."""
+        self.message = ""
+        self.message_scope: Scope | None = None
+        self.error: str | None = None
+        self.error_type: str | None = None
+        self.traceback = ""
+        self.exception: BaseException | None = None
+        self.value: Any = None
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.deadline: float | None = None
+        self.pace = Pace()
+        self.done = Latch()
+        self.returned = Latch()
+        self.callbacks: list[Callback] = []
+        self.executing = False
+        self._must_stop = False
+        self._shields = 0
+        self._probes: list[Probe] = []
+        self._alarm: Alarm | None = None
+        self._token: str | None = None
+
+    # The job, as runners see it.
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.settings.name
+
+    @property
+    def owner(self) -> str:
+        """Whose task it is."""
+        return self.settings.owner
+
+    @property
+    def token(self) -> str:
+        """Names this run and no other."""
+        with self.lock:
+            if self._token is None:
+                self._token = secrets.token_hex(16)
+            return self._token
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        """The function to call."""
+        return self._call().target
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Positional arguments after the task."""
+        return self._call().args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments."""
+        return self._call().kwargs
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds the run may take, or None."""
+        return self.settings.timeout
+
+    @property
+    def task(self) -> BackgroundTask | None:
+        """The task, as long as the run has something to do; not longer, so that no cycle keeps the task alive."""
+        call = self.call
+        return None if call is None else call.task
+
+    def _call(self) -> Call:
+        call = self.call
+        if call is None:
+            raise TaskError("the run is over and has let go of its function")
+        return call

@@ -1,0 +1,191 @@
+"""What the code of a task calls: progress, log, steps, and the looks at cancel."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from silo_tasks._capture import capture
+from silo_tasks._context import current_run, current_task
+from silo_tasks._ending import exception_here
+from silo_tasks._run import Run
+from silo_tasks._steps import checked
+from silo_tasks._track import track_in
+from silo_tasks.status import Status
+
+T = TypeVar("T")
+
+
+class Reporter:
+    """The reporting half of `BackgroundTask`.
+
+    A call from the code of a run goes to that very run, even when it was given up and another one has begun. A call
+    from anywhere else goes to the newest run.
+    """
+
+    _key: object
+    _run: Run
+
+    def _mine(self) -> Run:
+        run = current_run.get()
+        while run is not None and run.key is not self._key:
+            run = run.parent
+        return self._run if run is None else run
+
+    def update(
+        self,
+        progress: float | None = None,
+        message: str | None = None,
+        *,
+        n: int | None = None,
+        total: int | None = None,
+    ) -> None:
+        """Report progress. Ignored when the run is over.
+
+        No lock is taken for `progress` alone, so it can be called for every item.
+
+        Args:
+            progress: Percent of the innermost open step, or of the run when none is open. Above 100 counts as 100; a
+                value below the last one is ignored, so that progress never goes back.
+            message: What is being done. `{n}`, `{total}`, `{percent}`, `{rate}` and `{eta}` are filled in when
+                somebody reads it; the counts are those of the loop the message was given in.
+            n: Items done in the innermost loop or step.
+            total: Items it has in all.
+        """
+        run = current_run.get()
+        if run is None or run.key is not self._key:
+            run = self._mine()
+        if run.stop and run.is_closed():
+            return
+        if progress is not None:
+            base = run.progress.base
+            if progress > base.percent:
+                base.percent = float(progress)
+        if message is not None:
+            run.say(str(message))
+        if n is not None or total is not None:
+            run.progress.count(None if n is None else int(n), None if total is None else int(total))
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more items as done, in the innermost loop or step. May be called from several threads."""
+        run = self._mine()
+        if not (run.stop and run.is_closed()):
+            run.progress.count(int(n), None, add=True)
+
+    def track(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Iterate and report each item as progress of the innermost open step, or of the run.
+
+        A loop inside a loop fills the share of one item. When the task is cancelled, the loop ends before the next
+        item by raising `Cancelled`.
+
+        Args:
+            iterable: What to iterate over.
+            total: Number of items, if the iterable does not know; without it only the items are counted.
+        """
+        return track_in(self._mine(), iterable, total)
+
+    @contextlib.contextmanager
+    def step(self, name: str, weight: float = 1) -> Iterator[None]:
+        """A part of the work, with its own share of the progress. Its name becomes the message.
+
+        A step named in `plan()` takes its planned share. Otherwise it takes `weight / (weight + 1)` of what is left,
+        so the first of weight 1 fills one half, the next one half of the rest, and the end is never reached too soon.
+
+        Raises:
+            ValueError: The weight is not a positive, finite number.
+        """
+        name, weight = checked(name, weight)
+        run = self._mine()
+        run.check()
+        clock = run.settings.clock
+        with run.lock:
+            record = run.steps.begin(name, weight, run.progress.depth(), clock())
+            scope = run.progress.open_step(name, weight)
+        run.say(name)
+        complete = False
+        try:
+            yield
+            complete = True
+        finally:
+            with run.lock:
+                run.progress.close(scope, complete=complete)
+                run.steps.end(record, clock(), failed=not complete)
+
+    def plan(self, *steps: tuple[str, float]) -> None:
+        """Name the steps to come with their weights, which gives each its exact share of what is left here.
+
+        Inside a plan only its steps move the progress. Steps that are left out leave their share to the end.
+
+        Raises:
+            ValueError: There are no steps, or a weight is not a positive, finite number.
+        """
+        planned = [checked(name, weight) for name, weight in steps]
+        if not planned:
+            raise ValueError("a plan needs at least one step")
+        run = self._mine()
+        with run.lock:
+            run.steps.plan(planned, run.progress.depth())
+            run.progress.plan(planned)
+
+    def log(self, message: str, *args: object, level: str = "info") -> None:
+        """Add a line to the log.
+
+        The newest `max_logs` lines are kept, each cut to `MAX_LINE` characters.
+
+        Args:
+            message: The text, %-formatted with `args` when first read; without `args` it is taken as it is.
+            args: Numbers and texts are kept as they are, any other value is formatted at once.
+            level: `"debug"`, `"info"`, `"warning"`, `"error"` or a word of your own.
+        """
+        run = self._mine()
+        if run.stop:
+            run.is_closed()
+        run.log.append(run.settings.clock(), level, str(message), args)
+
+    def logging(self, *names: str, level: int = logging.NOTSET) -> contextlib.AbstractContextManager[None]:
+        """Copy what these loggers emit into the log, as long as the context is open.
+
+        Only records of this run's own code are taken, so tasks that run side by side do not mix.
+
+        Args:
+            names: Names of loggers; none means all. The loggers' own levels are not changed.
+            level: The least level that is taken.
+        """
+        return capture(self._mine(), names, level)
+
+    def checkpoint(self) -> None:
+        """Stop here by raising `Cancelled` if the run was cancelled or is past its deadline."""
+        self._mine().check()
+
+    def shield(self) -> contextlib.AbstractContextManager[None]:
+        """Put off a cancel or deadline until the end of the `with` block, for work that must not be cut in half."""
+        return self._mine().shield()
+
+    def complete(self, message: str = "Done") -> None:
+        """End the run as succeeded. The target may go on; what it reports afterwards is ignored."""
+        self._mine().finish(Status.SUCCEEDED, message=str(message))
+
+    def fail(self, error: str | BaseException) -> None:
+        """End the run as failed.
+
+        Args:
+            error: What went wrong. With a text, the exception that is being handled is kept as the cause.
+        """
+        self._mine().finish(Status.FAILED, error=error, cause=exception_here())
+
+
+def track(iterable: Iterable[T], total: int | None = None, *, task: Reporter | None = None) -> Iterator[T]:
+    """Iterate and report each item as progress of `task`, or of the running task; see `BackgroundTask.track`.
+
+    Outside any task it only iterates, so a function that uses it also works on its own.
+    """
+    reporter = task if task is not None else current_task()
+    return iter(iterable) if reporter is None else reporter.track(iterable, total)
+
+
+def step(name: str, weight: float = 1, *, task: Reporter | None = None) -> contextlib.AbstractContextManager[None]:
+    """A step of `task`, or of the running task; see `BackgroundTask.step`. Outside any task it does nothing."""
+    reporter = task if task is not None else current_task()
+    return contextlib.nullcontext() if reporter is None else reporter.step(name, weight)

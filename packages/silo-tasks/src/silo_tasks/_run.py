@@ -1,0 +1,287 @@
+"""One run of a task: its state machine and everything that is known of it.
+
+Each `start()` makes a new run. A run that was given up keeps its own record, so whatever its code still reports lands
+there, where nobody looks, and never in the run that took its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import traceback
+from collections.abc import Iterator
+from contextvars import copy_context
+from types import CoroutineType
+from typing import Any
+
+from silo_tasks._context import current_run
+from silo_tasks._ending import Callback, call_back, describe, traceback_of
+from silo_tasks._latch import Latch
+from silo_tasks._progress import Probe, Scope
+from silo_tasks._record import Call, RunRecord
+from silo_tasks._timer import deadlines
+from silo_tasks.errors import Cancelled, TaskCancelled, TaskFailed, TaskTimeout
+from silo_tasks.status import Status
+
+logger = logging.getLogger("silo_tasks")
+
+STARTING = "Starting…"
+"""Message of a run that has not said anything yet."""
+
+
+class Run(RunRecord):
+    """One run: how it begins, ends, and is told to stop."""
+
+    def execute(self) -> None:
+        """Run the target to its end in this thread; nothing when the run was cancelled before."""
+        call = self.call
+        if call is None or not self._begin():
+            return
+        try:
+            # A context of its own: what the target sets in context variables ends with it.
+            copy_context().run(self._execute, call)
+        finally:
+            self.executing = False
+            self.call = None
+            self.returned.set()
+
+    def _begin(self) -> bool:
+        settings = self.settings
+        with self.lock:
+            if self.status is not Status.QUEUED:
+                return False
+            self.status = Status.RUNNING
+            self.executing = True
+            self.started_at = settings.clock()
+            self.began = self.progress.base.opened = settings.mono()
+            if settings.timeout is not None:
+                self.deadline = self.began + settings.timeout
+                self._alarm = deadlines.call_later(settings.timeout, self.on_alarm)
+            return True
+
+    def _execute(self, call: Call) -> None:
+        self.parent = current_run.get()
+        current_run.set(self)
+        try:
+            value = call.target(call.task, *call.args, **call.kwargs)
+            if isinstance(value, CoroutineType):
+                value.close()
+                raise TypeError("the target of a task is a plain function; it may call asyncio.run()")
+        except Cancelled:
+            self.finish(Status.CANCELLED, message="Cancelled")
+        except KeyboardInterrupt as error:
+            self.crash(error)
+            raise
+        except BaseException as error:  # noqa: BLE001 - crash() logs it
+            self.crash(error)
+        else:
+            self.value = value
+            self.finish(Status.SUCCEEDED)
+        finally:
+            self.parent = None
+
+    # The ends of a run.
+
+    def finish(
+        self,
+        status: Status,
+        *,
+        expect: Status | None = None,
+        message: str | None = None,
+        error: BaseException | str | None = None,
+        cause: BaseException | None = None,
+        detach: bool = False,
+        quiet: bool = False,
+    ) -> bool:
+        """End the run, once; whether this call ended it.
+
+        Args:
+            status: The final status.
+            expect: End it only from this status.
+            message: Replaces the message.
+            error: What went wrong.
+            cause: The exception behind it.
+            detach: Call the callbacks in a thread of their own.
+            quiet: Keep the callbacks, for a run that was never accepted.
+        """
+        text = None if error is None else describe(error)
+        if isinstance(error, BaseException):
+            cause = error
+        details = "" if cause is None else traceback_of(cause)
+        ended, finished_at = self.settings.mono(), self.settings.clock()
+        with self.lock:
+            if self.status.is_final or (expect is not None and self.status is not expect):
+                return False
+            self.status, self.stop = status, True
+            self.ended, self.finished_at = ended, finished_at
+            if status is Status.SUCCEEDED:
+                self.progress.finish()
+                if message is None and self.message == STARTING:
+                    message = "Done"
+            if text is not None:
+                self.error, self.traceback, message = text, details, f"Failed: {text}"
+            if cause is not None:
+                self.error_type, self.exception = type(cause).__name__, cause
+            if message is not None:
+                self.message, self.message_scope = message, None
+            callbacks = [] if quiet else self.take_callbacks()
+            call, alarm, self._alarm = self.call, self._alarm, None
+            executing = self.executing
+            if not executing:
+                self.call = None
+        if alarm is not None:
+            alarm.cancel()
+        if not executing:
+            self.returned.set()
+        self.done.set()
+        if callbacks and call is not None:
+            if detach:
+                threading.Thread(target=call_back, args=(callbacks, call.task), daemon=True).start()
+            else:
+                call_back(callbacks, call.task)
+        return True
+
+    def take_callbacks(self) -> list[Callback]:
+        """Hand the callbacks over to whoever calls them."""
+        with self.lock:
+            callbacks, self.callbacks = self.callbacks, []
+            return callbacks
+
+    def add_callback(self, callback: Callback) -> bool:
+        """Add a callback; False when the run is over and it has to be called at once."""
+        with self.lock:
+            if not self.status.is_final:
+                self.callbacks.append(callback)
+            return not self.status.is_final
+
+    def crash(self, error: BaseException) -> None:
+        """End the run by an exception of its code."""
+        # The first frame is ours.
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        if self.finish(Status.FAILED, error=error):
+            logger.error("Task %r failed: %s", self.name, self.error, exc_info=error)
+        else:
+            logger.warning("Task %r raised after its end", self.name, exc_info=error)
+        traceback.clear_frames(error.__traceback__)
+
+    def cancel(self) -> bool:
+        """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs."""
+        if self.finish(Status.CANCELLED, expect=Status.QUEUED, message="Cancelled"):
+            return True
+        with self.lock:
+            if self.status is Status.RUNNING:
+                self._must_stop = True
+                self._arm()
+            return self.status is Status.RUNNING
+
+    def give_up(self, status: Status, message: str | None, error: BaseException | None) -> bool:
+        """End the run for its watchers now; its code is told to stop and can report nothing any more."""
+        ended = self.finish(status, message=message, error=error, detach=True)
+        if ended:
+            with self.lock:
+                self._must_stop = True
+                self._arm()
+        return ended
+
+    def lose(self, reason: str) -> None:
+        """Fail a run whose thread is gone, in a forked child. No callback is called, and no lock of the parent used."""
+        if self.is_here():
+            # This very code forked, and goes on here.
+            return
+        self.lock = threading.RLock()
+        self.progress.replace_lock(self.lock)
+        self.log.replace_lock()
+        self.done, self.returned = Latch(), Latch()
+        self.callbacks, self._alarm, self.executing = [], None, False
+        self.finish(Status.FAILED, error=reason)
+
+    # The deadline.
+
+    def expire_if_due(self) -> None:
+        """Fail the run if its deadline has passed, so that a reader never sees an overdue run as running."""
+        if self.deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= self.deadline:
+            seconds = self.settings.timeout
+            self.give_up(Status.FAILED, None, TaskTimeout(f"took longer than {seconds:g} seconds", "TaskTimeout"))
+
+    def on_alarm(self) -> None:
+        """The deadline should have come; with an injected clock it may not have."""
+        self.expire_if_due()
+        timeout = self.settings.timeout
+        with self.lock:
+            if self.status is Status.RUNNING and timeout is not None:
+                self._alarm = deadlines.call_later(timeout, self.on_alarm)
+
+    # Reports of the run's code.
+
+    def check(self) -> None:
+        """Raise Cancelled if the run must stop and no shield is held."""
+        if self._must_stop and not self._shields:
+            raise Cancelled
+
+    def is_closed(self) -> bool:
+        """Whether the run takes no more reports; its own code is stopped by `Cancelled` if it must stop."""
+        # A watcher that reports something is not to be stopped.
+        if self._must_stop and not self._shields and self.is_here():
+            raise Cancelled
+        return self.status.is_final
+
+    def is_here(self) -> bool:
+        """Whether the calling code belongs to this run."""
+        inner = current_run.get()
+        while inner is not None and inner is not self:
+            inner = inner.parent
+        return inner is self
+
+    def say(self, message: str) -> None:
+        """Set the message, as said in the innermost scope."""
+        with self.lock:
+            self.message, self.message_scope = message, self.progress.top
+
+    def _arm(self) -> None:
+        if not self._shields:
+            self.stop = True
+            for probe in self._probes:
+                probe.stop()
+
+    @contextlib.contextmanager
+    def shield(self) -> Iterator[None]:
+        """Put off a cancel or deadline for the code inside."""
+        self.check()
+        with self.lock:
+            self._shields += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._shields -= 1
+                if self._must_stop:
+                    self._arm()
+        self.check()
+
+    def open_loop(self, probe: Probe, total: int | None) -> Scope:
+        """Begin a loop."""
+        with self.lock:
+            self._probes.append(probe)
+            return self.progress.open_loop(probe, total)
+
+    def close_loop(self, probe: Probe, scope: Scope, *, complete: bool) -> None:
+        """End a loop."""
+        with self.lock:
+            self._probes.remove(probe)
+            self.progress.close(scope, complete=complete)
+
+    def outcome(self) -> Any:
+        """The value of a finished run.
+
+        Raises:
+            TaskFailed: It failed.
+            TaskCancelled: It was cancelled.
+        """
+        if self.status is Status.CANCELLED:
+            raise TaskCancelled(f"task {self.name!r} was cancelled")
+        if self.status is Status.FAILED:
+            if isinstance(self.exception, TaskTimeout):
+                raise TaskTimeout(str(self.exception), "TaskTimeout", self.traceback)
+            raise TaskFailed(self.error or "", self.error_type, self.traceback) from self.exception
+        return self.value

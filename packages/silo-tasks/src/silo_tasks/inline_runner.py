@@ -1,0 +1,31 @@
+"""A runner without threads."""
+
+from __future__ import annotations
+
+from silo_tasks.errors import TaskError
+from silo_tasks.runner import Job
+
+
+class InlineRunner:
+    """Executes each job at once, in the thread that submits it: `start()` returns when the task is over.
+
+    For tests and scripts. Nothing runs at the same time, so nobody can cancel a run but its own code.
+    """
+
+    def __init__(self) -> None:
+        self._closed = False
+
+    def submit(self, job: Job) -> None:
+        """Execute the job.
+
+        Raises:
+            TaskError: The runner has been shut down.
+        """
+        if self._closed:
+            raise TaskError("the runner has been shut down")
+        job.execute()
+
+    def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - nothing is ever left to wait for
+        """Accept no more jobs."""
+        self._closed = True
+        return True

@@ -1,0 +1,84 @@
+"""The seam below a task: where its code runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Job(Protocol):
+    """One run of a task, handed to a runner.
+
+    A runner of this process calls `execute()`. A runner elsewhere (another process, RQ, Celery) sends the reference of
+    the function, its arguments and the `token`, checks before it sends that the function is importable and the
+    arguments can be serialised, and reports through the task's `TaskStore` under that token.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+
+    @property
+    def owner(self) -> str:
+        """Whose task it is, "" when nobody said; the first half of the key in a task store."""
+
+    @property
+    def token(self) -> str:
+        """Names this run and no other. What is reported under an old token is refused."""
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        """The function to call: the task first, then the arguments."""
+
+    @property
+    def args(self) -> Sequence[Any]:
+        """Positional arguments after the task."""
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """Keyword arguments."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds the run may take, or None."""
+
+    def execute(self) -> None:
+        """Run the target to its end in this thread. Does nothing when the job was cancelled before.
+
+        What the target raises ends up in the task's state. Only `KeyboardInterrupt` is raised on to the caller.
+        """
+
+    def cancel(self) -> bool:
+        """Ask the job to stop; whether it was still queued or running."""
+
+    def lose(self, reason: str) -> None:
+        """Tell the job that nobody will finish it, as its thread or process is gone. It fails with that reason."""
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Runs jobs.
+
+    The rules, which `silo_tasks.testing.RunnerContract` checks: a job that was accepted is executed once or cancelled,
+    in no promised order; constructing a runner starts nothing; a job that raises harms no other job.
+    """
+
+    def submit(self, job: Job) -> None:
+        """Accept a job, to be executed now or later.
+
+        Raises:
+            QueueFull: As many jobs wait as may; this one was not accepted.
+            TaskError: The runner has been shut down, or cannot run such a job.
+        """
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Accept no more jobs and wait for the accepted ones.
+
+        Args:
+            timeout: Seconds to wait (None: for ever). Then the jobs left are cancelled, which running ones see at
+                their next item.
+
+        Returns:
+            Whether everything had ended in time.
+        """

@@ -1,0 +1,128 @@
+"""What a watcher sees of a task."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from silo_tasks._logs import LogView
+from silo_tasks.status import Status
+
+
+class StepState(NamedTuple):
+    """One step of a run."""
+
+    name: str
+    status: str
+    """`"pending"`, `"running"`, `"done"` or `"failed"`."""
+    depth: int
+    """0 for a step of the run, 1 for a step inside that, and so on."""
+    weight: float
+    """Weight against the other steps around it."""
+    started_at: float | None
+    """When it began, in seconds by the task's clock."""
+    finished_at: float | None
+    """When it ended, or None."""
+
+
+@dataclass
+class TaskState:
+    """A task at one moment. Nothing in it changes when the task goes on."""
+
+    running: bool = False
+    """Whether a run is queued or running."""
+    progress: float = 0.0
+    """Percent of the run, 0.0 to 100.0. It never goes back within a run."""
+    message: str = ""
+    """The last message, with its counts filled in."""
+    logs: list[str] = field(default_factory=list)
+    """The kept log lines, oldest first. Of a task's state, they are put together when first read."""
+    complete: bool = False
+    """Whether the run succeeded."""
+    error: str | None = None
+    """What went wrong when the run failed, never empty; None otherwise."""
+    started_at: float | None = None
+    """When the run began, in seconds by the task's clock; while it is queued, when it was started."""
+    finished_at: float | None = None
+    """When the run ended, in seconds by the task's clock."""
+    name: str = "task"
+    """Name of the task."""
+    status: Status = Status.IDLE
+    """Where the run stands."""
+    run: int = 0
+    """Number of the run, counted from 1; 0 before the first."""
+    n: int = 0
+    """Items done in the innermost loop, or the last one."""
+    total: int | None = None
+    """Items that loop has, if known."""
+    steps: list[StepState] = field(default_factory=list)
+    """Steps planned, running and done, in order."""
+    rate: float | None = None
+    """Items for each second, or None when nothing is counted."""
+    eta: float | None = None
+    """Seconds that are left at the present pace, or None when nobody can tell."""
+    elapsed: float = 0.0
+    """Seconds the run has taken."""
+    error_type: str | None = None
+    """Name of the class of the exception that ended the run."""
+    last_seq: int = 0
+    """Sequence number of the last log line."""
+    dropped: int = 0
+    """Log lines of this run that are no longer kept."""
+
+    def to_dict(self, *, max_logs: int = 50) -> dict[str, Any]:
+        """The state as plain values that JSON can hold.
+
+        Args:
+            max_logs: How many of the newest log lines to include.
+        """
+        return {
+            "running": self.running,
+            "progress": round(_finite(self.progress) or 0.0, 1),
+            "message": self.message,
+            "logs": self._newest_logs(max_logs),
+            "complete": self.complete,
+            "error": self.error,
+            "started_at": _finite(self.started_at),
+            "finished_at": _finite(self.finished_at),
+            "name": self.name,
+            "status": self.status.value,
+            "run": self.run,
+            "n": self.n,
+            "total": self.total,
+            "steps": [step._asdict() for step in self.steps],
+            "rate": _finite(self.rate),
+            "eta": _finite(self.eta),
+            "elapsed": _finite(self.elapsed),
+            "error_type": self.error_type,
+            "last_seq": self.last_seq,
+            "dropped": self.dropped,
+        }
+
+    def _newest_logs(self, count: int) -> list[str]:
+        view: LogView | None = self.__dict__.get("_view")
+        if view is not None and "logs" not in self.__dict__:
+            return [entry.text for entry in view.newest(count)]
+        return self.logs[-count:] if count > 0 else []
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for what the instance does not have: the log of a snapshot, until it is first read.
+        if name == "logs" and "_view" in self.__dict__:
+            self.logs = logs = self.__dict__["_view"].texts()
+            return logs
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "logs": self.logs, "_view": None}
+
+
+def snapshot(view: LogView, **fields: Any) -> TaskState:
+    """A state whose log is put together only if somebody reads it, so that taking it costs the same for any log."""
+    state = TaskState.__new__(TaskState)
+    state.__dict__.update(fields, _view=view)
+    return state
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value

@@ -1,0 +1,252 @@
+"""A function in the background that can be watched, stopped and asked for its result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from silo_tasks import _publisher
+from silo_tasks._ending import Callback, call_back
+from silo_tasks._logs import LogLine
+from silo_tasks._record import Call, Settings
+from silo_tasks._reporting import Reporter
+from silo_tasks._run import STARTING, Run
+from silo_tasks._snapshot import state_of
+from silo_tasks.errors import Cancelled, TaskError, TaskRunning
+from silo_tasks.runner import Runner
+from silo_tasks.state import TaskState
+from silo_tasks.status import Status
+from silo_tasks.store import TaskStore
+from silo_tasks.thread_runner import default_runner
+
+
+class BackgroundTask(Reporter):
+    """Runs one function at a time in the background and shows how far it is.
+
+    Making one is cheap and starts nothing, so it can sit in the state of a session. Every `start()` is a new run;
+    what an old run still reports never reaches the state of a newer one.
+
+    Args:
+        name: Name for people and logs.
+        timeout: Seconds a run may take, counted from when it begins to run. Past it the run is failed for everybody who
+            watches, at once; its code is stopped when it next reports or takes an item.
+        max_logs: Log lines that are kept: the newest.
+        runner: Where runs are executed; None is the shared `ThreadRunner`.
+        store: Where the task's record is published for watchers elsewhere; None is nowhere.
+        owner: Whose task it is, the first half of the key in the store.
+        clock: Seconds since the epoch, for tests. Durations follow it only when it is injected; otherwise they are
+            measured by a monotonic clock, so that setting the system's time moves no deadline.
+
+    Raises:
+        ValueError: `timeout` is not positive, or `max_logs` is negative.
+    """
+
+    def __init__(
+        self,
+        name: str = "task",
+        *,
+        timeout: float | None = None,
+        max_logs: int = 1000,
+        runner: Runner | None = None,
+        store: TaskStore | None = None,
+        owner: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError("timeout must be positive")
+        if max_logs < 0:
+            raise ValueError("max_logs must be 0 or more")
+        mono = time.monotonic if clock is time.time else clock
+        self._settings = Settings(name, owner, timeout, max_logs, store, clock, mono)
+        self._runner = runner
+        self._lock = threading.RLock()
+        self._key = object()
+        self._run = Run(self._settings, self._key, None, None)
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self._settings.name
+
+    # Starting and stopping.
+
+    def start(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Run `target(task, *args, **kwargs)` in the background.
+
+        A target that returns has succeeded; one that raises has failed.
+
+        Raises:
+            TaskRunning: The task is queued or running.
+            QueueFull: Too many tasks wait already. The task is as it was before.
+        """
+        runner = self._runner or default_runner()
+        with self._lock:
+            previous = self._at_rest("start")
+            run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
+            run.callbacks, run.message = previous.take_callbacks(), STARTING
+            run.started_at, run.status = self._settings.clock(), Status.QUEUED
+            self._run = run
+        store = self._settings.store
+        try:
+            if store is not None:
+                _publisher.begin(store, run)
+            runner.submit(run)
+        except BaseException:
+            self._take_back(run, previous)
+            raise
+        finally:
+            if store is not None:
+                _publisher.watch(store, run)
+
+    def _at_rest(self, what: str) -> Run:
+        newest = self._run
+        newest.expire_if_due()
+        mine = self._mine()
+        if mine is not newest:
+            # A run that was given up has no say about its successor.
+            raise Cancelled
+        if newest.status.is_active:
+            raise TaskRunning(f"cannot {what} task {self.name!r}: it is {newest.status.value}")
+        return newest
+
+    def _take_back(self, run: Run, previous: Run) -> None:
+        # A runner may raise what the run raised, and then it was executed after all.
+        if run.finish(Status.CANCELLED, expect=Status.QUEUED, quiet=True):
+            with self._lock:
+                previous.callbacks = run.take_callbacks()
+                self._run = previous
+
+    def reset(self) -> None:
+        """Forget the last run: idle again, with an empty log.
+
+        Raises:
+            TaskRunning: The task is queued or running.
+        """
+        with self._lock:
+            previous = self._at_rest("reset")
+            self._run = Run(self._settings, self._key, None, previous)
+
+    def cancel(self, *, abandon: bool = False) -> bool:
+        """Ask the run to stop.
+
+        A queued run is cancelled at once. A running one stops when it next takes an item from `track()`, reports
+        something, or passes a `checkpoint()`; if it returns before that, it has succeeded.
+
+        Args:
+            abandon: Do not wait for its code: the run is cancelled at once for everybody who watches, and the task can
+                be started again while the old code may still be on its way to its next item.
+
+        Returns:
+            Whether there was something to stop.
+        """
+        run = self._mine()
+        if abandon and run.give_up(Status.CANCELLED, "Cancelled", None):
+            return True
+        return run.cancel()
+
+    # Waiting.
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run is over.
+
+        Args:
+            timeout: Seconds to wait, None for as long as it takes.
+
+        Returns:
+            Whether it is over; True as well when nothing was started.
+
+        Raises:
+            TaskError: The run would wait for itself.
+        """
+        run = self._run
+        run.expire_if_due()
+        if not run.status.is_active:
+            return True
+        if run.is_here():
+            raise TaskError(f"task {self.name!r} would wait for itself")
+        return run.done.wait(timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the run and return what its target returned.
+
+        Args:
+            timeout: Seconds to wait, None for as long as it takes.
+
+        Raises:
+            TaskFailed: The run failed. The exception that ended it is the `__cause__`.
+            TaskTimeout: The run went past its deadline.
+            TaskCancelled: The run was cancelled.
+            TimeoutError: The run is not over after `timeout` seconds.
+            TaskError: Nothing was started, or the run would wait for itself.
+        """
+        run = self._run
+        if run.status is Status.IDLE:
+            raise TaskError(f"task {self.name!r} has not been started")
+        end = None if timeout is None else time.monotonic() + timeout
+        run.expire_if_due()
+        if run.executing and run.is_here():
+            raise TaskError(f"task {self.name!r} would wait for itself")
+        if not run.done.wait(timeout):
+            raise TimeoutError(f"task {self.name!r} is not over after {timeout:g} seconds")
+        # A target that called complete() goes on until it returns its value.
+        left = None if end is None else max(0.0, end - time.monotonic())
+        if run.status is Status.SUCCEEDED and not run.returned.wait(left):
+            raise TimeoutError(f"task {self.name!r} is not over after {timeout:g} seconds")
+        return run.outcome()
+
+    def on_done(self, callback: Callback) -> None:
+        """Call `callback(task)` once, when the run is over; at once if it is over already.
+
+        On an idle task it waits for the next run. It is called with no lock held, by the thread that ended the run.
+        What it raises is logged and harms nobody.
+        """
+        with self._lock:
+            run = self._run
+        if not run.add_callback(callback):
+            call_back([callback], self)
+
+    # Watching.
+
+    @property
+    def state(self) -> TaskState:
+        """The newest run at this moment."""
+        run = self._run
+        run.expire_if_due()
+        return state_of(run)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is queued or running."""
+        run = self._run
+        run.expire_if_due()
+        return run.status.is_active
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run succeeded."""
+        return self._run.status is Status.SUCCEEDED
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the run failed."""
+        run = self._run
+        run.expire_if_due()
+        return run.status is Status.FAILED
+
+    def logs(self, since: int = 0) -> list[LogLine]:
+        """The kept log lines newer than line number `since`, oldest first.
+
+        Numbers go on from run to run, so a client that asks with the last number it has seen misses nothing new.
+        """
+        return self._run.log.since(since)
+
+    def __repr__(self) -> str:
+        return f"<BackgroundTask {self.name!r} {self._run.status.value}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "a BackgroundTask is a live object: it can be neither copied nor pickled. "
+            "Keep it in this process's memory, and store task.state.to_dict() where a record is enough."
+        )

@@ -1,0 +1,213 @@
+"""A bounded pool of daemon threads."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+
+from silo_tasks.errors import QueueFull, TaskError
+from silo_tasks.runner import Job
+
+logger = logging.getLogger("silo_tasks")
+
+DEFAULT_WORKERS = 32
+"""Threads of the shared runner at most. Tasks mostly wait for a disk, a database or another server."""
+
+DEFAULT_QUEUE_SIZE = 10_000
+"""Jobs that may wait in the shared runner."""
+
+GRACE = 1.0
+"""Seconds that cancelled jobs get at interpreter exit to reach their next item."""
+
+
+class ThreadRunner:
+    """Runs jobs in at most `workers` threads; up to `queue_size` more jobs wait.
+
+    Threads start when jobs need them, never at import or construction. They are daemons, so a job that never ends
+    cannot keep the process alive: at interpreter exit the runner waits `drain_timeout` seconds for its jobs, asks what
+    is left to cancel, waits `GRACE` seconds more, and lets the process end. After `os.fork()` the child starts with
+    an empty queue and threads of its own.
+
+    A job that waits for another job of the same runner holds a thread meanwhile. Give such jobs a runner of their own.
+
+    Args:
+        workers: Threads at most, 1 or more.
+        queue_size: Jobs that may wait for a thread, 0 or more.
+        drain_timeout: Seconds to wait at interpreter exit.
+        name: Prefix of the threads' names.
+
+    Raises:
+        ValueError: `workers` is below 1 or `queue_size` below 0.
+    """
+
+    def __init__(
+        self,
+        workers: int = DEFAULT_WORKERS,
+        queue_size: int = DEFAULT_QUEUE_SIZE,
+        *,
+        drain_timeout: float = 5.0,
+        name: str = "silo-task",
+    ) -> None:
+        if workers < 1:
+            raise ValueError("workers must be 1 or more")
+        if queue_size < 0:
+            raise ValueError("queue_size must be 0 or more")
+        self.workers = workers
+        self.queue_size = queue_size
+        self.drain_timeout = drain_timeout
+        self._name = name
+        self._closed = False
+        self._reset()
+        _runners.add(self)
+
+    def _reset(self) -> None:
+        # Reentrant: a garbage collection inside the lock may run code that starts a task.
+        self._lock = threading.RLock()
+        self._work_ready = threading.Condition(self._lock)
+        self._all_done = threading.Condition(self._lock)
+        self._queue: deque[Job] = deque()
+        self._running: set[Job] = set()
+        self._threads = 0
+        self._idle = 0
+
+    def submit(self, job: Job) -> None:
+        """Queue a job, and start a thread for it if none is free and there may be more.
+
+        Raises:
+            QueueFull: `queue_size` jobs are waiting already.
+            TaskError: The runner has been shut down.
+        """
+        with self._lock:
+            if self._closed:
+                raise TaskError("the runner has been shut down")
+            waiting = len(self._queue)
+            if waiting + len(self._running) >= self.workers + self.queue_size:
+                raise QueueFull(f"{waiting} tasks are waiting already")
+            self._queue.append(job)
+            if self._idle > waiting:
+                self._work_ready.notify()
+            elif self._threads < self.workers:
+                self._start_thread(job)
+
+    def _start_thread(self, job: Job) -> None:
+        self._threads += 1
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads -= 1
+            if self._threads == 0:
+                # Nobody would ever take the job. With other threads it waits for one of them.
+                self._queue.remove(job)
+                raise
+
+    def _work(self) -> None:
+        job: Job | None = None
+        while True:
+            with self._lock:
+                if job is not None:
+                    self._running.discard(job)
+                    # Until the next job comes, nothing of the last one may stay alive.
+                    job = None
+                    if self._closed and not self._running and not self._queue:
+                        self._all_done.notify_all()
+                while not self._queue:
+                    if self._closed:
+                        self._threads -= 1
+                        return
+                    self._idle += 1
+                    self._work_ready.wait()
+                    self._idle -= 1
+                job = self._queue.popleft()
+                self._running.add(job)
+            try:
+                job.execute()
+            except BaseException:
+                # A thread of the pool outlives any job.
+                logger.exception("A job broke out of its runner")
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Accept no more jobs and wait for the accepted ones; see `Runner.shutdown`."""
+        self.close()
+        if self.join(timeout):
+            return True
+        self.cancel_all()
+        return False
+
+    def close(self) -> None:
+        """Accept no more jobs; threads end when the accepted ones are done."""
+        with self._lock:
+            self._closed = True
+            self._work_ready.notify_all()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds (None: for ever) until no job is left; call `close()` first."""
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            while self._queue or self._running:
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._all_done.wait(left)
+        return True
+
+    def cancel_all(self) -> None:
+        """Ask every queued and running job to cancel."""
+        with self._lock:
+            left = [*self._queue, *self._running]
+        for job in left:
+            job.cancel()
+
+    def after_fork(self) -> None:
+        """Start afresh in a forked child: the threads stayed behind, and their jobs with them."""
+        lost = [*self._queue, *self._running]
+        self._reset()
+        for job in lost:
+            job.lose("the process was forked while it ran")
+
+
+# Filled and walked by one line each, so no lock can be left held by a fork.
+_runners: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
+_default: ThreadRunner | None = None
+_default_lock = threading.Lock()
+
+
+def default_runner() -> ThreadRunner:
+    """The runner that tasks share unless told otherwise: `DEFAULT_WORKERS` threads, made at the first `start()`."""
+    global _default
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = ThreadRunner()
+    return _default
+
+
+@atexit.register
+def _drain_all() -> None:
+    # In this thread: since Python 3.12 no thread can start any more at this point.
+    runners = list(_runners)
+    for runner in runners:
+        runner.close()
+    begin = time.monotonic()
+    left = [runner for runner in runners if not runner.join(begin + runner.drain_timeout - time.monotonic())]
+    for runner in left:
+        runner.cancel_all()
+    begin = time.monotonic()
+    for runner in left:
+        runner.join(begin + GRACE - time.monotonic())
+
+
+def _after_fork() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+    for runner in list(_runners):
+        runner.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
