@@ -66,7 +66,7 @@ class Binding:
             gone = answer(SessionExpired(sid))
             self._wire.mark(req, gone, None)
             return gone
-        context = g._get_current_object()  # type: ignore[attr-defined]
+        context = g._get_current_object()
         context.silo = Visit(self.store, sid, presented=presented, writes=req.method not in READING)
         context.silo_sid = sid
         return None
@@ -85,12 +85,12 @@ class Binding:
         self._wire.mark(request._get_current_object(), response, visit.sid)  # type: ignore[attr-defined]
         return response
 
-    def _teardown_request(self, error: BaseException | None) -> None:
+    def _teardown_request(self, _error: BaseException | None) -> None:
         visit = current_visit()
         if visit is not None:
             visit.close()
 
-    def _session_ended(self, sid: str, uid: str, reason: EndReason) -> None:
+    def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)
         self._silo.files.end(uid)
 
@@ -99,5 +99,5 @@ def current_visit() -> Visit | None:
     """Return the visit of the request being handled, None where it has none or there is no request."""
     if not g:
         return None
-    visit: Visit | None = g._get_current_object().__dict__.get("silo")  # type: ignore[attr-defined]
+    visit: Visit | None = g._get_current_object().__dict__.get("silo")
     return visit

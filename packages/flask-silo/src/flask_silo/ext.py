@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,12 +28,13 @@ NO_SESSION = "there is no session here: only requests below api_prefix, and task
 class Silo:
     """Gives every client of a Flask application its own state, tasks and files.
 
-    Each argument but ``app`` and ``storage`` can be set as ``SILO_<NAME>`` in the application's config too, and is
-    described in `Settings`.
+    Each argument but ``app``, ``storage`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config too,
+    and is described in `Settings`.
 
     Args:
         app: the application; or call `init_app` for each one later.
         storage: a storage of release 0.1.
+        clock: seconds since the epoch, for tests that do not want to wait for an expiry.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Silo:
         storage: SiloStorage | None = None,
         store_url: str | None = None,
         turn_timeout: float | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._given = {
             "ttl": ttl,
@@ -65,6 +68,7 @@ class Silo:
             "turn_timeout": turn_timeout,
         }
         self._storage = storage
+        self._clock = clock
         self._registry = Registry()
         self._early: SessionStore | None = None
         self._bindings: weakref.WeakKeyDictionary[Flask, Binding] = weakref.WeakKeyDictionary()
@@ -101,6 +105,7 @@ class Silo:
                 storage=self._storage,
                 backend=None if self._storage is not None else settings.store_url,
                 registry=self._registry,
+                clock=self._clock,
             )
         early.ttl = settings.ttl
         early.cleanup_interval = settings.cleanup_interval
@@ -163,12 +168,12 @@ class Silo:
 
     @overload
     def task(
-        self, *, name: str | None = None, timeout: float | None = None
+        self, function: None = None, /, *, name: str | None = None, timeout: float | None = None
     ) -> Callable[[Callable[P, R]], SessionTask[P, R]]: ...
 
     def task(
-        self, function: Callable[P, R] | None = None, /, *, name: str | None = None, timeout: float | None = None
-    ) -> SessionTask[P, R] | Callable[[Callable[P, R]], SessionTask[P, R]]:
+        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, timeout: float | None = None
+    ) -> Any:
         """Make a function a background task of sessions; use it as a decorator, with or without arguments.
 
         The function is an ordinary one. In it, `silo_tasks.track`, `silo_tasks.step` and `silo_tasks.current_task`
@@ -180,7 +185,7 @@ class Silo:
             timeout: seconds after which it fails.
         """
 
-        def made(function: Callable[P, R]) -> SessionTask[P, R]:
+        def made(function: Callable[..., Any]) -> SessionTask[..., Any]:
             return SessionTask(self, function, name or function.__name__, {"timeout": timeout})
 
         return made if function is None else made(function)

@@ -29,7 +29,7 @@ class SessionFileStore(FileStore):
         self._begin(sid)
         return super().session_dir(sid)
 
-    def save(self, sid: str, filename: str, data: BinaryIO | bytes, **options: Any) -> str:
+    def save(self, sid: str, filename: str, data: BinaryIO | bytes | bytearray | memoryview, **options: Any) -> str:
         """Save a file of the session, which is begun if there is none. See `FileStore.save`."""
         self._begin(sid)
         return super().save(sid, filename, data, **options)

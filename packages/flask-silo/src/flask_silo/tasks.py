@@ -83,7 +83,7 @@ class SessionTasks:
             hold.release()
             raise
 
-    def _target(self, task: BackgroundTask, owner: Owner, run: Callable[[], Any]) -> Any:
+    def _target(self, _task: BackgroundTask, owner: Owner, run: Callable[[], Any]) -> Any:
         with self._app.app_context(), _working_for(owner):
             return run()
 

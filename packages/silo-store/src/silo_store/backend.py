@@ -34,16 +34,16 @@ class Backend(Protocol):
     def create(self, record: Record) -> Record:
         """Keep a new record and forget that its id had expired; where one exists, return that one instead."""
 
-    def write(self, sid: str, uid: str, changes: Mapping[str, Change]) -> None:
-        """Write all changes or none.
+    def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
+        """Write all changes and renew the record, or do nothing.
 
         Raises:
             SessionExpired: this life of the session is over.
             SessionConflict: a namespace has another version than the change expects.
         """
 
-    def put(self, session: Record) -> None:
-        """Keep the objects of a live session. Called only where `live` is true.
+    def put(self, session: Record, now: float) -> None:
+        """Keep the objects of a live session and renew it. Called only where `live` is true.
 
         Raises:
             SessionExpired: this life of the session is over.

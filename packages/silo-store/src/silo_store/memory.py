@@ -65,21 +65,23 @@ class MemoryBackend:
                 self._tombstones.pop(record.sid, None)
         return record if winner is kept else winner
 
-    def write(self, sid: str, uid: str, changes: Mapping[str, Change]) -> None:
+    def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
         with self._lock:
-            record = self._current(Life(sid, uid))
+            record = self._current(life)
             if record is None:
-                raise SessionExpired(sid)
+                raise SessionExpired(life.sid)
             for name, change in changes.items():
                 blob = record.get(name)
                 if change.version != (blob.version if blob else 0):
-                    raise SessionConflict(sid)
+                    raise SessionConflict(life.sid)
             for name, change in changes.items():
                 record[name] = Blob(change.version + 1, change.data)
+            record.active = now
 
-    def put(self, session: Record) -> None:
-        if self._current(Life(session.sid, session.uid)) is not session:
+    def put(self, session: Record, now: float) -> None:
+        if self.records.get(session.sid) is not session:
             raise SessionExpired(session.sid)
+        session.active = now
 
     def touch(self, life: Life, now: float) -> bool:
         record = self._current(life)
@@ -118,7 +120,9 @@ class MemoryBackend:
         try:
             while chunk := list(itertools.islice(rest, BATCH)):
                 try:
-                    yield self._due_of(chunk, now, ttl)
+                    lives = self._due_of(chunk, now, ttl)
+                    if lives:
+                        yield lives
                 finally:
                     self._reindex(chunk)
         finally:  # the caller may stop half-way

@@ -184,13 +184,14 @@ class StorageBackend:
             self._storage.clear_expired(record.sid)
             return record
 
-    def write(self, sid: str, uid: str, changes: Mapping[str, Change]) -> None:
+    def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
         raise NotImplementedError("a live backend is written by put()")
 
-    def put(self, session: Record) -> None:
+    def put(self, session: Record, now: float) -> None:
         with self._lock:
             if self._current(Life(session.sid, session.uid)) is None:
                 raise SessionExpired(session.sid)
+            session.active = now
             self._set(session)
 
     def touch(self, life: Life, now: float) -> bool:

@@ -274,7 +274,7 @@ class SessionStore:
 
     def _saved(self, session: Session) -> Session:
         if session.origin is None:
-            self.backend.put(session)
+            self.backend.put(session, self._clock())
             return session
         read = session.origin
         data = {name: self._encoded(session.sid, name, state) for name, state in session.items()}
@@ -290,12 +290,12 @@ class SessionStore:
             read.update((name, Blob(1, b"")) for name in data)
         changes = {name: Change(read[name].version if name in read else 0, new) for name, new in changed.items()}
         if changes:
-            self.backend.write(session.sid, session.uid, changes)
+            self.backend.write(Life(session.sid, session.uid), changes, self._clock())
             session.origin.update((name, Blob(change.version + 1, change.data)) for name, change in changes.items())
         return session
 
     def _create(self, session: Session, data: dict[str, bytes]) -> tuple[Record, bool]:
-        record = Record(session.sid, next(self._lives), session.created, session.active)
+        record = Record(session.sid, next(self._lives), session.created, self._clock())
         record.update((name, Blob(1, new)) for name, new in data.items())
         winner = self.backend.create(record)
         return winner, winner is record
@@ -333,9 +333,11 @@ class SessionStore:
         """
         with self._writing(sid) as record:
             new = self.generate_sid()
+            turn = self._turns.held(sid)
+            if record is None and turn is not None and turn.session is not None:
+                record = self._saved(turn.session)  # it began in this turn and was not saved yet
             if record is None or not self.backend.rename(Life(sid, record.uid), new):
                 raise SessionExpired(sid)
-            turn = self._turns.held(sid)
             if turn is not None:
                 turn.sid = new
                 if turn.session is not None:

@@ -1,0 +1,52 @@
+"""A store of each kind, on a clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from silo_store import SessionStore
+
+SID = "a" * 32
+TTL = 60
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory://", "memory://?copy=1"])
+def url(request: pytest.FixtureRequest) -> str:
+    value: str = request.param
+    return value
+
+
+@pytest.fixture
+def make_store(url: str, clock: Clock) -> Callable[..., SessionStore]:
+    def make(**options: object) -> SessionStore:
+        settings: dict[str, object] = {"backend": url, "clock": clock, "ttl": TTL, "expired_retain": 100, **options}
+        store = SessionStore(**settings)  # type: ignore[arg-type]
+        store.register_namespace("counter", lambda: {"value": 0})
+        store.register_namespace("notes", lambda: {"lines": []})
+        return store
+
+    return make
+
+
+@pytest.fixture
+def store(make_store: Callable[..., SessionStore]) -> SessionStore:
+    return make_store()

@@ -1,0 +1,278 @@
+"""Several threads at once: turns, readers, callbacks, sweeps, forks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from silo_store import CleanupDaemon, SessionExpired, SessionStore, TurnTimeout
+from silo_store.testing import in_threads
+
+from .conftest import SID, TTL, Clock
+
+Make = Callable[..., SessionStore]
+
+
+def increment_slowly(store: SessionStore, times: int = 1) -> None:
+    for _ in range(times):
+        with store.edit(SID, "counter") as counter:
+            seen = counter["value"]
+            time.sleep(0)  # let the others run between the reading and the writing
+            counter["value"] = seen + 1
+
+
+def test_no_update_is_lost(store: SessionStore) -> None:
+    in_threads(8, lambda _: increment_slowly(store, 200))
+    assert store.get(SID)["counter"] == {"value": 1600}
+
+
+def test_no_update_is_lost_through_update(store: SessionStore) -> None:
+    def add(state: dict[str, int]) -> dict[str, int]:
+        return {"value": state["value"] + 1}
+
+    in_threads(8, lambda _: [store.update(SID, "counter", add) for _ in range(200)])
+    assert store.get(SID)["counter"] == {"value": 1600}
+
+
+def test_readers_and_writers_of_other_sessions_do_not_wait(store: SessionStore) -> None:
+    def visit_both() -> None:
+        store.get(SID)
+        store.exists(SID)
+        increment_other(store)
+
+    store.get(SID)
+    with store.edit(SID):
+        other = threading.Thread(target=visit_both)
+        other.start()
+        other.join(timeout=30)
+        assert not other.is_alive()
+    assert store.get("b" * 32)["counter"] == {"value": 1}
+
+
+def increment_other(store: SessionStore) -> None:
+    with store.edit("b" * 32, "counter") as counter:
+        counter["value"] += 1
+
+
+def test_a_reader_of_copies_sees_the_last_commit(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+    with store.edit(SID, "counter") as counter:
+        counter["value"] = 1
+        assert store.get(SID)["counter"] == {"value": 0}
+    assert store.get(SID)["counter"] == {"value": 1}
+
+
+def test_a_turn_that_does_not_come_is_an_error_and_leaves_no_queue(make_store: Make) -> None:
+    store = make_store(turn_timeout=0.01)
+    with store.edit(SID):
+        with pytest.raises(TurnTimeout) as caught:
+            in_threads(1, lambda _: increment_slowly(store))
+        assert caught.value.sid == SID
+    assert not store._turns._queues
+    increment_slowly(store)
+
+
+def test_an_edit_within_an_edit_joins_it(store: SessionStore) -> None:
+    with store.edit(SID, "counter") as outer:
+        outer["value"] += 1
+        with store.edit(SID, "counter") as inner:
+            inner["value"] += 1
+            store.update(SID, "counter", lambda state: state.update(value=state["value"] + 1))
+        outer["value"] += 1
+    assert store.get(SID)["counter"] == {"value": 4}
+    assert not store._turns._queues
+
+
+def test_a_session_being_written_does_not_expire(store: SessionStore, clock: Clock) -> None:
+    with store.edit(SID, "counter") as counter:
+        clock.pass_(10 * TTL)
+        assert store.cleanup() == []
+        counter["value"] = 1
+    assert store.get(SID)["counter"] == {"value": 1}
+
+
+def test_callbacks_may_call_back_into_the_store(store: SessionStore, clock: Clock) -> None:
+    store.on_create(lambda sid: store.update(sid, "notes", lambda state: state["lines"].append("hello")))
+    store.on_expire(lambda sid: store.get("b" * 32) and None)
+    store.on_end(lambda sid, uid, reason: store.cleanup() and None)
+    store.set_busy_check(lambda sid, session: store.get("c" * 32) is None)
+    store.register_namespace("born", lambda: store.active_count)
+    store.get(SID)
+    assert store.get(SID)["notes"] == {"lines": ["hello"]}
+    clock.pass_(TTL + 1)
+    store.cleanup()
+    assert not store.exists(SID)
+    assert store.exists("b" * 32)
+    store.reset("b" * 32)
+
+
+def test_a_slow_callback_keeps_nobody_else_waiting(store: SessionStore, clock: Clock) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(sid: str) -> None:
+        entered.set()
+        assert leave.wait(30)
+
+    store.on_expire(slow)
+    store.get(SID)
+    clock.pass_(TTL + 1)
+    sweeper = threading.Thread(target=store.cleanup)
+    sweeper.start()
+    assert entered.wait(30)
+    assert store.is_expired(SID)
+    store.get(SID)
+    increment_slowly(store)
+    increment_other(store)
+    clock.pass_(TTL + 1)
+    assert not store.exists(SID)
+    leave.set()
+    sweeper.join(30)
+
+
+def test_a_slow_factory_keeps_nobody_else_waiting(store: SessionStore) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    main = threading.current_thread()
+
+    def slow() -> list[int]:
+        if threading.current_thread() is not main:
+            entered.set()
+            assert leave.wait(30)
+        return []
+
+    store.register_namespace("slow", slow)
+    other = threading.Thread(target=lambda: store.get(SID))
+    other.start()
+    assert entered.wait(30)
+    store.get("b" * 32)
+    store.get(SID)
+    leave.set()
+    other.join(30)
+    assert store.active_count == 2
+
+
+def test_a_session_is_created_once_and_announced_once(store: SessionStore) -> None:
+    created: list[str] = []
+    store.on_create(created.append)
+    uids = set(in_threads(8, lambda _: store.get(SID).uid))
+    assert (len(uids), created) == (1, [SID])
+
+
+def test_each_expiry_is_told_once_whoever_sweeps(store: SessionStore, clock: Clock) -> None:
+    told: list[str] = []
+    store.on_expire(told.append)
+    sids = [f"{number:032x}" for number in range(1000)]
+    for sid in sids:
+        store.get(sid)
+    clock.pass_(TTL + 1)
+    in_threads(4, lambda number: [store.exists(sid) for sid in sids] if number == 0 else store.cleanup())
+    store.cleanup()
+    assert sorted(told) == sids
+
+
+def test_writers_and_resets_do_not_mix_two_lives(store: SessionStore) -> None:
+    def work(number: int) -> None:
+        for _ in range(50):
+            if number == 0:
+                store.reset(SID)
+            else:
+                with store.edit(SID) as session:
+                    session["counter"]["value"] += 1
+                    session["notes"]["lines"].append(1)
+                    assert session["counter"]["value"] == len(session["notes"]["lines"])
+
+    in_threads(6, work)
+    session = store.get(SID)
+    assert session["counter"]["value"] == len(session["notes"]["lines"])
+
+
+def test_a_thread_may_edit_for_a_life_that_a_reset_ended_and_is_told(store: SessionStore) -> None:
+    uid = store.get(SID).uid
+    store.reset(SID)
+
+    def late(_: int) -> None:
+        with store.edit(SID, uid=uid) as session:
+            session["counter"]["value"] = 99
+
+    with pytest.raises(SessionExpired):
+        in_threads(1, late)
+    assert store.get(SID)["counter"] == {"value": 0}
+
+
+def test_the_daemon_sweeps_and_survives_a_failing_sweep(make_store: Make) -> None:
+    store = make_store()
+    swept = threading.Event()
+    calls: list[int] = []
+
+    def cleanup() -> list[str]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError
+        swept.set()
+        return []
+
+    store.cleanup = cleanup  # type: ignore[method-assign]
+    daemon = CleanupDaemon(store, interval=0.001)
+    assert not daemon.running
+    daemon.start()
+    daemon.start()
+    assert swept.wait(30)
+    assert daemon.running
+    daemon.stop()
+    daemon.stop()
+    assert not daemon.running
+    daemon.start()
+    assert daemon.running
+    daemon.stop()
+
+
+def test_the_daemon_can_be_stopped_by_a_callback(make_store: Make, clock: Clock) -> None:
+    store = make_store(cleanup_interval=0.001)
+    daemon = CleanupDaemon(store)
+    stopped = threading.Event()
+
+    def stop(sid: str) -> None:
+        daemon.stop()
+        stopped.set()
+
+    store.on_expire(stop)
+    store.get(SID)
+    clock.pass_(TTL + 1)
+    daemon.start()
+    assert stopped.wait(30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
+    store.get(SID)
+    daemon = CleanupDaemon(store, interval=0.001)
+    inside, leave = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with store.edit(SID), store.backend._lock, store._turns._guard:  # type: ignore[attr-defined]
+            inside.set()
+            assert leave.wait(30)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert inside.wait(30)
+    daemon.start()
+    child = os.fork()
+    if child == 0:
+        try:
+            increment_slowly(store)
+            store.reset(SID)
+            assert not daemon.running
+            daemon.start()
+            assert daemon.running
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    leave.set()
+    writer.join(30)
+    _, status = os.waitpid(child, 0)
+    daemon.stop()
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -1,0 +1,379 @@
+"""What a session is: how it begins, is read, written, and ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from silo_store import (
+    InvalidSessionId,
+    NamespaceError,
+    SessionBusy,
+    SessionConflict,
+    SessionExpired,
+    SessionStore,
+    StateEncodeError,
+    short,
+)
+
+from .conftest import SID, TTL, Clock
+
+Make = Callable[..., SessionStore]
+
+
+def test_a_session_begins_with_fresh_state_of_every_namespace(store: SessionStore) -> None:
+    session = store.get(SID)
+    assert session == {"counter": {"value": 0}, "notes": {"lines": []}}
+    assert store.get("b" * 32)["counter"] is not session["counter"]
+    assert (store.active_count, sorted(store.all_sids)) == (2, [SID, "b" * 32])
+
+
+def test_meta_is_as_release_0_1_had_it(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    began = clock.now
+    clock.pass_(5)
+    assert store.get(SID)["_meta"] == {"created_at": began, "last_active": clock.now, "sid": SID}
+
+
+def test_what_is_saved_is_read(store: SessionStore) -> None:
+    session = store.get(SID)
+    session["counter"]["value"] = 5
+    store.save(SID, session)
+    assert store.get_namespace(SID, "counter") == {"value": 5}
+
+
+def test_a_foreign_mapping_replaces_what_it_names(store: SessionStore) -> None:
+    with store.edit(SID, "notes") as notes:
+        notes["lines"].append("kept")
+    store.save(SID, {"counter": {"value": 9}, "_meta": {"sid": "ignored"}})
+    assert store.get(SID) == {"counter": {"value": 9}, "notes": {"lines": ["kept"]}}
+
+
+def test_a_namespace_registered_late_reaches_sessions_that_exist(store: SessionStore) -> None:
+    store.get(SID)
+    store.register_namespace("late", lambda: [1])
+    assert store.get(SID)["late"] == [1]
+    assert store.get_namespace(SID, "late") == [1]
+
+
+def test_an_unknown_namespace_is_named(store: SessionStore) -> None:
+    uses: list[Callable[[], object]] = [
+        lambda: store.get_namespace(SID, "typo"),
+        lambda: store.edit(SID, "typo").__enter__(),
+        lambda: store.update(SID, "typo", list),
+    ]
+    for use in uses:
+        with pytest.raises(NamespaceError, match="'typo' is not registered") as caught:
+            use()
+        assert caught.value.namespace == "typo"
+        assert isinstance(caught.value, KeyError)
+
+
+def test_update_keeps_what_the_change_returns_or_did_in_place(store: SessionStore) -> None:
+    assert store.update(SID, "counter", lambda state: {"value": state["value"] + 1}) == {"value": 1}
+    assert store.update(SID, "counter", lambda state: state.update(value=7)) == {"value": 7}
+    assert store.get(SID)["counter"] == {"value": 7}
+
+
+def test_a_session_lives_to_its_last_moment_and_not_beyond(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    clock.pass_(TTL)
+    assert store.exists(SID)
+    assert not store.is_expired(SID)
+    clock.pass_(0.001)
+    assert not store.exists(SID)
+    assert store.is_expired(SID)
+
+
+def test_reading_renews_and_looking_does_not(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    clock.pass_(TTL)
+    store.exists(SID)
+    store.is_expired(SID)
+    store.uid(SID)
+    store.get(SID)
+    clock.pass_(TTL)
+    store.touch(SID)
+    clock.pass_(TTL)
+    assert store.exists(SID)
+    store.exists(SID)
+    clock.pass_(0.001)
+    assert not store.exists(SID)
+
+
+def test_an_expired_session_comes_back_empty_with_another_uid(store: SessionStore, clock: Clock) -> None:
+    with store.edit(SID, "counter") as counter:
+        counter["value"] = 1
+    uid = store.uid(SID)
+    clock.pass_(TTL + 1)
+    assert store.uid(SID) is None
+    assert store.get(SID)["counter"] == {"value": 0}
+    assert store.uid(SID) not in (None, uid)
+    assert not store.is_expired(SID)
+
+
+def test_an_expired_id_is_remembered_for_its_time(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    clock.pass_(TTL + 1)
+    store.cleanup()
+    assert store.expired_count == 1
+    clock.pass_(100)
+    assert store.is_expired(SID)
+    clock.pass_(0.001)
+    assert not store.is_expired(SID)
+    store.cleanup()
+    assert store.expired_count == 0
+
+
+def test_cleanup_ends_what_is_due_only(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    clock.pass_(TTL)
+    store.get("b" * 32)
+    assert store.cleanup() == []
+    clock.pass_(1)
+    assert store.cleanup() == [SID]
+    assert store.cleanup() == []
+    assert store.all_sids == ["b" * 32]
+
+
+def test_expiry_noticed_by_a_reader_is_told_by_the_next_sweep_once(store: SessionStore, clock: Clock) -> None:
+    told: list[str] = []
+    ends: list[tuple[str, str, str]] = []
+    store.on_expire(told.append)
+    store.on_end(lambda *end: ends.append(end))
+    uid = store.get(SID).uid
+    clock.pass_(TTL + 1)
+    store.get(SID)
+    assert told == []
+    assert store.cleanup() == [SID]
+    store.cleanup()
+    assert (told, ends) == ([SID], [(SID, uid, "expired")])
+    assert store.exists(SID), "the next life of the id is not touched"
+
+
+def test_reset_begins_the_next_life(store: SessionStore) -> None:
+    created: list[str] = []
+    ends: list[tuple[str, str, str]] = []
+    store.on_create(created.append)
+    store.on_end(lambda *end: ends.append(end))
+    store.update(SID, "counter", lambda state: state.update(value=3))
+    uid = store.uid(SID)
+    store.reset(SID)
+    assert store.exists(SID)
+    assert store.get(SID)["counter"] == {"value": 0}
+    assert store.uid(SID) != uid
+    assert (created, ends) == ([SID], [(SID, uid, "reset")])
+    store.reset("b" * 32)
+    assert not store.exists("b" * 32)
+
+
+def test_destroy_leaves_nothing(store: SessionStore) -> None:
+    ends: list[tuple[str, str, str]] = []
+    store.on_end(lambda *end: ends.append(end))
+    uid = store.get(SID).uid
+    store.destroy(SID)
+    store.destroy(SID)
+    assert not store.exists(SID)
+    assert not store.is_expired(SID)
+    assert ends == [(SID, uid, "destroyed")]
+
+
+def test_rotate_moves_the_session_with_its_uid(store: SessionStore) -> None:
+    store.update(SID, "counter", lambda state: state.update(value=3))
+    uid = store.uid(SID)
+    new = store.rotate(SID)
+    assert new != SID
+    assert not store.exists(SID)
+    assert (store.uid(new), store.get(new)["counter"], store.get(new).sid) == (uid, {"value": 3}, new)
+    with pytest.raises(SessionExpired):
+        store.rotate(SID)
+
+
+def test_rotating_inside_an_edit_keeps_the_edit(store: SessionStore) -> None:
+    with store.edit(SID, "counter") as counter:
+        counter["value"] = 1
+        new = store.rotate(SID)
+        counter["value"] += 1
+        with store.edit(new, "counter") as again:
+            again["value"] += 1
+    assert store.get(new)["counter"] == {"value": 3}
+
+
+def test_a_busy_session_is_kept_and_cannot_be_reset(store: SessionStore, clock: Clock) -> None:
+    busy = True
+    store.set_busy_check(lambda sid, session: busy and session["counter"]["value"] == 1)
+    store.update(SID, "counter", lambda state: state.update(value=1))
+    clock.pass_(TTL + 1)
+    assert store.cleanup() == []
+    with pytest.raises(SessionBusy) as caught:
+        store.reset(SID)
+    assert caught.value.sid == SID
+    clock.pass_(TTL + 1)
+    assert store.exists(SID)
+    busy = False
+    clock.pass_(TTL)
+    assert store.exists(SID), "it has its whole time left after it was seen busy"
+    clock.pass_(1)
+    assert store.cleanup() == [SID]
+
+
+def test_a_busy_check_that_raises_keeps_the_session(
+    store: SessionStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.set_busy_check(lambda sid, session: 1 / 0)
+    store.get(SID)
+    clock.pass_(TTL + 1)
+    assert store.cleanup() == []
+    assert "busy check failed" in caplog.text
+    assert SID not in caplog.text
+
+
+def test_a_held_session_does_not_expire_and_then_has_its_whole_time(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    with store.hold(SID) as hold:
+        clock.pass_(10 * TTL)
+        assert store.exists(SID)
+        clock.pass_(10 * TTL)
+        assert store.cleanup() == []
+    hold.release()
+    clock.pass_(TTL)
+    assert store.exists(SID)
+    clock.pass_(1)
+    assert not store.exists(SID)
+    with pytest.raises(SessionExpired):
+        store.hold(SID)
+
+
+def test_a_hold_does_not_reach_the_next_life(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    with store.hold(SID):
+        store.reset(SID)
+        clock.pass_(TTL + 1)
+        assert not store.exists(SID)
+
+
+def test_a_late_writer_never_revives_a_session(store: SessionStore, clock: Clock) -> None:
+    for end in (store.reset, store.destroy, lambda sid: clock.pass_(TTL + 1)):
+        session = store.get(SID)
+        uid = session.uid
+        session["counter"]["value"] = 99
+        end(SID)
+        store.exists(SID)
+        with pytest.raises(SessionExpired):
+            store.save(SID, session)
+        with pytest.raises(SessionExpired), store.edit(SID, uid=uid):
+            pass
+        assert store.get(SID)["counter"] == {"value": 0}
+
+
+def test_of_two_stale_copies_the_second_is_refused(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+    store.get(SID)
+    first, second, other = store.get(SID), store.get(SID), store.get(SID)
+    first["counter"]["value"] = 1
+    store.save(SID, first)
+    second["counter"]["value"] = 2
+    second["notes"]["lines"].append("lost too")
+    with pytest.raises(SessionConflict):
+        store.save(SID, second)
+    other["notes"]["lines"].append("another namespace")
+    store.save(SID, other)
+    assert store.get(SID) == {"counter": {"value": 1}, "notes": {"lines": ["another namespace"]}}
+    first["counter"]["value"] = 3
+    store.save(SID, first)
+
+
+def test_two_that_begin_a_session_at_once_do_not_conflict_by_that(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+    first, second, third = store.open(SID), store.open(SID), store.open(SID)
+    assert not store.exists(SID)
+    first["counter"]["value"] = 1
+    store.save(SID, first)
+    store.save(SID, second)
+    assert store.get(SID)["counter"] == {"value": 1}
+    third["notes"]["lines"].append("mine")
+    store.save(SID, third)
+    assert store.get(SID) == {"counter": {"value": 1}, "notes": {"lines": ["mine"]}}
+    assert first.uid == second.uid == third.uid == store.uid(SID)
+
+
+def test_a_block_that_raises_saves_nothing_where_copies_are_kept(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+
+    def fail() -> None:
+        with store.edit(SID, "counter") as counter:
+            counter["value"] = 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert store.get(SID)["counter"] == {"value": 0}
+
+
+def test_what_cannot_be_stored_is_named_before_anything_is_written(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+    session = store.get(SID)
+    session["counter"]["value"] = 1
+    session["notes"]["lines"].append(object())
+    with pytest.raises(StateEncodeError, match=r"notes\['lines'\]\[0\] is a object") as caught:
+        store.save(SID, session)
+    assert SID not in str(caught.value)
+    assert short(SID) in str(caught.value)
+    assert store.get(SID)["counter"] == {"value": 0}
+
+
+def test_live_state_can_hold_anything(make_store: Make) -> None:
+    store = make_store(backend="memory://")
+    thing = object()
+    with store.edit(SID, "notes") as notes:
+        notes["lines"].append(thing)
+    assert store.get(SID)["notes"]["lines"][0] is thing
+
+
+@pytest.mark.parametrize(
+    "bad", ["", " ", "a b", "a/b", "a.b", "é" * 20, "a" * 129, "a\n", "a\x00", None, 7, b"bytes", ["x"]]
+)
+def test_what_is_no_id_is_refused_and_not_repeated(store: SessionStore, bad: Any) -> None:
+    for use in (store.get, store.open, store.reset, store.destroy, store.rotate, store.hold, store.turn):
+        with pytest.raises(InvalidSessionId) as caught:
+            use(bad)
+        assert caught.value.args == InvalidSessionId().args
+    with pytest.raises(InvalidSessionId), store.edit(bad):
+        pass
+    if not isinstance(bad, list):
+        assert not store.exists(bad)
+        assert not store.is_expired(bad)
+    assert store.active_count == 0
+
+
+def test_generated_ids_come_from_the_generator_and_pass_the_gate(make_store: Make) -> None:
+    assert make_store().generate_sid() != make_store().generate_sid()
+    assert make_store(sid_generator=lambda: "mine").generate_sid() == "mine"
+    with pytest.raises(InvalidSessionId):
+        make_store(sid_generator=lambda: "../x").generate_sid()
+
+
+def test_errors_and_logs_show_the_start_of_an_id_only(
+    store: SessionStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    sid = "0123456789abcdef" * 2
+    store.on_create(lambda sid: 1 / 0)
+    store.on_expire(lambda sid: 1 / 0)
+    store.get(sid)
+    clock.pass_(TTL + 1)
+    assert store.cleanup() == [sid]
+    assert caplog.text.count("callback failed") == 2
+    for error in (SessionExpired(sid), SessionBusy(sid), SessionConflict(sid)):
+        assert sid not in f"{error} {error!r}"
+        assert error.sid == sid
+    assert sid not in "".join(record.getMessage() for record in caplog.records)
+
+
+def test_storage_and_backend_exclude_each_other(store: SessionStore) -> None:
+    from silo_store import InMemoryStorage
+
+    with pytest.raises(ValueError, match="not both"):
+        SessionStore(storage=InMemoryStorage(), backend="memory://")
