@@ -42,6 +42,11 @@ def create_file(path: str) -> int:
     return fd
 
 
+def open_read(path: str, _flags: int = 0) -> int:
+    """Open a file for reading, but not through a link. Serves as `opener` too."""
+    return os.open(path, READ)
+
+
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data`; the system may take it in parts."""
     written = os.write(fd, data)

@@ -4,18 +4,22 @@ A journal lies in the folder of its writer within the area. Its first line holds
 appends to it, and a name is appended before its file appears, so a listing knows every file it sees. A line that
 a crash cut short is the last one of a journal that nobody writes to any more, and it names no file.
 """
-# ruff: noqa: PTH105, PTH108, PTH116, PTH118, PTH123  (see disk.py)
+# ruff: noqa: PTH105, PTH108, PTH116, PTH118  (see disk.py)
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 
-from silo_files.disk import APPEND, create_file, write_all
+from silo_files.disk import APPEND, create_file, is_real_dir, names_in, open_read, write_all
 from silo_files.names import hash_key, hash_name
 
 JOURNAL = "names"
+
+_WRITER = re.compile(r"[wt]-([0-9a-f]{16})(?:-[0-9]+)?")
 
 # Names of deleted files are dropped only when a journal has grown to this size, in bytes, and at each doubling.
 _WORTH_COMPACTING = 128 * 1024
@@ -49,7 +53,7 @@ def append(folder: str, name: str, *, durable: bool) -> bool:
 def compact(folder: str, area: str, key: str) -> None:
     """Drop the names of files that are no longer there, if that halves the journal."""
     path = os.path.join(folder, JOURNAL)
-    names = [name for name in read_names(path) if os.path.lexists(os.path.join(area, hash_name(name)))]
+    names = [name for name in read_names(folder) if os.path.lexists(os.path.join(area, hash_name(name)))]
     data = _line({"key": key}) + b"".join(_line({"name": name}) for name in names)
     if 2 * len(data) > os.stat(path).st_size:
         return
@@ -64,15 +68,21 @@ def compact(folder: str, area: str, key: str) -> None:
     os.replace(fresh, path)
 
 
-def read_names(path: str) -> list[str]:
-    """Return the names in a journal, each once; none if it is not there."""
-    found = (record.get("name") for record in _read(path))
+def writers(area: str) -> list[tuple[str, str]]:
+    """Return the folders that processes have made in `area` to write to it, each with its owner id."""
+    found = ((os.path.join(area, entry), match[1]) for entry in names_in(area) if (match := _WRITER.fullmatch(entry)))
+    return [(folder, owner) for folder, owner in found if is_real_dir(folder)]
+
+
+def read_names(folder: str) -> list[str]:
+    """Return the names in the journal of `folder`, each once; none if it is not there."""
+    found = (record.get("name") for record in _read(folder))
     return list(dict.fromkeys(name for name in found if isinstance(name, str)))
 
 
-def read_key(path: str, digest: str) -> str | None:
-    """Return the key whose hash is `digest` from a journal; None if it is damaged or not there."""
-    for record in _read(path):
+def read_key(folder: str, digest: str) -> str | None:
+    """Return the key whose hash is `digest` from the journal of `folder`; None if it is damaged or not there."""
+    for record in _read(folder):
         key = record.get("key")
         if isinstance(key, str) and hash_key(key) == digest:
             return key
@@ -83,12 +93,15 @@ def _line(record: dict[str, str]) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
 
-def _read(path: str) -> list[dict[str, object]]:
+def _read(folder: str) -> list[dict[str, object]]:
     try:
-        with open(path, "rb") as file:
+        with open(os.path.join(folder, JOURNAL), "rb", opener=open_read) as file:
             lines = file.read().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    except OSError as error:
+        # Any other error must not pass for a journal without a key: its area would be swept.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return []
+        raise
     records = []
     for line in lines:
         with contextlib.suppress(ValueError):  # a line cut short by a crash

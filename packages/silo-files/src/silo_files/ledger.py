@@ -232,7 +232,6 @@ class Ledger:
         self._extra += growth
 
     def _add_to_total(self, growth: int) -> None:
-        # What is added while the disk is being counted may be missed there. Counting it twice is the safe error.
         self._gained += max(0, growth)
         if self._total is not None:
             self._total += growth
@@ -254,7 +253,10 @@ class Ledger:
                 self._gained = 0
             total = self._backend.total().bytes
             with self._mutex:
-                self._total = total + self._gained
+                # What was added meanwhile may have been missed. Counting it twice is the safe error, but what
+                # we knew is better unless others have deleted something.
+                total += self._gained
+                self._total = total if self._total is None or not self._gained else min(total, self._total)
                 self._counted_at = self._clock()
 
 

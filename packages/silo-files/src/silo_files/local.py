@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from silo_files import journal
 from silo_files.backend import FileInfo, Usage
-from silo_files.disk import READ, create_file, is_real_dir, make_dir, names_in, raise_if_full, sync_dir
+from silo_files.disk import create_file, is_real_dir, make_dir, names_in, open_read, raise_if_full, sync_dir
 from silo_files.errors import AreaGone, FileMissing
 from silo_files.fork import call_after_fork
 from silo_files.names import hash_key, hash_name
@@ -69,9 +69,9 @@ class LocalFileBackend:
         """Begin to write a file."""
         digest = hash_key(key)
         area = f"{self._areas}/{digest[:2]}/{digest}"
-        folder = f"{area}/w-{self._own_id()}"
-        part = f"{folder}/{next(self._numbers)}.part"
         try:
+            folder = f"{area}/w-{self._own_id()}"
+            part = f"{folder}/{next(self._numbers)}.part"
             fd = self._open_part(part, folder, key)
         except OSError as error:
             raise_if_full(error)
@@ -104,7 +104,7 @@ class LocalFileBackend:
     def open(self, key: str, name: str) -> BinaryIO:
         """Open a finished file for reading."""
         try:
-            return builtins.open(self._file(key, name), "rb", opener=_open_read)
+            return builtins.open(self._file(key, name), "rb", opener=open_read)
         except FileNotFoundError:
             raise FileMissing("the session has no such file") from None
 
@@ -112,7 +112,7 @@ class LocalFileBackend:
         """Describe all finished files of the area, ordered by name."""
         area = self._area(hash_key(key))
         found = dict(_files(area))  # before the names: a name is written before its file appears
-        names = {hash_name(name): name for folder in _writers(area) for name in _names(area, folder)}
+        names = {hash_name(name): name for folder, _ in journal.writers(area) for name in journal.read_names(folder)}
         infos = [
             FileInfo(names[entry], status.st_size, status.st_mtime) for entry, status in found.items() if entry in names
         ]
@@ -186,6 +186,7 @@ class LocalFileBackend:
         shelf = os.path.dirname(area)
         self._make_base()
         make_dir(self._areas)
+        self._owners.renew()
         fresh = f"{area}/t{os.path.basename(folder)[1:]}-{next(self._numbers)}"
         with self._owners.areas_lock(shared=True), contextlib.suppress(FileNotFoundError):
             make_dir(shelf)
@@ -218,10 +219,6 @@ class LocalFileBackend:
                 yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(shelf))
 
 
-def _open_read(path: str, _flags: int) -> int:
-    return os.open(path, READ)
-
-
 def _regular(path: str) -> os.stat_result | None:
     try:
         found = os.lstat(path)
@@ -243,11 +240,3 @@ def _files(area: str) -> Iterator[tuple[str, os.stat_result]]:
 def _usage(area: str) -> Usage:
     sizes = [status.st_size for _, status in _files(area)]
     return Usage(sum(sizes), len(sizes))
-
-
-def _writers(area: str) -> builtins.list[str]:
-    return [entry for entry in names_in(area) if entry.startswith("w-")]
-
-
-def _names(area: str, folder: str) -> builtins.list[str]:
-    return journal.read_names(os.path.join(area, folder, journal.JOURNAL))

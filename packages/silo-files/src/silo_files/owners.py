@@ -45,6 +45,14 @@ class Owners:
                 self._held = self._take(secrets.token_hex(8))
             return self._held[0]
 
+    def renew(self) -> None:
+        """Make our entry again if something, such as a cleaner of temporary files, has deleted it."""
+        with self._mutex:
+            if self._held is not None and not _same_file(self._held[1], self._path(self._held[0])):
+                owner, lost = self._held
+                self._held = self._take(owner)
+                os.close(lost)
+
     def _take(self, owner: str) -> tuple[str, int] | None:
         make_dir(self._folder)
         path = self._path(owner)
@@ -63,6 +71,8 @@ class Owners:
             fd = os.open(self._path(owner), LOCK & ~os.O_CREAT)
         except FileNotFoundError:
             return False
+        except OSError:  # not ours to open, so not ours to judge
+            return True
         try:
             if not lock_fd(fd, wait=False):
                 return True

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable
 
 from silo_files import journal
@@ -15,7 +14,6 @@ from silo_files.owners import Owners
 from silo_files.trash import Trash
 
 _log = logging.getLogger("silo_files")
-_WRITER = re.compile(r"[wt]-([0-9a-f]{16})(?:-[0-9]+)?")
 
 
 class Sweeper:
@@ -28,10 +26,17 @@ class Sweeper:
 
     def sweep(self, digests: Iterable[str], is_live: Callable[[str], bool]) -> int:
         """Remove those of the areas `digests` that nobody needs. Return how many."""
-        removed = sum(self._sweep_area(digest, is_live) for digest in digests)
+        removed = sum(self._try_sweep_area(digest, is_live) for digest in digests)
         self._owners.forget_dead()
         self._trash.purge()
         return removed
+
+    def _try_sweep_area(self, digest: str, is_live: Callable[[str], bool]) -> bool:
+        try:
+            return self._sweep_area(digest, is_live)
+        except OSError as error:
+            _log.warning("area %s stays: %s", digest[:8], error.strerror)
+            return False
 
     def _sweep_area(self, digest: str, is_live: Callable[[str], bool]) -> bool:
         area = os.path.join(self._areas, digest[:2], digest)
@@ -47,24 +52,19 @@ class Sweeper:
             return not self._has_other_writer(area) and self._trash.take(digest)
 
     def _has_other_writer(self, area: str) -> bool:
-        return any(self._owners.is_other_alive(owner) for _, owner in _writers(area))
+        return any(self._owners.is_other_alive(owner) for _, owner in journal.writers(area))
 
     def _drop_parts(self, area: str) -> None:
-        for folder, owner in _writers(area):
+        for folder, owner in journal.writers(area):
             if not self._owners.is_alive(owner):
-                for entry in names_in(os.path.join(area, folder)):
+                for entry in names_in(folder):
                     if entry.endswith(".part"):
                         with contextlib.suppress(OSError):
-                            os.unlink(os.path.join(area, folder, entry))
-
-
-def _writers(area: str) -> list[tuple[str, str]]:
-    """Return the writers' folders in an area, with the owner ids of the processes that made them."""
-    return [(entry, match[1]) for entry in names_in(area) if (match := _WRITER.fullmatch(entry))]
+                            os.unlink(os.path.join(folder, entry))
 
 
 def _key(area: str, digest: str) -> str | None:
-    keys = (journal.read_key(os.path.join(area, folder, journal.JOURNAL), digest) for folder, _ in _writers(area))
+    keys = (journal.read_key(folder, digest) for folder, _ in journal.writers(area))
     return next((key for key in keys if key is not None), None)
 
 

@@ -79,8 +79,10 @@ class Trash:
         with self._mutex:
             self._work.put(taken)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="silo-files-trash", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="silo-files-trash", daemon=True)
+                with contextlib.suppress(RuntimeError):  # the interpreter is ending: the next sweep deletes it
+                    thread.start()
+                    self._thread = thread
 
     def _run(self) -> None:
         while True:

@@ -1,0 +1,263 @@
+"""The contract that every `FileBackend` keeps, as tests for pytest.
+
+Subclass `FileBackendContract` in a test module and give it a fixture `backend` that returns a fresh, empty backend:
+
+    class TestMyBackend(FileBackendContract):
+        @pytest.fixture
+        def backend(self) -> FileBackend:
+            return MyBackend()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from silo_files.backend import FileBackend, Usage
+from silo_files.errors import AreaGone, FileMissing
+
+
+@contextlib.contextmanager
+def _raises(expected: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except expected:
+        return
+    raise AssertionError(f"{expected.__name__} was not raised")
+
+
+def put(backend: FileBackend, key: str, name: str, *blocks: bytes) -> str:
+    """Save `blocks` as one file. Return its location."""
+    staged = backend.stage(key, name)
+    for block in blocks:
+        staged.write(block)
+    return staged.commit()
+
+
+def content(backend: FileBackend, key: str, name: str) -> bytes:
+    """Return what the file holds."""
+    with backend.open(key, name) as file:
+        return file.read()
+
+
+class FileBackendContract:
+    """What a `FileBackend` must do. The tests need the fixture `backend`."""
+
+    def test_is_a_file_backend(self, backend: FileBackend) -> None:
+        """The backend has all methods."""
+        assert isinstance(backend, FileBackend)
+
+    def test_what_is_written_is_read(self, backend: FileBackend) -> None:
+        """Blocks of all kinds make up the file."""
+        staged = backend.stage("key", "a.bin")
+        for block in (b"one", bytearray(b"two"), memoryview(b"three")):
+            staged.write(block)
+        assert isinstance(staged.commit(), str)
+        assert content(backend, "key", "a.bin") == b"onetwothree"
+
+    def test_a_block_is_taken_before_write_returns(self, backend: FileBackend) -> None:
+        """The caller may reuse its buffer."""
+        buffer = bytearray(b"first")
+        staged = backend.stage("key", "a")
+        staged.write(memoryview(buffer))
+        buffer[:] = b"other"
+        staged.commit()
+        assert content(backend, "key", "a") == b"first"
+
+    def test_an_empty_file_is_a_file(self, backend: FileBackend) -> None:
+        """No blocks at all make a file of no bytes."""
+        put(backend, "key", "empty")
+        assert content(backend, "key", "empty") == b""
+        assert backend.usage("key") == Usage(0, 1)
+
+    def test_nothing_is_seen_before_commit(self, backend: FileBackend) -> None:
+        """A staged file is in no answer."""
+        staged = backend.stage("key", "a")
+        staged.write(b"half")
+        assert backend.list("key") == []
+        assert backend.stat("key", "a") is None
+        assert backend.path("key", "a") is None
+        assert backend.usage("key") == Usage(0, 0)
+        with _raises(FileMissing):
+            backend.open("key", "a")
+        staged.commit()
+        assert backend.usage("key") == Usage(4, 1)
+
+    def test_an_aborted_file_is_never_seen(self, backend: FileBackend) -> None:
+        """Aborting leaves the older file."""
+        put(backend, "key", "a", b"old")
+        staged = backend.stage("key", "a")
+        staged.write(b"new")
+        staged.abort()
+        staged.abort()
+        assert content(backend, "key", "a") == b"old"
+        assert backend.total() == Usage(3, 1)
+
+    def test_abort_after_commit_does_nothing(self, backend: FileBackend) -> None:
+        """What is committed stays."""
+        staged = backend.stage("key", "a")
+        staged.commit()
+        staged.abort()
+        assert backend.stat("key", "a") is not None
+
+    def test_a_later_commit_replaces(self, backend: FileBackend) -> None:
+        """The last commit wins, whichever was staged first."""
+        first, second = backend.stage("key", "a"), backend.stage("key", "a")
+        first.write(b"first")
+        second.write(b"second one")
+        second.commit()
+        first.commit()
+        assert content(backend, "key", "a") == b"first"
+        assert backend.usage("key") == Usage(5, 1)
+
+    def test_an_open_file_stays_as_it_was(self, backend: FileBackend) -> None:
+        """A reader is not disturbed by a replacement."""
+        put(backend, "key", "a", b"old")
+        with backend.open("key", "a") as file:
+            with contextlib.suppress(PermissionError):  # Windows does not replace an open file
+                put(backend, "key", "a", b"new")
+            assert file.read() == b"old"
+
+    def test_list_gives_the_names_in_order(self, backend: FileBackend) -> None:
+        """Names come back as given, with sizes and times."""
+        names = ["b", "a.csv", "\u00fc \U0001f600.txt", "x" * 255]
+        for name in names:
+            put(backend, "key", name, name.encode())
+        infos = backend.list("key")
+        assert [info.name for info in infos] == sorted(names)
+        assert all(info.size == len(info.name.encode()) for info in infos)
+        assert all(info == backend.stat("key", info.name) for info in infos)
+
+    def test_areas_do_not_meet(self, backend: FileBackend) -> None:
+        """Names belong to their area."""
+        put(backend, "one", "a", b"1")
+        put(backend, "two", "a", b"22")
+        assert content(backend, "one", "a") == b"1"
+        assert backend.usage("two") == Usage(2, 1)
+        assert backend.total() == Usage(3, 2)
+        assert backend.remove_area("one")
+        assert content(backend, "two", "a") == b"22"
+
+    def test_delete(self, backend: FileBackend) -> None:
+        """Deleting tells whether there was something."""
+        put(backend, "key", "a", b"1")
+        assert backend.delete("key", "a")
+        assert not backend.delete("key", "a")
+        assert not backend.delete("unknown", "a")
+        assert backend.list("key") == []
+
+    def test_an_unknown_area_is_empty(self, backend: FileBackend) -> None:
+        """Asking makes nothing."""
+        assert backend.list("key") == []
+        assert backend.usage("key") == Usage(0, 0)
+        assert backend.stat("key", "a") is None
+        assert not backend.remove_area("key")
+
+    def test_a_removed_area_is_empty_at_once(self, backend: FileBackend) -> None:
+        """And can be used anew."""
+        put(backend, "key", "a", b"1")
+        assert backend.remove_area("key")
+        assert backend.list("key") == []
+        assert backend.total() == Usage(0, 0)
+        put(backend, "key", "b", b"22")
+        assert [info.name for info in backend.list("key")] == ["b"]
+
+    def test_a_commit_into_a_removed_area_fails(self, backend: FileBackend) -> None:
+        """A clean-up while saving wins."""
+        staged = backend.stage("key", "a")
+        staged.write(b"late")
+        assert backend.remove_area("key")
+        with _raises(AreaGone):
+            staged.commit()
+        staged.abort()
+        assert backend.total() == Usage(0, 0)
+
+    def test_a_commit_into_the_next_life_of_an_area_fails(self, backend: FileBackend) -> None:
+        """An area made anew is another area."""
+        staged = backend.stage("key", "a")
+        staged.write(b"late")
+        backend.remove_area("key")
+        put(backend, "key", "b", b"new life")
+        with _raises(AreaGone):
+            staged.commit()
+        staged.abort()
+        assert [info.name for info in backend.list("key")] == ["b"]
+
+    def test_remove_all(self, backend: FileBackend) -> None:
+        """No area is left."""
+        for number in range(5):
+            put(backend, f"key{number}", "a", b"1")
+        backend.remove_all()
+        assert backend.total() == Usage(0, 0)
+
+    def test_purge_leaves_what_lives(self, backend: FileBackend) -> None:
+        """Purging frees only what was removed."""
+        put(backend, "dead", "a", b"1")
+        put(backend, "live", "a", b"1")
+        backend.remove_area("dead")
+        backend.purge()
+        assert backend.total() == Usage(1, 1)
+
+    def test_sweep_asks_for_each_key(self, backend: FileBackend) -> None:
+        """Areas of dead keys go."""
+        for key in ("live", "dead", "also dead"):
+            put(backend, key, "a", b"1")
+        asked: list[str] = []
+
+        def is_live(key: str) -> bool:
+            asked.append(key)
+            return key == "live"
+
+        assert backend.sweep(is_live) == 2
+        assert sorted(asked) == ["also dead", "dead", "live"]
+        assert backend.total() == Usage(1, 1)
+
+    def test_sweep_keeps_areas_that_cannot_be_judged(self, backend: FileBackend) -> None:
+        """An error of is_live keeps its area and no other."""
+
+        def is_live(key: str) -> bool:
+            if key == "unclear":
+                raise RuntimeError("no answer")
+            return False
+
+        put(backend, "unclear", "a", b"1")
+        put(backend, "dead", "a", b"1")
+        assert backend.sweep(is_live) == 1
+        assert backend.usage("unclear") == Usage(1, 1)
+
+    def test_sweep_lets_is_live_use_the_backend(self, backend: FileBackend) -> None:
+        """No lock is held while is_live runs."""
+        put(backend, "key", "a", b"1")
+
+        def is_live(key: str) -> bool:
+            put(backend, key, "b", b"2")
+            return True
+
+        assert backend.sweep(is_live) == 0
+        assert backend.usage("key") == Usage(2, 2)
+
+    def test_many_threads_save_at_once(self, backend: FileBackend) -> None:
+        """Each file is whole."""
+
+        def work(number: int) -> None:
+            for turn in range(20):
+                put(backend, f"key{number % 2}", f"{number}-{turn}", bytes([number]) * 100, b"end")
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert backend.total() == Usage(160 * 103, 160)
+        for key in ("key0", "key1"):
+            for info in backend.list(key):
+                number = int(info.name.split("-")[0])
+                assert content(backend, key, info.name) == bytes([number]) * 100 + b"end"
+
+    def test_it_works_again_after_close(self, backend: FileBackend) -> None:
+        """Closing gives nothing up for good."""
+        put(backend, "key", "a", b"1")
+        backend.close()
+        put(backend, "key", "b", b"2")
+        assert backend.usage("key") == Usage(2, 2)

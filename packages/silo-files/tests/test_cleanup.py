@@ -1,0 +1,226 @@
+"""Removed at once, deleted later, and nothing else is ever deleted."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from silo_files import FileStore, FileStoreError
+from silo_files.names import hash_key
+from silo_files.trash import Trash
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+# A fork with threads around is what is tested here.
+fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "base")
+
+
+def trash(store: FileStore) -> list[Path]:
+    folder = Path(store.base_dir) / "trash"
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the thread from deleting, so that the trash can be looked at."""
+    monkeypatch.setattr(Trash, "_wake", lambda self, taken: None)
+
+
+def trash_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "silo-files-trash"]
+
+
+def test_cleanup_moves_and_purge_deletes(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    still(monkeypatch)
+    path = store.save("sid", "a", b"1")
+    store.save("other", "a", b"1")
+    store.cleanup("sid")
+    assert not Path(path).exists()
+    assert store.list_files("sid") == []
+    assert len(trash(store)) == 1
+    store.purge()
+    assert trash(store) == []
+    assert store.list_files("other") == ["a"]
+
+
+def test_the_thread_empties_the_trash(store: FileStore) -> None:
+    before = set(trash_threads())
+    for number in range(3):
+        store.save("sid", "a", b"1")
+        store.save("sid", "b", b"1")
+        assert (set(trash_threads()) == before) is (number == 0), "the thread starts with the first clean-up"
+        store.cleanup("sid")
+    (thread,) = set(trash_threads()) - before
+    assert thread.daemon
+    while trash(store):
+        assert thread.is_alive()
+
+
+def test_the_thread_ends_when_idle_and_starts_again(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("silo_files.trash._IDLE_SECONDS", 0.0)
+    before = set(trash_threads())
+    for _ in range(5):
+        store.save("sid", "a", b"1")
+        store.cleanup("sid")
+        for thread in set(trash_threads()) - before:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert trash(store) == []
+
+
+def test_no_thread_starts_before_it_is_needed(store: FileStore) -> None:
+    before = set(trash_threads())
+    store.save("sid", "a", b"1")
+    store.list_files("sid")
+    store.cleanup("unknown")
+    store.purge()
+    store.sweep(lambda key: True)
+    assert set(trash_threads()) == before
+
+
+@posix
+@fork_warning
+def test_a_forked_child_cleans_up_too(store: FileStore) -> None:
+    store.save("sid", "a", b"1")
+    store.cleanup("sid")
+    store.save("mine", "a", b"1")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            store.save("child", "a", b"1")
+            store.cleanup("child")
+            store.cleanup("mine")
+            while trash(store):
+                pass
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.total_size_bytes == 0
+
+
+@posix
+@fork_warning
+def test_a_fork_while_others_save_does_not_hang_the_child(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "base", max_session_bytes=10_000, max_store_bytes=1_000_000)
+    stop = threading.Event()
+
+    def work(sid: str) -> None:
+        while not stop.is_set():
+            store.save(sid, "a", b"1")
+            store.cleanup(sid)
+
+    threads = [threading.Thread(target=work, args=(f"sid{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    for number in range(4):
+                        store.save(f"child{number}", "a", b"1")
+                        store.cleanup(f"child{number}")
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_two_purge_at_once(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    still(monkeypatch)
+    for number in range(300):
+        store.save("sid", str(number), b"1")
+    store.cleanup("sid")
+    purgers = [threading.Thread(target=store.purge) for _ in range(4)]
+    for purger in purgers:
+        purger.start()
+    for purger in purgers:
+        purger.join()
+    assert trash(store) == []
+
+
+def test_only_areas_can_be_taken(tmp_path: Path) -> None:
+    remover = Trash(str(tmp_path / "areas"), str(tmp_path / "trash"))
+    (tmp_path / "areas" / "ab").mkdir(parents=True)
+    for digest in ("", ".", "ab", "x" * 64, "AB" * 32, "ab" * 31 + "/.", "ab" * 32 + "\n"):
+        with pytest.raises(FileStoreError):
+            remover.take(digest)
+    assert not remover.take("ab" * 32)
+    assert (tmp_path / "areas" / "ab").is_dir()
+
+
+@posix
+def test_links_are_never_followed(store: FileStore, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "deep").mkdir(parents=True)
+    (victim / "deep" / "precious").write_text("keep")
+    folder = Path(store.session_dir("sid"))
+    (folder / "link").symlink_to(victim)
+    digest = hash_key("linked")
+    shelf = Path(store.base_dir) / "areas" / digest[:2]
+    shelf.mkdir(exist_ok=True)
+    (shelf / digest).symlink_to(victim)
+    store.cleanup("sid")
+    store.cleanup("linked")
+    store.purge()
+    (Path(store.base_dir) / "trash" / ("0" * 32 + ".gone")).symlink_to(victim)
+    store.purge()
+    assert trash(store) == []
+    assert (victim / "deep" / "precious").read_text() == "keep"
+
+
+@posix
+def test_a_trash_that_is_a_link_is_not_emptied(store: FileStore, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    entry = victim / ("0" * 32 + ".gone")
+    entry.mkdir(parents=True)
+    (Path(store.base_dir) / "trash").symlink_to(victim)
+    store.purge()
+    assert entry.is_dir()
+
+
+@posix
+def test_a_shelf_that_is_a_link_is_not_entered(store: FileStore, tmp_path: Path) -> None:
+    digest = hash_key("sid")
+    victim = tmp_path / "victim"
+    (victim / digest).mkdir(parents=True)
+    areas = Path(store.base_dir) / "areas"
+    areas.mkdir()
+    (areas / digest[:2]).symlink_to(victim)
+    store.cleanup("sid")
+    store.cleanup_all()
+    assert store.sweep(lambda key: False) == 0
+    assert (victim / digest).is_dir()
+
+
+def test_what_cannot_be_deleted_stays_for_the_next_time(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    still(monkeypatch)
+    store.save("secret-id", "a", b"1")
+    store.cleanup("secret-id")
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "in use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        store.purge()
+    assert len(trash(store)) == 1
+    assert "in use" in caplog.text
+    assert "secret" not in caplog.text
+    store.purge()
+    assert trash(store) == []

@@ -1,0 +1,135 @@
+"""The contract suite, run on the local backend and on one that has no disk at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from silo_files import AreaGone, FileBackend, FileInfo, FileMissing, FileStore, LocalFileBackend, NoLocalPath, Usage
+from silo_files import SessionQuotaExceeded as QuotaExceeded
+from silo_files.backend import Block
+from silo_files.testing import FileBackendContract
+
+Area = dict[str, tuple[bytes, float]]
+
+
+class MemoryStagedFile:
+    """A file that is a list of blocks."""
+
+    def __init__(self, backend: MemoryFileBackend, key: str, area: Area, name: str) -> None:
+        self.backend, self.key, self.area, self.name = backend, key, area, name
+        self.data = bytearray()
+
+    def write(self, block: Block, /) -> None:
+        self.data += block
+
+    def commit(self) -> str:
+        with self.backend.mutex:
+            if self.backend.areas.get(self.key) is not self.area:
+                raise AreaGone("cleaned")
+            self.area[self.name] = (bytes(self.data), time.time())
+        return f"memory:{self.name}"
+
+    def abort(self) -> None:
+        self.data.clear()
+
+
+class MemoryFileBackend:
+    """What an object store would do, in few lines: no paths, no folders."""
+
+    def __init__(self) -> None:
+        self.areas: dict[str, Area] = {}
+        self.mutex = threading.Lock()
+
+    def stage(self, key: str, name: str) -> MemoryStagedFile:
+        with self.mutex:
+            return MemoryStagedFile(self, key, self.areas.setdefault(key, {}), name)
+
+    def path(self, key: str, name: str) -> str | None:
+        return None
+
+    def area_path(self, key: str, *, create: bool) -> str | None:
+        return None
+
+    def stat(self, key: str, name: str) -> FileInfo | None:
+        found = self.areas.get(key, {}).get(name)
+        return FileInfo(name, len(found[0]), found[1]) if found else None
+
+    def open(self, key: str, name: str) -> BinaryIO:
+        try:
+            return io.BytesIO(self.areas[key][name][0])
+        except KeyError:
+            raise FileMissing("no such file") from None
+
+    def list(self, key: str) -> list[FileInfo]:
+        area = self.areas.get(key, {})
+        return [FileInfo(name, len(area[name][0]), area[name][1]) for name in sorted(area)]
+
+    def delete(self, key: str, name: str) -> bool:
+        return self.areas.get(key, {}).pop(name, None) is not None
+
+    def remove_area(self, key: str) -> bool:
+        with self.mutex:
+            return self.areas.pop(key, None) is not None
+
+    def remove_all(self) -> None:
+        self.areas.clear()
+
+    def usage(self, key: str) -> Usage:
+        area = self.areas.get(key, {})
+        return Usage(sum(len(data) for data, _ in area.values()), len(area))
+
+    def total(self) -> Usage:
+        usages = [self.usage(key) for key in self.areas]
+        return Usage(sum(usage.bytes for usage in usages), sum(usage.files for usage in usages))
+
+    def purge(self) -> None:
+        return
+
+    def sweep(self, is_live: Callable[[str], bool]) -> int:
+        count = 0
+        for key in list(self.areas):
+            with contextlib.suppress(Exception):
+                count += not is_live(key) and self.remove_area(key)
+        return count
+
+    def close(self) -> None:
+        return
+
+
+class TestLocal(FileBackendContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> FileBackend:
+        return LocalFileBackend(str(tmp_path / "store"))
+
+
+class TestLocalDurable(FileBackendContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> FileBackend:
+        return LocalFileBackend(str(tmp_path / "store"), durable=True)
+
+
+class TestMemory(FileBackendContract):
+    @pytest.fixture
+    def backend(self) -> FileBackend:
+        return MemoryFileBackend()
+
+
+def test_the_store_works_over_a_backend_without_paths(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "unused", backend=MemoryFileBackend(), max_session_bytes=10)
+    assert store.save("sid", "a", io.BytesIO(b"12345")) == "memory:a"
+    assert store.get_path("sid", "a") is None
+    assert store.open("sid", "a").read() == b"12345"
+    with pytest.raises(NoLocalPath):
+        store.session_dir("sid")
+    with pytest.raises(QuotaExceeded):
+        store.save("sid", "b", b"123456")
+    store.cleanup("sid")
+    store.save("sid", "b", b"123456")
+    assert not (tmp_path / "unused").exists()

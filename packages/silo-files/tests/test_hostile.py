@@ -1,0 +1,203 @@
+"""Hostile ids and names: nothing outside the store's own folder is created, read, changed or deleted.
+
+All targets lie in tmp_path. The tests run only under the guard, without root's rights.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from silo_files import FileStore, InvalidFileName, InvalidKey
+from silo_files.names import hash_key
+
+pytestmark = pytest.mark.hostile
+
+_watched: list[tuple[str, str]] | None = None
+
+
+def _hook(event: str, args: tuple[object, ...]) -> None:
+    if _watched is not None and event != "os.symlink" and event.startswith(("open", "os.", "shutil.")):
+        _watched.extend((event, os.fsdecode(arg)) for arg in args if isinstance(arg, (str, bytes, os.PathLike)))
+
+
+sys.addaudithook(_hook)
+
+
+class Asked:
+    """Notes which keys it is asked for, and calls none live."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def refuse(self, key: str) -> bool:
+        self.keys.append(key)
+        return False
+
+
+def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Return what lies in `folder`: modes, sizes, times, contents."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [folder, *folder.rglob("*")]:
+        status = path.lstat()
+        data = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino, data)
+    return found
+
+
+@contextmanager
+def nothing_outside(tmp_path: Path) -> Iterator[Path]:
+    """Yield the folder for a store between neighbours, which must be neither touched nor looked at."""
+    global _watched
+    for neighbour in (tmp_path / "neighbour", tmp_path / "base-2", tmp_path / "areas"):
+        (neighbour / "deep").mkdir(parents=True)
+        (neighbour / "deep" / "precious").write_text("keep")
+        (neighbour / "victim.txt").write_text("keep")
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "precious").write_text("keep")
+    before = {**snapshot(tmp_path / "neighbour"), **snapshot(tmp_path / "base-2"), **snapshot(tmp_path / "areas")}
+    entries = sorted(tmp_path.iterdir())
+    _watched = []
+    try:
+        yield base
+    finally:
+        watched, _watched = _watched, None
+    after = {**snapshot(tmp_path / "neighbour"), **snapshot(tmp_path / "base-2"), **snapshot(tmp_path / "areas")}
+    assert after == before
+    assert sorted(tmp_path.iterdir()) == entries
+    assert (base / "precious").read_text() == "keep"
+    own = [str(base / name) for name in ("areas", "owners", "trash")]
+    for event, path in watched:
+        absolute = os.path.abspath(path)  # noqa: PTH100 - links are not wanted here
+        inside = absolute == str(base) or any(absolute == root or absolute.startswith(root + os.sep) for root in own)
+        assert inside or not absolute.startswith(str(tmp_path)), f"{event} of {path}"
+
+
+def hostile_strings(tmp_path: Path) -> list[str]:
+    neighbour = str(tmp_path / "neighbour")
+    return [
+        "..", ".", "../neighbour", "../neighbour/", "../neighbour/victim.txt", "./../neighbour", "x/../../neighbour",
+        neighbour, neighbour + "/victim.txt", "/" + neighbour, "file://" + neighbour, "../base-2", "../areas",
+        "..\\neighbour", "..\\neighbour\\victim.txt", "%2e%2e/neighbour", "..%2fneighbour", "..%c0%afneighbour",
+        "..\u2215neighbour", "..\uff0fneighbour", "\uff0e\uff0e/neighbour", "../neighbour\0", "\0../neighbour",
+        "../neighbour\0.txt", "../neighbour\n", "\ud800../neighbour", "areas", "owners", "trash", "precious",
+        "areas/" + "0" * 64, hash_key("victim"), "*", "-rf", "$HOME", "`id`", "", " ", "...", "CON", "x" * 5000,
+        "../neighbour/" * 3, "w-0123456789abcdef", "names", "0.part", "{}", "{0.__class__}", "%s%n",
+    ]  # fmt: skip
+
+
+def calls(store: FileStore, text: str) -> list[Callable[[], object]]:
+    """All that takes an id or a name, with `text` as the one, as the other and as both."""
+    by_name: list[Callable[[str, str], object]] = [
+        lambda sid, name: store.save(sid, name, b"evil"),
+        store.get_path,
+        store.stat,
+        lambda sid, name: store.open(sid, name).close(),
+        store.delete,
+    ]
+    by_id: list[Callable[[str], object]] = [
+        store.session_dir, store.list_files, store.files, store.usage, store.cleanup, store.cleanup_key,
+    ]  # fmt: skip
+    pairs = [(text, "a.txt"), ("sid", text), (text, text)]
+    return [
+        *(lambda call=call, pair=pair: call(*pair) for pair in pairs for call in by_name),
+        *(lambda call=call: call(text) for call in by_id),
+    ]
+
+
+def test_hostile_ids_and_names(tmp_path: Path) -> None:
+    with nothing_outside(tmp_path) as base:
+        store = FileStore(base, max_session_bytes=1_000_000, max_store_bytes=10_000_000, max_files=100)
+        store.save("victim", "mine.txt", b"keep")
+        said: set[str] = set()
+        for text in hostile_strings(tmp_path):
+            for call in calls(store, text):
+                try:
+                    call()
+                except (InvalidKey, InvalidFileName) as error:
+                    said.add(str(error))
+                except FileNotFoundError:
+                    pass
+            assert store.list_files("victim") == ["mine.txt"]
+        store.sweep(lambda key: key == "victim")
+        store.purge()
+        assert store.list_files("victim") == ["mine.txt"]
+        store.cleanup_all()
+        store.purge()
+    assert said
+    assert not [text for text in said if "neighbour" in text or str(tmp_path) in text]
+
+
+def test_a_hostile_source_name_is_never_used(tmp_path: Path) -> None:
+    """werkzeug gives the client's file name along with the stream; only `filename` counts."""
+    with nothing_outside(tmp_path) as base:
+        store = FileStore(base)
+
+        class Upload:
+            filename = name = "../neighbour/victim.txt"
+
+            def __init__(self) -> None:
+                self.blocks = [b"evil", b""]
+
+            def read(self, size: int) -> bytes:
+                return self.blocks.pop(0)
+
+            def save(self, target: object) -> None:
+                raise AssertionError("not asked for")
+
+        store.save("sid", "a.txt", Upload())  # type: ignore[arg-type]
+        assert store.list_files("sid") == ["a.txt"]
+
+
+def test_a_hostile_journal_names_nothing_outside(tmp_path: Path) -> None:
+    """Whoever can write into an area's folder can still not lead the store out of it."""
+    with nothing_outside(tmp_path) as base:
+        store = FileStore(base)
+        store.save("sid", "a.txt", b"1")
+        (path,) = (base / "areas").rglob("names")
+        with path.open("ab") as file:
+            file.write(b'{"name": "../../../../../neighbour/victim.txt"}\n{"key": "../neighbour"}\n')
+        assert store.list_files("sid") == ["a.txt"]
+        asked = Asked()
+        assert store.sweep(asked.refuse) == 1
+        assert asked.keys == ["sid"]
+
+
+def test_links_in_an_area_are_not_followed(tmp_path: Path) -> None:
+    with nothing_outside(tmp_path) as base:
+        store = FileStore(base)
+        path = Path(store.save("sid", "a.txt", b"1"))
+        path.unlink()
+        path.symlink_to(tmp_path / "neighbour" / "victim.txt")
+        assert store.get_path("sid", "a.txt") is None
+        assert store.list_files("sid") == []
+        assert store.total_size_bytes == 0
+        with pytest.raises(OSError, match=r".") as caught:
+            store.open("sid", "a.txt")
+        assert not isinstance(caught.value, PermissionError)
+        store.save("sid", "a.txt", b"new")
+        assert store.list_files("sid") == ["a.txt"]
+        (path.parent / "folder").symlink_to(tmp_path / "neighbour", target_is_directory=True)
+        store.cleanup("sid")
+        store.purge()
+
+
+def test_hostile_owner_and_trash_entries(tmp_path: Path) -> None:
+    with nothing_outside(tmp_path) as base:
+        store = FileStore(base)
+        store.save("sid", "a.txt", b"1")
+        (base / "owners" / ("0" * 16 + ".lock")).symlink_to(tmp_path / "neighbour" / "victim.txt")
+        (base / "trash").mkdir()
+        (base / "trash" / ("0" * 32 + ".gone")).symlink_to(tmp_path / "neighbour", target_is_directory=True)
+        (base / "trash" / "neighbour").symlink_to(tmp_path / "neighbour", target_is_directory=True)
+        area = next((base / "areas").glob("??/*"))
+        (area / ("w-" + "1" * 16)).symlink_to(tmp_path / "neighbour", target_is_directory=True)
+        store.purge()
+        store.sweep(lambda key: True)
+        store.cleanup_all()
+        store.purge()

@@ -1,0 +1,81 @@
+"""The names of an area's files survive crashes, and do not pile up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from silo_files import FileStore, journal
+from silo_files.names import hash_key
+
+
+def journals(store: FileStore) -> list[Path]:
+    return list(Path(store.base_dir).rglob("names"))
+
+
+def test_names_are_known_to_another_process(tmp_path: Path) -> None:
+    names = ["a.csv", "\u00fc\U0001f600", "x" * 255, 'quote"s']
+    for name in names:
+        FileStore(tmp_path).save("sid", name, b"1")
+    assert FileStore(tmp_path).list_files("sid") == sorted(names)
+
+
+def test_a_line_cut_short_harms_no_other(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "whole", b"1")
+    (path,) = journals(store)
+    with path.open("ab") as file:
+        file.write(b'{"name": "cut sho')
+    assert store.list_files("sid") == ["whole"]
+    assert FileStore(tmp_path).list_files("sid") == ["whole"]
+
+
+def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "names"
+    path.write_bytes(b'{"key": "sid"}\n\xff\xfe\n[]\n5\n{"name": 7}\n{"name": "a"}\n{"name": "a"}\n{"key": 1}\n')
+    assert journal.read_names(str(tmp_path)) == ["a"]
+    assert journal.read_key(str(tmp_path), hash_key("sid")) == "sid"
+    assert journal.read_key(str(tmp_path), hash_key("other")) is None
+    assert journal.read_names(str(tmp_path / "missing")) == []
+
+
+def test_replacing_a_file_adds_no_line(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+    (path,) = journals(store)
+    before = path.stat().st_size
+    store.save("sid", "a", b"2")
+    assert path.stat().st_size == before
+
+
+def test_names_of_deleted_files_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 2000)
+    store = FileStore(tmp_path)
+    for number in range(5):
+        store.save("sid", f"kept-{number}", b"1")
+    largest = 0
+    for number in range(1000):
+        store.save("sid", f"gone-{number}", b"1")
+        store.delete("sid", f"gone-{number}")
+        largest = max(largest, journals(store)[0].stat().st_size)
+    assert largest < 6000
+    assert store.list_files("sid") == [f"kept-{number}" for number in range(5)]
+    assert store.sweep(lambda key: key == "sid") == 0
+
+
+def test_a_journal_of_living_names_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 100)
+    replaced: list[str] = []
+    replace = os.replace
+
+    def watch(source: str, target: str) -> None:
+        replaced.append(os.path.basename(target))  # noqa: PTH119
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    store = FileStore(tmp_path)
+    for number in range(200):
+        store.save("sid", f"kept-{number}", b"1")
+    assert "names" not in replaced
+    assert len(store.list_files("sid")) == 200

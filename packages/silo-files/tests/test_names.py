@@ -1,0 +1,111 @@
+"""The gate: what it refuses, what it lets pass, and what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from silo_files import MAX_KEY_LENGTH, FileStore, InvalidFileName, InvalidKey, check_key, check_name
+from silo_files.errors import FileStoreError
+from silo_files.names import hash_key, hash_name
+
+REFUSED = [
+    "", ".", "..", "...", " ", ". .", "\u3000", "a/b", "a\\b", "/", "../a", "a\0", "a\r\nb", "\x1b[31m", "\x7f", "\x85",
+    "a\u202egpj.exe", "\u2066a", "a\u200f", "\u061ca", "a\u2028b", "a\ud800", "\udc80", "x" * 256, "\u00fc" * 128,
+    "x" * 100_000, "CON", "con", "nul.txt", "NUL .txt", "COM1", "com1.tar.gz", "LPT9.csv", "COM\u00b9", "CONIN$",
+    "aux:x", "a.", "a ", "a. ", "a .",
+]  # fmt: skip
+ACCEPTED = [
+    "a", "report.xlsx", ".bashrc", "..a", "a..b", "\u00fcber.csv", "\U0001f469\u200d\U0001f680.png", "\u65e5\u672c.txt",
+    "\u0639\u0631\u0628\u064a.pdf", "a b (1).csv", "x" * 255, "console.txt", "COM10", "CONx", "nul_1.txt", " a", "C: x",
+    "%2e%2e%2f", "-rf", "*?", "'; DROP TABLE", "names", "w-0123456789abcdef",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_names(name: str) -> None:
+    with pytest.raises(InvalidFileName) as caught:
+        check_name(name)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, FileStoreError)
+    text = str(caught.value)
+    assert text.isascii()
+    assert text.isprintable()
+    assert len(text) < 120
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_accepted_names(name: str) -> None:
+    assert check_name(name) == name
+
+
+def test_two_spellings_of_one_name_are_one_name() -> None:
+    assert check_name("u\u0308.txt") == check_name("\u00fc.txt") == "\u00fc.txt"
+
+
+def test_a_refused_name_is_not_in_the_error() -> None:
+    with pytest.raises(InvalidFileName) as caught:
+        check_name("secret/plan")
+    assert "secret" not in str(caught.value)
+    assert "U+002F" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"a", ["a"], Path("a")])
+def test_names_are_str(name: object) -> None:
+    with pytest.raises(InvalidFileName):
+        check_name(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["", "a\0", "\ud800", "x" * (MAX_KEY_LENGTH + 1), None, b"a", 7])
+def test_refused_keys(key: str, tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "base")
+    with pytest.raises(InvalidKey) as caught:
+        check_key(key)
+    assert isinstance(caught.value, ValueError)
+    for call in (store.session_dir, store.list_files, store.cleanup, store.cleanup_key, store.usage, store.files):
+        with pytest.raises(InvalidKey):
+            call(key)
+
+
+@pytest.mark.parametrize("key", ["a", "x" * MAX_KEY_LENGTH, "with space", "\U0001f600", "line\nbreak"])
+def test_accepted_keys(key: str) -> None:
+    assert check_key(key) == key
+
+
+def test_a_refused_key_is_not_in_the_error() -> None:
+    with pytest.raises(InvalidKey) as caught:
+        check_key("secret\0")
+    assert "secret" not in str(caught.value)
+
+
+@given(st.text())
+def test_what_passes_has_a_plain_name_on_disk(name: str) -> None:
+    try:
+        passed = check_name(name)
+    except InvalidFileName:
+        return
+    assert check_name(passed) == passed
+    assert re.fullmatch(r"[0-9a-f]{32}(\.[a-z0-9]{1,16})?", hash_name(passed))
+
+
+@given(st.text(min_size=1, max_size=50))
+def test_every_key_has_a_plain_folder(key: str) -> None:
+    try:
+        passed = check_key(key)
+    except InvalidKey:
+        return
+    assert re.fullmatch(r"[0-9a-f]{64}", hash_key(passed))
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [
+        ("a.csv", ".csv"), ("a.CSV", ".csv"), ("a.tar.gz", ".gz"), ("a", ""), (".bashrc", ""), ("a.b c", ""),
+        ("a.\u00fc", ""), ("a.\u0661", ""), ("a." + "x" * 16, "." + "x" * 16), ("a." + "x" * 17, ""),
+    ],
+)  # fmt: skip
+def test_only_harmless_extensions_are_kept(name: str, extension: str) -> None:
+    assert hash_name(name)[32:] == extension

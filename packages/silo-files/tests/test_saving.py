@@ -1,0 +1,281 @@
+"""Saved whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from silo_files import AreaGone, FileStore, FileTooLarge, InvalidSource, StorageFull, TruncatedInput
+from silo_files.source import BLOCK_SIZE
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "base")
+
+
+def read(store: FileStore, sid: str, name: str) -> bytes:
+    with store.open(sid, name) as file:
+        return file.read()
+
+
+def parts(store: FileStore) -> list[Path]:
+    """Return what is half-written anywhere in the store."""
+    return list(Path(store.base_dir).rglob("*.part"))
+
+
+class OnlyRead:
+    """Like werkzeug's FileStorage as far as saving goes: a read method and no more."""
+
+    def __init__(self, data: bytes) -> None:
+        self.read = io.BytesIO(data).read
+
+
+class Scripted:
+    """Gives prepared answers, and raises those that are errors."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+
+    def read(self, size: int) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer() if callable(answer) else answer
+
+
+BIG = os.urandom(2 * BLOCK_SIZE + 17)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        bytes, bytearray, memoryview, io.BytesIO, OnlyRead,
+        lambda data: io.BufferedReader(io.BytesIO(data)),
+        lambda data: Scripted(bytearray(data), memoryview(b""), b""),
+        lambda data: memoryview(data).cast("H"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("data", [b"", b"ab", BIG + b"x"])
+def test_sources(store: FileStore, make: Callable[[bytes], Any], data: bytes) -> None:
+    path = store.save("sid", "a", make(data), size=len(data))
+    assert Path(path).read_bytes() == data
+    assert parts(store) == []
+
+
+def test_real_files(store: FileStore, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(BIG)
+    with (tmp_path / "source").open("rb") as file:
+        assert file.read(7) == BIG[:7]
+        assert Path(store.save("sid", "rest", file)).read_bytes() == BIG[7:]
+    with (tmp_path / "source").open("rb", buffering=0) as raw:
+        assert Path(store.save("sid", "raw", raw)).read_bytes() == BIG
+    with tempfile.SpooledTemporaryFile(10) as spooled:
+        spooled.write(BIG)
+        spooled.seek(0)
+        assert Path(store.save("sid", "spooled", spooled)).read_bytes() == BIG  # type: ignore[arg-type]
+
+
+class Odd:
+    def __init__(self, count: object) -> None:
+        self.count = count
+
+    def readinto(self, view: memoryview) -> object:
+        return self.count
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        None, 5, "text", ["a"], object(), io.StringIO("text"), Scripted(b"x", None), Scripted(b"x", "text"),
+        Scripted(b"x", 5), Odd(None), Odd(-1), Odd(BLOCK_SIZE + 1), Odd("3"), memoryview(b"abcd")[::2],
+    ],
+)  # fmt: skip
+def test_bad_sources(store: FileStore, source: Any) -> None:
+    store.save("sid", "a", b"old")
+    with pytest.raises(InvalidSource):
+        store.save("sid", "a", source)
+    assert read(store, "sid", "a") == b"old"
+    assert parts(store) == []
+
+
+def test_a_bad_source_makes_no_area(store: FileStore, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSource):
+        store.save("sid", "a", io.StringIO("text"))  # type: ignore[arg-type]
+    assert list((tmp_path / "base").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), OSError(errno.ENOSPC, "not our disk")])
+def test_an_error_of_the_source_comes_through(store: FileStore, error: BaseException) -> None:
+    store.save("sid", "a", b"old")
+    with pytest.raises(type(error)) as caught:
+        store.save("sid", "a", Scripted(b"half", error))  # type: ignore[arg-type]
+    assert caught.value is error
+    assert read(store, "sid", "a") == b"old"
+    assert parts(store) == []
+
+
+def test_too_few_bytes(store: FileStore) -> None:
+    store.save("sid", "a", b"old")
+    for source in (b"123", io.BytesIO(b"123"), OnlyRead(b"123")):
+        with pytest.raises(TruncatedInput):
+            store.save("sid", "a", source, size=4)  # type: ignore[arg-type]
+    assert read(store, "sid", "a") == b"old"
+    assert parts(store) == []
+
+
+def test_too_many_bytes(store: FileStore) -> None:
+    with pytest.raises(FileTooLarge):
+        store.save("sid", "a", io.BytesIO(b"12345"), size=4)
+    with pytest.raises(ValueError, match="negative"):
+        store.save("sid", "a", b"", size=-1)
+    assert store.list_files("sid") == []
+
+
+def test_a_full_disk(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save("sid", "a", b"old")
+    write = os.write
+
+    def full(fd: int, data: Any) -> int:
+        if bytes(data[:4]) == b"more":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageFull) as caught:
+        store.save("sid", "a", Scripted(b"some", b"more", b""))  # type: ignore[arg-type]
+    assert caught.value.errno == errno.ENOSPC
+    assert read(store, "sid", "a") == b"old"
+    assert parts(store) == []
+
+
+def test_a_disk_without_room_for_one_more_file(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save("sid", "a", b"old")
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(StorageFull):
+        store.save("sid", "b", b"new")
+    monkeypatch.undo()
+    assert store.list_files("sid") == ["a"]
+
+
+def test_other_errors_of_the_disk_come_through(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save("sid", "a", b"old")
+
+    def broken(source: str, target: str) -> None:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(OSError, match="I/O error"):
+        store.save("sid", "a", b"new")
+    monkeypatch.undo()
+    assert read(store, "sid", "a") == b"old"
+    assert parts(store) == []
+
+
+def test_writes_that_take_only_a_part(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, memoryview(data)[:1000]))
+    store.save("sid", "a", BIG)
+    assert read(store, "sid", "a") == BIG
+
+
+def test_a_reader_sees_the_old_or_the_new_file(store: FileStore) -> None:
+    contents = [bytes([number]) * (BLOCK_SIZE + number) for number in range(8)]
+    store.save("sid", "a", contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for turn in range(60):
+            store.save("sid", "a", io.BytesIO(contents[turn % 8]))
+        done.set()
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    while not done.is_set():
+        assert read(store, "sid", "a") in contents
+        assert store.stat("sid", "a").size in {len(content) for content in contents}
+    for writer in writers:
+        writer.join()
+    assert parts(store) == []
+
+
+def test_a_cleanup_while_saving_wins(store: FileStore) -> None:
+    store.save("sid", "old", b"old")
+    source = Scripted(b"half", lambda: store.cleanup("sid") or b"rest", b"")  # type: ignore[func-returns-value]
+    with pytest.raises(AreaGone):
+        store.save("sid", "late", source)  # type: ignore[arg-type]
+    assert store.list_files("sid") == []
+    store.purge()
+    assert [path for path in Path(store.base_dir).rglob("*") if path.is_file() and path.parent.name != "owners"] == []
+
+
+def test_a_late_save_does_not_reach_the_next_life(store: FileStore) -> None:
+    def next_life() -> bytes:
+        store.cleanup("sid")
+        store.save("sid", "new", b"new")
+        return b"rest"
+
+    with pytest.raises(AreaGone):
+        store.save("sid", "late", Scripted(b"half", next_life, b""))  # type: ignore[arg-type]
+    assert store.list_files("sid") == ["new"]
+
+
+def test_a_source_may_use_the_store(store: FileStore) -> None:
+    def nested() -> bytes:
+        store.save("sid", "a", b"inner")
+        return read(store, "sid", "a")
+
+    store.save("sid", "a", Scripted(b"outer+", nested, b""))  # type: ignore[arg-type]
+    assert read(store, "sid", "a") == b"outer+inner"
+
+
+def test_saves_and_cleanups_at_once(store: FileStore) -> None:
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def save(name: str) -> None:
+        try:
+            while not stop.is_set():
+                try:
+                    store.save("sid", name, io.BytesIO(BIG))
+                except AreaGone:
+                    continue
+        except BaseException as error:
+            failures.append(error)
+
+    savers = [threading.Thread(target=save, args=(f"{number}.bin",)) for number in range(4)]
+    for saver in savers:
+        saver.start()
+    for _ in range(200):
+        store.cleanup("sid")
+    stop.set()
+    for saver in savers:
+        saver.join()
+    assert failures == []
+    store.cleanup("sid")
+    store.purge()
+    assert store.total_size_bytes == 0
+    assert parts(store) == []
+    assert list((Path(store.base_dir) / "trash").iterdir()) == []
+
+
+def test_durable_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(fd) or fsync(fd))  # type: ignore[func-returns-value]
+    FileStore(tmp_path / "plain").save("sid", "a", b"1")
+    assert synced == []
+    FileStore(tmp_path / "durable", durable=True).save("sid", "a", b"1")
+    assert len(synced) >= 3

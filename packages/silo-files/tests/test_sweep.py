@@ -1,0 +1,265 @@
+"""After a restart: what nobody needs goes, what another living process uses stays. With real processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from silo_files import FileStore
+from silo_files.names import hash_key
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
+# A fork with threads around is what is tested here.
+fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+WRITER = """
+import sys
+from silo_files import FileStore
+store = FileStore(sys.argv[1])
+staged = store.backend.stage("half", "a")
+staged.write(b"half")
+store.save("whole", "a", b"whole")
+print("saved", flush=True)
+sys.stdin.readline()
+"""
+
+
+def never(key: str) -> bool:
+    return False
+
+
+def always(key: str) -> bool:
+    return True
+
+
+class Asked:
+    """Notes which keys it is asked for, and calls none live."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def refuse(self, key: str) -> bool:
+        self.keys.append(key)
+        return False
+
+
+@contextmanager
+def writer(base: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has saved one file, half-written another, and waits."""
+    command = [sys.executable, "-c", WRITER, str(base)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "saved\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def files(base: Path) -> list[Path]:
+    return [path for path in base.rglob("*") if path.is_file() and path.parent.name != "owners"]
+
+
+def test_a_killed_process_leaves_its_files_to_the_sweep(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    with writer(tmp_path) as process:
+        assert store.sweep(never) == 0
+        assert store.list_files("whole") == ["a"]
+        process.kill()
+        process.wait()
+        asked = Asked()
+        assert store.sweep(asked.refuse) == 2
+    assert sorted(asked.keys) == ["half", "whole"]
+    assert files(tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "owners").iterdir()) == ["areas.lock"]
+
+
+def test_a_process_that_ended_well_leaves_no_lock_file(tmp_path: Path) -> None:
+    with writer(tmp_path) as process:
+        process.communicate("\n")
+    assert [path.name for path in (tmp_path / "owners").iterdir()] == ["areas.lock"]
+    assert FileStore(tmp_path).sweep(never) == 2
+
+
+def test_live_sessions_outlive_their_process(tmp_path: Path) -> None:
+    with writer(tmp_path) as process:
+        process.kill()
+        process.wait()
+    store = FileStore(tmp_path)
+    assert list(tmp_path.rglob("*.part"))
+    assert store.sweep(always) == 0
+    assert store.list_files("whole") == ["a"]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_half_written_files_of_the_living_stay(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    with writer(tmp_path):
+        assert store.sweep(always) == 0
+        assert store.sweep(never) == 0
+        assert list(tmp_path.rglob("*.part"))
+
+
+def test_an_area_with_two_writers_waits_for_both(tmp_path: Path) -> None:
+    mine = FileStore(tmp_path)
+    third = FileStore(tmp_path)
+    with writer(tmp_path) as process:
+        mine.save("whole", "b", b"mine")
+        process.kill()
+        process.wait()
+        assert third.sweep(never) == 1  # the half-written one
+        assert mine.list_files("whole") == ["a", "b"]
+    mine.close()
+    assert third.sweep(never) == 1
+
+
+def test_own_areas_can_be_swept(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+    assert store.sweep(never) == 1
+    store.save("sid", "b", b"1")
+    assert store.list_files("sid") == ["b"]
+
+
+def test_a_store_that_is_gone_owns_nothing(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    other = FileStore(tmp_path)
+    other.save("sid", "a", b"1")
+    assert store.sweep(never) == 0
+    del other
+    assert store.sweep(never) == 1
+
+
+@posix
+@fork_warning
+def test_a_forked_child_is_an_owner_of_its_own(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    other = FileStore(tmp_path)
+    store.save("parent", "a", b"1")
+    ready, ready_child = os.pipe()
+    wait, release = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            store.save("child", "a", b"1")
+            os.write(ready_child, b"x")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    os.read(ready, 1)
+    store.close()
+    asked = Asked()
+    assert other.sweep(asked.refuse) == 1, "the child keeps the parent's lock"
+    assert asked.keys == ["parent"]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert other.sweep(never) == 1
+    for fd in (ready, ready_child, wait, release):
+        os.close(fd)
+
+
+def test_a_lost_lock_file_is_made_again(tmp_path: Path) -> None:
+    store, other = FileStore(tmp_path), FileStore(tmp_path)
+    store.save("one", "a", b"1")
+    shutil.rmtree(tmp_path / "owners")
+    store.save("two", "a", b"1")
+    assert other.sweep(never) == 0
+
+
+def test_is_live_runs_without_a_lock_and_may_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = FileStore(tmp_path, max_store_bytes=1000)
+    for sid in ("a", "b", "c"):
+        store.save(sid, "a", b"1")
+
+    def is_live(key: str) -> bool:
+        thread = threading.Thread(target=store.save, args=("new" + key, "n", b"1"))
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive(), "a lock is held"
+        store.cleanup("c")
+        if key == "b":
+            raise RuntimeError("no answer")
+        return key.startswith("new")
+
+    assert store.sweep(is_live) in (1, 2)
+    assert store.list_files("b") == ["a"]
+    assert store.list_files("a") == []
+    assert "area " + hash_key("b")[:8] in caplog.text
+
+
+def test_a_writer_that_comes_while_is_live_runs_is_respected(tmp_path: Path) -> None:
+    store, other = FileStore(tmp_path), FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+
+    def is_live(key: str) -> bool:
+        other.save(key, "b", b"2")
+        return False
+
+    assert store.sweep(is_live) == 0
+    assert store.list_files("sid") == ["a", "b"]
+
+
+def test_an_area_cut_short_while_it_was_made(tmp_path: Path) -> None:
+    digest = hash_key("sid")
+    area = tmp_path / "areas" / digest[:2] / digest
+    (area / "t-0123456789abcdef-0").mkdir(parents=True)
+    (area / "t-0123456789abcdef-0" / "names").write_bytes(b'{"key": "si')
+    assert FileStore(tmp_path).sweep(always) == 1
+    assert not area.exists()
+
+
+def test_the_sweep_empties_the_trash(tmp_path: Path) -> None:
+    entry = tmp_path / "trash" / ("0" * 32 + ".gone")
+    entry.mkdir(parents=True)
+    (entry / "a").write_bytes(b"1")
+    assert FileStore(tmp_path).sweep(always) == 0
+    assert not entry.exists()
+
+
+HAMMER = """
+import sys
+from silo_files import FileStore
+store = FileStore(sys.argv[1])
+for turn in range(150):
+    key = f"{sys.argv[2]}-{turn}"
+    store.save(key, "a", b"1")
+    assert store.list_files(key) == ["a"], key
+    store.sweep(lambda key: key.startswith(sys.argv[2]))
+assert store.total_size_bytes >= 150
+"""
+
+
+def test_processes_never_sweep_each_other(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", HAMMER, str(tmp_path), name] for name in ("one", "two", "three")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    outcomes = [(process.communicate()[1], process.returncode) for process in processes]
+    assert [error for error, status in outcomes if status] == []
+
+
+SHARED = """
+import sys
+from silo_files import FileStore
+store = FileStore(sys.argv[1])
+for turn in range(200):
+    store.save("shared", f"{sys.argv[2]}-{turn % 20}", b"%d" % turn)
+    if turn % 3 == 0:
+        store.delete("shared", f"{sys.argv[2]}-{turn % 20}")
+"""
+
+
+def test_processes_share_an_area(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", SHARED, str(tmp_path), name] for name in ("one", "two")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    outcomes = [(process.communicate()[1], process.returncode) for process in processes]
+    assert [error for error, status in outcomes if status] == []
+    left = [turn for turn in range(180, 200) if turn % 3]
+    expected = sorted(f"{name}-{turn % 20}" for name in ("one", "two") for turn in left)
+    assert FileStore(tmp_path).list_files("shared") == expected
