@@ -46,11 +46,11 @@ class Pace:
         self._items: Meter | None = None
         self._percent: Meter | None = None
 
-    def rate(self, now: float, scope: Scope) -> float:
+    def rate(self, now: float, scope: Scope, n: int) -> float:
         """Items for each second of a loop or count that is open."""
         if self._items is None or self._scope is not scope:
             self._scope, self._items = scope, Meter(scope.opened, 0)
-        return self._items.rate(now, scope.done)
+        return self._items.rate(now, n)
 
     def eta(self, now: float, began: float, percent: float) -> float | None:
         """Seconds until 100 percent at the present pace, None while nothing has moved."""

@@ -40,6 +40,7 @@ class Scope:
     __slots__ = (
         "_cell",
         "_spent",
+        "closed",
         "counts",
         "high",
         "low",
@@ -62,6 +63,7 @@ class Scope:
         self.share = share
         self.probe = probe
         self.opened = opened
+        self.closed = False
         self.counts = probe is not None
         self.n = 0
         self.total: int | None = None
@@ -164,7 +166,7 @@ class Progress:
         with self._lock:
             value = scope.high if complete else self.top.value()
             # The counts stay, the iterators go: they hold the data.
-            scope.n, scope.probe = scope.done, None
+            scope.n, scope.probe, scope.closed = scope.done, None, True
             if scope.counts:
                 self._shown = scope
             above: Scope | None = self.top
@@ -197,15 +199,12 @@ class Progress:
         with self._lock:
             self._reached = 100.0
 
-    def counted(self, scope: Scope | None = None) -> Scope | None:
-        """The scope whose counts are shown: the given one if it counts, or the innermost that does, or the last."""
-        with self._lock:
-            if scope is not None and scope.counts:
-                return scope
-            inner: Scope | None = self.top
-            while inner is not None and not inner.counts and inner is not self.base:
-                inner = inner.parent
-            return inner if inner is not None and inner.counts else self._shown
+    def counted(self) -> Scope | None:
+        """The scope whose counts are shown: the innermost that counts, or the last one that did."""
+        inner: Scope | None = self.top
+        while inner is not None and not inner.counts and inner is not self.base:
+            inner = inner.parent
+        return inner if inner is not None and inner.counts else self._shown
 
     def percent(self) -> float:
         """Percent of the whole run, 0.0 to 100.0; it never goes back."""
@@ -215,14 +214,6 @@ class Progress:
                 base = self.base
                 self._note(base.low + (base.high - base.low) * min(1.0, base.percent / 100))
             return self._reached
-
-    def is_open(self, scope: Scope) -> bool:
-        """Whether a scope has not been closed."""
-        with self._lock:
-            inner: Scope | None = self.top
-            while inner is not None and inner is not scope:
-                inner = inner.parent
-            return inner is scope
 
     def depth(self) -> int:
         """Steps that are open."""

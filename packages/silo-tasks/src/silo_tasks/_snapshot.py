@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from silo_tasks.state import TaskState, snapshot
 
 if TYPE_CHECKING:
-    from silo_tasks._progress import Scope
     from silo_tasks._run import Run
 
 _FIELD = re.compile(r"\{(n|total|percent|rate|eta)\}")
@@ -28,13 +27,15 @@ def state_of(run: Run) -> TaskState:
         rate = eta = None
         if run.began is not None and run.ended is None:
             eta = run.pace.eta(now, run.began, percent)
-            if scope is not None and progress.is_open(scope):
-                rate = run.pace.rate(now, scope)
+            if scope is not None and not scope.closed:
+                rate = run.pace.rate(now, scope, n)
         message, told_in = run.message, run.message_scope
         view, last_seq, dropped = run.log.view()
         if "{" in message:
-            counts = scope if told_in is None else progress.counted(told_in)
-            message = fill(message, counts, percent, rate, eta)
+            if told_in is None or told_in is scope or not told_in.counts:
+                message = fill(message, n, total, percent, rate, eta)
+            else:
+                message = fill(message, told_in.done, told_in.total, percent, rate, eta)
         return snapshot(
             view,
             running=status.is_active,
@@ -59,18 +60,22 @@ def state_of(run: Run) -> TaskState:
         )
 
 
-def fill(message: str, counts: Scope | None, percent: float, rate: float | None, eta: float | None) -> str:
+def fill(message: str, n: int, total: int | None, percent: float, rate: float | None, eta: float | None) -> str:
     """Put the numbers into a message. Only these five plain names are known; any other brace stays as it is."""
-    n = 0 if counts is None else counts.done
-    total = None if counts is None else counts.total
-    values = {
-        "n": str(n),
-        "total": "?" if total is None else str(max(total, n)),
-        "percent": f"{percent:.0f}",
-        "rate": "?" if rate is None else f"{rate:.1f}",
-        "eta": "?" if eta is None else duration(eta),
-    }
-    return _FIELD.sub(lambda match: values[match[1]], message)
+
+    def number(match: re.Match[str]) -> str:
+        name = match[1]
+        if name == "n":
+            return str(n)
+        if name == "total":
+            return "?" if total is None else str(max(total, n))
+        if name == "percent":
+            return f"{percent:.0f}"
+        if name == "rate":
+            return "?" if rate is None else f"{rate:.1f}"
+        return "?" if eta is None else duration(eta)
+
+    return _FIELD.sub(number, message)
 
 
 def duration(seconds: float) -> str:

@@ -1,13 +1,15 @@
-"""Loops whose progress costs nothing for each item.
+"""Loops whose progress costs next to nothing for each item.
 
-No Python code runs for an item. The loop pulls from `map(second, selector, data)`, where `selector` iterates over a
-block of bytes and `second(selected, item)` returns the item, all in C. How far the loop is can be read from the
-selector whenever somebody looks, and exhausting the selector ends the loop at its next item.
+No Python code runs for an item. Over a plain sequence the loop pulls from the sequence's own iterator: its position can
+be read whenever somebody looks, and moving it to its end ends the loop at the next item.
+
+Over anything else the loop pulls from `map(second, selector, data)`, where `selector` iterates over a block of bytes
+and `second(selected, item)` returns the item, all in C. There it is the selector that is read, and exhausted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -26,6 +28,8 @@ _ONES = bytes([1]) * BLOCK
 # dict.get(key, default) of an empty dict returns its second argument: the cheapest such function written in C.
 _EMPTY: dict[int, Any] = {}
 _second = cast("Callable[[int, Any], Any]", _EMPTY.get)
+
+_PLAIN = (list, tuple, range, str, bytes)
 
 _READABLE = hasattr(iter(_ONES), "__setstate__") and length_hint(iter(_ONES)) == BLOCK
 
@@ -75,6 +79,40 @@ class BlockProbe(Probe):
                 self._block[1].__setstate__(BLOCK)
 
 
+class SequenceProbe(Probe):
+    """Reads and stops a loop through the iterator of a plain sequence."""
+
+    __slots__ = ("_frozen", "_iterator", "_sequence", "ended")
+
+    def __init__(self, sequence: Sequence[Any], iterator: Any) -> None:
+        self._sequence = sequence
+        self._iterator = iterator
+        self._frozen: int | None = None
+        self.ended = False
+
+    @property
+    def done(self) -> int:
+        """Items handed out, less the one whose turn it is."""
+        handed_out = len(self._sequence) - length_hint(self._iterator)
+        # stop() notes where the loop stood before it moves the iterator, so this look comes second.
+        frozen = self._frozen
+        return (handed_out if self.ended else max(0, handed_out - 1)) if frozen is None else frozen
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the loop was told to end."""
+        return self._frozen is not None
+
+    def stop(self) -> None:
+        """Move the iterator past its end, for good: a list that grows later does not bring it back."""
+        if self._frozen is None:
+            self._frozen = self.done
+            iterator, over = self._iterator, object()
+            iterator.__setstate__(len(self._sequence))
+            while next(iterator, over) is not over:
+                iterator.__setstate__(len(self._sequence))
+
+
 class CountProbe(Probe):
     """Counts in Python, where iterators cannot be read from outside."""
 
@@ -120,6 +158,19 @@ def _blocks(run: Run, data: Iterator[T], total: int | None) -> Iterator[Iterator
         run.close_loop(probe, scope, complete=complete)
 
 
+def _sequence(run: Run, probe: SequenceProbe, data: Iterator[T], total: int | None) -> Iterator[Iterator[T]]:
+    scope = run.open_loop(probe, total)
+    complete = False
+    try:
+        run.check()
+        yield data
+        if probe.stopped:
+            raise Cancelled
+        probe.ended = complete = True
+    finally:
+        run.close_loop(probe, scope, complete=complete)
+
+
 def _counted(run: Run, data: Iterator[T], total: int | None) -> Iterator[T]:
     probe = CountProbe()
     scope = run.open_loop(probe, total)
@@ -146,9 +197,13 @@ def size_of(iterable: Iterable[object]) -> int | None:
 
 def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
     """Iterate over `iterable` as a loop of `run`."""
+    size = size_of(iterable)
     if total is None:
-        total = size_of(iterable)
+        total = size
     data = iter(iterable)
     if not _READABLE:
         return _counted(run, data, total)
+    if type(iterable) in _PLAIN and size is not None:
+        # Only the types themselves: the iterator of a subclass may be anything. A range can be too long for len().
+        return chain.from_iterable(_sequence(run, SequenceProbe(cast("Sequence[T]", iterable), data), data, total))
     return chain.from_iterable(_blocks(run, data, total))

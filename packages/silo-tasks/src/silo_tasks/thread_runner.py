@@ -25,6 +25,17 @@ GRACE = 1.0
 """Seconds that cancelled jobs get at interpreter exit to reach their next item."""
 
 
+class _Worker:
+    """A thread's place: the job it has, and the gate where it waits for the next one."""
+
+    __slots__ = ("gate", "job")
+
+    def __init__(self, job: Job) -> None:
+        self.job: Job | None = job
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
 class ThreadRunner:
     """Runs jobs in at most `workers` threads; up to `queue_size` more jobs wait.
 
@@ -68,15 +79,14 @@ class ThreadRunner:
     def _reset(self) -> None:
         # Reentrant: a garbage collection inside the lock may run code that starts a task.
         self._lock = threading.RLock()
-        self._work_ready = threading.Condition(self._lock)
-        self._all_done = threading.Condition(self._lock)
+        self._job_ended = threading.Condition(self._lock)
         self._queue: deque[Job] = deque()
         self._running: set[Job] = set()
+        self._idle: list[_Worker] = []
         self._threads = 0
-        self._idle = 0
 
     def submit(self, job: Job) -> None:
-        """Queue a job, and start a thread for it if none is free and there may be more.
+        """Hand the job to a free thread, or to a new one if there may be more, or queue it.
 
         Raises:
             QueueFull: `queue_size` jobs are waiting already.
@@ -85,51 +95,55 @@ class ThreadRunner:
         with self._lock:
             if self._closed:
                 raise TaskError("the runner has been shut down")
-            waiting = len(self._queue)
-            if waiting + len(self._running) >= self.workers + self.queue_size:
-                raise QueueFull(f"{waiting} tasks are waiting already")
-            self._queue.append(job)
-            if self._idle > waiting:
-                self._work_ready.notify()
-            elif self._threads < self.workers:
-                self._start_thread(job)
+            if self._idle:
+                worker = self._idle.pop()
+                worker.job = job
+                self._running.add(job)
+                worker.gate.release()
+            elif self._threads >= self.workers or not self._start_thread(job):
+                if len(self._queue) >= self.queue_size:
+                    raise QueueFull(f"{len(self._queue)} tasks are waiting already")
+                self._queue.append(job)
 
-    def _start_thread(self, job: Job) -> None:
+    def _start_thread(self, job: Job) -> bool:
+        worker = _Worker(job)
+        name = f"{self._name}-{self._threads + 1}"
+        thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
         self._threads += 1
-        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True)
+        self._running.add(job)
         try:
             thread.start()
         except RuntimeError:
+            # The system gives no more threads. The job can wait for one of ours, if there is any.
             self._threads -= 1
-            if self._threads == 0:
-                # Nobody would ever take the job. With other threads it waits for one of them.
-                self._queue.remove(job)
+            self._running.discard(job)
+            if not self._threads:
                 raise
+            return False
+        return True
 
-    def _work(self) -> None:
-        job: Job | None = None
-        while True:
-            with self._lock:
-                if job is not None:
-                    self._running.discard(job)
-                    # Until the next job comes, nothing of the last one may stay alive.
-                    job = None
-                    if self._closed and not self._running and not self._queue:
-                        self._all_done.notify_all()
-                while not self._queue:
-                    if self._closed:
-                        self._threads -= 1
-                        return
-                    self._idle += 1
-                    self._work_ready.wait()
-                    self._idle -= 1
-                job = self._queue.popleft()
-                self._running.add(job)
+    def _work(self, worker: _Worker) -> None:
+        while worker.job is not None:
             try:
-                job.execute()
+                worker.job.execute()
             except BaseException:
                 # A thread of the pool outlives any job.
                 logger.exception("A job broke out of its runner")
+            with self._lock:
+                self._running.discard(worker.job)
+                # Until the next job comes, nothing of the last one may stay alive.
+                worker.job = None
+                if self._queue:
+                    worker.job = self._queue.popleft()
+                    self._running.add(worker.job)
+                    continue
+                if self._closed:
+                    break
+                self._idle.append(worker)
+            worker.gate.acquire()
+        with self._lock:
+            self._threads -= 1
+            self._job_ended.notify_all()
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept no more jobs and wait for the accepted ones; see `Runner.shutdown`."""
@@ -143,7 +157,8 @@ class ThreadRunner:
         """Accept no more jobs; threads end when the accepted ones are done."""
         with self._lock:
             self._closed = True
-            self._work_ready.notify_all()
+            while self._idle:
+                self._idle.pop().gate.release()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds (None: for ever) until no job is left; call `close()` first."""
@@ -153,7 +168,7 @@ class ThreadRunner:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._all_done.wait(left)
+                self._job_ended.wait(left)
         return True
 
     def cancel_all(self) -> None:

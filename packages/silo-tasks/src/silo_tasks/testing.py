@@ -1,0 +1,218 @@
+"""What every runner and every task store must do, as test classes.
+
+Derive from a contract in a test module and say how to make the thing; pytest runs the rest. Nothing here needs pytest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from silo_tasks.errors import TaskError
+from silo_tasks.runner import Runner
+from silo_tasks.store import TaskStore
+from silo_tasks.task import BackgroundTask
+
+WAIT = 30.0
+"""Seconds after which a test gives up waiting for something that must happen."""
+
+
+class PlainJob:
+    """A job that notes what happens to it."""
+
+    def __init__(self, body: Callable[[], object]) -> None:
+        self.body = body
+        self.executed = 0
+        self.done = threading.Event()
+        self.name = "job"
+        self.owner = ""
+        self.token = "token"  # noqa: S105 - the name of a run, not a secret
+        self.target: Callable[..., Any] = body
+        self.args: Sequence[Any] = ()
+        self.kwargs: Mapping[str, Any] = {}
+        self.timeout: float | None = None
+        self.cancelled = False
+        self.lost: str | None = None
+
+    def execute(self) -> None:
+        """Run the body."""
+        self.executed += 1
+        try:
+            self.body()
+        finally:
+            self.done.set()
+
+    def cancel(self) -> bool:
+        """Note the request."""
+        self.cancelled = True
+        return not self.done.is_set()
+
+    def lose(self, reason: str) -> None:
+        """Note the reason."""
+        self.lost = reason
+
+
+def _fail(task: BackgroundTask) -> None:
+    raise ValueError(f"{task.name} fails on purpose")
+
+
+def _return_fine(task: BackgroundTask) -> str:
+    return f"{task.name} is fine"
+
+
+class RunnerContract:
+    """The rules of `Runner`."""
+
+    def make_runner(self) -> Runner:
+        """Return a fresh runner."""
+        raise NotImplementedError
+
+    def test_making_one_starts_no_thread(self) -> None:
+        """Construction is free of side effects."""
+        before = threading.active_count()
+        self.make_runner()
+        assert threading.active_count() == before
+
+    def test_each_job_is_executed_once(self) -> None:
+        """Nothing is lost and nothing runs twice."""
+        runner = self.make_runner()
+        jobs = [PlainJob(lambda: None) for _ in range(50)]
+        for job in jobs:
+            runner.submit(job)
+        assert all(job.done.wait(WAIT) for job in jobs)
+        assert runner.shutdown(WAIT)
+        assert [job.executed for job in jobs] == [1] * 50
+
+    def test_shutdown_waits_for_accepted_jobs(self) -> None:
+        """What was accepted is executed before shutdown returns True."""
+        runner = self.make_runner()
+        jobs = [PlainJob(lambda: None) for _ in range(20)]
+        for job in jobs:
+            runner.submit(job)
+        assert runner.shutdown(WAIT)
+        assert all(job.executed == 1 for job in jobs)
+
+    def test_nothing_is_accepted_after_shutdown(self) -> None:
+        """A closed runner says so."""
+        runner = self.make_runner()
+        assert runner.shutdown(WAIT)
+        job = PlainJob(lambda: None)
+        try:
+            runner.submit(job)
+        except TaskError:
+            assert job.executed == 0
+        else:
+            raise AssertionError("a runner that was shut down accepted a job")
+
+    def test_shutdown_twice_is_harmless(self) -> None:
+        """The second call finds nothing to do."""
+        runner = self.make_runner()
+        assert runner.shutdown(WAIT)
+        assert runner.shutdown(WAIT)
+
+    def test_a_failing_target_is_in_the_state(self) -> None:
+        """What a target raises does not come out of `start()`, and the next run is unharmed."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+
+        task.start(_fail)
+        assert task.wait(WAIT)
+        assert task.state.error == "contract fails on purpose"
+        task.start(_return_fine)
+        assert task.result(WAIT) == "contract is fine"
+        assert runner.shutdown(WAIT)
+
+    def test_arguments_and_result_get_through(self) -> None:
+        """The target gets its task first, then its arguments."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+        task.start(lambda task, a, *, b: (task.name, a, b), 1, b=2)
+        assert task.result(WAIT) == ("contract", 1, 2)
+        assert runner.shutdown(WAIT)
+
+
+class TaskStoreContract:
+    """The rules of `TaskStore`."""
+
+    def make_store(self) -> TaskStore:
+        """Return an empty store."""
+        raise NotImplementedError
+
+    def test_nothing_is_there_at_first(self) -> None:
+        """An unknown task has no record."""
+        store = self.make_store()
+        assert store.read("owner", "task") is None
+        assert not store.publish("owner", "task", "a", {})
+        assert not store.request_cancel("owner", "task", "a")
+        assert not store.forget("owner", "task", "a")
+
+    def test_begin_compares_and_sets(self) -> None:
+        """Only who knows the newest run can begin the next."""
+        store = self.make_store()
+        assert store.begin("owner", "task", "a", {"run": 1}, expect=None)
+        assert not store.begin("owner", "task", "b", {"run": 2}, expect=None)
+        assert not store.begin("owner", "task", "b", {"run": 2}, expect="x")
+        assert store.read("owner", "task") == ("a", {"run": 1})
+        assert store.begin("owner", "task", "b", {"run": 2}, expect="a")
+        assert store.read("owner", "task") == ("b", {"run": 2})
+
+    def test_one_of_many_begins(self) -> None:
+        """Begin is atomic: of runs that begin at once, exactly one does."""
+        store = self.make_store()
+        together = threading.Barrier(8)
+        won: list[str] = []
+
+        def race(token: str) -> None:
+            together.wait(WAIT)
+            if store.begin("owner", "task", token, {}, expect=None):
+                won.append(token)
+
+        threads = [threading.Thread(target=race, args=(str(i),)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+        assert len(won) == 1
+
+    def test_an_old_run_cannot_publish(self) -> None:
+        """A stale token changes nothing."""
+        store = self.make_store()
+        store.begin("owner", "task", "a", {}, expect=None)
+        assert store.publish("owner", "task", "a", {"n": 1})
+        store.begin("owner", "task", "b", {"n": 2}, expect="a")
+        assert not store.publish("owner", "task", "a", {"n": 3})
+        assert not store.forget("owner", "task", "a")
+        assert not store.request_cancel("owner", "task", "a")
+        assert store.read("owner", "task") == ("b", {"n": 2})
+
+    def test_cancel_flag_belongs_to_a_run(self) -> None:
+        """The flag is raised for one run, and a run that is no longer the newest should stop too."""
+        store = self.make_store()
+        store.begin("owner", "task", "a", {}, expect=None)
+        assert not store.cancel_requested("owner", "task", "a")
+        assert store.request_cancel("owner", "task", "a")
+        assert store.cancel_requested("owner", "task", "a")
+        store.begin("owner", "task", "b", {}, expect="a")
+        assert not store.cancel_requested("owner", "task", "b")
+        assert store.cancel_requested("owner", "task", "a")
+
+    def test_records_are_copied(self) -> None:
+        """Neither side can change the other's record."""
+        store = self.make_store()
+        record: dict[str, Any] = {"logs": ["one"]}
+        store.begin("owner", "task", "a", record, expect=None)
+        record["logs"].append("two")
+        found = store.read("owner", "task")
+        assert found == ("a", {"logs": ["one"]})
+        found[1]["logs"].append("three")
+        assert store.read("owner", "task") == ("a", {"logs": ["one"]})
+
+    def test_owners_and_names_are_apart(self) -> None:
+        """The key is the pair, not a text made of it."""
+        store = self.make_store()
+        assert store.begin("a", "b:c", "1", {}, expect=None)
+        assert store.begin("a:b", "c", "2", {}, expect=None)
+        assert store.forget("a", "b:c", "1")
+        assert store.read("a", "b:c") is None
+        assert store.read("a:b", "c") == ("2", {})
