@@ -3,7 +3,7 @@
 A hostile session id once made this library delete whole folders, and tests run as root. So no test may be able to do
 damage, whatever the code under test does with what it is given:
 
-- an audit hook (`tests.guard_hook`) refuses every change outside the run's own folders, in this process and in every
+- an audit hook (`guard_hook`) refuses every change outside the run's own folders, in this process and in every
   Python process that a test starts; what cannot be watched is not started (see `unguarded_child`);
 - a refused operation fails its test, also when the exception was swallowed or raised in a child;
 - a test marked `hostile` runs only if the guard is active, and as an unprivileged user if the run has root's rights.
@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from tests import guard_drop, guard_hook
-from tests.guard_hook import GuardViolation, unguarded_child
+from tests import guard_drop, guard_hook, guard_policy
+from tests.guard_policy import GuardViolation, unguarded_child
 
 __all__ = ["GuardViolation", "active", "drain", "unguarded_child"]
 
@@ -33,7 +33,7 @@ HOSTILE_DEADLINE = 60.0
 class _Run:
     """The folders of this test run and how much of the children's report has been read."""
 
-    def __init__(self, policy: guard_hook.Policy, private: Path) -> None:
+    def __init__(self, policy: guard_policy.Policy, private: Path) -> None:
         self.policy = policy
         self.private = private
         self.read = 0
@@ -99,7 +99,7 @@ def _prefixes(config: pytest.Config) -> list[str]:
     paths = [Path(coverage).absolute()]  # coverage: its data, `.coverage` and `.coverage.<host>.<pid>`.
     if report := getattr(config.option, "xmlpath", None):
         paths.append(Path(report).absolute())  # junit: the report that CI reads.
-    return [guard_hook.canonical(str(path)) for path in paths]
+    return [guard_policy.canonical(str(path)) for path in paths]
 
 
 def _private() -> Path:
@@ -121,7 +121,7 @@ def _redirect_temporary_files(path: Path) -> None:
 def _remove_private(run: _Run, owner: int) -> None:
     """Remove the folder of a run that passed; a failed one is kept to be looked at."""
     if os.getpid() == owner and not run.keep:
-        with guard_hook.exempt():
+        with guard_policy.exempt():
             shutil.rmtree(run.private, ignore_errors=True)
 
 
@@ -140,7 +140,7 @@ def pytest_configure(config: pytest.Config) -> None:
     roots, report = _roots(config, private), str(private / "violations")
     for root in (*roots, _storage()):
         _refuse_wide(root.resolve(), config.rootpath)
-    policy = guard_hook.Policy(
+    policy = guard_policy.Policy(
         [*map(str, roots), str(_storage())],
         [*map(str, roots), report],
         _prefixes(config),
@@ -168,7 +168,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     args = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     private = _runs[-1].private
-    with guard_hook.exempt():
+    with guard_policy.exempt():
         home = Path(tempfile.mkdtemp(prefix="hostile-", dir=private))
         guard_drop.hand_over(home, private)
         for folder in {value.resolve() for value in pyfuncitem.funcargs.values() if isinstance(value, Path)}:

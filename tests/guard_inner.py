@@ -25,8 +25,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import guard, guard_hook
-from tests.guard_hook import GuardViolation
+from tests import guard, guard_policy
+from tests.guard_policy import GuardViolation
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OUTSIDE = Path(os.environ["GUARD_OUTSIDE"])
@@ -117,10 +117,10 @@ WRITES: dict[str, Operation] = {
     "named temporary file": lambda inside: tempfile.NamedTemporaryFile(dir=OUTSIDE),  # noqa: SIM115
     "sqlite": lambda inside: sqlite3.connect(OUTSIDE / "new.db"),
     "sqlite uri": lambda inside: sqlite3.connect(f"file:{OUTSIDE}/new.db?mode=rwc", uri=True),
-    "temporary root": lambda inside: shutil.rmtree(guard_hook._policies[-1].roots[0]),
+    "temporary root": lambda inside: shutil.rmtree(guard_policy.policies[-1].roots[0]),
     "basetemp": lambda inside: shutil.rmtree(inside.parent),
     "rename of basetemp": lambda inside: inside.parent.rename(inside.parent.parent / "new"),
-    "report": lambda inside: Path(guard_hook._policies[-1].report).write_text(""),
+    "report": lambda inside: Path(guard_policy.policies[-1].report).write_text(""),
 }
 if hasattr(os, "mkfifo"):
     WRITES |= {
@@ -161,7 +161,7 @@ PROGRAMS: dict[str, Operation] = {
     "python env={}": lambda inside: subprocess.run(NOTHING, env={}),
     "python with a path": lambda inside: subprocess.run(NOTHING, env={**os.environ, "PYTHONPATH": str(inside)}),
     "python with roots": lambda inside: subprocess.run(
-        NOTHING, env={**os.environ, guard_hook.ROOTS_VARIABLE: "root /"}
+        NOTHING, env={**os.environ, guard_policy.ROOTS_VARIABLE: "root /"}
     ),
 }
 if hasattr(os, "posix_spawn"):
@@ -175,7 +175,7 @@ OPERATIONS = WRITES | PROGRAMS
 
 def _snapshot() -> list[tuple[str, int, bytes]]:
     """All that lies outside, with modes and content."""
-    with guard_hook.exempt():
+    with guard_policy.exempt():
         return [
             (str(path), path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
             for path in sorted(OUTSIDE.rglob("*"))
@@ -229,7 +229,7 @@ def test_is_refused_in_multiprocessing(method: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no multiprocessing by fork_exec")
 def test_multiprocessing_without_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(guard_hook.ROOTS_VARIABLE)
+    monkeypatch.delenv(guard_policy.ROOTS_VARIABLE)
     process = multiprocessing.get_context("spawn").Process(target=os.getpid)
     with pytest.raises(GuardViolation):
         process.start()
@@ -364,7 +364,7 @@ def test_bytecode_passes(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(OUTSIDE)!r}); import module"
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
-    with guard_hook.exempt():
+    with guard_policy.exempt():
         shutil.rmtree(OUTSIDE / "__pycache__")
 
 
@@ -393,7 +393,7 @@ def test_hostile_tests_have_no_rights(tmp_path: Path) -> None:
         lambda: os.chown(FILE, os.getuid(), os.getgid()),
         lambda: os.setuid(0),
     ):
-        with guard_hook.exempt(), pytest.raises(PermissionError):
+        with guard_policy.exempt(), pytest.raises(PermissionError):
             attempt()
     _made(tmp_path / "file").unlink()
 

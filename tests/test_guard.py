@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import guard, guard_drop, guard_hook
+from tests import guard, guard_drop, guard_policy
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 INNER = CHECKOUT / "tests" / "guard_inner.py"
@@ -39,7 +39,7 @@ def _inner(folder: Path, *tests: Path, env: dict[str, str] | None = None) -> sub
         file.chmod(0o600)
     (folder / "pytest.ini").write_text(INI)
     if guard_drop.privileged() and (root := guard.root_of(outside)):
-        with guard_hook.exempt():
+        with guard_policy.exempt():
             guard_drop.open_way(outside, root)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-c", "pytest.ini", f"--basetemp={folder / 'base'}", *tests],

@@ -28,7 +28,8 @@ def _guard() -> None:
     if not text:
         return
     try:
-        _run("tests.guard_hook", os.path.join(os.path.dirname(FOLDER), "guard_hook.py"))
+        for name in ("guard_policy", "guard_paths", "guard_programs", "guard_hook"):  # Each needs those before it.
+            _run(f"tests.{name}", os.path.join(os.path.dirname(FOLDER), f"{name}.py"))
         sys.modules["tests.guard_hook"].inherit(text)
     except BaseException:
         traceback.print_exc()
