@@ -6,22 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from silo_store import SessionStore
-
-SID = "a" * 32
-TTL = 60
-
-
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_(self, seconds: float) -> None:
-        self.now += seconds
+from silo_store.testing import TTL, Clock
 
 
 @pytest.fixture

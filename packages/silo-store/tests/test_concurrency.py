@@ -9,9 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from silo_store import CleanupDaemon, SessionExpired, SessionStore, TurnTimeout
-from silo_store.testing import in_threads
-
-from .conftest import SID, TTL, Clock
+from silo_store.testing import SID, TTL, Clock, in_threads
 
 Make = Callable[..., SessionStore]
 
@@ -88,7 +86,7 @@ def test_an_edit_within_an_edit_joins_it(store: SessionStore) -> None:
 
 def test_a_session_being_written_does_not_expire(store: SessionStore, clock: Clock) -> None:
     with store.edit(SID, "counter") as counter:
-        clock.pass_(10 * TTL)
+        clock.advance(10 * TTL)
         assert store.cleanup() == []
         counter["value"] = 1
     assert store.get(SID)["counter"] == {"value": 1}
@@ -102,7 +100,7 @@ def test_callbacks_may_call_back_into_the_store(store: SessionStore, clock: Cloc
     store.register_namespace("born", lambda: store.active_count)
     store.get(SID)
     assert store.get(SID)["notes"] == {"lines": ["hello"]}
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     store.cleanup()
     assert not store.exists(SID)
     assert store.exists("b" * 32)
@@ -118,7 +116,7 @@ def test_a_slow_callback_keeps_nobody_else_waiting(store: SessionStore, clock: C
 
     store.on_expire(slow)
     store.get(SID)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     sweeper = threading.Thread(target=store.cleanup)
     sweeper.start()
     assert entered.wait(30)
@@ -126,7 +124,7 @@ def test_a_slow_callback_keeps_nobody_else_waiting(store: SessionStore, clock: C
     store.get(SID)
     increment_slowly(store)
     increment_other(store)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert not store.exists(SID)
     leave.set()
     sweeper.join(30)
@@ -166,7 +164,7 @@ def test_each_expiry_is_told_once_whoever_sweeps(store: SessionStore, clock: Clo
     sids = [f"{number:032x}" for number in range(1000)]
     for sid in sids:
         store.get(sid)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     in_threads(4, lambda number: [store.exists(sid) for sid in sids] if number == 0 else store.cleanup())
     store.cleanup()
     assert sorted(told) == sids
@@ -239,7 +237,7 @@ def test_the_daemon_can_be_stopped_by_a_callback(make_store: Make, clock: Clock)
 
     store.on_expire(stop)
     store.get(SID)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     daemon.start()
     assert stopped.wait(30)
 

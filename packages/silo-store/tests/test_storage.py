@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 from silo_store import Backend, InMemoryStorage, SessionBusy, SessionExpired, SessionStore, StorageBackend
-from silo_store.testing import BackendContract, in_threads
-
-from .conftest import SID, TTL, Clock
+from silo_store.testing import SID, TTL, BackendContract, Clock, in_threads
 
 
 class JsonStorage(InMemoryStorage):
@@ -64,13 +62,13 @@ def test_expiry_busy_and_late_writers_are_as_elsewhere(store: SessionStore, cloc
     store.on_expire(told.append)
     store.set_busy_check(lambda sid, session: session["counter"]["value"] == 1)
     store.update(SID, "counter", add)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert store.cleanup() == []
     with pytest.raises(SessionBusy):
         store.reset(SID)
     session = store.get(SID)
     store.update(SID, "counter", add)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert store.cleanup() == told == [SID]
     assert store.is_expired(SID)
     with pytest.raises(SessionExpired):

@@ -17,8 +17,7 @@ from silo_store import (
     StateEncodeError,
     short,
 )
-
-from .conftest import SID, TTL, Clock
+from silo_store.testing import SID, TTL, Clock
 
 Make = Callable[..., SessionStore]
 
@@ -33,7 +32,7 @@ def test_a_session_begins_with_fresh_state_of_every_namespace(store: SessionStor
 def test_meta_is_as_release_0_1_had_it(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
     began = clock.now
-    clock.pass_(5)
+    clock.advance(5)
     assert store.get(SID)["_meta"] == {"created_at": began, "last_active": clock.now, "sid": SID}
 
 
@@ -79,27 +78,27 @@ def test_update_keeps_what_the_change_returns_or_did_in_place(store: SessionStor
 
 def test_a_session_lives_to_its_last_moment_and_not_beyond(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
-    clock.pass_(TTL)
+    clock.advance(TTL)
     assert store.exists(SID)
     assert not store.is_expired(SID)
-    clock.pass_(0.001)
+    clock.advance(0.001)
     assert not store.exists(SID)
     assert store.is_expired(SID)
 
 
 def test_reading_renews_and_looking_does_not(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
-    clock.pass_(TTL)
+    clock.advance(TTL)
     store.exists(SID)
     store.is_expired(SID)
     store.uid(SID)
     store.get(SID)
-    clock.pass_(TTL)
+    clock.advance(TTL)
     store.touch(SID)
-    clock.pass_(TTL)
+    clock.advance(TTL)
     assert store.exists(SID)
     store.exists(SID)
-    clock.pass_(0.001)
+    clock.advance(0.001)
     assert not store.exists(SID)
 
 
@@ -107,21 +106,28 @@ def test_an_expired_session_comes_back_empty_with_another_uid(store: SessionStor
     with store.edit(SID, "counter") as counter:
         counter["value"] = 1
     uid = store.uid(SID)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert store.uid(SID) is None
     assert store.get(SID)["counter"] == {"value": 0}
     assert store.uid(SID) not in (None, uid)
     assert not store.is_expired(SID)
 
 
+def test_an_edit_that_comes_too_late_begins_anew(store: SessionStore, clock: Clock) -> None:
+    store.update(SID, "counter", lambda state: state.update(value=1))
+    clock.advance(TTL + 1)
+    assert store.update(SID, "counter", lambda state: state.update(value=state["value"] + 10)) == {"value": 10}
+    assert store.cleanup() == [SID]
+
+
 def test_an_expired_id_is_remembered_for_its_time(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     store.cleanup()
     assert store.expired_count == 1
-    clock.pass_(100)
+    clock.advance(100)
     assert store.is_expired(SID)
-    clock.pass_(0.001)
+    clock.advance(0.001)
     assert not store.is_expired(SID)
     store.cleanup()
     assert store.expired_count == 0
@@ -129,10 +135,10 @@ def test_an_expired_id_is_remembered_for_its_time(store: SessionStore, clock: Cl
 
 def test_cleanup_ends_what_is_due_only(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
-    clock.pass_(TTL)
+    clock.advance(TTL)
     store.get("b" * 32)
     assert store.cleanup() == []
-    clock.pass_(1)
+    clock.advance(1)
     assert store.cleanup() == [SID]
     assert store.cleanup() == []
     assert store.all_sids == ["b" * 32]
@@ -144,7 +150,7 @@ def test_expiry_noticed_by_a_reader_is_told_by_the_next_sweep_once(store: Sessio
     store.on_expire(told.append)
     store.on_end(lambda *end: ends.append(end))
     uid = store.get(SID).uid
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     store.get(SID)
     assert told == []
     assert store.cleanup() == [SID]
@@ -205,17 +211,17 @@ def test_a_busy_session_is_kept_and_cannot_be_reset(store: SessionStore, clock: 
     busy = True
     store.set_busy_check(lambda sid, session: busy and session["counter"]["value"] == 1)
     store.update(SID, "counter", lambda state: state.update(value=1))
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert store.cleanup() == []
     with pytest.raises(SessionBusy) as caught:
         store.reset(SID)
     assert caught.value.sid == SID
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert store.exists(SID)
     busy = False
-    clock.pass_(TTL)
+    clock.advance(TTL)
     assert store.exists(SID), "it has its whole time left after it was seen busy"
-    clock.pass_(1)
+    clock.advance(1)
     assert store.cleanup() == [SID]
 
 
@@ -224,7 +230,7 @@ def test_a_busy_check_that_raises_keeps_the_session(
 ) -> None:
     store.set_busy_check(lambda sid, session: 1 / 0)
     store.get(SID)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert store.cleanup() == []
     assert "busy check failed" in caplog.text
     assert SID not in caplog.text
@@ -233,14 +239,14 @@ def test_a_busy_check_that_raises_keeps_the_session(
 def test_a_held_session_does_not_expire_and_then_has_its_whole_time(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
     with store.hold(SID) as hold:
-        clock.pass_(10 * TTL)
+        clock.advance(10 * TTL)
         assert store.exists(SID)
-        clock.pass_(10 * TTL)
+        clock.advance(10 * TTL)
         assert store.cleanup() == []
     hold.release()
-    clock.pass_(TTL)
+    clock.advance(TTL)
     assert store.exists(SID)
-    clock.pass_(1)
+    clock.advance(1)
     assert not store.exists(SID)
     with pytest.raises(SessionExpired):
         store.hold(SID)
@@ -250,12 +256,12 @@ def test_a_hold_does_not_reach_the_next_life(store: SessionStore, clock: Clock) 
     store.get(SID)
     with store.hold(SID):
         store.reset(SID)
-        clock.pass_(TTL + 1)
+        clock.advance(TTL + 1)
         assert not store.exists(SID)
 
 
 def test_a_late_writer_never_revives_a_session(store: SessionStore, clock: Clock) -> None:
-    for end in (store.reset, store.destroy, lambda sid: clock.pass_(TTL + 1)):
+    for end in (store.reset, store.destroy, lambda sid: clock.advance(TTL + 1)):
         session = store.get(SID)
         uid = session.uid
         session["counter"]["value"] = 99
@@ -363,7 +369,7 @@ def test_errors_and_logs_show_the_start_of_an_id_only(
     store.on_create(lambda sid: 1 / 0)
     store.on_expire(lambda sid: 1 / 0)
     store.get(sid)
-    clock.pass_(TTL + 1)
+    clock.advance(TTL + 1)
     assert store.cleanup() == [sid]
     assert caplog.text.count("callback failed") == 2
     for error in (SessionExpired(sid), SessionBusy(sid), SessionConflict(sid)):

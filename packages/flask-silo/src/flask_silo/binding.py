@@ -13,7 +13,7 @@ from silo_tasks import TaskError
 from .http import Wire, answer
 from .settings import Settings
 from .tasks import SessionTasks
-from .visit import Visit
+from .visit import VISIT, Visit, current_visit
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -66,8 +66,10 @@ class Binding:
             gone = answer(SessionExpired(sid))
             self._wire.mark(req, gone, None)
             return gone
+        visit = Visit(self.store, sid, presented=presented, writes=req.method not in READING)
+        req.environ[VISIT] = visit
         context = g._get_current_object()
-        context.silo = Visit(self.store, sid, presented=presented, writes=req.method not in READING)
+        context.silo = visit
         context.silo_sid = sid
         return None
 
@@ -93,11 +95,3 @@ class Binding:
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)
         self._silo.files.end(uid)
-
-
-def current_visit() -> Visit | None:
-    """Return the visit of the request being handled, None where it has none or there is no request."""
-    if not g:
-        return None
-    visit: Visit | None = g._get_current_object().__dict__.get("silo")
-    return visit

@@ -12,12 +12,12 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flask import Flask, current_app
 from silo_store import NamespaceError, Registry, SessionExpired, SessionStore, SiloStorage
 
-from .binding import Binding, current_visit
+from .binding import Binding
 from .endpoints import DataEndpoints
 from .files import FileStore, SessionFiles, SessionFileStore
 from .settings import Settings
 from .tasks import SessionTask, current_owner
-from .visit import Visit
+from .visit import Visit, current_visit
 
 P = ParamSpec("P")
 R = TypeVar("R")

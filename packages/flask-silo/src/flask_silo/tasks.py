@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from flask import Flask
 from silo_store import SessionStore
 from silo_store.fork import reset_after_fork
-from silo_tasks import BackgroundTask, TaskRunning, TaskState
+from silo_tasks import BackgroundTask, Status, TaskRunning, TaskState
+
+from .visit import current_visit
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -143,12 +145,11 @@ class SessionTask(Generic[P, R]):
         session = visit.begun()
         tasks = self._silo.binding.tasks
         running = tasks.find(session.uid, self.name)
-        started = {job.args[2].name for job in visit.jobs or () if isinstance(job, functools.partial)}
-        if self.name in started or (running is not None and running.is_running):
+        if self.name in visit.jobs or (running is not None and running.is_running):
             raise TaskRunning(f"task {self.name!r} is already running")
         task = BackgroundTask(self.name, **self._options)
         run = functools.partial(self._function, *args, **kwargs)
-        visit.after_commit(functools.partial(tasks.begin, session.sid, session.uid, task, run))
+        visit.jobs[self.name] = lambda: tasks.begin(visit.sid, session.uid, task, run)
 
     @property
     def task(self) -> BackgroundTask | None:
@@ -159,16 +160,19 @@ class SessionTask(Generic[P, R]):
     @property
     def state(self) -> TaskState:
         """How far it is; an idle state before its first start. Neither waits nor begins a session."""
+        visit = current_visit()
+        if visit is not None and self.name in visit.jobs:
+            return TaskState(name=self.name, running=True, status=Status.QUEUED)
         task = self.task
-        return task.state if task is not None else BackgroundTask(self.name).state
+        return task.state if task is not None else TaskState(name=self.name)
 
     def cancel(self) -> bool:
-        """Ask it to stop. False where there is nothing to stop."""
+        """Ask it to stop at the next item; what has not started never will. False where there is nothing to stop."""
+        visit = current_visit()
+        if visit is not None and visit.jobs.pop(self.name, None) is not None:
+            return True
         task = self.task
-        if task is None or not task.is_running:
-            return False
-        task.cancel()
-        return True
+        return task is not None and task.cancel()
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for what the function returned.

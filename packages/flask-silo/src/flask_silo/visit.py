@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from flask import request
 from silo_store import NamespaceError, Session, SessionStore, Turn
+
+VISIT = "silo.visit"
+"""The key of a request's environ. Not ``flask.g``: a request made within another shares its ``g``."""
 
 
 class Visit(Mapping[str, Any]):
@@ -17,6 +21,7 @@ class Visit(Mapping[str, Any]):
     Attributes:
         sid: the id that goes back to the client.
         presented: whether the client sent it.
+        jobs: what to do once the changes are saved, by name; never done if they are not.
     """
 
     __slots__ = ("_writes", "jobs", "presented", "session", "sid", "store", "turn")
@@ -27,7 +32,7 @@ class Visit(Mapping[str, Any]):
         self.presented = presented
         self.session: Session | None = None
         self.turn: Turn | None = None
-        self.jobs: list[Callable[[], None]] | None = None
+        self.jobs: dict[str, Callable[[], None]] = {}
         self._writes = writes
 
     @property
@@ -60,12 +65,6 @@ class Visit(Mapping[str, Any]):
             self.store.save(self.sid, session)
         return session
 
-    def after_commit(self, job: Callable[[], None]) -> None:
-        """Run the job once the changes are saved; never, if they are not."""
-        if self.jobs is None:
-            self.jobs = []
-        self.jobs.append(job)
-
     def commit(self) -> None:
         """Save what changed, then run the jobs that waited for it."""
         if self.session is not None:
@@ -73,11 +72,12 @@ class Visit(Mapping[str, Any]):
         elif self.presented:
             self.store.touch(self.sid)
         while self.jobs:
-            self.jobs.pop(0)()
+            self.jobs.pop(next(iter(self.jobs)))()
 
     def forget(self) -> None:
         """Drop what was loaded, changes and waiting jobs included."""
-        self.session = self.jobs = None
+        self.session = None
+        self.jobs.clear()
         if self.turn is not None:
             self.turn.session = None
 
@@ -98,3 +98,10 @@ class Visit(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.load())
+
+
+def current_visit() -> Visit | None:
+    """Return the visit of the request being handled, None where it has none or there is no request."""
+    if not request:
+        return None
+    return request.environ.get(VISIT)

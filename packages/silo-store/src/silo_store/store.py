@@ -389,7 +389,7 @@ class SessionStore:
 
     def _kept(self, life: Life) -> bool:
         """Renew a due session that is held, written just now, or busy; say whether it was."""
-        kept = self.backend.held(life.uid) or self._turns.active(life.sid)
+        kept = self.backend.held(life.uid) or self._turns.writing(life.sid)
         if not kept and self.registry.busy_check is not None:
             record = self.backend.peek(life.sid)
             kept = record is not None and self.registry.is_busy(life.sid, self._decoded(record))

@@ -22,7 +22,24 @@ from .codec import Codec, Unencodable
 from .errors import SessionConflict, SessionExpired
 from .record import Blob, Change, Record, Session
 
+SID = "a" * 32
+"""A session id, for tests."""
 TTL = 60.0
+"""A time-to-live in seconds, for tests."""
+
+
+class Clock:
+    """A clock for tests: seconds that pass when the test says so. ``SessionStore(clock=Clock())``."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:

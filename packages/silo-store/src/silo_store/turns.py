@@ -23,9 +23,11 @@ class Turns:
         self._guard = threading.Lock()
         self._queues: dict[str, _Queue] = {}
 
-    def active(self, sid: str) -> bool:
-        """Say whether somebody writes the session or waits to."""
-        return sid in self._queues
+    def writing(self, sid: str) -> bool:
+        """Say whether somebody has loaded the session in its turn and not given the turn back."""
+        queue = self._queues.get(sid)
+        turn = queue.turn if queue is not None else None
+        return turn is not None and turn.session is not None
 
     def held(self, sid: str) -> Turn | None:
         """Return the turn that the running code, thread or coroutine, has on this session."""
@@ -52,11 +54,12 @@ class Turns:
 
 
 class _Queue:
-    __slots__ = ("lock", "size")
+    __slots__ = ("lock", "size", "turn")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # not an RLock: an async view may end on another thread than it began on
         self.size = 0
+        self.turn: Turn | None = None
 
 
 class Turn:
@@ -93,6 +96,7 @@ class Turn:
         if not taken:
             raise TurnTimeout(self.sid)
         self._queue = queue
+        queue.turn = self
         self.taken = True
         _held.set((*(turn for turn in _held.get() if turn.taken and turn is not self), self))
 
@@ -101,7 +105,7 @@ class Turn:
         queue, self._queue = self._queue, None
         if queue is not None:
             self.taken = False
-            self.session = None
+            self.session = queue.turn = None
             queue.lock.release()
             self.turns.leave(self._key, queue)
 

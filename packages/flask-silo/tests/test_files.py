@@ -1,0 +1,95 @@
+"""Files that belong to a session."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_silo import FileStore, Silo
+from flask_silo_helpers import as_, counter_app
+from silo_store.testing import SID, TTL, Clock
+
+
+@pytest.fixture
+def uploads(silo: Silo, tmp_path: Path) -> FileStore:
+    return silo.add_file_store("uploads", str(tmp_path / "uploads"), max_file_bytes=1000)
+
+
+def upload(client: FlaskClient, name: str = "a.csv", data: bytes = b"x,y\n", sid: str = SID) -> Any:
+    return client.post("/api/upload", headers=as_(sid), data={"file": (io.BytesIO(data), name)})
+
+
+def test_a_file_is_the_sessions_own(uploads: FileStore, client: FlaskClient, silo: Silo) -> None:
+    assert upload(client).json == ["a.csv"]
+    path = uploads.get_path(SID, "a.csv")
+    assert path is not None
+    assert Path(path).read_bytes() == b"x,y\n"
+    assert SID not in path
+    assert uploads.list_files("b" * 32) == []
+    assert silo.file_store("uploads") is uploads
+    assert silo.store.exists(SID), "a file begins the session that it belongs to"
+    assert not silo.store.exists("b" * 32), "looking begins nothing"
+
+
+def test_files_go_when_the_session_does(uploads: FileStore, client: FlaskClient, silo: Silo, clock: Clock) -> None:
+    for end in (silo.store.destroy, silo.store.reset, lambda sid: clock.advance(TTL + 1)):
+        upload(client)
+        old = uploads.get_path(SID, "a.csv")
+        assert old is not None
+        end(SID)
+        assert uploads.list_files(SID) == []
+        silo.store.cleanup()
+        assert not Path(old).exists()
+
+
+def test_a_sweep_that_comes_late_spares_the_next_life(
+    uploads: FileStore, client: FlaskClient, silo: Silo, clock: Clock
+) -> None:
+    upload(client)
+    clock.advance(TTL + 1)
+    assert upload(client, "new.csv").json == ["new.csv"]
+    assert silo.store.cleanup() == [SID]
+    assert uploads.list_files(SID) == ["new.csv"]
+
+
+def test_files_follow_a_rotation(uploads: FileStore, client: FlaskClient, silo: Silo) -> None:
+    upload(client)
+    new = silo.store.rotate(SID)
+    assert uploads.list_files(new) == ["a.csv"]
+    assert uploads.list_files(SID) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "status", "error"),
+    [("a.csv", b"x" * 1001, 413, "file_too_large"), ("NUL.csv", b"x", 400, "invalid_file_name")],
+)
+def test_errors_have_an_answer(
+    uploads: FileStore, client: FlaskClient, name: str, data: bytes, status: int, error: str
+) -> None:
+    answer = upload(client, name, data)
+    assert (answer.status_code, answer.json["error"]) == (status, error)
+    assert uploads.list_files(SID) == []
+
+
+def test_what_a_dead_process_left_is_cleared_away_at_the_first_request(url: str, tmp_path: Path) -> None:
+    def serve() -> tuple[Silo, Flask]:
+        silo = Silo(store_url=url, auto_cleanup=False)
+        silo.register("counter", lambda: {"value": 0})
+        silo.add_file_store("uploads", str(tmp_path / "uploads"))
+        return silo, counter_app(silo)
+
+    silo, app = serve()
+    upload(app.test_client())
+    left = silo.file_store("uploads").get_path(SID, "a.csv")
+    assert left is not None
+    _, other = serve()
+    other.test_client().get("/api/idle")
+    assert Path(left).exists(), "its process lives"
+    silo.file_store("uploads").close()
+    _, last = serve()
+    last.test_client().get("/api/idle")
+    assert not Path(left).exists()

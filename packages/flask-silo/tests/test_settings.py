@@ -1,0 +1,119 @@
+"""Where settings come from, and one Silo on several applications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_silo import InMemoryStorage, Silo
+from flask_silo_helpers import as_, counter_app
+from silo_store.testing import SID
+
+
+def test_the_defaults_are_those_of_release_0_1() -> None:
+    silo = Silo(Flask(__name__))
+    store, settings = silo.store, silo.binding.settings
+    assert (store.ttl, store.cleanup_interval, store.expired_retain) == (3600, 60, 7200)
+    assert (settings.header, settings.query_param, settings.min_sid_length) == ("X-Session-ID", "_sid", 16)
+    assert (settings.api_prefix, settings.auto_cleanup) == ("/api/", True)
+
+
+def test_config_is_read_and_arguments_win() -> None:
+    app = Flask(__name__)
+    app.config.update(
+        SILO_TTL=5,
+        SILO_HEADER="X-Mine",
+        SILO_QUERY_PARAM="me",
+        SILO_API_PREFIX=("/a/", "/b/"),
+        SILO_STORE_URL="memory://?copy=1",
+        SILO_MIN_SID_LENGTH=3,
+        SILO_TURN_TIMEOUT=9,
+        SILO_DATA_ENDPOINTS=["/a/data"],
+        SILO_AUTO_CLEANUP=False,
+    )
+    silo = Silo(app, ttl=7)
+    assert (silo.store.ttl, silo.store.turn_timeout, silo.store.backend.live) == (7, 9, False)
+
+    @app.get("/b/sid")
+    def sid() -> Any:
+        return silo.sid
+
+    client = app.test_client()
+    assert client.get("/b/sid", headers={"X-Mine": "abc"}).text == "abc"
+    answer = client.get("/b/sid?me=abc")
+    assert (answer.text, answer.headers["X-Mine"]) == ("abc", "abc")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ttl": 0},
+        {"ttl": -1},
+        {"ttl": float("nan")},
+        {"cleanup_interval": 0},
+        {"header": ""},
+        {"store_url": "nosuch://"},
+    ],
+)
+def test_a_wrong_setting_is_refused_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must|no session backend"):
+        Silo(Flask(__name__), **wrong)
+
+
+def test_one_silo_keeps_two_applications_apart() -> None:
+    silo = Silo(auto_cleanup=False)
+    silo.register("counter", lambda: {"value": 0})
+    first, second = counter_app(silo), counter_app(silo)
+    silo.register("later", list)
+    for _ in range(2):
+        first.test_client().post("/api/increment", headers=as_(SID))
+    assert second.test_client().get("/api/count", headers=as_(SID)).json == {"value": 0}
+    assert first.test_client().get("/api/count", headers=as_(SID)).json == {"value": 2}
+    with pytest.raises(RuntimeError, match="which application"):
+        silo.store  # noqa: B018 - the access raises
+    with first.app_context():
+        assert silo.store.get(SID) == {"counter": {"value": 2}, "later": []}
+        mine = silo.store
+    with second.app_context():
+        assert silo.store is not mine
+    with pytest.raises(RuntimeError, match="already"):
+        silo.init_app(first)
+
+
+def test_what_was_said_to_the_store_before_the_application_counts() -> None:
+    silo = Silo(ttl=5)
+    created: list[str] = []
+    silo.store.on_create(created.append)
+    silo.register("counter", lambda: {"value": 0})
+    early = silo.store
+    app = counter_app(silo)
+    assert silo.store is early
+    app.config["TESTING"] = True
+    app.test_client().post("/api/increment", headers=as_(SID))
+    assert created == [SID]
+    silo.stop()
+
+
+def test_a_silo_without_application_says_so() -> None:
+    silo = Silo()
+    with pytest.raises(RuntimeError, match="which application"):
+        silo.binding  # noqa: B018 - the access raises
+
+
+def test_a_storage_of_release_0_1_is_used() -> None:
+    storage = InMemoryStorage()
+    silo = Silo(storage=storage, auto_cleanup=False)
+    silo.register("counter", lambda: {"value": 0})
+    client = counter_app(silo).test_client()
+    client.post("/api/increment", headers=as_(SID))
+    client.post("/api/increment", headers=as_(SID))
+    kept = storage.get_session(SID)
+    assert kept is not None
+    assert kept["counter"] == {"value": 2}
+
+
+def test_the_extension_is_found_on_the_application() -> None:
+    app = Flask(__name__)
+    silo = Silo(app)
+    assert app.extensions["silo"] is silo

@@ -1,0 +1,237 @@
+"""Tasks that belong to a session."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from flask import Flask, current_app, jsonify
+from flask.testing import FlaskClient
+from flask_silo import SessionExpired, Silo, current_task, track
+from flask_silo_helpers import HEADER, as_
+from silo_store.testing import SID, TTL, Clock
+
+
+class Job:
+    """A task of the application, which tests lead by the hand."""
+
+    def __init__(self, app: Flask, silo: Silo) -> None:
+        self.entered, self.leave, self.done = threading.Event(), threading.Event(), threading.Event()
+        self.seen: list[Any] = []
+
+        @silo.task(name="count up")
+        def count_up(times: int) -> int:
+            try:
+                self.entered.set()
+                assert self.leave.wait(30)
+                self.seen += [current_app.name, silo.sid, silo.uid]
+                for _ in track(range(times)):
+                    with silo.edit("counter") as counter:
+                        counter["value"] += 1
+                return silo.state("counter")["value"]  # type: ignore[no-any-return]
+            except BaseException as error:
+                self.seen.append(error)
+                raise
+            finally:
+                self.done.set()
+
+        self.task = count_up
+
+        @app.post("/api/start/<int:times>")
+        def start(times: int) -> Any:
+            count_up.start(times)
+            return jsonify(count_up.state.to_dict()), 202
+
+        @app.post("/api/start-and-fail")
+        def start_and_fail() -> Any:
+            count_up.start(1)
+            return {}, 500
+
+        @app.post("/api/start-twice")
+        def start_twice() -> Any:
+            count_up.start(1)
+            count_up.start(1)
+            return {}
+
+        @app.post("/api/start-wrong")
+        def start_wrong() -> Any:
+            count_up.start(nonsense=1)  # type: ignore[call-arg]
+            return {}
+
+        @app.post("/api/start-after-commit")
+        def start_after_commit() -> Any:
+            count_up.start(1)
+            silo.commit()
+            assert self.entered.wait(30)
+            return {}
+
+        @app.get("/api/task")
+        def state() -> Any:
+            return jsonify(count_up.state.to_dict())
+
+        @app.post("/api/cancel")
+        def cancel() -> Any:
+            return {"cancelled": count_up.cancel()}
+
+        @app.get("/api/task/result")
+        def result() -> Any:
+            return {"result": count_up.result(30)}
+
+        @app.post("/api/reset")
+        def reset() -> Any:
+            silo.reset_current()
+            return {}
+
+        @app.post("/api/rotate")
+        def rotate() -> Any:
+            return silo.rotate()
+
+
+@pytest.fixture
+def job(app: Flask, silo: Silo) -> Job:
+    return Job(app, silo)
+
+
+def test_a_task_works_for_the_session_that_started_it(client: FlaskClient, silo: Silo, job: Job) -> None:
+    started = client.post("/api/start/5", headers=as_(SID))
+    assert started.status_code == 202
+    assert (started.json or {})["running"] is True
+    job.leave.set()
+    assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 5}
+    state: Any = client.get("/api/task", headers=as_(SID)).json
+    assert (state["complete"], state["progress"], state["name"]) == (True, 100.0, "count up")
+    assert job.seen == ["counter", SID, silo.store.uid(SID)]
+    assert client.get("/api/count", headers=as_(SID)).json == {"value": 5}
+    other: Any = client.get("/api/task", headers=as_("b" * 32)).json
+    assert (other["status"], other["running"]) == ("idle", False)
+
+
+def test_asking_for_the_state_begins_no_session(client: FlaskClient, silo: Silo, job: Job) -> None:
+    client.get("/api/task", headers=as_(SID))
+    client.post("/api/cancel", headers=as_(SID))
+    assert silo.store.active_count == 0
+
+
+def test_a_failed_view_starts_nothing(client: FlaskClient, silo: Silo, job: Job) -> None:
+    client.post("/api/start-and-fail", headers=as_(SID))
+    assert (client.get("/api/task", headers=as_(SID)).json or {})["status"] == "idle"
+    assert not job.entered.is_set()
+
+
+def test_arguments_are_checked_in_the_request(app: Flask, client: FlaskClient, job: Job) -> None:
+    app.testing = True
+    with pytest.raises(TypeError, match=r"times|nonsense"):
+        client.post("/api/start-wrong", headers=as_(SID))
+
+
+def test_a_second_start_is_refused_while_it_runs(client: FlaskClient, job: Job) -> None:
+    client.post("/api/start/1", headers=as_(SID))
+    again = client.post("/api/start/1", headers=as_(SID))
+    assert (again.status_code, (again.json or {})["error"]) == (409, "task_running")
+    assert client.post("/api/start/1", headers=as_("b" * 32)).status_code == 202
+    job.leave.set()
+    client.get("/api/task/result", headers=as_(SID))
+    client.get("/api/task/result", headers=as_("b" * 32))
+    assert client.post("/api/start/1", headers=as_(SID)).status_code == 202
+    assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 2}
+
+
+def test_starting_twice_in_one_request_is_refused(client: FlaskClient, job: Job) -> None:
+    job.leave.set()
+    assert client.post("/api/start-twice", headers=as_(SID)).status_code == 409
+
+
+def test_commit_hands_over(client: FlaskClient, job: Job) -> None:
+    assert client.post("/api/start-after-commit", headers=as_(SID)).status_code == 200
+    job.leave.set()
+    client.get("/api/task/result", headers=as_(SID))
+
+
+def test_cancel_stops_at_the_next_item(client: FlaskClient, job: Job) -> None:
+    client.post("/api/start/1000000", headers=as_(SID))
+    assert job.entered.wait(30)
+    assert client.post("/api/cancel", headers=as_(SID)).json == {"cancelled": True}
+    job.leave.set()
+    assert job.done.wait(30)
+    assert job.task._silo.binding.tasks.find(job.task._silo.store.uid(SID), "count up").wait(30)  # type: ignore[union-attr]
+    assert (client.get("/api/task", headers=as_(SID)).json or {})["status"] == "cancelled"
+    assert client.post("/api/cancel", headers=as_(SID)).json == {"cancelled": False}
+
+
+def test_a_running_task_holds_its_session(client: FlaskClient, silo: Silo, job: Job, clock: Clock) -> None:
+    client.post("/api/start/1", headers=as_(SID))
+    assert job.entered.wait(30)
+    clock.advance(10 * TTL)
+    assert silo.store.cleanup() == []
+    job.leave.set()
+    assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 1}
+    clock.advance(TTL + 1)
+    assert silo.store.cleanup() == [SID]
+    assert silo.binding.tasks._tasks == {}
+    assert silo.binding.tasks._owners == {}
+
+
+def test_reset_cancels_and_the_late_task_cannot_write(client: FlaskClient, silo: Silo, job: Job) -> None:
+    client.post("/api/start/3", headers=as_(SID))
+    assert job.entered.wait(30)
+    client.post("/api/reset", headers=as_(SID))
+    assert (client.get("/api/task", headers=as_(SID)).json or {})["status"] == "idle"
+    job.leave.set()
+    assert job.done.wait(30)
+    assert client.get("/api/count", headers=as_(SID)).json == {"value": 0}
+
+
+def test_a_task_of_an_ended_session_is_told(client: FlaskClient, app: Flask, silo: Silo) -> None:
+    entered, leave, told = threading.Event(), threading.Event(), threading.Event()
+
+    @silo.task
+    def stubborn() -> None:
+        task = current_task()
+        assert task is not None
+        with task.shield():
+            entered.set()
+            assert leave.wait(30)
+            with pytest.raises(SessionExpired), silo.edit("counter"):
+                pass
+            with pytest.raises(SessionExpired):
+                silo.state("counter")
+            told.set()
+
+    @app.post("/api/stubborn")
+    def start() -> Any:
+        stubborn.start()
+        return {}
+
+    client.post("/api/stubborn", headers=as_(SID))
+    assert entered.wait(30)
+    silo.store.destroy(SID)
+    leave.set()
+    assert told.wait(30)
+
+
+def test_a_task_follows_its_session_to_a_new_id(client: FlaskClient, silo: Silo, job: Job) -> None:
+    client.post("/api/start/2", headers=as_(SID))
+    assert job.entered.wait(30)
+    new = client.post("/api/rotate", headers=as_(SID)).headers[HEADER]
+    job.leave.set()
+    assert client.get("/api/task/result", headers=as_(new)).json == {"result": 2}
+    assert job.seen[1] == new
+    assert client.get("/api/count", headers=as_(new)).json == {"value": 2}
+
+
+def test_a_task_outside_a_request_needs_one(silo: Silo, job: Job) -> None:
+    with pytest.raises(RuntimeError, match="no session here"):
+        job.task.start(1)
+    with pytest.raises(RuntimeError, match="no session here"):
+        job.task.state  # noqa: B018 - the access raises
+
+
+def test_called_it_is_the_function(silo: Silo) -> None:
+    @silo.task
+    def double(number: int) -> int:
+        """Twice."""
+        return 2 * number
+
+    assert double(4) == 8
+    assert (double.__doc__, double.name) == ("Twice.", "double")
