@@ -49,7 +49,6 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Terminals and the null device hold nothing that could be lost.
 _DEVICES = tuple(map(os.path.normcase, (os.devnull, "/dev/tty", "/dev/ptmx")))
 _SHARED_MEMORY = "/dev/shm/pym-"  # multiprocessing's heap makes and unlinks its arenas there.
-_COMPILED = ("open", "os.mkdir", "os.rename")
 
 
 def _fd_path(fd: int) -> str | None:
@@ -87,8 +86,6 @@ def _is_compiled(path: str, other: str | None) -> bool:
     They write `name.pyc.<number>` and rename it to `name.pyc`: a rename passes only from the one to the other.
     """
     folder, name = os.path.split(path)
-    if name == "__pycache__":
-        return other is None
     stem, _, number = name.rpartition(".")
     if os.path.basename(folder) != "__pycache__" or not (name.endswith(".pyc") or stem.endswith(".pyc")):
         return False
@@ -103,7 +100,9 @@ def _harmless(event: str, path: str, how: str, paths: Sequence[str]) -> bool:
         return True  # A folder is opened for writing only by tempfile, whose opener is judged on its own.
     if path.startswith(_SHARED_MEMORY) and event in ("open", "os.remove", "os.truncate", "tempfile.mkstemp"):
         return True
-    if event in _COMPILED:
+    if event == "os.mkdir":
+        return os.path.basename(path) == "__pycache__"
+    if event in ("open", "os.rename"):
         return _is_compiled(paths[0], paths[1] if len(paths) > 1 else None)
     return False
 
