@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from silo_files import FileStore, FileStoreError
+from silo_files import AreaGone, FileStore, FileStoreError
 from silo_files.names import hash_key
 from silo_files.trash import Trash
 
@@ -224,3 +224,41 @@ def test_what_cannot_be_deleted_stays_for_the_next_time(
     assert "secret" not in caplog.text
     store.purge()
     assert trash(store) == []
+
+
+@posix
+def test_a_folder_that_is_busy_is_emptied_piece_by_piece(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where an open file keeps its folder from being renamed."""
+    still(monkeypatch)
+    monkeypatch.setattr("silo_files.trash._RENAMES_BUSY_FOLDERS", False)
+    rename = os.rename
+
+    def like_windows(source: str, target: str) -> None:
+        if source.endswith(".part") or (Path(source).is_dir() and list(Path(source).rglob("*.part"))):
+            raise PermissionError(13, "in use")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", like_windows)
+    store.save("sid", "a", b"1")
+    staged = store.backend.stage("sid", "late")
+    staged.write(b"late")
+    store.cleanup("sid")
+    assert store.list_files("sid") == []
+    staged.finish()
+    with pytest.raises(AreaGone):
+        staged.commit()
+    staged.abort()
+    store.save("sid", "b", b"2")
+    assert store.list_files("sid") == ["b"]
+    store.purge()
+    assert trash(store) == []
+
+
+def test_a_lost_journal_stops_no_later_save(store: FileStore) -> None:
+    store.save("sid", "a", b"1")
+    for path in Path(store.base_dir).rglob("names"):
+        path.unlink()
+    with pytest.raises(AreaGone):
+        store.save("sid", "b", b"2")
+    store.save("sid", "b", b"2")
+    assert store.list_files("sid") == ["b"]

@@ -48,6 +48,11 @@ def test_max_file_bytes(tmp_path: Path) -> None:
     assert store.usage("sid") == Usage(10, 1)
 
 
+def test_limits_are_not_negative(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        FileStore(tmp_path / "base", max_files=-1)
+
+
 def test_max_session_bytes(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "base", max_session_bytes=100)
     store.save("sid", "a", b"x" * 60)

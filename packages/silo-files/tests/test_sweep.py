@@ -263,3 +263,40 @@ def test_processes_share_an_area(tmp_path: Path) -> None:
     left = [turn for turn in range(180, 200) if turn % 3]
     expected = sorted(f"{name}-{turn % 20}" for name in ("one", "two") for turn in left)
     assert FileStore(tmp_path).list_files("shared") == expected
+
+
+SAVER = """
+import sys
+from silo_files import AreaGone, FileStore
+store = FileStore(sys.argv[1], max_session_bytes=10_000_000, max_store_bytes=10_000_000, max_files=10)
+saved = 0
+for turn in range(400):
+    try:
+        path = store.save("shared", f"{turn % 10}.bin", bytes(turn))
+    except AreaGone:
+        continue
+    saved += 1
+assert saved
+"""
+
+CLEANER = """
+import sys
+from silo_files import FileStore
+store = FileStore(sys.argv[1])
+for turn in range(400):
+    store.cleanup("shared")
+    store.sweep(lambda key: True)
+"""
+
+
+def test_one_process_saves_while_another_cleans_up(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", code, str(tmp_path)] for code in (SAVER, CLEANER, SAVER)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    outcomes = [(process.communicate()[1], process.returncode) for process in processes]
+    assert [error for error, status in outcomes if status] == []
+    store = FileStore(tmp_path)
+    assert {info.name for info in store.files("shared")} <= {f"{number}.bin" for number in range(10)}
+    assert len(store.files("shared")) == store.usage("shared").files, "a file without a name"
+    store.cleanup("shared")
+    store.purge()
+    assert files(tmp_path) == []

@@ -38,6 +38,12 @@ class StagedFile(Protocol):
     def write(self, block: Block, /) -> None:
         """Append `block`. Raises `StorageFull` when there is no room."""
 
+    def finish(self) -> None:
+        """All blocks are written: do now what is slow. Called once, before `commit`, with no lock held.
+
+        Raises `StorageFull` when there is no room.
+        """
+
     def commit(self) -> str:
         """Let the whole file appear under its name at once, in place of an older one. Return its location.
 

@@ -50,7 +50,7 @@ def append(folder: str, name: str, *, durable: bool) -> bool:
     return end > _WORTH_COMPACTING and end.bit_length() != (end - len(line)).bit_length()
 
 
-def compact(folder: str, area: str, key: str) -> None:
+def compact(folder: str, area: str, key: str, *, durable: bool) -> None:
     """Drop the names of files that are no longer there, if that halves the journal."""
     path = os.path.join(folder, JOURNAL)
     names = [name for name in read_names(folder) if os.path.lexists(os.path.join(area, hash_name(name)))]
@@ -63,6 +63,8 @@ def compact(folder: str, area: str, key: str) -> None:
     fd = create_file(fresh)
     try:
         write_all(fd, data)
+        if durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
     os.replace(fresh, path)

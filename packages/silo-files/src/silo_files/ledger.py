@@ -141,13 +141,13 @@ class Ledger:
                     self._set(area, slot, None, slot.reserved)
             self._add_to_total(-size)
 
-    def forget(self, key: str) -> None:
-        """An area was removed. The caller holds the key's lock."""
+    def forget(self, key: str, *, removed: bool) -> None:
+        """An area is gone, and we `removed` it, or it was not there. The caller holds the key's lock."""
         with self._mutex:
             if (area := self._areas.pop(key, None)) is not None:
                 area.forgotten = True
                 self._add_to_total(-area.bytes)
-            else:
+            elif removed:
                 self._counted_at = float("-inf")
 
     def forget_all(self) -> None:

@@ -1,5 +1,5 @@
 """A file on its way into an area of the local disk."""
-# ruff: noqa: PTH105, PTH108, PTH120  (see disk.py)
+# ruff: noqa: PTH105, PTH106, PTH108, PTH120  (see disk.py)
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ class LocalStagedFile:
     even when a new area stands in the old one's place.
     """
 
-    __slots__ = ("_durable", "_fd", "_part", "_record", "_target")
+    __slots__ = ("_durable", "_fd", "_folder", "_gone", "_part", "_record", "_target")
 
     def __init__(self, fd: int, part: str, target: str, *, durable: bool, record: Callable[[], None]) -> None:
         self._fd = fd
+        self._folder = os.path.dirname(part)
+        self._gone = False
         self._part = part
         self._target = target
         self._durable = durable
@@ -36,12 +38,19 @@ class LocalStagedFile:
             raise_if_full(error)
             raise
 
-    def commit(self) -> str:
-        """Rename the file into place. Raises `AreaGone`, `StorageFull`."""
+    def finish(self) -> None:
+        """Bring the bytes to the disk, if that is wanted, and close. Raises `StorageFull`."""
         try:
             if self._durable:
                 os.fsync(self._fd)
             self._close()
+        except OSError as error:
+            raise_if_full(error)
+            raise
+
+    def commit(self) -> str:
+        """Rename the file into place. Raises `AreaGone`, `StorageFull`."""
+        try:
             # A name that has a file is in a journal already: names are written before files appear.
             if not os.path.lexists(self._target):
                 self._record()
@@ -50,6 +59,7 @@ class LocalStagedFile:
             if self._durable:
                 sync_dir(os.path.dirname(self._target))
         except FileNotFoundError:
+            self._gone = True
             raise AreaGone("the session's files were cleaned up while this file was being saved") from None
         except OSError as error:
             raise_if_full(error)
@@ -64,6 +74,10 @@ class LocalStagedFile:
             with contextlib.suppress(OSError):
                 os.unlink(self._part)
             self._part = ""
+        if self._gone:
+            # What may be left of a half-removed area must not stand in the way of the next save.
+            with contextlib.suppress(OSError):
+                os.rmdir(self._folder)
 
     def _close(self) -> None:
         if self._fd >= 0:

@@ -48,6 +48,9 @@ class FileStore:
         self._max_file_bytes = max_file_bytes
         self._key_for = key_for
         self._locks = KeyLocks()
+        for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files):
+            if limit is not None and limit < 0:
+                raise ValueError("a limit must not be negative")
         limits = Limits(max_session_bytes, max_store_bytes, max_files)
         self._ledger = Ledger(self.backend, self._locks, limits) if limits != Limits() else None
 
@@ -130,8 +133,8 @@ class FileStore:
         key = check_key(key)
         with self._locks.of(key):
             removed = self.backend.remove_area(key)
-            if self._ledger and removed:
-                self._ledger.forget(key)
+            if self._ledger:
+                self._ledger.forget(key, removed=removed)
 
     def cleanup_all(self) -> None:
         """Remove the files of all sessions, also of those that other processes serve."""
@@ -174,6 +177,7 @@ class FileStore:
     def _finish(self, key: str, staged: StagedFile, blocks: Iterable[Block], hold: Hold | None = None) -> str:
         for block in blocks:
             staged.write(block)
+        staged.finish()
         # A clean-up of this key waits here, so that the counts see both in one order.
         with self._locks.of(key):
             location = staged.commit()

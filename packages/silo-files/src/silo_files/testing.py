@@ -32,6 +32,7 @@ def put(backend: FileBackend, key: str, name: str, *blocks: bytes) -> str:
     staged = backend.stage(key, name)
     for block in blocks:
         staged.write(block)
+    staged.finish()
     return staged.commit()
 
 
@@ -53,6 +54,7 @@ class FileBackendContract:
         staged = backend.stage("key", "a.bin")
         for block in (b"one", bytearray(b"two"), memoryview(b"three")):
             staged.write(block)
+        staged.finish()
         assert isinstance(staged.commit(), str)
         assert content(backend, "key", "a.bin") == b"onetwothree"
 
@@ -62,6 +64,7 @@ class FileBackendContract:
         staged = backend.stage("key", "a")
         staged.write(memoryview(buffer))
         buffer[:] = b"other"
+        staged.finish()
         staged.commit()
         assert content(backend, "key", "a") == b"first"
 
@@ -81,6 +84,7 @@ class FileBackendContract:
         assert backend.usage("key") == Usage(0, 0)
         with _raises(FileMissing):
             backend.open("key", "a")
+        staged.finish()
         staged.commit()
         assert backend.usage("key") == Usage(4, 1)
 
@@ -97,6 +101,7 @@ class FileBackendContract:
     def test_abort_after_commit_does_nothing(self, backend: FileBackend) -> None:
         """What is committed stays."""
         staged = backend.stage("key", "a")
+        staged.finish()
         staged.commit()
         staged.abort()
         assert backend.stat("key", "a") is not None
@@ -106,7 +111,9 @@ class FileBackendContract:
         first, second = backend.stage("key", "a"), backend.stage("key", "a")
         first.write(b"first")
         second.write(b"second one")
+        second.finish()
         second.commit()
+        first.finish()
         first.commit()
         assert content(backend, "key", "a") == b"first"
         assert backend.usage("key") == Usage(5, 1)
@@ -168,6 +175,7 @@ class FileBackendContract:
         staged = backend.stage("key", "a")
         staged.write(b"late")
         assert backend.remove_area("key")
+        staged.finish()
         with _raises(AreaGone):
             staged.commit()
         staged.abort()
@@ -179,6 +187,7 @@ class FileBackendContract:
         staged.write(b"late")
         backend.remove_area("key")
         put(backend, "key", "b", b"new life")
+        staged.finish()
         with _raises(AreaGone):
             staged.commit()
         staged.abort()

@@ -21,6 +21,8 @@ from silo_files.errors import FileStoreError
 from silo_files.fork import call_after_fork
 
 _log = logging.getLogger("silo_files")
+# Windows does not rename a folder while a file in it is open.
+_RENAMES_BUSY_FOLDERS = os.name != "nt"
 _AREA = re.compile(r"[0-9a-f]{64}")
 _TAKEN = re.compile(r"[0-9a-f]{32}\.gone")
 
@@ -64,7 +66,7 @@ class Trash:
             except FileNotFoundError:  # another process was faster
                 return False
         except PermissionError:
-            if os.name != "nt":
+            if _RENAMES_BUSY_FOLDERS:
                 raise
             _take_piecewise(area, target)
         self._wake(taken)
@@ -115,13 +117,20 @@ def _destroy(folder: str, entry: str) -> None:
 
 
 def _take_piecewise(area: str, target: str) -> None:
-    """Empty an area that Windows will not rename because a file in it is open."""
+    """Empty an area that cannot be renamed because a file in it is open.
+
+    The journals go too, so what is being saved there finds its area gone when it commits.
+    """
     make_dir(os.path.dirname(target))
     make_dir(target)
     for entry in names_in(area):
-        with contextlib.suppress(OSError):
-            os.rename(os.path.join(area, entry), os.path.join(target, entry))
+        source, place = os.path.join(area, entry), os.path.join(target, entry)
+        try:
+            os.rename(source, place)
+        except OSError:
+            if is_real_dir(source):
+                _take_piecewise(source, place)
+            else:
+                _log.warning("a file of a removed area is open and stays for now")
     with contextlib.suppress(OSError):
         os.rmdir(area)
-        return
-    _log.warning("an area could not be removed wholly: a file in it is open")
