@@ -39,6 +39,7 @@ class Scope:
 
     __slots__ = (
         "_cell",
+        "_filled",
         "_spent",
         "closed",
         "counts",
@@ -70,6 +71,7 @@ class Scope:
         self.percent = 0.0
         self.plan: dict[int, tuple[str, float]] | None = None
         self._spent = 0.0
+        self._filled = 0.0
         self._cell = 0
 
     @property
@@ -92,19 +94,24 @@ class Scope:
             return self.low, 0.0, 0.0
         done = self.done
         if done != self._cell:
-            self._cell, self._spent = done, 0.0
+            self._cell, self._spent, self._filled = done, 0.0, 0.0
         width = (self.high - self.low) / self.total
         return min(self.high, self.low + done * width), (width if done < self.total else 0.0), self._spent
 
-    def spend(self, share: float) -> None:
-        """Take the share of a child that has ended."""
+    def spend(self, share: float, *, complete: bool) -> None:
+        """Take the share of a child that has ended. An incomplete one leaves a gap, which its successor closes."""
         _, _, spent = self.cell()
         self._spent = min(1.0, spent + share)
+        if complete:
+            self._filled = self._spent
 
     def value(self) -> float:
         """Percent of the whole run that is reached here."""
-        low, width, spent = self.cell()
-        return low + width * spent
+        low, width, _ = self.cell()
+        reached = self._filled
+        if self.probe is None:
+            reached = max(reached, min(1.0, self.percent / 100), self._counted())
+        return low + width * reached
 
 
 class Progress:
@@ -177,7 +184,7 @@ class Progress:
                 return
             self._note(value)
             self.top = scope.parent
-            self.top.spend(scope.share)
+            self.top.spend(scope.share, complete=complete)
             base = self.top
             while base.probe is not None and base.parent is not None:
                 base = base.parent
@@ -211,8 +218,7 @@ class Progress:
         with self._lock:
             self._note(self.top.value())
             if self.base is not self.top:
-                base = self.base
-                self._note(base.low + (base.high - base.low) * min(1.0, base.percent / 100))
+                self._note(self.base.value())
             return self._reached
 
     def depth(self) -> int:

@@ -176,8 +176,8 @@ class Run(RunRecord):
             return self.status is Status.RUNNING
 
     def give_up(self, status: Status, message: str | None, error: BaseException | None) -> bool:
-        """End the run for its watchers now; its code is told to stop and can report nothing any more."""
-        ended = self.finish(status, message=message, error=error, detach=True)
+        """End a running run for its watchers now; its code is told to stop and can report nothing any more."""
+        ended = self.finish(status, expect=Status.RUNNING, message=message, error=error, detach=True)
         if ended:
             with self.lock:
                 self._must_stop = True

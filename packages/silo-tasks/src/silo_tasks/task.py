@@ -142,9 +142,10 @@ class BackgroundTask(Reporter):
             Whether there was something to stop.
         """
         run = self._mine()
-        if abandon and run.give_up(Status.CANCELLED, "Cancelled", None):
-            return True
-        return run.cancel()
+        asked = run.cancel()
+        if abandon:
+            run.give_up(Status.CANCELLED, "Cancelled", None)
+        return asked
 
     # Waiting.
 

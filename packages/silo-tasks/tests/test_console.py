@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+import textwrap
+
+import pytest
+from silo_tasks import BackgroundTask, InlineRunner, TaskState, ThreadRunner
+from silo_tasks.console import bar, follow, line
+
+WAIT = 30
+
+
+def test_plain_lines_where_there_is_no_terminal(runner: ThreadRunner) -> None:
+    task, out = BackgroundTask(runner=runner), io.StringIO()
+
+    def work(task: BackgroundTask) -> None:
+        for _ in task.track(range(1000)):
+            task.update(message="Row {n} of {total}")
+
+    task.start(work)
+    state = follow(task, out, interval=0.001)
+    assert state.complete
+    lines = out.getvalue().splitlines()
+    assert "\r" not in out.getvalue()
+    assert len(lines) <= 13
+    assert re.fullmatch(r"\[#{30}\] 100% 1000/1000 0:00 Row \d+ of 1000", lines[-1])
+
+
+def test_what_a_line_shows() -> None:
+    state = TaskState(running=True, progress=50, message="Row\x1b[2J\n5", n=5, total=10, rate=2.5, eta=65)
+    assert line(state) == "[" + "#" * 15 + "-" * 15 + "]  50% 5/10 2.5/s 1:05 left Row [2J 5"
+    assert line(TaskState(running=True, n=7)).endswith("0% 7")
+
+
+def test_a_failed_bar_looks_different() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        task.update(progress=50)
+        raise ValueError("bad")
+
+    task.start(work)
+    assert bar(task.state) == "[" + "!" * 15 + "-" * 15 + "]"
+    out = io.StringIO()
+    follow(task, out)
+    assert "Failed: bad" in out.getvalue()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
+def test_the_bar_moves_on_a_terminal() -> None:
+    import pty
+
+    program = """
+        import sys, threading
+        from silo_tasks import BackgroundTask
+        from silo_tasks.console import follow
+        def work(task):
+            pause = threading.Event()
+            for row in task.track(range(40)):
+                pause.wait(0.01)
+                task.update(message="Row {n} of {total}")
+        task = BackgroundTask("demo")
+        task.start(work)
+        follow(task, interval=0.02)
+    """
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", textwrap.dedent(program)])
+    chunks = []
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            # Linux reports the end of a terminal as an input/output error.
+            break
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0
+    text = b"".join(chunks).decode()
+    widths = [frame.count("#") for frame in text.split("\r") if frame.startswith("[")]
+    assert widths == sorted(widths)
+    assert len(set(widths)) > 3
+    assert widths[-1] == 30
+    assert "Row" in text
+    assert "/s" in text
+    assert "left" in text
+    assert text.count("\n") == 1
+
+
+def test_follow_ends_when_the_task_was_never_started() -> None:
+    out = io.StringIO()
+    assert follow(BackgroundTask(), out).status.value == "idle"
+    assert out.getvalue().count("\n") == 1

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import threading
+from typing import Any
+
+import pytest
+from silo_tasks import (
+    BackgroundTask,
+    Cancelled,
+    InlineRunner,
+    QueueFull,
+    Status,
+    TaskError,
+    TaskRunning,
+    TaskState,
+    ThreadRunner,
+    current_task,
+)
+
+WAIT = 30
+
+
+class Gate:
+    """A target that tells when it is in, and leaves when it may."""
+
+    def __init__(self) -> None:
+        self.entered, self.leave = threading.Event(), threading.Event()
+
+    def __call__(self, task: BackgroundTask) -> str:
+        self.entered.set()
+        assert self.leave.wait(WAIT)
+        return "left"
+
+
+def test_construction_starts_nothing() -> None:
+    before = threading.active_count()
+    task = BackgroundTask("x")
+    assert threading.active_count() == before
+    assert (task.name, task.is_running, task.is_complete, task.is_failed) == ("x", False, False, False)
+    assert task.state.status is Status.IDLE
+    assert BackgroundTask().name == "task"
+
+
+def test_idle_queued_running_succeeded() -> None:
+    runner = ThreadRunner(workers=1)
+    first, second = Gate(), Gate()
+    blocker, task = BackgroundTask("blocker", runner=runner), BackgroundTask("x", runner=runner)
+    blocker.start(first)
+    assert first.entered.wait(WAIT)
+    task.start(second)
+    assert [task.state.status, task.is_running] == [Status.QUEUED, True]
+    first.leave.set()
+    assert second.entered.wait(WAIT)
+    assert task.state.status is Status.RUNNING
+    second.leave.set()
+    assert task.wait(WAIT)
+    state = task.state
+    assert (state.status, state.complete, state.progress, state.error) == (Status.SUCCEEDED, True, 100.0, None)
+    assert state.finished_at is not None
+    assert state.started_at is not None
+    assert state.started_at <= state.finished_at
+    assert runner.shutdown(WAIT)
+
+
+def test_target_gets_the_task_and_its_arguments() -> None:
+    task = BackgroundTask("x", runner=InlineRunner())
+    task.start(lambda *args, **kwargs: (args, kwargs), 1, timeout=2, name="n")
+    assert task.result() == ((task, 1), {"timeout": 2, "name": "n"})
+
+
+def test_start_while_running_raises(runner: ThreadRunner) -> None:
+    task, gate = BackgroundTask(runner=runner), Gate()
+    task.start(gate)
+    with pytest.raises(TaskRunning) as caught:
+        task.start(gate)
+    assert isinstance(caught.value, RuntimeError)
+    assert isinstance(caught.value, TaskError)
+    with pytest.raises(RuntimeError):
+        task.reset()
+    gate.leave.set()
+    assert task.wait(WAIT)
+
+
+def test_of_many_starts_at_once_one_wins(runner: ThreadRunner) -> None:
+    task, gate = BackgroundTask(runner=runner), Gate()
+    together, results = threading.Barrier(8), []
+
+    def start() -> None:
+        together.wait(WAIT)
+        try:
+            task.start(gate)
+            results.append("started")
+        except TaskRunning:
+            results.append("refused")
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["refused"] * 7 + ["started"]
+    gate.leave.set()
+    assert task.wait(WAIT)
+    assert task.state.run == 1
+
+
+def test_failure_is_described() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        task.update(progress=30)
+        raise ValueError("bad row")
+
+    task.start(work)
+    state = task.state
+    assert (state.status, state.error, state.error_type) == (Status.FAILED, "bad row", "ValueError")
+    assert (state.message, state.progress, state.complete) == ("Failed: bad row", 30.0, False)
+    assert task.is_failed
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(("error", "text"), [(KeyError(), "KeyError"), (Unspeakable(), "Unspeakable")])
+def test_error_text_is_never_empty(error: Exception, text: str) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        raise error
+
+    task.start(work)
+    assert task.state.error == text
+    task.fail("")
+    task.reset()
+    task.fail("")
+    assert task.state.error == "unknown error"
+
+
+def test_system_exit_in_a_target_is_a_failure(runner: ThreadRunner) -> None:
+    task = BackgroundTask(runner=runner)
+
+    def work(task: BackgroundTask) -> None:
+        raise SystemExit(3)
+
+    task.start(work)
+    assert task.wait(WAIT)
+    assert (task.state.error, task.state.error_type) == ("3", "SystemExit")
+
+
+def test_coroutine_function_is_refused() -> None:
+    async def work(task: BackgroundTask) -> None:
+        pass
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    assert task.state.error_type == "TypeError"
+
+
+def test_complete_and_fail_end_the_run_at_once(runner: ThreadRunner) -> None:
+    for end, status in (("complete", Status.SUCCEEDED), ("fail", Status.FAILED)):
+        task, ended, leave = BackgroundTask(runner=runner), threading.Event(), threading.Event()
+
+        def work(
+            task: BackgroundTask, end: str = end, ended: threading.Event = ended, leave: threading.Event = leave
+        ) -> str:
+            getattr(task, end)("said so")
+            ended.set()
+            assert leave.wait(WAIT)
+            task.update(progress=1, message="too late")
+            task.complete("again")
+            task.fail("again")
+            return "value"
+
+        task.start(work)
+        assert ended.wait(WAIT)
+        assert task.wait(WAIT)
+        before = task.state
+        assert before.status is status
+        leave.set()
+        if status is Status.SUCCEEDED:
+            assert before.message == "said so"
+            assert task.result(WAIT) == "value"
+        assert task.state == before
+
+
+def test_reporting_on_an_idle_task_works() -> None:
+    task = BackgroundTask()
+    task.update(progress=40, message="by hand")
+    task.log("line")
+    assert (task.state.progress, task.state.message, task.state.logs) == (40.0, "by hand", ["line"])
+    task.complete()
+    assert (task.is_complete, task.state.message, task.state.progress) == (True, "Done", 100.0)
+    assert task.result() is None
+    task.reset()
+    assert task.state.status is Status.IDLE
+    assert (task.state.progress, task.state.logs, task.state.message) == (0.0, [], "")
+
+
+def test_reset_keeps_the_numbers_rising() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(lambda task: task.log("one"))
+    task.reset()
+    assert task.logs() == []
+    task.start(lambda task: task.log("two"))
+    assert task.state.run == 2
+    assert [(line.seq, line.text) for line in task.logs(since=1)] == [(2, "two")]
+
+
+def test_a_stale_run_never_touches_the_newer_one(runner: ThreadRunner) -> None:
+    task, old_in, go_on, old_out = BackgroundTask(runner=runner), *(threading.Event() for _ in range(3))
+    raised: list[str] = []
+
+    def old(task: BackgroundTask) -> str:
+        old_in.set()
+        assert go_on.wait(WAIT)
+        calls: list[Any] = [
+            lambda: task.update(progress=99, message="old", n=7, total=9),
+            lambda: task.advance(),
+            lambda: task.log("old"),
+            lambda: task.complete("old"),
+            lambda: task.fail("old"),
+            lambda: task.cancel(),
+            lambda: task.reset(),
+            lambda: task.start(gate),
+            lambda: list(task.track([1, 2])),
+            lambda: task.step("old").__enter__(),
+            lambda: task.checkpoint(),
+        ]
+        for number, call in enumerate(calls):
+            try:
+                call()
+            except Cancelled:
+                raised.append(str(number))
+        old_out.set()
+        return "old"
+
+    gate = Gate()
+    task.start(old)
+    assert old_in.wait(WAIT)
+    assert task.cancel(abandon=True)
+    assert task.state.status is Status.CANCELLED
+    task.start(gate)
+    assert gate.entered.wait(WAIT)
+    task.update(progress=10, message="new")
+    before = task.state
+    go_on.set()
+    assert old_out.wait(WAIT)
+    after = task.state
+    assert raised == ["0", "1", "2", "6", "7", "8", "9", "10"]
+    for name in ("status", "progress", "message", "logs", "n", "total", "steps", "run", "error", "last_seq"):
+        assert getattr(after, name) == getattr(before, name), name
+    gate.leave.set()
+    assert task.result(WAIT) == "left"
+
+
+def test_a_completed_target_that_goes_on_cannot_touch_the_next_run(runner: ThreadRunner) -> None:
+    task, completed, go_on, out = BackgroundTask(runner=runner), *(threading.Event() for _ in range(3))
+
+    def old(task: BackgroundTask) -> str:
+        task.complete()
+        completed.set()
+        assert go_on.wait(WAIT)
+        task.update(progress=99, message="old")
+        task.log("old")
+        task.fail("old")
+        out.set()
+        raise ValueError("old")
+
+    task.start(old)
+    assert completed.wait(WAIT)
+    gate = Gate()
+    task.start(gate)
+    assert gate.entered.wait(WAIT)
+    go_on.set()
+    assert out.wait(WAIT)
+    state = task.state
+    assert (state.status, state.progress, state.logs, state.error) == (Status.RUNNING, 0.0, [], None)
+    gate.leave.set()
+    assert task.result(WAIT) == "left"
+
+
+def test_current_task(runner: ThreadRunner) -> None:
+    task, inner = BackgroundTask(runner=runner), BackgroundTask("inner", runner=InlineRunner())
+    seen: list[object] = [current_task()]
+
+    def look(_: BackgroundTask) -> None:
+        seen.append(current_task())
+        task.update(message="from inside")
+
+    def work(_: BackgroundTask) -> None:
+        seen.append(current_task())
+        inner.start(look)
+        seen.append(current_task())
+
+    task.start(work)
+    assert task.wait(WAIT)
+    assert seen == [None, task, inner, task]
+    assert task.state.message == "from inside"
+
+
+def test_callbacks_run_once_and_harm_nobody(runner: ThreadRunner, caplog: pytest.LogCaptureFixture) -> None:
+    task, called, done = BackgroundTask(runner=runner), [], threading.Event()
+
+    def note(which: str) -> None:
+        called.append((which, task.state.status, current_task()))
+
+    def bad(task: BackgroundTask) -> None:
+        raise ValueError("callback")
+
+    task.on_done(lambda task: note("idle"))
+    task.on_done(bad)
+    gate = Gate()
+    task.start(gate)
+    task.on_done(lambda task: note("running"))
+    task.on_done(lambda task: done.set())
+    gate.leave.set()
+    assert done.wait(WAIT)
+    task.on_done(lambda task: note("over"))
+    assert called == [(which, Status.SUCCEEDED, None) for which in ("idle", "running", "over")]
+    assert "callback" in caplog.text
+    task.start(lambda task: None)
+    assert task.wait(WAIT)
+    assert len(called) == 3
+
+
+def test_callback_may_start_the_next_run(runner: ThreadRunner) -> None:
+    task, done = BackgroundTask(runner=runner), threading.Event()
+
+    def again(task: BackgroundTask) -> None:
+        task.start(lambda task: "second")
+        task.on_done(lambda task: done.set())
+
+    task.on_done(again)
+    task.start(lambda task: "first")
+    assert done.wait(WAIT)
+    assert (task.result(WAIT), task.state.run) == ("second", 2)
+
+
+def test_a_full_queue_leaves_the_task_as_it_was() -> None:
+    runner, gate = ThreadRunner(workers=1, queue_size=0), Gate()
+    blocker, task = BackgroundTask(runner=runner), BackgroundTask(runner=runner)
+    called: list[object] = []
+    blocker.start(gate)
+    task.log("before")
+    task.on_done(called.append)
+    before = task.state
+    with pytest.raises(QueueFull):
+        task.start(lambda task: None)
+    assert task.state == before
+    assert called == []
+    task.complete()
+    assert called == []
+    gate.leave.set()
+    assert runner.shutdown(WAIT)
+
+
+def test_live_objects_cannot_be_copied() -> None:
+    task = BackgroundTask()
+    for copying in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="to_dict"):
+            copying(task)
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ValueError):
+        BackgroundTask(timeout=0)
+    with pytest.raises(ValueError):
+        BackgroundTask(timeout=float("nan"))
+    with pytest.raises(ValueError):
+        BackgroundTask(max_logs=-1)
+
+
+def test_state_without_a_task() -> None:
+    state = TaskState(running=True, progress=45.678, message="m", logs=["a", "b", "c"])
+    record = state.to_dict(max_logs=2)
+    assert (record["progress"], record["logs"]) == (45.7, ["b", "c"])
+    assert state.to_dict(max_logs=0)["logs"] == []
+    assert TaskState().to_dict()["logs"] == []
+    odd = TaskState(progress=float("nan"), eta=float("inf"), rate=float("nan"), elapsed=float("inf"))
+    json.loads(json.dumps(odd.to_dict(), allow_nan=False))
+
+
+def test_snapshot_can_be_copied_and_compared() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(lambda task: task.log("line"))
+    assert pickle.loads(pickle.dumps(task.state)) == task.state
+    assert copy.deepcopy(task.state).logs == ["line"]
+    assert "line" in repr(task.state)
+
+
+def test_task_is_freed_without_a_collection() -> None:
+    import gc
+    import weakref
+
+    gc.disable()
+    try:
+        task = BackgroundTask(runner=InlineRunner())
+        task.start(lambda task: list(task.track([1, 2])))
+        gone = weakref.ref(task)
+        del task
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import logging
+import threading
+
+import pytest
+from silo_tasks import MAX_LINE, BackgroundTask, InlineRunner, LogLine, ThreadRunner
+
+WAIT = 30
+
+
+def test_lines_have_numbers_times_and_levels() -> None:
+    task = BackgroundTask(clock=lambda: 5.0)
+    task.log("one")
+    task.log("two %d of %s", 2, "three", level="warning")
+    assert task.logs() == [LogLine(1, 5.0, "info", "one"), LogLine(2, 5.0, "warning", "two 2 of three")]
+    assert [line.seq for line in task.logs(since=1)] == [2]
+    assert task.logs(since=2) == task.logs(since=99) == []
+    assert [line.seq for line in task.logs(since=-5)] == [1, 2]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 10])
+def test_the_newest_lines_are_kept(size: int) -> None:
+    task = BackgroundTask(max_logs=size)
+    for i in range(1, 36):
+        task.log(str(i))
+        kept = [str(j) for j in range(max(1, i - size + 1), i + 1)] if size else []
+        state = task.state
+        assert state.logs == kept
+        assert [line.text for line in task.logs()] == kept
+        assert (state.last_seq, state.dropped) == (i, i - len(kept))
+
+
+def test_a_snapshot_does_not_change() -> None:
+    task = BackgroundTask(max_logs=3)
+    for i in range(5):
+        task.log(str(i))
+    state = task.state
+    for i in range(5, 50):
+        task.log(str(i))
+    assert state.to_dict()["logs"] == ["2", "3", "4"]
+    assert state.logs == ["2", "3", "4"]
+    assert state.to_dict(max_logs=2)["logs"] == ["3", "4"]
+    assert (state.last_seq, state.dropped) == (5, 2)
+
+
+def test_taking_a_state_copies_no_lines() -> None:
+    task = BackgroundTask(max_logs=100_000)
+    for _ in range(100_000):
+        task.log("x")
+    state = task.state
+    assert "logs" not in vars(state)
+    assert len(state.to_dict()["logs"]) == 50
+    assert "logs" not in vars(state)
+    assert len(state.logs) == 100_000
+
+
+def test_long_lines_are_cut() -> None:
+    task = BackgroundTask()
+    task.log("x" * 5000)
+    task.log("%s", "y" * 5000)
+    assert [line.text for line in task.logs()] == ["x" * MAX_LINE + "…", "y" * MAX_LINE + "…"]
+
+
+def test_percent_without_arguments_is_a_percent() -> None:
+    task = BackgroundTask()
+    task.log("100% done %s")
+    assert task.state.logs == ["100% done %s"]
+
+
+def test_arguments_that_do_not_fit_are_harmless() -> None:
+    task = BackgroundTask()
+    task.log("%d", "x")
+    task.log("no place", 1)
+    task.log("%s %s", object)
+    assert all("arguments do not fit" in line for line in task.state.logs)
+    json.dumps(task.state.to_dict())
+
+
+def test_formatting_is_lazy_for_plain_values_and_at_once_for_objects() -> None:
+    task, live = BackgroundTask(), [1]
+    task.log("%s", live)
+    live.append(2)
+    assert task.state.logs == ["[1]"]
+    task.log("%(a)s", {"a": 1})
+    assert task.state.logs[-1] == "1"
+
+
+def test_other_values_than_text_are_logged() -> None:
+    task = BackgroundTask()
+    task.log(5)  # type: ignore[arg-type]
+    assert task.state.logs == ["5"]
+
+
+def test_lines_of_many_threads_are_all_there(runner: ThreadRunner) -> None:
+    task = BackgroundTask(max_logs=10_000)
+
+    def write() -> None:
+        for i in range(1000):
+            task.log("%d", i)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        seqs = [line.seq for line in task.logs()]
+        assert seqs == list(range(1, len(seqs) + 1))
+    assert [line.seq for line in task.logs()] == list(range(1, 4001))
+
+
+def test_only_this_tasks_records_are_captured(runner: ThreadRunner) -> None:
+    logger = logging.getLogger("silo.test.capture")
+    logger.setLevel(logging.INFO)
+    together = threading.Barrier(3)
+
+    def work(task: BackgroundTask) -> None:
+        with task.logging("silo.test"):
+            together.wait(WAIT)
+            logger.info("from %s", task.name)
+            logger.debug("below the logger's level")
+            together.wait(WAIT)
+        logger.info("after")
+
+    tasks = [BackgroundTask(name, runner=runner) for name in ("a", "b")]
+    for task in tasks:
+        task.start(work)
+    together.wait(WAIT)
+    logger.info("from outside")
+    together.wait(WAIT)
+    for task in tasks:
+        assert task.result(WAIT) is None
+        assert [(line.level, line.text) for line in task.logs()] == [("info", f"from {task.name}")]
+    assert logging.getLogger("silo.test").handlers == []
+
+
+def test_capture_of_all_loggers_from_a_level_on() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        with task.logging(level=logging.ERROR):
+            logging.getLogger("silo.one").error("yes")
+            logging.getLogger("silo.two").warning("no")
+
+    task.start(work)
+    assert task.state.logs == ["yes"]

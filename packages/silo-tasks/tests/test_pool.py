@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+
+import pytest
+from silo_tasks import BackgroundTask, InlineRunner, QueueFull, Runner, Status, ThreadRunner, default_runner
+from silo_tasks.testing import PlainJob, RunnerContract
+
+WAIT = 30
+
+
+class TestThreadRunner(RunnerContract):
+    def make_runner(self) -> Runner:
+        return ThreadRunner(workers=3)
+
+
+class TestOneThread(RunnerContract):
+    def make_runner(self) -> Runner:
+        return ThreadRunner(workers=1)
+
+
+class TestInlineRunner(RunnerContract):
+    def make_runner(self) -> Runner:
+        return InlineRunner()
+
+
+def python(code: str, *, timeout: float = 60) -> str:
+    """Run a program in a fresh interpreter and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_bad_sizes_are_refused() -> None:
+    with pytest.raises(ValueError):
+        ThreadRunner(workers=0)
+    with pytest.raises(ValueError):
+        ThreadRunner(queue_size=-1)
+
+
+def test_a_thousand_tasks_use_no_more_threads_than_allowed() -> None:
+    runner, together = ThreadRunner(workers=8), threading.Barrier(8)
+    before = threading.active_count()
+    seen: set[int] = set()
+
+    def work(task: BackgroundTask) -> None:
+        seen.add(threading.get_ident())
+        if len(seen) < 8:
+            together.wait(WAIT)
+
+    tasks = [BackgroundTask(runner=runner) for _ in range(1000)]
+    for task in tasks:
+        task.start(work)
+        assert threading.active_count() - before <= 8
+        if len(seen) == 8:
+            together.abort()
+    together.abort()
+    for task in tasks:
+        assert task.wait(WAIT)
+    assert len(seen) <= 8
+    assert runner.shutdown(WAIT)
+
+
+def test_one_thread_is_enough_for_tasks_in_turn() -> None:
+    runner = ThreadRunner(workers=8)
+    for _ in range(20):
+        ready = threading.Event()
+        job = PlainJob(ready.set)
+        runner.submit(job)
+        assert ready.wait(WAIT)
+    assert 1 <= runner._threads <= 8
+    assert runner.shutdown(WAIT)
+
+
+def test_a_full_queue_says_so() -> None:
+    runner, leave, entered = ThreadRunner(workers=1, queue_size=2), threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        leave.wait(WAIT)
+
+    jobs = [PlainJob(block), PlainJob(lambda: None), PlainJob(lambda: None)]
+    for job in jobs:
+        runner.submit(job)
+    refused = PlainJob(lambda: None)
+    with pytest.raises(QueueFull):
+        runner.submit(refused)
+    leave.set()
+    assert runner.shutdown(WAIT)
+    assert [job.executed for job in jobs] == [1, 1, 1]
+    assert refused.executed == 0
+
+
+def test_shutdown_cancels_what_is_left() -> None:
+    runner, leave = ThreadRunner(workers=1), threading.Event()
+    running, queued = PlainJob(lambda: leave.wait(WAIT)), PlainJob(lambda: None)
+    runner.submit(running)
+    runner.submit(queued)
+    assert not runner.shutdown(0)
+    assert running.cancelled
+    assert queued.cancelled
+    leave.set()
+    assert runner.join(WAIT)
+
+
+def test_a_job_that_breaks_out_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    runner = ThreadRunner(workers=1)
+
+    def bad() -> None:
+        raise KeyboardInterrupt
+
+    runner.submit(PlainJob(bad))
+    job = PlainJob(lambda: None)
+    runner.submit(job)
+    assert job.done.wait(WAIT)
+    assert runner.shutdown(WAIT)
+    assert "broke out" in caplog.text
+
+
+def test_an_idle_thread_keeps_nothing_of_its_last_job() -> None:
+    runner = ThreadRunner(workers=1)
+    job = PlainJob(lambda: None)
+    gone = threading.Event()
+    finalizer = weakref.finalize(job, gone.set)
+    runner.submit(job)
+    assert job.done.wait(WAIT)
+    del job
+    assert gone.wait(WAIT)
+    assert not finalizer.alive
+    assert runner.shutdown(WAIT)
+
+
+def test_the_shared_runner_is_one_and_lazy() -> None:
+    out = python(
+        """
+        import threading, silo_tasks
+        from silo_tasks import thread_runner
+        task = silo_tasks.BackgroundTask()
+        print(threading.active_count(), thread_runner._default)
+        task.start(lambda task: None)
+        task.wait()
+        print(threading.active_count(), silo_tasks.default_runner() is silo_tasks.default_runner())
+        """
+    )
+    assert out.split() == ["1", "None", "2", "True"]
+    assert default_runner().workers == 32
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    out = python(
+        """
+        import os, sys, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from silo_tasks import BackgroundTask
+        leave = threading.Event()
+        old, new, timed = BackgroundTask("old"), BackgroundTask("new"), BackgroundTask("timed", timeout=0.05)
+        old.start(lambda task: leave.wait())
+        new.start(lambda task: None)
+        new.wait()
+        timed.start(lambda task: None)
+        timed.wait()
+        pid = os.fork()
+        if pid == 0:
+            new.start(lambda task: "from the child")
+            print(new.result(30), old.state.status.value, old.state.error, flush=True)
+            old.start(lambda task: "again")
+            print(old.result(30), flush=True)
+            never = threading.Event()
+            timed.start(lambda task: never.wait())
+            print(timed.wait(30), timed.state.error_type, flush=True)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        print(old.state.status.value)
+        leave.set()
+        print(old.result(30))
+        """
+    )
+    assert out.splitlines() == [
+        "from the child failed the process was forked while it ran",
+        "again",
+        "True TaskTimeout",
+        "running",
+        "True",
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_task_that_forks_goes_on_in_the_child() -> None:
+    out = python(
+        """
+        import os, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from silo_tasks import BackgroundTask
+        def work(task):
+            pid = os.fork()
+            if pid == 0:
+                task.update(progress=5)
+                os._exit(7 if task.state.status.value == "running" else 1)
+            return os.waitpid(pid, 0)[1] >> 8
+        task = BackgroundTask()
+        task.start(work)
+        print(task.result(30))
+        """
+    )
+    assert out.split() == ["7"]
+
+
+def test_exit_waits_for_running_and_queued_tasks() -> None:
+    out = python(
+        """
+        import time
+        from silo_tasks import BackgroundTask, ThreadRunner
+        runner = ThreadRunner(workers=1)
+        def work(task, name):
+            time.sleep(0.05)
+            print(name, flush=True)
+        tasks = [BackgroundTask(name, runner=runner) for name in "abc"]
+        for task in tasks:
+            task.start(work, task.name)
+        """
+    )
+    assert out.split() == ["a", "b", "c"]
+
+
+def test_exit_cancels_what_takes_too_long_and_never_hangs() -> None:
+    out = python(
+        """
+        import threading, itertools
+        from silo_tasks import BackgroundTask, ThreadRunner
+        runner = ThreadRunner(workers=2, drain_timeout=0.05)
+        nap = threading.Event()
+        entered = threading.Event()
+        def cooperative(task):
+            try:
+                for _ in task.track(itertools.count()):
+                    nap.wait(0.001)
+            finally:
+                print("cancelled", flush=True)
+        def stubborn(task):
+            entered.set()
+            threading.Event().wait()
+        for work in (cooperative, stubborn, stubborn):
+            BackgroundTask(runner=runner).start(work)
+        entered.wait()
+        """
+    )
+    assert out.split() == ["cancelled"]
+
+
+def test_under_gevent() -> None:
+    pytest.importorskip("gevent")
+    out = python(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        from gevent import monkey
+        monkey.patch_all()
+        import gevent, threading, time
+        from silo_tasks import BackgroundTask, ThreadRunner, current_task, track
+        runner = ThreadRunner(workers=4)
+        names = []
+        def work(task, count):
+            for i in track(range(count)):
+                time.sleep(0.001)
+                names.append(current_task().name)
+            return count
+        tasks = [BackgroundTask(str(i), runner=runner) for i in range(8)]
+        for i, task in enumerate(tasks):
+            task.start(work, i)
+        print([task.result(30) for task in tasks])
+        print([names.count(str(i)) for i in range(8)])
+        slow = BackgroundTask(timeout=0.05, runner=runner)
+        slow.start(lambda task: time.sleep(0.3))
+        print(slow.wait(30), slow.state.error_type)
+        stopped = BackgroundTask(runner=runner)
+        stopped.start(work, 10**6)
+        time.sleep(0.01)
+        stopped.cancel()
+        print(stopped.wait(30), stopped.state.status.value)
+        print(runner.shutdown(30))
+        """
+    )
+    assert out.splitlines() == [
+        "[0, 1, 2, 3, 4, 5, 6, 7]",
+        "[0, 1, 2, 3, 4, 5, 6, 7]",
+        "True TaskTimeout",
+        "True cancelled",
+        "True",
+    ]
+
+
+def test_testing_and_package_need_no_pytest() -> None:
+    out = python("import sys, silo_tasks.testing, silo_tasks.console; print('pytest' in sys.modules)")
+    assert out.split() == ["False"]
+
+
+def test_status_of_a_task_in_a_closed_runner() -> None:
+    runner = ThreadRunner(workers=1)
+    assert runner.shutdown(WAIT)
+    task = BackgroundTask(runner=runner)
+    with pytest.raises(Exception, match="shut down"):
+        task.start(lambda task: None)
+    assert task.state.status is Status.IDLE

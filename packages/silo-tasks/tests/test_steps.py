@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from silo_tasks import BackgroundTask, InlineRunner, ThreadRunner, step
+
+
+def test_planned_steps_have_exact_shares() -> None:
+    task = BackgroundTask()
+    task.plan(("Parse", 1), ("Aggregate", 3))
+    assert [s.status for s in task.state.steps] == ["pending", "pending"]
+    with task.step("Parse"):
+        assert task.state.progress == 0
+        assert task.state.message == "Parse"
+        task.update(progress=50)
+        assert task.state.progress == 12.5
+    assert task.state.progress == 25
+    with task.step("Aggregate"):
+        seen = [task.state.progress for _ in task.track(range(3))]
+        assert seen == pytest.approx([25, 50, 75])
+    assert task.state.progress == 100
+    assert [(s.name, s.status, s.weight) for s in task.state.steps] == [("Parse", "done", 1), ("Aggregate", "done", 3)]
+
+
+def test_unplanned_steps_take_half_of_the_rest() -> None:
+    task, seen = BackgroundTask(), []
+    for name in "abc":
+        with task.step(name):
+            pass
+        seen.append(task.state.progress)
+    assert seen == [50, 75, 87.5]
+    with task.step("d", weight=3):
+        pass
+    assert task.state.progress == pytest.approx(87.5 + 12.5 * 0.75)
+
+
+def test_steps_nest() -> None:
+    task = BackgroundTask()
+    task.plan(("a", 1), ("b", 1))
+    with task.step("a"):
+        task.plan(("a1", 3), ("a2", 1))
+        with task.step("a1"):
+            assert [(s.name, s.depth, s.status) for s in task.state.steps] == [
+                ("a", 0, "running"),
+                ("b", 0, "pending"),
+                ("a1", 1, "running"),
+                ("a2", 1, "pending"),
+            ]
+        assert task.state.progress == 37.5
+        with step("a2", task=task):
+            assert task.state.progress == 37.5
+            for _ in task.track([1]):
+                pass
+        assert task.state.progress == 50
+    with task.step("b"):
+        assert task.state.progress == 50
+
+
+def test_step_left_out_and_step_not_planned() -> None:
+    task = BackgroundTask()
+    task.plan(("a", 1), ("b", 1), ("c", 2))
+    with task.step("c"):
+        pass
+    assert task.state.progress == 50
+    with task.step("surprise"):
+        task.update(progress=100)
+    assert task.state.progress == 50
+    with task.step("a"):
+        pass
+    assert task.state.progress == 75
+
+
+def test_same_name_twice_in_a_plan() -> None:
+    task = BackgroundTask()
+    task.plan(("load", 1), ("load", 3))
+    with task.step("load"):
+        pass
+    assert task.state.progress == 25
+    with task.step("load"):
+        pass
+    assert task.state.progress == 100
+
+
+def test_steps_inside_a_loop_share_the_item() -> None:
+    task, seen = BackgroundTask(), []
+    for _ in task.track([1, 2]):
+        for name in ("a", "b"):
+            with task.step(name):
+                pass
+            seen.append(task.state.progress)
+    assert seen == [25, 37.5, 75, 87.5]
+
+
+def test_failed_step_leaves_progress_where_it_was() -> None:
+    task = BackgroundTask()
+    task.plan(("a", 1), ("b", 1))
+    with contextlib.suppress(KeyError), task.step("a"):
+        task.update(progress=20)
+        raise KeyError
+    assert task.state.progress == 10
+    assert task.state.steps[0].status == "failed"
+    with task.step("b"):
+        assert task.state.progress == 50
+
+
+def test_loop_after_progress_by_hand_fills_what_is_left() -> None:
+    task = BackgroundTask()
+    task.update(progress=20)
+    seen = [task.state.progress for _ in task.track(range(4))]
+    assert seen == pytest.approx([20, 40, 60, 80])
+
+
+def test_advance_and_counts() -> None:
+    task = BackgroundTask()
+    task.update(total=8, message="{n}/{total} {percent}%")
+    task.advance()
+    task.advance(3)
+    assert (task.state.n, task.state.total, task.state.progress) == (4, 8, 50)
+    assert task.state.message == "4/8 50%"
+    task.update(n=6)
+    assert task.state.progress == 75
+    task.advance(-6)
+    assert (task.state.n, task.state.progress) == (0, 75)
+
+
+def test_progress_is_clamped_and_never_goes_back() -> None:
+    task = BackgroundTask()
+    for value, seen in ((-5, 0), (30, 30), (20, 30), (float("nan"), 30), (True, 30), (float("inf"), 100), (5, 100)):
+        task.update(progress=value)
+        assert task.state.progress == seen
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("inf"), float("nan")])
+def test_bad_weights(weight: float) -> None:
+    task = BackgroundTask()
+    with pytest.raises(ValueError), task.step("x", weight=weight):
+        pass
+    with pytest.raises(ValueError):
+        task.plan(("x", weight))
+    with pytest.raises(ValueError):
+        task.plan()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "{",
+        "}",
+        "{}",
+        "{0}",
+        "{n.__class__}",
+        "{n!r}",
+        "{n:>99999999}",
+        "{task}",
+        "{n[0]}",
+        "%s",
+        "{{n",
+        "{total.__init__}",
+    ],
+)
+def test_hostile_messages_are_left_alone(message: str) -> None:
+    task = BackgroundTask()
+    task.update(message=message)
+    assert task.state.message == message
+
+
+def test_unknown_numbers_in_a_message() -> None:
+    task = BackgroundTask()
+    task.update(message="{n} {total} {percent} {rate} {eta}")
+    assert task.state.message == "0 ? 0 ? ?"
+
+
+def test_many_steps_are_bounded() -> None:
+    task = BackgroundTask()
+    for i in range(300):
+        with task.step(str(i)):
+            pass
+    assert len(task.state.steps) == 100
+    assert task.state.steps[-1].name == "299"
+    assert task.state.progress <= 100
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_rate_and_eta_are_honest_when_the_loop_stalls() -> None:
+    clock = Clock()
+    task = BackgroundTask(runner=InlineRunner(), clock=clock)
+    seen: dict[str, tuple[float | None, float | None]] = {}
+
+    def look(what: str) -> None:
+        state = task.state
+        seen[what] = (state.rate, state.eta)
+
+    def work(task: BackgroundTask) -> None:
+        for i in task.track(range(100)):
+            if i == 0:
+                look("begin")
+            if i == 50:
+                look("steady")
+                clock.now += 60
+                look("stalled")
+                clock.now += 600
+                look("stalled for long")
+            clock.now += 1
+            task.state  # noqa: B018 - somebody looks once a second
+
+    task.start(work)
+    assert seen["begin"] == (0.0, None)
+    assert seen["steady"] == pytest.approx((1.0, 50.0), rel=0.15)
+    rate, eta = seen["stalled"]
+    assert rate is not None
+    assert eta is not None
+    assert 0 < rate < 0.25
+    assert eta > 200
+    later, longer = seen["stalled for long"]
+    assert later is not None
+    assert longer is not None
+    assert later < rate / 5
+    assert longer > eta * 5
+    assert (task.state.rate, task.state.eta, task.state.elapsed) == (None, None, 760.0)
+
+
+def test_rate_follows_a_change_of_pace() -> None:
+    clock = Clock()
+    task = BackgroundTask(runner=InlineRunner(), clock=clock)
+
+    def work(task: BackgroundTask) -> tuple[float | None, float | None]:
+        for i in task.track(range(200)):
+            clock.now += 10 if i < 100 else 1
+            state = task.state
+            if i == 150:
+                return state.rate, state.eta
+        raise AssertionError
+
+    task.start(work)
+    rate, eta = task.result()
+    assert rate == pytest.approx(1.0, rel=0.2)
+    assert eta == pytest.approx(50, rel=0.2)
+
+
+def test_a_clock_that_goes_back_is_harmless(runner: ThreadRunner) -> None:
+    clock = Clock()
+    task = BackgroundTask(runner=InlineRunner(), clock=clock)
+
+    def work(task: BackgroundTask) -> None:
+        for i in task.track(range(10)):
+            clock.now -= 5
+            state = task.state
+            assert state.elapsed == 0.0
+            assert (state.rate or 0) >= 0, i
+
+    task.start(work)
+    assert task.state.error is None

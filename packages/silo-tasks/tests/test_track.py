@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from silo_tasks import BackgroundTask, InlineRunner, Status, ThreadRunner, _track, step, track
+
+WAIT = 30
+
+
+def run(work: Callable[[BackgroundTask], Any]) -> tuple[BackgroundTask, Any]:
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    return task, task.result()
+
+
+class OldStyle:
+    """Iterable by __getitem__ alone."""
+
+    def __getitem__(self, index: int) -> int:
+        if index >= 5:
+            raise IndexError
+        return index
+
+
+class Strange(list[int]):
+    """A list that iterates over something else."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([7, 8])
+
+
+def generate(count: int) -> Iterator[int]:
+    for i in range(count):
+        yield i * 2
+
+
+SOURCES: list[tuple[str, Callable[[], Iterable[Any]]]] = [
+    ("list", lambda: [3, 1, 2]),
+    ("tuple", lambda: (3, 1, 2)),
+    ("range", lambda: range(5, 50, 3)),
+    ("str", lambda: "aé€😀"),
+    ("bytes", lambda: b"abc"),
+    ("set", lambda: {1, 2, 3}),
+    ("dict", lambda: {"a": 1, "b": 2}),
+    ("items", lambda: {"a": 1, "b": 2}.items()),
+    ("values", lambda: {"a": 1, "b": 2}.values()),
+    ("deque", lambda: deque([1, 2, 3])),
+    ("generator", lambda: generate(10)),
+    ("map", lambda: map(str, range(4))),
+    ("zip", lambda: zip("ab", "cd", strict=True)),
+    ("iterator", lambda: iter([1, 2, 3])),
+    ("falsy", lambda: [None, 0, "", False, []]),
+    ("old style", lambda: cast("Iterable[int]", OldStyle())),
+    ("strange list", lambda: Strange([1, 2, 3])),
+    ("empty list", list),
+    ("empty generator", lambda: generate(0)),
+    ("empty set", set),
+    ("one block", lambda: generate(_track.BLOCK)),
+    ("a block and one", lambda: generate(_track.BLOCK + 1)),
+    ("a block less one", lambda: generate(_track.BLOCK - 1)),
+    ("two blocks", lambda: generate(2 * _track.BLOCK)),
+]
+
+
+@pytest.fixture(params=["C", "Python"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_track, "_READABLE", request.param == "C")
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("make", [make for _, make in SOURCES], ids=[name for name, _ in SOURCES])
+def test_yields_the_very_items(make: Callable[[], Iterable[Any]]) -> None:
+    task, items = run(lambda task: list(task.track(make())))
+    assert items == list(make())
+    assert task.state.n == len(items)
+
+
+def test_the_fast_way_is_in_use() -> None:
+    assert (sys.implementation.name == "cpython") == _track._READABLE
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("make", [lambda: list(range(10)), lambda: generate(10)], ids=["list", "generator"])
+def test_counts_what_is_done(make: Callable[[], Iterable[int]]) -> None:
+    def work(task: BackgroundTask) -> list[tuple[int, float]]:
+        return [(task.state.n, task.state.progress) for _ in task.track(make(), total=10)]
+
+    task, seen = run(work)
+    assert seen == [(i, pytest.approx(i * 10)) for i in range(10)]
+    assert (task.state.n, task.state.total, task.state.progress) == (10, 10, 100.0)
+
+
+def test_counts_across_blocks() -> None:
+    size = 2 * _track.BLOCK + 3
+    wanted = {0, 1, _track.BLOCK - 1, _track.BLOCK, _track.BLOCK + 1, 2 * _track.BLOCK, size - 1}
+
+    def work(task: BackgroundTask) -> dict[int, int]:
+        return {i: task.state.n for i, _ in enumerate(task.track(generate(size))) if i in wanted}
+
+    task, seen = run(work)
+    assert seen == {i: i for i in wanted}
+    assert task.state.n == size
+
+
+def test_total_of_a_generator_is_unknown() -> None:
+    def work(task: BackgroundTask) -> list[tuple[float, int | None]]:
+        return [(task.state.progress, task.state.total) for _ in task.track(generate(4))]
+
+    task, seen = run(work)
+    assert seen == [(0.0, None)] * 4
+    assert task.state.n == 4
+
+
+def test_wrong_total_stays_within_100() -> None:
+    def work(task: BackgroundTask) -> list[float]:
+        return [task.state.progress for _ in task.track(generate(6), total=3)]
+
+    _, seen = run(work)
+    assert seen == pytest.approx([0, 100 / 3, 200 / 3, 100, 100, 100])
+
+
+def test_not_iterable_raises_at_the_call() -> None:
+    with pytest.raises(TypeError):
+        BackgroundTask().track(5)  # type: ignore[arg-type]
+
+
+def test_a_lying_length_is_harmless() -> None:
+    class Lying:
+        def __len__(self) -> int:
+            raise OSError("no")
+
+        def __iter__(self) -> Iterator[int]:
+            return iter([1])
+
+    assert run(lambda task: list(task.track(Lying())))[1] == [1]
+
+
+def test_a_range_too_long_for_len() -> None:
+    def work(task: BackgroundTask) -> int:
+        for i in task.track(range(1 << 70), total=100):
+            if i == 2:
+                return task.state.n
+        raise AssertionError
+
+    assert run(work)[1] == 2
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("after", [0, 2])
+def test_error_of_the_generator_comes_through(after: int) -> None:
+    def broken() -> Iterator[int]:
+        yield from range(after)
+        raise OSError("disk")
+
+    def work(task: BackgroundTask) -> int:
+        with pytest.raises(OSError, match="disk"):
+            list(task.track(broken(), total=4))
+        return task.state.n
+
+    assert run(work)[1] == after
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_break_ends_the_loop() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            yield from range(10)
+        finally:
+            closed.set()
+
+    def work(task: BackgroundTask) -> tuple[int, int | None]:
+        for i in task.track(source(), total=10):
+            if i == 4:
+                break
+        assert closed.is_set()
+        for _ in task.track([1, 2]):
+            pass
+        return task.state.n, task.state.total
+
+    assert run(work)[1] == (2, 2)
+
+
+def test_items_taken_by_next() -> None:
+    def work(task: BackgroundTask) -> list[int]:
+        items = task.track([1, 2, 3, 4])
+        first = next(items)
+        rest = [i + next(items, 0) for i in items]
+        assert next(items, None) is None
+        return [first, *rest]
+
+    task, got = run(work)
+    assert got == [1, 5, 4]
+    assert task.state.n == 4
+
+
+def test_list_grows_and_shrinks() -> None:
+    def grow(task: BackgroundTask) -> list[int]:
+        work = [3]
+        for i in task.track(work):
+            if i:
+                work.append(i - 1)
+        return work
+
+    task, got = run(grow)
+    assert got == [3, 2, 1, 0]
+    assert (task.state.n, task.state.total, task.state.progress) == (4, 4, 100.0)
+
+    def shrink(task: BackgroundTask) -> list[int]:
+        data, seen = [1, 2, 3, 4], []
+        for i in task.track(data):
+            seen.append(i)
+            data.pop()
+            assert 0 <= task.state.progress <= 100
+        return seen
+
+    assert run(shrink)[1] == [1, 2]
+
+
+def test_changing_set_raises_as_usual() -> None:
+    def work(task: BackgroundTask) -> None:
+        data = {1, 2}
+        items = task.track(data)
+        next(items)
+        data.add(5)
+        with pytest.raises(RuntimeError):
+            next(items)
+
+    run(work)
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_inner_loop_fills_the_share_of_an_item() -> None:
+    def work(task: BackgroundTask) -> list[float]:
+        seen = []
+        for _ in task.track([1, 2]):
+            for _ in task.track(generate(4), total=4):
+                seen.append(task.state.progress)
+        return seen
+
+    _, seen = run(work)
+    assert seen == pytest.approx([0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5])
+
+
+def test_message_belongs_to_its_loop() -> None:
+    def work(task: BackgroundTask) -> list[str]:
+        seen = []
+        for _ in task.track("abc"):
+            task.update(message="File {n} of {total}")
+            for _ in track(generate(5)):
+                seen.append(task.state.message)
+        return seen
+
+    assert run(work)[1] == [f"File {i} of 3" for i in range(3) for _ in range(5)]
+
+
+def test_loops_of_threads_do_not_break_each_other(runner: ThreadRunner) -> None:
+    def work(task: BackgroundTask) -> int:
+        sums: list[int] = []
+        threads = [threading.Thread(target=lambda: sums.append(sum(task.track(range(5000))))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert 0 <= task.state.progress <= 100
+        return sum(sums)
+
+    task = BackgroundTask(runner=runner)
+    task.start(work)
+    assert task.result(WAIT) == 4 * sum(range(5000))
+
+
+def test_module_functions_outside_a_task() -> None:
+    assert list(track([1, 2])) == [1, 2]
+    with step("nothing"):
+        pass
+    task = BackgroundTask()
+    assert list(track(generate(3), task=task)) == [0, 2, 4]
+    assert task.state.n == 3
+
+
+def stop_at(task: BackgroundTask, items: Iterable[int], at: int) -> list[int]:
+    seen = []
+    for i in task.track(items):
+        seen.append(i)
+        if len(seen) == at:
+            task.cancel()
+    return seen
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("at", [1, 7])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: list(range(100)),
+        lambda: tuple(range(100)),
+        lambda: range(100),
+        lambda: generate(100),
+        lambda: set(range(100)),
+        lambda: dict.fromkeys(range(100)),
+    ],
+    ids=["list", "tuple", "range", "generator", "set", "dict"],
+)
+def test_cancel_ends_the_loop_at_the_next_item(make: Callable[[], Iterable[int]], at: int) -> None:
+    taken: list[int] = []
+
+    def work(task: BackgroundTask) -> None:
+        for i in task.track(make()):
+            taken.append(i)
+            if len(taken) == at:
+                task.cancel()
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    assert task.state.status is Status.CANCELLED
+    assert len(taken) == at
+    assert task.state.n in (at - 1, at)
+
+
+def test_cancel_takes_no_item_from_the_source() -> None:
+    source = generate(10)
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(lambda task: stop_at(task, source, 3))
+    assert next(source) == 6
+
+
+def test_cancel_at_the_end_of_a_block() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    source = generate(2 * _track.BLOCK)
+    task.start(lambda task: stop_at(task, source, _track.BLOCK))
+    assert task.state.status is Status.CANCELLED
+    assert next(source) == 2 * _track.BLOCK
+
+
+def test_cancel_ends_a_list_that_grows_for_ever() -> None:
+    seen: list[int] = []
+
+    def work(task: BackgroundTask) -> None:
+        data = [0]
+        for i in task.track(data):
+            seen.append(i)
+            if i == 3:
+                task.cancel()
+            data.append(i + 1)
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    assert task.state.status is Status.CANCELLED
+    assert seen == [0, 1, 2, 3]
+
+
+def test_cancel_ends_all_loops_that_are_open() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def work(task: BackgroundTask) -> None:
+        for i in task.track([1, 2, 3]):
+            try:
+                for j in task.track(generate(3)):
+                    seen.append((i, j))
+                    task.cancel()
+            except BaseException:
+                pass
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    assert task.state.status is Status.CANCELLED
+    assert seen == [(1, 0)]
+
+
+def test_watching_never_disturbs_the_loop(runner: ThreadRunner) -> None:
+    count = 3 * _track.BLOCK
+    task = BackgroundTask(runner=runner)
+    task.start(lambda task: sum(task.track(generate(count), total=count)))
+    last = -1.0
+    while task.is_running:
+        state = task.state
+        assert last <= state.progress <= 100
+        assert 0 <= state.n <= count
+        last = state.progress
+    assert task.result() == sum(generate(count))
+
+
+Op = tuple[str, int]
+
+
+@given(
+    st.recursive(
+        st.one_of(
+            st.tuples(st.just("update"), st.integers(-10, 120)),
+            st.tuples(st.just("advance"), st.integers(-3, 5)),
+            st.tuples(st.just("total"), st.integers(-2, 10)),
+        ),
+        lambda ops: st.one_of(
+            st.tuples(
+                st.sampled_from(["list", "generator", "break", "step", "plan", "fail"]), st.lists(ops, max_size=4)
+            )
+        ),
+        max_leaves=20,
+    )
+)
+def test_percent_never_goes_back(tree: Any) -> None:
+    seen: list[float] = []
+
+    def do(task: BackgroundTask, node: Any) -> None:
+        kind, arg = node
+        if kind == "update":
+            task.update(progress=arg)
+        elif kind == "advance":
+            task.advance(arg)
+        elif kind == "total":
+            task.update(total=arg)
+        elif kind == "step":
+            with task.step("s"):
+                each(task, arg)
+        elif kind == "fail":
+            with contextlib.suppress(KeyError), task.step("s"):
+                each(task, arg)
+                raise KeyError
+        elif kind == "plan":
+            task.plan(("a", 1), ("b", 3))
+            with task.step("b"):
+                each(task, arg)
+        else:
+            for _ in task.track([1, 2, 3] if kind == "list" else generate(3), total=3):
+                each(task, arg)
+                if kind == "break":
+                    break
+        seen.append(task.state.progress)
+
+    def each(task: BackgroundTask, nodes: Any) -> None:
+        for node in nodes:
+            do(task, node)
+
+    task, _ = run(lambda task: do(task, tree))
+    assert seen == sorted(seen)
+    assert all(0 <= percent <= 100 for percent in seen)
+    assert task.state.progress == 100.0
