@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 MAX_LINE = 2000
@@ -91,16 +91,16 @@ class LogRing:
 
     Args:
         size: Lines kept; 0 keeps none.
+        lock: Lock of the run. Reentrant, as a garbage collection inside it may run code that logs.
         last_seq: Sequence number of the last line before this log.
     """
 
     __slots__ = ("_entries", "_lock", "_size", "first_seq", "last_seq")
 
-    def __init__(self, size: int, last_seq: int = 0) -> None:
+    def __init__(self, size: int, lock: AbstractContextManager[object], last_seq: int = 0) -> None:
         self._size = size
         self._entries: list[Entry] = []
-        # Reentrant: a garbage collection inside the lock may run code that logs.
-        self._lock = threading.RLock()
+        self._lock = lock
         self.first_seq = last_seq + 1
         self.last_seq = last_seq
 
@@ -128,6 +128,6 @@ class LogRing:
         view, last, _ = self.view()
         return [LogLine(e.seq, e.time, e.level, e.text) for e in view.newest(last - seq)]
 
-    def replace_lock(self) -> None:
-        """Use a new lock, in a forked child, where the thread that held the first may not exist."""
-        self._lock = threading.RLock()
+    def replace_lock(self, lock: AbstractContextManager[object]) -> None:
+        """Use another lock, in a forked child, where the thread that held the first may not exist."""
+        self._lock = lock

@@ -217,7 +217,7 @@ class Progress:
         """Percent of the whole run, 0.0 to 100.0; it never goes back."""
         with self._lock:
             self._note(self.top.value())
-            if self.base is not self.top:
+            if self.base is not self.top and self.base.percent:
                 self._note(self.base.value())
             return self._reached
 

@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from silo_tasks._ending import Callback
 from silo_tasks._latch import Latch
@@ -38,8 +38,7 @@ class Settings:
     """Like `clock`, for durations; monotonic unless the clock was injected."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What a run has to call."""
 
     task: BackgroundTask
@@ -61,7 +60,7 @@ class RunRecord:
         self.progress = Progress(self.lock, settings.mono)
         self.steps = Steps()
         self.number: int = 0 if previous is None else previous.number + (call is not None)
-        self.log: LogRing = LogRing(settings.max_logs, 0 if previous is None else previous.log.last_seq)
+        self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.log.last_seq)
         self.status = Status.IDLE
         self.stop = False
         """Whether reports must look closer: the run is over or asked to cancel. Read without a lock."""
@@ -77,7 +76,7 @@ class RunRecord:
         self.began: float | None = None
         self.ended: float | None = None
         self.deadline: float | None = None
-        self.pace = Pace()
+        self.pace: Pace | None = None
         self.done = Latch()
         self.returned = Latch()
         self.callbacks: list[Callback] = []

@@ -144,6 +144,7 @@ class Run(RunRecord):
 
     def take_callbacks(self) -> list[Callback]:
         """Hand the callbacks over to whoever calls them."""
+        # The list changes hands in one step, so that no callback is called twice.
         with self.lock:
             callbacks, self.callbacks = self.callbacks, []
             return callbacks
@@ -191,7 +192,7 @@ class Run(RunRecord):
             return
         self.lock = threading.RLock()
         self.progress.replace_lock(self.lock)
-        self.log.replace_lock()
+        self.log.replace_lock(self.lock)
         self.done, self.returned = Latch(), Latch()
         self.callbacks, self._alarm, self.executing = [], None, False
         self.finish(Status.FAILED, error=reason)

@@ -120,7 +120,8 @@ class TaskState:
 def snapshot(view: LogView, **fields: Any) -> TaskState:
     """A state whose log is put together only if somebody reads it, so that taking it costs the same for any log."""
     state = TaskState.__new__(TaskState)
-    state.__dict__.update(fields, _view=view)
+    fields["_view"] = view
+    state.__dict__ = fields
     return state
 
 
