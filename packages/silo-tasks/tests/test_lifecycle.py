@@ -284,6 +284,82 @@ def test_a_completed_target_that_goes_on_cannot_touch_the_next_run(runner: Threa
     assert task.result(WAIT) == "left"
 
 
+def test_many_runs_given_up_leave_only_the_last() -> None:
+    runner = ThreadRunner(workers=16)
+    task = BackgroundTask(runner=runner)
+    rounds, go_on, out = 12, threading.Event(), threading.Semaphore(0)
+
+    def work(task: BackgroundTask, number: int, entered: threading.Event) -> int:
+        entered.set()
+        assert go_on.wait(WAIT)
+        try:
+            for _ in task.track(range(1000)):
+                task.update(progress=number, message=str(number))
+                task.log(str(number))
+        finally:
+            out.release()
+        return number
+
+    for number in range(rounds):
+        task.cancel(abandon=True)
+        entered = threading.Event()
+        task.start(work, number, entered)
+        assert entered.wait(WAIT)
+    go_on.set()
+    assert task.result(WAIT) == rounds - 1
+    for _ in range(rounds):
+        assert out.acquire(timeout=WAIT)
+    state = task.state
+    assert (state.run, state.message, state.status) == (rounds, str(rounds - 1), Status.SUCCEEDED)
+    assert set(state.logs) == {str(rounds - 1)}
+    assert state.last_seq == 1000
+    assert runner.shutdown(WAIT)
+
+
+def test_no_user_code_runs_under_a_lock() -> None:
+    """Each hook asks another thread for the state, which would wait for ever if the hook held a lock."""
+    free: list[bool] = []
+
+    def look_from_elsewhere() -> None:
+        thread = threading.Thread(target=lambda: BackgroundTask.state.fget(task))  # type: ignore[attr-defined]
+        inside.append(True)
+        thread.start()
+        thread.join(5)
+        inside.pop()
+        free.append(not thread.is_alive())
+
+    inside: list[bool] = []
+
+    def clock() -> float:
+        # The state asks for the time itself; only the outermost call looks.
+        if ready and not inside:
+            look_from_elsewhere()
+        return 5.0
+
+    class Speaking:
+        def __str__(self) -> str:
+            look_from_elsewhere()
+            return "spoken"
+
+    ready: list[bool] = []
+    task = BackgroundTask(runner=InlineRunner(), clock=clock, timeout=3600)
+    ready.append(True)
+    task.on_done(lambda task: look_from_elsewhere())
+
+    def work(task: BackgroundTask) -> None:
+        with task.step("a"):
+            for _ in task.track([1]):
+                task.log("%s", Speaking())
+                task.update(message=Speaking())  # type: ignore[arg-type]
+                task.fail(Speaking())  # type: ignore[arg-type]
+
+    task.start(work)
+    assert task.state.error == "spoken"
+    task.reset()
+    assert len(free) > 10
+    assert all(free)
+
+
 def test_current_task(runner: ThreadRunner) -> None:
     task, inner = BackgroundTask(runner=runner), BackgroundTask("inner", runner=InlineRunner())
     seen: list[object] = [current_task()]

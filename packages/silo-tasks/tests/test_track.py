@@ -304,11 +304,12 @@ def stop_at(task: BackgroundTask, items: Iterable[int], at: int) -> list[int]:
         lambda: list(range(100)),
         lambda: tuple(range(100)),
         lambda: range(100),
+        lambda: bytes(range(100)),
         lambda: generate(100),
         lambda: set(range(100)),
         lambda: dict.fromkeys(range(100)),
     ],
-    ids=["list", "tuple", "range", "generator", "set", "dict"],
+    ids=["list", "tuple", "range", "bytes", "generator", "set", "dict"],
 )
 def test_cancel_ends_the_loop_at_the_next_item(make: Callable[[], Iterable[int]], at: int) -> None:
     taken: list[int] = []

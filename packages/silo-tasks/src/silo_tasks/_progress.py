@@ -6,7 +6,7 @@ has left. A reader only looks at the innermost scope, because its span already s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 
@@ -119,28 +119,26 @@ class Progress:
 
     Args:
         lock: Lock of the run. Reentrant, as closing a loop may be the work of the garbage collector.
-        mono: The clock for durations.
     """
 
-    __slots__ = ("_lock", "_mono", "_reached", "_shown", "base", "top")
+    __slots__ = ("_lock", "_reached", "_shown", "base", "top")
 
-    def __init__(self, lock: AbstractContextManager[object], mono: Callable[[], float]) -> None:
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
         self._lock = lock
-        self._mono = mono
         self.base = self.top = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
         """`base` is the innermost step or the run, `top` the innermost scope of any kind."""
         self._reached = 0.0
         self._shown: Scope | None = None
 
-    def open_loop(self, probe: Probe, total: int | None) -> Scope:
+    def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
         """Open a loop, which fills what its scope has left. Inside a plan only steps have a share."""
         with self._lock:
             _, _, spent = self.top.cell()
-            scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe)
+            scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe, now)
             scope.total = total
             return scope
 
-    def open_step(self, name: str, weight: float) -> Scope:
+    def open_step(self, name: str, weight: float, now: float) -> Scope:
         """Open a step: its share of the plan, or `weight / (weight + 1)` of what is left when nothing was planned."""
         with self._lock:
             _, _, spent = self.top.cell()
@@ -150,14 +148,14 @@ class Progress:
             else:
                 key = next((key for key, (planned, _) in plan.items() if planned == name), None)
                 share = 0.0 if key is None else plan.pop(key)[1]
-            self.base = scope = self._open(share, None)
+            self.base = scope = self._open(share, None, now)
             self._shown = None
             return scope
 
-    def _open(self, share: float, probe: Probe | None) -> Scope:
+    def _open(self, share: float, probe: Probe | None, now: float) -> Scope:
         low, width, spent = self.top.cell()
         begin = low + width * spent
-        scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, self._mono())
+        scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, now)
         self.top = scope
         return scope
 

@@ -57,7 +57,7 @@ class RunRecord:
         self.parent: Run | None = None
         # Reentrant: a garbage collection inside the lock may close a loop of this run.
         self.lock = threading.RLock()
-        self.progress = Progress(self.lock, settings.mono)
+        self.progress = Progress(self.lock)
         self.steps = Steps()
         self.number: int = 0 if previous is None else previous.number + (call is not None)
         self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.log.last_seq)

@@ -100,18 +100,20 @@ class Reporter:
         run = self._mine()
         run.check()
         clock = run.settings.clock
+        now, opened = clock(), run.settings.mono()
         with run.lock:
-            record = run.steps.begin(name, weight, run.progress.depth(), clock())
-            scope = run.progress.open_step(name, weight)
+            record = run.steps.begin(name, weight, run.progress.depth(), now)
+            scope = run.progress.open_step(name, weight, opened)
         run.say(name)
         complete = False
         try:
             yield
             complete = True
         finally:
+            now = clock()
             with run.lock:
                 run.progress.close(scope, complete=complete)
-                run.steps.end(record, clock(), failed=not complete)
+                run.steps.end(record, now, failed=not complete)
 
     def plan(self, *steps: tuple[str, float]) -> None:
         """Name the steps to come with their weights, which gives each its exact share of what is left here.
@@ -142,7 +144,7 @@ class Reporter:
         run = self._mine()
         if run.stop:
             run.is_closed()
-        run.log.append(run.settings.clock(), level, str(message), args)
+        run.log.append(run.settings.clock(), str(level), str(message), args)
 
     def logging(self, *names: str, level: int = logging.NOTSET) -> contextlib.AbstractContextManager[None]:
         """Copy what these loggers emit into the log, as long as the context is open.

@@ -47,18 +47,19 @@ class Run(RunRecord):
             self.returned.set()
 
     def _begin(self) -> bool:
-        settings = self.settings
+        started_at, now, timeout = self.settings.clock(), self.settings.mono(), self.settings.timeout
         with self.lock:
             if self.status is not Status.QUEUED:
                 return False
             self.status = Status.RUNNING
             self.executing = True
-            self.started_at = settings.clock()
-            self.began = self.progress.base.opened = settings.mono()
-            if settings.timeout is not None:
-                self.deadline = self.began + settings.timeout
-                self._alarm = deadlines.call_later(settings.timeout, self.on_alarm)
-            return True
+            self.started_at = started_at
+            self.began = self.progress.base.opened = now
+            if timeout is not None:
+                self.deadline = now + timeout
+        if timeout is not None:
+            self._set_alarm(timeout)
+        return True
 
     def _execute(self, call: Call) -> None:
         self.parent = current_run.get()
@@ -208,10 +209,16 @@ class Run(RunRecord):
     def on_alarm(self) -> None:
         """The deadline should have come; with an injected clock it may not have."""
         self.expire_if_due()
-        timeout = self.settings.timeout
+        if self.settings.timeout is not None and not self.status.is_final:
+            self._set_alarm(self.settings.timeout)
+
+    def _set_alarm(self, delay: float) -> None:
+        alarm = deadlines.call_later(delay, self.on_alarm)
         with self.lock:
-            if self.status is Status.RUNNING and timeout is not None:
-                self._alarm = deadlines.call_later(timeout, self.on_alarm)
+            if not self.status.is_final:
+                self._alarm = alarm
+                return
+        alarm.cancel()
 
     # Reports of the run's code.
 
@@ -262,9 +269,10 @@ class Run(RunRecord):
 
     def open_loop(self, probe: Probe, total: int | None) -> Scope:
         """Begin a loop."""
+        now = self.settings.mono()
         with self.lock:
             self._probes.append(probe)
-            return self.progress.open_loop(probe, total)
+            return self.progress.open_loop(probe, total, now)
 
     def close_loop(self, probe: Probe, scope: Scope, *, complete: bool) -> None:
         """End a loop."""

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 def state_of(run: Run) -> TaskState:
     """Take the state: a few numbers under the lock, and a view of the log."""
     settings = run.settings
+    looked_at = settings.mono()
     with run.lock:
         status = run.status
         progress = run.progress
         percent = progress.percent()
         scope = progress.counted()
-        now = run.ended if run.ended is not None else settings.mono()
+        now = run.ended if run.ended is not None else looked_at
         n = scope.done if scope is not None else 0
         total = scope.total if scope is not None else None
         rate = eta = None

@@ -54,11 +54,20 @@ class Timer:
         with self._wake:
             heapq.heappush(self._heap, (time.monotonic() + delay, next(self._numbers), alarm))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._thread.start()
+                self._start()
             elif self._heap[0][2] is alarm:
                 self._wake.notify()
         return alarm
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # No thread can be had, as at interpreter exit. Deadlines still hold for everybody who looks.
+            logger.warning("The thread %s could not be started", self._name)
+        else:
+            self._thread = thread
 
     def forget(self) -> None:
         """Count an alarm as cancelled, and tidy up when they are the most."""

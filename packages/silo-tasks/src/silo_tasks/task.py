@@ -59,7 +59,7 @@ class BackgroundTask(Reporter):
         if max_logs < 0:
             raise ValueError("max_logs must be 0 or more")
         mono = time.monotonic if clock is time.time else clock
-        self._settings = Settings(name, owner, timeout, max_logs, store, clock, mono)
+        self._settings = Settings(str(name), str(owner), timeout, max_logs, store, clock, mono)
         self._runner = runner
         self._lock = threading.RLock()
         self._key = object()
@@ -82,11 +82,13 @@ class BackgroundTask(Reporter):
             QueueFull: Too many tasks wait already. The task is as it was before.
         """
         runner = self._runner or default_runner()
+        now = self._settings.clock()
+        self._run.expire_if_due()
         with self._lock:
             previous = self._at_rest("start")
             run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
             run.callbacks, run.message = previous.take_callbacks(), STARTING
-            run.started_at, run.status = self._settings.clock(), Status.QUEUED
+            run.started_at, run.status = now, Status.QUEUED
             self._run = run
         store = self._settings.store
         try:
@@ -102,9 +104,7 @@ class BackgroundTask(Reporter):
 
     def _at_rest(self, what: str) -> Run:
         newest = self._run
-        newest.expire_if_due()
-        mine = self._mine()
-        if mine is not newest:
+        if self._mine() is not newest:
             # A run that was given up has no say about its successor.
             raise Cancelled
         if newest.status.is_active:
@@ -124,6 +124,7 @@ class BackgroundTask(Reporter):
         Raises:
             TaskRunning: The task is queued or running.
         """
+        self._run.expire_if_due()
         with self._lock:
             previous = self._at_rest("reset")
             self._run = Run(self._settings, self._key, None, previous)

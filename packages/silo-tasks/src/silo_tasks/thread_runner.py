@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextvars import Context
 
 from silo_tasks.errors import QueueFull, TaskError
 from silo_tasks.runner import Job
@@ -107,8 +108,9 @@ class ThreadRunner:
 
     def _start_thread(self, job: Job) -> bool:
         worker = _Worker(job)
+        # An empty context: Python may hand the starter's context on to its threads, and with it the starter's task.
         name = f"{self._name}-{self._threads + 1}"
-        thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
+        thread = threading.Thread(target=Context().run, args=(self._work, worker), name=name, daemon=True)
         self._threads += 1
         self._running.add(job)
         try:
