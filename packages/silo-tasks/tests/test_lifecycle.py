@@ -469,6 +469,41 @@ def test_snapshot_can_be_copied_and_compared() -> None:
     assert "line" in repr(task.state)
 
 
+def test_a_failed_task_does_not_keep_its_data() -> None:
+    import weakref
+
+    class Data:
+        pass
+
+    kept: list[weakref.ref[Data]] = []
+
+    def work(task: BackgroundTask) -> None:
+        data = Data()
+        kept.append(weakref.ref(data))
+        raise ValueError("bad")
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    assert task.is_failed
+    assert kept[0]() is None
+
+
+def test_a_run_that_is_cancelled_just_as_it_begins_does_not_run() -> None:
+    calls: list[str] = []
+
+    def clock() -> float:
+        calls.append("clock")
+        # The second look at the clock is that of the run about to begin.
+        if len(calls) == 2:
+            task.cancel()
+        return 5.0
+
+    task = BackgroundTask(runner=InlineRunner(), clock=clock)
+    task.start(lambda task: calls.append("ran"))
+    assert "ran" not in calls
+    assert task.state.status is Status.CANCELLED
+
+
 def test_task_is_freed_without_a_collection() -> None:
     import gc
     import weakref

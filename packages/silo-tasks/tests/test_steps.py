@@ -227,6 +227,23 @@ def test_rate_and_eta_are_honest_when_the_loop_stalls() -> None:
     assert (task.state.rate, task.state.eta, task.state.elapsed) == (None, None, 760.0)
 
 
+def test_rate_of_a_slow_loop_does_not_flicker() -> None:
+    clock = Clock()
+    task = BackgroundTask(runner=InlineRunner(), clock=clock)
+    rates: list[float | None] = []
+
+    def work(task: BackgroundTask) -> None:
+        for i in task.track(range(30)):
+            for _ in range(60):
+                clock.now += 1
+                rate = task.state.rate
+                if i > 15:
+                    rates.append(rate)
+
+    task.start(work)
+    assert rates == pytest.approx([1 / 60] * len(rates), rel=0.15)
+
+
 def test_rate_follows_a_change_of_pace() -> None:
     clock = Clock()
     task = BackgroundTask(runner=InlineRunner(), clock=clock)

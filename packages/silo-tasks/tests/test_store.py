@@ -60,6 +60,36 @@ def test_a_cancel_request_in_the_store_reaches_the_run(runner: ThreadRunner, mon
     assert task.state.status.value == "cancelled"
 
 
+class Slow(MemoryTaskStore):
+    """Its first record of a running run arrives after that of the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late, self.ended, self.finals = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+        if record["running"]:
+            self.late.set()
+            assert self.ended.wait(WAIT)
+        newest = super().publish(owner, name, token, record)
+        if not record["running"]:
+            self.ended.set()
+            self.finals.release()
+        return newest
+
+
+def test_a_late_record_does_not_stay(runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "INTERVAL", 0.01)
+    store = Slow()
+    task = BackgroundTask("job", runner=runner, store=store)
+    task.start(lambda task: store.late.wait(WAIT))
+    for _ in range(2):
+        assert store.finals.acquire(timeout=WAIT)
+    found = store.read("", "job")
+    assert found is not None
+    assert found[1]["status"] == "succeeded"
+
+
 class LostRace(MemoryTaskStore):
     def begin(self, owner: str, name: str, token: str, record: Record, *, expect: str | None) -> bool:
         return False

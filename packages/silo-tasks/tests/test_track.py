@@ -377,6 +377,13 @@ def test_cancel_ends_all_loops_that_are_open() -> None:
     assert seen == [(1, 0)]
 
 
+def test_a_loop_that_was_stopped_before_its_first_block_yields_nothing() -> None:
+    probe = _track.BlockProbe()
+    probe.stop()
+    assert list(probe.next_block()) == []
+    assert (probe.done, probe.stopped) == (0, True)
+
+
 def test_watching_never_disturbs_the_loop(runner: ThreadRunner) -> None:
     count = 3 * _track.BLOCK
     task = BackgroundTask(runner=runner)

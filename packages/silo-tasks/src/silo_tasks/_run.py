@@ -255,8 +255,9 @@ class Run(RunRecord):
     @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
         """Put off a cancel or deadline for the code inside."""
-        self.check()
         with self.lock:
+            # In one step: no shield can come up once the loops have been told to end.
+            self.check()
             self._shields += 1
         try:
             yield

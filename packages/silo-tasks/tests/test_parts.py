@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import threading
+
+from silo_tasks._latch import Latch
+from silo_tasks._timer import Timer
+
+WAIT = 30
+
+
+class SetWhileWaiting(list[threading.Lock]):
+    """A list of waiters that is late: the latch is set just before a waiter is on it."""
+
+    def __init__(self, latch: Latch) -> None:
+        super().__init__()
+        self.latch = latch
+
+    def append(self, item: threading.Lock) -> None:
+        self.latch.set()
+        super().append(item)
+
+
+def test_a_latch_set_while_somebody_begins_to_wait() -> None:
+    latch = Latch()
+    latch._waiters = SetWhileWaiting(latch)
+    done = threading.Event()
+
+    def wait() -> None:
+        assert latch.wait()
+        done.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert done.wait(WAIT)
+
+
+def test_a_latch_forgets_who_gave_up() -> None:
+    latch = Latch()
+    for _ in range(3):
+        assert not latch.wait(0)
+    assert not latch.wait(-1)
+    assert latch._waiters == []
+    latch.set()
+    assert latch.wait(0)
+
+
+def test_a_sooner_alarm_wakes_the_timer() -> None:
+    timer, sooner = Timer("test"), threading.Event()
+    later = timer.call_later(3600, lambda: None)
+    while not timer._wake._waiters:  # type: ignore[attr-defined]
+        pass
+    timer.call_later(0.001, sooner.set)
+    assert sooner.wait(WAIT)
+    later.cancel()
+    assert later.call is None
+
+
+def test_an_alarm_that_fails_stops_no_other() -> None:
+    timer, rang = Timer("test"), threading.Event()
+
+    def bad() -> None:
+        raise ValueError("on purpose")
+
+    timer.call_later(0, bad)
+    timer.call_later(0.001, rang.set)
+    assert rang.wait(WAIT)
