@@ -37,7 +37,7 @@ def counter_app(silo: Silo) -> Flask:
     @app.post("/api/upload")
     def upload() -> Any:
         file = request.files["file"]
-        silo.file_store("uploads").save(silo.sid, file.filename or "", file)
+        silo.file_store("uploads").save(silo.sid, file.filename or "", file.stream)
         return jsonify(silo.file_store("uploads").list_files(silo.sid))
 
     @app.get("/page")

@@ -123,7 +123,7 @@ def test_a_view_that_raises_gives_its_turn_back(app: Flask, client: FlaskClient,
         client.post("/api/raise", headers=as_(SID))
     app.testing = False
     client.post("/api/increment", headers=as_(SID))
-    assert not silo.store._turns._queues
+    assert not silo.store.turns._queues
 
 
 def test_writing_requests_take_turns(app: Flask, silo: Silo) -> None:
@@ -264,7 +264,7 @@ def test_reset_destroy_and_rotate(app: Flask, client: FlaskClient, silo: Silo) -
     assert gone.headers[HEADER] != new
     assert not silo.store.exists(new)
     assert not silo.store.exists(gone.headers[HEADER])
-    assert not silo.store._turns._queues
+    assert not silo.store.turns._queues
 
 
 def test_the_response_tells_caches_and_browsers_about_the_header(app: Flask, client: FlaskClient) -> None:

@@ -80,7 +80,7 @@ def test_real_files(store: FileStore, tmp_path: Path) -> None:
     with tempfile.SpooledTemporaryFile(10) as spooled:
         spooled.write(BIG)
         spooled.seek(0)
-        assert Path(store.save("sid", "spooled", spooled)).read_bytes() == BIG  # type: ignore[arg-type]
+        assert Path(store.save("sid", "spooled", spooled)).read_bytes() == BIG
 
 
 class Odd:

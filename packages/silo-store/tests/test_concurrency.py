@@ -69,7 +69,7 @@ def test_a_turn_that_does_not_come_is_an_error_and_leaves_no_queue(make_store: M
         with pytest.raises(TurnTimeout) as caught:
             in_threads(1, lambda _: increment_slowly(store))
         assert caught.value.sid == SID
-    assert not store._turns._queues
+    assert not store.turns._queues
     increment_slowly(store)
 
 
@@ -81,7 +81,7 @@ def test_an_edit_within_an_edit_joins_it(store: SessionStore) -> None:
             store.update(SID, "counter", lambda state: state.update(value=state["value"] + 1))
         outer["value"] += 1
     assert store.get(SID)["counter"] == {"value": 4}
-    assert not store._turns._queues
+    assert not store.turns._queues
 
 
 def test_a_session_being_written_does_not_expire(store: SessionStore, clock: Clock) -> None:
@@ -250,7 +250,7 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def write() -> None:
-        with store.edit(SID), store.backend._lock, store._turns._guard:  # type: ignore[attr-defined]
+        with store.edit(SID), store.backend._lock, store.turns._guard:  # type: ignore[attr-defined]
             inside.set()
             assert leave.wait(30)
 

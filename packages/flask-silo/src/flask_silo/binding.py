@@ -13,7 +13,8 @@ from silo_tasks import TaskError
 from .http import Wire, answer
 from .settings import Settings
 from .tasks import SessionTasks
-from .visit import VISIT, Visit, current_visit
+from .visit import VISIT, Visit, visiting
+from .wsgi import Commit
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -22,7 +23,11 @@ READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class Binding:
-    """The store, the sweeper, the tasks and the request hooks of one application."""
+    """The store, the sweeper, the tasks and the way through a request of one application.
+
+    A request's session begins in a hook before the view. It is committed where the response leaves the application,
+    in `Commit`: later than every ``after_request`` function, and at no cost to requests that have no session.
+    """
 
     def __init__(self, silo: Silo, app: Flask, settings: Settings, store: SessionStore) -> None:
         self.settings = settings
@@ -36,8 +41,7 @@ class Binding:
         reset_after_fork(self)
         store.on_end(self._session_ended)
         app.before_request(self._before_request)
-        app.after_request(self._after_request)
-        app.teardown_request(self._teardown_request)
+        app.wsgi_app = Commit(app, app.wsgi_app, self._prefix, self._wire)  # type: ignore[method-assign]
         for kind in (SiloError, TaskError, FileStoreError):
             app.register_error_handler(kind, answer)
 
@@ -58,39 +62,20 @@ class Binding:
             return None
         if not self._awake:
             self._wake()
+        environ = req.environ
         sid = self._wire.presented(req)
         presented = sid is not None
         if sid is None:
             sid = self.store.generate_sid()
         elif self._silo.data_endpoints.match(req) and self.store.is_expired(sid):
-            gone = answer(SessionExpired(sid))
-            self._wire.mark(req, gone, None)
-            return gone
-        visit = Visit(self.store, sid, presented=presented, writes=req.method not in READING)
-        req.environ[VISIT] = visit
+            return answer(SessionExpired(sid))
+        visit = Visit(self.store, sid, presented, environ["REQUEST_METHOD"] not in READING)
+        environ[VISIT] = visit
+        visiting.set(visit)
         context = g._get_current_object()
         context.silo = visit
         context.silo_sid = sid
         return None
-
-    def _after_request(self, response: Response) -> Response:
-        visit = current_visit()
-        if visit is None:
-            return response
-        try:
-            if response.status_code < 500:
-                visit.commit()
-        except (SiloError, TaskError) as error:
-            response = answer(error)
-        finally:
-            visit.close()
-        self._wire.mark(request._get_current_object(), response, visit.sid)  # type: ignore[attr-defined]
-        return response
-
-    def _teardown_request(self, _error: BaseException | None) -> None:
-        visit = current_visit()
-        if visit is not None:
-            visit.close()
 
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)

@@ -247,7 +247,7 @@ class Silo:
         """
         visit = current_visit()
         if visit is not None:
-            session = visit.session or visit.load()
+            session = visit.load()
         else:
             owner = current_owner()
             if owner is None:
@@ -310,7 +310,7 @@ class Silo:
         visit = self.visit
         visit.store.destroy(visit.sid)
         visit.forget()
-        visit.close()
+        visit.give_turn_back()
         visit.sid = visit.store.generate_sid()
         visit.presented = False
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
-from silo_files import FileStore, FileStoreError
+from silo_files import Block, FileStore, FileStoreError
 from silo_store import SessionStore
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SessionFileStore(FileStore):
         self._begin(sid)
         return super().session_dir(sid)
 
-    def save(self, sid: str, filename: str, data: BinaryIO | bytes | bytearray | memoryview, **options: Any) -> str:
+    def save(self, sid: str, filename: str, data: IO[bytes] | Block, **options: Any) -> str:
         """Save a file of the session, which is begun if there is none. See `FileStore.save`."""
         self._begin(sid)
         return super().save(sid, filename, data, **options)

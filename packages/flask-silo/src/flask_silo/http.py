@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import silo_files
 import silo_tasks
@@ -72,6 +73,7 @@ class Wire:
 
     def __init__(self, settings: Settings) -> None:
         self._header = settings.header
+        self._lower = settings.header.lower()
         self._environ_key = "HTTP_" + settings.header.upper().replace("-", "_")
         self._param = settings.query_param
         self._shortest = settings.min_sid_length
@@ -79,28 +81,39 @@ class Wire:
     def presented(self, request: Request) -> str | None:
         """Return the id that a request carries, or None where it carries none that can be one."""
         environ = request.environ
-        for text in (environ.get(self._environ_key), self._from_query(request)):
-            if text:
-                sid = text.strip()
-                if len(sid) >= self._shortest and is_sid(sid):
-                    return sid
+        text = environ.get(self._environ_key)
+        if text is not None:
+            sid = text.strip()
+            if len(sid) >= self._shortest and is_sid(sid):
+                return sid
+        if environ.get("QUERY_STRING"):
+            sid = request.args.get(self._param, "").strip()
+            if len(sid) >= self._shortest and is_sid(sid):
+                return sid
         return None
 
-    def _from_query(self, request: Request) -> str | None:
-        return request.args.get(self._param) if request.environ.get("QUERY_STRING") else None
-
-    def mark(self, request: Request, response: Response, sid: str | None) -> None:
-        """Put the id into the response, and tell caches and browsers about the header."""
-        headers = response.headers
+    def mark(self, environ: Mapping[str, Any], headers: list[tuple[str, str]], sid: str | None) -> None:
+        """Put the id into a response's headers, and tell caches and browsers about the header."""
+        vary = crossed = None
+        for number, (name, _) in enumerate(headers):
+            lower = name.lower()
+            if lower == "vary":
+                vary = number
+            elif lower == "access-control-expose-headers":
+                crossed = number
+            elif lower == self._lower and sid is not None:
+                headers[number] = (name, sid)
+                sid = None
         if sid is not None:
-            headers[self._header] = sid
-        self._list_header(response, "Vary")
-        if "HTTP_ORIGIN" in request.environ:
-            self._list_header(response, "Access-Control-Expose-Headers")
+            headers.append((self._header, sid))
+        self._list_in(headers, vary, "Vary")
+        if "HTTP_ORIGIN" in environ:
+            self._list_in(headers, crossed, "Access-Control-Expose-Headers")
 
-    def _list_header(self, response: Response, name: str) -> None:
-        present = response.headers.get(name)
-        if present is None:
-            response.headers[name] = self._header
-        elif self._header.lower() not in {item.strip().lower() for item in present.split(",")}:
-            response.headers[name] = f"{present}, {self._header}"
+    def _list_in(self, headers: list[tuple[str, str]], number: int | None, name: str) -> None:
+        if number is None:
+            headers.append((name, self._header))
+            return
+        present = headers[number][1]
+        if self._lower not in {item.strip().lower() for item in present.split(",")}:
+            headers[number] = (name, f"{present}, {self._header}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from flask import request
@@ -24,15 +25,16 @@ class Visit(Mapping[str, Any]):
         jobs: what to do once the changes are saved, by name; never done if they are not.
     """
 
-    __slots__ = ("_writes", "jobs", "presented", "session", "sid", "store", "turn")
+    __slots__ = ("_writes", "closed", "jobs", "presented", "session", "sid", "store", "turn")
 
-    def __init__(self, store: SessionStore, sid: str, *, presented: bool, writes: bool) -> None:
+    def __init__(self, store: SessionStore, sid: str, presented: bool, writes: bool) -> None:
         self.store = store
         self.sid = sid
         self.presented = presented
         self.session: Session | None = None
         self.turn: Turn | None = None
         self.jobs: dict[str, Callable[[], None]] = {}
+        self.closed = False
         self._writes = writes
 
     @property
@@ -47,15 +49,17 @@ class Visit(Mapping[str, Any]):
             TurnTimeout: the writer before this one did not finish in time.
         """
         session = self.session
-        if session is None:
-            store = self.store
-            if self._writes and self.turn is None:
-                turn = store.turn(self.sid)
-                turn.take(store.turn_timeout)
-                self.turn = turn
-            session = self.session = store.get(self.sid) if store.backend.live else store.open(self.sid)
-            if self.turn is not None:
-                self.turn.session = session
+        if session is not None:
+            return session
+        store = self.store
+        turn = self.turn
+        if turn is None and self._writes and not self.closed:
+            turn = Turn(store.turns, self.sid)
+            turn.take(store.turn_timeout)
+            self.turn = turn
+        session = self.session = store.get(self.sid) if store.backend.live else store.open(self.sid)
+        if turn is not None:
+            turn.session = session
         return session
 
     def begun(self) -> Session:
@@ -82,14 +86,20 @@ class Visit(Mapping[str, Any]):
             self.turn.session = None
 
     def close(self) -> None:
-        """Let the next writer go on. Harmless when done already."""
+        """Let the next writer go on, for good. Harmless when done already."""
+        self.closed = True
+        if self.turn is not None:
+            self.give_turn_back()
+
+    def give_turn_back(self) -> None:
+        """Let the next writer go on; the turn is taken again when the session is loaded again."""
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.give_back()
 
     def __getitem__(self, namespace: str) -> Any:
         try:
-            return (self.session or self.load())[namespace]
+            return self.load()[namespace]
         except KeyError:
             raise NamespaceError(namespace) from None
 
@@ -102,6 +112,11 @@ class Visit(Mapping[str, Any]):
 
 def current_visit() -> Visit | None:
     """Return the visit of the request being handled, None where it has none or there is no request."""
-    if not request:
-        return None
-    return request.environ.get(VISIT)
+    visit = visiting.get()
+    if visit is None and request:  # a request context that is kept, or was pushed by hand
+        visit = request.environ.get(VISIT)
+    return visit
+
+
+visiting: ContextVar[Visit | None] = ContextVar("silo_visit", default=None)
+"""The visit of the request being handled: `current_visit` in the usual case."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from silo_files.backend import Block, FileBackend, FileInfo, StagedFile, Usage
 from silo_files.errors import FileMissing, NoLocalPath
@@ -64,7 +64,7 @@ class FileStore:
             raise NoLocalPath("this backend has no folders")
         return path
 
-    def save(self, sid: str, filename: str, data: BinaryIO | Block, *, size: int | None = None) -> str:
+    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
         """Save `data` as `filename`, in place of an older file of that name. Return its absolute path.
 
         Readers see the old file or the whole new one. On any error the old file stays and nothing else does.

@@ -70,7 +70,7 @@ class Backend(Protocol):
     def settle(self, lives: Iterable[Life]) -> None:
         """Forget lives claimed from `ended`: their callbacks have run."""
 
-    def expired_at(self, sid: str, /) -> float | None:
+    def expired_at(self, sid: str) -> float | None:
         """When the id expired; None where it did not or that is forgotten."""
 
     def prune(self, before: float) -> None:

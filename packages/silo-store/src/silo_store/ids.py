@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
+import string
 from typing import TypeGuard
+
+ID_CHARACTERS = string.ascii_letters + string.digits + "_-"
+"""What a session id is made of."""
 
 _is_sid = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
 

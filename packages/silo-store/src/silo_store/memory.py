@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import Counter, deque
@@ -29,10 +30,9 @@ class MemoryBackend:
         self.live = not copy
         self.records: dict[str, Record] = {}
         self._index = ExpiryIndex()
-        self._tombstones = Tombstones()
+        self.tombstones = Tombstones()
         self._ended: deque[Life] = deque()
         self._holds: Counter[str] = Counter()
-        self.expired_at = self._tombstones.get
         self.after_fork()
         reset_after_fork(self)
 
@@ -62,7 +62,7 @@ class MemoryBackend:
             winner = self.records.setdefault(record.sid, kept)
             if winner is kept:
                 self._index.add(kept)
-                self._tombstones.pop(record.sid, None)
+                self.tombstones.discard(record.sid)
         return record if winner is kept else winner
 
     def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
@@ -111,7 +111,6 @@ class MemoryBackend:
 
     def _drop(self, record: Record) -> None:
         del self.records[record.sid]
-        self._index.discard(record)
 
     def due(self, now: float, ttl: float) -> Iterator[list[Life]]:
         with self._lock:
@@ -130,9 +129,10 @@ class MemoryBackend:
                 self._reindex(chunk)
 
     def _due_of(self, entries: list[tuple[int, str]], now: float, ttl: float) -> list[Life]:
-        with self._lock:
-            records = [r for second, sid in entries if (r := self.records.get(sid)) is not None and r.bucket == second]
-            return [Life(r.sid, r.uid) for r in records if now - r.active > ttl]
+        # No lock: it reads each record once, and `expire` looks again. Making tuples under the lock would let a run
+        # of the garbage collector happen there.
+        records = [r for second, sid in entries if (r := self.records.get(sid)) is not None and r.bucket == second]
+        return [Life(r.sid, r.uid) for r in records if now - r.active > ttl]
 
     def _reindex(self, entries: list[tuple[int, str]]) -> None:
         with self._lock:
@@ -147,22 +147,28 @@ class MemoryBackend:
                 record = self._current(life)
                 if record is not None and now - record.active > ttl and life.uid not in self._holds:
                     self._drop(record)
-                    self._tombstones.bury(life.sid, now)
+                    self.tombstones.bury(life.sid, now)
                     self._ended.append(life)
 
     def ended(self) -> list[Life]:
-        with self._lock:
-            return [self._ended.popleft() for _ in range(min(BATCH, len(self._ended)))]
+        batch: list[Life] = []
+        with contextlib.suppress(IndexError):  # another thread may empty it meanwhile
+            while len(batch) < BATCH:
+                batch.append(self._ended.popleft())
+        return batch
 
     def settle(self, lives: Iterable[Life]) -> None:
         """Nothing to do: what was claimed dies with the process that claimed it."""
 
+    def expired_at(self, sid: str) -> float | None:
+        return self.tombstones.at(sid)
+
     def prune(self, before: float) -> None:
         while True:
             with self._lock:
-                old = list(self._tombstones.older(before, BATCH))
+                old = self.tombstones.older(before, 4)
                 for sid in old:
-                    del self._tombstones[sid]
+                    self.tombstones.discard(sid)
             if not old:
                 return
 
@@ -186,7 +192,7 @@ class MemoryBackend:
         return len(self.records)
 
     def expired_count(self) -> int:
-        return len(self._tombstones)
+        return len(self.tombstones)
 
     def sids(self) -> list[str]:
         return list(self.records)

@@ -245,7 +245,7 @@ class StorageBackend:
     def settle(self, lives: Iterable[Life]) -> None:
         """Nothing to do."""
 
-    def expired_at(self, sid: str, /) -> float | None:
+    def expired_at(self, sid: str) -> float | None:
         """The storage says only whether: give a time that is recent enough to count."""
         with self._lock:
             return float("inf") if self._storage.is_expired(sid) else None

@@ -14,6 +14,7 @@ from .backend import Backend, Life, open_backend
 from .codec import Codec, MsgpackCodec, Unencodable
 from .errors import NamespaceError, SessionBusy, SessionExpired, StateEncodeError
 from .ids import check_sid, is_sid, new_sid
+from .memory import MemoryBackend
 from .record import Blob, Change, Record, Session
 from .registry import EndReason, Registry, missing, tell
 from .storage import SiloStorage, StorageBackend
@@ -73,13 +74,13 @@ class SessionStore:
         self._codec = codec if codec is not None else MsgpackCodec()
         self._clock = clock
         self._new_sid = sid_generator or new_sid
-        self._turns = Turns()
+        self.turns = Turns()
         self._on_end: list[Callable[[str, str, EndReason], object]] = []
-        self._lives = (f"{prefix}{number:x}" for prefix in (secrets.token_hex(8),) for number in itertools.count())
-        # What `get` and `is_expired` do in the usual case, one call each.
+        self._lives = (f"{prefix}{number:x}" for prefix in (secrets.token_urlsafe(6),) for number in itertools.count())
+        # Short cuts of `get` and `is_expired` into live memory.
         self._factories = self.registry.factories
-        self._live: dict[str, Session] = getattr(backend, "records", {}) if backend.live else {}
-        self._expired_at = backend.expired_at
+        self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
+        self._graves = backend.tombstones.shards if isinstance(backend, MemoryBackend) else {}
 
     # Setting up
 
@@ -127,7 +128,7 @@ class SessionStore:
             InvalidSessionId: ``sid`` is no session id.
         """
         try:
-            session = self._live[sid]
+            session: Session = self._live[sid]
             now = self._clock()
             if now - session.active <= self.ttl:
                 session.active = now
@@ -188,7 +189,10 @@ class SessionStore:
 
     def is_expired(self, sid: str) -> bool:
         """Say whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
-        at = self._expired_at(sid)
+        try:
+            at = self._graves[sid[-1]].get(sid)
+        except (LookupError, TypeError):  # a backend elsewhere, or no id
+            at = self.backend.expired_at(sid) if is_sid(sid) else None
         if at is not None:
             return self._clock() - at <= self.expired_retain
         return is_sid(sid) and self.backend.peek(sid) is not None and self._seen(sid) is None
@@ -203,7 +207,7 @@ class SessionStore:
 
     def turn(self, sid: str) -> Turn:
         """Return the turn to write a session: take it, give it back. `edit` does both for you."""
-        return Turn(self._turns, check_sid(sid))
+        return Turn(self.turns, check_sid(sid))
 
     @contextmanager
     def edit(self, sid: str, namespace: str | None = None, *, uid: str | None = None) -> Iterator[Any]:
@@ -225,7 +229,7 @@ class SessionStore:
         """
         if namespace is not None and namespace not in self._factories:
             raise NamespaceError(namespace)
-        outer = self._turns.held(sid)
+        outer = self.turns.held(sid)
         if outer is not None and outer.session is not None:
             if uid is not None and outer.session.uid != uid:
                 raise SessionExpired(sid)
@@ -333,7 +337,7 @@ class SessionStore:
         """
         with self._writing(sid) as record:
             new = self.generate_sid()
-            turn = self._turns.held(sid)
+            turn = self.turns.held(sid)
             if record is None and turn is not None and turn.session is not None:
                 record = self._saved(turn.session)  # it began in this turn and was not saved yet
             if record is None or not self.backend.rename(Life(sid, record.uid), new):
@@ -347,7 +351,7 @@ class SessionStore:
     @contextmanager
     def _writing(self, sid: str) -> Iterator[Record | None]:
         with self.turn(sid) as turn:
-            if self._turns.held(sid) is None:
+            if self.turns.held(sid) is None:
                 turn.take(self.turn_timeout)
             yield self._load(sid)
 
@@ -389,7 +393,7 @@ class SessionStore:
 
     def _kept(self, life: Life) -> bool:
         """Renew a due session that is held, written just now, or busy; say whether it was."""
-        kept = self.backend.held(life.uid) or self._turns.writing(life.sid)
+        kept = self.backend.held(life.uid) or self.turns.writing(life.sid)
         if not kept and self.registry.busy_check is not None:
             record = self.backend.peek(life.sid)
             kept = record is not None and self.registry.is_busy(life.sid, self._decoded(record))

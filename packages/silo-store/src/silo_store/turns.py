@@ -42,14 +42,16 @@ class Turns:
             queue = self._queues.get(sid)
             if queue is None:
                 queue = self._queues[sid] = _Queue()
-            queue.size += 1
+            else:
+                queue.size += 1
             return queue
 
     def leave(self, sid: str, queue: _Queue) -> None:
         """Leave the line; the last one takes it away."""
         with self._guard:
-            queue.size -= 1
-            if queue.size == 0 and self._queues.get(sid) is queue:
+            if queue.size > 1:
+                queue.size -= 1
+            elif self._queues.get(sid) is queue:
                 del self._queues[sid]
 
 
@@ -58,7 +60,7 @@ class _Queue:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # not an RLock: an async view may end on another thread than it began on
-        self.size = 0
+        self.size = 1
         self.turn: Turn | None = None
 
 
@@ -87,18 +89,20 @@ class Turn:
             TurnTimeout: it did not come within ``timeout`` seconds.
         """
         queue = self.turns.join(self._key)
-        taken = False
-        try:
-            taken = queue.lock.acquire(timeout=timeout)
-        finally:  # also when a signal or a greenlet's timeout interrupts the wait
+        if not queue.lock.acquire(blocking=False):
+            taken = False
+            try:
+                taken = queue.lock.acquire(timeout=timeout)
+            finally:  # also when a signal or a greenlet's timeout interrupts the wait
+                if not taken:
+                    self.turns.leave(self._key, queue)
             if not taken:
-                self.turns.leave(self._key, queue)
-        if not taken:
-            raise TurnTimeout(self.sid)
+                raise TurnTimeout(self.sid)
         self._queue = queue
         queue.turn = self
         self.taken = True
-        _held.set((*(turn for turn in _held.get() if turn.taken and turn is not self), self))
+        others = _held.get()
+        _held.set((*[turn for turn in others if turn.taken], self) if others else (self,))
 
     def give_back(self) -> None:
         """Let the next writer go on. Harmless when the turn is not taken."""

@@ -1,0 +1,30 @@
+"""Times two things in turn, so that a machine that slows down slows both."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+
+
+def interleaved(*actions: Callable[[], object], repeats: int = 15) -> list[float]:
+    """Return the median CPU seconds of each action, run in turn."""
+    times: list[list[float]] = [[] for _ in actions]
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(repeats):
+            order = list(enumerate(actions))
+            for number, action in order if turn % 2 else reversed(order):
+                start = time.process_time()
+                action()
+                times[number].append(time.process_time() - start)
+    finally:
+        gc.enable()
+    return [statistics.median(each) for each in times]
+
+
+def row(case: str, measured: str, reach: str) -> None:
+    """Print one line of the table."""
+    print(f"{case:<68} {measured:>24}   reach {reach}")
