@@ -1,0 +1,231 @@
+"""The demo: upload a CSV file, watch it being summed up, look at the result and download it.
+
+Run it with ``python examples/data_processor/app.py``, ``flask --app examples/data_processor/app run``, or in this
+folder ``gunicorn --threads 8 "app:create_app()"``. Sessions live in the memory of the process, so run only one.
+
+Environment variables set what `DEFAULTS` lists, as ``DEMO_MAX_UPLOAD_MB=20``, and flask-silo, as ``SILO_TTL=600``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import processing
+from flask import Flask, Response, abort, jsonify, request, send_file
+from flask_silo import Silo, current_task
+from reading import BadCsv, Table, inspect
+from silo_tasks import TaskRunning
+from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import get_input_stream
+
+HERE = Path(__file__).parent
+SAMPLE = HERE / "sample" / "penguins.csv"
+RESULT = "result.csv"
+SMALL_BODY = 64 * 1024
+MB = 1024 * 1024
+DEFAULTS = {
+    "DATA_DIR": "",  # where files are kept; a private folder among the temporary ones by default
+    "MAX_UPLOAD_MB": 100,
+    "MAX_TOTAL_MB": 2000,
+    "MAX_GROUPS": 10_000,
+}
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_app(**config: Any) -> Flask:
+    """Make the application. What is given wins over the environment."""
+    app = Flask(__name__)
+    app.config.update(DEFAULTS, MAX_CONTENT_LENGTH=SMALL_BODY)
+    app.config.from_prefixed_env("DEMO")
+    app.config.update(silo_settings(), **config)
+    limit = int(app.config["MAX_UPLOAD_MB"] * MB)
+    folder = private_folder(app.config["DATA_DIR"])
+
+    silo = Silo(app)
+    silo.register("job", lambda: {"uploads": 0, "source": None, "result": None})
+    uploads = silo.add_file_store(
+        "uploads",
+        str(folder / "uploads"),
+        max_file_bytes=limit,
+        max_session_bytes=2 * limit,
+        max_store_bytes=int(app.config["MAX_TOTAL_MB"] * MB),
+    )
+    results = silo.add_file_store("results", str(folder / "results"))
+    silo.add_data_endpoints("status", "start", "task", "cancel", "result", "download")
+
+    @app.get("/")
+    def index() -> Response:
+        return app.send_static_file("index.html")
+
+    @app.get("/api/status")
+    def status() -> Response:
+        # Looking begins no session: who has none yet gets an empty answer.
+        job = silo.state("job") if silo.uid else {"source": None, "result": None}
+        limits = {"upload_bytes": limit, "ttl": silo.store.ttl}
+        return jsonify(source=job["source"], result=job["result"], task=summarise.state.to_dict(), limits=limits)
+
+    @app.post("/api/upload")
+    def upload() -> Response:
+        body = get_input_stream(request.environ, max_content_length=limit)
+        return jsonify(source=accept(request.args.get("name", ""), body, request.content_length))
+
+    @app.post("/api/sample")
+    def sample() -> Response:
+        with SAMPLE.open("rb") as file:
+            return jsonify(source=accept(SAMPLE.name, file, None))
+
+    def accept(name: str, data: IO[bytes], size: int | None) -> dict[str, Any]:
+        job = silo.state("job")
+        if summarise.state.running:
+            raise TaskRunning
+        if not name:
+            abort(400, "The file has no name.")
+        # Each upload has a name of its own, so that the file before stays whole if this one is refused.
+        job["uploads"] += 1
+        stored = f"{job['uploads']}-{name}"
+        uploads.save(silo.sid, stored, cast("BinaryIO", data), size=size)
+        try:
+            with uploads.open(silo.sid, stored) as file:
+                table = inspect(file)
+        except BadCsv:
+            uploads.delete(silo.sid, stored)
+            raise
+        if job["source"]:
+            uploads.delete(silo.sid, job["source"]["stored"])
+        source = {"name": name, "stored": stored, "size": uploads.stat(silo.sid, stored).size, "table": asdict(table)}
+        job.update(source=source, result=None)
+        return source
+
+    @app.post("/api/start")
+    def start() -> tuple[Response, int]:
+        job = silo.state("job")
+        if not job["source"]:
+            abort(409, "Upload a file first.")
+        given = request.get_json()
+        columns = job["source"]["table"]["columns"]
+        by, value, how = (given.get(key) if isinstance(given, dict) else None for key in ("by", "value", "how"))
+        if how not in processing.MEASURES:
+            abort(400, f"Choose one of: {', '.join(processing.MEASURES)}.")
+        if by not in columns or (how != "count" and value not in columns):
+            abort(400, "The file has no such column.")
+        summarise.start(columns.index(by), None if how == "count" else columns.index(value), how)
+        job["result"] = None
+        return jsonify(started=True), 202
+
+    @silo.task(name="summary")
+    def summarise(by: int, value: int | None, how: str) -> None:
+        task = current_task()
+        assert task is not None
+        source = silo.state("job")["source"]
+        opener = partial(uploads.open, silo.sid, source["stored"])
+        job = processing.Job(by, value, how, app.config["MAX_GROUPS"])
+        try:
+            with task.logging("data_processor"):
+                summary, table = processing.run(opener, source["size"], Table(**source["table"]), job)
+        except BadCsv as error:
+            task.fail(str(error))
+            return
+        results.save(silo.sid, RESULT, table)
+        with silo.edit("job") as state:
+            state["result"] = summary
+        task.complete("Done")
+
+    @app.get("/api/task")
+    def task() -> Response:
+        return jsonify(summarise.state.to_dict(max_logs=100))
+
+    @app.post("/api/cancel")
+    def cancel() -> Response:
+        return jsonify(cancelled=summarise.cancel())
+
+    @app.get("/api/result")
+    def result() -> Response:
+        found = silo.state("job")["result"] if silo.uid else None
+        return jsonify(found or abort(404, "There is no result yet."))
+
+    @app.get("/api/download")
+    def download() -> Response:
+        job = silo.state("job") if silo.uid else None
+        if not job or not job["result"]:
+            abort(404, "There is no result yet.")
+        name = f"{Path(job['source']['name']).stem}-summary.csv"
+        return send_file(results.open(silo.sid, RESULT), "text/csv", as_attachment=True, download_name=name)
+
+    @app.post("/api/reset")
+    def reset() -> Response:
+        silo.reset_current()
+        return jsonify(reset=True)
+
+    @app.errorhandler(BadCsv)
+    def bad_csv(error: BadCsv) -> tuple[Response, int]:
+        return jsonify(error="bad_csv", message=str(error)), 422
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> tuple[Response, int]:
+        message = error.description
+        if error.code == 413 and request.endpoint == "upload":
+            message = f"The file is too large. Up to {app.config['MAX_UPLOAD_MB']} MB can be uploaded."
+        return jsonify(error=error.name.lower().replace(" ", "_"), message=message), error.code or 500
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+    return app
+
+
+def silo_settings() -> dict[str, Any]:
+    """The environment's ``SILO_*`` variables, numbers and the like as what they are."""
+    found: dict[str, Any] = {}
+    for name, text in os.environ.items():
+        if name.startswith("SILO_"):
+            found[name] = text
+            with suppress(ValueError):
+                found[name] = json.loads(text)
+    return found
+
+
+def private_folder(path: str) -> Path:
+    """Make the folder for files; by default one that belongs to this user alone."""
+    if path:
+        folder = Path(path)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+    folder = Path(tempfile.gettempdir()) / f"flask-silo-demo-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    info = folder.lstat()
+    mine = not hasattr(os, "getuid") or (info.st_uid == os.getuid() and not info.st_mode & 0o077)
+    if not stat.S_ISDIR(info.st_mode) or not mine:
+        raise PermissionError(f"{folder} is not private; set DEMO_DATA_DIR to another folder")
+    return folder
+
+
+def main() -> None:
+    """Serve the demo."""
+    parser = argparse.ArgumentParser(description="Serve the demo of flask-silo.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=5000)
+    options = parser.parse_args()
+    app = create_app()
+    print(f"The demo is at http://{options.host}:{options.port}")
+    app.run(options.host, options.port, threaded=True)
+
+
+if __name__ == "__main__":
+    main()

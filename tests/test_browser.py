@@ -1,0 +1,188 @@
+"""The page of the demo in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from tests.browser import Browser, browser, find
+from tests.test_examples import DEMO, Gate, create_app, expire_all, served, silo_of
+
+PROGRAM = find()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it")
+SAMPLE = DEMO / "sample" / "penguins.csv"
+
+Open = Callable[..., tuple[Flask, Browser]]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    """Serves the demo with the given settings and opens its page."""
+    with ExitStack() as stack:
+
+        def open_page(**config: object) -> tuple[Flask, Browser]:
+            assert PROGRAM is not None
+            profile = tmp_path / "browser"
+            profile.mkdir()
+            app = create_app(DATA_DIR=str(tmp_path / "data"), **config)
+            stack.callback(silo_of(app).stop)
+            port = stack.enter_context(served(app))
+            page = stack.enter_context(browser(PROGRAM, profile))
+            page.send("Page.navigate", url=f"http://127.0.0.1:{port}/")
+            page.wait(shown("choose"))
+            return app, page
+
+        yield open_page
+
+
+def shown(stage: str) -> str:
+    return f"document.readyState === 'complete' && document.querySelector('#{stage}:not([hidden])') !== null"
+
+
+def notice(text: str) -> str:
+    return (
+        f"!document.getElementById('notice').hidden && document.getElementById('notice').innerText.includes('{text}')"
+    )
+
+
+def click(page: Browser, name: str) -> None:
+    page.run(f"document.getElementById('{name}').click()")
+
+
+def ask(page: Browser, by: str, how: str = "count", value: str = "") -> None:
+    page.wait(shown("options"))
+    page.run(
+        f"""by.value = "{by}"; how.value = "{how}"; how.dispatchEvent(new Event("change"));
+        document.getElementById("value").value = "{value}"; question.requestSubmit()"""
+    )
+
+
+def reload(page: Browser) -> None:
+    page.run("window.stale = true")
+    page.send("Page.reload")
+    page.wait("!window.stale && document.readyState === 'complete'")
+
+
+def test_the_whole_way(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, "aggregate")
+    app, page = opened()
+    assert "Up to 100 MB" in page.text()
+    page.choose_file("#file", SAMPLE)
+    page.wait(shown("options"))
+    assert "penguins.csv" in page.text()
+    assert page.run("preview.rows.length") == 6
+
+    ask(page, "species", "mean", "body_mass_g")
+    gate.wait()
+    page.wait("document.getElementById('step').textContent === 'Step 3 of 4: Aggregate'")
+    assert 40 < page.run("bar.value") < 100
+    assert "344 rows can be used, 0 are skipped" in page.text()
+    reload(page)
+    page.wait(shown("running"))
+    assert page.run("document.querySelectorAll('#steps .done').length") == 2
+
+    gate.open()
+    page.wait(shown("result"))
+    expected = ["Mean of body_mass_g by species", "Gentoo", "5,076.02", "344 rows in 3 groups, 2 values missing."]
+    assert [text for text in expected if text not in page.text()] == []
+    assert page.run("document.querySelectorAll('#chart .bar').length") == 3
+    assert page.run("document.querySelector('#chart desc').textContent").startswith("3 bars. Gentoo: 5,076.02;")
+    assert page.run("[...table.rows].map((row) => row.cells[1].textContent)") == ["rows", "124", "68", "152"]
+    reload(page)
+    page.wait(shown("result"))
+    download = "fetch(document.getElementById('download').href).then((answer) => answer.text())"
+    assert page.run(download).splitlines()[1] == "Gentoo,124,5076.01626016"
+    assert page.console == []
+
+    expire_all(app)
+    click(page, "download")
+    page.wait(notice("Your session has expired"))
+    assert page.run("main.inert")
+    page.press("Enter", 13)  # The notice's button has the focus.
+    page.wait(shown("choose"))
+    assert page.run("notice.hidden && !main.inert")
+    click(page, "sample")
+    page.wait(shown("options"))
+
+
+def test_cancel_and_ask_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, "aggregate")
+    _, page = opened()
+    click(page, "sample")
+    ask(page, "island")
+    gate.wait()
+    page.wait(shown("running"))
+    click(page, "cancel")
+    page.wait(notice("Cancelled"))
+    gate.open()
+    ask(page, "island")
+    page.wait(shown("result"))
+    assert page.run("notice.hidden")
+    click(page, "reset")
+    page.wait(shown("choose"))
+
+
+def test_what_is_wrong_with_a_file_is_said(opened: Open, tmp_path: Path) -> None:
+    _, page = opened(MAX_UPLOAD_MB=0.1)
+    file = tmp_path / "file.csv"
+    for data, said in (
+        (b"", "The file is empty."),
+        (b"\0\1\2", "This is not a text file."),
+        (b'a,b\n"1,2\n', "Row 2 has a quotation mark that is never closed."),
+        (b"a,b\n" + b"x,1\n" * 30_000, "Up to 102 KB can be uploaded."),
+    ):
+        file.write_bytes(data)
+        page.choose_file("#file", file)
+        page.wait(notice(said))
+        page.run("document.getElementById('notice-button').click()")
+    file.write_bytes(b"<b>a</b>,b\n<img src=x>,\n")
+    page.choose_file("#file", file)
+    ask(page, "<b>a</b>", "sum", "b")
+    page.wait(notice("The column “b” holds no numbers."))
+    ask(page, "<b>a</b>")
+    page.wait(shown("result"))
+    assert page.run("document.querySelectorAll('main img, main b:not(.drop b, #source-name)').length") == 0
+    assert "Number of rows by <b>a</b>" in page.text()
+
+
+def test_an_idle_page_says_when_its_session_is_over(opened: Open) -> None:
+    _, page = opened(SILO_TTL=1)
+    click(page, "sample")
+    page.wait(notice("Your session has expired"))
+
+
+def test_a_server_that_forgot_the_session_or_is_gone(opened: Open) -> None:
+    app, page = opened()
+    click(page, "sample")
+    page.wait(shown("options"))
+    silo = silo_of(app)
+    silo.store.destroy(page.run("sessionStorage.getItem('silo-session')"))  # As a restart does: not even expired.
+    reload(page)
+    page.wait(notice("Your session has expired"))
+    page.run("document.getElementById('notice-button').click()")
+    page.send("Network.enable")
+    page.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    click(page, "sample")
+    page.wait(notice("The server cannot be reached"))
+    page.choose_file("#file", SAMPLE)
+    page.wait(notice("The server cannot be reached"))
+
+
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_nothing_is_wider_than_the_window(opened: Open, width: int) -> None:
+    _, page = opened()
+    page.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    fits = "document.documentElement.scrollWidth <= innerWidth"
+    assert page.run(fits)
+    click(page, "sample")
+    page.wait(shown("options"))
+    assert page.run(fits)
+    ask(page, "island", "sum", "flipper_length_mm")
+    page.wait(shown("result"))
+    assert page.run(fits)
+    inside = "document.getElementById('chart').firstChild.getBoundingClientRect().right <= innerWidth"
+    page.wait(inside)
