@@ -38,7 +38,7 @@ class Gate:
 def test_construction_starts_nothing() -> None:
     before = threading.active_count()
     task = BackgroundTask("x")
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     assert (task.name, task.is_running, task.is_complete, task.is_failed) == ("x", False, False, False)
     assert task.state.status is Status.IDLE
     assert BackgroundTask().name == "task"

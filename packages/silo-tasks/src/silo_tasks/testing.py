@@ -72,7 +72,7 @@ class RunnerContract:
         """Construction is free of side effects."""
         before = threading.active_count()
         self.make_runner()
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
 
     def test_each_job_is_executed_once(self) -> None:
         """Nothing is lost and nothing runs twice."""
