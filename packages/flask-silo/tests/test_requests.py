@@ -280,6 +280,27 @@ def test_the_response_tells_caches_and_browsers_about_the_header(app: Flask, cli
     assert crossed.headers["Access-Control-Expose-Headers"] == f"X-Other, {HEADER}"
 
 
+def test_a_kept_context_keeps_the_session(app: Flask, silo: Silo) -> None:
+    with app.test_client() as client:
+        client.post("/api/increment", headers=as_(SID))
+        assert silo.sid == SID
+        assert silo.state("counter") == {"value": 1}
+    with pytest.raises(RuntimeError):
+        silo.sid  # noqa: B018 - the access raises
+
+
+def test_a_request_within_a_request_has_its_own_session(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    @app.post("/api/outer")
+    def outer() -> Any:
+        silo.state("counter")["value"] += 1
+        inner = app.test_client().post("/api/increment", headers=as_("b" * 32))
+        page = app.test_client().get("/page")
+        return {"inner": inner.json, "page": page.text, "sid": silo.sid, **silo.state("counter")}
+
+    answer: Any = client.post("/api/outer", headers=as_(SID)).json
+    assert answer == {"inner": {"value": 1, "sid": "b" * 32}, "page": "page", "sid": SID, "value": 1}
+
+
 def test_a_late_after_request_function_may_still_change_state(app: Flask, client: FlaskClient, silo: Silo) -> None:
     @app.after_request
     def stamp(response: Any) -> Any:

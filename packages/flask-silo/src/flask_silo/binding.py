@@ -13,7 +13,7 @@ from silo_tasks import TaskError
 from .http import Wire, answer
 from .settings import Settings
 from .tasks import SessionTasks
-from .visit import VISIT, Visit, visiting
+from .visit import Visit, visiting
 from .wsgi import Commit
 
 if TYPE_CHECKING:
@@ -62,15 +62,13 @@ class Binding:
             return None
         if not self._awake:
             self._wake()
-        environ = req.environ
         sid = self._wire.presented(req)
         presented = sid is not None
         if sid is None:
             sid = self.store.generate_sid()
         elif self._silo.data_endpoints.match(req) and self.store.is_expired(sid):
             return answer(SessionExpired(sid))
-        visit = Visit(self.store, sid, presented, environ["REQUEST_METHOD"] not in READING)
-        environ[VISIT] = visit
+        visit = Visit(self.store, sid, presented, req.method not in READING)
         visiting.set(visit)
         context = g._get_current_object()
         context.silo = visit

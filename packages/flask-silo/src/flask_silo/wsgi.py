@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
 
-from .visit import VISIT, Visit, visiting
+from .visit import Visit, visiting
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -40,14 +40,14 @@ class Commit:
         except _Replaced as replaced:
             return replaced.response(environ, start_response)
         finally:
+            visit = visiting.get()
             visiting.set(outer)
-            visit: Visit | None = environ.get(VISIT)
             if visit is not None:
                 visit.close()
 
     def _committing(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            visit: Visit | None = environ.get(VISIT)
+            visit = visiting.get()
             sid = None
             if visit is not None:
                 if not visit.closed and status[0] != "5":
