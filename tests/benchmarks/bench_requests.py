@@ -19,7 +19,7 @@ ROUND = 300
 
 def caller(app: Flask, path: str, method: str = "POST") -> Callable[[], None]:
     """Return a function that makes a round of requests."""
-    environ = EnvironBuilder(path=path, method=method, headers={"X-Session-ID": SID}).get_environ()
+    environ = EnvironBuilder(path=path, method=method, headers=[("X-Session-ID", SID)]).get_environ()
     wsgi = app.wsgi_app
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:

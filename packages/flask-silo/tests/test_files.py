@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import FileStore, Silo
 from flask_silo_helpers import as_, counter_app
-from silo_store.testing import SID, TTL, Clock
+from silo_store.testing import SID, TTL, Clock, in_threads
 
 
 @pytest.fixture
@@ -33,6 +33,27 @@ def test_a_file_is_the_sessions_own(uploads: FileStore, client: FlaskClient, sil
     assert silo.file_store("uploads") is uploads
     assert silo.store.exists(SID), "a file begins the session that it belongs to"
     assert not silo.store.exists("b" * 32), "looking begins nothing"
+
+
+def test_a_file_that_comes_in_slowly_keeps_no_other_request_waiting(
+    uploads: FileStore, client: FlaskClient, silo: Silo
+) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            (other,) = in_threads(
+                1, lambda _: client.application.test_client().post("/api/increment", headers=as_(SID))
+            )
+            assert other.status_code == 200
+            return super().read(size)
+
+        def readinto(self, buffer: Any) -> int:
+            self.read(0)
+            return super().readinto(buffer)
+
+    with client.application.test_request_context("/api/upload", method="POST", headers=as_(SID)):
+        client.application.preprocess_request()
+        silo.file_store("uploads").save(SID, "slow.csv", Slow(b"1"))
+    assert uploads.list_files(SID) == ["slow.csv"]
 
 
 def test_files_go_when_the_session_does(uploads: FileStore, client: FlaskClient, silo: Silo, clock: Clock) -> None:

@@ -1,6 +1,6 @@
 """A private, expiring workspace for every client of a Flask API: state, tasks, files."""
 
-from silo_files import FileStore
+from silo_files import FileStore, FileStoreError
 from silo_store import (
     CleanupDaemon,
     InMemoryStorage,
@@ -16,7 +16,7 @@ from silo_store import (
     StoreUnavailable,
     TurnTimeout,
 )
-from silo_tasks import BackgroundTask, TaskState, current_task, step, track
+from silo_tasks import BackgroundTask, TaskError, TaskRunning, TaskState, current_task, step, track
 
 from .ext import Silo
 from .tasks import SessionTask
@@ -27,6 +27,7 @@ __all__ = [
     "BackgroundTask",
     "CleanupDaemon",
     "FileStore",
+    "FileStoreError",
     "InMemoryStorage",
     "InvalidSessionId",
     "NamespaceError",
@@ -40,6 +41,8 @@ __all__ = [
     "SiloStorage",
     "StateEncodeError",
     "StoreUnavailable",
+    "TaskError",
+    "TaskRunning",
     "TaskState",
     "TurnTimeout",
     "__version__",

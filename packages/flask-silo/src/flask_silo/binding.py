@@ -13,7 +13,7 @@ from silo_tasks import TaskError
 from .http import Wire, answer
 from .settings import Settings
 from .tasks import SessionTasks
-from .visit import Visit, visiting
+from .visit import Visit, exchanging
 from .wsgi import Commit
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class Binding:
         elif self._silo.data_endpoints.match(req) and self.store.is_expired(sid):
             return answer(SessionExpired(sid))
         visit = Visit(self.store, sid, presented, req.method not in READING)
-        visiting.set(visit)
+        exchange = exchanging.get()
+        if exchange is not None and exchange.environ is req.environ:  # not so in a context that was pushed by hand
+            exchange.visit = visit
         context = g._get_current_object()
         context.silo = visit
         context.silo_sid = sid

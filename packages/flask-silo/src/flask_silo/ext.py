@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
@@ -122,7 +123,7 @@ class Silo:
         for store in stores or [self.store]:
             store.register_namespace(namespace, factory)
 
-    def add_file_store(self, name: str, base_dir: str, **options: Any) -> FileStore:
+    def add_file_store(self, name: str, base_dir: str | PathLike[str], **options: Any) -> FileStore:
         """Give every session files under ``base_dir``; they go when the session does.
 
         Args:
@@ -330,12 +331,14 @@ class Silo:
     def begin_session(self, sid: str) -> None:
         """See to it that a session exists in the store: the request's own, the task's, or another one.
 
+        It takes no turn: a file that comes in slowly keeps no other request waiting.
+
         Raises:
             SessionExpired: the session that this task works for is over.
         """
         visit = current_visit()
         owner = current_owner()
-        if visit is not None and visit.sid == sid:
+        if visit is not None and visit.sid == sid and visit.session is not None:
             visit.begun()
         elif visit is None and owner is not None and owner.sid == sid:
             owner.store.open(sid, owner.uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from os import PathLike
 from typing import IO, TYPE_CHECKING, Any
 
 from silo_files import Block, FileStore, FileStoreError
@@ -20,7 +21,7 @@ logger = logging.getLogger("flask_silo")
 class SessionFileStore(FileStore):
     """A `FileStore` whose files belong to one life of a session and go with it."""
 
-    def __init__(self, silo: Silo, base_dir: str, **options: Any) -> None:
+    def __init__(self, silo: Silo, base_dir: str | PathLike[str], **options: Any) -> None:
         super().__init__(base_dir, key_for=lambda sid: silo.store.uid(sid) or sid, **options)
         self._begin: Callable[[str], object] = silo.begin_session
 

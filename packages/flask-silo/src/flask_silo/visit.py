@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from flask import g
 from silo_store import NamespaceError, Session, SessionStore, Turn
@@ -107,13 +107,20 @@ class Visit(Mapping[str, Any]):
         return len(self.load())
 
 
+class Exchange(Protocol):
+    """A request on its way through WSGI, see `flask_silo.wsgi`."""
+
+    environ: dict[str, Any]
+    visit: Visit | None
+
+
+exchanging: ContextVar[Exchange | None] = ContextVar("silo_exchange", default=None)
+"""The request that the running code answers."""
+
+
 def current_visit() -> Visit | None:
     """Return the visit of the request being handled, None where it has none or there is no request."""
-    visit = visiting.get()
-    if visit is None and g:  # a request's context that is kept, as a test client does
-        visit = g.get("silo")
-    return visit
-
-
-visiting: ContextVar[Visit | None] = ContextVar("silo_visit", default=None)
-"""The visit of the request being handled: `current_visit` in the usual case."""
+    exchange = exchanging.get()
+    if exchange is not None:
+        return exchange.visit
+    return g.get("silo") if g else None  # a request's context that is kept, or was pushed by hand

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
 
-from .visit import Visit, visiting
+from .visit import Visit, exchanging
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,52 +29,66 @@ class Commit:
         self._wire = wire
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        outer = visiting.get()
-        if outer is None:
-            if not environ["PATH_INFO"].startswith(self._prefix):
-                return self._inner(environ, start_response)
-        else:
-            visiting.set(None)
+        outer = exchanging.get()
+        if outer is None and not environ["PATH_INFO"].startswith(self._prefix):
+            return self._inner(environ, start_response)
+        exchange = _Exchange(self, environ, start_response)
+        exchanging.set(exchange)
         try:
-            return self._inner(environ, self._committing(environ, start_response))
+            return self._inner(environ, exchange)
         except _Replaced as replaced:
             return replaced.response(environ, start_response)
         finally:
-            visit = visiting.get()
-            visiting.set(outer)
-            if visit is not None:
-                visit.close()
+            exchanging.set(outer)
+            if exchange.visit is not None:
+                exchange.visit.close()
 
-    def _committing(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            visit = visiting.get()
-            sid = None
-            if visit is not None:
-                if not visit.closed and status[0] != "5":
-                    try:
-                        visit.commit()
-                    except Exception as error:  # noqa: BLE001 - the application's error handlers decide
-                        raise _Replaced(self._answer(environ, visit, error)) from None
-                visit.close()
-                sid = visit.sid
-            self._wire.mark(environ, headers, sid)
-            return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
-
-        return start
-
-    def _answer(self, environ: WSGIEnvironment, visit: Visit, error: Exception) -> Response:
-        """Make the response to a failed commit. The request's context is still there, so the hooks see it."""
-        visit.close()
+    def answer(self, error: Exception) -> Response:
+        """Make the response to a failed commit. The request's context is still there, so its hooks see it too."""
         app = self._app
         try:
-            response = app.process_response(app.make_response(app.handle_user_exception(error)))
+            return app.process_response(app.make_response(app.handle_user_exception(error)))
         except Exception as unhandled:  # noqa: BLE001 - as Flask does with what no handler takes
-            response = app.handle_exception(unhandled)
-        headers = list(response.headers)
-        self._wire.mark(environ, headers, visit.sid)
-        response.headers.clear()
-        response.headers.extend(headers)
-        return response
+            return app.handle_exception(unhandled)
+
+    def mark(self, environ: WSGIEnvironment, headers: list[tuple[str, str]], sid: str | None) -> None:
+        """Add the headers of a response that has a session, or is below the prefix."""
+        if sid is not None or environ["PATH_INFO"].startswith(self._prefix):
+            self._wire.mark(environ, headers, sid)
+
+
+class _Exchange:
+    """One request: knows its visit, and stands in for the server's ``start_response``."""
+
+    __slots__ = ("_commit", "_start_response", "environ", "visit")
+
+    def __init__(self, commit: Commit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self.environ = environ
+        self.visit: Visit | None = None
+        self._commit = commit
+        self._start_response = start_response
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], Any]:
+        visit, sid = self.visit, None
+        if visit is not None:
+            if not visit.closed and status[0] != "5":
+                self._save(visit)
+            visit.close()
+            sid = visit.sid
+        self._commit.mark(self.environ, headers, sid)
+        return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
+
+    def _save(self, visit: Visit) -> None:
+        try:
+            visit.commit()
+        except Exception as error:  # noqa: BLE001 - the application's error handlers decide
+            visit.close()
+            response = self._commit.answer(error)
+            headers = list(response.headers)
+            self._commit.mark(self.environ, headers, visit.sid)
+            response.headers.clear()
+            response.headers.extend(headers)
+            raise _Replaced(response) from None
 
 
 class _Replaced(BaseException):
