@@ -12,19 +12,19 @@ import argparse
 import getpass
 import json
 import os
+import secrets
 import stat
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any
 
 import processing
 from flask import Flask, Response, abort, jsonify, request, send_file
-from flask_silo import Silo, current_task
+from flask_silo import Silo, TaskRunning, current_task
 from reading import BadCsv, Table, inspect
-from silo_tasks import TaskRunning
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_input_stream
 
@@ -57,7 +57,7 @@ def create_app(**config: Any) -> Flask:
     folder = private_folder(app.config["DATA_DIR"])
 
     silo = Silo(app)
-    silo.register("job", lambda: {"uploads": 0, "source": None, "result": None})
+    silo.register("job", lambda: {"source": None, "result": None})
     uploads = silo.add_file_store(
         "uploads",
         str(folder / "uploads"),
@@ -90,19 +90,19 @@ def create_app(**config: Any) -> Flask:
             return jsonify(source=accept(SAMPLE.name, file, None))
 
     def accept(name: str, data: IO[bytes], size: int | None) -> dict[str, Any]:
-        job = silo.state("job")
-        if summarise.state.running:
-            raise TaskRunning
+        refuse_while_running()
         if not name:
             abort(400, "The file has no name.")
         # Each upload has a name of its own, so that the file before stays whole if this one is refused.
-        job["uploads"] += 1
-        stored = f"{job['uploads']}-{name}"
-        uploads.save(silo.sid, stored, cast("BinaryIO", data), size=size)
+        stored = f"{secrets.token_hex(4)}-{name}"
+        uploads.save(silo.sid, stored, data, size=size)
         try:
             with uploads.open(silo.sid, stored) as file:
                 table = inspect(file)
-        except BadCsv:
+            # Only now: who asks for state in a POST keeps the session's other writers waiting until the end.
+            job = silo.state("job")
+            refuse_while_running()
+        except (BadCsv, TaskRunning):
             uploads.delete(silo.sid, stored)
             raise
         if job["source"]:
@@ -110,6 +110,10 @@ def create_app(**config: Any) -> Flask:
         source = {"name": name, "stored": stored, "size": uploads.stat(silo.sid, stored).size, "table": asdict(table)}
         job.update(source=source, result=None)
         return source
+
+    def refuse_while_running() -> None:
+        if summarise.state.running:
+            raise TaskRunning
 
     @app.post("/api/start")
     def start() -> tuple[Response, int]:

@@ -23,7 +23,7 @@ from .visit import Visit, current_visit
 P = ParamSpec("P")
 R = TypeVar("R")
 
-NO_SESSION = "there is no session here: only requests below api_prefix, and tasks, have one"
+NO_SESSION = "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?)"
 
 
 class Silo:

@@ -19,6 +19,8 @@ from silo_files.local import LocalFileBackend
 from silo_files.names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name
 from silo_files.store import FileStore
 
+__version__ = "0.2.0"
+
 __all__ = [
     "MAX_KEY_LENGTH",
     "MAX_NAME_BYTES",
@@ -41,6 +43,7 @@ __all__ = [
     "StoreQuotaExceeded",
     "TruncatedInput",
     "Usage",
+    "__version__",
     "check_key",
     "check_name",
 ]

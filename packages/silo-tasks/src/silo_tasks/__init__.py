@@ -21,6 +21,8 @@ from silo_tasks.store import TaskStore
 from silo_tasks.task import BackgroundTask
 from silo_tasks.thread_runner import ThreadRunner, default_runner
 
+__version__ = "0.2.0"
+
 __all__ = [
     "MAX_LINE",
     "BackgroundTask",
@@ -41,6 +43,7 @@ __all__ = [
     "TaskStore",
     "TaskTimeout",
     "ThreadRunner",
+    "__version__",
     "current_task",
     "default_runner",
     "step",

@@ -1,0 +1,96 @@
+"""Under gevent's monkey patching writes take turns and reads do not wait, on its own server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+from gevent import monkey; monkey.patch_all()
+import json, sys, time
+import gevent
+from gevent.pywsgi import WSGIServer
+from flask import Flask, jsonify
+from flask_silo import Silo, current_task, track
+import http.client
+
+SID = "a" * 32
+app = Flask("gevent")
+silo = Silo(app, auto_cleanup=True, store_url=sys.argv[1])
+silo.register("counter", lambda: {"value": 0})
+
+@app.post("/api/increment")
+def increment():
+    counter = silo.state("counter")
+    seen = counter["value"]
+    gevent.sleep(0)  # every other greenlet runs here
+    counter["value"] = seen + 1
+    return jsonify(counter)
+
+@app.get("/api/count")
+def count():
+    return jsonify(silo.state("counter"))
+
+@app.post("/api/hold")
+def hold():
+    silo.state("counter")
+    entered.set()
+    leave.wait(30)
+    return {}
+
+@silo.task
+def work(times):
+    for _ in track(range(times)):
+        gevent.sleep(0)
+    return times
+
+@app.post("/api/start")
+def start():
+    work.start(50)
+    return {}
+
+@app.get("/api/result")
+def result():
+    return {"result": work.result(30)}
+
+from gevent.event import Event
+entered, leave = Event(), Event()
+server = WSGIServer(("127.0.0.1", 0), app, log=None)
+server.start()
+
+def ask(method, path):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection.request(method, path, headers={"X-Session-ID": SID})
+    answer = connection.getresponse()
+    body = json.loads(answer.read())
+    connection.close()
+    return answer.status, body
+
+def many(_):
+    for _ in range(25):
+        assert ask("POST", "/api/increment")[0] == 200
+
+gevent.joinall([gevent.spawn(many, n) for n in range(8)], raise_error=True)
+holder = gevent.spawn(ask, "POST", "/api/hold")
+assert entered.wait(30)
+counted = ask("GET", "/api/count")
+leave.set()
+holder.join(30)
+ask("POST", "/api/start")
+print(json.dumps([counted, ask("GET", "/api/result")]))
+silo.stop()
+server.stop()
+"""
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory://?copy=1"])
+def test_turns_reads_and_tasks_under_gevent(url: str) -> None:
+    pytest.importorskip("gevent")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, url], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[200, {"value": 200}], [200, {"result": 50}]]

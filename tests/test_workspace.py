@@ -1,0 +1,91 @@
+"""The workspace keeps its shape."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+NAMES = ["flask-silo", "silo-files", "silo-store", "silo-tasks"]
+
+
+def project(name: str) -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / "packages" / name / "pyproject.toml").read_text(encoding="utf-8"))
+    return table["project"]  # type: ignore[no-any-return]
+
+
+def test_the_top_level_holds_what_it_may() -> None:
+    made = {"dist", "__pycache__"}  # ignored by version control
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - made
+    assert found == {"packages", "tests", "examples", "pyproject.toml", "uv.lock", "README.md", "LICENSE"}
+    assert sorted(path.name for path in (ROOT / "packages").iterdir()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_package_is_whole(name: str) -> None:
+    folder = ROOT / "packages" / name
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"dist", "__pycache__"}
+    assert found == {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "src", "tests"}
+    module = name.replace("-", "_")
+    assert (folder / "src" / module / "py.typed").exists()
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    version = project(name)["version"]
+    source = (folder / "src" / module / "__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{version}"' in source
+    assert f"## {version}" in (folder / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_range_admits_the_sibling_in_the_tree(name: str) -> None:
+    for text in project(name)["dependencies"]:
+        needed = Requirement(text)
+        assert "==" not in str(needed.specifier)
+        if needed.name in NAMES:
+            assert needed.specifier.contains(project(needed.name)["version"]), text
+            assert str(needed.specifier) == "<0.3,>=0.2"
+
+
+def test_the_mini_packages_stay_mini() -> None:
+    assert project("silo-tasks")["dependencies"] == []
+    assert project("silo-files")["dependencies"] == []
+    assert [Requirement(text).name for text in project("silo-store")["dependencies"]] == ["msgspec"]
+    needed = {Requirement(text).name for text in project("flask-silo")["dependencies"]}
+    assert needed == {"flask", "silo-files", "silo-store", "silo-tasks"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mini_package_imports_no_sibling(name: str) -> None:
+    if name == "flask-silo":
+        return
+    others = [other.replace("-", "_") for other in NAMES if other != name] + ["flask"]
+    pattern = re.compile(rf"^\s*(?:from|import)\s+(?:{'|'.join(others)})\b", re.M)
+    for path in (ROOT / "packages" / name / "src").rglob("*.py"):
+        assert not pattern.search(path.read_text(encoding="utf-8")), path
+
+
+def test_classifiers_and_matrix_name_the_same_versions() -> None:
+    versions = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+    for name in NAMES:
+        table = project(name)
+        assert table["requires-python"] == ">=3.10"
+        found = [text.rpartition(" ")[2] for text in table["classifiers"] if "Python :: 3." in text]
+        assert found == versions
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    assert ", ".join(f'"{version}"' for version in versions) in workflow
+
+
+def test_the_readme_has_two_commands_of_one_line() -> None:
+    commands = re.findall(r"^    (python3 .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert len(commands) == 2
+    assert commands[0].endswith("examples/data_processor/app.py")
+    assert commands[1].endswith("pytest")
