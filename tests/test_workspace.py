@@ -73,6 +73,14 @@ def test_a_mini_package_imports_no_sibling(name: str) -> None:
         assert not pattern.search(path.read_text(encoding="utf-8")), path
 
 
+def test_hostile_tests_of_a_package_need_the_guard() -> None:
+    for path in (ROOT / "packages").glob("*/tests/*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "mark.hostile" in text:
+            assert 'importorskip("tests.guard"' in text, path
+            assert "guard.active()" in text, path
+
+
 def test_classifiers_and_matrix_name_the_same_versions() -> None:
     versions = ["3.10", "3.11", "3.12", "3.13", "3.14"]
     for name in NAMES:
