@@ -244,6 +244,24 @@ def test_the_daemon_can_be_stopped_by_a_callback(make_store: Make, clock: Clock)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_forked_children_never_make_the_same_uid(store: SessionStore) -> None:
+    store.get("b" * 32)
+    uids = set()
+    for _ in range(2):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, store.get(SID).uid.encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            uids.add(pipe.read())
+        os.waitpid(child, 0)
+    assert len(uids) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
     store.get(SID)
     daemon = CleanupDaemon(store, interval=0.001)

@@ -1,6 +1,6 @@
 """Expiring state for each session id: exact expiry, writers that take turns, pluggable backends."""
 
-from .backend import Backend, Life, open_backend
+from .backend import Backend, Life
 from .cleanup import CleanupDaemon
 from .codec import Codec, MsgpackCodec, Unencodable
 from .errors import (
@@ -14,13 +14,16 @@ from .errors import (
     StoreUnavailable,
     TurnTimeout,
 )
-from .ids import check_sid, is_sid, new_sid, short
+from .hold import Hold
+from .ids import check_sid, is_sid, new_sid
 from .memory import MemoryBackend
 from .record import Blob, Change, Record, Session
+from .redact import short
 from .registry import EndReason, Registry
 from .storage import InMemoryStorage, SiloStorage, StorageBackend
-from .store import Hold, SessionStore
+from .store import SessionStore
 from .turns import Turn
+from .urls import open_backend
 
 __version__ = "0.2.0"
 

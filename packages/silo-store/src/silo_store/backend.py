@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from .record import Change, Record
 
@@ -99,27 +99,3 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give connections and files back."""
-
-
-def open_backend(url: str) -> Backend:
-    """Make the backend that a URL names.
-
-    ==================== ==============================================================================
-    ``memory://``        live objects in this process: the fastest, and the state can hold anything
-    ``memory://?copy=1`` encoded copies in this process: behaves as the backends do that processes share
-    ==================== ==============================================================================
-
-    Raises:
-        ValueError: no backend has that URL.
-    """
-    from urllib.parse import parse_qs, urlsplit
-
-    from .memory import MemoryBackend
-
-    parts = urlsplit(url)
-    options: dict[str, Any] = parse_qs(parts.query, keep_blank_values=True)
-    if parts.scheme == "memory" and not parts.netloc and parts.path in ("", "/") and options.keys() <= {"copy"}:
-        copy = options.get("copy", ["0"])[-1]
-        if copy in ("0", "1"):
-            return MemoryBackend(copy=copy == "1")
-    raise ValueError(f"no session backend has the URL scheme or options of {parts.scheme}://: use memory://")

@@ -5,7 +5,7 @@ No message ever shows a whole session id. The ``sid`` attribute holds it for the
 
 from __future__ import annotations
 
-from .ids import short
+from .redact import short
 
 
 class SiloError(Exception):

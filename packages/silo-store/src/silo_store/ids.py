@@ -7,6 +7,8 @@ import secrets
 import string
 from typing import TypeGuard
 
+from .errors import InvalidSessionId
+
 ID_CHARACTERS = string.ascii_letters + string.digits + "_-"
 """What a session id is made of."""
 
@@ -29,8 +31,6 @@ def check_sid(value: object) -> str:
         InvalidSessionId: it is not. The error does not repeat the text.
     """
     if not is_sid(value):
-        from .errors import InvalidSessionId  # errors shortens ids, so it imports this module
-
         raise InvalidSessionId
     return value
 
@@ -40,6 +40,6 @@ def new_sid() -> str:
     return secrets.token_hex(16)
 
 
-def short(sid: str) -> str:
-    """Shorten an id for people to read: at most its first 6 characters, never more than a third of it."""
-    return sid[: min(6, len(sid) // 3)] + "…"
+def new_uid() -> str:
+    """Make the name of one life of a session: 72 random bits, so that no two processes ever make the same."""
+    return secrets.token_urlsafe(9)

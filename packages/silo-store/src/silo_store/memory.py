@@ -63,7 +63,9 @@ class MemoryBackend:
             if winner is kept:
                 self._index.add(kept)
                 self.tombstones.discard(record.sid)
-        return record if winner is kept else winner
+        if winner is kept:
+            return record
+        return winner if self.live else winner.twin()
 
     def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -61,6 +62,11 @@ class Session(Record):
     def __init__(self, sid: str, uid: str, created: float, active: float, origin: Record | None = None) -> None:
         super().__init__(sid, uid, created, active)
         self.origin = origin
+
+    def read_as(self, blobs: Mapping[str, Blob]) -> None:
+        """Remember what the backend holds of namespaces now."""
+        if self.origin is not None:
+            self.origin.update(blobs)
 
     def __missing__(self, key: str) -> Any:
         if key == "_meta":

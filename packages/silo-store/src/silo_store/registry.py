@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from .ids import short
+from .redact import short
 
 logger = logging.getLogger("silo_store")
 

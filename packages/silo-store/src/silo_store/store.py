@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
-from .backend import Backend, Life, open_backend
-from .codec import Codec, MsgpackCodec, Unencodable
-from .errors import NamespaceError, SessionBusy, SessionExpired, StateEncodeError
+from .backend import Backend, Life
+from .codec import Codec, MsgpackCodec
+from .errors import NamespaceError, SessionBusy, SessionExpired
+from .hold import Hold
 from .ids import check_sid, is_sid, new_sid
 from .memory import MemoryBackend
-from .record import Blob, Change, Record, Session
+from .record import Record, Session
 from .registry import EndReason, Registry, missing, tell
+from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
+from .urls import open_backend
 
 
 class SessionStore:
@@ -71,12 +71,15 @@ class SessionStore:
         elif backend is None or isinstance(backend, str):
             backend = open_backend(backend or "memory://")
         self.backend: Backend = backend
-        self._codec = codec if codec is not None else MsgpackCodec()
+        self._sessions: Sessions
+        if backend.live:
+            self._sessions = LiveSessions(backend, clock)
+        else:
+            self._sessions = CopiedSessions(backend, codec or MsgpackCodec(), clock)
         self._clock = clock
         self._new_sid = sid_generator or new_sid
         self.turns = Turns()
         self._on_end: list[Callable[[str, str, EndReason], object]] = []
-        self._lives = (f"{prefix}{number:x}" for prefix in (secrets.token_urlsafe(6),) for number in itertools.count())
         # Short cuts of `get` and `is_expired` into live memory.
         self._factories = self.registry.factories
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
@@ -137,7 +140,7 @@ class SessionStore:
             pass
         session = self.open(sid)
         if not session.uid:
-            self._saved(session)
+            self._save(session)
             session = self.open(sid)
         return session
 
@@ -170,7 +173,7 @@ class SessionStore:
             if uid is not None:
                 raise SessionExpired(sid)
             return self._begin(sid)
-        session = self._decoded(record)
+        session = self._sessions.view(record)
         session.update(missing(self._factories, session))
         return session
 
@@ -273,36 +276,8 @@ class SessionStore:
         if not isinstance(session, Session):
             with self.edit(sid) as current:
                 current.update((name, state) for name, state in session.items() if name != "_meta")
-                return self._saved(current)
-        return self._saved(session)
-
-    def _saved(self, session: Session) -> Session:
-        if session.origin is None:
-            self.backend.put(session, self._clock())
-            return session
-        read = session.origin
-        data = {name: self._encoded(session.sid, name, state) for name, state in session.items()}
-        changed = {name: new for name, new in data.items() if name not in read or read[name].data != new}
-        if not session.uid:
-            read, created = self._create(session, data)
-            session.uid, session.origin = read.uid, read
-            if created:
-                tell(self.registry.on_create, session.sid)
-                return session
-            # Somebody else began the session meanwhile: ours goes on top, unless that one was changed already.
-            read = Record(read.sid, read.uid, read.created, read.active)
-            read.update((name, Blob(1, b"")) for name in data)
-        changes = {name: Change(read[name].version if name in read else 0, new) for name, new in changed.items()}
-        if changes:
-            self.backend.write(Life(session.sid, session.uid), changes, self._clock())
-            session.origin.update((name, Blob(change.version + 1, change.data)) for name, change in changes.items())
-        return session
-
-    def _create(self, session: Session, data: dict[str, bytes]) -> tuple[Record, bool]:
-        record = Record(session.sid, next(self._lives), session.created, self._clock())
-        record.update((name, Blob(1, new)) for name, new in data.items())
-        winner = self.backend.create(record)
-        return winner, winner is record
+                return self._save(current)
+        return self._save(session)
 
     def reset(self, sid: str) -> None:
         """End the session's life and begin the next one with fresh state. Nothing happens where there is none.
@@ -313,12 +288,12 @@ class SessionStore:
         with self._writing(sid) as record:
             if record is None:
                 return
-            if self.registry.is_busy(sid, self._decoded(record)):
+            if self.registry.is_busy(sid, self._sessions.view(record)):
                 raise SessionBusy(sid)
             self._end(Life(sid, record.uid), "reset")
             fresh = self._begin(sid, announce=False)
             if not fresh.uid:
-                self._create(fresh, {name: blob.data for name, blob in (fresh.origin or {}).items()})
+                self._sessions.save(fresh)
 
     def destroy(self, sid: str) -> None:
         """End the session, without remembering its id as expired."""
@@ -339,7 +314,7 @@ class SessionStore:
             new = self.generate_sid()
             turn = self.turns.held(sid)
             if record is None and turn is not None and turn.session is not None:
-                record = self._saved(turn.session)  # it began in this turn and was not saved yet
+                record = self._save(turn.session)  # it began in this turn and was not saved yet
             if record is None or not self.backend.rename(Life(sid, record.uid), new):
                 raise SessionExpired(sid)
             if turn is not None:
@@ -396,7 +371,7 @@ class SessionStore:
         kept = self.backend.held(life.uid) or self.turns.writing(life.sid)
         if not kept and self.registry.busy_check is not None:
             record = self.backend.peek(life.sid)
-            kept = record is not None and self.registry.is_busy(life.sid, self._decoded(record))
+            kept = record is not None and self.registry.is_busy(life.sid, self._sessions.view(record))
         return kept and self.backend.touch(life, self._clock())
 
     def _alive(self, record: Record, now: float) -> bool:
@@ -420,32 +395,15 @@ class SessionStore:
     # Beginning
 
     def _begin(self, sid: str, *, announce: bool = True) -> Session:
-        now = self._clock()
-        live = self.backend.live
-        session = Session(sid, next(self._lives) if live else "", now, now)
-        session.update(missing(self._factories, session))
-        if not live:
-            session.origin = Record(sid, "", now, now)
-            session.origin.update((name, Blob(0, self._encoded(sid, name, state))) for name, state in session.items())
-            return session
-        winner = self.backend.create(session)
-        if winner is session and announce:
+        session, created = self._sessions.begin(sid, missing(self._factories, {}))
+        if created and announce:
             tell(self.registry.on_create, sid)
-        return self._decoded(winner)
-
-    def _decoded(self, record: Record) -> Session:
-        if isinstance(record, Session):
-            return record
-        session = Session(record.sid, record.uid, record.created, record.active, origin=record)
-        for name, blob in record.items():
-            session[name] = self._codec.decode(blob.data)
         return session
 
-    def _encoded(self, sid: str, namespace: str, state: Any) -> bytes:
-        try:
-            return self._codec.encode(state)
-        except Unencodable as error:
-            raise StateEncodeError(sid, namespace, error.path, error.type_name, error.advice) from error
+    def _save(self, session: Session) -> Session:
+        if self._sessions.save(session):
+            tell(self.registry.on_create, session.sid)
+        return session
 
     # Looking in
 
@@ -471,28 +429,3 @@ class SessionStore:
     def close(self) -> None:
         """Give back what the backend holds open."""
         self.backend.close()
-
-
-class Hold:
-    """Keeps one life of a session from expiring. Release it, or use it in a ``with`` block."""
-
-    def __init__(self, store: SessionStore, sid: str, uid: str) -> None:
-        self.sid = sid
-        self.uid = uid
-        self._store: SessionStore | None = store
-        store.backend.hold(uid)
-
-    def release(self) -> None:
-        """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""
-        store, self._store = self._store, None
-        if store is not None:
-            store.touch(self.sid)
-            store.backend.unhold(self.uid)
-
-    def __enter__(self) -> Hold:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()

@@ -215,6 +215,8 @@ class BackendContract:
         assert record is not None
         record["ns"] = Blob(9, b"mine")
         record.active = 99.0
+        loser = self.begin(backend, uid="uid-2")
+        loser["ns"] = Blob(9, b"mine")
         kept = backend.peek("sid-a")
         assert kept is not None
         assert (kept["ns"], kept.active) == (Blob(1, b"one"), 0.0)
