@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from flask.testing import FlaskClient
 from flask_silo import SessionExpired, Silo, current_task, track
 from flask_silo_helpers import HEADER, as_
 from silo_store.testing import SID, TTL, Clock
+from silo_tasks import ThreadRunner
 
 
 class Job:
@@ -218,6 +220,64 @@ def test_a_task_follows_its_session_to_a_new_id(client: FlaskClient, silo: Silo,
     assert client.get("/api/task/result", headers=as_(new)).json == {"result": 2}
     assert job.seen[1] == new
     assert client.get("/api/count", headers=as_(new)).json == {"value": 2}
+
+
+def test_a_task_reads_and_writes_files_of_its_own_life_only(
+    client: FlaskClient, app: Flask, silo: Silo, tmp_path: Path
+) -> None:
+    files = silo.add_file_store("files", tmp_path / "files")
+    entered, leave, told = threading.Event(), threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    @silo.task
+    def work() -> None:
+        files.save(silo.sid, "mine.txt", b"1")
+        with current_task().shield():  # type: ignore[union-attr]
+            entered.set()
+            assert leave.wait(30)
+            seen.append(files.list_files(silo.sid))
+            with pytest.raises(SessionExpired):
+                files.save(silo.sid, "late.txt", b"1")
+            told.set()
+
+    @app.post("/api/work")
+    def start() -> Any:
+        work.start()
+        return {}
+
+    client.post("/api/work", headers=as_(SID))
+    assert entered.wait(30)
+    assert files.list_files(SID) == ["mine.txt"]
+    silo.store.reset(SID)
+    files.save(SID, "next.txt", b"1")
+    leave.set()
+    assert told.wait(30)
+    assert seen == [[]]
+    assert files.list_files(SID) == ["next.txt"]
+
+
+def test_a_full_queue_is_answered_with_503_and_keeps_the_task_before(
+    client: FlaskClient, silo: Silo, app: Flask, job: Job, clock: Clock
+) -> None:
+    pool = ThreadRunner(workers=1, queue_size=0)
+    job.task._options["runner"] = pool
+    job.leave.set()
+    client.post("/api/start/1", headers=as_(SID))
+    client.get("/api/task/result", headers=as_(SID))
+    job.leave.clear()
+    job.entered.clear()
+    other = "b" * 32
+    while client.post("/api/start/1", headers=as_(other)).status_code == 503:
+        pass  # the worker is on its way back from the task before
+    assert job.entered.wait(30)
+    full = client.post("/api/start/1", headers=as_(SID))
+    assert (full.status_code, (full.json or {})["error"]) == (503, "task_queue_full")
+    assert full.headers["Retry-After"] == "5"
+    assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 1}
+    clock.advance(TTL + 1)
+    assert silo.store.cleanup() == [SID], "what was not started holds nothing"
+    job.leave.set()
+    client.get("/api/task/result", headers=as_(other))
 
 
 def test_a_task_outside_a_request_needs_one(silo: Silo, job: Job) -> None:

@@ -252,6 +252,16 @@ def test_a_held_session_does_not_expire_and_then_has_its_whole_time(store: Sessi
         store.hold(SID)
 
 
+def test_a_released_hold_does_not_renew_the_next_life(store: SessionStore, clock: Clock) -> None:
+    store.get(SID)
+    hold = store.hold(SID)
+    store.reset(SID)
+    clock.advance(TTL)
+    hold.release()
+    clock.advance(1)
+    assert not store.exists(SID)
+
+
 def test_a_hold_does_not_reach_the_next_life(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
     with store.hold(SID):

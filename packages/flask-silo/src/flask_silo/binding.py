@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -54,7 +55,9 @@ class Binding:
         self._awake = True
         if self.settings.auto_cleanup:
             self.daemon.start()
-        self._silo.files.sweep(self.store)
+            threading.Thread(target=self._silo.files.sweep, args=(self.store,), name="silo-sweep", daemon=True).start()
+        else:
+            self._silo.files.sweep(self.store)
 
     def _before_request(self) -> Response | None:
         req = request._get_current_object()  # type: ignore[attr-defined]  # a proxy costs for every attribute

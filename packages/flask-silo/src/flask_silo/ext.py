@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -72,7 +71,7 @@ class Silo:
         self._clock = clock
         self._registry = Registry()
         self._early: SessionStore | None = None
-        self._bindings: weakref.WeakKeyDictionary[Flask, Binding] = weakref.WeakKeyDictionary()
+        self._bindings: dict[Flask, Binding] = {}
         self.files = SessionFiles()
         self.data_endpoints = DataEndpoints()
         self.data_endpoints.add(*(data_endpoints or ()))
@@ -344,6 +343,13 @@ class Silo:
             owner.store.open(sid, owner.uid)
         else:
             self.store.get(sid)
+
+    def file_key(self, sid: str) -> str:
+        """Return what a session's files belong to: its present life; for a task, the life that it works for."""
+        owner = current_owner()
+        if owner is not None and owner.sid == sid:
+            return owner.uid
+        return self.store.uid(sid) or sid
 
     # Around it
 

@@ -22,7 +22,7 @@ class SessionFileStore(FileStore):
     """A `FileStore` whose files belong to one life of a session and go with it."""
 
     def __init__(self, silo: Silo, base_dir: str | PathLike[str], **options: Any) -> None:
-        super().__init__(base_dir, key_for=lambda sid: silo.store.uid(sid) or sid, **options)
+        super().__init__(base_dir, key_for=silo.file_key, **options)
         self._begin: Callable[[str], object] = silo.begin_session
 
     def session_dir(self, sid: str) -> str:

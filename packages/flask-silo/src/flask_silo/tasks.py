@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from flask import Flask
-from silo_store import SessionStore
+from silo_store import SessionExpired, SessionStore
 from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Status, TaskRunning, TaskState
 
@@ -73,17 +73,26 @@ class SessionTasks:
         """
         hold = self._store.hold(sid)
         try:
+            if hold.uid != uid:
+                raise SessionExpired(sid)
             with self._lock:
-                running = self._tasks.setdefault(uid, {}).get(task.name)
-                if running is not None and running.is_running:
+                tasks = self._tasks.setdefault(uid, {})
+                before = tasks.get(task.name)
+                if before is not None and before.is_running:
                     raise TaskRunning(f"task {task.name!r} is already running")
-                self._tasks[uid][task.name] = task
+                tasks[task.name] = task
                 owner = self._owners.setdefault(uid, Owner(self._store, sid, uid))
-            task.on_done(lambda _task: hold.release())
-            task.start(self._target, owner, run)
+            try:
+                task.start(self._target, owner, run)
+            except BaseException:
+                tasks.pop(task.name)
+                if before is not None:
+                    tasks[task.name] = before
+                raise
         except BaseException:
             hold.release()
             raise
+        task.on_done(lambda _task: hold.release(owner.sid))
 
     def _target(self, _task: BackgroundTask, owner: Owner, run: Callable[[], Any]) -> Any:
         with self._app.app_context(), _working_for(owner):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .backend import Life
+
 if TYPE_CHECKING:
     from .store import SessionStore
 
@@ -18,11 +20,15 @@ class Hold:
         self._store: SessionStore | None = store
         store.backend.hold(uid)
 
-    def release(self) -> None:
-        """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""
+    def release(self, sid: str | None = None) -> None:
+        """Let the session expire again, its whole time-to-live from now. Calling it again does nothing.
+
+        Args:
+            sid: its present id, if it was rotated meanwhile.
+        """
         store, self._store = self._store, None
         if store is not None:
-            store.touch(self.sid)
+            store.renew(Life(sid or self.sid, self.uid))
             store.backend.unhold(self.uid)
 
     def __enter__(self) -> Hold:

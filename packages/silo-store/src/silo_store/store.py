@@ -206,6 +206,10 @@ class SessionStore:
         if record is not None:
             self.backend.touch(Life(sid, record.uid), self._clock())
 
+    def renew(self, life: Life) -> bool:
+        """Renew one life of a session, due or not. False where it is over."""
+        return self.backend.touch(life, self._clock())
+
     # Writing
 
     def turn(self, sid: str) -> Turn:
@@ -372,7 +376,7 @@ class SessionStore:
         if not kept and self.registry.busy_check is not None:
             record = self.backend.peek(life.sid)
             kept = record is not None and self.registry.is_busy(life.sid, self._sessions.view(record))
-        return kept and self.backend.touch(life, self._clock())
+        return kept and self.renew(life)
 
     def _alive(self, record: Record, now: float) -> bool:
         if now - record.active <= self.ttl:
