@@ -31,4 +31,4 @@ def test_the_blocks_run_one_after_the_other(
     if readme.endswith("silo-store/README.md"):
         lines = capsys.readouterr().out.splitlines()
         assert lines[:2] == ["{'items': ['book']}", "expired"]
-        assert lines[2].startswith("session 01234…: cart['items'][1] is a object, which cannot be stored: keep plain")
+        assert lines[2].startswith("session 01234…: cart['items'][1] (object) cannot be stored: keep plain")

@@ -186,6 +186,67 @@ def test_writers_and_resets_do_not_mix_two_lives(store: SessionStore) -> None:
     assert session["counter"]["value"] == len(session["notes"]["lines"])
 
 
+def test_a_reader_never_sees_half_of_a_write(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+    for number in range(30):
+        store.register_namespace(f"n{number}", lambda: 0)
+    names = [f"n{number}" for number in range(30)]
+    store.get(SID)
+
+    def work(number: int) -> None:
+        for _ in range(100):
+            if number:
+                session = store.get(SID)
+                assert len({session[name] for name in names}) == 1
+            else:
+                with store.edit(SID) as session:
+                    session.update((name, session[name] + 1) for name in names)
+
+    in_threads(3, work)
+
+
+def test_a_writer_that_waits_while_its_session_moves_follows_it(store: SessionStore) -> None:
+    uid = store.get(SID).uid
+    moved: list[str] = []
+    waiting = threading.Event()
+
+    def wait_and_edit() -> None:
+        waiting.set()
+        with store.edit(SID, "counter", uid=uid) as counter:
+            counter["value"] += 10
+
+    with store.hold(SID):
+        writer = threading.Thread(target=wait_and_edit)
+        with store.edit(SID, "counter") as counter:
+            writer.start()
+            assert waiting.wait(30)
+            while store.turns._queues[SID].size < 2:
+                time.sleep(0)
+            moved.append(store.rotate(SID))
+            counter["value"] += 1
+        writer.join(30)
+    assert store.get(moved[0])["counter"] == {"value": 11}
+    assert not store.turns._queues
+
+
+def test_who_moved_a_session_keeps_the_turn_under_its_new_id(make_store: Make) -> None:
+    store = make_store(turn_timeout=0.01)
+    store.get(SID)
+    with store.edit(SID):
+        new = store.rotate(SID)
+        with pytest.raises(TurnTimeout):
+            in_threads(1, lambda _: store.update(new, "counter", dict))
+    assert not store.turns._queues
+
+
+def test_a_callback_after_a_reset_may_wait_for_another_writer(store: SessionStore) -> None:
+    store.get(SID)
+    store.on_end(lambda sid, uid, reason: in_threads(1, lambda _: increment_slowly(store)) and None)
+    store.reset(SID)
+    store.destroy(SID)
+    assert store.get(SID)["counter"] == {"value": 1}
+
+
 def test_a_thread_may_edit_for_a_life_that_a_reset_ended_and_is_told(store: SessionStore) -> None:
     uid = store.get(SID).uid
     store.reset(SID)

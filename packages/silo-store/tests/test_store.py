@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -315,6 +316,78 @@ def test_two_that_begin_a_session_at_once_do_not_conflict_by_that(make_store: Ma
     assert first.uid == second.uid == third.uid == store.uid(SID)
 
 
+def test_of_two_that_begin_a_session_and_change_the_same_the_second_is_refused(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+    first, second = store.open(SID), store.open(SID)
+    first["counter"]["value"] = 1
+    second["counter"]["value"] = 5
+    store.save(SID, first)
+    with pytest.raises(SessionConflict):
+        store.save(SID, second)
+    assert store.get(SID)["counter"] == {"value": 1}
+
+
+def test_who_began_a_session_second_writes_nothing_that_it_did_not_change(make_store: Make) -> None:
+    store = make_store(backend="memory://?copy=1")
+    second = store.open(SID)
+    store.update(SID, "counter", lambda state: state.update(value=5))
+    second["notes"]["lines"].append("x")
+    store.save(SID, second)
+    assert second["counter"] == {"value": 5}
+    store.save(SID, second)
+    assert store.get(SID) == {"counter": {"value": 5}, "notes": {"lines": ["x"]}}
+    store.update(SID, "counter", lambda state: state.update(value=6))
+    second["counter"]["value"] = 7
+    with pytest.raises(SessionConflict):
+        store.save(SID, second)
+
+
+def test_ensuring_a_session_saves_none_of_its_changes(store: SessionStore, url: str) -> None:
+    session = store.open(SID)
+    session["counter"]["value"] = 5
+    store.ensure(session)
+    assert store.uid(SID) == session.uid != ""
+    if url == "memory://?copy=1":
+        assert store.get(SID)["counter"] == {"value": 0}
+        store.save(SID, session)
+    assert store.get(SID)["counter"] == {"value": 5}
+
+
+def test_a_session_destroyed_or_reset_in_an_edit_stays_so(store: SessionStore) -> None:
+    for begun in (False, True):
+        if begun:
+            store.get(SID)
+        with store.edit(SID, "counter") as counter:
+            counter["value"] = 5
+            store.destroy(SID)
+        assert not store.exists(SID)
+    store.get(SID)
+    with store.edit(SID, "counter") as counter:
+        counter["value"] = 5
+        store.reset(SID)
+    assert store.get(SID)["counter"] == {"value": 0}
+
+
+def test_a_hold_follows_a_rotation(store: SessionStore, clock: Clock) -> None:
+    uid = store.get(SID).uid
+    with store.hold(SID) as hold:
+        new = store.rotate(SID)
+        assert hold.sid == new
+        with store.edit(SID, "counter", uid=uid) as counter:
+            counter["value"] = 1
+        clock.advance(TTL + 1)
+    clock.advance(TTL)
+    assert store.get(new)["counter"] == {"value": 1}
+    assert not store.exists(SID)
+
+
+def test_errors_can_be_pickled(store: SessionStore) -> None:
+    for error in (SessionExpired(SID), NamespaceError("x"), StateEncodeError(SID, "n", "['x']", "object", "advice")):
+        back = pickle.loads(pickle.dumps(error))
+        assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
+        assert SID not in repr(error.args)
+
+
 def test_a_block_that_raises_saves_nothing_where_copies_are_kept(make_store: Make) -> None:
     store = make_store(backend="memory://?copy=1")
 
@@ -333,7 +406,7 @@ def test_what_cannot_be_stored_is_named_before_anything_is_written(make_store: M
     session = store.get(SID)
     session["counter"]["value"] = 1
     session["notes"]["lines"].append(object())
-    with pytest.raises(StateEncodeError, match=r"notes\['lines'\]\[0\] is a object") as caught:
+    with pytest.raises(StateEncodeError, match=r"notes\['lines'\]\[0\] \(object\) cannot be stored") as caught:
         store.save(SID, session)
     assert SID not in str(caught.value)
     assert short(SID) in str(caught.value)

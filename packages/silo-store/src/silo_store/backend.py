@@ -32,7 +32,10 @@ class Backend(Protocol):
         """Return the record as it is, due or not, and renew nothing."""
 
     def create(self, record: Record) -> Record:
-        """Keep a new record and forget that its id had expired; where one exists, return that one instead."""
+        """Keep a new record and forget that its id had expired; where one exists, return that one instead.
+
+        Where `live` is false, that one is a copy.
+        """
 
     def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
         """Write all changes and renew the record, or do nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 
 from .fork import reset_after_fork
 from .store import SessionStore
@@ -36,7 +37,8 @@ class CleanupDaemon:
         with self._guard:
             if self._thread is None or not self._thread.is_alive():
                 self._stop = threading.Event()
-                self._thread = threading.Thread(target=self._run, args=(self._stop,), name="silo-cleanup", daemon=True)
+                args = (weakref.ref(self._store), self._interval, self._stop)
+                self._thread = threading.Thread(target=_sweep, args=args, name="silo-cleanup", daemon=True)
                 self._thread.start()
 
     def stop(self) -> None:
@@ -53,12 +55,24 @@ class CleanupDaemon:
         thread = self._thread
         return thread is not None and thread.is_alive()
 
-    def _run(self, stop: threading.Event) -> None:
-        while not stop.wait(self._interval if self._interval is not None else self._store.cleanup_interval):
-            try:
-                expired = self._store.cleanup()
-            except Exception:
-                logger.exception("sweep failed; the next one follows in time")
-            else:
-                if expired:
-                    logger.info("%d sessions expired", len(expired))
+
+def _sweep(reference: weakref.ref[SessionStore], interval: float | None, stop: threading.Event) -> None:
+    """Sweep until told to stop, or until nobody else has the store any more."""
+    while (store := reference()) is not None:
+        wait = interval if interval is not None else store.cleanup_interval
+        del store
+        if stop.wait(wait):
+            return
+        store = reference()
+        if store is not None:
+            _sweep_once(store)
+
+
+def _sweep_once(store: SessionStore) -> None:
+    try:
+        expired = store.cleanup()
+    except Exception:
+        logger.exception("sweep failed; the next one follows in time")
+    else:
+        if expired:
+            logger.info("%d sessions expired", len(expired))

@@ -5,6 +5,8 @@ No message ever shows a whole session id. The ``sid`` attribute holds it for the
 
 from __future__ import annotations
 
+from typing import Any
+
 from .redact import short
 
 
@@ -41,14 +43,10 @@ class _SessionError(SiloError):
 
     def __init__(self, sid: str, message: str | None = None) -> None:
         self.sid = sid
-        super().__init__(sid, message)
+        super().__init__(message or self._text.format(short(sid)))
 
-    def __str__(self) -> str:
-        message: str | None = self.args[1]
-        return message or self._text.format(short(self.sid))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sid, self.args[0])
 
 
 class SessionExpired(_SessionError):
@@ -82,6 +80,7 @@ class StateEncodeError(SiloError, TypeError):
         namespace: the namespace that holds the value.
         path: where in it the value lies, such as ``['rows'][3]``.
         type_name: the value's type.
+        advice: what to store instead.
     """
 
     def __init__(self, sid: str, namespace: str, path: str, type_name: str, advice: str) -> None:
@@ -89,7 +88,11 @@ class StateEncodeError(SiloError, TypeError):
         self.namespace = namespace
         self.path = path
         self.type_name = type_name
-        super().__init__(f"session {short(sid)}: {namespace}{path} is a {type_name}, which cannot be stored: {advice}")
+        self.advice = advice
+        super().__init__(f"session {short(sid)}: {namespace}{path} ({type_name}) cannot be stored: {advice}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sid, self.namespace, self.path, self.type_name, self.advice)
 
 
 class StoreUnavailable(SiloError):

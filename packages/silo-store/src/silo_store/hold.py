@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .backend import Life
+from .fork import reset_after_fork
 
 if TYPE_CHECKING:
     from .store import SessionStore
 
 
+class Holds:
+    """The holds that are not released, by life."""
+
+    def __init__(self) -> None:
+        self._holds: dict[str, list[Hold]] = {}
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with none: what held sessions runs in the parent."""
+        self._lock = threading.Lock()
+        self._holds.clear()
+
+    def of(self, uid: str | None) -> list[Hold]:
+        """Return the holds of a life."""
+        return self._holds.get(uid or "", [])
+
+    def add(self, hold: Hold) -> None:
+        """Note a hold."""
+        with self._lock:
+            self._holds[hold.uid] = [*self.of(hold.uid), hold]
+
+    def discard(self, hold: Hold) -> None:
+        """Forget a hold."""
+        with self._lock:
+            rest = [each for each in self._holds.pop(hold.uid, ()) if each is not hold]
+            if rest:
+                self._holds[hold.uid] = rest
+
+
 class Hold:
-    """Keeps one life of a session from expiring. Release it, or use it in a ``with`` block."""
+    """Keeps one life of a session from expiring. Release it, or use it in a ``with`` block.
+
+    Attributes:
+        uid: the life that is held.
+        sid: the session's id; another one after the session was rotated.
+    """
 
     def __init__(self, store: SessionStore, sid: str, uid: str) -> None:
         self.sid = sid
         self.uid = uid
-        self._store: SessionStore | None = store
+        self._held = True
+        self._store = store
         store.backend.hold(uid)
+        store.holds.add(self)
 
-    def release(self, sid: str | None = None) -> None:
-        """Let the session expire again, its whole time-to-live from now. Calling it again does nothing.
-
-        Args:
-            sid: its present id, if it was rotated meanwhile.
-        """
-        store, self._store = self._store, None
-        if store is not None:
-            store.renew(Life(sid or self.sid, self.uid))
-            store.backend.unhold(self.uid)
+    def release(self) -> None:
+        """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""
+        held, self._held = self._held, False
+        if held:
+            self._store.renew(Life(self.sid, self.uid))
+            self._store.holds.discard(self)
+            self._store.backend.unhold(self.uid)
 
     def __enter__(self) -> Hold:
         return self

@@ -37,8 +37,9 @@ class MemoryBackend:
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        """Begin with a free lock."""
+        """Begin with a free lock and no holds: what held sessions runs in the parent."""
         self._lock = threading.Lock()
+        self._holds.clear()
 
     def _current(self, life: Life) -> Record | None:
         record = self.records.get(life.sid)
@@ -76,8 +77,8 @@ class MemoryBackend:
                 blob = record.get(name)
                 if change.version != (blob.version if blob else 0):
                     raise SessionConflict(life.sid)
-            for name, change in changes.items():
-                record[name] = Blob(change.version + 1, change.data)
+            # One update() of plain dicts: a reader sees all of the changes or none.
+            record.update({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
             record.active = now
 
     def put(self, session: Record, now: float) -> None:
@@ -105,7 +106,7 @@ class MemoryBackend:
             record = self._current(life)
             if record is None or sid in self.records:
                 return False
-            self._drop(record)
+            del self.records[life.sid]
             record.sid = sid
             self.records[sid] = record
             self._index.add(record)

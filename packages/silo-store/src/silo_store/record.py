@@ -68,6 +68,10 @@ class Session(Record):
         if self.origin is not None:
             self.origin.update(blobs)
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a namespace, or ``_meta``, or the default."""
+        return self[key] if key in self or key == "_meta" else default
+
     def __missing__(self, key: str) -> Any:
         if key == "_meta":
             return {"created_at": self.created, "last_active": self.active, "sid": self.sid}

@@ -25,6 +25,9 @@ class Sessions(Protocol):
     def begin(self, sid: str, state: Mapping[str, Any]) -> tuple[Session, bool]:
         """Begin a session with its first state. Also say whether it is in the backend now, by this call."""
 
+    def ensure(self, session: Session) -> bool:
+        """See to it that a session is in the backend, its changes aside. Say whether it is by this call."""
+
     def save(self, session: Session) -> bool:
         """Write a session back. Say whether it is in the backend for the first time."""
 
@@ -46,6 +49,9 @@ class LiveSessions:
         session.update(state)
         winner = self._backend.create(session)
         return self.view(winner), winner is session
+
+    def ensure(self, session: Session) -> bool:  # noqa: ARG002 - it is there since it began
+        return False
 
     def save(self, session: Session) -> bool:
         self._backend.put(session, self._clock())
@@ -77,25 +83,52 @@ class CopiedSessions:
         session.read_as({name: Blob(0, data) for name, data in self._encoded(session).items()})
         return session, False
 
+    def ensure(self, session: Session) -> bool:
+        if session.uid:
+            return False
+        return self._create(session, {name: blob.data for name, blob in (session.origin or {}).items()})
+
     def save(self, session: Session) -> bool:
         data = self._encoded(session)
-        read: Mapping[str, Blob] = session.origin or {}
-        changed = {name: new for name, new in data.items() if name not in read or read[name].data != new}
         if not session.uid:
-            record = Record(session.sid, new_uid(), session.created, self._clock())
-            record.update((name, Blob(1, new)) for name, new in data.items())
-            session.origin = self._backend.create(record)
-            session.uid = session.origin.uid
-            if session.origin is record:
+            if self._create(session, data):
                 return True
-            # Somebody else began the session meanwhile: ours goes on top, unless that one was changed already.
-            versions = dict.fromkeys(session.origin, 1)
-        else:
-            versions = {name: blob.version for name, blob in read.items()}
-        if changed:
-            changes = {name: Change(versions.get(name, 0), new) for name, new in changed.items()}
+            data = self._encoded(session)
+        read: Mapping[str, Blob] = session.origin or {}
+        changes = {
+            name: Change(read[name].version if name in read else 0, new)
+            for name, new in data.items()
+            if name not in read or read[name].data != new
+        }
+        if changes:
             self._backend.write(Life(session.sid, session.uid), changes, self._clock())
             session.read_as({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
+        return False
+
+    def _create(self, session: Session, data: dict[str, bytes]) -> bool:
+        """Create the record of a new session; false where somebody else began it first.
+
+        What differs from a fresh session begins as version 2. So the one who comes second sees what was changed
+        already: it takes over what it has not changed itself, and conflicts where both have.
+        """
+        fresh: Mapping[str, Blob] = session.origin or {}
+        record = Record(session.sid, new_uid(), session.created, self._clock())
+        for name, new in data.items():
+            record[name] = Blob(1 if name in fresh and fresh[name].data == new else 2, new)
+        winner = self._backend.create(record)
+        session.uid = winner.uid
+        if winner is record:
+            session.origin = winner
+            return True
+        own = self._encoded(session)
+        origin = Record(winner.sid, winner.uid, winner.created, winner.active)
+        for name, blob in winner.items():
+            if name in own and name in fresh and own[name] != fresh[name].data:
+                origin[name] = Blob(1, fresh[name].data)
+            else:
+                session[name] = self._codec.decode(blob.data)
+                origin[name] = blob
+        session.origin = origin
         return False
 
     def _encoded(self, session: Session) -> dict[str, bytes]:

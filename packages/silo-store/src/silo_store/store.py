@@ -10,7 +10,7 @@ from typing import Any
 from .backend import Backend, Life
 from .codec import Codec, MsgpackCodec
 from .errors import NamespaceError, SessionBusy, SessionExpired
-from .hold import Hold
+from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .memory import MemoryBackend
 from .record import Record, Session
@@ -79,6 +79,7 @@ class SessionStore:
         self._clock = clock
         self._new_sid = sid_generator or new_sid
         self.turns = Turns()
+        self.holds = Holds()
         self._on_end: list[Callable[[str, str, EndReason], object]] = []
         # Short cuts of `get` and `is_expired` into live memory.
         self._factories = self.registry.factories
@@ -93,7 +94,7 @@ class SessionStore:
         Sessions that exist already get theirs at their next use. Better to register before the first of them: from
         then on each use checks whether the session is complete.
         """
-        if name not in self._factories and self._live:
+        if self._live:
             self._live = {}
         self._factories[name] = factory
 
@@ -139,9 +140,7 @@ class SessionStore:
         except (KeyError, TypeError):  # none yet, or not even a hashable id: `open` says
             pass
         session = self.open(sid)
-        if not session.uid:
-            self._save(session)
-            session = self.open(sid)
+        self.ensure(session)
         return session
 
     def get_namespace(self, sid: str, namespace: str) -> Any:
@@ -174,11 +173,12 @@ class SessionStore:
                 raise SessionExpired(sid)
             return self._begin(sid)
         session = self._sessions.view(record)
-        session.update(missing(self._factories, session))
+        for name, state in missing(self._factories, session).items():
+            session.setdefault(name, state)  # another reader may have been quicker
         return session
 
     def uid(self, sid: str) -> str | None:
-        """Return the uid of the session's present life, or None. Renews nothing."""
+        """Return the uid of the session's present life, or None. Renews nothing that is not kept."""
         record = self._seen(sid)
         return record.uid if record is not None else None
 
@@ -187,7 +187,7 @@ class SessionStore:
         return self.backend.alive(uid)
 
     def exists(self, sid: str) -> bool:
-        """Say whether the session lives. Renews nothing."""
+        """Say whether the session lives. Renews nothing that is not kept."""
         return self._seen(sid) is not None
 
     def is_expired(self, sid: str) -> bool:
@@ -209,6 +209,11 @@ class SessionStore:
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. False where it is over."""
         return self.backend.touch(life, self._clock())
+
+    def ensure(self, session: Session) -> None:
+        """See to it that a session which `open` began is in the backend; its changes are not saved by that."""
+        if self._sessions.ensure(session):
+            tell(self.registry.on_create, session.sid)
 
     # Writing
 
@@ -242,16 +247,27 @@ class SessionStore:
                 raise SessionExpired(sid)
             yield outer.session if namespace is None else outer.session[namespace]
             return
-        with self.turn(sid) as turn:
-            if outer is None:
-                turn.take(self.turn_timeout)
-            session = self.open(sid, uid)
-            (outer or turn).session = session
-            try:
-                yield session if namespace is None else session[namespace]
+        turn = outer or self._taken(sid, uid)
+        try:
+            session = turn.session = self.open(turn.sid, uid)
+            yield session if namespace is None else session[namespace]
+            if turn.session is session:  # neither reset nor destroyed in the block
                 self.save(session.sid, session)
-            finally:
-                (outer or turn).session = None
+        finally:
+            turn.session = None
+            if outer is None:
+                turn.give_back()
+
+    def _taken(self, sid: str, uid: str | None) -> Turn:
+        """Take the turn of a session; of one life, if it is held, also where it was rotated to meanwhile."""
+        while True:
+            turn = self.turn(sid)
+            turn.take(self.turn_timeout)
+            present = [hold.sid for hold in self.holds.of(uid)] or [sid]
+            if sid in present:
+                return turn
+            turn.give_back()
+            sid = present[0]
 
     def update(self, sid: str, namespace: str, change: Callable[[Any], Any]) -> Any:
         """Call ``change(state)`` in the session's turn and save. What it returns, unless None, is the new state.
@@ -289,21 +305,27 @@ class SessionStore:
         Raises:
             SessionBusy: the busy check says that its work is running.
         """
+        record = self._load(check_sid(sid))
+        if record is not None and self.registry.is_busy(sid, self._sessions.view(record)):
+            raise SessionBusy(sid)
+        ended = None
         with self._writing(sid) as record:
-            if record is None:
-                return
-            if self.registry.is_busy(sid, self._sessions.view(record)):
-                raise SessionBusy(sid)
-            self._end(Life(sid, record.uid), "reset")
-            fresh = self._begin(sid, announce=False)
-            if not fresh.uid:
-                self._sessions.save(fresh)
+            if record is not None:
+                ended = self._end(record)
+                self._sessions.ensure(self._begin(sid, announce=False))
+        if ended is not None:
+            tell(self._on_end, *ended, "reset")
 
     def destroy(self, sid: str) -> None:
         """End the session, without remembering its id as expired."""
-        with self._writing(sid) as record:
-            if record is not None:
-                self._end(Life(sid, record.uid), "destroyed")
+        with self._writing(check_sid(sid)) as record:
+            ended = self._end(record) if record is not None else None
+        if ended is not None:
+            tell(self._on_end, *ended, "destroyed")
+
+    def _end(self, record: Record) -> Life | None:
+        life = Life(record.sid, record.uid)
+        return life if self.backend.remove(life) else None
 
     def rotate(self, sid: str) -> str:
         """Give the session another id; its state, uid, tasks and files stay. The old id leads nowhere any more.
@@ -314,24 +336,31 @@ class SessionStore:
         Raises:
             SessionExpired: there is no such session.
         """
-        with self._writing(sid) as record:
+        with self.turn(sid) as own:
+            turn = self.turns.held(sid) or own
+            if turn is own:
+                own.take(self.turn_timeout)
+            if turn.session is not None:
+                self.ensure(turn.session)  # it may have begun in this turn
+            record = self._load(check_sid(sid))
             new = self.generate_sid()
-            turn = self.turns.held(sid)
-            if record is None and turn is not None and turn.session is not None:
-                record = self._save(turn.session)  # it began in this turn and was not saved yet
+            self.turns.move(turn, new)
             if record is None or not self.backend.rename(Life(sid, record.uid), new):
                 raise SessionExpired(sid)
-            if turn is not None:
-                turn.sid = new
-                if turn.session is not None:
-                    turn.session.sid = new
+            for hold in self.holds.of(record.uid):
+                hold.sid = new
+            if turn.session is not None:
+                turn.session.sid = new
             return new
 
     @contextmanager
     def _writing(self, sid: str) -> Iterator[Record | None]:
         with self.turn(sid) as turn:
-            if self.turns.held(sid) is None:
+            held = self.turns.held(sid)
+            if held is None:
                 turn.take(self.turn_timeout)
+            else:
+                held.session = None  # what was loaded in this turn is of the past
             yield self._load(sid)
 
     # Ending
@@ -365,10 +394,6 @@ class SessionStore:
             self.backend.settle(lives)
         self.backend.prune(now - self.expired_retain)
         return expired
-
-    def _end(self, life: Life, reason: EndReason) -> None:
-        if self.backend.remove(life):
-            tell(self._on_end, life.sid, life.uid, reason)
 
     def _kept(self, life: Life) -> bool:
         """Renew a due session that is held, written just now, or busy; say whether it was."""

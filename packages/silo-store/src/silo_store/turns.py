@@ -51,17 +51,29 @@ class Turns:
         with self._guard:
             if queue.size > 1:
                 queue.size -= 1
-            elif self._queues.get(sid) is queue:
-                del self._queues[sid]
+                return
+            for each in (sid, *queue.moved):
+                if self._queues.get(each) is queue:
+                    del self._queues[each]
+
+    def move(self, turn: Turn, sid: str) -> None:
+        """Let the line of a turn be the line of another id too: its session moves there."""
+        with self._guard:
+            queue = turn.queue
+            if queue is not None and sid not in self._queues:
+                self._queues[sid] = queue
+                queue.moved = (*queue.moved, turn.sid, sid)
+            turn.sid = sid
 
 
 class _Queue:
-    __slots__ = ("lock", "size", "turn")
+    __slots__ = ("lock", "moved", "size", "turn")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # not an RLock: an async view may end on another thread than it began on
         self.size = 1
         self.turn: Turn | None = None
+        self.moved: tuple[str, ...] = ()
 
 
 class Turn:
@@ -72,7 +84,7 @@ class Turn:
         session: what the turn's owner has loaded of it, shared by nested edits.
     """
 
-    __slots__ = ("_key", "_queue", "session", "sid", "taken", "turns")
+    __slots__ = ("_key", "queue", "session", "sid", "taken", "turns")
 
     def __init__(self, turns: Turns, sid: str) -> None:
         self.turns = turns
@@ -80,7 +92,7 @@ class Turn:
         self.session: Session | None = None
         self.taken = False
         self._key = sid
-        self._queue: _Queue | None = None
+        self.queue: _Queue | None = None
 
     def take(self, timeout: float) -> None:
         """Wait for the turn.
@@ -98,7 +110,7 @@ class Turn:
                     self.turns.leave(self._key, queue)
             if not taken:
                 raise TurnTimeout(self.sid)
-        self._queue = queue
+        self.queue = queue
         queue.turn = self
         self.taken = True
         others = _held.get()
@@ -106,7 +118,7 @@ class Turn:
 
     def give_back(self) -> None:
         """Let the next writer go on. Harmless when the turn is not taken."""
-        queue, self._queue = self._queue, None
+        queue, self.queue = self.queue, None
         if queue is not None:
             self.taken = False
             self.session = queue.turn = None
