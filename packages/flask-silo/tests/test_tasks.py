@@ -171,7 +171,6 @@ def test_a_running_task_holds_its_session(client: FlaskClient, silo: Silo, job: 
     clock.advance(TTL + 1)
     assert silo.store.cleanup() == [SID]
     assert silo.binding.tasks._tasks == {}
-    assert silo.binding.tasks._owners == {}
 
 
 def test_reset_cancels_and_the_late_task_cannot_write(client: FlaskClient, silo: Silo, job: Job) -> None:

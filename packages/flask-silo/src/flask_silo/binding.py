@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, g, request
 from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionExpired, SessionStore, SiloError
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskError
 
+from .endpoints import DataEndpoints
 from .http import Wire, answer
 from .settings import Settings
 from .tasks import SessionTasks
-from .visit import Visit, exchanging
+from .visit import EXCHANGE, Visit, current_visit, visiting
 from .wsgi import Commit
 
 if TYPE_CHECKING:
@@ -38,13 +39,19 @@ class Binding:
         self._silo = silo
         self._wire = Wire(settings)
         self._prefix = settings.api_prefix
+        self._data_endpoints = DataEndpoints()
+        self._data_endpoints.add(*settings.data_endpoints)
         self.after_fork()
         reset_after_fork(self)
         store.on_end(self._session_ended)
         app.before_request(self._before_request)
-        app.wsgi_app = Commit(app, app.wsgi_app, self._prefix, self._wire)  # type: ignore[method-assign]
+        app.wsgi_app = Commit(app, app.wsgi_app, self._wire)  # type: ignore[method-assign]
+        self._handle_user_exception = app.handle_user_exception
+        app.handle_user_exception = self._view_failed  # type: ignore[assignment, method-assign]
+        taken = app.error_handler_spec[None][None]
         for kind in (SiloError, TaskError, FileStoreError):
-            app.register_error_handler(kind, answer)
+            if kind not in taken:  # the application's own handlers win, whenever they were registered
+                app.register_error_handler(kind, answer)
 
     def after_fork(self) -> None:
         """A forked child has no sweeper yet."""
@@ -55,30 +62,42 @@ class Binding:
         self._awake = True
         if self.settings.auto_cleanup:
             self.daemon.start()
-            threading.Thread(target=self._silo.files.sweep, args=(self.store,), name="silo-sweep", daemon=True).start()
+            threading.Thread(target=self._silo.sweep_files, name="silo-sweep", daemon=True).start()
         else:
-            self._silo.files.sweep(self.store)
+            self._silo.sweep_files()
 
-    def _before_request(self) -> Response | None:
+    def _before_request(self) -> None:
         req = request._get_current_object()  # type: ignore[attr-defined]  # a proxy costs for every attribute
         if not req.path.startswith(self._prefix):
-            return None
+            return
         if not self._awake:
             self._wake()
+        exchange = req.environ.get(EXCHANGE)  # none in a context that was pushed by hand: nothing is committed there
         sid = self._wire.presented(req)
         presented = sid is not None
         if sid is None:
             sid = self.store.generate_sid()
-        elif self._silo.data_endpoints.match(req) and self.store.is_expired(sid):
-            return answer(SessionExpired(sid))
-        visit = Visit(self.store, sid, presented, req.method not in READING)
-        exchange = exchanging.get()
-        if exchange is not None and exchange.environ is req.environ:  # not so in a context that was pushed by hand
+        elif self._needs_data(req) and self.store.is_expired(sid):
+            if exchange is not None:
+                exchange.refused = True
+            raise SessionExpired(sid)
+        visit = Visit(self.store, sid, presented, exchange is not None and req.method not in READING)
+        if exchange is not None:
             exchange.visit = visit
+            visiting.set(visit)
         context = g._get_current_object()
         context.silo = visit
         context.silo_sid = sid
-        return None
+
+    def _needs_data(self, req: Request) -> bool:
+        return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
+
+    def _view_failed(self, error: Exception) -> Any:
+        """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved."""
+        visit = current_visit()
+        if visit is not None:
+            visit.failed = True
+        return self._handle_user_exception(error)
 
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)

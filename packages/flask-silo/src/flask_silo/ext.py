@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import functools
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
-from silo_store import NamespaceError, Registry, SessionExpired, SessionStore, SiloStorage
+from silo_files import FileBackend
+from silo_store import Hold, NamespaceError, Registry, SessionExpired, SessionStore, SiloStorage
 
 from .binding import Binding
 from .endpoints import DataEndpoints
 from .files import FileStore, SessionFiles, SessionFileStore
 from .settings import Settings
-from .tasks import SessionTask, current_owner
+from .tasks import SessionTask, current_hold
 from .visit import Visit, current_visit
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 NO_SESSION = "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?)"
+
+
+NO_REQUEST = "this works in a request only, not in a task"
+BINDING = "flask_silo.binding"
 
 
 class Silo:
@@ -71,10 +77,12 @@ class Silo:
         self._clock = clock
         self._registry = Registry()
         self._early: SessionStore | None = None
-        self._bindings: dict[Flask, Binding] = {}
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._tasks: set[str] = set()
+        self._swept = False
         self.files = SessionFiles()
         self.data_endpoints = DataEndpoints()
-        self.data_endpoints.add(*(data_endpoints or ()))
+        self.data_endpoints.add(*([data_endpoints] if isinstance(data_endpoints, str) else data_endpoints or ()))
         if app is not None:
             self.init_app(app)
 
@@ -85,19 +93,22 @@ class Silo:
 
         Raises:
             ValueError: a setting is wrong.
-            RuntimeError: this `Silo` serves the application already.
+            RuntimeError: a `Silo` serves the application already, or this one has a storage of release 0.1 and serves
+                another application.
         """
-        if app in self._bindings:
-            raise RuntimeError("this Silo serves the application already")
+        if "silo" in app.extensions:
+            raise RuntimeError("a Silo serves the application already")
+        if self._storage is not None and len(self._apps):
+            raise RuntimeError("a storage of release 0.1 cannot keep two applications apart")
         settings = Settings.collect(self._given, app.config)
-        self.data_endpoints.add(*settings.data_endpoints)
-        self._bindings[app] = Binding(self, app, settings, self._make_store(settings))
+        app.extensions[BINDING] = Binding(self, app, settings, self._make_store(settings))
         app.extensions["silo"] = self
+        self._apps.add(app)
 
     def _make_store(self, settings: Settings) -> SessionStore:
         early, self._early = self._early, None
         if early is None or settings.store_url != self._settings().store_url:
-            return SessionStore(
+            store = SessionStore(
                 ttl=settings.ttl,
                 cleanup_interval=settings.cleanup_interval,
                 expired_retain=settings.expired_retain,
@@ -107,6 +118,9 @@ class Silo:
                 registry=self._registry,
                 clock=self._clock,
             )
+            if early is not None:
+                store.take_over(early)
+            return store
         early.ttl = settings.ttl
         early.cleanup_interval = settings.cleanup_interval
         early.expired_retain = settings.expired_retain
@@ -118,19 +132,49 @@ class Silo:
 
     def register(self, namespace: str, factory: Callable[[], Any]) -> None:
         """Give every session a namespace whose state begins as ``factory()``. Call it before the first request."""
-        stores = [binding.store for binding in self._bindings.values()]
+        stores = [binding.store for binding in self._each_binding()]
         for store in stores or [self.store]:
             store.register_namespace(namespace, factory)
 
-    def add_file_store(self, name: str, base_dir: str | PathLike[str], **options: Any) -> FileStore:
+    def add_file_store(
+        self,
+        name: str,
+        base_dir: str | PathLike[str],
+        *,
+        backend: FileBackend | None = None,
+        max_file_bytes: int | None = None,
+        max_session_bytes: int | None = None,
+        max_store_bytes: int | None = None,
+        max_files: int | None = None,
+        durable: bool = False,
+    ) -> FileStore:
         """Give every session files under ``base_dir``; they go when the session does.
 
         Args:
             name: what `file_store` finds it by.
             base_dir: a folder of the server.
-            options: limits and more, see `silo_files.FileStore`.
+            backend: keeps the files elsewhere.
+            max_file_bytes: what one file may have.
+            max_session_bytes: what the files of one session may have together.
+            max_store_bytes: what all files may have together.
+            max_files: how many files a session may have.
+            durable: whether a saved file survives a power cut.
+
+        Raises:
+            ValueError: there is one of that name.
         """
-        store = self.files.stores[name] = SessionFileStore(self, base_dir, **options)
+        if name in self.files.stores:
+            raise ValueError(f"there is a file store {name!r} already")
+        store = self.files.stores[name] = SessionFileStore(
+            self,
+            base_dir,
+            backend=backend,
+            max_file_bytes=max_file_bytes,
+            max_session_bytes=max_session_bytes,
+            max_store_bytes=max_store_bytes,
+            max_files=max_files,
+            durable=durable,
+        )
         return store
 
     def file_store(self, name: str) -> FileStore:
@@ -183,10 +227,17 @@ class Silo:
             function: the function.
             name: what people see; the function's name by default.
             timeout: seconds after which it fails.
+
+        Raises:
+            ValueError: there is a task of that name.
         """
 
         def made(function: Callable[..., Any]) -> SessionTask[..., Any]:
-            return SessionTask(self, function, name or function.__name__, {"timeout": timeout})
+            task = SessionTask(self, function, name or function.__name__, {"timeout": timeout})
+            if task.name in self._tasks:
+                raise ValueError(f"there is a task {task.name!r} already: give this one another name")
+            self._tasks.add(task.name)
+            return task
 
         return made if function is None else made(function)
 
@@ -201,8 +252,24 @@ class Silo:
         """
         visit = current_visit()
         if visit is None:
-            raise RuntimeError(NO_SESSION)
+            raise RuntimeError(NO_REQUEST if current_hold() is not None else NO_SESSION)
         return visit
+
+    def _here(self) -> Visit | Hold | None:
+        visit = current_visit()
+        return visit if visit is not None else current_hold()
+
+    @property
+    def here(self) -> Visit | Hold:
+        """What the running code works for: a request's view of its session, or a task's hold on it.
+
+        Raises:
+            RuntimeError: there is no session here.
+        """
+        here = self._here()
+        if here is None:
+            raise RuntimeError(NO_SESSION)
+        return here
 
     @property
     def sid(self) -> str:
@@ -211,13 +278,7 @@ class Silo:
         Raises:
             RuntimeError: there is no session here.
         """
-        visit = current_visit()
-        if visit is not None:
-            return visit.sid
-        owner = current_owner()
-        if owner is not None:
-            return owner.sid
-        raise RuntimeError(NO_SESSION)
+        return self.here.sid
 
     @property
     def uid(self) -> str | None:
@@ -226,13 +287,8 @@ class Silo:
         Raises:
             RuntimeError: there is no session here.
         """
-        visit = current_visit()
-        if visit is not None:
-            return (visit.session is not None and visit.session.uid) or visit.store.uid(visit.sid)
-        owner = current_owner()
-        if owner is not None:
-            return owner.uid
-        raise RuntimeError(NO_SESSION)
+        here = self.here
+        return here.uid or here.store.uid(here.sid)
 
     def state(self, namespace: str | None = None) -> Any:
         """Return the session's state, or one namespace of it; begun if there is none.
@@ -249,10 +305,8 @@ class Silo:
         if visit is not None:
             session = visit.load()
         else:
-            owner = current_owner()
-            if owner is None:
-                raise RuntimeError(NO_SESSION)
-            session = owner.store.open(owner.sid, owner.uid)
+            here = self.here
+            session = here.store.open(here.sid, here.uid)
         if namespace is None:
             return session
         try:
@@ -265,31 +319,34 @@ class Silo:
         """Change the session, or one namespace of it, with nobody else writing it meanwhile.
 
         In a request that writes (POST, PUT, PATCH, DELETE) it is saved with the request. In one that reads, in a task,
-        and for another ``sid``, it is saved at the block's end.
+        in what a response streams, and for another ``sid``, it is saved at the block's end.
+
+        Two blocks for one session that wait for each other, as two coroutines of one view can, end in `TurnTimeout`.
 
         Raises:
             NamespaceError: the namespace is not registered.
             TurnTimeout: another writer did not finish in time.
-            SessionExpired: the session that this task works for is over.
+            SessionExpired: the life of the session that this request has seen, or this task works for, is over.
             RuntimeError: there is no session here, and ``sid`` is not given.
         """
-        visit = current_visit()
-        owner = current_owner()
-        if sid is not None and not (visit is not None and visit.sid == sid):
-            with self.store.edit(sid, namespace) as state:
+        here = self._here()
+        if here is None or sid not in (None, here.sid):
+            with self.store.edit(sid or self.sid, namespace) as state:
                 yield state
-        elif visit is not None and visit.in_turn:
-            session = visit.load()
-            yield session if namespace is None else visit[namespace]
-        elif visit is not None:
-            with visit.store.edit(visit.sid) as session:
-                visit.session = session
-                yield session if namespace is None else visit[namespace]
-        elif owner is not None:
-            with owner.store.edit(owner.sid, namespace, uid=owner.uid) as state:
+        elif isinstance(here, Hold):
+            with here.store.edit(here.sid, namespace, uid=here.uid) as state:
                 yield state
+        elif here.writing:
+            session = here.load()
+            yield session if namespace is None else here[namespace]
         else:
-            raise RuntimeError(NO_SESSION)
+            here.save()  # what the request has changed before
+            with here.store.edit(here.sid, uid=here.uid) as session:
+                here.session = session
+                try:
+                    yield session if namespace is None else here[namespace]
+                finally:
+                    here.session = None  # looked up again when it is asked for
 
     def commit(self) -> None:
         """Save what the view has changed so far and start the tasks that wait for it. The turn is kept."""
@@ -311,47 +368,64 @@ class Silo:
         visit.store.destroy(visit.sid)
         visit.forget()
         visit.give_turn_back()
-        visit.sid = visit.store.generate_sid()
+        visit.rename(visit.store.generate_sid())
         visit.presented = False
 
     def rotate(self) -> str:
         """Give the session another id, as after a log-in; its state, tasks and files stay.
 
+        A request of the same client that is under way meanwhile is still answered with the old id.
+
         Returns:
             the new id, which the response carries.
         """
         visit = self.visit
-        session = visit.begun()
-        visit.sid = visit.store.rotate(visit.sid)
-        session.sid = visit.sid
-        self.binding.tasks.rotated(session.uid, visit.sid)
+        visit.begun()
+        visit.rename(visit.store.rotate(visit.sid))
+        if visit.session is not None:
+            visit.session.sid = visit.sid
         return visit.sid
 
-    def begin_session(self, sid: str) -> None:
+    def begin_session(self, sid: str) -> str:
         """See to it that a session exists in the store: the request's own, the task's, or another one.
 
         It takes no turn: a file that comes in slowly keeps no other request waiting.
 
+        Returns:
+            its uid.
+
         Raises:
             SessionExpired: the session that this task works for is over.
         """
-        visit = current_visit()
-        owner = current_owner()
-        if visit is not None and visit.sid == sid and visit.session is not None:
-            visit.begun()
-        elif visit is None and owner is not None and owner.sid == sid:
-            owner.store.open(sid, owner.uid)
-        else:
-            self.store.get(sid)
+        here = self._here()
+        if here is not None and here.sid == sid:
+            if isinstance(here, Hold):
+                return here.store.open(sid, here.uid).uid
+            if here.session is not None:
+                return here.begun().uid
+        return self.store.get(sid).uid
 
     def file_key(self, sid: str) -> str:
-        """Return what a session's files belong to: its present life; for a task, the life that it works for."""
-        owner = current_owner()
-        if owner is not None and owner.sid == sid:
-            return owner.uid
+        """Return what a session's files belong to: the life that the request or task works for, or its present one."""
+        here = self._here()
+        if here is not None and here.sid == sid and here.uid is not None:
+            return here.uid
         return self.store.uid(sid) or sid
 
+    def has_life(self, uid: str) -> bool:
+        """Say whether any session of any application that this `Silo` serves has this uid."""
+        return any(binding.store.has_life(uid) for binding in self._each_binding())
+
+    def sweep_files(self) -> None:
+        """Drop the files of sessions that ended while no process was there to see it; once in each process."""
+        if not self._swept:
+            self._swept = True
+            self.files.sweep(self.has_life)
+
     # Around it
+
+    def _each_binding(self) -> list[Binding]:
+        return [app.extensions[BINDING] for app in list(self._apps)]
 
     @property
     def binding(self) -> Binding:
@@ -360,19 +434,18 @@ class Silo:
         Raises:
             RuntimeError: it serves no application, or several and none is current.
         """
-        if current_app:
-            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-            found = self._bindings.get(app)
-            if found is not None:
-                return found
-        if len(self._bindings) == 1:
-            return next(iter(self._bindings.values()))
-        raise RuntimeError("which application? call init_app() first, or enter an application context")
+        if current_app and current_app.extensions.get("silo") is self:
+            found: Binding = current_app.extensions[BINDING]
+            return found
+        bindings = self._each_binding()
+        if len(bindings) != 1:
+            raise RuntimeError("which application? call init_app() first, or enter an application context")
+        return bindings[0]
 
     @property
     def store(self) -> SessionStore:
         """The sessions of the current application, or of the only one."""
-        if not self._bindings:
+        if not self._apps:
             if self._early is None:
                 self._early = self._make_store(self._settings())
             return self._early
@@ -380,5 +453,5 @@ class Silo:
 
     def stop(self) -> None:
         """Stop sweeping."""
-        for binding in list(self._bindings.values()):
+        for binding in self._each_binding():
             binding.daemon.stop()

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import IO, TYPE_CHECKING, Any
 
 from silo_files import Block, FileStore, FileStoreError
-from silo_store import SessionStore
+from silo_store import SessionExpired
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -23,17 +23,26 @@ class SessionFileStore(FileStore):
 
     def __init__(self, silo: Silo, base_dir: str | PathLike[str], **options: Any) -> None:
         super().__init__(base_dir, key_for=silo.file_key, **options)
-        self._begin: Callable[[str], object] = silo.begin_session
+        self._silo = silo
 
     def session_dir(self, sid: str) -> str:
         """Return the session's folder, begun if there is none."""
-        self._begin(sid)
+        self._silo.begin_session(sid)
         return super().session_dir(sid)
 
-    def save(self, sid: str, filename: str, data: IO[bytes] | Block, **options: Any) -> str:
-        """Save a file of the session, which is begun if there is none. See `FileStore.save`."""
-        self._begin(sid)
-        return super().save(sid, filename, data, **options)
+    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
+        """Save a file of the session, which is begun if there is none. See `FileStore.save`.
+
+        Raises:
+            SessionExpired: the session ended before the file was whole. Nothing of it stays.
+        """
+        uid = self._silo.begin_session(sid)
+        path = self.save_key(uid, filename, data, size=size)
+        if self._silo.store.uid(sid) != uid and not self._silo.has_life(uid):
+            # It ended after the clean-up of its files found none yet.
+            self.cleanup_key(uid)
+            raise SessionExpired(sid)
+        return path
 
 
 class SessionFiles:
@@ -50,10 +59,10 @@ class SessionFiles:
             except (OSError, FileStoreError):
                 logger.exception("file store %s: the files of an ended session are still there", name)
 
-    def sweep(self, sessions: SessionStore) -> None:
+    def sweep(self, has_life: Callable[[str], bool]) -> None:
         """Drop the files of sessions that ended while no process was there to see it."""
         for name, store in self.stores.items():
             try:
-                store.sweep(sessions.has_life)
+                store.sweep(has_life)
             except (OSError, FileStoreError):
                 logger.exception("file store %s: could not be swept", name)

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+MADE_LENGTH = 32
+"""Characters of an id that `silo_store.new_sid` makes."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,7 +45,7 @@ class Settings:
         """Merge the settings given to `Silo` (None where it was not) with an application's config.
 
         Raises:
-            ValueError: a number is not positive, or the header or the parameter has no name.
+            ValueError: a number is none or not positive, a name is empty, or a prefix has no slash.
         """
         values = {}
         for each in fields(cls):
@@ -51,11 +54,22 @@ class Settings:
                 value = config.get(f"SILO_{each.name.upper()}")
             if value is not None:
                 values[each.name] = value
+        for name in ("api_prefix", "data_endpoints"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        if isinstance(values.get("data_endpoints"), str):
+            values["data_endpoints"] = (values["data_endpoints"],)
         settings = cls(**values)
         for name in ("ttl", "cleanup_interval", "expired_retain", "turn_timeout", "min_sid_length"):
-            if not getattr(settings, name) > 0:
+            number = getattr(settings, name)
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a positive number")
+        if settings.min_sid_length > MADE_LENGTH:
+            raise ValueError(f"min_sid_length must be at most {MADE_LENGTH}, the length of the ids that are made")
         for name in ("header", "query_param"):
             if not getattr(settings, name):
                 raise ValueError(f"{name} must not be empty")
+        prefixes = (settings.api_prefix,) if isinstance(settings.api_prefix, str) else settings.api_prefix
+        if not all(prefix.startswith("/") for prefix in prefixes):
+            raise ValueError("api_prefix must begin with a slash")
         return settings

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from flask import Flask
-from silo_store import SessionExpired, SessionStore
+from silo_store import Hold, SessionExpired, SessionStore
 from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Status, TaskRunning, TaskState
 
@@ -21,27 +19,18 @@ from .visit import current_visit
 if TYPE_CHECKING:
     from .ext import Silo
 
-__all__ = ["BackgroundTask", "Owner", "SessionTask", "SessionTasks", "TaskState", "current_owner"]
+__all__ = ["BackgroundTask", "SessionTask", "SessionTasks", "TaskState", "current_hold"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass
-class Owner:
-    """The session that a task works for. Its id changes when the session is rotated; its uid never does."""
-
-    store: SessionStore
-    sid: str
-    uid: str
+_holding: ContextVar[Hold | None] = ContextVar("silo_task_hold", default=None)
 
 
-_owner: ContextVar[Owner | None] = ContextVar("silo_task_owner", default=None)
-
-
-def current_owner() -> Owner | None:
-    """Return the session that the running task works for, None outside a task."""
-    return _owner.get()
+def current_hold() -> Hold | None:
+    """Return the hold on the session that the running task works for, None outside a task."""
+    return _holding.get()
 
 
 class SessionTasks:
@@ -51,7 +40,6 @@ class SessionTasks:
         self._app = app
         self._store = store
         self._tasks: dict[str, dict[str, BackgroundTask]] = {}
-        self._owners: dict[str, Owner] = {}
         self.after_fork()
         reset_after_fork(self)
 
@@ -81,9 +69,8 @@ class SessionTasks:
                 if before is not None and before.is_running:
                     raise TaskRunning(f"task {task.name!r} is already running")
                 tasks[task.name] = task
-                owner = self._owners.setdefault(uid, Owner(self._store, sid, uid))
             try:
-                task.start(self._target, owner, run)
+                task.start(self._target, hold, run)
             except BaseException:
                 tasks.pop(task.name)
                 if before is not None:
@@ -92,34 +79,24 @@ class SessionTasks:
         except BaseException:
             hold.release()
             raise
-        task.on_done(lambda _task: hold.release(owner.sid))
+        task.on_done(lambda _task: hold.release())
+        if self._tasks.get(uid) is not tasks:  # the session ended just now
+            task.cancel()
 
-    def _target(self, _task: BackgroundTask, owner: Owner, run: Callable[[], Any]) -> Any:
-        with self._app.app_context(), _working_for(owner):
-            return run()
-
-    def rotated(self, uid: str, sid: str) -> None:
-        """Tell running tasks the session's new id."""
-        owner = self._owners.get(uid)
-        if owner is not None:
-            owner.sid = sid
+    def _target(self, _task: BackgroundTask, hold: Hold, run: Callable[[], Any]) -> Any:
+        token = _holding.set(hold)
+        try:
+            with self._app.app_context():
+                return run()
+        finally:
+            _holding.reset(token)
 
     def end(self, uid: str) -> None:
         """Cancel and forget the tasks of a session that ended."""
         with self._lock:
             tasks = self._tasks.pop(uid, {})
-            self._owners.pop(uid, None)
         for task in tasks.values():
             task.cancel()
-
-
-@contextmanager
-def _working_for(owner: Owner) -> Iterator[None]:
-    token = _owner.set(owner)
-    try:
-        yield
-    finally:
-        _owner.reset(token)
 
 
 class SessionTask(Generic[P, R]):
@@ -147,10 +124,12 @@ class SessionTask(Generic[P, R]):
         Raises:
             TypeError: the arguments do not fit the function; the message names the one.
             TaskRunning: it runs already for this session, or this request started it before.
-            RuntimeError: there is no request with a session.
+            RuntimeError: there is no request with a session, or its response is on its way already.
         """
         self._signature.bind(*args, **kwargs)
         visit = self._silo.visit
+        if visit.closed:
+            raise RuntimeError("the response is on its way: start the task before the view returns")
         session = visit.begun()
         tasks = self._silo.binding.tasks
         running = tasks.find(session.uid, self.name)
@@ -158,7 +137,7 @@ class SessionTask(Generic[P, R]):
             raise TaskRunning(f"task {self.name!r} is already running")
         task = BackgroundTask(self.name, **self._options)
         run = functools.partial(self._function, *args, **kwargs)
-        visit.jobs[self.name] = lambda: tasks.begin(visit.sid, session.uid, task, run)
+        visit.jobs[self.name] = functools.partial(tasks.begin, session.sid, session.uid, task, run)
 
     @property
     def task(self) -> BackgroundTask | None:
@@ -185,6 +164,9 @@ class SessionTask(Generic[P, R]):
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for what the function returned.
+
+        A writing request that has asked for state keeps its turn while it waits: a task that edits the same session
+        cannot go on then. Wait in a reading request.
 
         Raises:
             TaskFailed: it raised.

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 from flask import g
-from silo_store import NamespaceError, Session, SessionStore, Turn
+from silo_store import NamespaceError, Session, SessionExpired, SessionStore, Turn
+
+EXCHANGE = "flask_silo.exchange"
+"""Where a request's WSGI environment has its way through `flask_silo.wsgi`."""
 
 
-class Visit(Mapping[str, Any]):
+class Visit(MutableMapping[str, Any]):
     """What one request sees and changes of its session; ``flask.g.silo``.
 
     The session is loaded when the view first asks for it. A request whose method writes takes the session's turn at
     that moment and keeps it until its changes are committed; a reading one never waits.
 
     Attributes:
+        store: where the session is.
         sid: the id that goes back to the client.
         presented: whether the client sent it.
+        session: the session, once it is loaded.
+        turn: the turn that this request has, if it has one.
         jobs: what to do once the changes are saved, by name; never done if they are not.
+        failed: whether the view raised.
+        closed: whether the response is on its way.
     """
 
-    __slots__ = ("_writes", "closed", "jobs", "presented", "session", "sid", "store", "turn")
+    __slots__ = ("_writes", "closed", "failed", "jobs", "presented", "session", "sid", "store", "turn")
 
     def __init__(self, store: SessionStore, sid: str, presented: bool, writes: bool) -> None:
         self.store = store
@@ -31,13 +39,19 @@ class Visit(Mapping[str, Any]):
         self.session: Session | None = None
         self.turn: Turn | None = None
         self.jobs: dict[str, Callable[[], None]] = {}
+        self.failed = False
         self.closed = False
         self._writes = writes
 
     @property
-    def in_turn(self) -> bool:
-        """Whether the request writes, so that nobody else does until it is done."""
-        return self._writes
+    def uid(self) -> str | None:
+        """The life of the session that was loaded; None where none was, or it is not in the store yet."""
+        return (self.session.uid or None) if self.session is not None else None
+
+    @property
+    def writing(self) -> bool:
+        """Whether this is a request that writes, and its changes are still to be saved."""
+        return self._writes and not self.closed
 
     def load(self) -> Session:
         """Return the session, in turn.
@@ -48,32 +62,50 @@ class Visit(Mapping[str, Any]):
         session = self.session
         if session is not None:
             return session
-        store = self.store
-        turn = self.turn
+        store, turn = self.store, self.turn
         if turn is None and self._writes and not self.closed:
-            turn = Turn(store.turns, self.sid)
-            turn.take(store.turn_timeout)
-            self.turn = turn
-        session = self.session = store.get(self.sid) if store.backend.live else store.open(self.sid)
-        if turn is not None:
-            turn.session = session
+            turn = store.turns.held(self.sid)  # the view may be in `store.edit`
+            if turn is None:
+                turn = self.turn = Turn(store.turns, self.sid)
+                turn.take(store.turn_timeout)
+        if turn is not None and turn.session is not None:
+            session = turn.session
+        else:
+            session = store.get(self.sid) if store.backend.live else store.open(self.sid)
+            if turn is not None:
+                turn.session = session
+        self.session = session
         return session
 
     def begun(self) -> Session:
-        """Return the session as `load` does, and see to it that it exists in the store already."""
+        """Return the session as `load` does, and see to it that it is in the store already."""
         session = self.load()
-        if not session.uid:
-            self.store.save(self.sid, session)
+        self.store.ensure(session)
         return session
 
     def commit(self) -> None:
-        """Save what changed, then run the jobs that waited for it."""
-        if self.session is not None:
-            self.store.save(self.sid, self.session)
-        elif self.presented:
+        """Save what changed, then do the jobs that waited for it."""
+        self.save()
+        if self.session is None and self.presented:
             self.store.touch(self.sid)
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
+
+    def save(self) -> None:
+        """Save what changed.
+
+        Raises:
+            SessionConflict: somebody else wrote the same namespace meanwhile.
+            SessionExpired: the session ended meanwhile.
+        """
+        if self.session is None:
+            return
+        try:
+            self.store.save(self.sid, self.session)
+        except SessionExpired:
+            if self._writes or not self.store.backend.live:
+                raise
+            # Somebody who read live objects while their session ended has lost nothing.
 
     def forget(self) -> None:
         """Drop what was loaded, changes and waiting jobs included."""
@@ -81,6 +113,12 @@ class Visit(Mapping[str, Any]):
         self.jobs.clear()
         if self.turn is not None:
             self.turn.session = None
+
+    def rename(self, sid: str) -> None:
+        """Go on under another id."""
+        self.sid = sid
+        if g:
+            g.silo_sid = sid
 
     def close(self) -> None:
         """Let the next writer go on, for good. Harmless when done already."""
@@ -94,11 +132,22 @@ class Visit(Mapping[str, Any]):
         if turn is not None:
             turn.give_back()
 
+    def __del__(self) -> None:
+        # Whatever stands between us and the server may drop a request half-way.
+        if self.turn is not None:
+            self.give_turn_back()
+
     def __getitem__(self, namespace: str) -> Any:
         try:
             return self.load()[namespace]
         except KeyError:
             raise NamespaceError(namespace) from None
+
+    def __setitem__(self, namespace: str, state: Any) -> None:
+        self.load()[namespace] = state
+
+    def __delitem__(self, namespace: str) -> None:
+        raise TypeError("a namespace cannot be deleted: give it fresh state, or reset the session")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.load())
@@ -107,20 +156,13 @@ class Visit(Mapping[str, Any]):
         return len(self.load())
 
 
-class Exchange(Protocol):
-    """A request on its way through WSGI, see `flask_silo.wsgi`."""
-
-    environ: dict[str, Any]
-    visit: Visit | None
-
-
-exchanging: ContextVar[Exchange | None] = ContextVar("silo_exchange", default=None)
-"""The request that the running code answers."""
+visiting: ContextVar[Visit | None] = ContextVar("silo_visit", default=None)
+"""The visit of the request that the running code answers."""
 
 
 def current_visit() -> Visit | None:
     """Return the visit of the request being handled, None where it has none or there is no request."""
-    exchange = exchanging.get()
-    if exchange is not None:
-        return exchange.visit
-    return g.get("silo") if g else None  # a request's context that is kept, or was pushed by hand
+    visit = visiting.get()
+    if visit is None and g:  # a request's context that is kept, or was pushed by hand
+        visit = g.get("silo")
+    return visit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
 
-from .visit import Visit, exchanging
+from .visit import EXCHANGE, Visit, visiting
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,26 +22,26 @@ class Commit:
     added then. Whatever happens, its turn is given back.
     """
 
-    def __init__(self, app: Flask, inner: WSGIApplication, prefix: str | tuple[str, ...], wire: Wire) -> None:
+    def __init__(self, app: Flask, inner: WSGIApplication, wire: Wire) -> None:
         self._app = app
         self._inner = inner
-        self._prefix = prefix
-        self._wire = wire
+        self.wire = wire
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        outer = exchanging.get()
-        if outer is None and not environ["PATH_INFO"].startswith(self._prefix):
-            return self._inner(environ, start_response)
-        exchange = _Exchange(self, environ, start_response)
-        exchanging.set(exchange)
+        exchange = environ[EXCHANGE] = _Exchange(self, environ, start_response)
+        outer = visiting.get()
+        if outer is not None:  # a request within a request
+            visiting.set(None)
         try:
             return self._inner(environ, exchange)
         except _Replaced as replaced:
             return replaced.response(environ, start_response)
         finally:
-            exchanging.set(outer)
             if exchange.visit is not None:
                 exchange.visit.close()
+                visiting.set(outer)
+            elif outer is not None:
+                visiting.set(outer)
 
     def answer(self, error: Exception) -> Response:
         """Make the response to a failed commit. The request's context is still there, so its hooks see it too."""
@@ -51,31 +51,33 @@ class Commit:
         except Exception as unhandled:  # noqa: BLE001 - as Flask does with what no handler takes
             return app.handle_exception(unhandled)
 
-    def mark(self, environ: WSGIEnvironment, headers: list[tuple[str, str]], sid: str | None) -> None:
-        """Add the headers of a response that has a session, or is below the prefix."""
-        if sid is not None or environ["PATH_INFO"].startswith(self._prefix):
-            self._wire.mark(environ, headers, sid)
-
 
 class _Exchange:
-    """One request: knows its visit, and stands in for the server's ``start_response``."""
+    """One request: knows its visit, and stands in for the server's ``start_response``.
 
-    __slots__ = ("_commit", "_start_response", "environ", "visit")
+    Attributes:
+        visit: the request's session, once the hook before the view has found that it has one.
+        refused: whether it would have had one, but was answered before.
+    """
+
+    __slots__ = ("_commit", "_environ", "_start_response", "refused", "visit")
 
     def __init__(self, commit: Commit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
-        self.environ = environ
         self.visit: Visit | None = None
+        self.refused = False
         self._commit = commit
+        self._environ = environ
         self._start_response = start_response
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], Any]:
-        visit, sid = self.visit, None
+        visit = self.visit
         if visit is not None:
-            if not visit.closed and status[0] != "5":
+            if not (visit.closed or visit.failed or status[0] == "5"):
                 self._save(visit)
             visit.close()
-            sid = visit.sid
-        self._commit.mark(self.environ, headers, sid)
+            self._commit.wire.mark(self._environ, headers, visit.sid)
+        elif self.refused:
+            self._commit.wire.mark(self._environ, headers, None)
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
     def _save(self, visit: Visit) -> None:
@@ -85,7 +87,7 @@ class _Exchange:
             visit.close()
             response = self._commit.answer(error)
             headers = list(response.headers)
-            self._commit.mark(self.environ, headers, visit.sid)
+            self._commit.wire.mark(self._environ, headers, visit.sid)
             response.headers.clear()
             response.headers.extend(headers)
             raise _Replaced(response) from None

@@ -49,13 +49,14 @@ class Hold:
     Attributes:
         uid: the life that is held.
         sid: the session's id; another one after the session was rotated.
+        store: where the session is.
     """
 
     def __init__(self, store: SessionStore, sid: str, uid: str) -> None:
         self.sid = sid
         self.uid = uid
         self._held = True
-        self._store = store
+        self.store = store
         store.backend.hold(uid)
         store.holds.add(self)
 
@@ -63,9 +64,9 @@ class Hold:
         """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""
         held, self._held = self._held, False
         if held:
-            self._store.renew(Life(self.sid, self.uid))
-            self._store.holds.discard(self)
-            self._store.backend.unhold(self.uid)
+            self.store.renew(Life(self.sid, self.uid))
+            self.store.holds.discard(self)
+            self.store.backend.unhold(self.uid)
 
     def __enter__(self) -> Hold:
         return self

@@ -120,6 +120,10 @@ class SessionStore:
         """
         self._on_end.append(callback)
 
+    def take_over(self, other: SessionStore) -> None:
+        """Call the `on_end` callbacks of another store too."""
+        self._on_end.extend(other._on_end)
+
     # Reading
 
     def get(self, sid: str) -> Session:
