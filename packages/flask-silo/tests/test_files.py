@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_silo import FileStore, Silo
+from flask_silo import FileStore, SessionExpired, Silo
 from flask_silo_helpers import as_, counter_app
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -114,3 +114,57 @@ def test_what_a_dead_process_left_is_cleared_away_at_the_first_request(url: str,
     _, last = serve()
     last.test_client().get("/api/idle")
     assert not Path(left).exists()
+
+
+def test_an_upload_that_ends_after_its_session_leaves_nothing(
+    uploads: FileStore, client: FlaskClient, silo: Silo
+) -> None:
+    class Late(io.BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            in_threads(1, lambda _: silo.store.reset(SID))
+            return super().readinto(buffer)
+
+        def read(self, size: int | None = -1) -> bytes:
+            in_threads(1, lambda _: silo.store.reset(SID))
+            return super().read(size)
+
+    silo.store.get(SID)
+    with client.application.app_context(), pytest.raises(SessionExpired):
+        uploads.save(SID, "late.csv", Late(b"123"))
+    assert uploads.list_files(SID) == []
+    uploads.purge()
+    assert uploads.total_size_bytes == 0
+
+
+def test_a_view_saves_into_the_life_that_it_has_seen(
+    uploads: FileStore, app: Flask, client: FlaskClient, silo: Silo
+) -> None:
+    @app.get("/api/report")
+    def report() -> Any:
+        silo.state("counter")
+        silo.store.reset(SID)
+        uploads.save(SID, "old.csv", b"1")
+        return {}
+
+    client.post("/api/increment", headers=as_(SID))
+    assert client.get("/api/report", headers=as_(SID)).status_code == 410
+    assert uploads.list_files(SID) == []
+
+
+def test_two_applications_keep_each_others_files(tmp_path: Path, url: str) -> None:
+    silo = Silo(store_url=url, auto_cleanup=False)
+    silo.register("counter", lambda: {"value": 0})
+    uploads = silo.add_file_store("uploads", tmp_path / "uploads")
+    first, second = counter_app(silo), counter_app(silo)
+    upload(first.test_client())
+    second.test_client().get("/api/idle")
+    with first.app_context():
+        assert uploads.list_files(SID) == ["a.csv"]
+    with second.app_context():
+        assert uploads.list_files(SID) == []
+
+
+def test_a_file_store_has_a_name_of_its_own(silo: Silo, tmp_path: Path) -> None:
+    silo.add_file_store("same", tmp_path / "one")
+    with pytest.raises(ValueError, match="already"):
+        silo.add_file_store("same", tmp_path / "two")

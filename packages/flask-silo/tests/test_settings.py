@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask_silo import InMemoryStorage, Silo
 from flask_silo_helpers import as_, counter_app
-from silo_store.testing import SID
+from silo_store.testing import SID, Clock
 
 
 def test_the_defaults_are_those_of_release_0_1() -> None:
@@ -51,7 +51,12 @@ def test_config_is_read_and_arguments_win() -> None:
         {"ttl": 0},
         {"ttl": -1},
         {"ttl": float("nan")},
+        {"ttl": "3600"},
+        {"ttl": True},
         {"cleanup_interval": 0},
+        {"min_sid_length": 33},
+        {"api_prefix": "api/"},
+        {"api_prefix": ["/api/", "x"]},
         {"header": ""},
         {"store_url": "nosuch://"},
     ],
@@ -79,6 +84,40 @@ def test_one_silo_keeps_two_applications_apart() -> None:
         assert silo.store is not mine
     with pytest.raises(RuntimeError, match="already"):
         silo.init_app(first)
+
+
+def test_data_endpoints_of_a_config_are_the_applications_own() -> None:
+    clock = Clock()
+    silo = Silo(auto_cleanup=False, ttl=60, clock=clock, data_endpoints="/api/nowhere")
+    silo.register("counter", lambda: {"value": 0})
+    strict = Flask(__name__)
+    strict.config["SILO_DATA_ENDPOINTS"] = "/api/idle"
+    silo.init_app(strict)
+    strict.add_url_rule("/api/idle", view_func=dict)
+    strict.add_url_rule("/api/count", view_func=lambda: silo.state("counter"))
+    easy = counter_app(silo)
+    for app, status in ((strict, 410), (easy, 200)):
+        app.test_client().get("/api/count", headers=as_(SID))
+        clock.advance(61)
+        assert app.test_client().get("/api/idle", headers=as_(SID)).status_code == status
+
+
+def test_a_storage_of_release_0_1_serves_one_application() -> None:
+    silo = Silo(Flask(__name__), storage=InMemoryStorage(), auto_cleanup=False)
+    with pytest.raises(RuntimeError, match="apart"):
+        silo.init_app(Flask(__name__))
+
+
+def test_callbacks_survive_a_store_that_the_config_chooses() -> None:
+    silo = Silo(auto_cleanup=False)
+    ends: list[str] = []
+    silo.store.on_end(lambda sid, uid, reason: ends.append(reason))
+    app = Flask(__name__)
+    app.config["SILO_STORE_URL"] = "memory://?copy=1"
+    silo.init_app(app)
+    silo.store.get(SID)
+    silo.store.destroy(SID)
+    assert ends == ["destroyed"]
 
 
 def test_what_was_said_to_the_store_before_the_application_counts() -> None:

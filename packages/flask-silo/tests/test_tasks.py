@@ -235,6 +235,9 @@ def test_a_task_reads_and_writes_files_of_its_own_life_only(
             entered.set()
             assert leave.wait(30)
             seen.append(files.list_files(silo.sid))
+            assert not files.delete(silo.sid, "next.txt")
+            with pytest.raises(SessionExpired), silo.edit("counter", sid=silo.sid):
+                pass
             with pytest.raises(SessionExpired):
                 files.save(silo.sid, "late.txt", b"1")
             told.set()
@@ -280,6 +283,11 @@ def test_a_full_queue_is_answered_with_503_and_keeps_the_task_before(
 
 
 def test_a_task_outside_a_request_needs_one(silo: Silo, job: Job) -> None:
+    with pytest.raises(ValueError, match="already"):
+
+        @silo.task(name="count up")
+        def another() -> None: ...
+
     with pytest.raises(RuntimeError, match="no session here"):
         job.task.start(1)
     with pytest.raises(RuntimeError, match="no session here"):

@@ -98,3 +98,13 @@ class TestAdapter(BackendContract):
         backend.expire(backend.due(100.0, 60.0).__next__(), 100.0, 60.0)
         assert backend.expired_at("sid-a") is not None
         assert [*map(tuple, backend.ended())] == [life]
+
+
+def test_who_only_read_writes_nothing_back(store: SessionStore) -> None:
+    store.register_namespace("other", list)
+    session = store.open(SID)
+    store.update(SID, "counter", add)
+    store.save(SID, session)
+    session["other"].append(1)
+    store.save(SID, session)
+    assert store.get(SID) == {"counter": {"value": 1}, "other": [1]}

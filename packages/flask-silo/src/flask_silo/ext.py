@@ -195,7 +195,10 @@ class Silo:
         self.data_endpoints.add(*names)
 
     def requires_session(self, view: Callable[P, R]) -> Callable[P, R]:
-        """Say of one view what `add_data_endpoints` says of many."""
+        """Say of one view what `add_data_endpoints` says of many.
+
+        It looks when the view is called: a ``before_request`` function that asks for state has begun a new session.
+        """
 
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:

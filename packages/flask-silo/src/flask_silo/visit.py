@@ -163,6 +163,7 @@ visiting: ContextVar[Visit | None] = ContextVar("silo_visit", default=None)
 def current_visit() -> Visit | None:
     """Return the visit of the request being handled, None where it has none or there is no request."""
     visit = visiting.get()
-    if visit is None and g:  # a request's context that is kept, or was pushed by hand
-        visit = g.get("silo")
+    if visit is None or visit.closed:
+        # In what a response streams, and in a context that is kept or was pushed by hand, Flask's context knows.
+        visit = g.get("silo") if g else None
     return visit

@@ -6,6 +6,8 @@ looking at every session.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import threading
 import time
 import uuid
@@ -150,6 +152,14 @@ class StorageBackend:
         session.update((name, state) for name, state in data.items() if name != "_meta")
         return session
 
+    def _read(self, session: Session) -> Session:
+        """Remember what a session was when it was read, so that `put` writes back what changed and nothing else."""
+        session.origin = Record(session.sid, session.uid, session.created, session.active)
+        for name, state in session.items():
+            with contextlib.suppress(Exception):  # a live object: written back always
+                session.origin[name] = copy.deepcopy(state)
+        return session
+
     def _set(self, session: Record) -> None:
         meta = {
             "created_at": session.created,
@@ -169,7 +179,7 @@ class StorageBackend:
             if session is not None and now - session.active <= ttl:
                 session.active = now
                 self._set(session)
-            return session
+            return session if session is None else self._read(session)
 
     def peek(self, sid: str) -> Record | None:
         with self._lock:
@@ -179,20 +189,27 @@ class StorageBackend:
         with self._lock:
             winner = self._get(record.sid)
             if winner is not None:
-                return winner
+                return self._read(winner)
             self._set(record)
             self._storage.clear_expired(record.sid)
-            return record
+            return self._read(record) if isinstance(record, Session) else record
 
     def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
         raise NotImplementedError("a live backend is written by put()")
 
     def put(self, session: Record, now: float) -> None:
         with self._lock:
-            if self._current(Life(session.sid, session.uid)) is None:
+            current = self._current(Life(session.sid, session.uid))
+            if current is None:
                 raise SessionExpired(session.sid)
-            session.active = now
-            self._set(session)
+            read = session.origin if isinstance(session, Session) else None
+            for name, state in session.items():
+                if read is None or name not in read or read[name] != state:
+                    current[name] = state
+            current.active = session.active = now
+            self._set(current)
+            if isinstance(session, Session):
+                self._read(session)
 
     def touch(self, life: Life, now: float) -> bool:
         with self._lock:

@@ -378,7 +378,11 @@ class SessionStore:
         record = self._seen(sid)
         if record is None:
             raise SessionExpired(check_sid(sid))
-        return Hold(self, sid, record.uid)
+        hold = Hold(self, sid, record.uid)
+        if self.uid(sid) != hold.uid:  # it ended just before
+            hold.release()
+            raise SessionExpired(sid)
+        return hold
 
     def cleanup(self) -> list[str]:
         """End what is due and tell the callbacks. Costs nothing for sessions that are not due.
