@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import operator
+import random
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +242,107 @@ def test_together_they_stay_within_the_limits(tmp_path: Path, names: list[str]) 
         b"x" * (rest + (store.stat("sid1", names[1]).size if names[1] in store.list_files("sid1") else 0)),
     )
     assert store.usage("sid1").bytes == 10_000
+
+
+def ledger_of(store: FileStore) -> Ledger:
+    assert store._ledger is not None
+    return store._ledger
+
+
+def test_a_cleanup_while_saving_is_counted_once(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "base", max_session_bytes=100, max_store_bytes=1000)
+
+    def blocks() -> Iterator[bytes]:
+        yield b"y" * 5
+        store.cleanup("sid")
+        yield b"y" * 20
+
+    for _ in range(3):
+        store.save("sid", "a", b"x" * 90)
+        with pytest.raises(AreaGone):
+            store.save("sid", "b", Blocks(blocks()))  # type: ignore[arg-type]
+        assert ledger_of(store)._total == 0 == store.total_size_bytes
+
+
+def test_a_sweep_while_saving_does_not_lift_the_limit(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "base", max_store_bytes=100)
+    store.save("full", "a", b"x" * 90)
+
+    def blocks() -> Iterator[bytes]:
+        yield b"y" * 5
+        store.save("dead", "a", b"1")
+        assert store.sweep(lambda key: key != "dead") == 1
+        yield b"y" * 90
+
+    with pytest.raises(StoreQuotaExceeded):
+        store.save("sid", "b", Blocks(blocks()))  # type: ignore[arg-type]
+    assert store.total_size_bytes == 90
+
+
+def test_a_cleanup_of_an_area_not_in_memory_is_counted(tmp_path: Path) -> None:
+    FileStore(tmp_path / "base").save("old", "a", b"x" * 60)
+    store = FileStore(tmp_path / "base", max_store_bytes=100)
+    store.save("sid", "a", b"x" * 40)
+    store.cleanup("old")
+    assert ledger_of(store)._total == 40
+    store.save("sid", "b", b"x" * 60)
+
+
+def test_a_save_that_outlives_a_sweep_counts_in_its_session(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "base", max_session_bytes=100)
+
+    def blocks() -> Iterator[bytes]:
+        yield b"y" * 90
+        store.save("dead", "a", b"1")
+        assert store.sweep(lambda key: key != "dead") == 1
+        with pytest.raises(SessionQuotaExceeded):
+            store.save("sid", "b", b"x" * 11)
+
+    store.save("sid", "a", Blocks(blocks()))  # type: ignore[arg-type]
+    assert store.usage("sid") == Usage(90, 1)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_store_bytes": 9000}, {"max_store_bytes": 9000, "max_session_bytes": 3000, "max_files": 6}],
+)
+def test_the_counts_never_leave_the_truth(tmp_path: Path, limits: dict[str, int]) -> None:
+    """Threads do all there is for a moment; then memory and disk must agree, each time anew."""
+    store = FileStore(tmp_path / "base", **limits)  # type: ignore[arg-type]
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(30):
+            sid, name, choice = f"sid{rng.randrange(4)}", str(rng.randrange(8)), rng.random()
+            try:
+                if choice < 0.7:
+                    store.save(sid, name, stream(*[b"x" * rng.randrange(1, 500)] * 3))
+                elif choice < 0.86:
+                    store.delete(sid, name)
+                elif choice < 0.95:
+                    store.cleanup(sid)
+                elif choice < 0.98:
+                    store.sweep(partial(operator.ne, sid))
+                else:
+                    store.cleanup_all()
+            except (AreaGone, SessionQuotaExceeded, StoreQuotaExceeded):
+                pass
+            except BaseException as error:
+                failures.append(error)
+
+    for phase in range(60):
+        threads = [threading.Thread(target=work, args=(6 * phase + number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ledger, size = ledger_of(store), store.total_size_bytes
+        assert failures == []
+        assert size <= 9000
+        assert ledger._total in (None, size)
+        assert ledger._extra == 0
+        for sid, area in ledger._areas.items():
+            assert (Usage(area.bytes, area.files), area.slots) == (store.usage(sid), {})
+            assert area.bytes <= limits.get("max_session_bytes", 9000)
+            assert area.files <= limits.get("max_files", 100)

@@ -192,6 +192,21 @@ def test_key_for_is_asked_each_time(tmp_path: Path) -> None:
         store.save("sid", "c", b"3")
 
 
+def test_save_key_asks_nobody(tmp_path: Path) -> None:
+    uids = {"sid": "life-1"}
+    store = FileStore(tmp_path / "base", key_for=uids.__getitem__)
+    uids["sid"] = "life-2"
+    path = store.save_key("life-1", "u\u0308.txt", io.BytesIO(b"1"), size=1)
+    assert Path(path).parent.name == hash_key("life-1")
+    assert store.list_files("sid") == []
+    uids["sid"] = "life-1"
+    assert store.list_files("sid") == ["\u00fc.txt"]
+    with pytest.raises(InvalidKey):
+        store.save_key("\0", "a", b"1")
+    with pytest.raises(InvalidFileName):
+        store.save_key("life-1", "a/b", b"1")
+
+
 def test_foreign_files_in_base_dir_are_left_alone(tmp_path: Path) -> None:
     base = tmp_path / "base"
     for folder in (base, base / "areas", base / "areas" / "ab", base / "trash", base / "owners", base / "sid"):

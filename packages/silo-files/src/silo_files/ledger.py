@@ -4,7 +4,8 @@ For each name that is being saved there is a slot. It counts with the larger of 
 bytes on their way to that name. So a file may be replaced by one of its size in a full session, and whatever of
 the running saves ends well, the finished files stay within the limits. Counting goes on in memory; the disk is
 looked at once for each session, once for the whole, and again before something is refused, since other processes
-may have deleted files.
+may have deleted files. Files appear and go under their key's lock, and whoever looks at the disk holds it: an area's
+lock for an area, all locks for the whole. So what is in memory is what is on the disk.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Hold:
 
     def commit(self) -> None:
         """The file is in place with all reserved bytes. The caller holds the key's lock."""
-        self._ledger._commit(self._key, self._area, self._slot, self._taken)
+        self._ledger._commit(self._area, self._slot, self._taken)
         self._taken = 0
 
 
@@ -110,17 +111,13 @@ class Ledger:
     def after_fork(self) -> None:
         """Count anew: the parent's saves are not ours."""
         self._mutex = threading.Lock()
-        self._count_mutex = threading.Lock()
         self._areas: dict[str, _Area] = {}
         self._extra = 0
         self._total: int | None = None
-        self._gained = 0
         self._counted_at = float("-inf")
 
     def begin(self, key: str, name: str) -> Hold:
         """Prepare to save a file. Raises `SessionQuotaExceeded` if it would be one too many."""
-        if self._limits.store_bytes is not None and self._total is None:
-            self._count_all()
         with self._locks.of(key):
             area = self._areas.get(key) or self._load(key)
             hold = self._enter(key, name, area)
@@ -141,31 +138,35 @@ class Ledger:
                     self._set(area, slot, None, slot.reserved)
             self._add_to_total(-size)
 
-    def forget(self, key: str, *, removed: bool) -> None:
-        """An area is gone, and we `removed` it, or it was not there. The caller holds the key's lock."""
+    def size_of(self, key: str) -> int:
+        """Return what `forget` wants to know, before the area is removed. The caller holds the key's lock."""
+        if (area := self._areas.get(key)) is not None:
+            return area.bytes
+        return 0 if self._total is None else self._backend.usage(key).bytes
+
+    def forget(self, key: str, size: int) -> None:
+        """An area of `size` bytes was removed. The caller has held the key's lock since it asked for the size."""
         with self._mutex:
             if (area := self._areas.pop(key, None)) is not None:
+                # Saves that are under way there can no longer commit: for them it is an empty area of its own.
                 area.forgotten = True
-                self._add_to_total(-area.bytes)
-            elif removed:
-                self._counted_at = float("-inf")
+                area.bytes = area.files = 0
+                for slot in area.slots.values():
+                    self._set(area, slot, None, slot.reserved)
+            self._add_to_total(-size)
 
     def forget_all(self) -> None:
-        """Any number of areas was removed."""
-        with self._mutex:
-            for area in self._areas.values():
-                area.forgotten = True
-            self._areas.clear()
+        """Any number of areas was removed, with no lock held."""
+        with self._locks.all():
+            self._refresh()
             self._total = None
 
     def _load(self, key: str) -> _Area:
         usage = self._backend.usage(key)
-        area = _Area(usage.bytes, usage.files)
         with self._mutex:
             if len(self._areas) >= _MAX_AREAS and not self._areas[oldest := next(iter(self._areas))].slots:
                 del self._areas[oldest]
-            self._areas[key] = area
-        return area
+        return _Area(usage.bytes, usage.files)
 
     def _enter(self, key: str, name: str, area: _Area) -> Hold | None:
         slot = area.slots.get(name)
@@ -173,6 +174,7 @@ class Ledger:
             info = self._backend.stat(key, name)
             slot = _Slot(info.size if info else None)
         with self._mutex:
+            self._areas[key] = area
             is_new = slot.current is None and name not in area.slots
             if is_new and self._limits.files is not None and area.files_to_be() >= self._limits.files:
                 return None
@@ -187,7 +189,7 @@ class Ledger:
         if isinstance(refusal, SessionQuotaExceeded):
             with self._locks.of(key):
                 self._recount(key, area)
-        elif self._clock() - self._counted_at > _RECOUNT_SECONDS:
+        else:
             self._count_all()
         refusal = self._try_reserve(area, slot, count)
         if refusal is not None:
@@ -195,26 +197,26 @@ class Ledger:
 
     def _try_reserve(self, area: _Area, slot: _Slot, count: int) -> FileStoreError | None:
         limits = self._limits
-        with self._mutex:
-            growth = max(0, slot.reserved + count - (slot.current or 0)) - slot.extra()
-            if growth and _exceeds(area.bytes + area.extra + growth, limits.session_bytes):
-                return SessionQuotaExceeded(f"the session may hold {limits.session_bytes} bytes")
-            if growth and _exceeds((self._total or 0) + self._extra + growth, limits.store_bytes):
-                return StoreQuotaExceeded(f"all sessions together may hold {limits.store_bytes} bytes")
-            self._set(area, slot, slot.current, slot.reserved + count)
-        return None
+        while True:
+            if self._total is None and limits.store_bytes is not None:
+                self._count_all()
+            with self._mutex:
+                if self._total is None and limits.store_bytes is not None:
+                    continue
+                growth = max(0, slot.reserved + count - (slot.current or 0)) - slot.extra()
+                if growth and _exceeds(area.bytes + area.extra + growth, limits.session_bytes):
+                    return SessionQuotaExceeded(f"the session may hold {limits.session_bytes} bytes")
+                if growth and _exceeds((self._total or 0) + self._extra + growth, limits.store_bytes):
+                    return StoreQuotaExceeded(f"all sessions together may hold {limits.store_bytes} bytes")
+                self._set(area, slot, slot.current, slot.reserved + count)
+            return None
 
-    def _commit(self, key: str, area: _Area, slot: _Slot, size: int) -> None:
+    def _commit(self, area: _Area, slot: _Slot, size: int) -> None:
         with self._mutex:
             growth = size - (slot.current or 0)
             area.bytes += growth
             area.files += slot.current is None
             self._set(area, slot, size, slot.reserved - size)
-            if area.forgotten:
-                # It was counted as gone, and is there after all: count anew.
-                self._total = None
-                if (current := self._areas.pop(key, None)) is not None:
-                    current.forgotten = True
             self._add_to_total(growth)
 
     def _release(self, area: _Area, name: str, slot: _Slot, unused: int) -> None:
@@ -232,12 +234,13 @@ class Ledger:
         self._extra += growth
 
     def _add_to_total(self, growth: int) -> None:
-        self._gained += max(0, growth)
         if self._total is not None:
             self._total += growth
 
     def _recount(self, key: str, area: _Area) -> None:
         """Look at one area again. The caller holds the key's lock, so no save of ours ends meanwhile."""
+        if area.forgotten:
+            return
         usage = self._backend.usage(key)
         sizes = {name: self._backend.stat(key, name) for name in list(area.slots)}
         with self._mutex:
@@ -247,17 +250,24 @@ class Ledger:
                 if (slot := area.slots.get(name)) is not None:
                     self._set(area, slot, info.size if info else None, slot.reserved)
 
+    def _refresh(self) -> None:
+        """Look again at the areas into which is being saved, and drop the others. The caller holds all locks."""
+        for key, area in list(self._areas.items()):
+            if area.slots:
+                self._recount(key, area)
+            else:
+                del self._areas[key]
+
     def _count_all(self) -> None:
-        with self._count_mutex:
-            with self._mutex:
-                self._gained = 0
+        """Look at the whole disk, unless that was done just now."""
+        now = self._clock()
+        with self._locks.all():
+            if self._total is not None and now - self._counted_at <= _RECOUNT_SECONDS:
+                return
+            self._refresh()
             total = self._backend.total().bytes
             with self._mutex:
-                # What was added meanwhile may have been missed. Counting it twice is the safe error, but what
-                # we knew is better unless others have deleted something.
-                total += self._gained
-                self._total = total if self._total is None or not self._gained else min(total, self._total)
-                self._counted_at = self._clock()
+                self._total, self._counted_at = total, now
 
 
 def _exceeds(amount: int, limit: int | None) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+from collections.abc import Iterator
 
 from silo_files.fork import call_after_fork
 
@@ -11,7 +13,7 @@ _STRIPES = 64
 
 
 class KeyLocks:
-    """A lock for each key. Some keys share one, so holding two at a time is not allowed."""
+    """A lock for each key. Some keys share one, so hold one at a time, or all."""
 
     def __init__(self) -> None:
         self.after_fork()
@@ -24,6 +26,14 @@ class KeyLocks:
     def of(self, key: str) -> threading.Lock:
         """Return the lock of `key`."""
         return self._locks[hash(key) % _STRIPES]
+
+    @contextlib.contextmanager
+    def all(self) -> Iterator[None]:
+        """Hold the locks of all keys."""
+        with contextlib.ExitStack() as stack:
+            for lock in self._locks:
+                stack.enter_context(lock)
+            yield
 
 
 if sys.platform == "win32":

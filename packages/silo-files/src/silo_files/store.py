@@ -73,7 +73,11 @@ class FileStore:
         Raises `InvalidSource`, `TruncatedInput`, `FileTooLarge`, `SessionQuotaExceeded`, `StoreQuotaExceeded`,
         `StorageFull`, `AreaGone`, and what `data` raises when it is read.
         """
-        key = self._key(sid)
+        return self.save_key(self._key(sid), filename, data, size=size)
+
+    def save_key(self, key: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
+        """Save a file that belongs to `key`, as `key_for` gave it, without asking `key_for`. Otherwise as `save`."""
+        key = check_key(key)
         name = check_name(filename)
         checked = read_blocks(data, size=size, limit=self._max_file_bytes)
         # Asking for the first block here lets a bad source fail before anything is made.
@@ -132,15 +136,18 @@ class FileStore:
         """Remove all files that belong to `key`, as `key_for` gave it, without asking `key_for`."""
         key = check_key(key)
         with self._locks.of(key):
-            removed = self.backend.remove_area(key)
+            size = self._ledger.size_of(key) if self._ledger else 0
+            self.backend.remove_area(key)
             if self._ledger:
-                self._ledger.forget(key, removed=removed)
+                self._ledger.forget(key, size)
 
     def cleanup_all(self) -> None:
         """Remove the files of all sessions, also of those that other processes serve."""
-        self.backend.remove_all()
-        if self._ledger:
-            self._ledger.forget_all()
+        try:
+            self.backend.remove_all()
+        finally:
+            if self._ledger:
+                self._ledger.forget_all()
 
     def purge(self) -> None:
         """Free the room of what was removed, and return when that is done."""
@@ -152,9 +159,12 @@ class FileStore:
         `is_live` gets a key and tells whether it still has a session. It is called with no lock held; if it raises,
         the files stay. Files that another living process has written to are never removed.
         """
-        removed = self.backend.sweep(is_live)
-        if self._ledger and removed:
-            self._ledger.forget_all()
+        removed = -1
+        try:
+            removed = self.backend.sweep(is_live)
+        finally:
+            if self._ledger and removed:
+                self._ledger.forget_all()
         return removed
 
     def usage(self, sid: str) -> Usage:
