@@ -103,7 +103,8 @@ def test_data_endpoints_of_a_config_are_the_applications_own() -> None:
 
 
 def test_a_storage_of_release_0_1_serves_one_application() -> None:
-    silo = Silo(Flask(__name__), storage=InMemoryStorage(), auto_cleanup=False)
+    first = Flask(__name__)
+    silo = Silo(first, storage=InMemoryStorage(), auto_cleanup=False)
     with pytest.raises(RuntimeError, match="apart"):
         silo.init_app(Flask(__name__))
 

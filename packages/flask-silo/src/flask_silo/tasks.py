@@ -119,8 +119,8 @@ class SessionTask(Generic[P, R]):
     def start(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Run the function in the background once the request has succeeded and its changes are saved.
 
-        If the view fails, it never starts. If too many tasks are waiting, the client gets a 503; what the view changed is
-        saved by then.
+        If the view fails, it never starts. If too many tasks are waiting, the client gets a 503; what the view changed
+        is saved by then.
 
         Raises:
             TypeError: the arguments do not fit the function; the message names the one.
