@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from .backend import Life
 from .errors import SessionConflict, SessionExpired
 from .expiry import ExpiryIndex, Tombstones
 from .fork import reset_after_fork
+from .holds import HoldCounts
 from .record import Blob, Change, Record
 
 BATCH = 256
 """Records handled for each hold of the lock: a few hundred microseconds."""
 
 
-class MemoryBackend:
+class MemoryBackend(HoldCounts):
     """The default backend. See `Backend` for what each method does.
 
     Args:
@@ -32,14 +33,14 @@ class MemoryBackend:
         self._index = ExpiryIndex()
         self.tombstones = Tombstones()
         self._ended: deque[Life] = deque()
-        self._holds: Counter[str] = Counter()
+        super().__init__()
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         """Begin with a free lock and no holds: what held sessions runs in the parent."""
         self._lock = threading.Lock()
-        self._holds.clear()
+        self.release_all()
 
     def _current(self, life: Life) -> Record | None:
         record = self.records.get(life.sid)
@@ -148,7 +149,7 @@ class MemoryBackend:
         with self._lock:
             for life in lives:
                 record = self._current(life)
-                if record is not None and now - record.active > ttl and life.uid not in self._holds:
+                if record is not None and now - record.active > ttl and not self.held(life.uid):
                     self._drop(record)
                     self.tombstones.bury(life.sid, now)
                     self._ended.append(life)
@@ -174,19 +175,6 @@ class MemoryBackend:
                     self.tombstones.discard(sid)
             if not old:
                 return
-
-    def hold(self, uid: str) -> None:
-        with self._lock:
-            self._holds[uid] += 1
-
-    def unhold(self, uid: str) -> None:
-        with self._lock:
-            self._holds[uid] -= 1
-            if self._holds[uid] <= 0:
-                del self._holds[uid]
-
-    def held(self, uid: str) -> bool:
-        return uid in self._holds
 
     def alive(self, uid: str) -> bool:
         return any(record.uid == uid for record in list(self.records.values()))

@@ -12,13 +12,13 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .backend import Life
 from .errors import SessionExpired
 from .fork import reset_after_fork
+from .holds import HoldCounts
 from .record import Change, Record, Session
 
 
@@ -120,7 +120,7 @@ class InMemoryStorage(SiloStorage):
         return len(self._expired)
 
 
-class StorageBackend:
+class StorageBackend(HoldCounts):
     """A `Backend` over a `SiloStorage`. Exact within one process, as that interface is.
 
     Sessions are handed out with the storage's own objects and written back whole. The storage is called under a lock,
@@ -132,13 +132,14 @@ class StorageBackend:
     def __init__(self, storage: SiloStorage) -> None:
         self._storage = storage
         self._ended: list[Life] = []
-        self._holds: Counter[str] = Counter()
+        super().__init__()
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         """Begin with a free lock."""
         self._lock = threading.RLock()
+        self.release_all()
 
     def _get(self, sid: str) -> Session | None:
         data = self._storage.get_session(sid)
@@ -249,7 +250,7 @@ class StorageBackend:
         with self._lock:
             for life in lives:
                 session = self._current(life)
-                if session is not None and now - session.active > ttl and life.uid not in self._holds:
+                if session is not None and now - session.active > ttl and not self.held(life.uid):
                     self._storage.delete_session(life.sid)
                     self._storage.mark_expired(life.sid, now)
                     self._ended.append(life)
@@ -270,19 +271,6 @@ class StorageBackend:
     def prune(self, before: float) -> None:
         with self._lock:
             self._storage.prune_expired(time.time() - before)
-
-    def hold(self, uid: str) -> None:
-        with self._lock:
-            self._holds[uid] += 1
-
-    def unhold(self, uid: str) -> None:
-        with self._lock:
-            self._holds[uid] -= 1
-            if self._holds[uid] <= 0:
-                del self._holds[uid]
-
-    def held(self, uid: str) -> bool:
-        return uid in self._holds
 
     def alive(self, uid: str) -> bool:
         return any((session := self.peek(sid)) is not None and session.uid == uid for sid in self.sids())
