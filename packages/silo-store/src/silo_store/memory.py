@@ -12,7 +12,7 @@ from .backend import Life
 from .errors import SessionConflict, SessionExpired
 from .expiry import ExpiryIndex, Tombstones
 from .fork import reset_after_fork
-from .holds import HoldCounts
+from .hold import HoldCounts
 from .record import Blob, Change, Record
 
 BATCH = 256

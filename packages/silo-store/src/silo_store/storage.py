@@ -18,7 +18,7 @@ from typing import Any
 from .backend import Life
 from .errors import SessionExpired
 from .fork import reset_after_fork
-from .holds import HoldCounts
+from .hold import HoldCounts
 from .record import Change, Record, Session
 
 
