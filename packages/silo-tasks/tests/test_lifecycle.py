@@ -19,6 +19,8 @@ from silo_tasks import (
     ThreadRunner,
     current_task,
 )
+from silo_tasks._ending import Callback
+from silo_tasks._run import Run
 
 WAIT = 30
 
@@ -402,6 +404,29 @@ def test_callbacks_run_once_and_harm_nobody(runner: ThreadRunner, caplog: pytest
     task.start(lambda task: None)
     assert task.wait(WAIT)
     assert len(called) == 3
+
+
+def test_a_callback_given_while_the_task_starts_is_called(runner: ThreadRunner) -> None:
+    task, called = BackgroundTask(runner=runner), threading.Event()
+
+    def start() -> None:
+        task.start(lambda task: None)
+        task.wait(WAIT)
+
+    class Late(Run):
+        """Another thread starts the task just before the callback is added."""
+
+        __slots__ = ()
+
+        def add_callback(self, callback: Callback) -> bool:
+            other = threading.Thread(target=start)
+            other.start()
+            other.join(0.2)
+            return super().add_callback(callback)
+
+    task._run.__class__ = Late
+    task.on_done(lambda task: called.set())
+    assert called.wait(WAIT)
 
 
 def test_callback_may_start_the_next_run(runner: ThreadRunner) -> None:

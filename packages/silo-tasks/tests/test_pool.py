@@ -141,15 +141,14 @@ def test_the_shared_runner_is_one_and_lazy() -> None:
     out = python(
         """
         import threading, silo_tasks
-        from silo_tasks import thread_runner
         task = silo_tasks.BackgroundTask()
-        print(threading.active_count(), thread_runner._default)
+        print(threading.active_count())
         task.start(lambda task: None)
         task.wait()
         print(threading.active_count(), silo_tasks.default_runner() is silo_tasks.default_runner())
         """
     )
-    assert out.split() == ["1", "None", "2", "True"]
+    assert out.split() == ["1", "2", "True"]
     assert default_runner().workers == 32
 
 
@@ -189,6 +188,75 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
         "True TaskTimeout",
         "running",
         "True",
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_waits_for_no_lock_of_its_parent() -> None:
+    """Another thread holds the locks of all these when the process forks."""
+    out = python(
+        """
+        import os, signal, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore
+        store, leave, begun = MemoryTaskStore(), threading.Event(), threading.Semaphore(0)
+        def work(task):
+            begun.release()
+            leave.wait()
+        idle, over, running, inline, completed = tasks = [
+            BackgroundTask(name, store=store, runner=InlineRunner() if name == "inline" else None)
+            for name in ("idle", "over", "running", "inline", "completed")
+        ]
+        def complete(task):
+            task.complete()
+            work(task)
+        over.start(lambda task: "value")
+        over.wait()
+        running.start(work)
+        completed.start(complete)
+        threading.Thread(target=inline.start, args=(work,), daemon=True).start()
+        for _ in range(3):
+            begun.acquire()
+        class Parent(BackgroundTask):
+            __hash__ = None
+        odd = Parent()
+        held, forked = threading.Event(), threading.Event()
+        def hold():
+            with store._lock:
+                for task in [*tasks, odd]:
+                    task._lock.acquire()
+                    task._run.lock.acquire()
+                held.set()
+                forked.wait()
+                for task in [*tasks, odd]:
+                    task._lock.release()
+                    task._run.lock.release()
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            print(*[task.state.status.value for task in tasks], odd.state.running)
+            print(over.result(), completed.result(), store.read("", "over")[1]["status"])
+            for task in [*tasks, odd]:
+                task.log("line")
+                for _ in task.track("ab"):
+                    pass
+                task.start(lambda task: "again")
+            print(*[task.result(20) for task in tasks], flush=True)
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        forked.set()
+        holder.join()
+        leave.set()
+        assert status == 0, status
+        """
+    )
+    assert out.splitlines() == [
+        "idle succeeded failed failed succeeded False",
+        "value None succeeded",
+        "again again again again again",
     ]
 
 

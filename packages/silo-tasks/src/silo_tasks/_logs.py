@@ -95,19 +95,19 @@ class LogRing:
         last_seq: Sequence number of the last line before this log.
     """
 
-    __slots__ = ("_entries", "_lock", "_size", "first_seq", "last_seq")
+    __slots__ = ("_entries", "_size", "first_seq", "last_seq", "lock")
 
     def __init__(self, size: int, lock: AbstractContextManager[object], last_seq: int = 0) -> None:
         self._size = size
         self._entries: list[Entry] = []
-        self._lock = lock
+        self.lock = lock
         self.first_seq = last_seq + 1
         self.last_seq = last_seq
 
     def append(self, time: float, level: str, text: str, args: tuple[object, ...]) -> None:
         """Add a line. The arguments are formatted outside the lock."""
         entry = Entry(0, time, level, text, args)
-        with self._lock:
+        with self.lock:
             entry.seq = self.last_seq = self.last_seq + 1
             if len(self._entries) >= 2 * self._size:
                 self._entries = self._entries[len(self._entries) - self._size + 1 :] if self._size > 1 else []
@@ -116,7 +116,7 @@ class LogRing:
 
     def view(self) -> tuple[LogView, int, int]:
         """The log now, the last sequence number, and how many lines have been dropped."""
-        with self._lock:
+        with self.lock:
             stop = len(self._entries)
             start = max(0, stop - self._size)
             last = self.last_seq
@@ -127,7 +127,3 @@ class LogRing:
         """The kept lines whose number is greater than `seq`, oldest first."""
         view, last, _ = self.view()
         return [LogLine(e.seq, e.time, e.level, e.text) for e in view.newest(last - seq)]
-
-    def replace_lock(self, lock: AbstractContextManager[object]) -> None:
-        """Use another lock, in a forked child, where the thread that held the first may not exist."""
-        self._lock = lock

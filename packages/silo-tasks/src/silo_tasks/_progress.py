@@ -121,10 +121,10 @@ class Progress:
         lock: Lock of the run. Reentrant, as closing a loop may be the work of the garbage collector.
     """
 
-    __slots__ = ("_lock", "_reached", "_shown", "base", "top")
+    __slots__ = ("_reached", "_shown", "base", "lock", "top")
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
-        self._lock = lock
+        self.lock = lock
         self.base = self.top = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
         """`base` is the innermost step or the run, `top` the innermost scope of any kind."""
         self._reached = 0.0
@@ -132,7 +132,7 @@ class Progress:
 
     def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
         """Open a loop, which fills what its scope has left. Inside a plan only steps have a share."""
-        with self._lock:
+        with self.lock:
             _, _, spent = self.top.cell()
             scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe, now)
             scope.total = total
@@ -140,7 +140,7 @@ class Progress:
 
     def open_step(self, name: str, weight: float, now: float) -> Scope:
         """Open a step: its share of the plan, or `weight / (weight + 1)` of what is left when nothing was planned."""
-        with self._lock:
+        with self.lock:
             _, _, spent = self.top.cell()
             plan = self.top.plan
             if plan is None:
@@ -161,14 +161,14 @@ class Progress:
 
     def plan(self, steps: Sequence[tuple[str, float]]) -> None:
         """Share what the innermost scope has left among steps to come, by their weights."""
-        with self._lock:
+        with self.lock:
             _, _, spent = self.top.cell()
             whole = sum(weight for _, weight in steps)
             self.top.plan = {i: (name, (1.0 - spent) * weight / whole) for i, (name, weight) in enumerate(steps)}
 
     def close(self, scope: Scope, *, complete: bool) -> None:
         """Close a scope and whatever is still open inside. A complete one has filled its span."""
-        with self._lock:
+        with self.lock:
             value = scope.high if complete else self.top.value()
             # The counts stay, the iterators go: they hold the data.
             scope.n, scope.probe, scope.closed = scope.done, None, True
@@ -190,7 +190,7 @@ class Progress:
 
     def count(self, n: int | None, total: int | None, *, add: bool = False) -> None:
         """Set or add to the counts of the innermost scope."""
-        with self._lock:
+        with self.lock:
             scope = self.top
             scope.counts = True
             if n is not None:
@@ -201,7 +201,7 @@ class Progress:
 
     def finish(self) -> None:
         """Everything is done: 100 percent."""
-        with self._lock:
+        with self.lock:
             self._reached = 100.0
 
     def counted(self) -> Scope | None:
@@ -213,7 +213,7 @@ class Progress:
 
     def percent(self) -> float:
         """Percent of the whole run, 0.0 to 100.0; it never goes back."""
-        with self._lock:
+        with self.lock:
             self._note(self.top.value())
             if self.base is not self.top and self.base.percent:
                 self._note(self.base.value())
@@ -221,16 +221,12 @@ class Progress:
 
     def depth(self) -> int:
         """Steps that are open."""
-        with self._lock:
+        with self.lock:
             depth, scope = 0, self.base
             while scope.parent is not None:
                 depth += scope.probe is None
                 scope = scope.parent
             return depth
-
-    def replace_lock(self, lock: AbstractContextManager[object]) -> None:
-        """Use another lock, in a forked child, where the thread that held the first may not exist."""
-        self._lock = lock
 
     def _note(self, value: float) -> None:
         if value > self._reached:

@@ -50,6 +50,43 @@ class Call(NamedTuple):
 class RunRecord:
     """The attributes of a run. They are written by its own code or under its lock, and read by anybody."""
 
+    # A dict for each run would cost more than all of its locks.
+    __slots__ = (
+        "_alarm",
+        "_must_stop",
+        "_probes",
+        "_shields",
+        "_token",
+        "began",
+        "call",
+        "callbacks",
+        "deadline",
+        "done",
+        "ended",
+        "error",
+        "error_type",
+        "exception",
+        "executing",
+        "finished_at",
+        "key",
+        "lock",
+        "log",
+        "message",
+        "message_scope",
+        "number",
+        "pace",
+        "parent",
+        "progress",
+        "returned",
+        "settings",
+        "started_at",
+        "status",
+        "steps",
+        "stop",
+        "traceback",
+        "value",
+    )
+
     def __init__(self, settings: Settings, key: object, call: Call | None, previous: RunRecord | None) -> None:
         self.settings = settings
         self.key = key

@@ -33,6 +33,8 @@ STARTING = "Starting…"
 class Run(RunRecord):
     """One run: how it begins, ends, and is told to stop."""
 
+    __slots__ = ()
+
     def execute(self) -> None:
         """Run the target to its end in this thread; nothing when the run was cancelled before."""
         call = self.call
@@ -187,16 +189,28 @@ class Run(RunRecord):
         return ended
 
     def lose(self, reason: str) -> None:
-        """Fail a run whose thread is gone, in a forked child. No callback is called, and no lock of the parent used."""
-        if self.is_here():
-            # This very code forked, and goes on here.
+        """Fail a run that nobody will finish."""
+        self.finish(Status.FAILED, error=reason)
+
+    def renew_locks(self) -> None:
+        """Begin with free locks, in a forked child."""
+        self.lock = self.progress.lock = self.log.lock = threading.RLock()
+
+    def after_fork(self) -> None:
+        """Fail a run whose thread stayed in the parent. No callback is called: that is for the parent to do."""
+        self.renew_locks()
+        if self.status is Status.IDLE or self.is_here():
+            # Nobody had begun, or this very code forked, and goes on here.
             return
-        self.lock = threading.RLock()
-        self.progress.replace_lock(self.lock)
-        self.log.replace_lock(self.lock)
         self.done, self.returned = Latch(), Latch()
         self.callbacks, self._alarm, self.executing = [], None, False
-        self.finish(Status.FAILED, error=reason)
+        if self.status.is_active:
+            self.lose("the process was forked while it ran")
+        else:
+            # The thread may have been about to say so.
+            self.call = None
+            self.done.set()
+            self.returned.set()
 
     # The deadline.
 

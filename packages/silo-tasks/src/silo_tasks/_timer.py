@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
+
+from silo_tasks._fork import renew_after_fork
 
 logger = logging.getLogger("silo_tasks")
 
@@ -39,9 +40,11 @@ class Timer:
     def __init__(self, name: str) -> None:
         self._name = name
         self._numbers = itertools.count()
-        self._reset()
+        self._after_fork()
+        renew_after_fork(self)
 
-    def _reset(self) -> None:
+    def _after_fork(self) -> None:
+        # The thread stayed behind, and so did what it had to call.
         # Reentrant: a garbage collection inside the lock may cancel an alarm.
         self._wake = threading.Condition(threading.RLock())
         self._heap: list[tuple[float, int, Alarm]] = []
@@ -78,10 +81,6 @@ class Timer:
                 heapq.heapify(self._heap)
                 self._forgotten = 0
 
-    def after_fork(self) -> None:
-        """Start afresh in a child: the thread stayed behind, and so did what it had to call."""
-        self._reset()
-
     def _work(self) -> None:
         while True:
             alarm = self._next()
@@ -109,8 +108,3 @@ deadlines = Timer("silo-tasks-deadlines")
 
 publisher = Timer("silo-tasks-publisher")
 """For task stores, which may be slow."""
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=deadlines.after_fork)
-    os.register_at_fork(after_in_child=publisher.after_fork)

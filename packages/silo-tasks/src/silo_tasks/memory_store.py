@@ -6,6 +6,7 @@ import copy
 import threading
 from dataclasses import dataclass
 
+from silo_tasks._fork import renew_after_fork
 from silo_tasks.store import Record
 
 
@@ -21,6 +22,10 @@ class MemoryTaskStore:
 
     def __init__(self) -> None:
         self._slots: dict[tuple[str, str], _Slot] = {}
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
         self._lock = threading.RLock()
 
     def begin(self, owner: str, name: str, token: str, record: Record, *, expect: str | None) -> bool:

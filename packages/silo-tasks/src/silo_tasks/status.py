@@ -18,16 +18,11 @@ class Status(str, Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def is_final(self) -> bool:
-        """Whether the run is over and will not change any more."""
-        return self in _FINAL
+    is_final: bool
+    """Whether the run is over and will not change any more."""
+    is_active: bool
+    """Whether the run waits in a queue or is running."""
 
-    @property
-    def is_active(self) -> bool:
-        """Whether the run waits in a queue or is running."""
-        return self in _ACTIVE
-
-
-_FINAL = frozenset((Status.SUCCEEDED, Status.FAILED, Status.CANCELLED))
-_ACTIVE = frozenset((Status.QUEUED, Status.RUNNING))
+    def __init__(self, value: str) -> None:
+        self.is_final = value in ("succeeded", "failed", "cancelled")
+        self.is_active = value in ("queued", "running")

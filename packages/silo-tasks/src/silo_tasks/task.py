@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from silo_tasks import _publisher
 from silo_tasks._ending import Callback, call_back
+from silo_tasks._fork import renew_after_fork
 from silo_tasks._logs import LogLine
 from silo_tasks._record import Call, Settings
 from silo_tasks._reporting import Reporter
@@ -64,6 +65,11 @@ class BackgroundTask(Reporter):
         self._lock = threading.RLock()
         self._key = object()
         self._run = Run(self._settings, self._key, None, None)
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._run.after_fork()
 
     @property
     def name(self) -> str:
@@ -205,8 +211,9 @@ class BackgroundTask(Reporter):
         What it raises is logged and harms nobody.
         """
         with self._lock:
-            run = self._run
-        if not run.add_callback(callback):
+            # A start() in this moment takes over the callbacks of the run before.
+            added = self._run.add_callback(callback)
+        if not added:
             call_back([callback], self)
 
     # Watching.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 import weakref
 from collections import deque
 from contextvars import Context
 
+from silo_tasks._fork import renew_after_fork
 from silo_tasks.errors import QueueFull, TaskError
 from silo_tasks.runner import Job
 
@@ -74,10 +74,11 @@ class ThreadRunner:
         self.drain_timeout = drain_timeout
         self._name = name
         self._closed = False
-        self._reset()
+        self._after_fork()
+        renew_after_fork(self)
         _runners.add(self)
 
-    def _reset(self) -> None:
+    def _after_fork(self) -> None:
         # Reentrant: a garbage collection inside the lock may run code that starts a task.
         self._lock = threading.RLock()
         self._job_ended = threading.Condition(self._lock)
@@ -180,27 +181,13 @@ class ThreadRunner:
         for job in left:
             job.cancel()
 
-    def after_fork(self) -> None:
-        """Start afresh in a forked child: the threads stayed behind, and their jobs with them."""
-        lost = [*self._queue, *self._running]
-        self._reset()
-        for job in lost:
-            job.lose("the process was forked while it ran")
 
-
-# Filled and walked by one line each, so no lock can be left held by a fork.
 _runners: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
-_default: ThreadRunner | None = None
-_default_lock = threading.Lock()
+_default = ThreadRunner()
 
 
 def default_runner() -> ThreadRunner:
-    """The runner that tasks share unless told otherwise: `DEFAULT_WORKERS` threads, made at the first `start()`."""
-    global _default
-    if _default is None:
-        with _default_lock:
-            if _default is None:
-                _default = ThreadRunner()
+    """The runner that tasks share unless told otherwise, with at most `DEFAULT_WORKERS` threads."""
     return _default
 
 
@@ -217,14 +204,3 @@ def _drain_all() -> None:
     begin = time.monotonic()
     for runner in left:
         runner.join(begin + GRACE - time.monotonic())
-
-
-def _after_fork() -> None:
-    global _default_lock
-    _default_lock = threading.Lock()
-    for runner in list(_runners):
-        runner.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
