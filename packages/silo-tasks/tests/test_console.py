@@ -33,6 +33,7 @@ def test_what_a_line_shows() -> None:
     state = TaskState(running=True, progress=50, message="Row\x1b[2J\n5", n=5, total=10, rate=2.5, eta=65)
     assert line(state) == "[" + "#" * 15 + "-" * 15 + "]  50% 5/10 2.5/s 1:05 left Row [2J 5"
     assert line(TaskState(running=True, n=7)).endswith("0% 7")
+    assert line(TaskState(running=True, progress=99.97, eta=float("inf"))).endswith("]  99% ? left")
 
 
 def test_a_failed_bar_looks_different() -> None:

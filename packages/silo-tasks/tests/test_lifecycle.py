@@ -190,6 +190,18 @@ def test_complete_and_fail_end_the_run_at_once(runner: ThreadRunner) -> None:
         assert task.state == before
 
 
+def test_a_completed_target_that_raises_has_still_succeeded(caplog: pytest.LogCaptureFixture) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        task.complete()
+        raise ValueError("afterwards")
+
+    task.start(work)
+    assert (task.state.status, task.state.error, task.result()) == (Status.SUCCEEDED, None, None)
+    assert "afterwards" in caplog.text
+
+
 def test_reporting_on_an_idle_task_works() -> None:
     task = BackgroundTask()
     task.update(progress=40, message="by hand")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import threading
 from collections import deque
@@ -249,6 +250,97 @@ def test_inner_loop_fills_the_share_of_an_item() -> None:
 
     _, seen = run(work)
     assert seen == pytest.approx([0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5])
+
+
+def test_loops_side_by_side_move_the_progress() -> None:
+    def watch(task: BackgroundTask, pairs: Iterable[Any]) -> list[float]:
+        return [task.state.progress for i, _ in enumerate(pairs) if i in (50, 99)]
+
+    data = list(range(100))
+    assert run(lambda task: watch(task, zip(task.track(data), task.track(data), strict=True)))[1] == [50, 99]
+
+    def pipeline(task: BackgroundTask) -> list[float]:
+        doubled = (i * 2 for i in task.track(data))
+        return watch(task, task.track(doubled, total=100))
+
+    assert run(pipeline)[1] == pytest.approx([50, 99])
+
+
+class Index:
+    """A number as other libraries have them: it knows its index and nothing else."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"),
+    [(float("inf"), None), (float("nan"), None), (Index(), 3), (3.5, 3), (-3, 1), (10**5000, 2**63 - 1)],
+    ids=["inf", "nan", "index", "fraction", "negative", "huge"],
+)
+def test_any_total_is_valid_json(total: Any, shown: int | None) -> None:
+    def work(task: BackgroundTask) -> list[Any]:
+        seen = []
+        for _ in task.track(generate(2), total=total):
+            record = json.loads(json.dumps(task.state.to_dict(), allow_nan=False))
+            assert 0 <= record["progress"] <= 100
+            seen.append(record["total"])
+        return seen
+
+    assert run(work)[1][1] == shown
+
+
+@pytest.mark.parametrize(
+    "number",
+    [float("inf"), float("-inf"), float("nan"), 10**5000, -(10**400), 1e300, Index()],
+    ids=["inf", "minus inf", "nan", "huge", "minus huge", "large", "index"],
+)
+def test_no_number_breaks_the_job_or_its_watchers(number: Any) -> None:
+    now = [0.0]
+    task = BackgroundTask(runner=InlineRunner(), clock=lambda: now[0])
+
+    def work(task: BackgroundTask) -> None:
+        for report in ({"n": number}, {"total": number}, {"n": number, "total": 1}):
+            task.update(**report)
+            task.advance(number)
+            for _ in task.track([1]):
+                task.update(message="{n} {total} {rate} {eta}", **report)
+                now[0] += 1
+                json.dumps(task.state.to_dict(), allow_nan=False)
+        if not isinstance(number, Index):
+            task.update(progress=number)
+        json.dumps(task.state.to_dict(), allow_nan=False)
+
+    task.start(work)
+    task.result()
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(TypeError):
+        BackgroundTask().update(n=[])  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        BackgroundTask().track([], total=[])  # type: ignore[arg-type]
+
+
+def test_hardly_any_progress_has_no_time_left() -> None:
+    now = [0.0]
+
+    def work(task: BackgroundTask) -> str:
+        task.update(progress=1e-308, message="{eta}")
+        now[0] = 10.0
+        return task.state.message
+
+    task = BackgroundTask(runner=InlineRunner(), clock=lambda: now[0])
+    task.start(work)
+    assert task.result() == "?"
+
+
+def test_only_a_finished_run_shows_100() -> None:
+    def work(task: BackgroundTask) -> tuple[float, str]:
+        task.update(progress=99.97, message="{percent}")
+        return task.state.to_dict()["progress"], task.state.message
+
+    assert run(work)[1] == (99.9, "99")
 
 
 def test_message_belongs_to_its_loop() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from silo_tasks._progress import Scope
@@ -57,4 +58,5 @@ class Pace:
         if self._percent is None:
             self._percent = Meter(began, 0.0)
         rate = self._percent.rate(now, percent)
-        return (100.0 - percent) / rate if rate > 0 else None
+        eta = (100.0 - percent) / rate if rate > 0 else math.inf
+        return eta if math.isfinite(eta) else None

@@ -1,13 +1,17 @@
 """How far a run has come: a stack of scopes, each filling a share of the one below.
 
 The lowest scope is the whole run, from 0 to 100 percent. A step or a loop opened inside gets a span of what its parent
-has left. A reader only looks at the innermost scope, because its span already says where it lies in the whole.
+has left. How far the run is, is the farthest that any open scope has come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import SupportsIndex, SupportsInt
+
+MAX_COUNT = 2**63 - 1
+"""The most that can be counted."""
 
 
 class Probe:
@@ -23,6 +27,23 @@ class Probe:
     def stop(self) -> None:
         """End the loop at its next item."""
         raise NotImplementedError
+
+
+def as_count(value: SupportsInt | SupportsIndex) -> int | None:
+    """A number of items that arithmetic and JSON can hold; None for what is no number, as infinity.
+
+    Raises:
+        TypeError: It is nothing like a number.
+    """
+    try:
+        return max(-MAX_COUNT, min(MAX_COUNT, int(value)))
+    except (OverflowError, ValueError):
+        return None
+
+
+def fraction(done: int, total: int) -> float:
+    """How much of the total is done, 0.0 to 1.0."""
+    return 1.0 if done >= total else max(0, done) / total
 
 
 class Scope:
@@ -81,7 +102,7 @@ class Scope:
         return self.n if probe is None else self.n + probe.done
 
     def _counted(self) -> float:
-        return min(1.0, max(0, self.done) / self.total) if self.total else 0.0
+        return fraction(self.done, self.total) if self.total else 0.0
 
     def cell(self) -> tuple[float, float, float]:
         """What a child may fill: where it begins, how wide it is, and the fraction that is already spent.
@@ -96,7 +117,8 @@ class Scope:
         if done != self._cell:
             self._cell, self._spent, self._filled = done, 0.0, 0.0
         width = (self.high - self.low) / self.total
-        return min(self.high, self.low + done * width), (width if done < self.total else 0.0), self._spent
+        low = self.low + fraction(done, self.total) * (self.high - self.low)
+        return low, (width if done < self.total else 0.0), self._spent
 
     def spend(self, share: float, *, complete: bool) -> None:
         """Take the share of a child that has ended. An incomplete one leaves a gap, which its successor closes."""
@@ -135,7 +157,7 @@ class Progress:
         with self.lock:
             _, _, spent = self.top.cell()
             scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe, now)
-            scope.total = total
+            scope.total = total if total is None else max(0, total)
             return scope
 
     def open_step(self, name: str, weight: float, now: float) -> Scope:
@@ -214,9 +236,11 @@ class Progress:
     def percent(self) -> float:
         """Percent of the whole run, 0.0 to 100.0; it never goes back."""
         with self.lock:
-            self._note(self.top.value())
-            if self.base is not self.top and self.base.percent:
-                self._note(self.base.value())
+            # Of loops that run side by side, an outer one may move while the innermost stands still.
+            scope: Scope | None = self.top
+            while scope is not None:
+                self._note(scope.value())
+                scope = scope.parent
             return self._reached
 
     def depth(self) -> int:

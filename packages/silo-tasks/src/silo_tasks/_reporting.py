@@ -10,6 +10,7 @@ from typing import TypeVar
 from silo_tasks._capture import capture
 from silo_tasks._context import current_run, current_task
 from silo_tasks._ending import exception_here
+from silo_tasks._progress import as_count
 from silo_tasks._run import Run
 from silo_tasks._steps import checked
 from silo_tasks._track import track_in
@@ -62,17 +63,17 @@ class Reporter:
         if progress is not None:
             base = run.progress.base
             if progress > base.percent:
-                base.percent = float(progress)
+                base.percent = float(progress) if progress < 100 else 100.0
         if message is not None:
             run.say(str(message))
         if n is not None or total is not None:
-            run.progress.count(None if n is None else int(n), None if total is None else int(total))
+            run.progress.count(None if n is None else as_count(n), None if total is None else as_count(total))
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more items as done, in the innermost loop or step. May be called from several threads."""
         run = self._mine()
         if not (run.stop and run.is_closed()):
-            run.progress.count(int(n), None, add=True)
+            run.progress.count(as_count(n), None, add=True)
 
     def track(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
         """Iterate and report each item as progress of the innermost open step, or of the run.
@@ -166,7 +167,11 @@ class Reporter:
         return self._mine().shield()
 
     def complete(self, message: str = "Done") -> None:
-        """End the run as succeeded. The target may go on; what it reports afterwards is ignored."""
+        """End the run as succeeded. The target may go on; what it reports afterwards is ignored.
+
+        What it returns is still the result. If it raises, that is logged, the run stays succeeded, and its result is
+        None.
+        """
         self._mine().finish(Status.SUCCEEDED, message=str(message))
 
     def fail(self, error: str | BaseException) -> None:

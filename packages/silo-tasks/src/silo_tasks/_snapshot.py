@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from silo_tasks._meter import Pace
-from silo_tasks.state import TaskState, snapshot
+from silo_tasks.state import TaskState, rounded, snapshot
 
 if TYPE_CHECKING:
     from silo_tasks._run import Run
@@ -73,7 +74,7 @@ def fill(message: str, n: int, total: int | None, percent: float, rate: float | 
     if "{total}" in message:
         message = message.replace("{total}", "?" if total is None else str(max(total, n)))
     if "{percent}" in message:
-        message = message.replace("{percent}", f"{percent:.0f}")
+        message = message.replace("{percent}", f"{rounded(percent):.0f}")
     if "{rate}" in message:
         message = message.replace("{rate}", "?" if rate is None else f"{rate:.1f}")
     if "{eta}" in message:
@@ -82,7 +83,9 @@ def fill(message: str, n: int, total: int | None, percent: float, rate: float | 
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `4:05` or `1:04:05`."""
+    """Seconds as `4:05` or `1:04:05`, `?` when nobody can tell."""
+    if not math.isfinite(seconds):
+        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

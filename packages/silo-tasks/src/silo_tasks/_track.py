@@ -14,7 +14,7 @@ from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from silo_tasks._progress import Probe
+from silo_tasks._progress import Probe, as_count
 from silo_tasks.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -198,6 +198,8 @@ def size_of(iterable: Iterable[object]) -> int | None:
 def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
     """Iterate over `iterable` as a loop of `run`."""
     size = size_of(iterable)
+    if total is not None:
+        total = as_count(total)
     if total is None:
         total = size
     data = iter(iterable)

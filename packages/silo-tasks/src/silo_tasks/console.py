@@ -7,7 +7,7 @@ import sys
 from typing import TextIO
 
 from silo_tasks._snapshot import duration
-from silo_tasks.state import TaskState
+from silo_tasks.state import TaskState, rounded
 from silo_tasks.status import Status
 from silo_tasks.task import BackgroundTask
 
@@ -49,7 +49,7 @@ def follow(task: BackgroundTask, file: TextIO | None = None, *, interval: float 
 
 def line(state: TaskState) -> str:
     """One line of text for a state."""
-    parts = [bar(state), f"{state.progress:3.0f}%"]
+    parts = [bar(state), f"{rounded(state.progress):3.0f}%"]
     if state.total is not None:
         parts.append(f"{state.n}/{state.total}")
     elif state.n:

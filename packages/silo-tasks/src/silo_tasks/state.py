@@ -79,7 +79,7 @@ class TaskState:
         """
         return {
             "running": self.running,
-            "progress": round(_finite(self.progress) or 0.0, 1),
+            "progress": rounded(_finite(self.progress) or 0.0, 1),
             "message": self.message,
             "logs": self._newest_logs(max_logs),
             "complete": self.complete,
@@ -123,6 +123,11 @@ def snapshot(view: LogView, **fields: Any) -> TaskState:
     fields["_view"] = view
     state.__dict__ = fields
     return state
+
+
+def rounded(percent: float, digits: int = 0) -> float:
+    """Rounded, but to 100 only when all is done."""
+    return 100.0 if percent >= 100 else min(round(percent, digits), 100 - 10.0**-digits)
 
 
 def _finite(value: float | None) -> float | None:
