@@ -1,19 +1,25 @@
 from __future__ import annotations
 
+import builtins
 import copy
+import gc
 import json
 import pickle
 import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from silo_tasks import (
+    MAX_LINE,
     BackgroundTask,
     Cancelled,
     InlineRunner,
     QueueFull,
     Status,
     TaskError,
+    TaskFailed,
     TaskRunning,
     TaskState,
     ThreadRunner,
@@ -506,23 +512,114 @@ def test_snapshot_can_be_copied_and_compared() -> None:
     assert "line" in repr(task.state)
 
 
-def test_a_failed_task_does_not_keep_its_data() -> None:
-    import weakref
+class Data:
+    """Something large that a target works on."""
 
-    class Data:
-        pass
 
-    kept: list[weakref.ref[Data]] = []
+KEPT: list[weakref.ref[Data]] = []
 
-    def work(task: BackgroundTask) -> None:
-        data = Data()
-        kept.append(weakref.ref(data))
-        raise ValueError("bad")
 
+def fail_on_data(error: str = "bad") -> None:
+    data = Data()
+    KEPT.append(weakref.ref(data))
+    raise ValueError(error)
+
+
+def plain(task: BackgroundTask) -> None:
+    fail_on_data()
+
+
+def caused(task: BackgroundTask) -> None:
+    try:
+        fail_on_data()
+    except ValueError as error:
+        raise RuntimeError("outer") from error
+
+
+def in_a_context(task: BackgroundTask) -> None:
+    try:
+        fail_on_data()
+    except ValueError:
+        raise RuntimeError("outer") from None
+
+
+def by_text(task: BackgroundTask) -> None:
+    try:
+        fail_on_data()
+    except ValueError:
+        task.fail("bad")
+
+
+def by_exception(task: BackgroundTask) -> None:
+    try:
+        fail_on_data()
+    except ValueError as error:
+        task.fail(error)
+
+
+def in_a_group(task: BackgroundTask) -> None:
+    try:
+        fail_on_data()
+    except ValueError as error:
+        inner = error
+    inner.__cause__ = loop = KeyError()
+    loop.__cause__ = inner
+    group: Any = getattr(builtins, "ExceptionGroup", lambda text, errors: errors[0])
+    raise group("two", [inner, group("more", [inner])])
+
+
+@pytest.mark.parametrize("work", [plain, caused, in_a_context, by_text, by_exception, in_a_group])
+def test_a_failed_task_does_not_keep_its_data(work: Callable[[BackgroundTask], None]) -> None:
     task = BackgroundTask(runner=InlineRunner())
     task.start(work)
     assert task.is_failed
-    assert kept[0]() is None
+    gc.collect()
+    assert KEPT.pop()() is None
+
+
+def test_only_a_run_that_succeeded_keeps_its_value() -> None:
+    for end in (lambda task: task.fail("bad"), lambda task: task.cancel(abandon=True)):
+        task = BackgroundTask(runner=InlineRunner())
+        kept: list[weakref.ref[Data]] = []
+
+        def work(task: BackgroundTask, end: Callable[[BackgroundTask], object] = end, kept: list[Any] = kept) -> Data:
+            end(task)
+            data = Data()
+            kept.append(weakref.ref(data))
+            return data
+
+        task.start(work)
+        assert kept[0]() is None
+
+
+@pytest.mark.timeout(20)
+def test_a_callback_may_ask_for_the_result() -> None:
+    task, got = BackgroundTask(runner=InlineRunner()), []
+    task.on_done(lambda task: got.append(task.result(5)))
+    task.start(lambda task: "value")
+    assert got == ["value"]
+
+
+def test_texts_have_a_bound() -> None:
+    task, huge = BackgroundTask(runner=InlineRunner()), "x" * 1_000_000
+
+    def work(task: BackgroundTask) -> None:
+        task.update(message=huge)
+        assert len(task.state.message) == MAX_LINE + 1
+        with task.step(huge):
+            assert len(task.state.steps[0].name) == MAX_LINE + 1
+        raise ValueError(huge)
+
+    task.start(work)
+    assert len(json.dumps(task.state.to_dict())) < 10_000
+    with pytest.raises(TaskFailed) as caught:
+        task.result()
+    assert len(caught.value.error) == MAX_LINE + 1
+    assert len(caught.value.traceback) < 21_000
+    assert "in work" in caught.value.traceback
+    task.reset()
+    task.complete(huge)
+    assert len(task.state.message) == MAX_LINE + 1
 
 
 def test_a_run_that_is_cancelled_just_as_it_begins_does_not_run() -> None:
@@ -542,9 +639,6 @@ def test_a_run_that_is_cancelled_just_as_it_begins_does_not_run() -> None:
 
 
 def test_task_is_freed_without_a_collection() -> None:
-    import gc
-    import weakref
-
     gc.disable()
     try:
         task = BackgroundTask(runner=InlineRunner())

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from silo_tasks import MAX_LINE, BackgroundTask, InlineRunner, LogLine, ThreadRunner
@@ -144,3 +147,42 @@ def test_capture_of_all_loggers_from_a_level_on() -> None:
 
     task.start(work)
     assert task.state.logs == ["yes"]
+
+
+def test_a_record_that_passes_two_loggers_is_taken_once() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    db, apart = logging.getLogger("silo.twice.app.db"), logging.getLogger("silo.twice.app.apart")
+    apart.propagate = False
+
+    def work(task: BackgroundTask) -> None:
+        with task.logging("silo.twice.app.db", "silo.twice.app", "silo.twice.app.apart", "silo.twice.app"):
+            db.error("once")
+            apart.error("apart")
+        db.error("after")
+
+    task.start(work)
+    assert task.state.logs == ["once", "apart"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        lambda text: ("%s", text),
+        lambda text: ("%s", text.encode()),
+        lambda text: (text + "%d", 1),
+        lambda text: ("%s" * 1000, *[text[:200]] * 1000),
+        lambda text: ("%d", 1 << 8 * len(text)),
+    ],
+    ids=["text", "bytes", "format", "many", "number"],
+)
+def test_the_log_keeps_no_long_arguments(line: Callable[[str], tuple[Any, ...]]) -> None:
+    task = BackgroundTask()
+    task.log("short %d", 1)
+    tracemalloc.start()
+    try:
+        for i in range(20):
+            task.log(*line(chr(65 + i) * 100_000))
+        assert tracemalloc.get_traced_memory()[0] < 300_000
+    finally:
+        tracemalloc.stop()
+    assert all(len(text) <= MAX_LINE + 1 for text in task.state.logs)

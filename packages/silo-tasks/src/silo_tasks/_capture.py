@@ -31,11 +31,20 @@ class RunHandler(logging.Handler):
             self.handleError(record)
 
 
+def _above(logger: logging.Logger | None) -> Iterator[logging.Logger]:
+    while logger is not None and logger.propagate:
+        logger = logger.parent
+        if logger is not None:
+            yield logger
+
+
 @contextmanager
 def capture(run: Run, names: tuple[str, ...], level: int) -> Iterator[None]:
     """Listen to the named loggers, or to all through the root logger."""
     handler = RunHandler(run, level)
-    loggers = [logging.getLogger(name) for name in names or ("",)]
+    chosen = {logging.getLogger(name) for name in names or ("",)}
+    # What reaches one of the loggers above is taken there.
+    loggers = [logger for logger in chosen if chosen.isdisjoint(_above(logger))]
     for logger in loggers:
         logger.addHandler(handler)
     try:

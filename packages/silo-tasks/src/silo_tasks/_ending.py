@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from silo_tasks._context import current_run
+from silo_tasks._logs import cut
 
 if TYPE_CHECKING:
     from silo_tasks.task import BackgroundTask
 
 logger = logging.getLogger("silo_tasks")
+
+MAX_TRACEBACK = 20_000
+"""Characters of a traceback that are kept."""
+
+# Since Python 3.11.
+_GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())
 
 Callback = Callable[["BackgroundTask"], object]
 
@@ -33,9 +41,9 @@ def call_back(callbacks: list[Callback], task: BackgroundTask) -> None:
 
 
 def describe(error: BaseException | str) -> str:
-    """What went wrong, never empty."""
+    """What went wrong, never empty and no longer than a log line."""
     try:
-        text = str(error).strip()
+        text = cut(str(error).strip())
     except Exception:  # noqa: BLE001 - an exception that cannot say what it is still has a type
         text = ""
     if text:
@@ -44,11 +52,25 @@ def describe(error: BaseException | str) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The formatted traceback of an exception."""
+    """The formatted traceback of an exception; of a long one, the middle is left out."""
     try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        half = MAX_TRACEBACK // 2
+        return text if len(text) <= MAX_TRACEBACK else f"{text[:half]}\n…\n{text[-half:]}"
     except Exception:  # noqa: BLE001 - its str() may raise
         return f"{type(error).__name__}\n"
+
+
+def let_go(error: BaseException) -> None:
+    """Clear the local variables of every frame that an exception, or one behind it, holds."""
+    left, seen = [error], set[int]()
+    while left:
+        error = left.pop()
+        if id(error) not in seen:
+            seen.add(id(error))
+            traceback.clear_frames(error.__traceback__)
+            behind = [error.__cause__, error.__context__, *(error.exceptions if isinstance(error, _GROUP) else ())]
+            left += [other for other in behind if other is not None]
 
 
 def exception_here() -> BaseException | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+from silo_tasks._progress import MAX_COUNT
 
 MAX_LINE = 2000
 """Characters a log line keeps; the rest is cut and marked with an ellipsis."""
 
-_PLAIN = (str, int, float, bool, bytes, type(None))
+SHORT = 200
+"""Characters of a text that waits to be formatted."""
 
 
 class LogLine(NamedTuple):
@@ -36,11 +39,11 @@ class Entry:
         self.level = level
         self._content: str | tuple[str, tuple[object, ...]]
         if not args:
-            self._content = _cut(text)
-        elif all(type(arg) in _PLAIN for arg in args):
+            self._content = cut(text)
+        elif len(text) <= SHORT and len(args) <= 10 and all(map(_small, args)):
             self._content = (text, args)
         else:
-            # A live object could change before somebody reads, and the log would keep it alive.
+            # A live object could change before somebody reads, and the log would keep it alive, or a long text.
             self._content = _format(text, args)
 
     @property
@@ -52,18 +55,28 @@ class Entry:
         return content
 
 
+def _small(arg: object) -> bool:
+    kind = type(arg)
+    if kind is str:
+        return len(cast("str", arg)) <= SHORT
+    if kind is int:
+        return -MAX_COUNT <= cast("int", arg) <= MAX_COUNT
+    return kind is float or kind is bool or arg is None
+
+
 def _format(text: str, args: tuple[object, ...]) -> str:
     values: object = args
     # The rule of the logging module: one mapping as the only argument is for %(name)s.
     if len(args) == 1 and isinstance(args[0], dict) and args[0]:
         values = args[0]
     try:
-        return _cut(text % values)
+        return cut(text % values)
     except Exception:  # noqa: BLE001 - a log line that cannot be formatted must not end the task
-        return _cut(f"{text} (arguments do not fit)")
+        return cut(f"{text} (arguments do not fit)")
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """The text as it is kept."""
     return text if len(text) <= MAX_LINE else text[:MAX_LINE] + "…"
 
 

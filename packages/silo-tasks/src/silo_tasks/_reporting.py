@@ -51,7 +51,8 @@ class Reporter:
             progress: Percent of the innermost open step, or of the run when none is open. Above 100 counts as 100; a
                 value below the last one is ignored, so that progress never goes back.
             message: What is being done. `{n}`, `{total}`, `{percent}`, `{rate}` and `{eta}` are filled in when
-                somebody reads it; the counts are those of the loop the message was given in.
+                somebody reads it; the counts are those of the loop the message was given in. Like a log line, it is
+                cut to `MAX_LINE` characters.
             n: Items done in the innermost loop or step.
             total: Items it has in all.
         """
@@ -139,7 +140,7 @@ class Reporter:
 
         Args:
             message: The text, %-formatted with `args` when first read; without `args` it is taken as it is.
-            args: Numbers and texts are kept as they are, any other value is formatted at once.
+            args: Numbers and short texts are kept as they are, any other value is formatted at once.
             level: `"debug"`, `"info"`, `"warning"`, `"error"` or a word of your own.
         """
         run = self._mine()
@@ -153,7 +154,8 @@ class Reporter:
         Only records of this run's own code are taken, so tasks that run side by side do not mix.
 
         Args:
-            names: Names of loggers; none means all. The loggers' own levels are not changed.
+            names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
+                two of them is taken once.
             level: The least level that is taken.
         """
         return capture(self._mine(), names, level)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import traceback
 from collections.abc import Iterator
 from contextvars import copy_context
 from types import CoroutineType
 from typing import Any
 
 from silo_tasks._context import current_run
-from silo_tasks._ending import Callback, call_back, describe, traceback_of
+from silo_tasks._ending import Callback, call_back, describe, let_go, traceback_of
 from silo_tasks._latch import Latch
+from silo_tasks._logs import cut
 from silo_tasks._progress import Probe, Scope
 from silo_tasks._record import Call, RunRecord
 from silo_tasks._timer import deadlines
@@ -46,6 +46,8 @@ class Run(RunRecord):
         finally:
             self.executing = False
             self.call = None
+            if self.exception is not None:
+                let_go(self.exception)
             self.returned.set()
 
     def _begin(self) -> bool:
@@ -79,8 +81,11 @@ class Run(RunRecord):
         except BaseException as error:  # noqa: BLE001 - crash() logs it
             self.crash(error)
         else:
-            self.value = value
+            # From here on nothing is executed, so that a callback may ask for the result.
+            self.value, self.executing = value, False
             self.finish(Status.SUCCEEDED)
+            if self.status is not Status.SUCCEEDED:
+                self.value = None
         finally:
             self.parent = None
 
@@ -127,7 +132,7 @@ class Run(RunRecord):
             if cause is not None:
                 self.error_type, self.exception = type(cause).__name__, cause
             if message is not None:
-                self.message, self.message_scope = message, None
+                self.message, self.message_scope = cut(message), None
             callbacks = [] if quiet else self.take_callbacks()
             call, alarm, self._alarm = self.call, self._alarm, None
             executing = self.executing
@@ -167,7 +172,6 @@ class Run(RunRecord):
             logger.error("Task %r failed: %s", self.name, self.error, exc_info=error)
         else:
             logger.warning("Task %r raised after its end", self.name, exc_info=error)
-        traceback.clear_frames(error.__traceback__)
 
     def cancel(self) -> bool:
         """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs."""
@@ -258,7 +262,7 @@ class Run(RunRecord):
     def say(self, message: str) -> None:
         """Set the message, as said in the innermost scope."""
         with self.lock:
-            self.message, self.message_scope = message, self.progress.top
+            self.message, self.message_scope = cut(message), self.progress.top
 
     def _arm(self) -> None:
         if not self._shields:

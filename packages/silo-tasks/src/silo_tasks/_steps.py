@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from silo_tasks._logs import cut
 from silo_tasks.state import StepState
 
 MAX_STEPS = 100
@@ -56,4 +57,4 @@ def checked(name: str, weight: float) -> tuple[str, float]:
     weight = float(weight)
     if not (weight > 0 and math.isfinite(weight)):
         raise ValueError("a step's weight must be a positive, finite number")
-    return str(name), weight
+    return cut(str(name)), weight

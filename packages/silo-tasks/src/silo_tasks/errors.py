@@ -26,9 +26,10 @@ class TaskFailed(TaskError):
     cleared, so that a failed task does not keep the data it worked on alive.
 
     Args:
-        error: What went wrong, never empty.
+        error: What went wrong, never empty, cut to `MAX_LINE` characters.
         error_type: Name of the exception's class, or None when `fail()` was called with a text.
-        traceback: The formatted traceback, or "" when there is none.
+        traceback: The formatted traceback, or "" when there is none. Of one longer than 20,000 characters the middle
+            is left out.
     """
 
     def __init__(self, error: str, error_type: str | None = None, traceback: str = "") -> None:

@@ -35,13 +35,13 @@ class TaskState:
     progress: float = 0.0
     """Percent of the run, 0.0 to 100.0. It never goes back within a run."""
     message: str = ""
-    """The last message, with its counts filled in."""
+    """The last message, cut to `MAX_LINE` characters, with its counts filled in."""
     logs: list[str] = field(default_factory=list)
     """The kept log lines, oldest first. Of a task's state, they are put together when first read."""
     complete: bool = False
     """Whether the run succeeded."""
     error: str | None = None
-    """What went wrong when the run failed, never empty; None otherwise."""
+    """What went wrong when the run failed, never empty, cut to `MAX_LINE` characters; None otherwise."""
     started_at: float | None = None
     """When the run began, in seconds by the task's clock; while it is queued, when it was started."""
     finished_at: float | None = None
