@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -224,6 +226,33 @@ def test_what_cannot_be_deleted_stays_for_the_next_time(
     assert "secret" not in caplog.text
     store.purge()
     assert trash(store) == []
+
+
+def test_a_file_that_slips_in_is_deleted_too(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A save that found the area just before it was removed may put its file into the trash."""
+    still(monkeypatch)
+    store.save("sid", "a", b"1")
+    store.cleanup("sid")
+    rmtree = shutil.rmtree
+    tries = 0
+
+    def late(path: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= failing:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", late)
+    failing = 2
+    store.purge()
+    assert (tries, len(trash(store))) == (2, 1)
+    tries, failing = 0, 1
+    store.purge()
+    assert trash(store) == []
+    assert caplog.text == ""
 
 
 @posix

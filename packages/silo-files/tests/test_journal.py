@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from silo_files import FileStore, journal
+from silo_files import FileStore, StorageFull, journal
 from silo_files.names import hash_key
 
 
@@ -79,3 +81,54 @@ def test_a_journal_of_living_names_is_left_alone(tmp_path: Path, monkeypatch: py
         store.save("sid", f"kept-{number}", b"1")
     assert "names" not in replaced
     assert len(store.list_files("sid")) == 200
+
+
+def test_a_line_cut_short_by_a_full_disk_swallows_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "one", b"1")
+    write = os.write
+
+    def cut_short(fd: int, data: Any) -> int:
+        if b'"name"' in bytes(data):
+            write(fd, bytes(data)[:9])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", cut_short)
+        with pytest.raises(StorageFull):
+            store.save("sid", "two", b"2")
+    store.save("sid", "three", b"3")
+    store.save("sid", "four", b"4")
+    assert store.list_files("sid") == ["four", "one", "three"]
+    assert FileStore(tmp_path).list_files("sid") == ["four", "one", "three"]
+
+
+def test_a_compacted_journal_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 500)
+    synced: list[str] = []
+    replaced: list[str] = []
+    replace = os.replace
+
+    def watch(source: str, target: str) -> None:
+        replace(source, target)
+        if os.path.basename(target) == "names":  # noqa: PTH119
+            replaced.append(os.path.dirname(target))  # noqa: PTH120
+            synced.clear()
+
+    monkeypatch.setattr(os, "replace", watch)
+    monkeypatch.setattr(journal, "sync_dir", synced.append, raising=False)
+    store = FileStore(tmp_path, durable=True)
+    while not replaced:
+        store.save("sid", "gone" * 20, b"1")
+        store.delete("sid", "gone" * 20)
+    assert synced == replaced
+
+
+def test_a_pipe_for_a_journal_keeps_nobody_waiting(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs pipes")
+    os.mkfifo(tmp_path / "names")
+    assert journal.read_names(str(tmp_path)) == []
+    with pytest.raises(OSError):
+        journal.append(str(tmp_path), "a", durable=False)

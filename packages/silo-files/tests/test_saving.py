@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from silo_files import AreaGone, FileStore, FileTooLarge, InvalidSource, StorageFull, TruncatedInput
+from silo_files.names import hash_key
 from silo_files.source import BLOCK_SIZE
 
 
@@ -279,3 +280,25 @@ def test_durable_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert synced == []
     FileStore(tmp_path / "durable", durable=True).save("sid", "a", b"1")
     assert len(synced) >= 3
+
+
+def test_new_folders_are_synced_before_others_can_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    rename = os.rename
+
+    def watch(source: str, target: str) -> None:
+        events.append("visible")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", watch)
+    for module in ("local", "staged", "disk"):
+        monkeypatch.setattr(f"silo_files.{module}.sync_dir", lambda path: events.append(Path(path).name))
+    (tmp_path / "top").mkdir()
+    store = FileStore(tmp_path / "top" / "base", durable=True)
+    assert events == ["top"]
+    store.save("sid", "a", b"1")
+    digest = hash_key("sid")
+    before, after = events[: events.index("visible")], events[events.index("visible") + 1 :]
+    assert {"base", "areas", digest[:2], digest} <= set(before)
+    assert any(name.startswith("t-") for name in before)
+    assert after == [digest]

@@ -7,11 +7,11 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from silo_files import FileMissing, FileStore, InvalidFileName, InvalidKey, Usage
+from silo_files import BaseMissing, FileMissing, FileStore, FileStoreError, InvalidFileName, InvalidKey, Usage
 from silo_files.names import hash_key, hash_name
 
 
@@ -63,8 +63,10 @@ def test_without_auto_create_nothing_is_made(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "base", auto_create=False)
     assert store.list_files("sid") == []
     store.session_dir("sid")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         store.save("sid", "a", b"1")
+    assert isinstance(caught.value, BaseMissing)
+    assert isinstance(caught.value, FileStoreError)
     assert not (tmp_path / "base").exists()
     (tmp_path / "base").mkdir()
     store.save("sid", "a", b"1")
@@ -155,6 +157,46 @@ def test_a_missing_file_error_names_nothing(store: FileStore) -> None:
     with pytest.raises(FileMissing) as caught:
         store.open("secret-id", "secret-name")
     assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_file_is_missing(store: FileStore) -> None:
+    path = Path(store.save("sid", "a", b"1"))
+    path.unlink()
+    makers: list[Callable[[], None]] = [path.mkdir]
+    if hasattr(os, "mkfifo"):
+        makers += [lambda: os.mkfifo(path), lambda: path.symlink_to(path.parent)]
+    for make in makers:
+        make()
+        for ask in (store.stat, store.open):
+            with pytest.raises(FileMissing):
+                ask("sid", "a")
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    path.parent.rename(path.parent.with_name("other"))
+    path.parent.touch()
+    with pytest.raises(FileMissing):
+        store.open("sid", "a")
+
+
+def test_a_refused_limit_makes_nothing(tmp_path: Path) -> None:
+    for limit in ("max_file_bytes", "max_session_bytes", "max_store_bytes", "max_files"):
+        with pytest.raises(ValueError, match="negative"):
+            FileStore(tmp_path / "base", **{limit: -1})  # type: ignore[arg-type]
+    assert not (tmp_path / "base").exists()
+
+
+def test_folders_above_the_base_obey_the_umask(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no modes")
+    old = os.umask(0o027)
+    try:
+        FileStore(tmp_path / "above" / "base")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "above").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "above" / "base").stat().st_mode) == 0o700
 
 
 def test_both_spellings_reach_one_file(store: FileStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from silo_files import FileStore
+from silo_files.locks import lock_fd
 from silo_files.names import hash_key
+from silo_files.owners import Owners
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
 # A fork with threads around is what is tested here.
@@ -300,3 +303,81 @@ def test_one_process_saves_while_another_cleans_up(tmp_path: Path) -> None:
     store.cleanup("shared")
     store.purge()
     assert files(tmp_path) == []
+
+
+def test_files_whose_key_was_lost_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A power cut may keep files and lose the journal; nobody has said that their session is dead."""
+    store = FileStore(tmp_path)
+    path = Path(store.save("sid", "a", b"1"))
+    for lost in tmp_path.rglob("names"):
+        lost.write_bytes(b"\0" * 20)
+    (path.parent / ("w-" + "0" * 16)).mkdir()
+    assert store.sweep(never) == 0
+    assert store.sweep(never) == 0
+    assert path.exists()
+    assert len(caplog.records) == 1
+    assert hash_key("sid")[:8] in caplog.text
+    path.unlink()
+    assert store.sweep(never) == 1
+
+
+def test_half_made_folders_of_the_dead_go(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    area = Path(store.session_dir("sid"))
+    for number, dead in enumerate(("t-" + "0" * 16 + "-0", "t-" + "1" * 16 + "-17")):
+        (area / dead).mkdir()
+        if number:
+            (area / dead / "names").write_bytes(b'{"key": "s')
+    (own,) = area.glob("w-*")
+    mine = area / f"t{own.name[1:]}-5"
+    mine.mkdir()
+    assert store.sweep(always) == 0
+    assert sorted(area.iterdir()) == [mine, own]
+
+
+def test_a_lock_file_is_deleted_only_while_its_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the file of a process that takes its lock just then would be deleted, and the process pass for dead."""
+    looker = Owners(str(tmp_path / "owners"))
+    (tmp_path / "owners").mkdir()
+    path = tmp_path / "owners" / ("0" * 16 + ".lock")
+    path.touch()
+    taken: list[bool] = []
+    unlink = os.unlink
+
+    def watch(target: str) -> None:
+        fd = os.open(path, os.O_RDWR)
+        taken.append(lock_fd(fd, wait=False))
+        os.close(fd)
+        unlink(target)
+
+    monkeypatch.setattr(os, "unlink", watch)
+    looker.forget_dead()
+    assert taken == [sys.platform == "win32"]
+    assert not path.exists()
+
+
+def test_a_renewed_entry_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody looks at the new lock file, it cannot be locked."""
+    owners = Owners(str(tmp_path / "owners"))
+    owner = owners.own_id()
+    (tmp_path / "owners" / f"{owner}.lock").unlink()
+    answers = [False, False, True]
+    monkeypatch.setattr("silo_files.owners.lock_fd", lambda fd, **_: answers.pop(0))
+    owners.renew()
+    assert owners.own_id() == owner
+    assert answers == []
+    owners.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_lock_that_fails_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("silo_files.owners.lock_fd", no_locks)
+    store = FileStore(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(5):
+        with pytest.raises(OSError, match="No locks"):
+            store.save("sid", "a", b"1")
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

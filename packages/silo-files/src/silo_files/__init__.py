@@ -3,6 +3,7 @@
 from silo_files.backend import Block, FileBackend, FileInfo, StagedFile, Usage
 from silo_files.errors import (
     AreaGone,
+    BaseMissing,
     FileMissing,
     FileStoreError,
     FileTooLarge,
@@ -14,6 +15,7 @@ from silo_files.errors import (
     StorageFull,
     StoreQuotaExceeded,
     TruncatedInput,
+    UnsafeFolder,
 )
 from silo_files.local import LocalFileBackend
 from silo_files.names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name
@@ -25,6 +27,7 @@ __all__ = [
     "MAX_KEY_LENGTH",
     "MAX_NAME_BYTES",
     "AreaGone",
+    "BaseMissing",
     "Block",
     "FileBackend",
     "FileInfo",
@@ -42,6 +45,7 @@ __all__ = [
     "StorageFull",
     "StoreQuotaExceeded",
     "TruncatedInput",
+    "UnsafeFolder",
     "Usage",
     "__version__",
     "check_key",

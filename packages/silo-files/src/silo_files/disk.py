@@ -2,24 +2,29 @@
 
 Paths are plain strings here and in the modules above: with pathlib, making a path costs as much as using it.
 """
-# ruff: noqa: PTH101, PTH102, PTH208
+# ruff: noqa: PTH101, PTH102, PTH112, PTH116, PTH120, PTH208
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 
-from silo_files.errors import StorageFull
+from silo_files.errors import StorageFull, UnsafeFolder
 
-READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-LOCK = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# Not through a link, and not waiting for whoever may be at the other end of a pipe.
+_OURS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ = os.O_RDONLY | _OURS
+_CREATE = os.O_CREAT | os.O_EXCL | _OURS
+APPEND = os.O_WRONLY | os.O_APPEND | _OURS
+LOCK = os.O_RDWR | _OURS
 
 FILE_MODE = 0o600
 DIR_MODE = 0o700
 
+# Opening a link, or a socket.
+_NO_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _fchmod = getattr(os, "fchmod", None)
 
@@ -30,9 +35,9 @@ def raise_if_full(error: OSError) -> None:
         raise StorageFull(error.errno, "no room left for the file") from error
 
 
-def create_file(path: str) -> int:
+def create_file(path: str, flags: int = os.O_WRONLY) -> int:
     """Create a file that must not exist, readable by its owner alone whatever the umask. Return its descriptor."""
-    fd = os.open(path, CREATE, FILE_MODE)
+    fd = os.open(path, _CREATE | flags, FILE_MODE)
     if _fchmod is not None:
         try:
             _fchmod(fd, FILE_MODE)
@@ -43,8 +48,27 @@ def create_file(path: str) -> int:
 
 
 def open_read(path: str, _flags: int = 0) -> int:
-    """Open a file for reading, but not through a link. Serves as `opener` too."""
-    return os.open(path, READ)
+    """Open a regular file for reading; anything else counts as missing. Serves as `opener` too."""
+    try:
+        fd = os.open(path, _READ)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise FileNotFoundError(errno.ENOENT, "not a file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "not a file")
+    return fd
+
+
+def open_lock(path: str) -> int:
+    """Open a file to be locked, and create it if it is not there."""
+    while True:
+        try:
+            return os.open(path, LOCK)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                return create_file(path, os.O_RDWR)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
@@ -58,12 +82,36 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def make_dir(path: str) -> None:
-    """Make one folder for its owner alone whatever the umask, if it is not there. The parent must exist."""
+    """Make one folder for its owner alone whatever the umask, if it is not there. The parent must exist.
+
+    Raises `UnsafeFolder` if there is a link or a file.
+    """
     try:
         os.mkdir(path, DIR_MODE)
     except FileExistsError:
+        if not is_real_dir(path) and os.path.lexists(path):
+            raise UnsafeFolder(errno.ENOTDIR, "a link or a file is where the store has a folder") from None
         return
     os.chmod(path, DIR_MODE)
+
+
+def make_base(path: str, *, durable: bool) -> None:
+    """Make the folder `path` for its owner alone, and those above it as the umask says, if they are not there."""
+    if os.path.isdir(path):
+        return
+    missing = [path]
+    while not os.path.isdir(above := os.path.dirname(missing[-1])) and above != missing[-1]:
+        missing.append(above)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, DIR_MODE if folder == path else 0o777)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
+        else:
+            os.chmod(folder, os.stat(folder).st_mode | DIR_MODE)
+        if durable:
+            sync_dir(os.path.dirname(folder))
 
 
 def is_real_dir(path: str) -> bool:

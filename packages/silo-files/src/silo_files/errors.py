@@ -43,6 +43,14 @@ class AreaGone(FileStoreError):
     """The session's files were cleaned up while this file was being saved. Nothing was saved."""
 
 
+class BaseMissing(FileStoreError, FileNotFoundError):
+    """`base_dir` is not there, perhaps an unmounted disk, and `auto_create` is off. Nothing was saved."""
+
+
+class UnsafeFolder(FileStoreError, NotADirectoryError):
+    """Where the store wants a folder of its own there is a link, or no folder. It was left alone."""
+
+
 class FileMissing(FileStoreError, FileNotFoundError):
     """The session has no file of this name."""
 

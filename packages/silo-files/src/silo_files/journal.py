@@ -2,9 +2,9 @@
 
 A journal lies in the folder of its writer within the area. Its first line holds the area's key. Only its writer
 appends to it, and a name is appended before its file appears, so a listing knows every file it sees. A line that
-a crash cut short is the last one of a journal that nobody writes to any more, and it names no file.
+a crash or a full disk cut short names no file, and the next name begins on a line of its own.
 """
-# ruff: noqa: PTH105, PTH108, PTH116, PTH118  (see disk.py)
+# ruff: noqa: PTH105, PTH106, PTH108, PTH116, PTH118, PTH119  (see disk.py)
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import json
 import os
 import re
 
-from silo_files.disk import APPEND, create_file, is_real_dir, names_in, open_read, write_all
+from silo_files.disk import APPEND, create_file, is_real_dir, names_in, open_read, sync_dir, write_all
 from silo_files.names import hash_key, hash_name
 
 JOURNAL = "names"
@@ -38,7 +38,7 @@ def start(folder: str, key: str, *, durable: bool) -> None:
 
 def append(folder: str, name: str, *, durable: bool) -> bool:
     """Add `name`. Return whether the journal should be compacted. Raises FileNotFoundError if it is gone."""
-    line = _line({"name": name})
+    line = b"\n" + _line({"name": name})
     fd = os.open(folder + "/" + JOURNAL, APPEND)
     try:
         write_all(fd, line)
@@ -68,12 +68,25 @@ def compact(folder: str, area: str, key: str, *, durable: bool) -> None:
     finally:
         os.close(fd)
     os.replace(fresh, path)
+    if durable:
+        sync_dir(folder)
 
 
 def writers(area: str) -> list[tuple[str, str]]:
     """Return the folders that processes have made in `area` to write to it, each with its owner id."""
     found = ((os.path.join(area, entry), match[1]) for entry in names_in(area) if (match := _WRITER.fullmatch(entry)))
     return [(folder, owner) for folder, owner in found if is_real_dir(folder)]
+
+
+def drop_leftovers(folder: str) -> None:
+    """Delete what a dead process left half-made in its `folder`, one of the `writers`."""
+    is_half_made = os.path.basename(folder).startswith("t-")
+    with contextlib.suppress(OSError):
+        for entry in names_in(folder):
+            if is_half_made or entry.endswith(".part"):
+                os.unlink(os.path.join(folder, entry))
+        if is_half_made:
+            os.rmdir(folder)
 
 
 def read_names(folder: str) -> list[str]:
@@ -101,7 +114,7 @@ def _read(folder: str) -> list[dict[str, object]]:
             lines = file.read().splitlines()
     except OSError as error:
         # Any other error must not pass for a journal without a key: its area would be swept.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return []
         raise
     records = []

@@ -6,12 +6,13 @@
 <base>/owners/<owner>.lock                                               held by a living process
 <base>/trash/<random>.gone                                               a removed area
 """
-# ruff: noqa: PTH100, PTH103, PTH104, PTH106, PTH108, PTH118, PTH119, PTH120  (see disk.py)
+# ruff: noqa: PTH100, PTH104, PTH106, PTH108, PTH112, PTH118, PTH119, PTH120  (see disk.py)
 
 from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -23,10 +24,10 @@ from typing import BinaryIO
 
 from silo_files import journal
 from silo_files.backend import FileInfo, Usage
-from silo_files.disk import create_file, is_real_dir, make_dir, names_in, open_read, raise_if_full, sync_dir
-from silo_files.errors import AreaGone, FileMissing
+from silo_files.disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
+from silo_files.errors import AreaGone, BaseMissing, FileMissing
 from silo_files.fork import call_after_fork
-from silo_files.names import hash_key, hash_name
+from silo_files.names import FILE, hash_key, hash_name
 from silo_files.owners import Owners
 from silo_files.staged import LocalStagedFile
 from silo_files.sweeping import Sweeper
@@ -34,7 +35,6 @@ from silo_files.trash import Trash
 
 _SHELF = re.compile(r"[0-9a-f]{2}")
 _AREA = re.compile(r"[0-9a-f]{64}")
-_FILE = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
 
 # How often entering an area is tried while others keep removing it.
 _ENTER_TRIES = 100
@@ -105,7 +105,7 @@ class LocalFileBackend:
         """Open a finished file for reading."""
         try:
             return builtins.open(self._file(key, name), "rb", opener=open_read)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise FileMissing("the session has no such file") from None
 
     def list(self, key: str) -> builtins.list[FileInfo]:
@@ -120,8 +120,11 @@ class LocalFileBackend:
 
     def delete(self, key: str, name: str) -> bool:
         """Delete one file. Return whether there was one."""
+        area = self._area(hash_key(key))
+        if not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
+            return False
         try:
-            os.unlink(self._file(key, name))
+            os.unlink(f"{area}/{hash_name(name)}")
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
@@ -168,9 +171,10 @@ class LocalFileBackend:
             return self._owners.own_id()
 
     def _make_base(self) -> None:
-        # Without auto_create, a base_dir that is not there stays an error, as it may be an unmounted disk.
         if self._auto_create:
-            os.makedirs(self._base, 0o700, exist_ok=True)
+            make_base(self._base, durable=self._durable)
+        elif not os.path.isdir(self._base):
+            raise BaseMissing(errno.ENOENT, "base_dir is not there")
 
     def _open_part(self, part: str, folder: str, key: str) -> int:
         for _ in range(_ENTER_TRIES):
@@ -193,14 +197,15 @@ class LocalFileBackend:
             make_dir(area)
             make_dir(fresh)
             journal.start(fresh, key, durable=self._durable)
+            if self._durable:
+                # Before other threads can see the folder and commit. The area itself is synced with each commit.
+                for path in (fresh, area, shelf, self._areas, self._base):
+                    sync_dir(path)
             try:
                 os.rename(fresh, folder)
             except OSError:  # another thread of ours was faster
                 os.unlink(os.path.join(fresh, journal.JOURNAL))
                 os.rmdir(fresh)
-            if self._durable:
-                for path in (folder, area, shelf, self._areas):
-                    sync_dir(path)
 
     def _record_name(self, folder: str, area: str, key: str, name: str) -> None:
         with self._journal_lock:
@@ -214,7 +219,7 @@ class LocalFileBackend:
         return f"{self._area(hash_key(key))}/{hash_name(name)}"
 
     def _digests(self) -> Iterator[str]:
-        for shelf in names_in(self._areas):
+        for shelf in names_in(self._areas) if is_real_dir(self._areas) else ():
             if _SHELF.fullmatch(shelf) and is_real_dir(path := os.path.join(self._areas, shelf)):
                 yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(shelf))
 
@@ -230,7 +235,7 @@ def _regular(path: str) -> os.stat_result | None:
 def _files(area: str) -> Iterator[tuple[str, os.stat_result]]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(area) as entries:
         for entry in entries:
-            if _FILE.fullmatch(entry.name):
+            if FILE.fullmatch(entry.name):
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):

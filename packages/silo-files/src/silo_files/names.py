@@ -24,6 +24,8 @@ _BAD_IN_NAME = re.compile(
 )
 # ISO superscript digits count as digits in Windows device names.
 _DEVICE = re.compile("(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[1-9\u00b9\u00b2\u00b3]) *(?:[.:]|$)", re.I)
+FILE = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
+"""What `hash_name` returns."""
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,16}", re.A)
 
 

@@ -8,12 +8,15 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 
-from silo_files.disk import LOCK, make_dir, names_in
+from silo_files.disk import LOCK, is_real_dir, make_dir, names_in, open_lock
 from silo_files.fork import call_after_fork
 from silo_files.locks import lock_fd, unlock_fd
 
+# Windows does not delete an open file.
+_DELETES_CLOSED_ONLY = os.name == "nt"
 _LOCK_FILE = re.compile(r"([0-9a-f]{16})\.lock")
 
 
@@ -50,25 +53,36 @@ class Owners:
         with self._mutex:
             if self._held is not None and not _same_file(self._held[1], self._path(self._held[0])):
                 owner, lost = self._held
-                self._held = self._take(owner)
+                # None means that somebody looks at the new file this very moment.
+                while (held := self._take(owner)) is None:
+                    time.sleep(0.001)
+                self._held = held
                 os.close(lost)
 
     def _take(self, owner: str) -> tuple[str, int] | None:
         make_dir(self._folder)
         path = self._path(owner)
-        fd = os.open(path, LOCK, 0o600)
-        # Between creating and locking, another process may have taken the file for a dead one's and deleted it.
-        if lock_fd(fd, wait=False) and _same_file(fd, path):
-            return owner, fd
-        os.close(fd)
+        fd = open_lock(path)
+        try:
+            # Between creating and locking, another process may have taken the file for a dead one's and deleted it.
+            if lock_fd(fd, wait=False) and _same_file(fd, path):
+                kept, fd = fd, -1
+                return owner, kept
+        finally:
+            if fd >= 0:
+                os.close(fd)
         return None
 
-    def is_alive(self, owner: str) -> bool:
-        """Tell whether another process holds the lock of `owner`. Our own id counts as alive too."""
-        if self._held is not None and self._held[0] == owner:
+    def is_alive(self, owner: str, *, forget: bool = False) -> bool:
+        """Tell whether another process holds the lock of `owner`. Our own id counts as alive too.
+
+        With `forget`, the lock file of a dead process is deleted.
+        """
+        path = self._path(owner)
+        if (held := self._held) is not None and held[0] == owner:
             return True
         try:
-            fd = os.open(self._path(owner), LOCK & ~os.O_CREAT)
+            fd = os.open(path, LOCK)
         except FileNotFoundError:
             return False
         except OSError:  # not ours to open, so not ours to judge
@@ -76,28 +90,36 @@ class Owners:
         try:
             if not lock_fd(fd, wait=False):
                 return True
+            if forget and not _DELETES_CLOSED_ONLY:
+                # While we hold its lock, so that it is not the file of a process that takes it just now.
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
             unlock_fd(fd)
         finally:
             os.close(fd)
+        if forget and _DELETES_CLOSED_ONLY:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         return False
 
     def is_other_alive(self, owner: str) -> bool:
         """Tell whether `owner` is alive and is not ourselves."""
-        return not (self._held is not None and self._held[0] == owner) and self.is_alive(owner)
+        held = self._held
+        return not (held is not None and held[0] == owner) and self.is_alive(owner)
 
     def forget_dead(self) -> None:
         """Delete the lock files of dead processes. An id is never used twice, so a missing file means dead."""
+        if not is_real_dir(self._folder):
+            return
         for entry in names_in(self._folder):
-            match = _LOCK_FILE.fullmatch(entry)
-            if match and not self.is_alive(match[1]):
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path(match[1]))
+            if match := _LOCK_FILE.fullmatch(entry):
+                self.is_alive(match[1], forget=True)
 
     @contextlib.contextmanager
     def areas_lock(self, *, shared: bool) -> Iterator[None]:
         """Hold the lock between processes that enter areas (`shared`) and one that removes areas as ownerless."""
         make_dir(self._folder)
-        fd = os.open(os.path.join(self._folder, "areas.lock"), LOCK, 0o600)
+        fd = open_lock(os.path.join(self._folder, "areas.lock"))
         try:
             lock_fd(fd, shared=shared)
             try:

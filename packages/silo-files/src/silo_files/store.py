@@ -42,15 +42,15 @@ class FileStore:
         durable: bool = False,
         key_for: Callable[[str], str] | None = None,
     ) -> None:
+        for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files):
+            if limit is not None and limit < 0:
+                raise ValueError("a limit must not be negative")
         self.base_dir = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
         self.auto_create = auto_create
         self.backend: FileBackend = backend or LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable)
         self._max_file_bytes = max_file_bytes
         self._key_for = key_for
         self._locks = KeyLocks()
-        for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files):
-            if limit is not None and limit < 0:
-                raise ValueError("a limit must not be negative")
         limits = Limits(max_session_bytes, max_store_bytes, max_files)
         self._ledger = Ledger(self.backend, self._locks, limits) if limits != Limits() else None
 
@@ -71,7 +71,7 @@ class FileStore:
         `size` is the number of bytes that `data` must have, if that is known.
 
         Raises `InvalidSource`, `TruncatedInput`, `FileTooLarge`, `SessionQuotaExceeded`, `StoreQuotaExceeded`,
-        `StorageFull`, `AreaGone`, and what `data` raises when it is read.
+        `StorageFull`, `AreaGone`, `BaseMissing`, `UnsafeFolder`, and what `data` raises when it is read.
         """
         return self.save_key(self._key(sid), filename, data, size=size)
 
@@ -158,6 +158,9 @@ class FileStore:
 
         `is_live` gets a key and tells whether it still has a session. It is called with no lock held; if it raises,
         the files stay. Files that another living process has written to are never removed.
+
+        A key must be live before its first file is saved, and for as long as it may get more: if it becomes live
+        only after `is_live` has said no, its files go, also those saved meanwhile.
         """
         removed = -1
         try:

@@ -1,15 +1,15 @@
 """Tidies up after processes that ended: areas of dead sessions, half-written files, the trash."""
-# ruff: noqa: PTH108, PTH118  (see disk.py)
+# ruff: noqa: PTH118  (see disk.py)
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable
 
 from silo_files import journal
-from silo_files.disk import names_in
+from silo_files.disk import is_real_dir, names_in
+from silo_files.names import FILE
 from silo_files.owners import Owners
 from silo_files.trash import Trash
 
@@ -23,6 +23,7 @@ class Sweeper:
         self._areas = areas
         self._owners = owners
         self._trash = trash
+        self._lost: set[str] = set()
 
     def sweep(self, digests: Iterable[str], is_live: Callable[[str], bool]) -> int:
         """Remove those of the areas `digests` that nobody needs. Return how many."""
@@ -40,11 +41,11 @@ class Sweeper:
 
     def _sweep_area(self, digest: str, is_live: Callable[[str], bool]) -> bool:
         area = os.path.join(self._areas, digest[:2], digest)
-        if self._has_other_writer(area):
+        if not is_real_dir(area) or self._has_other_writer(area):
             return False
         key = _key(area, digest)
-        # An area without a key was cut short while it was made: no file can be in it.
-        if key is not None and _asks_to_stay(key, digest, is_live):
+        # An area without a key was cut short while it was made, unless there are files: then the key was lost.
+        if self._has_lost_key(area, digest) if key is None else _asks_to_stay(key, digest, is_live):
             self._drop_parts(area)
             return False
         # While is_live ran, another process may have begun to write here; from now on it waits.
@@ -54,13 +55,18 @@ class Sweeper:
     def _has_other_writer(self, area: str) -> bool:
         return any(self._owners.is_other_alive(owner) for _, owner in journal.writers(area))
 
+    def _has_lost_key(self, area: str, digest: str) -> bool:
+        if not any(FILE.fullmatch(entry) for entry in names_in(area)):
+            return False
+        if digest not in self._lost:
+            self._lost.add(digest)
+            _log.warning("area %s stays: nobody can tell whose files are in it", digest[:8])
+        return True
+
     def _drop_parts(self, area: str) -> None:
         for folder, owner in journal.writers(area):
             if not self._owners.is_alive(owner):
-                for entry in names_in(folder):
-                    if entry.endswith(".part"):
-                        with contextlib.suppress(OSError):
-                            os.unlink(os.path.join(folder, entry))
+                journal.drop_leftovers(folder)
 
 
 def _key(area: str, digest: str) -> str | None:

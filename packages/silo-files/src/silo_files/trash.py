@@ -8,6 +8,7 @@ deletes nothing but what it took.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import queue
@@ -51,20 +52,16 @@ class Trash:
             raise FileStoreError("refused to remove a folder that is not an area")
         shelf = os.path.join(self._areas, digest[:2])
         area = os.path.join(shelf, digest)
-        if not is_real_dir(shelf):
+        if not is_real_dir(self._areas) or not is_real_dir(shelf):
             return False
+        if not is_real_dir(self._folder):
+            make_dir(self._folder)  # refuses a link
         taken = secrets.token_hex(16) + ".gone"
         target = os.path.join(self._folder, taken)
         try:
             os.rename(area, target)
         except FileNotFoundError:
-            if not os.path.lexists(area):
-                return False
-            make_dir(self._folder)
-            try:
-                os.rename(area, target)
-            except FileNotFoundError:  # another process was faster
-                return False
+            return False
         except PermissionError:
             if _RENAMES_BUSY_FOLDERS:
                 raise
@@ -104,16 +101,22 @@ def _destroy(folder: str, entry: str) -> None:
     if not _TAKEN.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
         return
     path = os.path.join(folder, entry)
-    try:
-        if is_real_dir(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        # Two may delete the same entry at once; what the other left half-done, this one finishes.
-        shutil.rmtree(path, ignore_errors=True)
-    except OSError as error:
-        _log.warning("could not delete %s in the trash yet: %s", entry, error.strerror)
+    for is_last in (False, True):
+        try:
+            if is_real_dir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        except FileNotFoundError:
+            # Two may delete the same entry at once; what the other left half-done, this one finishes.
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError as error:
+            # A save that found the area just before it was removed may put its file in between.
+            if error.errno == errno.ENOTEMPTY and not is_last:
+                continue
+            level = logging.DEBUG if error.errno == errno.ENOTEMPTY else logging.WARNING
+            _log.log(level, "could not delete %s in the trash yet: %s", entry, error.strerror)
+        return
 
 
 def _take_piecewise(area: str, target: str) -> None:
