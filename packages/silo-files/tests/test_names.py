@@ -16,11 +16,17 @@ REFUSED = [
     "", ".", "..", "...", " ", ". .", "\u3000", "a/b", "a\\b", "/", "../a", "a\0", "a\r\nb", "\x1b[31m", "\x7f", "\x85",
     "a\u202egpj.exe", "\u2066a", "a\u200f", "\u061ca", "a\u2028b", "a\ud800", "\udc80", "x" * 256, "\u00fc" * 128,
     "x" * 100_000, "CON", "con", "nul.txt", "NUL .txt", "COM1", "com1.tar.gz", "LPT9.csv", "COM\u00b9", "CONIN$",
-    "aux:x", "a.", "a ", "a. ", "a .",
+    "aux:x", "a.", "a ", "a. ", "a .", " a", "\u00a0a", "\u3000a", "a\u00a0", "a\u2003", "a\u200bb.txt", "..\u200b",
+    "\ufeffx", "a\u00adb", "\u2060a", "\u180ea", "x\U000e0041", "\ufe0f", "..\ufe0f", "\u3164", "\u115f\u1160",
+    "\uffa0", "\u2800", "\u200d", "\u200c .", "\u034f", "\U000e0100", "\U000e007f", "\u206a", "\ufff9",
+    "\U0001f3f4\U000e0067", "\U0001f3f4\U000e007f", "\U0001f3f4" + "\U000e0061" * 7 + "\U000e007f",
 ]  # fmt: skip
 ACCEPTED = [
     "a", "report.xlsx", ".bashrc", "..a", "a..b", "\u00fcber.csv", "\U0001f469\u200d\U0001f680.png", "\u65e5\u672c.txt",
-    "\u0639\u0631\u0628\u064a.pdf", "a b (1).csv", "x" * 255, "console.txt", "COM10", "CONx", "nul_1.txt", " a", "C: x",
+    "\u0639\u0631\u0628\u064a.pdf", "a b (1).csv", "x" * 255, "console.txt", "COM10", "CONx", "nul_1.txt", "C: x",
+    "\u2764\ufe0f.png", "1\ufe0f\u20e3.txt", "\U0001f1e9\U0001f1ea.svg",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.txt",
+    "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f.svg", "a\u00a0b", "\ud55c\uae00.hwp",
     "%2e%2e%2f", "-rf", "*?", "'; DROP TABLE", "names", "w-0123456789abcdef",
 ]  # fmt: skip
 

@@ -22,6 +22,13 @@ _BAD_IN_KEY = re.compile("[\x00\ud800-\udfff]")
 _BAD_IN_NAME = re.compile(
     "[\x00-\x1f\x7f-\x9f/\\\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
 )
+# Joiners make emoji and Persian words; tags make the flags of regions. All other characters of format are invisible.
+_JOINERS = "\u200c\u200d"
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
+# Letters, marks and symbols that show nothing: fillers, variation selectors, the empty Braille pattern.
+_BLANK = re.compile(
+    "[.\\s\u200c\u200d\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]*"
+)
 # ISO superscript digits count as digits in Windows device names.
 _DEVICE = re.compile("(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[1-9\u00b9\u00b2\u00b3]) *(?:[.:]|$)", re.I)
 FILE = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
@@ -46,22 +53,25 @@ def check_key(key: str) -> str:
 def check_name(name: str) -> str:
     """Return `name` in Unicode form NFC if it is safe as a file name everywhere.
 
-    Accepts any normal Unicode, emoji too. Raises `InvalidFileName` for: a name that is empty or only dots and
-    spaces; separators (`/`, `\\`); control characters (NUL, CR, LF ...); characters that change the direction of
-    writing; lone surrogates; a dot or space at the end; Windows device names (`CON`, `NUL.txt` ...); more than
-    `MAX_NAME_BYTES` bytes of UTF-8. The error text gives the reason and never the name.
+    Accepts any normal Unicode, emoji too. Raises `InvalidFileName` for: a name that is empty or only dots, spaces
+    and characters that show nothing; separators (`/`, `\\`); control characters (NUL, CR, LF ...); characters that
+    change the direction of writing or are invisible; lone surrogates; a space at the start, a dot or space at the
+    end; Windows device names (`CON`, `NUL.txt` ...); more than `MAX_NAME_BYTES` bytes of UTF-8. The error text
+    gives the reason and never the name.
     """
     if not isinstance(name, str):
         raise InvalidFileName(f"file name refused: it is a {type(name).__name__}, not a str")
     if len(name) > _MAX_RAW_NAME:
         raise InvalidFileName(f"file name refused: {len(name)} characters is too long")
     name = unicodedata.normalize("NFC", name)
-    if not name.replace(".", "").strip():
-        raise InvalidFileName("file name refused: it is empty or only dots and spaces")
+    if _BLANK.fullmatch(name):
+        raise InvalidFileName("file name refused: it is empty or only dots, spaces and what shows nothing")
     if bad := _BAD_IN_NAME.search(name):
         raise InvalidFileName(f"file name refused: {_describe(bad)}")
-    if name[-1] in ". ":
-        raise InvalidFileName("file name refused: it ends with a dot or a space")
+    if not name.isascii():
+        _refuse_invisible(name)
+    if name[0].isspace() or name[-1].isspace() or name[-1] == ".":
+        raise InvalidFileName("file name refused: it begins with a space, or ends with a dot or a space")
     if _DEVICE.match(name):
         raise InvalidFileName("file name refused: it is a device name on Windows")
     if len(name.encode()) > MAX_NAME_BYTES:
@@ -81,6 +91,12 @@ def hash_name(name: str) -> str:
     if dot > 0 and _EXTENSION.fullmatch(extension := name[dot:].lower()):
         return digest + extension
     return digest
+
+
+def _refuse_invisible(name: str) -> None:
+    for char in _FLAG.sub("", name):
+        if unicodedata.category(char) == "Cf" and char not in _JOINERS:
+            raise InvalidFileName(f"file name refused: contains U+{ord(char):04X}, which is invisible")
 
 
 def _describe(bad: re.Match[str]) -> str:
