@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 
 import pytest
@@ -321,6 +323,95 @@ def test_exit_cancels_what_takes_too_long_and_never_hangs() -> None:
         """
     )
     assert out.split() == ["cancelled"]
+
+
+def test_exit_does_not_wait_for_callbacks_of_cancelled_jobs() -> None:
+    begin = time.monotonic()
+    out = python(
+        """
+        import itertools, threading
+        from silo_tasks import BackgroundTask, ThreadRunner
+        runner = ThreadRunner(workers=1, drain_timeout=0.05)
+        nap, begun = threading.Event(), threading.Event()
+        def work(task):
+            begun.set()
+            for _ in task.track(itertools.count()):
+                nap.wait(0.001)
+        def slow(task):
+            print(task.name, task.state.status.value, flush=True)
+            nap.wait(30)
+        tasks = [BackgroundTask(name, runner=runner) for name in ("running", "queued")]
+        for task in tasks:
+            task.start(work)
+        begun.wait()
+        tasks[1].on_done(slow)
+        """
+    )
+    assert out == "queued cancelled\n"
+    assert time.monotonic() - begin < 15
+
+
+def test_a_deadline_that_comes_at_exit_calls_back() -> None:
+    out = python(
+        """
+        import threading
+        from silo_tasks import BackgroundTask, MemoryTaskStore
+        begun, store = threading.Event(), MemoryTaskStore()
+        def work(task):
+            begun.set()
+            threading.Event().wait(1)
+            print(store.read("", "slow")[1]["status"], flush=True)
+        task = BackgroundTask("slow", timeout=0.3, store=store)
+        task.on_done(lambda task: print(task.state.status.value, flush=True))
+        task.start(work)
+        begun.wait()
+        """
+    )
+    assert out.split() == ["failed", "failed"]
+
+
+def test_no_thread_for_the_callbacks_of_a_run_that_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    called: list[BackgroundTask] = []
+
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    def work(task: BackgroundTask) -> None:
+        task.on_done(called.append)
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        task.cancel(abandon=True)
+
+    task.start(work)
+    assert called == [task]
+
+
+def test_a_runner_that_nobody_uses_ends_its_threads() -> None:
+    before = set(threading.enumerate())
+    for _ in range(5):
+        task = BackgroundTask(runner=ThreadRunner(workers=2))
+        task.start(lambda task: None)
+        assert task.wait(WAIT)
+    del task
+    for thread in set(threading.enumerate()) - before:
+        thread.join(WAIT)
+        assert not thread.is_alive()
+
+
+def test_jobs_of_a_runner_that_was_dropped_are_executed() -> None:
+    done = threading.Semaphore(0)
+
+    def work() -> None:
+        gc.collect()
+        done.release()
+
+    for _ in range(5):
+        runner = ThreadRunner(workers=1)
+        for _ in range(3):
+            runner.submit(PlainJob(work))
+        del runner
+    for _ in range(15):
+        assert done.acquire(timeout=WAIT)
 
 
 def test_under_gevent() -> None:

@@ -110,7 +110,7 @@ class Run(RunRecord):
             message: Replaces the message.
             error: What went wrong.
             cause: The exception behind it.
-            detach: Call the callbacks in a thread of their own.
+            detach: Call the callbacks in a thread of their own, if one can be had.
             quiet: Keep the callbacks, for a run that was never accepted.
         """
         text = None if error is None else describe(error)
@@ -145,8 +145,12 @@ class Run(RunRecord):
         self.done.set()
         if callbacks and call is not None:
             if detach:
-                threading.Thread(target=call_back, args=(callbacks, call.task), daemon=True).start()
-            else:
+                try:
+                    threading.Thread(target=call_back, args=(callbacks, call.task), daemon=True).start()
+                except RuntimeError:
+                    # No thread can be had, as at interpreter exit.
+                    detach = False
+            if not detach:
                 call_back(callbacks, call.task)
         return True
 

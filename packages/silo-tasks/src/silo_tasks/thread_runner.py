@@ -29,12 +29,24 @@ GRACE = 1.0
 class _Worker:
     """A thread's place: the job it has, and the gate where it waits for the next one."""
 
-    __slots__ = ("gate", "job")
+    __slots__ = ("gate", "job", "runner")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, runner: ThreadRunner) -> None:
         self.job: Job | None = job
+        self.runner: ThreadRunner | None = runner
         self.gate = threading.Lock()
         self.gate.acquire()
+
+
+def _work(worker: _Worker) -> None:
+    # While it waits, a thread does not hold its runner: one that nobody uses any more goes, and its threads with it.
+    while worker.runner is not None and worker.runner.serve(worker):
+        worker.gate.acquire()
+
+
+def _dismiss(idle: list[_Worker]) -> None:
+    while idle:
+        idle.pop().gate.release()
 
 
 class ThreadRunner:
@@ -42,8 +54,9 @@ class ThreadRunner:
 
     Threads start when jobs need them, never at import or construction. They are daemons, so a job that never ends
     cannot keep the process alive: at interpreter exit the runner waits `drain_timeout` seconds for its jobs, asks what
-    is left to cancel, waits `GRACE` seconds more, and lets the process end. After `os.fork()` the child starts with
-    an empty queue and threads of its own.
+    is left to cancel, waits `GRACE` seconds more, and lets the process end. Callbacks that are not over by then are
+    not waited for. After `os.fork()` the child starts with an empty queue and threads of its own. A runner that nobody
+    uses any more ends its threads.
 
     A job that waits for another job of the same runner holds a thread meanwhile. Give such jobs a runner of their own.
 
@@ -73,7 +86,7 @@ class ThreadRunner:
         self.queue_size = queue_size
         self.drain_timeout = drain_timeout
         self._name = name
-        self._closed = False
+        self._closed = self._giving_up = False
         self._after_fork()
         renew_after_fork(self)
         _runners.add(self)
@@ -86,6 +99,7 @@ class ThreadRunner:
         self._running: set[Job] = set()
         self._idle: list[_Worker] = []
         self._threads = 0
+        weakref.finalize(self, _dismiss, self._idle).atexit = False
 
     def submit(self, job: Job) -> None:
         """Hand the job to a free thread, or to a new one if there may be more, or queue it.
@@ -99,7 +113,7 @@ class ThreadRunner:
                 raise TaskError("the runner has been shut down")
             if self._idle:
                 worker = self._idle.pop()
-                worker.job = job
+                worker.job, worker.runner = job, self
                 self._running.add(job)
                 worker.gate.release()
             elif self._threads >= self.workers or not self._start_thread(job):
@@ -108,10 +122,10 @@ class ThreadRunner:
                 self._queue.append(job)
 
     def _start_thread(self, job: Job) -> bool:
-        worker = _Worker(job)
+        worker = _Worker(job, self)
         # An empty context: Python may hand the starter's context on to its threads, and with it the starter's task.
         name = f"{self._name}-{self._threads + 1}"
-        thread = threading.Thread(target=Context().run, args=(self._work, worker), name=name, daemon=True)
+        thread = threading.Thread(target=Context().run, args=(_work, worker), name=name, daemon=True)
         self._threads += 1
         self._running.add(job)
         try:
@@ -125,10 +139,15 @@ class ThreadRunner:
             return False
         return True
 
-    def _work(self, worker: _Worker) -> None:
+    def serve(self, worker: _Worker) -> bool:
+        """Execute jobs until none is left; whether the thread shall wait for another."""
+        worker.runner = None
         while worker.job is not None:
             try:
-                worker.job.execute()
+                if self._giving_up:
+                    worker.job.cancel()
+                else:
+                    worker.job.execute()
             except BaseException:
                 # A thread of the pool outlives any job.
                 logger.exception("A job broke out of its runner")
@@ -139,14 +158,13 @@ class ThreadRunner:
                 if self._queue:
                     worker.job = self._queue.popleft()
                     self._running.add(worker.job)
-                    continue
-                if self._closed:
-                    break
-                self._idle.append(worker)
-            worker.gate.acquire()
-        with self._lock:
-            self._threads -= 1
-            self._job_ended.notify_all()
+                elif not self._closed:
+                    self._idle.append(worker)
+                    return True
+                else:
+                    self._threads -= 1
+                    self._job_ended.notify_all()
+        return False
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept no more jobs and wait for the accepted ones; see `Runner.shutdown`."""
@@ -160,8 +178,8 @@ class ThreadRunner:
         """Accept no more jobs; threads end when the accepted ones are done."""
         with self._lock:
             self._closed = True
-            while self._idle:
-                self._idle.pop().gate.release()
+            self._threads -= len(self._idle)
+            _dismiss(self._idle)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds (None: for ever) until no job is left; call `close()` first."""
@@ -179,6 +197,17 @@ class ThreadRunner:
         with self._lock:
             left = [*self._queue, *self._running]
         for job in left:
+            job.cancel()
+
+    def give_up(self) -> None:
+        """Ask every running job to cancel, and leave it to the threads to cancel what is queued.
+
+        At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
+        """
+        with self._lock:
+            self._giving_up = True
+            running = list(self._running)
+        for job in running:
             job.cancel()
 
 
@@ -200,7 +229,7 @@ def _drain_all() -> None:
     begin = time.monotonic()
     left = [runner for runner in runners if not runner.join(begin + runner.drain_timeout - time.monotonic())]
     for runner in left:
-        runner.cancel_all()
+        runner.give_up()
     begin = time.monotonic()
     for runner in left:
         runner.join(begin + GRACE - time.monotonic())
