@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from silo_files import AreaGone, FileStore, FileTooLarge, InvalidSource, StorageFull, TruncatedInput
+from silo_files import AreaGone, FileStore, FileTooLarge, InvalidSource, StorageFull, TruncatedInput, UnsafeFolder
+from silo_files.disk import make_dir
 from silo_files.names import hash_key
 from silo_files.source import BLOCK_SIZE
 
@@ -302,3 +303,48 @@ def test_new_folders_are_synced_before_others_can_commit(tmp_path: Path, monkeyp
     assert {"base", "areas", digest[:2], digest} <= set(before)
     assert any(name.startswith("t-") for name in before)
     assert after == [digest]
+
+
+def test_a_folder_that_comes_and_goes_is_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an area is made, others may remove it and make it again between any two looks."""
+    lstat = os.lstat
+    looks = 0
+
+    def gone_at_first(path: str) -> os.stat_result:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", gone_at_first)
+        make_dir(str(tmp_path))
+    (tmp_path / "file").touch()
+    with pytest.raises(UnsafeFolder):
+        make_dir(str(tmp_path / "file"))
+
+
+def test_an_area_is_made_while_others_keep_removing_it(store: FileStore) -> None:
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def save(name: str) -> None:
+        try:
+            while not stop.is_set():
+                try:
+                    store.save("sid", name, b"x")
+                except AreaGone:
+                    continue
+        except BaseException as error:
+            failures.append(error)
+
+    savers = [threading.Thread(target=save, args=(f"{number}.bin",)) for number in range(4)]
+    for saver in savers:
+        saver.start()
+    for _ in range(1000):
+        store.cleanup("sid")
+    stop.set()
+    for saver in savers:
+        saver.join()
+    assert failures == []

@@ -89,8 +89,9 @@ def make_dir(path: str) -> None:
     try:
         os.mkdir(path, DIR_MODE)
     except FileExistsError:
-        if not is_real_dir(path) and os.path.lexists(path):
-            raise UnsafeFolder(errno.ENOTDIR, "a link or a file is where the store has a folder") from None
+        with contextlib.suppress(FileNotFoundError):  # others may remove it meanwhile
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise UnsafeFolder(errno.ENOTDIR, "a link or a file is where the store has a folder") from None
         return
     os.chmod(path, DIR_MODE)
 
