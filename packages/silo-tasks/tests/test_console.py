@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import textwrap
+import unicodedata
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, TaskState, ThreadRunner
@@ -97,3 +98,45 @@ def test_follow_ends_when_the_task_was_never_started() -> None:
     out = io.StringIO()
     assert follow(BackgroundTask(), out).status.value == "idle"
     assert out.getvalue().count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    """A terminal of its own size."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def isatty(self) -> bool:
+        return True
+
+
+def width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(char) in "FW" else 1 for char in text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
+@pytest.mark.parametrize(("columns", "drawn"), [(50, 49), (20, 19), (0, 79)])
+@pytest.mark.parametrize("char", ["m", "漢"])
+def test_a_line_fits_the_terminal_it_is_drawn_on(
+    columns: int, drawn: int, char: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    monkeypatch.setenv("COLUMNS", "80")
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    out = Terminal(slave)
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(lambda task: task.update(message=char * 100))
+    follow(task, out)
+    os.close(master)
+    os.close(slave)
+    frame = out.getvalue().split("\r")[1].split("\x1b")[0]
+    assert drawn - 1 <= width(frame) <= drawn

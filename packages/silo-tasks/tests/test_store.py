@@ -4,7 +4,16 @@ import json
 import threading
 
 import pytest
-from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, QueueFull, TaskRunning, TaskStore, ThreadRunner
+from silo_tasks import (
+    BackgroundTask,
+    InlineRunner,
+    MemoryTaskStore,
+    QueueFull,
+    TaskError,
+    TaskRunning,
+    TaskStore,
+    ThreadRunner,
+)
 from silo_tasks import _publisher as publisher
 from silo_tasks.store import Record
 from silo_tasks.testing import TaskStoreContract
@@ -114,14 +123,78 @@ def test_a_broken_store_harms_no_run(caplog: pytest.LogCaptureFixture) -> None:
     assert "store is away" in caplog.text
 
 
-def test_a_refused_run_does_not_stay_queued_in_the_store() -> None:
+@pytest.mark.parametrize("ran_before", [False, True])
+def test_after_a_refusal_the_store_says_what_it_said_before(ran_before: bool) -> None:
     runner, store, leave = ThreadRunner(workers=1, queue_size=0), MemoryTaskStore(), threading.Event()
     blocker, task = BackgroundTask(runner=runner), BackgroundTask("job", runner=runner, store=store)
-    blocker.start(lambda task: leave.wait(WAIT))
+    if ran_before:
+        done = threading.Event()
+        task.on_done(lambda task: done.set())
+        task.start(lambda task: None)
+        assert done.wait(WAIT)
+    before = store.read("", "job")
+    while True:
+        # The thread must be free again.
+        try:
+            blocker.start(lambda task: leave.wait(WAIT))
+            break
+        except QueueFull:
+            continue
     with pytest.raises(QueueFull):
         task.start(lambda task: None)
-    found = store.read("", "job")
-    assert found is not None
-    assert found[1]["status"] == "cancelled"
+    assert store.read("", "job") == before
+    assert (before is not None) == ran_before
     leave.set()
     assert runner.shutdown(WAIT)
+    task = BackgroundTask("job", runner=InlineRunner(), store=store)
+    task.start(lambda task: None)
+
+
+class Stuck(MemoryTaskStore):
+    """Cannot put back what was there."""
+
+    def forget(self, owner: str, name: str, token: str) -> bool:
+        raise OSError("store is away")
+
+
+def test_a_store_that_cannot_put_back_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    runner = InlineRunner()
+    runner.shutdown()
+    task = BackgroundTask("job", runner=runner, store=Stuck())
+    with pytest.raises(TaskError, match="shut down"):
+        task.start(lambda task: None)
+    assert task.state.status.value == "idle"
+    assert "store is away" in caplog.text
+
+
+def test_a_task_that_runs_elsewhere_is_not_started(runner: ThreadRunner) -> None:
+    store, leave, done = MemoryTaskStore(), threading.Event(), threading.Event()
+    here, elsewhere = (BackgroundTask("job", runner=runner, store=store, owner="o") for _ in range(2))
+    elsewhere.start(lambda task: leave.wait(WAIT))
+    elsewhere.on_done(lambda task: done.set())
+    with pytest.raises(TaskRunning, match="elsewhere"):
+        here.start(lambda task: None)
+    assert here.state.status.value == "idle"
+    assert elsewhere.is_running
+    leave.set()
+    assert done.wait(WAIT)
+    assert elsewhere.result() is True
+    here.start(lambda task: "here")
+    assert here.result(WAIT) == "here"
+
+
+class Late(MemoryTaskStore):
+    """Records of ends never arrive."""
+
+    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_ones_own_last_record_is_not_elsewhere(reset: bool) -> None:
+    task = BackgroundTask("job", runner=InlineRunner(), store=Late())
+    for _ in range(3):
+        task.start(lambda task: "again")
+        if reset:
+            task.reset()
+            task.reset()

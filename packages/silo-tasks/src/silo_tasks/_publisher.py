@@ -11,7 +11,7 @@ from silo_tasks.errors import TaskRunning
 
 if TYPE_CHECKING:
     from silo_tasks._run import Run
-    from silo_tasks.store import TaskStore
+    from silo_tasks.store import Record, TaskStore
 
 logger = logging.getLogger("silo_tasks")
 
@@ -19,16 +19,30 @@ INTERVAL = 0.5
 """Seconds between two records of a running task."""
 
 
-def begin(store: TaskStore, run: Run) -> None:
-    """Make the run the newest one in the store.
+def begin(store: TaskStore, run: Run, previous: Run) -> tuple[str, Record] | None:
+    """Make the run the newest one in the store; what was there before.
 
     Raises:
-        TaskRunning: Another process started the task in the same moment.
+        TaskRunning: The task is queued or running elsewhere.
     """
     newest = store.read(run.owner, run.name)
     expect = None if newest is None else newest[0]
-    if not store.begin(run.owner, run.name, run.token, state_of(run).to_dict(), expect=expect):
-        raise TaskRunning(f"task {run.name!r} was started elsewhere")
+    # The run before this one is over, even if its last record is still on its way.
+    elsewhere = newest is not None and newest[1].get("running") and expect != previous.token
+    if elsewhere or not store.begin(run.owner, run.name, run.token, state_of(run).to_dict(), expect=expect):
+        raise TaskRunning(f"task {run.name!r} is running elsewhere")
+    return newest
+
+
+def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None) -> None:
+    """Put back what was there before a run that was not accepted."""
+    try:
+        if before is None:
+            store.forget(run.owner, run.name, run.token)
+        else:
+            store.begin(run.owner, run.name, *before, expect=run.token)
+    except Exception:
+        logger.exception("The record of task %r could not be stored", run.name)
 
 
 def watch(store: TaskStore, run: Run) -> None:

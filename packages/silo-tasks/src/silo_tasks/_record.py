@@ -122,7 +122,8 @@ class RunRecord:
         self._shields = 0
         self._probes: list[Probe] = []
         self._alarm: Alarm | None = None
-        self._token: str | None = None
+        # After a reset the store still holds the record of the run before.
+        self._token: str | None = None if previous is None or call is not None else previous._token
 
     # The job, as runners see it.
 

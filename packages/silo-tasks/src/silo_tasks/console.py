@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import unicodedata
 from typing import TextIO
 
 from silo_tasks._snapshot import duration
@@ -36,7 +38,7 @@ def follow(task: BackgroundTask, file: TextIO | None = None, *, interval: float 
         over = task.wait(interval)
         state = task.state
         if moving:
-            out.write("\r" + _fit(line(state)) + "\x1b[K")
+            out.write("\r" + _fit(line(state), out) + "\x1b[K")
         elif over or (int(state.progress // 10), _words(state)) != last:
             last = int(state.progress // 10), _words(state)
             out.write(line(state) + "\n")
@@ -77,6 +79,20 @@ def _words(state: TaskState) -> str:
     return "".join(char for char in state.message if not char.isdigit())
 
 
-def _fit(text: str) -> str:
+def _fit(text: str, out: TextIO) -> str:
     # A line that wraps cannot be drawn over.
-    return text[: shutil.get_terminal_size().columns - 1]
+    left = _columns(out) - 1
+    for i, char in enumerate(text):
+        left -= 2 if unicodedata.east_asian_width(char) in "FW" else 1
+        if left < 0:
+            return text[:i]
+    return text
+
+
+def _columns(out: TextIO) -> int:
+    try:
+        columns = os.get_terminal_size(out.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        columns = 0
+    # Some terminals do not know their size.
+    return columns or shutil.get_terminal_size().columns

@@ -84,8 +84,8 @@ class BackgroundTask(Reporter):
         A target that returns has succeeded; one that raises has failed.
 
         Raises:
-            TaskRunning: The task is queued or running.
-            QueueFull: Too many tasks wait already. The task is as it was before.
+            TaskRunning: The task is queued or running, here or by what its store says elsewhere.
+            QueueFull: Too many tasks wait already. The task is as it was before, and so is its record.
         """
         runner = self._runner or default_runner()
         now = self._settings.clock()
@@ -96,13 +96,20 @@ class BackgroundTask(Reporter):
             run.callbacks, run.message = previous.take_callbacks(), STARTING
             run.started_at, run.status = now, Status.QUEUED
             self._run = run
-        store = self._settings.store
+        store, before = self._settings.store, None
         try:
             if store is not None:
-                _publisher.begin(store, run)
+                before = _publisher.begin(store, run, previous)
             runner.submit(run)
         except BaseException:
-            self._take_back(run, previous)
+            # A runner may raise what the run raised, and then it was executed after all.
+            if run.finish(Status.CANCELLED, expect=Status.QUEUED, quiet=True):
+                with self._lock:
+                    previous.callbacks = run.take_callbacks()
+                    self._run = previous
+                if store is not None:
+                    _publisher.withdraw(store, run, before)
+                    store = None
             raise
         finally:
             if store is not None:
@@ -116,13 +123,6 @@ class BackgroundTask(Reporter):
         if newest.status.is_active:
             raise TaskRunning(f"cannot {what} task {self.name!r}: it is {newest.status.value}")
         return newest
-
-    def _take_back(self, run: Run, previous: Run) -> None:
-        # A runner may raise what the run raised, and then it was executed after all.
-        if run.finish(Status.CANCELLED, expect=Status.QUEUED, quiet=True):
-            with self._lock:
-                previous.callbacks = run.take_callbacks()
-                self._run = previous
 
     def reset(self) -> None:
         """Forget the last run: idle again, with an empty log.
