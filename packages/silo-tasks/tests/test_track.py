@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import accumulate
 from typing import Any, cast
 
 import pytest
@@ -43,6 +44,10 @@ def generate(count: int) -> Iterator[int]:
         yield i * 2
 
 
+# Items up to the end of each block, with two of the largest.
+BLOCKS = list(accumulate((64, 256, 1024, 4096, 4096)))
+assert (_track.SMALLEST, _track.LARGEST) == (64, 4096)
+
 SOURCES: list[tuple[str, Callable[[], Iterable[Any]]]] = [
     ("list", lambda: [3, 1, 2]),
     ("tuple", lambda: (3, 1, 2)),
@@ -64,19 +69,10 @@ SOURCES: list[tuple[str, Callable[[], Iterable[Any]]]] = [
     ("empty list", list),
     ("empty generator", lambda: generate(0)),
     ("empty set", set),
-    ("one block", lambda: generate(_track.BLOCK)),
-    ("a block and one", lambda: generate(_track.BLOCK + 1)),
-    ("a block less one", lambda: generate(_track.BLOCK - 1)),
-    ("two blocks", lambda: generate(2 * _track.BLOCK)),
+    *((f"{size} items", partial(generate, size)) for end in BLOCKS for size in (end - 1, end, end + 1)),
 ]
 
 
-@pytest.fixture(params=["C", "Python"])
-def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_track, "_READABLE", request.param == "C")
-
-
-@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("make", [make for _, make in SOURCES], ids=[name for name, _ in SOURCES])
 def test_yields_the_very_items(make: Callable[[], Iterable[Any]]) -> None:
     task, items = run(lambda task: list(task.track(make())))
@@ -84,11 +80,6 @@ def test_yields_the_very_items(make: Callable[[], Iterable[Any]]) -> None:
     assert task.state.n == len(items)
 
 
-def test_the_fast_way_is_in_use() -> None:
-    assert (sys.implementation.name == "cpython") == _track._READABLE
-
-
-@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("make", [lambda: list(range(10)), lambda: generate(10)], ids=["list", "generator"])
 def test_counts_what_is_done(make: Callable[[], Iterable[int]]) -> None:
     def work(task: BackgroundTask) -> list[tuple[int, float]]:
@@ -100,8 +91,8 @@ def test_counts_what_is_done(make: Callable[[], Iterable[int]]) -> None:
 
 
 def test_counts_across_blocks() -> None:
-    size = 2 * _track.BLOCK + 3
-    wanted = {0, 1, _track.BLOCK - 1, _track.BLOCK, _track.BLOCK + 1, 2 * _track.BLOCK, size - 1}
+    size = BLOCKS[-1] + 3
+    wanted = {0, 1, size - 1, *(end + i for end in BLOCKS for i in (-1, 0, 1))}
 
     def work(task: BackgroundTask) -> dict[int, int]:
         return {i: task.state.n for i, _ in enumerate(task.track(generate(size))) if i in wanted}
@@ -154,7 +145,6 @@ def test_a_range_too_long_for_len() -> None:
     assert run(work)[1] == 2
 
 
-@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("after", [0, 2])
 def test_error_of_the_generator_comes_through(after: int) -> None:
     def broken() -> Iterator[int]:
@@ -169,7 +159,6 @@ def test_error_of_the_generator_comes_through(after: int) -> None:
     assert run(work)[1] == after
 
 
-@pytest.mark.usefixtures("both_ways")
 def test_break_ends_the_loop() -> None:
     closed = threading.Event()
 
@@ -239,7 +228,6 @@ def test_changing_set_raises_as_usual() -> None:
     run(work)
 
 
-@pytest.mark.usefixtures("both_ways")
 def test_inner_loop_fills_the_share_of_an_item() -> None:
     def work(task: BackgroundTask) -> list[float]:
         seen = []
@@ -388,7 +376,6 @@ def stop_at(task: BackgroundTask, items: Iterable[int], at: int) -> list[int]:
     return seen
 
 
-@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("at", [1, 7])
 @pytest.mark.parametrize(
     "make",
@@ -426,12 +413,13 @@ def test_cancel_takes_no_item_from_the_source() -> None:
     assert next(source) == 6
 
 
-def test_cancel_at_the_end_of_a_block() -> None:
+@pytest.mark.parametrize("at", [*BLOCKS, BLOCKS[-1] + 1])
+def test_cancel_at_the_end_of_a_block(at: int) -> None:
     task = BackgroundTask(runner=InlineRunner())
-    source = generate(2 * _track.BLOCK)
-    task.start(lambda task: stop_at(task, source, _track.BLOCK))
+    source = generate(2 * BLOCKS[-1])
+    task.start(lambda task: stop_at(task, source, at))
     assert task.state.status is Status.CANCELLED
-    assert next(source) == 2 * _track.BLOCK
+    assert next(source) == 2 * at
 
 
 def test_cancel_ends_a_list_that_grows_for_ever() -> None:
@@ -472,12 +460,12 @@ def test_cancel_ends_all_loops_that_are_open() -> None:
 def test_a_loop_that_was_stopped_before_its_first_block_yields_nothing() -> None:
     probe = _track.BlockProbe()
     probe.stop()
-    assert list(probe.next_block()) == []
+    assert list(probe.next_block(iter([1]))) == []
     assert (probe.done, probe.stopped) == (0, True)
 
 
 def test_watching_never_disturbs_the_loop(runner: ThreadRunner) -> None:
-    count = 3 * _track.BLOCK
+    count = 200_000
     task = BackgroundTask(runner=runner)
     task.start(lambda task: sum(task.track(generate(count), total=count)))
     last = -1.0

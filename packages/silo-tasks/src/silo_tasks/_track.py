@@ -3,13 +3,15 @@
 No Python code runs for an item. Over a plain sequence the loop pulls from the sequence's own iterator: its position can
 be read whenever somebody looks, and moving it to its end ends the loop at the next item.
 
-Over anything else the loop pulls from `map(second, selector, data)`, where `selector` iterates over a block of bytes
-and `second(selected, item)` returns the item, all in C. There it is the selector that is read, and exhausted.
+Over anything else the loop pulls from `map(next, selector)`, where `selector` iterates over a list that holds the
+iterator of the data again and again, all in C. There it is the selector that is read, and exhausted.
+
+Both rest on what CPython's iterators tell of themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -22,16 +24,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BLOCK = 1 << 16
-_ONES = bytes([1]) * BLOCK
-
-# dict.get(key, default) of an empty dict returns its second argument: the cheapest such function written in C.
-_EMPTY: dict[int, Any] = {}
-_second = cast("Callable[[int, Any], Any]", _EMPTY.get)
+SMALLEST, LARGEST = 64, 4096
+"""Items of the first block, and of the largest: blocks grow, so that a short loop costs little."""
 
 _PLAIN = (list, tuple, range, str, bytes)
-
-_READABLE = hasattr(iter(_ONES), "__setstate__") and length_hint(iter(_ONES)) == BLOCK
 
 
 class BlockProbe(Probe):
@@ -40,31 +36,32 @@ class BlockProbe(Probe):
     `next_block` and `stop` are called under the lock of the run, `done` by anybody at any time.
     """
 
-    __slots__ = ("_block", "_frozen", "_next")
+    __slots__ = ("_block", "_frozen", "_size")
 
     def __init__(self) -> None:
-        # One tuple, so that a reader never sees the start of one block with the selector of another.
-        self._block: tuple[int, Any] = (0, None)
-        self._next = 0
+        # One tuple, so that a reader never sees the end of one block with the selector of another.
+        self._block: tuple[int, Any] = (0, iter(()))
+        self._size = SMALLEST
         self._frozen: int | None = None
 
-    def next_block(self) -> Iterator[int]:
+    def next_block(self, data: Iterator[T]) -> Iterator[Iterator[T]]:
         """Begin the next block and return its selector."""
-        selector: Any = iter(_ONES)
+        size = self._size
+        self._size = min(LARGEST, size * 4)
+        selector: Any = iter([data] * size)
         if self._frozen is not None:
-            selector.__setstate__(BLOCK)
-        self._block = (self._next, selector)
-        self._next += BLOCK
-        return cast("Iterator[int]", selector)
+            selector.__setstate__(size)
+        self._block = (self._block[0] + size, selector)
+        return cast("Iterator[Iterator[T]]", selector)
 
     @property
     def done(self) -> int:
         """Items handed out, less the one whose turn it is."""
-        start, selector = self._block
-        handed_out = 0 if selector is None else BLOCK - length_hint(selector)
+        end, selector = self._block
+        handed_out = end - length_hint(selector)
         # stop() notes where the loop stood before it moves the selector, so this look comes second.
         frozen = self._frozen
-        return start + max(0, handed_out - 1) if frozen is None else frozen
+        return max(0, handed_out - 1) if frozen is None else frozen
 
     @property
     def stopped(self) -> bool:
@@ -75,8 +72,7 @@ class BlockProbe(Probe):
         """Exhaust the selector, which `map` asks before the data: no item is taken and lost."""
         if self._frozen is None:
             self._frozen = self.done
-            if self._block[1] is not None:
-                self._block[1].__setstate__(BLOCK)
+            self._block[1].__setstate__(LARGEST)
 
 
 class SequenceProbe(Probe):
@@ -113,29 +109,8 @@ class SequenceProbe(Probe):
                 iterator.__setstate__(len(self._sequence))
 
 
-class CountProbe(Probe):
-    """Counts in Python, where iterators cannot be read from outside."""
-
-    __slots__ = ("_done",)
-
-    def __init__(self) -> None:
-        self._done = 0
-
-    def count(self) -> None:
-        """One more item is done."""
-        self._done += 1
-
-    @property
-    def done(self) -> int:
-        """Items done."""
-        return self._done
-
-    def stop(self) -> None:
-        """Nothing to do: the loop looks at its run before each item."""
-
-
 def _ran_out(selector: Any) -> bool:
-    # An iterator that has raised StopIteration has let go of its bytes; one at its end still holds them.
+    # An iterator that has raised StopIteration has let go of its list; one at its end still holds them.
     return len(selector.__reduce__()) < 3
 
 
@@ -147,8 +122,8 @@ def _blocks(run: Run, data: Iterator[T], total: int | None) -> Iterator[Iterator
         while True:
             run.check()
             with run.lock:
-                selector = probe.next_block()
-            yield map(_second, selector, data)
+                selector = probe.next_block(data)
+            yield map(next, selector)
             if not _ran_out(selector):
                 complete = True
                 return
@@ -171,21 +146,6 @@ def _sequence(run: Run, probe: SequenceProbe, data: Iterator[T], total: int | No
         run.close_loop(probe, scope, complete=complete)
 
 
-def _counted(run: Run, data: Iterator[T], total: int | None) -> Iterator[T]:
-    probe = CountProbe()
-    scope = run.open_loop(probe, total)
-    complete = False
-    try:
-        run.check()
-        for item in data:
-            yield item
-            probe.count()
-            run.check()
-        complete = True
-    finally:
-        run.close_loop(probe, scope, complete=complete)
-
-
 def size_of(iterable: Iterable[object]) -> int | None:
     """How many items are to come, when the iterable knows."""
     try:
@@ -203,8 +163,6 @@ def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
     if total is None:
         total = size
     data = iter(iterable)
-    if not _READABLE:
-        return _counted(run, data, total)
     if type(iterable) in _PLAIN and size is not None:
         # Only the types themselves: the iterator of a subclass may be anything. A range can be too long for len().
         return chain.from_iterable(_sequence(run, SequenceProbe(cast("Sequence[T]", iterable), data), data, total))
