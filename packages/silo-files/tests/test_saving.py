@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from silo_files import AreaGone, FileStore, FileTooLarge, InvalidSource, StorageFull, TruncatedInput, UnsafeFolder
-from silo_files.disk import make_dir
 from silo_files.names import hash_key
 from silo_files.source import BLOCK_SIZE
 
@@ -305,24 +304,10 @@ def test_new_folders_are_synced_before_others_can_commit(tmp_path: Path, monkeyp
     assert after == [digest]
 
 
-def test_a_folder_that_comes_and_goes_is_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While an area is made, others may remove it and make it again between any two looks."""
-    lstat = os.lstat
-    looks = 0
-
-    def gone_at_first(path: str) -> os.stat_result:
-        nonlocal looks
-        looks += 1
-        if looks == 1:
-            raise FileNotFoundError(path)
-        return lstat(path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "lstat", gone_at_first)
-        make_dir(str(tmp_path))
-    (tmp_path / "file").touch()
+def test_a_file_in_place_of_a_folder_is_refused(store: FileStore) -> None:
+    (Path(store.base_dir) / "areas").touch()
     with pytest.raises(UnsafeFolder):
-        make_dir(str(tmp_path / "file"))
+        store.save("sid", "a", b"1")
 
 
 def test_an_area_is_made_while_others_keep_removing_it(store: FileStore) -> None:

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from silo_files import FileStore
+from silo_files import FileStore, journal
 from silo_files.locks import lock_fd
 from silo_files.names import hash_key
 from silo_files.owners import Owners
@@ -25,7 +25,7 @@ fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 WRITER = """
 import sys
-from silo_files import FileStore
+from silo_files import FileStore, journal
 store = FileStore(sys.argv[1])
 staged = store.backend.stage("half", "a")
 staged.write(b"half")
@@ -229,7 +229,7 @@ def test_the_sweep_empties_the_trash(tmp_path: Path) -> None:
 
 HAMMER = """
 import sys
-from silo_files import FileStore
+from silo_files import FileStore, journal
 store = FileStore(sys.argv[1])
 for turn in range(150):
     key = f"{sys.argv[2]}-{turn}"
@@ -249,7 +249,7 @@ def test_processes_never_sweep_each_other(tmp_path: Path) -> None:
 
 SHARED = """
 import sys
-from silo_files import FileStore
+from silo_files import FileStore, journal
 store = FileStore(sys.argv[1])
 for turn in range(200):
     store.save("shared", f"{sys.argv[2]}-{turn % 20}", b"%d" % turn)
@@ -284,7 +284,7 @@ assert saved
 
 CLEANER = """
 import sys
-from silo_files import FileStore
+from silo_files import FileStore, journal
 store = FileStore(sys.argv[1])
 for turn in range(400):
     store.cleanup("shared")
@@ -381,3 +381,41 @@ def test_a_lock_that_fails_leaves_no_file_open(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OSError, match="No locks"):
             store.save("sid", "a", b"1")
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_an_area_made_while_sweeping_is_not_removed_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looked like an area that was never finished, may become one before it is removed."""
+    store = FileStore(tmp_path)
+    digest = hash_key("sid")
+    (tmp_path / "areas" / digest[:2] / digest).mkdir(parents=True)
+    lock = Owners.areas_lock
+
+    def late(self: Owners, *, shared: bool) -> AbstractContextManager[None]:
+        if not shared:
+            store.save("sid", "a", b"1")
+        return lock(self, shared=shared)
+
+    monkeypatch.setattr(Owners, "areas_lock", late)
+    asked = Asked()
+    assert store.sweep(asked.refuse) == 0
+    assert asked.keys == []
+    assert store.list_files("sid") == ["a"]
+
+
+def test_an_area_made_between_two_looks_has_not_lost_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+    read_key = journal.read_key
+    looks = 0
+
+    def missed_at_first(folder: str, digest: str) -> str | None:
+        nonlocal looks
+        looks += 1
+        return None if looks == 1 else read_key(folder, digest)
+
+    monkeypatch.setattr(journal, "read_key", missed_at_first)
+    assert store.sweep(never) == 0
+    assert store.list_files("sid") == ["a"]
+    assert caplog.text == ""

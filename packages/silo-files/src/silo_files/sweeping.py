@@ -48,9 +48,10 @@ class Sweeper:
         if self._has_lost_key(area, digest) if key is None else _asks_to_stay(key, digest, is_live):
             self._drop_parts(area)
             return False
-        # While is_live ran, another process may have begun to write here; from now on it waits.
+        # Meanwhile another may have begun to write here, or made the area anew; from now on both wait.
         with self._owners.areas_lock(shared=False):
-            return not self._has_other_writer(area) and self._trash.take(digest)
+            may_go = not self._has_other_writer(area) and _key(area, digest) == key
+            return may_go and self._trash.take(digest)
 
     def _has_other_writer(self, area: str) -> bool:
         return any(self._owners.is_other_alive(owner) for _, owner in journal.writers(area))
@@ -58,7 +59,7 @@ class Sweeper:
     def _has_lost_key(self, area: str, digest: str) -> bool:
         if not any(FILE.fullmatch(entry) for entry in names_in(area)):
             return False
-        if digest not in self._lost:
+        if _key(area, digest) is None and digest not in self._lost:
             self._lost.add(digest)
             _log.warning("area %s stays: nobody can tell whose files are in it", digest[:8])
         return True

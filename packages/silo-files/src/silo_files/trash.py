@@ -27,6 +27,9 @@ _RENAMES_BUSY_FOLDERS = os.name != "nt"
 _AREA = re.compile(r"[0-9a-f]{64}")
 _TAKEN = re.compile(r"[0-9a-f]{32}\.gone")
 
+# How often deleting is tried while others are at the same entry.
+_TRIES = 5
+
 # Seconds that the deleting thread waits for more work before it ends.
 _IDLE_SECONDS = 10.0
 
@@ -101,22 +104,23 @@ def _destroy(folder: str, entry: str) -> None:
     if not _TAKEN.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
         return
     path = os.path.join(folder, entry)
-    for is_last in (False, True):
+    for _ in range(_TRIES):
         try:
             if is_real_dir(path):
                 shutil.rmtree(path)
             else:
                 os.unlink(path)
-        except FileNotFoundError:
-            # Two may delete the same entry at once; what the other left half-done, this one finishes.
-            shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
-            # A save that found the area just before it was removed may put its file in between.
-            if error.errno == errno.ENOTEMPTY and not is_last:
-                continue
-            level = logging.DEBUG if error.errno == errno.ENOTEMPTY else logging.WARNING
-            _log.log(level, "could not delete %s in the trash yet: %s", entry, error.strerror)
-        return
+            if not os.path.lexists(path):
+                return
+            # Two may delete the same entry at once, and a save that found the area just before it was removed may
+            # put its file in between, or take it away.
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                _log.warning("could not delete %s in the trash yet: %s", entry, error.strerror)
+                return
+        else:
+            return
+    _log.debug("could not delete %s in the trash yet: others are at it", entry)
 
 
 def _take_piecewise(area: str, target: str) -> None:
