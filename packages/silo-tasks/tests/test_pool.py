@@ -359,7 +359,7 @@ def test_a_deadline_that_comes_at_exit_calls_back() -> None:
         begun, store = threading.Event(), MemoryTaskStore()
         def work(task):
             begun.set()
-            threading.Event().wait(1)
+            threading.Event().wait(2)
             print(store.read("", "slow")[1]["status"], flush=True)
         task = BackgroundTask("slow", timeout=0.3, store=store)
         task.on_done(lambda task: print(task.state.status.value, flush=True))

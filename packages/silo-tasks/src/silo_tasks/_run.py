@@ -133,7 +133,9 @@ class Run(RunRecord):
                 self.error_type, self.exception = type(cause).__name__, cause
             if message is not None:
                 self.message, self.message_scope = cut(message), None
-            callbacks = [] if quiet else self.take_callbacks()
+            callbacks: list[Callback] = []
+            if not quiet:
+                callbacks, self.callbacks = self.callbacks, callbacks
             call, alarm, self._alarm = self.call, self._alarm, None
             executing = self.executing
             if not executing:

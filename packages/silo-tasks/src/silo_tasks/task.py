@@ -93,8 +93,9 @@ class BackgroundTask(Reporter):
         with self._lock:
             previous = self._at_rest("start")
             run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
-            run.callbacks, run.message = previous.take_callbacks(), STARTING
-            run.started_at, run.status = now, Status.QUEUED
+            if previous.callbacks:
+                run.callbacks = previous.take_callbacks()
+            run.message, run.started_at, run.status = STARTING, now, Status.QUEUED
             self._run = run
         store, before = self._settings.store, None
         try:
