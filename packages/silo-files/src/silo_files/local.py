@@ -179,7 +179,7 @@ class LocalFileBackend:
     def _open_part(self, part: str, folder: str, key: str) -> int:
         for _ in range(_ENTER_TRIES):
             # The writer's folder is there on all saves but the first, so nothing is asked before opening.
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return create_file(part)
             self._enter(folder, key)
         raise AreaGone("the session's files were cleaned up again and again while saving")
