@@ -28,7 +28,7 @@ class Binding:
     """The store, the sweeper, the tasks and the way through a request of one application.
 
     A request's session begins in a hook before the view. It is committed where the response leaves the application,
-    in `Commit`: later than every ``after_request`` function, and at no cost to requests that have no session.
+    in `Commit`: later than every ``after_request`` function, and at little cost to requests that have no session.
     """
 
     def __init__(self, silo: Silo, app: Flask, settings: Settings, store: SessionStore) -> None:
