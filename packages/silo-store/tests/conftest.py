@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
 from silo_store import SessionStore
 from silo_store.testing import TTL, Clock
+
+__all__ = ["own_redis", "redis_server", "redis_url", "valkey_server", "valkey_url"]
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""Gunicorn, as tests start it, serves and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from servers import Gunicorn, listens, until
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX")
+
+APP = """
+import os
+from flask import Flask
+app = Flask(__name__)
+app.get("/")(lambda: str(os.getpid()) + os.environ.get("GREETING", ""))
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.py").write_text(APP)
+    return tmp_path
+
+
+def test_gunicorn_serves_with_two_workers(code: Path, tmp_path: Path) -> None:
+    with Gunicorn("tiny:app", "--workers=2", folder=tmp_path / "log", cwd=code, env={"GREETING": "!"}) as server:
+        until(lambda: len(server.worker_pids()) == 2, "the second worker does not start")
+        workers = server.worker_pids()
+        with urlopen(server.url) as answer:
+            assert answer.read().decode() in [f"{pid}!" for pid in workers]
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: len(set(server.worker_pids()) - {workers[0]}) == 2, "no worker takes the place of the killed one")
+        with urlopen(server.url) as answer:
+            assert answer.status == 200
+    assert not server.running
+    assert not listens(server.port)
+    assert server.worker_pids() == []
+
+
+def test_a_killed_gunicorn_leaves_no_worker(code: Path) -> None:
+    server = Gunicorn("tiny:app", "--workers=2", folder=code)
+    server.kill()
+    assert not listens(server.port)
+
+
+def test_what_keeps_gunicorn_from_starting_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="No module named 'nothing'"):
+        Gunicorn("nothing:app", folder=tmp_path)
