@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from silo_store import Backend, InMemoryStorage, SessionBusy, SessionExpired, SessionStore, StorageBackend
+from silo_store import Backend, InMemoryStorage, Moment, SessionBusy, SessionExpired, SessionStore, StorageBackend
 from silo_store.testing import SID, TTL, BackendContract, Clock, in_threads
 
 
@@ -94,8 +94,8 @@ class TestAdapter(BackendContract):
     def test_expiring_leaves_a_tombstone_and_an_ended_life(self) -> None:
         backend = self.make_backend()
         life = (self.begin(backend).sid, "uid-1")
-        backend.expire([], 100.0, 60.0)
-        backend.expire(backend.due(100.0, 60.0).__next__(), 100.0, 60.0)
+        backend.expire([], Moment(100.0, 60.0))
+        backend.expire(next(backend.due(Moment(100.0, 60.0))), Moment(100.0, 60.0))
         assert backend.expired_at("sid-a") is not None
         assert [*map(tuple, backend.ended())] == [life]
 

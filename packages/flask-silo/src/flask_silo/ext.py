@@ -291,6 +291,8 @@ class Silo:
             RuntimeError: there is no session here.
         """
         here = self.here
+        if isinstance(here, Visit) and here.uid is None:
+            here.glance()
         return here.uid or here.store.uid(here.sid)
 
     def state(self, namespace: str | None = None) -> Any:

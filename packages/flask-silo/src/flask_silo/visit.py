@@ -71,11 +71,17 @@ class Visit(MutableMapping[str, Any]):
         if turn is not None and turn.session is not None:
             session = turn.session
         else:
-            session = store.get(self.sid) if store.backend.live else store.open(self.sid)
+            session = store.get(self.sid) if store.backend.live else store.open(self.sid, turn=turn)
             if turn is not None:
                 turn.session = session
         self.session = session
         return session
+
+    def glance(self) -> Session | None:
+        """Return the session if there is one: what a reading request loads, without beginning one."""
+        if self.session is None and not self._writes and not self.closed and not self.store.backend.live:
+            self.session = self.store.find(self.sid)
+        return self.session
 
     def begun(self) -> Session:
         """Return the session as `load` does, and see to it that it is in the store already."""
@@ -83,15 +89,15 @@ class Visit(MutableMapping[str, Any]):
         self.store.ensure(session)
         return session
 
-    def commit(self) -> None:
-        """Save what changed, then do the jobs that waited for it."""
-        self.save()
+    def commit(self, *, last: bool = False) -> None:
+        """Save what changed, then do the jobs that waited for it. With ``last``, nothing will be saved after it."""
+        self.save(last=last)
         if self.session is None and self.presented:
             self.store.touch(self.sid)
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         """Save what changed.
 
         Raises:
@@ -101,7 +107,9 @@ class Visit(MutableMapping[str, Any]):
         if self.session is None:
             return
         try:
-            self.store.save(self.sid, self.session)
+            self.store.write_back(
+                self.session, self.turn or self.store.turns.held(self.sid), last=last and not self.jobs
+            )
         except SessionExpired:
             if self._writes or not self.store.backend.live:
                 raise

@@ -82,7 +82,7 @@ class _Exchange:
 
     def _save(self, visit: Visit) -> None:
         try:
-            visit.commit()
+            visit.commit(last=True)
         except Exception as error:  # noqa: BLE001 - the application's error handlers decide
             visit.close()
             response = self._commit.answer(error)

@@ -1,6 +1,8 @@
 """Expiring state for each session id: exact expiry, writers that take turns, pluggable backends."""
 
-from .backend import Backend, Life
+from .backend import Backend, Claim, Finding, Life, Moment
+from .backends.memory import MemoryBackend
+from .backends.urls import open_backend
 from .cleanup import CleanupDaemon
 from .codec import Codec, MsgpackCodec, Unencodable
 from .errors import (
@@ -10,20 +12,21 @@ from .errors import (
     SessionConflict,
     SessionExpired,
     SiloError,
+    StateDecodeError,
     StateEncodeError,
+    StateTooLarge,
     StoreUnavailable,
+    TurnLost,
     TurnTimeout,
 )
 from .hold import Hold
 from .ids import check_sid, is_sid, new_sid
-from .memory import MemoryBackend
 from .record import Blob, Change, Record, Session
 from .redact import short
 from .registry import EndReason, Registry
 from .storage import InMemoryStorage, SiloStorage, StorageBackend
 from .store import SessionStore
 from .turns import Turn
-from .urls import open_backend
 
 __version__ = "0.2.0"
 
@@ -31,14 +34,17 @@ __all__ = [
     "Backend",
     "Blob",
     "Change",
+    "Claim",
     "CleanupDaemon",
     "Codec",
     "EndReason",
+    "Finding",
     "Hold",
     "InMemoryStorage",
     "InvalidSessionId",
     "Life",
     "MemoryBackend",
+    "Moment",
     "MsgpackCodec",
     "NamespaceError",
     "Record",
@@ -50,10 +56,13 @@ __all__ = [
     "SessionStore",
     "SiloError",
     "SiloStorage",
+    "StateDecodeError",
     "StateEncodeError",
+    "StateTooLarge",
     "StorageBackend",
     "StoreUnavailable",
     "Turn",
+    "TurnLost",
     "TurnTimeout",
     "Unencodable",
     "__version__",

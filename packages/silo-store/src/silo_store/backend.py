@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from .record import Change, Record
 
@@ -15,81 +15,165 @@ class Life(NamedTuple):
     uid: str
 
 
-class Backend(Protocol):
-    """Keeps records. Knows nothing of namespaces' meaning, factories, callbacks or turns.
+class Moment(NamedTuple):
+    """When something happens, and for how long a session lives. All in seconds.
 
-    Every method is safe to call from several threads and runs no code of the user. Times are seconds of the store's
-    clock, handed in by the caller. ``ttl`` is in seconds; a record is *due* once ``now - active > ttl``.
+    A record is *due* once ``now - active > ttl``.
+    """
+
+    now: float
+    """The store's clock."""
+    ttl: float
+    """How long a session lives after its last use."""
+    slack: float = 0.0
+    """A use this short after the last one that was noted need not be noted."""
+
+
+class Claim(NamedTuple):
+    """The right to write one session, which no other process has meanwhile."""
+
+    sid: str
+    token: str
+
+
+class Finding(NamedTuple):
+    """What a look at a backend's health brought up."""
+
+    level: Literal["ok", "warning", "error"]
+    topic: str
+    message: str
+
+
+class Backend(Protocol):
+    """Keeps records. Knows nothing of namespaces' meaning, factories or callbacks.
+
+    Every method is safe to call from several threads and runs no code of the user. One that cannot reach what it
+    needs, or has no room, raises `StoreUnavailable` within the backend's timeout, and nothing is half done.
     """
 
     live: bool
     """True: a record holds the very objects that callers change. False: it holds encoded `Blob` values."""
+    shared: bool
+    """Whether other processes see the same sessions."""
 
-    def load(self, sid: str, now: float, ttl: float) -> Record | None:
-        """Return the record, renewed to ``now`` unless it is due. None where there is none."""
+    # Reading
+
+    def load(self, sid: str, at: Moment) -> Record | None:
+        """Return the record, renewed unless it is due. None where there is none."""
 
     def peek(self, sid: str) -> Record | None:
         """Return the record as it is, due or not, and renew nothing."""
 
-    def create(self, record: Record) -> Record:
+    # Writing, where `live` is false
+
+    def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        """Wait until no other process writes the session, keep them from it, and load it.
+
+        There need not be a record yet. Threads of this process take turns before they come here. A claim lasts until
+        it is given back, or its process is killed. A backend may take away the claim of a process that it has not
+        heard of for a while; the late writer finds out when it writes.
+
+        Raises:
+            TurnTimeout: another process kept its claim for longer than ``timeout`` seconds.
+        """
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back. Raises nothing, also where the claim is lost."""
+
+    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
         """Keep a new record and forget that its id had expired; where one exists, return that one instead.
 
         Where `live` is false, that one is a copy.
+
+        Args:
+            record: the new record.
+            at: when.
+            claim: the writer's, if it has one.
+            last: give the claim back with it.
+
+        Raises:
+            TurnLost: the claim was taken away. Nothing was written.
         """
 
-    def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
-        """Write all changes and renew the record, or do nothing.
+    def write(
+        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
+    ) -> None:
+        """Write all changes and renew the record, or do nothing. Arguments as for `create`.
 
         Raises:
             SessionExpired: this life of the session is over.
             SessionConflict: a namespace has another version than the change expects.
+            TurnLost: the claim was taken away.
         """
 
+    # Writing, where `live` is true
+
     def put(self, session: Record, now: float) -> None:
-        """Keep the objects of a live session and renew it. Called only where `live` is true.
+        """Keep the objects of a live session and renew it.
 
         Raises:
             SessionExpired: this life of the session is over.
         """
 
-    def touch(self, life: Life, now: float) -> bool:
+    # Lives
+
+    def touch(self, life: Life, at: Moment) -> bool:
         """Renew the record. False where that life is over."""
 
     def remove(self, life: Life) -> bool:
         """Drop the record without a trace. False where that life is over."""
 
     def rename(self, life: Life, sid: str) -> bool:
-        """Move the record to another id; its uid stays. False where that life is over."""
+        """Move the record to another id; its uid stays. False where that life is over, or the id is taken."""
 
-    def due(self, now: float, ttl: float) -> Iterator[list[Life]]:
+    def find(self, uid: str) -> str | None:
+        """Return the id to which a life was renamed last. None where it is over; where it never was, None or its id."""
+
+    def alive(self, uid: str) -> bool:
+        """Say whether any record has this uid, due or not. Asked at a start, of files that were left; may scan."""
+
+    # Expiry
+
+    def due(self, at: Moment) -> Iterator[list[Life]]:
         """Yield the due lives in small batches, each once. What is not expired meanwhile comes again next time."""
 
-    def expire(self, lives: Iterable[Life], now: float, ttl: float) -> None:
-        """End those lives that are still due and not held: remember the id as expired and the life as ended."""
+    def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
+        """End those lives that are still due: remember the id as expired and the life as ended.
+
+        A life that is held, or claimed by anyone but ``claim``, lives on and is renewed.
+
+        Returns:
+            the lives that live on, for this reason or because they were used meanwhile.
+        """
 
     def ended(self) -> list[Life]:
-        """Claim a batch of expired lives whose callbacks have not run. Empty when there are none."""
+        """Claim a batch of expired lives whose callbacks have not run. Empty when there are none.
+
+        No other process gets them, unless this one is killed before it has settled them.
+        """
 
     def settle(self, lives: Iterable[Life]) -> None:
         """Forget lives claimed from `ended`: their callbacks have run."""
 
     def expired_at(self, sid: str) -> float | None:
-        """When the id expired; None where it did not or that is forgotten."""
+        """When the id expired; None where it did not or that is forgotten.
+
+        A backend that has noticed that all its records were lost gives that time for every id without a record.
+        """
 
     def prune(self, before: float) -> None:
         """Forget ids that expired before this time."""
 
     def hold(self, uid: str) -> None:
-        """Keep a life from expiring until `unhold` is called as often."""
+        """Keep a life from expiring until `unhold` is called as often, or this process is killed."""
 
     def unhold(self, uid: str) -> None:
         """Take one `hold` back."""
 
     def held(self, uid: str) -> bool:
-        """Say whether a life is held."""
+        """Say whether a life is held by any process."""
 
-    def alive(self, uid: str) -> bool:
-        """Say whether any record has this uid, due or not. Asked at a start, of files that were left; may scan."""
+    # Looking in
 
     def count(self) -> int:
         """How many records there are, those included that are due and not yet swept."""
@@ -98,7 +182,13 @@ class Backend(Protocol):
         """How many expired ids are remembered."""
 
     def sids(self) -> list[str]:
-        """The ids of all records."""
+        """The ids of all records. May scan."""
+
+    def check(self, now: float) -> list[Finding]:
+        """Look whether the backend is reachable and set up as sessions need it, for people to read.
+
+        Raises nothing: what fails is a finding. ``now`` is the caller's clock, to compare with the server's.
+        """
 
     def close(self) -> None:
         """Give connections and files back."""

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 
 class Codec(Protocol):
-    """Turns one namespace's state into bytes and back. What was decoded must encode to the same bytes again."""
+    """Turns the state of namespaces of one type into bytes and back."""
+
+    exact: bool
+    """Whether what was decoded encodes to the very same bytes again. Where not, they are compared anew."""
+
+    def typed(self, kind: Any) -> Codec:
+        """Return a codec for namespaces whose state is a ``kind``: a class, or a type such as ``dict[str, Decimal]``.
+
+        Raises:
+            TypeError: there can be no codec for that type.
+        """
 
     def encode(self, value: Any) -> bytes:
         """Encode a namespace's state.
@@ -19,7 +30,41 @@ class Codec(Protocol):
         """
 
     def decode(self, data: bytes) -> Any:
-        """Decode what `encode` gave."""
+        """Decode what `encode` gave, maybe in another release of the application.
+
+        Raises:
+            ValueError: the bytes do not fit the type.
+        """
+
+
+class Codecs:
+    """The codec of each namespace.
+
+    Args:
+        codec: for namespaces without a type.
+        kinds: the types of those that have one, by name. May grow later.
+    """
+
+    def __init__(self, codec: Codec, kinds: Mapping[str, Any]) -> None:
+        self._codec = codec
+        self._kinds = kinds
+        self._made: dict[str, Codec] = {}
+
+    def of(self, name: str) -> Codec:
+        """Return the codec of a namespace.
+
+        Raises:
+            TypeError: its type cannot be encoded.
+        """
+        codec = self._made.get(name)
+        if codec is None:
+            codec = self._codec.typed(self._kinds[name]) if name in self._kinds else self._codec
+            self._made[name] = codec
+        return codec
+
+    def forget(self, name: str) -> None:
+        """Make a namespace's codec anew: its type has changed."""
+        self._made.pop(name, None)
 
 
 class Unencodable(TypeError):
@@ -41,14 +86,21 @@ class Unencodable(TypeError):
 class MsgpackCodec:
     """MessagePack, by msgspec.
 
-    Comes back as it was: dict, list, str, bytes, int of 64 bits, float, bool, None, datetime with a time zone (as
-    UTC). Comes back changed: tuple, set and frozenset as list; date, time, naive datetime, Decimal and UUID as str;
-    an Enum as its value; a dataclass or msgspec.Struct as dict.
+    Without a type these come back as they were: dict, list, str, bytes, int of 64 bits, float, bool, None, datetime
+    with a time zone (as UTC). These come back changed: tuple, set and frozenset as list; date, time, naive datetime,
+    Decimal and UUID as str; an Enum as its value; a dataclass or msgspec.Struct as dict.
+
+    With a type, what it names comes back as what it names. A field with a default may be missing in what is decoded,
+    and one that the type does not know is passed over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Any = Any) -> None:
+        self.exact = kind in (Any, dict, list, str, int, float, bool, bytes)
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
-        self._decoder = msgspec.msgpack.Decoder()
+        self._decoder = msgspec.msgpack.Decoder(kind)
+
+    def typed(self, kind: Any) -> MsgpackCodec:
+        return MsgpackCodec(kind)
 
     def encode(self, value: Any) -> bytes:
         try:
@@ -75,6 +127,9 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, (set, frozenset)):
         for item in value:
             yield "{…}", item
+    elif isinstance(value, msgspec.Struct) or (is_dataclass(value) and not isinstance(value, type)):
+        for field in value.__struct_fields__ if isinstance(value, msgspec.Struct) else [f.name for f in fields(value)]:
+            yield f".{field}", getattr(value, field, None)
 
 
 def _find(value: Any, encoder: msgspec.msgpack.Encoder) -> tuple[str, Any]:

@@ -67,6 +67,12 @@ class SessionConflict(_SessionError):
     _text = "session {} was changed by somebody else meanwhile"
 
 
+class TurnLost(SessionConflict):
+    """This writer was not heard of for so long that its turn was given to another. Nothing was saved."""
+
+    _text = "the turn on session {} was lost"
+
+
 class TurnTimeout(_SessionError, TimeoutError):
     """Another writer kept its turn on this session for longer than ``turn_timeout`` seconds."""
 
@@ -93,6 +99,45 @@ class StateEncodeError(SiloError, TypeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.sid, self.namespace, self.path, self.type_name, self.advice)
+
+
+class StateDecodeError(SiloError, ValueError):
+    """What is stored does not fit the namespace's type any more, as after a deployment that changed it.
+
+    Attributes:
+        namespace: the namespace.
+    """
+
+    def __init__(self, sid: str, namespace: str, reason: str) -> None:
+        self.sid = sid
+        self.namespace = namespace
+        self.reason = reason
+        super().__init__(f"session {short(sid)}: what is stored of {namespace!r} does not fit its type: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sid, self.namespace, self.reason)
+
+
+class StateTooLarge(SiloError, ValueError):
+    """The session's state takes more bytes than ``max_state_bytes``. Nothing was saved.
+
+    Attributes:
+        size: what it would have taken, in bytes.
+        limit: what it may take.
+    """
+
+    def __init__(self, sid: str, size: int, limit: int, namespace: str) -> None:
+        self.sid = sid
+        self.size = size
+        self.limit = limit
+        self.namespace = namespace
+        super().__init__(
+            f"the state of session {short(sid)} takes {size:,} bytes and may take {limit:,}; "
+            f"the largest namespace is {namespace!r}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sid, self.size, self.limit, self.namespace)
 
 
 class StoreUnavailable(SiloError):

@@ -18,9 +18,19 @@ class Registry:
 
     def __init__(self) -> None:
         self.factories: dict[str, Callable[[], Any]] = {}
+        self.kinds: dict[str, Any] = {}
         self.on_create: list[Callable[[str], object]] = []
         self.on_expire: list[Callable[[str], object]] = []
         self.busy_check: Callable[[str, dict[str, Any]], object] | None = None
+
+    def add(self, name: str, factory: Callable[[], Any], kind: Any = None) -> None:
+        """Add a namespace. Its type is ``kind``, or the factory if that is a class; otherwise it has none."""
+        kind = kind if kind is not None else factory if isinstance(factory, type) else Any
+        if kind is Any:
+            self.kinds.pop(name, None)
+        else:
+            self.kinds[name] = kind
+        self.factories[name] = factory
 
     def is_busy(self, sid: str, session: dict[str, Any]) -> bool:
         """Ask the application. A predicate that raises counts as busy: better a session too many than work lost."""

@@ -3,6 +3,7 @@
 New storages implement `silo_store.Backend`: this interface has no way to compare and set, and finds what is due by
 looking at every session.
 """
+# ruff: noqa: ARG002  (a backend takes what the seam gives)
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .backend import Life
+from .backend import Claim, Finding, Life, Moment
 from .errors import SessionExpired
 from .fork import reset_after_fork
 from .hold import HoldCounts
@@ -128,6 +129,7 @@ class StorageBackend(HoldCounts):
     """
 
     live = True
+    shared = False  # it may be: but only one process at a time can write through this interface without losses
 
     def __init__(self, storage: SiloStorage) -> None:
         self._storage = storage
@@ -174,11 +176,11 @@ class StorageBackend(HoldCounts):
         session = self._get(life.sid)
         return session if session is not None and session.uid == life.uid else None
 
-    def load(self, sid: str, now: float, ttl: float) -> Record | None:
+    def load(self, sid: str, at: Moment) -> Record | None:
         with self._lock:
             session = self._get(sid)
-            if session is not None and now - session.active <= ttl:
-                session.active = now
+            if session is not None and at.now - session.active <= at.ttl:
+                session.active = at.now
                 self._set(session)
             return session if session is None else self._read(session)
 
@@ -186,7 +188,14 @@ class StorageBackend(HoldCounts):
         with self._lock:
             return self._get(sid)
 
-    def create(self, record: Record) -> Record:
+    def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        """There is no other process to wait for."""
+        return Claim(sid, ""), self.load(sid, at)
+
+    def release(self, claim: Claim) -> None:
+        """Nothing to give back."""
+
+    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
         with self._lock:
             winner = self._get(record.sid)
             if winner is not None:
@@ -195,7 +204,9 @@ class StorageBackend(HoldCounts):
             self._storage.clear_expired(record.sid)
             return self._read(record) if isinstance(record, Session) else record
 
-    def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
+    def write(
+        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
+    ) -> None:
         raise NotImplementedError("a live backend is written by put()")
 
     def put(self, session: Record, now: float) -> None:
@@ -212,11 +223,11 @@ class StorageBackend(HoldCounts):
             if isinstance(session, Session):
                 self._read(session)
 
-    def touch(self, life: Life, now: float) -> bool:
+    def touch(self, life: Life, at: Moment) -> bool:
         with self._lock:
             session = self._current(life)
             if session is not None:
-                session.active = now
+                session.active = at.now
                 self._set(session)
             return session is not None
 
@@ -237,23 +248,38 @@ class StorageBackend(HoldCounts):
             self._set(session)
             return True
 
-    def due(self, now: float, ttl: float) -> Iterator[list[Life]]:
+    def find(self, uid: str) -> str | None:
+        return next((sid for sid in self.sids() if (session := self.peek(sid)) and session.uid == uid), None)
+
+    def alive(self, uid: str) -> bool:
+        return self.find(uid) is not None
+
+    def due(self, at: Moment) -> Iterator[list[Life]]:
         with self._lock:
             sids = self._storage.all_sids()
         for sid in sids:
             with self._lock:
                 session = self._get(sid)
-            if session is not None and now - session.active > ttl:
+            if session is not None and at.now - session.active > at.ttl:
                 yield [Life(sid, session.uid)]
 
-    def expire(self, lives: Iterable[Life], now: float, ttl: float) -> None:
+    def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
+        kept = []
         with self._lock:
             for life in lives:
                 session = self._current(life)
-                if session is not None and now - session.active > ttl and not self.held(life.uid):
+                if session is None:
+                    continue
+                if self.held(life.uid):
+                    session.active = at.now
+                    self._set(session)
+                if at.now - session.active <= at.ttl:
+                    kept.append(life)
+                else:
                     self._storage.delete_session(life.sid)
-                    self._storage.mark_expired(life.sid, now)
+                    self._storage.mark_expired(life.sid, at.now)
                     self._ended.append(life)
+        return kept
 
     def ended(self) -> list[Life]:
         with self._lock:
@@ -272,9 +298,6 @@ class StorageBackend(HoldCounts):
         with self._lock:
             self._storage.prune_expired(time.time() - before)
 
-    def alive(self, uid: str) -> bool:
-        return any((session := self.peek(sid)) is not None and session.uid == uid for sid in self.sids())
-
     def count(self) -> int:
         return self._storage.session_count()
 
@@ -283,6 +306,9 @@ class StorageBackend(HoldCounts):
 
     def sids(self) -> list[str]:
         return self._storage.all_sids()
+
+    def check(self, now: float) -> list[Finding]:
+        return [Finding("warning", "storage", "a storage of release 0.1 is exact within one process only")]
 
     def close(self) -> None:
         """The storage belongs to who made it."""

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .backend import Backend, Life
-from .codec import Codec, MsgpackCodec
+from .backend import Backend, Claim, Life, Moment
+from .backends.memory import MemoryBackend
+from .backends.urls import open_backend
+from .codec import Codec, Codecs, MsgpackCodec
 from .errors import NamespaceError, SessionBusy, SessionExpired
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
-from .memory import MemoryBackend
 from .record import Record, Session
 from .registry import EndReason, Registry, missing, tell
 from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
-from .urls import open_backend
 
 
 class SessionStore:
@@ -38,6 +38,10 @@ class SessionStore:
         codec: how a backend that keeps bytes gets them.
         clock: seconds since the epoch.
         turn_timeout: seconds that a writer waits for its turn before `TurnTimeout`.
+        slack: seconds after a noted use for which another use need not be noted, so that reading writes nothing; a
+            session may expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects
+            have none.
+        max_state_bytes: what the encoded state of one session may take; no limit by default.
         registry: namespaces and callbacks shared with another store.
 
     Raises:
@@ -56,6 +60,8 @@ class SessionStore:
         codec: Codec | None = None,
         clock: Callable[[], float] = time.time,
         turn_timeout: float = 30.0,
+        slack: float | None = None,
+        max_state_bytes: int | None = None,
         registry: Registry | None = None,
     ) -> None:
         if storage is not None and backend is not None:
@@ -64,6 +70,7 @@ class SessionStore:
         self.cleanup_interval = cleanup_interval
         self.expired_retain = expired_retain
         self.turn_timeout = turn_timeout
+        self.slack = slack
         self.storage = storage
         self.registry = registry if registry is not None else Registry()
         if storage is not None:
@@ -72,13 +79,14 @@ class SessionStore:
             backend = open_backend(backend or "memory://")
         self.backend: Backend = backend
         self._sessions: Sessions
+        self._codecs = Codecs(codec or MsgpackCodec(), self.registry.kinds)
         if backend.live:
-            self._sessions = LiveSessions(backend, clock)
+            self._sessions = LiveSessions(backend, self._moment)
         else:
-            self._sessions = CopiedSessions(backend, codec or MsgpackCodec(), clock)
+            self._sessions = CopiedSessions(backend, self._codecs, self._moment, max_state_bytes)
         self._clock = clock
         self._new_sid = sid_generator or new_sid
-        self.turns = Turns()
+        self.turns = Turns(backend)
         self.holds = Holds()
         self._on_end: list[Callable[[str, str, EndReason], object]] = []
         # Short cuts of `get` and `is_expired` into live memory.
@@ -88,15 +96,26 @@ class SessionStore:
 
     # Setting up
 
-    def register_namespace(self, name: str, factory: Callable[[], Any]) -> None:
+    def register_namespace(self, name: str, factory: Callable[[], Any], kind: Any = None) -> None:
         """Give every session a namespace whose state begins as ``factory()``.
 
         Sessions that exist already get theirs at their next use. Better to register before the first of them: from
         then on each use checks whether the session is complete.
+
+        Args:
+            name: the namespace's name.
+            factory: makes its first state. A class is its type too: what a backend decodes is of that class again.
+            kind: its type, where it is not the factory: ``dict[str, Decimal]``, say.
+
+        Raises:
+            TypeError: the backend keeps bytes, and state of that type cannot be made of bytes.
         """
         if self._live:
             self._live = {}
-        self._factories[name] = factory
+        self.registry.add(name, factory, kind)
+        self._codecs.forget(name)
+        if not self.backend.live:
+            self._codecs.of(name)
 
     def set_busy_check(self, predicate: Callable[[str, dict[str, Any]], object]) -> None:
         """Keep a session from expiring, and from `reset`, while ``predicate(sid, session)`` is true.
@@ -157,7 +176,7 @@ class SessionStore:
             raise NamespaceError(namespace)
         return self.get(sid)[namespace]
 
-    def open(self, sid: str, uid: str | None = None) -> Session:
+    def open(self, sid: str, uid: str | None = None, *, turn: Turn | None = None) -> Session:
         """Return the session to read, and to `save` after changing it.
 
         Like `get`, but where there is no session yet and the backend keeps copies, what comes back has an empty
@@ -166,16 +185,30 @@ class SessionStore:
         Args:
             sid: the session's id.
             uid: only this life of it will do.
+            turn: the caller's turn, if it has taken one: other processes are kept from writing too.
 
         Raises:
             SessionExpired: that life is over.
+            TurnTimeout: another process did not finish writing in time.
+            StoreUnavailable: the backend cannot be reached.
+            StateDecodeError: what is stored does not fit a namespace's type.
         """
-        check_sid(sid)
-        record = self._load(sid)
+        record = self._load(check_sid(sid), turn)
         if record is None or (uid is not None and record.uid != uid):
-            if uid is not None:
+            if uid is None:
+                return self._begin(sid)
+            moved = self._moved(sid, uid) if turn is None else None
+            if moved is None:
                 raise SessionExpired(sid)
-            return self._begin(sid)
+            return self.open(moved, uid)
+        return self._view(record)
+
+    def find(self, sid: str) -> Session | None:
+        """Return the session like `open`, renewed; None where there is none."""
+        record = self._load(check_sid(sid))
+        return self._view(record) if record is not None else None
+
+    def _view(self, record: Record) -> Session:
         session = self._sessions.view(record)
         for name, state in missing(self._factories, session).items():
             session.setdefault(name, state)  # another reader may have been quicker
@@ -206,13 +239,12 @@ class SessionStore:
 
     def touch(self, sid: str) -> None:
         """Renew the session, if it lives."""
-        record = self._seen(sid)
-        if record is not None:
-            self.backend.touch(Life(sid, record.uid), self._clock())
+        if is_sid(sid):
+            self._load(sid)
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. False where it is over."""
-        return self.backend.touch(life, self._clock())
+        return self.backend.touch(life, self._moment())
 
     def ensure(self, session: Session) -> None:
         """See to it that a session which `open` began is in the backend; its changes are not saved by that."""
@@ -251,27 +283,48 @@ class SessionStore:
                 raise SessionExpired(sid)
             yield outer.session if namespace is None else outer.session[namespace]
             return
-        turn = outer or self._taken(sid, uid)
+        turn = outer or self.turn(sid)
         try:
-            session = turn.session = self.open(turn.sid, uid)
+            session = self._enter(turn, uid)
             yield session if namespace is None else session[namespace]
             if turn.session is session:  # neither reset nor destroyed in the block
-                self.save(session.sid, session)
+                self.write_back(session, turn, last=outer is None)
         finally:
             turn.session = None
             if outer is None:
                 turn.give_back()
 
-    def _taken(self, sid: str, uid: str | None) -> Turn:
-        """Take the turn of a session; of one life, if it is held, also where it was rotated to meanwhile."""
-        while True:
-            turn = self.turn(sid)
+    def _enter(self, turn: Turn, uid: str | None) -> Session:
+        """Take a turn, if it is not taken, and load the session; one life of it also where it was rotated to."""
+        own = not turn.taken
+        if own:
             turn.take(self.turn_timeout)
-            present = [hold.sid for hold in self.holds.of(uid)] or [sid]
-            if sid in present:
-                return turn
-            turn.give_back()
-            sid = present[0]
+            if uid is not None:
+                for hold in self.holds.of(uid):
+                    if hold.sid != turn.sid:
+                        return self._enter_other(turn, hold.sid, uid)
+        try:
+            turn.session = self.open(turn.sid, uid, turn=turn)
+        except SessionExpired:
+            moved = self._moved(turn.sid, uid) if own else None
+            if moved is None:
+                raise
+            return self._enter_other(turn, moved, uid)
+        return turn.session
+
+    def _enter_other(self, turn: Turn, sid: str, uid: str | None) -> Session:
+        turn.give_back()
+        turn.sid = sid
+        return self._enter(turn, uid)
+
+    def _moved(self, sid: str, uid: str | None) -> str | None:
+        """Ask where a life is that is no longer at this id."""
+        new = self.backend.find(uid) if uid is not None and not self.backend.live else None
+        if new is None or new == sid:
+            return None
+        for hold in self.holds.of(uid):
+            hold.sid = new
+        return new
 
     def update(self, sid: str, namespace: str, change: Callable[[Any], Any]) -> Any:
         """Call ``change(state)`` in the session's turn and save. What it returns, unless None, is the new state.
@@ -300,8 +353,24 @@ class SessionStore:
         if not isinstance(session, Session):
             with self.edit(sid) as current:
                 current.update((name, state) for name, state in session.items() if name != "_meta")
-                return self._save(current)
-        return self._save(session)
+                return self.write_back(current, self.turns.held(sid))
+        return self.write_back(session, self.turns.held(sid))
+
+    def write_back(self, session: Session, turn: Turn | None = None, *, last: bool = False) -> Session:
+        """Write back what `open` returned in a turn.
+
+        Args:
+            session: the session.
+            turn: the turn in which it was loaded. Where another process has taken it over, nothing is saved.
+            last: nothing more will be written in this turn.
+
+        Raises:
+            TurnLost: another process has taken the turn over.
+            Exception: what `save` raises.
+        """
+        if self._sessions.save(session, turn, last=last):
+            tell(self.registry.on_create, session.sid)
+        return session
 
     def reset(self, sid: str) -> None:
         """End the session's life and begin the next one with fresh state. Nothing happens where there is none.
@@ -346,16 +415,24 @@ class SessionStore:
                 own.take(self.turn_timeout)
             if turn.session is not None:
                 self.ensure(turn.session)  # it may have begun in this turn
-            record = self._load(check_sid(sid))
+            record = self._load(check_sid(sid), turn)
             new = self.generate_sid()
             self.turns.move(turn, new)
             if record is None or not self.backend.rename(Life(sid, record.uid), new):
                 raise SessionExpired(sid)
+            self._move_claim(turn, new)
             for hold in self.holds.of(record.uid):
                 hold.sid = new
             if turn.session is not None:
                 turn.session.sid = new
             return new
+
+    def _move_claim(self, turn: Turn, sid: str) -> None:
+        """Go on in a turn under another id; nobody else knows it yet."""
+        claim = turn.claim
+        if claim is not None:
+            turn.claim, _ = self.backend.claim(sid, self._moment(), self.turn_timeout)
+            self.backend.release(claim)
 
     @contextmanager
     def _writing(self, sid: str) -> Iterator[Record | None]:
@@ -365,7 +442,7 @@ class SessionStore:
                 turn.take(self.turn_timeout)
             else:
                 held.session = None  # what was loaded in this turn is of the past
-            yield self._load(sid)
+            yield self._load(sid, held or turn)
 
     # Ending
 
@@ -390,44 +467,52 @@ class SessionStore:
         Returns:
             the ids that expired since the last call, by this sweep or by being asked for too late.
         """
-        now = self._clock()
-        for lives in self.backend.due(now, self.ttl):
-            self.backend.expire([life for life in lives if not self._kept(life)], now, self.ttl)
+        at = self._moment()
+        for lives in self.backend.due(at):
+            self.backend.expire([life for life in lives if not self._kept(life)], at)
         expired = []
         while lives := self.backend.ended():
             for life in lives:
                 tell(self._on_end, life.sid, life.uid, "expired")
                 tell(self.registry.on_expire, life.sid)
                 expired.append(life.sid)
-            self.backend.settle(lives)
-        self.backend.prune(now - self.expired_retain)
+                self.backend.settle([life])  # each: a process killed in the middle repeats one callback at most
+        self.backend.prune(at.now - self.expired_retain)
         return expired
 
     def _kept(self, life: Life) -> bool:
-        """Renew a due session that is held, written just now, or busy; say whether it was."""
-        kept = self.backend.held(life.uid) or self.turns.writing(life.sid)
+        """Renew a due session that is written just now, or busy; say whether it was."""
+        kept = self.turns.writing(life.sid)
         if not kept and self.registry.busy_check is not None:
             record = self.backend.peek(life.sid)
             kept = record is not None and self.registry.is_busy(life.sid, self._sessions.view(record))
         return kept and self.renew(life)
 
-    def _alive(self, record: Record, now: float) -> bool:
-        if now - record.active <= self.ttl:
+    def _alive(self, record: Record, at: Moment, claim: Claim | None = None) -> bool:
+        if at.now - record.active <= at.ttl:
             return True
         life = Life(record.sid, record.uid)
-        if self._kept(life):
-            return True
-        self.backend.expire([life], now, self.ttl)
-        return False
+        return self._kept(life) or life in self.backend.expire([life], at, claim)
 
-    def _load(self, sid: str) -> Record | None:
-        now = self._clock()
-        record = self.backend.load(sid, now, self.ttl)
-        return record if record is not None and self._alive(record, now) else None
+    def _load(self, sid: str, turn: Turn | None = None) -> Record | None:
+        at = self._moment()
+        if turn is None or self.backend.live:
+            record, claim = self.backend.load(sid, at), None
+        elif turn.claim is None:
+            turn.claim, record = self.backend.claim(sid, at, max(0.0, self.turn_timeout - turn.waited))
+            claim = turn.claim
+        else:
+            record, claim = self.backend.load(sid, at), turn.claim
+        return record if record is not None and self._alive(record, at, claim) else None
 
     def _seen(self, sid: str) -> Record | None:
         record = self.backend.peek(sid) if is_sid(sid) else None
-        return record if record is not None and self._alive(record, self._clock()) else None
+        return record if record is not None and self._alive(record, self._moment()) else None
+
+    def _moment(self) -> Moment:
+        ttl = self.ttl
+        slack = self.slack if self.slack is not None else min(ttl / 100, 30.0)
+        return Moment(self._clock(), ttl, slack)
 
     # Beginning
 
@@ -435,11 +520,6 @@ class SessionStore:
         session, created = self._sessions.begin(sid, missing(self._factories, {}))
         if created and announce:
             tell(self.registry.on_create, sid)
-        return session
-
-    def _save(self, session: Session) -> Session:
-        if self._sessions.save(session):
-            tell(self.registry.on_create, session.sid)
         return session
 
     # Looking in

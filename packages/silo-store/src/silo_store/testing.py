@@ -10,6 +10,7 @@ Use them in a test module of yours::
 
 They use plain asserts and need no test framework of this package's choosing.
 """
+# ruff: noqa: ARG002  (the defaults of what a suite is told)
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .backend import Backend, Life
+from .backend import Backend, Life, Moment
 from .codec import Codec, Unencodable
-from .errors import SessionConflict, SessionExpired
+from .errors import SessionConflict, SessionExpired, TurnLost, TurnTimeout
 from .record import Blob, Change, Record, Session
 
 SID = "a" * 32
@@ -69,9 +70,14 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
     return results
 
 
+def at(now: float, slack: float = 0.0) -> Moment:
+    """Make a moment with a time-to-live of `TTL`."""
+    return Moment(now, TTL, slack)
+
+
 def all_due(backend: Backend, now: float) -> list[Life]:
     """Return what is due at ``now`` with a time-to-live of `TTL`."""
-    return [life for batch in backend.due(now, TTL) for life in batch]
+    return [life for batch in backend.due(at(now)) for life in batch]
 
 
 class BackendContract:
@@ -81,26 +87,37 @@ class BackendContract:
         """Return a new, empty backend."""
         raise NotImplementedError
 
+    def make_peer(self, backend: Backend) -> Backend | None:
+        """Return a second backend that sees what ``backend`` keeps, as another process would open it.
+
+        None, the default, for backends of one process.
+        """
+        return None
+
+    def lose_claims(self, backend: Backend) -> bool:
+        """Do what happens to the claims of a process that is not heard of for too long; False where nothing does."""
+        return False
+
     def begin(self, backend: Backend, sid: str = "sid-a", uid: str = "uid-1", now: float = 0.0) -> Record:
         """Create a record with one namespace, ``ns``."""
         kind = Session if backend.live else Record
         record = kind(sid, uid, now, now)
         record["ns"] = {"value": 1} if backend.live else Blob(1, b"one")
-        return backend.create(record)
+        return backend.create(record, at(now))
 
     def test_nothing_is_there_at_first(self) -> None:
         backend = self.make_backend()
-        assert backend.load("sid-a", 0.0, TTL) is None
+        assert backend.load("sid-a", at(0.0)) is None
         assert backend.peek("sid-a") is None
         assert backend.expired_at("sid-a") is None
         assert (backend.count(), backend.expired_count(), backend.sids()) == (0, 0, [])
-        assert list(backend.due(1e9, TTL)) == []
+        assert list(backend.due(at(1e9))) == []
         assert backend.ended() == []
 
     def test_a_created_record_is_found_with_all_that_it_was_given(self) -> None:
         backend = self.make_backend()
         self.begin(backend, now=5.0)
-        found = backend.load("sid-a", 6.0, TTL)
+        found = backend.load("sid-a", at(6.0))
         assert found is not None
         assert (found.sid, found.uid, found.created, found.active) == ("sid-a", "uid-1", 5.0, 6.0)
         assert found["ns"] == ({"value": 1} if backend.live else Blob(1, b"one"))
@@ -111,11 +128,11 @@ class BackendContract:
     def test_loading_renews_until_the_time_is_over_and_peeking_never(self) -> None:
         backend = self.make_backend()
         self.begin(backend)
-        backend.load("sid-a", TTL, TTL)
+        backend.load("sid-a", at(TTL))
         peeked = backend.peek("sid-a")
         assert peeked is not None
         assert peeked.active == TTL
-        late = backend.load("sid-a", 2 * TTL + 0.001, TTL)
+        late = backend.load("sid-a", at(2 * TTL + 0.001))
         assert late is not None
         assert late.active == TTL, "a due record must not be renewed by a load"
 
@@ -130,11 +147,11 @@ class BackendContract:
         backend = self.make_backend()
         self.begin(backend)
         other = Life("sid-a", "uid-2")
-        assert not backend.touch(other, 1.0)
+        assert not backend.touch(other, at(1.0))
         assert not backend.remove(other)
         assert not backend.rename(other, "sid-b")
         life = Life("sid-a", "uid-1")
-        assert backend.touch(life, 7.0)
+        assert backend.touch(life, at(7.0))
         assert backend.rename(life, "sid-b")
         assert backend.peek("sid-a") is None
         moved = backend.peek("sid-b")
@@ -157,14 +174,14 @@ class BackendContract:
         if backend.live:
             return
         self.begin(backend)
-        backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"two"), "new": Change(0, b"first")}, 7.0)
+        backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"two"), "new": Change(0, b"first")}, at(7.0))
         record = backend.peek("sid-a")
         assert record is not None
         assert record.active == 7.0
         assert dict(record) == {"ns": Blob(2, b"two"), "new": Blob(1, b"first")}
         for stale in (Change(1, b"x"), Change(0, b"x"), Change(3, b"x")):
             try:
-                backend.write(Life("sid-a", "uid-1"), {"new": Change(1, b"half"), "ns": stale}, 8.0)
+                backend.write(Life("sid-a", "uid-1"), {"new": Change(1, b"half"), "ns": stale}, at(8.0))
             except SessionConflict:
                 pass
             else:
@@ -181,7 +198,7 @@ class BackendContract:
 
         def write(number: int) -> bool:
             try:
-                backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"%d" % number)}, 1.0)
+                backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"%d" % number)}, at(1.0))
             except SessionConflict:
                 return False
             return True
@@ -199,7 +216,7 @@ class BackendContract:
                 if backend.live:
                     backend.put(old, 1.0)
                 else:
-                    backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"late")}, 1.0)
+                    backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"late")}, at(1.0))
             except SessionExpired:
                 pass
             else:
@@ -211,7 +228,7 @@ class BackendContract:
         if backend.live:
             return
         self.begin(backend)
-        record = backend.load("sid-a", 0.0, TTL)
+        record = backend.load("sid-a", at(0.0))
         assert record is not None
         record["ns"] = Blob(9, b"mine")
         record.active = 99.0
@@ -225,8 +242,8 @@ class BackendContract:
         backend = self.make_backend()
         self.begin(backend, now=10.0)
         life = Life("sid-a", "uid-1")
-        assert list(backend.due(10.0 + TTL, TTL)) == []
-        backend.expire([life], 10.0 + TTL, TTL)
+        assert list(backend.due(at(10.0 + TTL))) == []
+        backend.expire([life], at(10.0 + TTL))
         assert backend.count() == 1
         assert all_due(backend, 10.001 + TTL) == [life]
 
@@ -238,7 +255,7 @@ class BackendContract:
         for _ in range(2):
             lives = all_due(backend, late)
             assert len(lives) == len(set(lives)) == 1000
-        given_up = backend.due(late, TTL)
+        given_up = backend.due(at(late))
         next(given_up)
         del given_up
         assert len(all_due(backend, late)) == 1000
@@ -246,16 +263,16 @@ class BackendContract:
     def test_a_used_record_is_due_by_its_last_use(self) -> None:
         backend = self.make_backend()
         self.begin(backend)
-        backend.load("sid-a", 50.0, TTL)
-        assert list(backend.due(100.0, TTL)) == []
-        assert list(backend.due(50.0 + TTL, TTL)) == []
+        backend.load("sid-a", at(50.0))
+        assert list(backend.due(at(100.0))) == []
+        assert list(backend.due(at(50.0 + TTL))) == []
         assert all_due(backend, 50.5 + TTL) == [Life("sid-a", "uid-1")]
 
     def test_expiring_leaves_a_tombstone_and_an_ended_life(self) -> None:
         backend = self.make_backend()
         self.begin(backend)
         life = Life("sid-a", "uid-1")
-        backend.expire([life, life, Life("sid-a", "uid-2"), Life("sid-x", "uid-x")], 100.0, TTL)
+        backend.expire([life, life, Life("sid-a", "uid-2"), Life("sid-x", "uid-x")], at(100.0))
         assert backend.peek("sid-a") is None
         assert backend.expired_at("sid-a") == 100.0
         assert backend.expired_count() == 1
@@ -272,15 +289,15 @@ class BackendContract:
         self.begin(backend)
         backend.remove(Life("sid-a", "uid-1"))
         assert backend.expired_at("sid-a") is None
-        assert list(backend.due(1e9, TTL)) == []
+        assert list(backend.due(at(1e9))) == []
 
     def test_a_new_life_clears_the_tombstone_and_is_not_due(self) -> None:
         backend = self.make_backend()
         self.begin(backend)
-        backend.expire([Life("sid-a", "uid-1")], 100.0, TTL)
+        backend.expire([Life("sid-a", "uid-1")], at(100.0))
         self.begin(backend, uid="uid-2", now=100.0)
         assert backend.expired_at("sid-a") is None
-        assert list(backend.due(100.0 + TTL, TTL)) == []
+        assert list(backend.due(at(100.0 + TTL))) == []
 
     def test_of_many_sweepers_each_life_ends_once(self) -> None:
         backend = self.make_backend()
@@ -289,8 +306,8 @@ class BackendContract:
             self.begin(backend, sid=life.sid, uid=life.uid)
 
         def sweep(_: int) -> list[Life]:
-            for due in backend.due(100.0, TTL):
-                backend.expire(due, 100.0, TTL)
+            for due in backend.due(at(100.0)):
+                backend.expire(due, at(100.0))
             ended: list[Life] = []
             while batch := backend.ended():
                 ended += batch
@@ -309,12 +326,224 @@ class BackendContract:
         backend.hold("uid-1")
         backend.unhold("uid-1")
         assert backend.held("uid-1")
-        backend.expire([life], 1e6, TTL)
-        assert backend.count() == 1
+        assert backend.expire([life], at(1e6)) == [life]
+        record = backend.peek("sid-a")
+        assert record is not None
+        assert record.active == 1e6, "a life that is kept is renewed"
         backend.unhold("uid-1")
         assert not backend.held("uid-1")
-        backend.expire([life], 1e6, TTL)
+        assert backend.expire([life], at(2e6)) == []
         assert backend.count() == 0
+
+    def test_a_life_that_was_used_meanwhile_lives_on(self) -> None:
+        backend = self.make_backend()
+        self.begin(backend, now=50.0)
+        life = Life("sid-a", "uid-1")
+        assert backend.expire([life, Life("sid-a", "uid-2")], at(60.0)) == [life]
+        assert backend.expired_count() == 0
+
+    def test_a_renamed_life_is_found(self) -> None:
+        backend = self.make_backend()
+        self.begin(backend)
+        assert backend.find("uid-2") is None
+        backend.rename(Life("sid-a", "uid-1"), "sid-b")
+        assert backend.find("uid-1") == "sid-b"
+        assert backend.alive("uid-1")
+        assert all_due(backend, 1e6) == [Life("sid-b", "uid-1")]
+        assert backend.remove(Life("sid-b", "uid-1"))
+        assert backend.find("uid-1") is None
+        assert not backend.alive("uid-1")
+
+    def test_a_use_within_the_slack_is_not_noted(self) -> None:
+        backend = self.make_backend()
+        if backend.live:
+            return
+        self.begin(backend)
+        backend.load("sid-a", at(5.0, slack=5.0))
+        first = backend.peek("sid-a")
+        backend.load("sid-a", at(5.1, slack=5.0))
+        second = backend.peek("sid-a")
+        assert first is not None
+        assert second is not None
+        assert first.active in (0.0, 5.0)  # a backend to which noting costs nothing may note all
+        assert second.active == 5.1
+
+    def test_much_state_and_odd_names_come_back(self) -> None:
+        backend = self.make_backend()
+        if backend.live:
+            return
+        blobs = {"": Blob(1, b""), "naïve ✓": Blob(2**31, bytes(range(256)) * 300), "x" * 300: Blob(7, b"\x00")}
+        record = Record("sid-a", "uid-1", 1.25, 2.5)
+        record.update(blobs)
+        backend.create(record, at(2.5))
+        found = backend.peek("sid-a")
+        assert found is not None
+        assert dict(found) == blobs
+        assert (found.created, found.active) == (1.25, 2.5)
+
+    def test_a_claim_finds_what_a_load_finds(self) -> None:
+        backend = self.make_backend()
+        if backend.live:
+            return
+        claim, record = backend.claim("sid-a", at(0.0), 1.0)
+        assert record is None
+        mine = Record("sid-a", "uid-1", 0.0, 0.0)
+        mine["ns"] = Blob(1, b"one")
+        assert backend.create(mine, at(0.0), claim) is mine
+        backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"two")}, at(1.0), claim, last=True)
+        claim, record = backend.claim("sid-a", at(2.0), 1.0)
+        backend.release(claim)
+        backend.release(claim)
+        assert record is not None
+        assert record["ns"] == Blob(2, b"two")
+        assert record.active == 2.0
+
+    # With a peer: what two processes see of each other.
+
+    def test_a_peer_sees_the_same(self) -> None:
+        backend = self.make_backend()
+        peer = self.make_peer(backend)
+        if peer is None:
+            return
+        assert backend.shared
+        self.begin(backend)
+        backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"two")}, at(1.0))
+        seen = peer.load("sid-a", at(2.0))
+        assert seen is not None
+        assert dict(seen) == {"ns": Blob(2, b"two")}
+        assert self.begin(peer, uid="uid-2").uid == "uid-1"
+        peer.expire([Life("sid-a", "uid-1")], at(100.0))
+        assert backend.expired_at("sid-a") == 100.0
+        assert backend.load("sid-a", at(100.0)) is None
+
+    def test_one_claim_at_a_time(self) -> None:
+        backend = self.make_backend()
+        peer = self.make_peer(backend)
+        if peer is None:
+            return
+        claim, _ = backend.claim("sid-a", at(0.0), 1.0)
+        other, _ = peer.claim("sid-b", at(0.0), 1.0)
+        peer.release(other)
+        try:
+            peer.claim("sid-a", at(0.0), 0.05)
+        except TurnTimeout:
+            pass
+        else:
+            raise AssertionError("a claim must wait for the one before it")
+        waiting = threading.Thread(target=lambda: peer.release(peer.claim("sid-a", at(0.0), 30.0)[0]))
+        waiting.start()
+        backend.release(claim)
+        waiting.join(30)
+        assert not waiting.is_alive()
+        again, _ = backend.claim("sid-a", at(0.0), 1.0)
+        backend.release(again)
+
+    def test_no_change_is_lost_between_peers(self) -> None:
+        backend = self.make_backend()
+        peer = self.make_peer(backend)
+        if peer is None:
+            return
+        self.begin(backend)
+        life = Life("sid-a", "uid-1")
+
+        def count(number: int) -> None:
+            for _ in range(50):
+                each = (backend, peer)[number]
+                claim, record = each.claim("sid-a", at(1.0), 30.0)
+                assert record is not None
+                blob = record["ns"]
+                data = b"%d" % (int(blob.data) + 1 if blob.data.isdigit() else 1)
+                each.write(life, {"ns": Change(blob.version, data)}, at(1.0), claim, last=True)
+
+        in_threads(2, count)
+        record = backend.peek("sid-a")
+        assert record is not None
+        assert record["ns"] == Blob(101, b"100")
+
+    def test_a_lost_claim_cannot_write(self) -> None:
+        backend = self.make_backend()
+        if self.make_peer(backend) is None:
+            return
+        self.begin(backend)
+        claim, _ = backend.claim("sid-a", at(0.0), 1.0)
+        if not self.lose_claims(backend):
+            backend.release(claim)
+            return
+        fresh = Record("sid-b", "uid-2", 0.0, 0.0)
+        for late in (
+            lambda: backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"late")}, at(1.0), claim),
+            lambda: backend.create(fresh, at(1.0), claim),
+        ):
+            try:
+                late()
+            except TurnLost:
+                pass
+            else:
+                raise AssertionError("a lost claim must not write")
+        assert backend.sids() == ["sid-a"]
+        backend.release(claim)
+
+    def test_a_peer_keeps_what_is_held_or_claimed(self) -> None:
+        backend = self.make_backend()
+        peer = self.make_peer(backend)
+        if peer is None:
+            return
+        self.begin(backend)
+        life = Life("sid-a", "uid-1")
+        backend.hold("uid-1")
+        assert peer.held("uid-1")
+        peer.hold("uid-1")
+        peer.unhold("uid-1")
+        assert peer.expire([life], at(100.0)) == [life]
+        backend.unhold("uid-1")
+        assert not peer.held("uid-1")
+        claim, _ = backend.claim("sid-a", at(101.0), 1.0)
+        assert peer.expire([life], at(200.0)) == [life]
+        assert backend.expire([life], at(300.0), claim) == [], "one's own claim does not keep it"
+        backend.release(claim)
+        assert peer.expired_at("sid-a") == 300.0
+
+    def test_of_many_peers_each_life_ends_once(self) -> None:
+        backend = self.make_backend()
+        peer = self.make_peer(backend)
+        if peer is None:
+            return
+        lives = [Life(f"sid-{number}", f"uid-{number}") for number in range(300)]
+        for life in lives:
+            self.begin(backend, sid=life.sid, uid=life.uid)
+
+        def sweep(number: int) -> list[Life]:
+            each = (backend, peer)[number % 2]
+            for due in each.due(at(100.0)):
+                each.expire(due, at(100.0))
+            ended: list[Life] = []
+            while batch := each.ended():
+                ended += batch
+                each.settle(batch)
+            return ended
+
+        ended = [life for batch in [*in_threads(4, sweep), sweep(0)] for life in batch]
+        assert sorted(ended) == sorted(lives)
+        assert (backend.count(), backend.expired_count()) == (0, 300)
+
+    def test_what_a_peer_has_claimed_of_the_ended_is_not_claimed_again(self) -> None:
+        backend = self.make_backend()
+        peer = self.make_peer(backend)
+        if peer is None:
+            return
+        self.begin(backend)
+        life = Life("sid-a", "uid-1")
+        backend.expire([life], at(100.0))
+        assert peer.ended() == [life]
+        assert backend.ended() == []
+        peer.settle([life])
+        assert backend.ended() == []
+
+    def test_its_health_can_be_looked_at(self) -> None:
+        for finding in self.make_backend().check(0.0):
+            assert finding.level in ("ok", "warning", "error")
+            assert finding.topic
+            assert finding.message
 
 
 class CodecContract:
@@ -350,9 +579,21 @@ class CodecContract:
 
     def test_what_was_decoded_encodes_to_the_same_bytes(self) -> None:
         codec = self.make_codec()
+        if not codec.exact:
+            return
         for value in ({"b": (1, 2), "a": {3, 1, 2}}, [1.0, "x", {"k": b"v"}]):
             once = codec.encode(value)
             assert codec.encode(codec.decode(once)) == once
+
+    def test_a_typed_codec_gives_the_type_back(self) -> None:
+        codec = self.make_codec().typed(set[int])
+        assert codec.decode(codec.encode({3, 1, 2})) == {1, 2, 3}
+        try:
+            codec.decode(codec.encode(["no number"]))
+        except ValueError:
+            pass
+        else:
+            raise AssertionError("what does not fit the type must be refused")
 
     def test_what_cannot_be_encoded_is_named_with_its_place(self) -> None:
         codec = self.make_codec()

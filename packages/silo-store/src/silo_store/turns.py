@@ -1,11 +1,17 @@
-"""Writers of one session take turns."""
+"""Writers of one session take turns.
+
+Threads of one process stand in line here. Whoever is first in it claims the session from other processes, if the
+backend is shared, when it loads the session.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from contextvars import ContextVar
 from types import TracebackType
 
+from .backend import Backend, Claim
 from .errors import TurnTimeout
 from .fork import reset_after_fork
 from .record import Session
@@ -14,7 +20,8 @@ from .record import Session
 class Turns:
     """Who writes which session now. Knows only the sessions that somebody writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.after_fork()
         reset_after_fork(self)
 
@@ -82,16 +89,19 @@ class Turn:
     Attributes:
         sid: the session's id, which changes when the session is rotated.
         session: what the turn's owner has loaded of it, shared by nested edits.
+        claim: what keeps other processes from writing it; None until the session is loaded.
+        waited: seconds that `take` has waited.
     """
 
-    __slots__ = ("_key", "queue", "session", "sid", "taken", "turns")
+    __slots__ = ("_key", "claim", "queue", "session", "sid", "taken", "turns", "waited")
 
     def __init__(self, turns: Turns, sid: str) -> None:
         self.turns = turns
         self.sid = sid
         self.session: Session | None = None
+        self.claim: Claim | None = None
+        self.waited = 0.0
         self.taken = False
-        self._key = sid
         self.queue: _Queue | None = None
 
     def take(self, timeout: float) -> None:
@@ -100,9 +110,11 @@ class Turn:
         Raises:
             TurnTimeout: it did not come within ``timeout`` seconds.
         """
+        self._key = self.sid
         queue = self.turns.join(self._key)
         if not queue.lock.acquire(blocking=False):
             taken = False
+            began = time.monotonic()
             try:
                 taken = queue.lock.acquire(timeout=timeout)
             finally:  # also when a signal or a greenlet's timeout interrupts the wait
@@ -110,6 +122,7 @@ class Turn:
                     self.turns.leave(self._key, queue)
             if not taken:
                 raise TurnTimeout(self.sid)
+            self.waited = time.monotonic() - began
         self.queue = queue
         queue.turn = self
         self.taken = True
@@ -120,6 +133,9 @@ class Turn:
         """Let the next writer go on. Harmless when the turn is not taken."""
         queue, self.queue = self.queue, None
         if queue is not None:
+            claim, self.claim = self.claim, None
+            if claim is not None:
+                self.turns.backend.release(claim)
             self.taken = False
             self.session = queue.turn = None
             queue.lock.release()

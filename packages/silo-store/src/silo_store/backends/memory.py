@@ -1,4 +1,5 @@
 """Sessions in the memory of one process."""
+# ruff: noqa: ARG002  (a backend takes what the seam gives)
 
 from __future__ import annotations
 
@@ -8,12 +9,12 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
-from .backend import Life
-from .errors import SessionConflict, SessionExpired
+from ..backend import Claim, Finding, Life, Moment
+from ..errors import SessionConflict, SessionExpired
+from ..fork import reset_after_fork
+from ..hold import HoldCounts
+from ..record import Blob, Change, Record
 from .expiry import ExpiryIndex, Tombstones
-from .fork import reset_after_fork
-from .hold import HoldCounts
-from .record import Blob, Change, Record
 
 BATCH = 256
 """Records handled for each hold of the lock: a few hundred microseconds."""
@@ -26,6 +27,8 @@ class MemoryBackend(HoldCounts):
         copy: keep encoded copies instead of live objects, as a backend does that processes share. A view that fails
             then changes nothing, and state must be encodable.
     """
+
+    shared = False
 
     def __init__(self, *, copy: bool = False) -> None:
         self.live = not copy
@@ -46,19 +49,26 @@ class MemoryBackend(HoldCounts):
         record = self.records.get(life.sid)
         return record if record is not None and record.uid == life.uid else None
 
-    def load(self, sid: str, now: float, ttl: float) -> Record | None:
+    def load(self, sid: str, at: Moment) -> Record | None:
         record = self.records.get(sid)
         if record is None:
             return None
-        if now - record.active <= ttl:
-            record.active = now
+        if at.now - record.active <= at.ttl:
+            record.active = at.now
         return record if self.live else record.twin()
 
     def peek(self, sid: str) -> Record | None:
         record = self.records.get(sid)
         return record if record is None or self.live else record.twin()
 
-    def create(self, record: Record) -> Record:
+    def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        """There is no other process to wait for."""
+        return Claim(sid, ""), self.load(sid, at)
+
+    def release(self, claim: Claim) -> None:
+        """Nothing to give back."""
+
+    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
         kept = record if self.live else record.twin()
         with self._lock:
             winner = self.records.setdefault(record.sid, kept)
@@ -69,7 +79,9 @@ class MemoryBackend(HoldCounts):
             return record
         return winner if self.live else winner.twin()
 
-    def write(self, life: Life, changes: Mapping[str, Change], now: float) -> None:
+    def write(
+        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
+    ) -> None:
         with self._lock:
             record = self._current(life)
             if record is None:
@@ -80,18 +92,18 @@ class MemoryBackend(HoldCounts):
                     raise SessionConflict(life.sid)
             # One update() of plain dicts: a reader sees all of the changes or none.
             record.update({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
-            record.active = now
+            record.active = at.now
 
     def put(self, session: Record, now: float) -> None:
         if self.records.get(session.sid) is not session:
             raise SessionExpired(session.sid)
         session.active = now
 
-    def touch(self, life: Life, now: float) -> bool:
+    def touch(self, life: Life, at: Moment) -> bool:
         record = self._current(life)
         if record is None:
             return False
-        record.active = now
+        record.active = at.now
         return True
 
     def remove(self, life: Life) -> bool:
@@ -116,14 +128,20 @@ class MemoryBackend(HoldCounts):
     def _drop(self, record: Record) -> None:
         del self.records[record.sid]
 
-    def due(self, now: float, ttl: float) -> Iterator[list[Life]]:
+    def find(self, uid: str) -> str | None:
+        return next((record.sid for record in list(self.records.values()) if record.uid == uid), None)
+
+    def alive(self, uid: str) -> bool:
+        return self.find(uid) is not None
+
+    def due(self, at: Moment) -> Iterator[list[Life]]:
         with self._lock:
-            buckets = self._index.take(now - ttl)
+            buckets = self._index.take(at.now - at.ttl)
         rest = ((second, sid) for second, sids in buckets for sid in sids)
         try:
             while chunk := list(itertools.islice(rest, BATCH)):
                 try:
-                    lives = self._due_of(chunk, now, ttl)
+                    lives = self._due_of(chunk, at)
                     if lives:
                         yield lives
                 finally:
@@ -132,11 +150,11 @@ class MemoryBackend(HoldCounts):
             while chunk := list(itertools.islice(rest, BATCH)):
                 self._reindex(chunk)
 
-    def _due_of(self, entries: list[tuple[int, str]], now: float, ttl: float) -> list[Life]:
+    def _due_of(self, entries: list[tuple[int, str]], at: Moment) -> list[Life]:
         # No lock: it reads each record once, and `expire` looks again. Making tuples under the lock would let a run
         # of the garbage collector happen there.
         records = [r for second, sid in entries if (r := self.records.get(sid)) is not None and r.bucket == second]
-        return [Life(r.sid, r.uid) for r in records if now - r.active > ttl]
+        return [Life(r.sid, r.uid) for r in records if at.now - r.active > at.ttl]
 
     def _reindex(self, entries: list[tuple[int, str]]) -> None:
         with self._lock:
@@ -145,14 +163,22 @@ class MemoryBackend(HoldCounts):
                 if record is not None and record.bucket == second:
                     self._index.add(record)
 
-    def expire(self, lives: Iterable[Life], now: float, ttl: float) -> None:
+    def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
+        kept = []
         with self._lock:
             for life in lives:
                 record = self._current(life)
-                if record is not None and now - record.active > ttl and not self.held(life.uid):
+                if record is None:
+                    continue
+                if self.held(life.uid):
+                    record.active = at.now
+                if at.now - record.active <= at.ttl:
+                    kept.append(life)
+                else:
                     self._drop(record)
-                    self.tombstones.bury(life.sid, now)
+                    self.tombstones.bury(life.sid, at.now)
                     self._ended.append(life)
+        return kept
 
     def ended(self) -> list[Life]:
         batch: list[Life] = []
@@ -176,9 +202,6 @@ class MemoryBackend(HoldCounts):
             if not old:
                 return
 
-    def alive(self, uid: str) -> bool:
-        return any(record.uid == uid for record in list(self.records.values()))
-
     def count(self) -> int:
         return len(self.records)
 
@@ -187,6 +210,9 @@ class MemoryBackend(HoldCounts):
 
     def sids(self) -> list[str]:
         return list(self.records)
+
+    def check(self, now: float) -> list[Finding]:
+        return [Finding("ok", "memory", "sessions live in this process and end with it")]
 
     def close(self) -> None:
         """Nothing to give back."""

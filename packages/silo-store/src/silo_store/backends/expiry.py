@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from itertools import islice
 
-from .ids import ID_CHARACTERS
-from .record import Record
+from ..ids import ID_CHARACTERS
+from ..record import Record
 
 
 class ExpiryIndex:

@@ -1,0 +1,1 @@
+"""Where sessions can be kept. Each module here implements `silo_store.backend.Backend`."""

@@ -1,0 +1,30 @@
+"""The namespaces of a record as one run of bytes, for backends that keep them outside the process."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from ..record import Blob, Record
+
+_head = struct.Struct(">HII")  # bytes of the name, version, bytes of the data
+
+
+def pack(blobs: Mapping[str, Blob]) -> bytes:
+    """Make one run of bytes of all namespaces: for each a head, its name in UTF-8 and its data."""
+    parts = []
+    for name, (version, data) in blobs.items():
+        encoded = name.encode()
+        parts += (_head.pack(len(encoded), version, len(data)), encoded, data)
+    return b"".join(parts)
+
+
+def unpack_into(record: Record, packed: bytes, start: int = 0) -> Record:
+    """Put what `pack` gave, from byte ``start`` on, into a record, and return it."""
+    end = len(packed)
+    while start < end:
+        name_length, version, length = _head.unpack_from(packed, start)
+        name_end = start + _head.size + name_length
+        start_of_data, start = name_end, name_end + length
+        record[packed[name_end - name_length : name_end].decode()] = Blob(version, packed[start_of_data:start])
+    return record
