@@ -381,6 +381,53 @@ def test_a_hold_follows_a_rotation(store: SessionStore, clock: Clock) -> None:
     assert not store.exists(SID)
 
 
+def test_peeking_renews_nothing_and_runs_no_factory(store: SessionStore, clock: Clock) -> None:
+    assert store.peek(SID) is None
+    store.get(SID)
+    clock.advance(TTL + 1)
+    store.register_namespace("late", list)
+    for _ in range(2):
+        seen = store.peek(SID)
+        assert seen is not None
+        assert seen == {"counter": {"value": 0}, "notes": {"lines": []}}
+        assert seen.active == clock.now - TTL - 1
+    assert store.active_count == 1
+    with pytest.raises(InvalidSessionId):
+        store.peek("no id")
+
+
+def test_a_session_can_be_expired_before_its_time(store: SessionStore, clock: Clock) -> None:
+    told: list[tuple[str, ...]] = []
+    store.on_expire(lambda sid: told.append((sid,)))
+    store.on_end(lambda *each: told.append(each))
+    assert not store.expire(SID)
+    uid = store.get(SID).uid
+    other = store.get("b" * 32).uid
+    assert store.expire(SID)
+    assert told == [(SID, uid, "expired"), (SID,)]
+    assert (store.exists(SID), store.is_expired(SID), store.uid("b" * 32)) == (False, True, other)
+    assert not store.expire(SID)
+    clock.advance(101)
+    assert not store.is_expired(SID), "it is remembered as any other"
+    assert store.get(SID).uid != uid
+    with pytest.raises(InvalidSessionId):
+        store.expire("no id")
+
+
+def test_what_is_held_busy_or_written_is_not_expired_before_its_time(store: SessionStore, clock: Clock) -> None:
+    uid = store.get(SID).uid
+    with store.hold(SID):
+        assert not store.expire(SID)
+    with store.edit(SID):
+        assert not store.expire(SID)
+    store.set_busy_check(lambda sid, session: True)
+    assert not store.expire(SID)
+    clock.advance(TTL)
+    assert store.uid(SID) == uid
+    store.set_busy_check(lambda sid, session: False)
+    assert store.expire(SID)
+
+
 def test_errors_can_be_pickled(store: SessionStore) -> None:
     for error in (SessionExpired(SID), NamespaceError("x"), StateEncodeError(SID, "n", "['x']", "object", "advice")):
         back = pickle.loads(pickle.dumps(error))

@@ -81,9 +81,9 @@ class SessionStore:
         self._sessions: Sessions
         self._codecs = Codecs(codec or MsgpackCodec(), self.registry.kinds)
         if backend.live:
-            self._sessions = LiveSessions(backend, self._moment)
+            self._sessions = LiveSessions(backend, self.moment)
         else:
-            self._sessions = CopiedSessions(backend, self._codecs, self._moment, max_state_bytes)
+            self._sessions = CopiedSessions(backend, self._codecs, self.moment, max_state_bytes)
         self._clock = clock
         self._new_sid = sid_generator or new_sid
         self.turns = Turns(backend)
@@ -208,6 +208,17 @@ class SessionStore:
         record = self._load(check_sid(sid))
         return self._view(record) if record is not None else None
 
+    def peek(self, sid: str) -> Session | None:
+        """Return the session as it is stored, due or not, and renew nothing. None where there is none.
+
+        Namespaces that it does not have yet stay missing.
+
+        Raises:
+            StateDecodeError: what is stored does not fit a namespace's type.
+        """
+        record = self.backend.peek(check_sid(sid))
+        return self._sessions.view(record) if record is not None else None
+
     def _view(self, record: Record) -> Session:
         session = self._sessions.view(record)
         for name, state in missing(self._factories, session).items():
@@ -244,7 +255,7 @@ class SessionStore:
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. False where it is over."""
-        return self.backend.touch(life, self._moment())
+        return self.backend.touch(life, self.moment())
 
     def ensure(self, session: Session) -> None:
         """See to it that a session which `open` began is in the backend; its changes are not saved by that."""
@@ -431,7 +442,7 @@ class SessionStore:
         """Go on in a turn under another id; nobody else knows it yet."""
         claim = turn.claim
         if claim is not None:
-            turn.claim, _ = self.backend.claim(sid, self._moment(), self.turn_timeout)
+            turn.claim, _ = self.backend.claim(sid, self.moment(), self.turn_timeout)
             self.backend.release(claim)
 
     @contextmanager
@@ -467,9 +478,32 @@ class SessionStore:
         Returns:
             the ids that expired since the last call, by this sweep or by being asked for too late.
         """
-        at = self._moment()
+        at = self.moment()
         for lives in self.backend.due(at):
             self.backend.expire([life for life in lives if not self._kept(life)], at)
+        expired = self._tell_of_ended()
+        self.backend.prune(at.now - self.expired_retain)
+        return expired
+
+    def expire(self, sid: str) -> bool:
+        """End the session now, as if its time were over: its id is remembered as expired, and the callbacks run.
+
+        Returns:
+            False where there is none, or it lives on because it is held, busy or being written.
+        """
+        record = self.backend.peek(check_sid(sid))
+        if record is None:
+            return False
+        life, at = Life(sid, record.uid), self.moment()
+        now = max(at.now, record.active + 0.001)  # due also where it was used this instant, or by a clock that is ahead
+        if self._kept(life) or self.backend.expire([life], Moment(now, 0.0)):
+            self.renew(life)
+            return False
+        self._tell_of_ended()
+        return True
+
+    def _tell_of_ended(self) -> list[str]:
+        """Run the callbacks of all lives that have expired; return their ids."""
         expired = []
         while lives := self.backend.ended():
             for life in lives:
@@ -477,7 +511,6 @@ class SessionStore:
                 tell(self.registry.on_expire, life.sid)
                 expired.append(life.sid)
                 self.backend.settle([life])  # each: a process killed in the middle repeats one callback at most
-        self.backend.prune(at.now - self.expired_retain)
         return expired
 
     def _kept(self, life: Life) -> bool:
@@ -495,7 +528,7 @@ class SessionStore:
         return self._kept(life) or life in self.backend.expire([life], at, claim)
 
     def _load(self, sid: str, turn: Turn | None = None) -> Record | None:
-        at = self._moment()
+        at = self.moment()
         if turn is None or self.backend.live:
             record, claim = self.backend.load(sid, at), None
         elif turn.claim is None:
@@ -507,9 +540,10 @@ class SessionStore:
 
     def _seen(self, sid: str) -> Record | None:
         record = self.backend.peek(sid) if is_sid(sid) else None
-        return record if record is not None and self._alive(record, self._moment()) else None
+        return record if record is not None and self._alive(record, self.moment()) else None
 
-    def _moment(self) -> Moment:
+    def moment(self) -> Moment:
+        """Return the present time, and how long sessions live."""
         ttl = self.ttl
         slack = self.slack if self.slack is not None else min(ttl / 100, 30.0)
         return Moment(self._clock(), ttl, slack)
