@@ -17,9 +17,11 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory://", "memory://?copy=1"])
+@pytest.fixture(params=["memory://", "memory://?copy=1", "redis"])
 def url(request: pytest.FixtureRequest) -> str:
     value: str = request.param
+    if value == "redis":
+        value = request.getfixturevalue("redis_url")
     return value
 
 

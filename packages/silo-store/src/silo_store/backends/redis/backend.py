@@ -1,0 +1,423 @@
+"""`RedisBackend`: the seam's methods, each one round trip."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from ...backend import Claim, Finding, Life, Moment
+from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
+from ...fork import reset_after_fork
+from ...ids import new_uid
+from ...record import Change, Record
+from ..packing import pack, unpack_into
+from . import scripts
+from .connections import Connections
+from .health import look
+from .keeper import Keeper
+from .scripts import BUCKET, HEAD, Keys
+
+BATCH = 256
+"""Lives handled by one script: well below a millisecond."""
+CALLBACKS = 32
+"""Lives whose callbacks one process takes over at a time."""
+WEEK = 7 * 24 * 3600.0
+FOREVER = 10 * 365 * 24 * 3600.0
+
+
+class RedisBackend:
+    """Sessions on a Redis server of release 6.2 or later, or on Valkey. See `Backend` for what each method does.
+
+    Args:
+        url: as redis-py takes it: ``redis://user:password@host:6379/0``, ``rediss://`` with TLS, ``unix:///path``.
+        prefix: keeps the sessions of several applications apart on one server.
+        timeout: seconds after which a server that does not answer counts as unreachable.
+        lease: seconds after which a process that is not heard of loses its claims and holds.
+    """
+
+    live = False
+    shared = True
+
+    def __init__(self, url: str, *, prefix: str = "silo", timeout: float = 2.0, lease: float = 10.0) -> None:
+        if not prefix or "{" in prefix or "}" in prefix:
+            raise ValueError("the prefix of the keys must be some text without braces")
+        if not (0 < timeout < math.inf and 0 < lease < math.inf):
+            raise ValueError("timeout and lease must be positive numbers of seconds")
+        self._server = Connections(url, timeout)
+        self._keys = Keys(prefix)
+        self._lease = str(max(1, int(lease * 1000)))
+        self._keeper = Keeper(self._renew, lease / 3)
+        self._epoch: bytes | None = None
+        self.after_fork()
+        reset_after_fork(self)
+
+    @classmethod
+    def from_url(cls, url: str) -> RedisBackend:
+        """Make one from a URL, with this class's arguments among the options that follow the ``?``.
+
+        Raises:
+            ValueError: an option is wrong. What redis-py does not know raises what redis-py raises.
+        """
+        parts = urlsplit(url)
+        own: dict[str, Any] = {}
+        rest = []
+        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+            if name == "prefix":
+                own[name] = value
+            elif name in ("timeout", "lease"):
+                own[name] = float(value)
+            else:
+                rest.append((name, value))
+        return cls(urlunsplit(parts._replace(query=urlencode(rest))), **own)
+
+    def after_fork(self) -> None:
+        """Be another one to the server than the parent."""
+        self._me = new_uid()
+        self._numbers = itertools.count()
+        self._holds: Counter[str] = Counter()
+
+    # Reading
+
+    def load(self, sid: str, at: Moment) -> Record | None:
+        keys = self._keys
+        data, epoch = self._server.run(
+            scripts.LOAD, (keys.record + sid, keys.epoch), at.now, at.ttl, at.slack, _keep(at)
+        )
+        return self._found(sid, data, epoch, at)
+
+    def peek(self, sid: str) -> Record | None:
+        data = self._server.command("GET", self._keys.record + sid)
+        return _record(sid, data) if data is not None else None
+
+    def _found(self, sid: str, data: bytes | None, epoch: bytes | None, at: Moment) -> Record | None:
+        if epoch != self._epoch:
+            self._note(epoch, at.now)
+        if data is None:
+            return None
+        record = _record(sid, data)
+        if at.slack < at.now - record.active <= at.ttl:
+            record.active = at.now  # as the script has done
+        return record
+
+    def _note(self, epoch: bytes | None, now: float) -> None:
+        """Remember what the server's data are called. Where they were called otherwise before, all was lost."""
+        if self._epoch is not None:
+            epoch = self._server.run(scripts.NOTE_LOSS, (self._keys.epoch, self._keys.lost), new_uid(), now)
+        self._epoch = epoch
+
+    # Writing
+
+    def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        keys, server = self._keys, self._server
+        claim = Claim(sid, f"{self._me}:{next(self._numbers)}")
+        wake = keys.wake + claim.token
+        touched = (keys.record + sid, keys.epoch, keys.claim + sid, keys.queue + sid)
+        arguments = (at.now, at.ttl, at.slack, _keep(at), claim.token, self._lease)
+        reply = server.run(scripts.CLAIM, touched, *arguments, "0")
+        if not isinstance(reply, list):
+            try:
+                reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
+            except BaseException:
+                self._give_back(claim)
+                raise
+            if reply is None:
+                self._give_back(claim)
+                raise TurnTimeout(sid)
+        self._keeper.add(_claim_name(claim))
+        data, epoch = reply
+        return claim, self._found(sid, data, epoch, at)
+
+    def _wait(
+        self, left: int, touched: tuple[str, ...], arguments: tuple[Any, ...], wake: str, deadline: float
+    ) -> list[Any] | None:
+        """Wait in the server's queue until whoever has the claim passes it on, or is not heard of any more."""
+        while (rest := deadline - time.monotonic()) > 0:
+            # Not longer than the connection waits for any answer. Who has the claim may die: then its time runs out.
+            wait = min(rest, max(left, 0) / 1000 + 0.01, self._server.timeout / 2)
+            woken = self._server.command("BLPOP", wake, f"{wait:.3f}")
+            if woken is not None:
+                return [woken[1] or None, self._epoch]
+            reply = self._server.run(scripts.CLAIM, touched, *arguments, "1")
+            if isinstance(reply, list):
+                return reply
+            left = reply
+        return None
+
+    def release(self, claim: Claim) -> None:
+        if self._keeper.discard(_claim_name(claim)):
+            self._give_back(claim)
+
+    def _give_back(self, claim: Claim) -> None:
+        keys = self._keys
+        touched = (keys.record + claim.sid, keys.claim + claim.sid, keys.queue + claim.sid, keys.wake + claim.token)
+        with contextlib.suppress(StoreUnavailable):  # it runs out
+            self._server.run(scripts.RELEASE, touched, claim.token, self._lease, keys.wake)
+
+    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+        keys, sid = self._keys, record.sid
+        bucket = _bucket(record.active)
+        uid = record.uid.encode()
+        data = HEAD.pack(record.active, record.created, bucket, len(uid)) + uid + pack(record)
+        reply = self._server.run(
+            scripts.CREATE,
+            (
+                keys.record + sid,
+                keys.epoch,
+                keys.claim + (claim.sid if claim else sid),
+                keys.queue + (claim.sid if claim else sid),
+                keys.gone,
+                f"{keys.bucket}{bucket}",
+                keys.buckets,
+                keys.count,
+            ),
+            sid,
+            _keep(at),
+            claim.token if claim else "",
+            "1" if last and claim else "0",
+            self._lease,
+            keys.wake,
+            data,
+            bucket,
+            new_uid(),
+        )
+        if reply == b"lost":
+            raise TurnLost(sid)
+        old, epoch = reply
+        if epoch != self._epoch:
+            self._note(epoch, at.now)
+        if old is not None:
+            return _record(sid, old)
+        if last and claim:
+            self._keeper.discard(_claim_name(claim))
+        return record
+
+    def write(
+        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
+    ) -> None:
+        keys, sid = self._keys, life.sid
+        claimed = claim.sid if claim else sid
+        words: list[Any] = []
+        for name, change in changes.items():
+            words += (name, change.version, change.data)
+        reply = self._server.run(
+            scripts.WRITE,
+            (keys.record + sid, keys.claim + claimed, keys.queue + claimed),
+            life.uid,
+            at.now,
+            _keep(at),
+            claim.token if claim else "",
+            "1" if last and claim else "0",
+            self._lease,
+            keys.wake,
+            *words,
+        )
+        if reply != b"ok":
+            raise _REFUSALS[reply](sid)
+        if last and claim:
+            self._keeper.discard(_claim_name(claim))
+
+    def put(self, session: Record, now: float) -> None:
+        raise NotImplementedError("put() is for backends of live objects")
+
+    # Lives
+
+    def touch(self, life: Life, at: Moment) -> bool:
+        return bool(self._server.run(scripts.TOUCH, (self._keys.record + life.sid,), life.uid, at.now, _keep(at)))
+
+    def remove(self, life: Life) -> bool:
+        keys = self._keys
+        touched = (keys.record + life.sid, keys.moved + life.uid, keys.count)
+        return bool(self._server.run(scripts.REMOVE, touched, life.uid))
+
+    def rename(self, life: Life, sid: str) -> bool:
+        keys = self._keys
+        record = self.peek(life.sid)
+        if record is None:
+            return False
+        bucket = _bucket(record.active)
+        return bool(
+            self._server.run(
+                scripts.RENAME,
+                (
+                    keys.record + life.sid,
+                    keys.record + sid,
+                    keys.moved + life.uid,
+                    f"{keys.bucket}{bucket}",
+                    keys.buckets,
+                ),
+                life.uid,
+                sid,
+                bucket,
+            )
+        )
+
+    def find(self, uid: str) -> str | None:
+        sid = self._server.command("GET", self._keys.moved + uid)
+        return sid.decode() if sid is not None else None
+
+    def alive(self, uid: str) -> bool:
+        return self.find(uid) is not None or any(life.uid == uid for life in self._living())
+
+    # Expiry
+
+    def due(self, at: Moment) -> Iterator[list[Life]]:
+        keys = self._keys
+        buckets = self._server.command("ZRANGEBYSCORE", keys.buckets, "-inf", f"({at.now - at.ttl!r}")
+        for bucket in map(bytes.decode, buckets):
+            key = keys.bucket + bucket
+            seen: set[Life] = set()
+            for _ in range(-(-self._server.command("LLEN", key) // BATCH)):
+                found = self._server.run(
+                    scripts.DUE,
+                    (key, keys.buckets),
+                    bucket,
+                    at.now,
+                    at.ttl,
+                    BATCH,
+                    BUCKET,
+                    keys.record,
+                    keys.bucket,
+                )
+                lives = [life for life in _lives(found) if life not in seen]
+                seen.update(lives)
+                if lives:
+                    yield lives
+
+    def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
+        keys, kept = self._keys, []
+        rest = iter(lives)
+        while batch := list(itertools.islice(rest, BATCH)):
+            touched = [keys.gone, keys.ended, keys.count]
+            words: list[str] = []
+            for sid, uid in batch:
+                touched += (keys.record + sid, keys.claim + sid, keys.hold + uid, keys.moved + uid)
+                words += (sid, uid)
+            token = claim.token if claim else ""
+            stay = self._server.run(scripts.EXPIRE, tuple(touched), at.now, at.ttl, _keep(at), token, *words)
+            kept += [batch[number] for number in stay]
+        return kept
+
+    def ended(self) -> list[Life]:
+        found = self._server.run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
+        for each in found:
+            self._keeper.add(_ended_name(each.decode()))
+        return [Life(*each.decode().split(" ")) for each in found]
+
+    def settle(self, lives: Iterable[Life]) -> None:
+        names = [f"{life.sid} {life.uid}" for life in lives]
+        if names:
+            self._server.command("ZREM", self._keys.ended, *names)
+        for name in names:
+            self._keeper.discard(_ended_name(name))
+
+    def expired_at(self, sid: str) -> float | None:
+        keys = self._keys
+        at = self._server.run(scripts.EXPIRED_AT, (keys.record + sid, keys.gone, keys.lost), sid)
+        return float(at) if at is not None else None
+
+    def prune(self, before: float) -> None:
+        self._server.run(scripts.PRUNE, (self._keys.gone, self._keys.lost), before)
+
+    def hold(self, uid: str) -> None:
+        self._holds[uid] += 1
+        if self._holds[uid] == 1:
+            try:
+                self._server.run(scripts.HOLD, (self._keys.hold + uid,), self._me, self._lease)
+            except BaseException:
+                self._holds[uid] -= 1
+                raise
+            self._keeper.add(_hold_name(uid))
+
+    def unhold(self, uid: str) -> None:
+        self._holds[uid] -= 1
+        if self._holds[uid] <= 0:
+            del self._holds[uid]
+            if self._keeper.discard(_hold_name(uid)):
+                with contextlib.suppress(StoreUnavailable):  # it runs out
+                    self._server.command("ZREM", self._keys.hold + uid, self._me)
+
+    def held(self, uid: str) -> bool:
+        return bool(self._server.run(scripts.HELD, (self._keys.hold + uid,)))
+
+    def _renew(self, names: list[str]) -> None:
+        keys = self._keys
+        ended = []
+        for name in names:
+            kind, _, rest = name.partition(" ")
+            if kind == "claim":
+                sid, token = rest.split(" ")
+                self._server.run(scripts.RENEW_CLAIM, (keys.claim + sid,), token, self._lease)
+            elif kind == "hold":
+                self._server.run(scripts.HOLD, (keys.hold + rest,), self._me, self._lease)
+            else:
+                ended.append(rest)
+        if ended:
+            self._server.run(scripts.RENEW_ENDED, (keys.ended,), self._lease, *ended)
+
+    # Looking in
+
+    def count(self) -> int:
+        return int(self._server.command("GET", self._keys.count) or 0)
+
+    def expired_count(self) -> int:
+        return int(self._server.command("ZCARD", self._keys.gone))
+
+    def sids(self) -> list[str]:
+        return list(dict.fromkeys(life.sid for life in self._living()))
+
+    def _living(self) -> Iterator[Life]:
+        keys = self._keys
+        for bucket in map(bytes.decode, self._server.command("ZRANGE", keys.buckets, 0, -1)):
+            key = keys.bucket + bucket
+            for first in range(0, self._server.command("LLEN", key), BATCH):
+                last = first + BATCH - 1
+                yield from _lives(self._server.run(scripts.LIVING, (key,), bucket, first, last, keys.record))
+
+    def check(self, now: float) -> list[Finding]:
+        return look(self._server, now)
+
+    def close(self) -> None:
+        self._keeper.stop()
+        self._server.close()
+
+
+_REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": TurnLost}
+
+
+def _keep(at: Moment) -> int:
+    """Milliseconds after which the server may drop a record that nobody has used: long after the session is over."""
+    return int(min(2 * at.ttl + WEEK, FOREVER) * 1000)
+
+
+def _bucket(active: float) -> int:
+    return max(0, int(active // BUCKET) * BUCKET)
+
+
+def _record(sid: str, data: bytes) -> Record:
+    active, created, bucket, length = HEAD.unpack_from(data)
+    start = HEAD.size + length
+    record = Record(sid, data[HEAD.size : start].decode(), created, active)
+    record.bucket = bucket
+    return unpack_into(record, data, start)
+
+
+def _lives(flat: list[bytes]) -> list[Life]:
+    return [Life(sid.decode(), uid.decode()) for sid, uid in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _claim_name(claim: Claim) -> str:
+    return f"claim {claim.sid} {claim.token}"
+
+
+def _hold_name(uid: str) -> str:
+    return f"hold {uid}"
+
+
+def _ended_name(life: str) -> str:
+    return f"ended {life}"

@@ -1,0 +1,123 @@
+"""Talking to the server: one command, one round trip, one kind of error."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from ...errors import StoreUnavailable
+from ...fork import reset_after_fork
+
+
+class Script:
+    """A Lua script and the name under which the server remembers it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Connections:
+    """Connections of redis-py, the one given back last used first.
+
+    `redis.Redis` is not used: its pool, retries and metrics take half of the time of a command on the same host, and
+    a retry could do a change twice.
+
+    Args:
+        url: as redis-py takes it.
+        timeout: seconds for one answer.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        pool = redis.ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._make: Any = pool.connection_class
+        self._settings = pool.connection_kwargs
+        self.timeout = timeout
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with none: the parent's are still used there."""
+        self._idle: deque[Any] = deque()
+
+    def command(self, *words: Any) -> Any:
+        """Send one command and return the answer.
+
+        Raises:
+            StoreUnavailable: there was none in time, or it was an error.
+        """
+        with self._connection() as connection:
+            connection.send_command(*words)
+            return connection.read_response()
+
+    def run(self, script: Script, keys: tuple[str, ...], *arguments: Any) -> Any:
+        """Run a script on the server and return what it returns.
+
+        Raises:
+            StoreUnavailable: there was no answer in time, or it was an error.
+        """
+        with self._connection() as connection:
+            connection.send_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
+            try:
+                return connection.read_response()
+            except NoScriptError:  # a server that was restarted or flushed: it learns the script by this
+                connection.send_command("EVAL", script.text, len(keys), *keys, *arguments)
+                return connection.read_response()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        connection = None
+        try:
+            connection = self._take()
+            yield connection
+        except (RedisError, OSError) as error:
+            if connection is not None and not isinstance(error, redis.ResponseError):
+                connection.disconnect()
+                connection = None
+            raise StoreUnavailable(f"sessions in Redis cannot be reached: {_said(error)}") from error
+        except BaseException:  # a signal or a greenlet's timeout: an answer may be on its way
+            if connection is not None:
+                connection.disconnect()
+                connection = None
+            raise
+        finally:
+            if connection is not None:
+                self._idle.append(connection)
+
+    def _take(self) -> Any:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._make(**self._settings)
+                connection.connect()
+                return connection
+            try:
+                if not connection.can_read(0):
+                    return connection
+            except (RedisError, OSError):  # the server has closed it meanwhile
+                pass
+            connection.disconnect()
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+
+def _said(error: Exception) -> str:
+    return str(error).split("\n", 1)[0][:200] or type(error).__name__

@@ -1,0 +1,87 @@
+"""What an operator should know of the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from ...backend import Finding
+from ...errors import StoreUnavailable
+from .connections import Connections
+
+SKEW = 1.0
+"""Seconds by which clocks may differ before sessions expire noticeably early or late."""
+OLDEST = (6, 2)
+
+
+def look(server: Connections, now: float) -> list[Finding]:
+    """Ask the server how it is set up."""
+    findings: list[Finding] = []
+    try:
+        asked = time.monotonic()
+        info = _info(server)
+        findings += _version(info)
+        findings += _persistence(info)
+        findings += _eviction(info)
+        findings += _role(info)
+        findings += _clock(server, now + time.monotonic() - asked)
+    except StoreUnavailable as error:
+        findings.append(Finding("error", "reachable", str(error)))
+    return findings
+
+
+def _info(server: Connections) -> dict[str, str]:
+    text: bytes = server.command("INFO", "all")
+    lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def _version(info: dict[str, str]) -> Iterator[Finding]:
+    is_valkey = "valkey_version" in info
+    version = info.get("redis_version", "0")
+    name = f"Valkey {info['valkey_version']}" if is_valkey else f"Redis {version}"
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        yield Finding("error", "version", f"{name} is too old: 6.2 or later is needed")
+    else:
+        yield Finding("ok", "reachable", f"{name} answers")
+
+
+def _persistence(info: dict[str, str]) -> Iterator[Finding]:
+    if info.get("aof_enabled") == "1":
+        good = info.get("aof_last_write_status") == "ok"
+        if good:
+            yield Finding("ok", "persistence", "the append-only file is on")
+        else:
+            yield Finding("error", "persistence", "the last write to the append-only file failed")
+    elif info.get("rdb_last_bgsave_status") == "err":
+        yield Finding("error", "persistence", "the last snapshot failed")
+    else:
+        message = "the append-only file is off: sessions of the last minutes, or all, are gone after a restart"
+        yield Finding("warning", "persistence", message)
+
+
+def _eviction(info: dict[str, str]) -> Iterator[Finding]:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        yield Finding("ok", "eviction", "nothing is evicted to make room (noeviction)")
+    elif info.get("maxmemory", "0") == "0":
+        yield Finding("warning", "eviction", f"with {policy}, sessions will be evicted once maxmemory is set")
+    else:
+        yield Finding("error", "eviction", f"with {policy}, living sessions are evicted to make room: use noeviction")
+
+
+def _role(info: dict[str, str]) -> Iterator[Finding]:
+    if info.get("role") not in (None, "master"):
+        yield Finding("error", "role", "this server is a replica: sessions cannot be written")
+    if info.get("cluster_enabled") == "1":
+        yield Finding("warning", "cluster", "all sessions of one prefix live on one node: give the URL of that node")
+
+
+def _clock(server: Connections, now: float) -> Iterator[Finding]:
+    seconds, micros = server.command("TIME")
+    skew = int(seconds) + int(micros) / 1e6 - now
+    if abs(skew) > SKEW:
+        message = f"this host's clock and the server's differ by {abs(skew):.1f} s: sessions expire early or late"
+        yield Finding("warning", "clock", message)
+    else:
+        yield Finding("ok", "clock", f"this host's clock and the server's agree ({abs(skew):.3f} s)")

@@ -1,0 +1,82 @@
+"""Keeps alive on the server what this process has there: claims, holds, lives whose callbacks it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable
+
+from ...errors import StoreUnavailable
+from ...fork import reset_after_fork
+
+IDLE_ROUNDS = 20
+"""Rounds with nothing to renew after which the thread ends."""
+
+
+class Keeper:
+    """A thread that renews what is kept longer than a moment. It ends when there is nothing to renew.
+
+    Args:
+        renew: renews what has these names.
+        interval: seconds between two renewals: a third of the time after which the server gives a thing up.
+    """
+
+    def __init__(self, renew: Callable[[list[str]], None], interval: float) -> None:
+        self._renew = weakref.WeakMethod(renew)
+        self._interval = interval
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Keep nothing: it is the parent's."""
+        self.kept: set[str] = set()
+        self._guard = threading.Lock()
+        self._running = False
+        self._stop = threading.Event()
+
+    def add(self, name: str) -> None:
+        """Renew this from now on."""
+        self.kept.add(name)
+        if not self._running:
+            self._start()
+
+    def discard(self, name: str) -> bool:
+        """Renew this no longer. Say whether it was renewed until now."""
+        try:
+            self.kept.remove(name)
+        except KeyError:
+            return False
+        return True
+
+    def _start(self) -> None:
+        with self._guard:
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="silo-keeper", daemon=True).start()
+
+    def _run(self) -> None:
+        before: set[str] = set()
+        idle = 0
+        while not self._stop.wait(self._interval):
+            kept = set(self.kept)
+            renew = self._renew()
+            if renew is None:
+                return
+            old = sorted(kept & before)  # what is new has its whole time yet
+            if old:
+                with contextlib.suppress(StoreUnavailable):  # the next round tries again; who writes finds out
+                    renew(old)
+            del renew
+            before = kept
+            idle = 0 if kept else idle + 1
+            if idle > IDLE_ROUNDS:
+                with self._guard:
+                    self._running = False
+                    if not self.kept:  # whoever adds from here on starts another thread
+                        return
+                    self._running = True
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()

@@ -1,0 +1,358 @@
+"""What the server does in one go, and under which keys.
+
+All keys of one prefix carry the same hash tag, so a cluster keeps them on one node and each script may touch them all.
+
+=============== ======= ===========================================================================
+key             type    holds
+=============== ======= ===========================================================================
+``s:<sid>``     string  a record: `HEAD`, the uid, then the namespaces as `packing.pack` lays them
+``due:<bucket>`` list   ids of records by the bucket of their last known use, see `BUCKET`
+``due``         zset    the buckets there are
+``gone``        zset    expired ids, and when each expired
+``ended``       zset    ``sid uid`` of lives whose callbacks have not run, and until when they are claimed
+``t:<sid>``     string  who has the claim on a session
+``q:<sid>``     list    who waits for it
+``w:<token>``   list    what the one who waits is woken with: the record
+``h:<uid>``     zset    who holds a life, and until when
+``m:<uid>``     string  the id to which a life was renamed
+``count``       string  how many records there are
+``epoch``       string  names what the server holds: another one, or none, after all was lost
+``lost``        string  when that was noticed
+=============== ======= ===========================================================================
+
+A record's key has a time-to-live of its own, far longer than the session's: should nobody ever sweep again, the server
+cleans up.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from .connections import Script
+
+HEAD = struct.Struct(">ddIB")
+"""Last use, beginning, bucket, length of the uid."""
+
+BUCKET = 8
+"""Seconds of last use that share a bucket. A record is moved to its own when its bucket comes up, not when it is used.
+So using a session changes nothing but its record, and each is looked at about once per time-to-live."""
+
+
+class Keys:
+    """The names of the keys of one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.base = base = f"{{{prefix}}}:"
+        self.record = base + "s:"
+        self.claim = base + "t:"
+        self.queue = base + "q:"
+        self.wake = base + "w:"
+        self.hold = base + "h:"
+        self.moved = base + "m:"
+        self.bucket = base + "due:"
+        self.buckets = base + "due"
+        self.gone = base + "gone"
+        self.ended = base + "ended"
+        self.count = base + "count"
+        self.epoch = base + "epoch"
+        self.lost = base + "lost"
+
+
+_LIBRARY = """
+local function idle(data, now)
+  return tonumber(now) - struct.unpack('>d', data)
+end
+
+local function uid_of(head)
+  local _, _, _, uid = struct.unpack('>ddI4Bc0', head)
+  return uid
+end
+
+local function renew(key, now, keep)
+  redis.call('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
+  redis.call('PEXPIRE', key, keep)
+end
+
+-- A record, renewed where that is due to be noted. Where the server cannot write, it can still read.
+local function load(key, now, ttl, slack, keep)
+  local data = redis.call('GET', key)
+  if data then
+    local since = idle(data, now)
+    if since > tonumber(slack) and since <= tonumber(ttl) then
+      local failed = redis.pcall('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
+      if type(failed) ~= 'table' then redis.call('PEXPIRE', key, keep) end
+    end
+  end
+  return data
+end
+
+-- The claim goes to who has waited longest, and the record with it.
+local function pass_on(claim, queue, wake, lease, data)
+  local following = redis.call('LPOP', queue)
+  if following then
+    redis.call('SET', claim, following, 'PX', lease)
+    redis.call('RPUSH', wake .. following, data or '')
+    redis.call('PEXPIRE', wake .. following, lease)
+  else
+    redis.call('DEL', claim)
+  end
+end
+
+local function server_time()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function is_held(key, now_ms)
+  return #redis.call('ZRANGEBYSCORE', key, '(' .. string.format('%.0f', now_ms), '+inf', 'LIMIT', 0, 1) > 0
+end
+"""
+
+
+def _script(body: str) -> Script:
+    return Script(_LIBRARY + body)
+
+
+LOAD = _script("""
+-- keys: record, epoch; arguments: now, ttl, slack, keep
+return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
+""")
+
+CLAIM = _script("""
+-- keys: record, epoch, claim, queue; arguments: now, ttl, slack, keep, token, lease, whether it is in the queue
+local holder = redis.call('GET', KEYS[3])
+if holder and holder ~= ARGV[5] then
+  if ARGV[7] == '0' then redis.call('RPUSH', KEYS[4], ARGV[5]) end
+  redis.call('PEXPIRE', KEYS[4], 600000)
+  return redis.call('PTTL', KEYS[3])
+end
+redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
+if ARGV[7] == '1' then redis.call('LREM', KEYS[4], 0, ARGV[5]) end
+return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
+""")
+
+RELEASE = _script("""
+-- keys: record, claim, queue, wake; arguments: token, lease, the wake keys' beginning
+redis.call('DEL', KEYS[4])
+if redis.call('GET', KEYS[2]) == ARGV[1] then
+  pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], redis.call('GET', KEYS[1]))
+else
+  redis.call('LREM', KEYS[3], 0, ARGV[1])
+end
+""")
+
+RENEW_CLAIM = _script("""
+-- keys: claim; arguments: token, lease
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+""")
+
+CREATE = _script("""
+-- keys: record, epoch, claim, queue, gone, bucket, buckets, count
+-- arguments: sid, keep, token, last, lease, the wake keys' beginning, record, bucket, a new epoch
+if ARGV[3] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[3] then return 'lost' end
+local old = redis.call('GET', KEYS[1])
+if old then return {old, redis.call('GET', KEYS[2])} end
+redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[2])
+redis.call('RPUSH', KEYS[6], ARGV[1])
+redis.call('ZADD', KEYS[7], ARGV[8], ARGV[8])
+redis.call('INCR', KEYS[8])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[9], 'NX')
+if ARGV[4] == '1' then pass_on(KEYS[3], KEYS[4], ARGV[6], ARGV[5], ARGV[7]) end
+return {false, redis.call('GET', KEYS[2])}
+""")
+
+WRITE = _script("""
+-- keys: record, claim, queue
+-- arguments: uid, now, keep, token, last, lease, the wake keys' beginning, then name, version and data of each change
+if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[4] then return 'lost' end
+local data = redis.call('GET', KEYS[1])
+if not data then return 'gone' end
+local _, created, bucket, uid, place = struct.unpack('>ddI4Bc0', data)
+if uid ~= ARGV[1] then return 'gone' end
+local changes = {}
+for i = 8, #ARGV, 3 do changes[ARGV[i]] = i end
+local parts = {struct.pack('>ddI4Bc0', tonumber(ARGV[2]), created, bucket, #uid, uid)}
+while place <= #data do
+  local length, version, size, start = struct.unpack('>I2I4I4', data, place)
+  local name = string.sub(data, start, start + length - 1)
+  local following = start + length + size
+  local i = changes[name]
+  if i then
+    if tonumber(ARGV[i + 1]) ~= version then return 'conflict' end
+    parts[#parts + 1] = struct.pack('>I2I4I4', length, version + 1, #ARGV[i + 2]) .. name .. ARGV[i + 2]
+    changes[name] = nil
+  else
+    parts[#parts + 1] = string.sub(data, place, following - 1)
+  end
+  place = following
+end
+for i = 8, #ARGV, 3 do
+  local name = ARGV[i]
+  if changes[name] then
+    if ARGV[i + 1] ~= '0' then return 'conflict' end
+    parts[#parts + 1] = struct.pack('>I2I4I4', #name, 1, #ARGV[i + 2]) .. name .. ARGV[i + 2]
+  end
+end
+data = table.concat(parts)
+redis.call('SET', KEYS[1], data, 'PX', ARGV[3])
+if ARGV[5] == '1' then pass_on(KEYS[2], KEYS[3], ARGV[7], ARGV[6], data) end
+return 'ok'
+""")
+
+TOUCH = _script("""
+-- keys: record; arguments: uid, now, keep
+local head = redis.call('GETRANGE', KEYS[1], 0, 275)
+if head == '' or uid_of(head) ~= ARGV[1] then return 0 end
+renew(KEYS[1], ARGV[2], ARGV[3])
+return 1
+""")
+
+REMOVE = _script("""
+-- keys: record, moved, count; arguments: uid
+local head = redis.call('GETRANGE', KEYS[1], 0, 275)
+if head == '' or uid_of(head) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DECR', KEYS[3])
+return 1
+""")
+
+RENAME = _script("""
+-- keys: record, new record, moved, bucket, buckets; arguments: uid, new sid, bucket
+local head = redis.call('GETRANGE', KEYS[1], 0, 275)
+if head == '' or uid_of(head) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('SET', KEYS[3], ARGV[2])
+redis.call('PEXPIRE', KEYS[3], redis.call('PTTL', KEYS[1]))
+redis.call('RPUSH', KEYS[4], ARGV[2])
+redis.call('ZADD', KEYS[5], ARGV[3], ARGV[3])
+redis.call('SETRANGE', KEYS[1], 16, struct.pack('>I4', tonumber(ARGV[3])))
+redis.call('RENAME', KEYS[1], KEYS[2])
+return 1
+""")
+
+DUE = _script("""
+-- Looks at the first ids of a bucket. Those that are due stay in it, at its end, until they are expired.
+-- keys: bucket, buckets
+-- arguments: bucket, now, ttl, how many, a bucket's seconds, the beginnings of the records' and the buckets' keys
+local found, stay, move = {}, {}, {}
+local sids = redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1)
+for _, sid in ipairs(sids) do
+  local head = redis.call('GETRANGE', ARGV[6] .. sid, 0, 275)
+  if head ~= '' then
+    local active, _, bucket, uid = struct.unpack('>ddI4Bc0', head)
+    if bucket == tonumber(ARGV[1]) then
+      if tonumber(ARGV[2]) - active > tonumber(ARGV[3]) then
+        found[#found + 1] = sid
+        found[#found + 1] = uid
+      end
+      local own = math.floor(active / ARGV[5]) * ARGV[5]
+      if own > bucket and tonumber(ARGV[2]) - active <= tonumber(ARGV[3]) then
+        move[#move + 1] = {sid, own}
+      else
+        stay[#stay + 1] = sid
+      end
+    end
+  end
+end
+if #stay > 0 then redis.call('RPUSH', KEYS[1], unpack(stay)) end
+for _, each in ipairs(move) do
+  local own = string.format('%.0f', each[2])
+  redis.call('RPUSH', ARGV[7] .. own, each[1])
+  redis.call('ZADD', KEYS[2], own, own)
+  redis.call('SETRANGE', ARGV[6] .. each[1], 16, struct.pack('>I4', each[2]))
+end
+redis.call('LTRIM', KEYS[1], #sids, -1)
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
+return found
+""")
+
+EXPIRE = _script("""
+-- keys: gone, ended, count, then record, claim, hold and moved of each life
+-- arguments: now, ttl, keep, token, then sid and uid of each life
+local kept, now_ms = {}, server_time()
+for i = 5, #ARGV, 2 do
+  local number = (i - 5) / 2
+  local place = 4 + number * 4
+  local record, claim = KEYS[place], redis.call('GET', KEYS[place + 1])
+  local head = redis.call('GETRANGE', record, 0, 275)
+  if head ~= '' and uid_of(head) == ARGV[i + 1] then
+    if idle(head, ARGV[1]) <= tonumber(ARGV[2]) then
+      kept[#kept + 1] = number
+    elseif (claim and claim ~= ARGV[4]) or is_held(KEYS[place + 2], now_ms) then
+      renew(record, ARGV[1], ARGV[3])
+      kept[#kept + 1] = number
+    else
+      redis.call('ZADD', KEYS[1], ARGV[1], ARGV[i])
+      redis.call('ZADD', KEYS[2], 0, ARGV[i] .. ' ' .. ARGV[i + 1])
+      redis.call('DEL', record, KEYS[place + 3])
+      redis.call('DECR', KEYS[3])
+    end
+  end
+end
+return kept
+""")
+
+ENDED = _script("""
+-- keys: ended; arguments: how many, lease
+local now = server_time()
+local lives = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])
+for _, life in ipairs(lives) do
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), life)
+end
+return lives
+""")
+
+RENEW_ENDED = _script("""
+-- keys: ended; arguments: lease, then the lives
+local untill = string.format('%.0f', server_time() + ARGV[1])
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', untill, ARGV[i]) end
+""")
+
+HOLD = _script("""
+-- keys: hold; arguments: owner, lease
+redis.call('ZADD', KEYS[1], string.format('%.0f', server_time() + ARGV[2]), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+""")
+
+HELD = _script("""
+-- keys: hold
+return is_held(KEYS[1], server_time()) and 1 or 0
+""")
+
+EXPIRED_AT = _script("""
+-- keys: record, gone, lost; arguments: sid
+local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not at and redis.call('EXISTS', KEYS[1]) == 0 then at = redis.call('GET', KEYS[3]) end
+return at
+""")
+
+PRUNE = _script("""
+-- keys: gone, lost; arguments: before
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1])
+local lost = redis.call('GET', KEYS[2])
+if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) end
+""")
+
+NOTE_LOSS = _script("""
+-- keys: epoch, lost; arguments: a new epoch, now
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+redis.call('SET', KEYS[2], ARGV[2], 'NX')
+return redis.call('GET', KEYS[1])
+""")
+
+LIVING = _script("""
+-- The ids and uids of some of a bucket's records.
+-- keys: bucket; arguments: bucket, first, last, the records' beginning
+local found = {}
+for _, sid in ipairs(redis.call('LRANGE', KEYS[1], ARGV[2], ARGV[3])) do
+  local head = redis.call('GETRANGE', ARGV[4] .. sid, 0, 275)
+  if head ~= '' then
+    local _, _, bucket, uid = struct.unpack('>ddI4Bc0', head)
+    if bucket == tonumber(ARGV[1]) then
+      found[#found + 1] = sid
+      found[#found + 1] = uid
+    end
+  end
+end
+return found
+""")
