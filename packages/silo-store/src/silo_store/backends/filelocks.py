@@ -1,0 +1,236 @@
+"""Locks between processes on single bytes of a file. The system frees them the moment their process ends."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+
+from ..errors import StoreUnavailable
+from ..fork import reset_after_fork
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.01  # seconds between two looks at a lock that somebody else has
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(fd: int, offset: int, *, shared: bool = False) -> bool:  # noqa: ARG001 - Windows has no shared lock here
+        os.lseek(fd, offset, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+
+    def _unlock(fd: int, offset: int) -> None:
+        os.lseek(fd, offset, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(fd: int, offset: int, *, shared: bool = False) -> bool:
+        try:
+            fcntl.lockf(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, 1, offset)
+        except (BlockingIOError, PermissionError):  # systems differ
+            return False
+        return True
+
+    def _unlock(fd: int, offset: int) -> None:
+        fcntl.lockf(fd, fcntl.LOCK_UN, 1, offset)
+
+
+class LockFile:
+    """The locks that this process has on the bytes of one file. Nothing is written into it.
+
+    The system knows of such locks by process only, and frees them all when the process closes the file once. So there
+    is one `LockFile` for each path in a process, see `lock_file`; it opens the file once and knows what it has locked.
+    A forked child has none of its parent's locks.
+
+    Attributes:
+        path: the file, made at the first lock.
+        opening: for those who open another file that goes with this one, to keep each other out.
+    """
+
+    def __init__(self, path: str, like: str) -> None:
+        self.path = path
+        self._like = like
+        self._fd = -1
+        self._inode = (0, 0)
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with no locks: they stayed with the parent. The open file serves the child as well."""
+        self._mutex = threading.Lock()
+        self.opening = threading.Lock()
+        self._held: dict[str, int] = {}
+        self._taken: set[int] = set()
+
+    def take(self, offset: int) -> str | None:
+        """Lock a byte and return what unlocks it; None where it is locked, by whomever.
+
+        Raises:
+            StoreUnavailable: the file cannot be opened or locked.
+        """
+        with self._mutex:
+            fd = self._current()
+            if offset in self._taken or not self._lock(fd, offset):
+                return None
+            token = str(next(_tokens))
+            self._held[token] = offset
+            self._taken.add(offset)
+            return token
+
+    def wait(self, offset: int, timeout: float) -> str | None:
+        """Lock a byte like `take`, waiting up to ``timeout`` seconds for it."""
+        token = self.take(offset)
+        if token is None:
+            deadline = time.monotonic() + timeout
+            pause = _FIRST_PAUSE
+            while token is None and (left := deadline - time.monotonic()) > 0:
+                time.sleep(min(left, pause * (0.5 + random.random())))  # noqa: S311 - so that those who wait spread
+                pause = min(1.5 * pause, _LONGEST_PAUSE)
+                token = self.take(offset)
+        return token
+
+    def has(self, token: str) -> bool:
+        """Say whether this process still has the lock of a token."""
+        return token in self._held
+
+    def give_back(self, token: str) -> None:
+        """Unlock a byte. Does nothing where this process does not have it, as a child of the one that locked it."""
+        with self._mutex:
+            offset = self._held.pop(token, None)
+            if offset is not None:
+                self._taken.discard(offset)
+                with contextlib.suppress(OSError):
+                    _unlock(self._fd, offset)
+
+    def taken(self, offsets: Iterable[int], but: str | None = None) -> set[int]:
+        """Return those of some bytes that are locked, by other processes or this one; not the lock of token ``but``.
+
+        Raises:
+            StoreUnavailable: the file cannot be opened or locked.
+        """
+        found = set()
+        with self._mutex:
+            fd = self._current()
+            own = self._held.get(but or "")
+            for offset in offsets:
+                if offset in self._taken:
+                    if offset != own:
+                        found.add(offset)
+                elif self._lock(fd, offset, shared=True):  # shared: two who look do not take each other for an owner
+                    _unlock(fd, offset)
+                else:
+                    found.add(offset)
+        return found
+
+    def close(self) -> None:
+        """Close the file if this process has nothing locked. It is opened again when needed."""
+        with self._mutex:
+            if not self._held:
+                self._close()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd, self._inode = self._fd, -1, (0, 0)
+        if fd >= 0:
+            os.close(fd)
+
+    def _lock(self, fd: int, offset: int, *, shared: bool = False) -> bool:
+        try:
+            return _lock(fd, offset, shared=shared)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _current(self) -> int:
+        """Return the open file, which is the one at the path also after somebody deleted that."""
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(self.path)  # noqa: PTH116 - for each claim: pathlib takes as long again
+            if (found.st_dev, found.st_ino) == self._inode:
+                return self._fd
+        try:
+            return self._reopen()
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _reopen(self) -> int:
+        """Open the file at the path, and lock there what was locked in the one before.
+
+        What others have locked there meanwhile is theirs, and lost to us.
+        """
+        fd = _open(self.path, self._like)
+        try:
+            lost = [token for token, offset in self._held.items() if not _lock(fd, offset)]
+            opened = os.fstat(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        for token in lost:
+            self._taken.discard(self._held.pop(token))
+        self._close()
+        self._fd, self._inode = fd, (opened.st_dev, opened.st_ino)
+        return fd
+
+    def _unavailable(self, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(f"sessions cannot be locked in {self.path}: {error.strerror or error}")
+
+
+def _open(path: str, like: str) -> int:
+    """Open the lock file; make it with the rights of the file that it is for."""
+    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags)
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            model = os.stat(like)  # noqa: PTH116
+            os.fchmod(fd, model.st_mode & 0o666)
+            if os.geteuid() == 0:
+                os.fchown(fd, model.st_uid, model.st_gid)
+    return fd
+
+
+_tokens = itertools.count(1)  # goes on in a forked child, so that no token of the parent's means anything there
+
+
+class _Files:
+    """The lock files that something in this process uses."""
+
+    def __init__(self) -> None:
+        self._files: weakref.WeakValueDictionary[str, LockFile] = weakref.WeakValueDictionary()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def of(self, path: str, like: str) -> LockFile:
+        with self._lock:
+            found = self._files.get(path)
+            if found is None:
+                found = self._files[path] = LockFile(path, like)
+            return found
+
+
+_files = _Files()
+
+
+def lock_file(path: str) -> LockFile:
+    """Return this process's locks that go with a file: those on the file beside it whose name ends in ``-locks``.
+
+    Args:
+        path: the file, without symbolic links.
+    """
+    return _files.of(path + "-locks", path)

@@ -1,0 +1,471 @@
+"""Sessions in an SQLite file, for the processes of one host."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..backend import Claim, Finding, Life, Moment
+from ..errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
+from ..fork import reset_after_fork
+from ..record import Blob, Change, Record
+from .packing import pack, unpack_into
+from .sqlitecheck import check_file
+from .sqlitefile import Connection, Database
+from .urls import options
+
+BATCH = 256
+"""Sessions in one transaction of a sweep, and in one page of those that are due."""
+
+_OWNERS = 1 << 62  # bytes of the lock file: sessions below, owners from here on
+_RENEWAL_WAIT = 200  # milliseconds for which a reader waits to note that the session was used
+
+_LOAD = "SELECT uid, created, active, revision, state FROM sessions WHERE sid = ?"
+_RENEW = "UPDATE sessions SET active = ?1 WHERE sid = ?2 AND uid = ?3 AND active < ?1"
+_WRITE = (
+    "UPDATE sessions SET active = max(active, ?), revision = revision + 1, state = ?"
+    " WHERE sid = ? AND uid = ? AND revision = ?"
+)
+_CREATE = (
+    "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) VALUES (?, ?, ?, ?, ?, 1, ?)"
+)
+_TOUCH = "UPDATE sessions SET active = max(active, ?) WHERE sid = ? AND uid = ?"
+_DUE = (
+    "SELECT noted, id, sid, uid, active FROM sessions WHERE noted <= ? AND (noted, id) > (?, ?)"
+    " ORDER BY noted, id LIMIT ?"
+)
+_UNCLAIMED = "SELECT sid, uid FROM ended WHERE owner = 0 ORDER BY rowid LIMIT ?"
+_PRUNE = "DELETE FROM tombstones WHERE sid IN (SELECT sid FROM tombstones WHERE at < ? ORDER BY at LIMIT ?)"
+_EXPIRED_AT = (
+    "SELECT coalesce((SELECT at FROM tombstones WHERE sid = ?1), (SELECT value FROM meta WHERE key = 'lost'"
+    " AND NOT EXISTS (SELECT 1 FROM sessions WHERE sid = ?1)))"
+)
+
+_Row = tuple[str, float, float, int, bytes]  # what `_LOAD` gives
+
+
+class SQLiteBackend:
+    """Keeps sessions in one SQLite file. See `Backend` for what each method does.
+
+    Beside the file lie its write-ahead log (``-wal``, ``-shm``) and the file ``-locks``, on whose bytes the processes
+    hold locks: one for each session that is being written, one for each process that holds sessions or runs callbacks.
+    The system frees them when a process ends, however it ends. All need a local disk, no network file system.
+
+    Args:
+        path: the file, made with the first session, readable for its owner only. Its folder must exist.
+        timeout: seconds to wait for other processes' transactions before `StoreUnavailable`.
+        durable: let each commit reach the disk before it counts. Otherwise a power failure may undo the last ones; the
+            end of a process never does.
+    """
+
+    live = False
+    shared = True
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, durable: bool = False) -> None:
+        name = os.fspath(path)
+        if not name or name == ":memory:" or "\0" in name:
+            raise ValueError("sessions in SQLite need a file: they are shared between processes")
+        if not 0 <= timeout < math.inf:
+            raise ValueError("timeout is a number of seconds, 0 or more")
+        self._database = Database(name, timeout, durable, self._adopt)
+        self._locks = self._database.locks
+        self._busy_timeout = f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}"
+        self.after_fork()
+        reset_after_fork(self)
+
+    @classmethod
+    def from_url(cls, url: str) -> SQLiteBackend:
+        """Make the backend of ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+
+        ``?timeout=2.5`` and ``&durable=1`` may follow; characters like ``?`` and ``#`` in the path are written as
+        ``%3F`` and ``%23``.
+
+        Raises:
+            ValueError: it is no such URL.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "sqlite" or parts.netloc or not parts.path.startswith("/") or parts.fragment:
+            raise ValueError("the URL of sessions in SQLite is sqlite:///relative.db or sqlite:////absolute.db")
+        given = options(url, "timeout", "durable")
+        durable = given.get("durable", "0")
+        if durable not in ("0", "1"):
+            raise ValueError("durable is 0 or 1")
+        try:
+            timeout = float(given.get("timeout", "5"))
+        except ValueError:
+            raise ValueError("timeout is a number of seconds") from None
+        return cls(unquote(parts.path[1:]), timeout=timeout, durable=durable == "1")
+
+    @property
+    def path(self) -> str:
+        """The file, without symbolic links."""
+        return self._database.path
+
+    def after_fork(self) -> None:
+        """Begin with free locks, no claims and no holds: they are the parent's."""
+        self._lock = threading.Lock()
+        self._claimed: dict[str, _Row | None] = {}
+        self._holds: Counter[str] = Counter()
+        self._unheld: set[str] = set()
+        self._owner = 0
+        self._owner_token = ""
+
+    # Reading
+
+    def load(self, sid: str, at: Moment) -> Record | None:
+        row, active = self._load(sid, at)
+        return unpack_into(Record(sid, row[0], row[1], active), row[4]) if row is not None else None
+
+    def peek(self, sid: str) -> Record | None:
+        with self._database.reading() as connection:
+            row = connection.execute(_LOAD, (sid,)).fetchone()
+        return _record(sid, row) if row is not None else None
+
+    def _load(self, sid: str, at: Moment) -> tuple[_Row | None, float]:
+        """Read a row and renew it; return it and when the session was used last."""
+        now = at.now
+        connection = self._database.take(now)
+        try:
+            row: _Row | None = connection.execute(_LOAD, (sid,)).fetchone()
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            self._database.fail(connection, error)
+        active = row[2] if row is not None else now
+        if row is not None and at.slack < now - active <= at.ttl:
+            if self._renew(connection, sid, row[0], now):
+                active = now
+        else:
+            self._database.give(connection)
+        return row, active
+
+    def _renew(self, connection: Connection, sid: str, uid: str, now: float) -> bool:
+        """Note a use, and give the connection back. It can be read also where nothing can be written."""
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {_RENEWAL_WAIT}")
+            connection.execute(_RENEW, (now, sid, uid))
+            connection.execute(self._busy_timeout)
+        except BaseException as error:  # noqa: BLE001 - it is raised again, unless it is SQLite's
+            with contextlib.suppress(StoreUnavailable):
+                self._database.fail(connection, error)
+            return False
+        self._database.give(connection)
+        return True
+
+    # Writing
+
+    def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        token = self._locks.wait(_byte_of(sid), timeout)
+        if token is None:
+            raise TurnTimeout(sid)
+        try:
+            row, active = self._load(sid, at)
+        except BaseException:
+            self._locks.give_back(token)
+            raise
+        self._claimed[token] = row
+        record = unpack_into(Record(sid, row[0], row[1], active), row[4]) if row is not None else None
+        return Claim(sid, token), record
+
+    def release(self, claim: Claim) -> None:
+        self._claimed.pop(claim.token, None)
+        self._locks.give_back(claim.token)
+
+    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+        sid, state = record.sid, pack(record)
+        self._check(claim, sid)
+        with self._database.writing(at.now) as connection:
+            new = (sid, record.uid, record.created, record.active, record.active, state)
+            if connection.execute(_CREATE, new).rowcount:
+                row = None
+                connection.execute("DELETE FROM tombstones WHERE sid = ?", (sid,))
+            else:
+                row = connection.execute(_LOAD, (sid,)).fetchone()
+        if row is not None:
+            return _record(sid, row)
+        if claim is not None:
+            if last:
+                self.release(claim)
+            else:
+                self._claimed[claim.token] = (record.uid, record.created, record.active, 1, state)
+        return record
+
+    def write(
+        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
+    ) -> None:
+        self._check(claim, life.sid)
+        row = self._claimed.get(claim.token) if claim is not None and claim.sid == life.sid else None
+        connection = self._database.take(at.now)
+        try:
+            row = _write(connection, life, changes, at.now, row)
+        except SiloError:
+            self._database.give(connection)
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            self._database.fail(connection, error)
+        self._database.give(connection)
+        if claim is not None:
+            if last:
+                self.release(claim)
+            else:
+                self._claimed[claim.token] = row
+
+    def _check(self, claim: Claim | None, sid: str) -> None:
+        """A claim is lost in a forked child, and where the lock file was deleted and another made."""
+        if claim is not None and not self._locks.has(claim.token):
+            raise TurnLost(sid)
+
+    def put(self, session: Record, now: float) -> None:
+        """Never called: `live` is false."""
+        raise NotImplementedError
+
+    # Lives
+
+    def touch(self, life: Life, at: Moment) -> bool:
+        return self._do(_TOUCH, (at.now, *life), at.now) > 0
+
+    def remove(self, life: Life) -> bool:
+        return self._do("DELETE FROM sessions WHERE sid = ? AND uid = ?", life) > 0
+
+    def rename(self, life: Life, sid: str) -> bool:
+        return self._do("UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?", (sid, *life)) > 0
+
+    def find(self, uid: str) -> str | None:
+        row = self._ask("SELECT sid FROM sessions WHERE uid = ?", (uid,))
+        return row[0] if row is not None else None
+
+    def alive(self, uid: str) -> bool:
+        return self.find(uid) is not None
+
+    def _do(self, statement: str, values: tuple[Any, ...], now: float | None = None) -> int:
+        """Change rows in a transaction of its own; return how many."""
+        with self._database.reading(now) as connection:
+            return connection.execute(statement, values).rowcount
+
+    def _ask(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        """Return one row, or None."""
+        with self._database.reading() as connection:
+            return connection.execute(statement, values).fetchone()
+
+    # Expiry
+
+    def due(self, at: Moment) -> Iterator[list[Life]]:
+        latest = at.now - at.ttl + 1e-6  # the subtraction rounds; each record is looked at again
+        noted, last = -math.inf, 0
+        while True:
+            with self._database.reading(at.now) as connection:
+                rows = connection.execute(_DUE, (latest, noted, last, BATCH)).fetchall()
+            used = [(row[1],) for row in rows if row[4] > row[0] and at.now - row[4] <= at.ttl]
+            if used:
+                with self._database.writing(at.now) as connection:
+                    connection.executemany("UPDATE sessions SET noted = active WHERE id = ?", used)
+            lives = [Life(row[2], row[3]) for row in rows if at.now - row[4] > at.ttl]
+            if lives:
+                yield lives
+            if len(rows) < BATCH:
+                return
+            noted, last = rows[-1][0], rows[-1][1]
+
+    def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
+        kept: list[Life] = []
+        rest = iter(dict.fromkeys(lives))
+        if self._unheld:
+            self._forget_holds()
+        while batch := list(itertools.islice(rest, BATCH)):
+            with self._database.writing(at.now) as connection:
+                kept += self._expire(connection, batch, at, claim)
+        return kept
+
+    def _expire(self, connection: Connection, lives: list[Life], at: Moment, claim: Claim | None) -> list[Life]:
+        kept: list[Life] = []
+        due: list[Life] = []
+        for life in lives:
+            found = connection.execute("SELECT active FROM sessions WHERE sid = ? AND uid = ?", life).fetchone()
+            if found is not None:
+                (due if at.now - found[0] > at.ttl else kept).append(life)
+        bytes_of = {life: _byte_of(life.sid) for life in due}
+        claimed = self._locks.taken(bytes_of.values(), claim.token if claim is not None else None)
+        held = self._held_of(connection, due)
+        busy = [life for life in due if bytes_of[life] in claimed or life.uid in held]
+        over = [life for life in due if not (bytes_of[life] in claimed or life.uid in held)]
+        connection.executemany(
+            "UPDATE sessions SET active = ?1, noted = ?1 WHERE sid = ?2", [(at.now, life.sid) for life in busy]
+        )
+        connection.executemany("DELETE FROM sessions WHERE sid = ?", [(life.sid,) for life in over])
+        connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", [(life.sid, at.now) for life in over])
+        connection.executemany("INSERT OR REPLACE INTO ended VALUES (?, ?, 0)", [(uid, sid) for sid, uid in over])
+        return kept + busy
+
+    def _held_of(self, connection: Connection, lives: list[Life]) -> set[str]:
+        """Return the uids that somebody holds, and forget the holds of the dead."""
+        held = {life.uid for life in lives if life.uid in self._holds}
+        if connection.execute("SELECT 1 FROM holds LIMIT 1").fetchone() is None:
+            return held
+        rows = [
+            (life.uid, owner)
+            for life in lives
+            for (owner,) in connection.execute("SELECT owner FROM holds WHERE uid = ?", (life.uid,))
+            if owner != self._owner
+        ]
+        living = self._locks.taken({owner for _, owner in rows})
+        dead = {owner for _, owner in rows} - living
+        connection.executemany("DELETE FROM holds WHERE owner = ?", [(owner,) for owner in dead])
+        return held | {uid for uid, owner in rows if owner in living}
+
+    def ended(self) -> list[Life]:
+        with self._database.reading() as connection:
+            owners = _owners(connection)
+        dead = owners - {0, self._owner}
+        dead -= self._locks.taken(dead)
+        if not dead and 0 not in owners:
+            return []
+        with self._lock:
+            own = self._own()
+        with self._database.writing() as connection:
+            connection.executemany("UPDATE ended SET owner = 0 WHERE owner = ?", [(owner,) for owner in dead])
+            rows = connection.execute(_UNCLAIMED, (BATCH,)).fetchall()
+            connection.executemany("UPDATE ended SET owner = ? WHERE uid = ?", [(own, uid) for _, uid in rows])
+        return [Life(*row) for row in rows]
+
+    def settle(self, lives: Iterable[Life]) -> None:
+        uids = [(life.uid,) for life in lives]
+        if uids:
+            with self._database.writing() as connection:
+                connection.executemany("DELETE FROM ended WHERE uid = ?", uids)
+
+    def expired_at(self, sid: str) -> float | None:
+        at: float | None = self._ask(_EXPIRED_AT, (sid,))[0]
+        return at
+
+    def prune(self, before: float) -> None:
+        while self._ask("SELECT 1 FROM tombstones WHERE at < ? LIMIT 1", (before,)):
+            self._do(_PRUNE, (before, BATCH))
+        if self._ask("SELECT 1 FROM meta WHERE key = 'lost' AND value < ?", (before,)):
+            self._do("DELETE FROM meta WHERE key = 'lost' AND value < ?", (before,))
+
+    # Holds: in the file is who holds what, and in the lock file who of them lives.
+
+    def hold(self, uid: str) -> None:
+        with self._lock:
+            if not self._holds[uid]:
+                self._do("INSERT OR IGNORE INTO holds VALUES (?, ?)", (uid, self._own()))
+                self._unheld.discard(uid)
+            self._holds[uid] += 1
+
+    def unhold(self, uid: str) -> None:
+        with self._lock:
+            self._holds[uid] -= 1
+            if self._holds[uid] > 0:
+                return
+            del self._holds[uid]
+            self._unheld.add(uid)
+        with contextlib.suppress(StoreUnavailable):  # the next sweep does it then
+            self._forget_holds()
+
+    def _forget_holds(self) -> None:
+        with self._lock:
+            for uid in list(self._unheld):
+                self._do("DELETE FROM holds WHERE uid = ? AND owner = ?", (uid, self._owner))
+                self._unheld.discard(uid)
+
+    def held(self, uid: str) -> bool:
+        if uid in self._holds:
+            return True
+        with self._database.reading() as connection:
+            owners = {owner for (owner,) in connection.execute("SELECT owner FROM holds WHERE uid = ?", (uid,))}
+        owners.discard(self._owner)
+        return bool(owners) and bool(self._locks.taken(owners))
+
+    def _own(self) -> int:
+        """Return this backend's number among owners. Call it with the lock."""
+        while not self._owner:
+            number = _OWNERS | secrets.randbits(61)
+            token = self._locks.take(number)
+            if token is not None:
+                self._owner, self._owner_token = number, token
+        return self._owner
+
+    def _adopt(self, connection: Connection) -> None:
+        """Enter our holds into another file."""
+        connection.executemany(
+            "INSERT OR IGNORE INTO holds VALUES (?, ?)", [(uid, self._owner) for uid in [*self._holds]]
+        )
+
+    # Looking in
+
+    def count(self) -> int:
+        return int(self._ask("SELECT count(*) FROM sessions")[0])
+
+    def expired_count(self) -> int:
+        return int(self._ask("SELECT count(*) FROM tombstones")[0])
+
+    def sids(self) -> list[str]:
+        with self._database.reading() as connection:
+            return [sid for (sid,) in connection.execute("SELECT sid FROM sessions")]
+
+    def check(self, now: float) -> list[Finding]:  # noqa: ARG002 - the file has no clock
+        return check_file(self._database)
+
+    def close(self) -> None:
+        with self._lock:
+            token, self._owner, self._owner_token = self._owner_token, 0, ""
+            self._holds.clear()
+            self._unheld.clear()
+        self._locks.give_back(token)
+        self._database.close()
+
+
+def _record(sid: str, row: _Row) -> Record:
+    return unpack_into(Record(sid, row[0], row[1], row[2]), row[4])
+
+
+def _byte_of(sid: str) -> int:
+    """Return the byte of the lock file that stands for a session: two get the same one out of chance only."""
+    return int.from_bytes(blake2b(sid.encode(), digest_size=8).digest(), "big") >> 2
+
+
+def _owners(connection: Connection) -> set[int]:
+    """Return the owners of ended lives, 0 for those that nobody has claimed, one look at the index for each."""
+    owners: set[int] = set()
+    owner = -1
+    while True:
+        owner = connection.execute("SELECT min(owner) FROM ended WHERE owner > ?", (owner,)).fetchone()[0]
+        if owner is None:
+            return owners
+        owners.add(owner)
+
+
+def _write(connection: Connection, life: Life, changes: Mapping[str, Change], now: float, row: _Row | None) -> _Row:
+    """Write changes over the row that was read in this turn, or the one that is there now; return the new one."""
+    sid, uid = life
+    while True:
+        fresh = row is None
+        if row is None:
+            row = connection.execute(_LOAD, (sid,)).fetchone()
+        state = _merged(row, uid, changes)
+        if row is not None and state is not None:
+            if connection.execute(_WRITE, (now, state, sid, uid, row[3])).rowcount:
+                return uid, row[1], now, row[3] + 1, state
+        elif fresh:
+            raise SessionExpired(sid) if row is None or row[0] != uid else SessionConflict(sid)
+        row = None
+
+
+def _merged(row: _Row | None, uid: str, changes: Mapping[str, Change]) -> bytes | None:
+    """Return the new state; None where a change does not fit the row."""
+    if row is None or row[0] != uid:
+        return None
+    blobs = unpack_into(Record("", "", 0.0, 0.0), row[4])
+    for name, (version, data) in changes.items():
+        blob = blobs.get(name)
+        if version != (blob[0] if blob is not None else 0):
+            return None
+        blobs[name] = Blob(version + 1, data)
+    return pack(blobs)
