@@ -15,7 +15,13 @@ def blocks(readme: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("readme", "count"), [("README.md", 1), ("packages/silo-store/README.md", 4), ("packages/flask-silo/README.md", 6)]
+    ("readme", "count"),
+    [
+        ("README.md", 1),
+        ("packages/silo-store/README.md", 4),
+        ("packages/silo-store/BACKENDS.md", 1),
+        ("packages/flask-silo/README.md", 6),
+    ],
 )
 def test_the_blocks_run_one_after_the_other(
     readme: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -26,6 +32,8 @@ def test_the_blocks_run_one_after_the_other(
     scope: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(found):
         exec(compile(block, f"{readme}, block {number}", "exec"), scope)
+    if readme.endswith("BACKENDS.md"):
+        scope["store"].close()  # type: ignore[attr-defined]
     if silo := scope.get("silo"):
         silo.stop()  # type: ignore[attr-defined]
     if readme.endswith("silo-store/README.md"):

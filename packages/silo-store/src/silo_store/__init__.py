@@ -19,7 +19,7 @@ from .errors import (
     TurnLost,
     TurnTimeout,
 )
-from .hold import Hold
+from .hold import Hold, HoldCounts
 from .ids import check_sid, is_sid, new_sid
 from .record import Blob, Change, Record, Session
 from .redact import short
@@ -40,6 +40,7 @@ __all__ = [
     "EndReason",
     "Finding",
     "Hold",
+    "HoldCounts",
     "InMemoryStorage",
     "InvalidSessionId",
     "Life",

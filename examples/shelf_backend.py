@@ -1,0 +1,175 @@
+"""A backend of one's own in 100 lines: sessions in a file of the standard library's `shelve`, for one process.
+
+The page that goes with it: packages/silo-store/BACKENDS.md. Try it with ``python examples/shelf_backend.py FILE``: the
+count goes on where the last run stopped.
+"""
+# ruff: noqa: ARG002, D101, S301, SIM115  (what the seam gives and this backend does not need; a file it owns)
+
+from __future__ import annotations
+
+import shelve
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+
+from silo_store import (
+    Blob,
+    Change,
+    Claim,
+    Finding,
+    HoldCounts,
+    Life,
+    Moment,
+    Record,
+    SessionConflict,
+    SessionExpired,
+    SessionStore,
+)
+
+
+class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebody in this process holds them
+    live, shared = False, False
+
+    def __init__(self, path: str) -> None:
+        self.records, self.gone = shelve.open(f"{path}.records"), shelve.open(f"{path}.gone")
+        self.told: list[Life] = []
+        self.lock = threading.Lock()
+        super().__init__()
+
+    def peek(self, sid: str) -> Record | None:
+        if sid not in self.records:
+            return None
+        uid, created, active, blobs = self.records[sid]
+        record = Record(sid, uid, created, active)
+        record.update(blobs)
+        return record
+
+    def keep(self, record: Record) -> None:
+        self.records[record.sid] = (record.uid, record.created, record.active, dict(record))
+
+    def load(self, sid: str, at: Moment) -> Record | None:
+        with self.lock:
+            record = self.peek(sid)
+            if record is not None and at.slack < at.now - record.active <= at.ttl:
+                record.active = at.now
+                self.keep(record)
+            return record
+
+    def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        return Claim(sid, ""), self.load(sid, at)  # no other process: nobody to wait for
+
+    def release(self, claim: Claim) -> None: ...
+
+    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+        with self.lock:
+            if (other := self.peek(record.sid)) is not None:
+                return other
+            self.gone.pop(record.sid, None)
+            self.keep(record)
+            return record
+
+    def write(
+        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
+    ) -> None:
+        with self.lock:
+            record = self.current(life)
+            if record is None:
+                raise SessionExpired(life.sid)
+            if any(change.version != record.get(name, Blob(0, b"")).version for name, change in changes.items()):
+                raise SessionConflict(life.sid)
+            record.update({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
+            record.active = at.now
+            self.keep(record)
+
+    def put(self, session: Record, now: float) -> None:
+        raise NotImplementedError  # for backends of live objects
+
+    def current(self, life: Life) -> Record | None:
+        record = self.peek(life.sid)
+        return record if record is not None and record.uid == life.uid else None
+
+    def touch(self, life: Life, at: Moment) -> bool:
+        with self.lock:
+            if (record := self.current(life)) is not None:
+                record.active = at.now
+                self.keep(record)
+            return record is not None
+
+    def remove(self, life: Life) -> bool:
+        with self.lock:
+            if (record := self.current(life)) is not None:
+                del self.records[life.sid]
+            return record is not None
+
+    def rename(self, life: Life, sid: str) -> bool:
+        with self.lock:
+            if (record := self.current(life)) is None or sid in self.records:
+                return False
+            del self.records[life.sid]
+            record.sid = sid
+            self.keep(record)
+            return True
+
+    def find(self, uid: str) -> str | None:
+        return next((sid for sid, (its, *_) in self.records.items() if its == uid), None)
+
+    def alive(self, uid: str) -> bool:
+        return self.find(uid) is not None
+
+    def due(self, at: Moment) -> Iterator[list[Life]]:  # a backend for many sessions has an index instead
+        yield from ([Life(sid, uid)] for sid, (uid, _, a, _) in list(self.records.items()) if at.now - a > at.ttl)
+
+    def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
+        kept = [life for life in lives if self.held(life.uid) and self.touch(life, at)]
+        for life in lives:
+            record = self.current(life)
+            if record is not None and at.now - record.active <= at.ttl:
+                kept += [] if life in kept else [life]
+            elif record is not None and self.remove(life):
+                self.gone[life.sid] = at.now
+                self.told.append(life)
+        return kept
+
+    def ended(self) -> list[Life]:
+        with self.lock:
+            lives, self.told = self.told, []
+            return lives
+
+    def settle(self, lives: Iterable[Life]) -> None: ...
+
+    def expired_at(self, sid: str) -> float | None:
+        return self.gone.get(sid)
+
+    def prune(self, before: float) -> None:
+        for sid in [sid for sid, at in self.gone.items() if at < before]:
+            del self.gone[sid]
+
+    def count(self) -> int:
+        return len(self.records)
+
+    def expired_count(self) -> int:
+        return len(self.gone)
+
+    def sids(self) -> list[str]:
+        return list(self.records)
+
+    def check(self, now: float) -> list[Finding]:
+        return [Finding("ok", "shelf", "sessions are in a file of this process")]
+
+    def close(self) -> None:
+        self.records.close()
+        self.gone.close()
+
+
+def main(path: str) -> None:
+    """Count how often this was run."""
+    store = SessionStore(backend=ShelfBackend(path))
+    store.register_namespace("counter", lambda: {"value": 0})
+    with store.edit("0123456789abcdef", "counter") as counter:
+        counter["value"] += 1
+        print(f"run number {counter['value']}")
+    store.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,400 @@
+"""Measures sessions that processes share, in SQLite and in Redis, beside what people use today.
+
+Run with `uv run python tests/benchmarks/bench_shared.py [case ...]`. It starts its own Redis. Figures are wall time,
+medians of rounds that take turns; a ratio is ours over the peer's.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import sqlite3
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from cachelib import FileSystemCache
+from flask import Flask, session
+from flask_session import Session as FlaskSession
+from flask_silo import Silo
+from pairs import row
+from silo_store import SessionStore
+from silo_store.backends.redis import RedisBackend
+from silo_store.backends.sqlite import SQLiteBackend
+from werkzeug.test import EnvironBuilder
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-store/tests"))
+
+from links import RoundTrips, SlowLink
+from servers import RedisServer
+
+SID = "0123456789abcdef" * 2
+ROUND = 200
+STATE = {"value": 0, "items": ["book", "pen"], "name": "somebody"}
+
+
+def by_turns(*actions: Callable[[], object], repeats: int = 15) -> list[float]:
+    """Return the median wall seconds of each action, run in turn."""
+    times: list[list[float]] = [[] for _ in actions]
+    for action in actions:
+        action()
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(repeats):
+            order = list(enumerate(actions))
+            for number, action in order if turn % 2 else reversed(order):
+                start = time.perf_counter()
+                action()
+                times[number].append(time.perf_counter() - start)
+    finally:
+        gc.enable()
+    return [statistics.median(each) for each in times]
+
+
+def rounds(action: Callable[[], object], count: int = ROUND) -> Callable[[], None]:
+    """Make a round of an action."""
+
+    def run() -> None:
+        for _ in range(count):
+            action()
+
+    return run
+
+
+# Applications
+
+
+def silo_app(url: str) -> Flask:
+    """Read and write a namespace of the client's session."""
+    app = Flask("silo")
+    silo = Silo(app, store_url=url, auto_cleanup=False)
+    silo.register("cart", lambda: dict(STATE))
+
+    @app.get("/api/cart")
+    def read() -> dict[str, int]:
+        return {"value": silo.state("cart")["value"]}
+
+    @app.post("/api/cart")
+    def write() -> dict[str, int]:
+        cart = silo.state("cart")
+        cart["value"] += 1
+        return {"value": cart["value"]}
+
+    return app
+
+
+def peer_app(**config: Any) -> Flask:
+    """Do the same with Flask-Session."""
+    app = Flask("peer")
+    app.config.update(config)
+    FlaskSession(app)
+
+    @app.get("/api/cart")
+    def read() -> dict[str, int]:
+        return {"value": session.get("cart", STATE)["value"]}
+
+    @app.post("/api/cart")
+    def write() -> dict[str, int]:
+        cart = session.setdefault("cart", dict(STATE))
+        cart["value"] += 1
+        session.modified = True
+        return {"value": cart["value"]}
+
+    return app
+
+
+def caller(app: Flask, method: str, *, new: bool = False) -> Callable[[], None]:
+    """Return a function that makes one request, as the client of one session or as a new one each time."""
+    headers = [] if new else [("X-Session-ID", SID), ("Cookie", f"session={_cookie(app)}")]
+    environ = EnvironBuilder(path="/api/cart", method=method, headers=headers).get_environ()
+    wsgi = app.wsgi_app
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+        assert status.startswith("200"), status
+
+    def call() -> None:
+        for _ in wsgi(dict(environ), start_response):
+            pass
+
+    return call
+
+
+def _cookie(app: Flask) -> str:
+    response = app.test_client().post("/api/cart", headers={"X-Session-ID": SID})
+    return response.headers.get("Set-Cookie", "session=none").split("=", 1)[1].split(";", 1)[0]
+
+
+def redis_peer(url: str) -> Flask:
+    """Make the peer on Redis."""
+    return peer_app(SESSION_TYPE="redis", SESSION_REDIS=redis.Redis.from_url(url))
+
+
+# Cases
+
+
+def round_trips(server: RedisServer) -> None:
+    """Count how often a request goes to the server and waits."""
+    with RoundTrips(server.port) as link:
+        for name, app in (("Silo", silo_app(_url(link.port))), ("Flask-Session", redis_peer(_url(link.port)))):
+            counts = []
+            for method, new in (("GET", False), ("POST", False), ("POST", True)):
+                call = caller(app, method, new=new)
+                call()
+                link.reset()
+                rounds(call, 50)()
+                counts.append(f"{link.count / 50:g}")
+            row(f"Redis round trips, {name}: reading, writing, new", ", ".join(counts), "1, 2, 2")
+
+
+def redis_requests(server: RedisServer) -> None:
+    """Time requests on Redis."""
+    ours, peer = silo_app(server.url), redis_peer(server.url)
+    for method, reach in (("GET", "0.8x"), ("POST", "1x")):
+        mine, theirs = by_turns(rounds(caller(ours, method)), rounds(caller(peer, method)))
+        times = f"({mine / ROUND * 1e6:.0f} / {theirs / ROUND * 1e6:.0f} us)"
+        row(f"Flask {method} on Redis / Flask-Session", f"{mine / theirs:.2f}x {times}", reach)
+
+
+def threads_far_away(server: RedisServer) -> None:
+    """Let 8 threads work with 8 sessions on a server that is 1 ms away."""
+    with SlowLink(server.port, 0.0005) as link:
+        client = redis.Redis.from_url(_url(link.port))
+        store = SessionStore(backend=_url(link.port))
+        store.register_namespace("cart", lambda: dict(STATE))
+
+        def bare(number: int) -> None:
+            value = int(client.get(f"bare:{number}") or 0)
+            client.set(f"bare:{number}", value + 1)
+
+        def silo(number: int) -> None:
+            with store.edit(f"{number:032x}", "cart") as cart:
+                cart["value"] += 1
+
+        mine, theirs = by_turns(lambda: _in_threads(silo), lambda: _in_threads(bare), repeats=7)
+        each = f"({800 / mine:.0f} / {800 / theirs:.0f} a second)"
+        row("8 threads, 1 ms away: edits / bare GET+SET, by rate", f"{theirs / mine:.2f}x {each}", "0.9x")
+        store.close()
+
+
+def _in_threads(work: Callable[[int], None]) -> None:
+    def run(number: int) -> None:
+        for _ in range(100):
+            work(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def sqlite_requests(folder: Path) -> None:
+    """Time requests on SQLite."""
+    ours = silo_app(f"sqlite:///{folder}/requests.db")
+    peer = peer_app(SESSION_TYPE="cachelib", SESSION_CACHELIB=FileSystemCache(str(folder / "cache")))
+    for method in ("GET", "POST"):
+        mine, theirs = by_turns(rounds(caller(ours, method)), rounds(caller(peer, method)))
+        times = f"({mine / ROUND * 1e6:.0f} / {theirs / ROUND * 1e6:.0f} us)"
+        row(f"Flask {method} on SQLite / Flask-Session on files", f"{mine / theirs:.2f}x {times}", "0.25x")
+
+
+def sqlite_operations(folder: Path) -> None:
+    """Time what the store does beside what SQLite does."""
+    store = SessionStore(backend=SQLiteBackend(str(folder / "operations.db")))
+    store.register_namespace("cart", lambda: dict(STATE))
+    store.get(SID)
+    bare = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    bare.execute("PRAGMA journal_mode=WAL")
+    bare.execute("PRAGMA synchronous=NORMAL")
+    bare.execute("CREATE TABLE t (sid TEXT PRIMARY KEY, state BLOB)")
+    bare.execute("INSERT INTO t VALUES (?, ?)", (SID, b"x" * 60))
+
+    def select() -> None:
+        bare.execute("SELECT state FROM t WHERE sid = ?", (SID,)).fetchone()
+
+    def update() -> None:
+        bare.execute("BEGIN IMMEDIATE")
+        bare.execute("UPDATE t SET state = ? WHERE sid = ?", (b"y" * 60, SID))
+        bare.execute("COMMIT")
+
+    def add(cart: dict[str, Any]) -> None:
+        cart["value"] += 1
+
+    mine, theirs = by_turns(rounds(lambda: store.get_namespace(SID, "cart")), rounds(select))
+    times = f"({mine / ROUND * 1e6:.1f} / {theirs / ROUND * 1e6:.1f} us)"
+    row("read of a namespace on SQLite / bare SELECT", f"{mine / theirs:.2f}x {times}", "3x")
+    mine, theirs = by_turns(rounds(lambda: store.update(SID, "cart", add)), rounds(update))
+    times = f"({mine / ROUND * 1e6:.1f} / {theirs / ROUND * 1e6:.1f} us)"
+    row("update on SQLite / bare BEGIN IMMEDIATE + UPDATE", f"{mine / theirs:.2f}x {times}", "2x")
+    store.close()
+    bare.close()
+
+
+SWAP = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) return 1 end return 0"
+HOT = 1000
+
+
+def _hot_silo(url: str, gate: Any, results: Any) -> None:
+    store = SessionStore(backend=RedisBackend(url))
+    store.register_namespace("cart", lambda: {"value": 0})
+    store.get(SID)
+
+    def add(cart: dict[str, Any]) -> None:
+        cart["value"] += 1
+
+    results.put(_timed(lambda: store.update(SID, "cart", add), gate))
+
+
+def _hot_bare(url: str, gate: Any, results: Any) -> None:
+    client = redis.Redis.from_url(url)
+    swap = client.register_script(SWAP)
+    client.get("hot")
+
+    def add() -> None:
+        while True:
+            old: Any = client.get("hot") or b"0"
+            if swap(keys=["hot"], args=[old, int(old) + 1]):
+                return
+
+    results.put(_timed(add, gate))
+
+
+def _timed(action: Callable[[], object], gate: Any) -> tuple[float, float, list[float]]:
+    gate.wait()
+    times = []
+    began = time.monotonic()
+    for _ in range(HOT):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return began, time.monotonic(), times
+
+
+def hot_session(server: RedisServer) -> None:
+    """Let 4 processes increment one counter."""
+    client = redis.Redis.from_url(server.url)
+    ratios, spreads, peers = [], [], []
+    for _ in range(5):
+        client.flushall()
+        client.set("hot", 0)
+        mine, all_mine = _in_processes(_hot_silo, server.url)
+        theirs, all_theirs = _in_processes(_hot_bare, server.url)
+        assert int(client.get("hot")) == 4 * HOT  # type: ignore[arg-type]
+        ratios.append(theirs / mine)
+        spreads.append(max(all_mine) / statistics.median(all_mine))
+        peers.append(max(all_theirs) / statistics.median(all_theirs))
+    row("increments of one hot session, 4 processes / Lua CAS loop, by rate", f"{statistics.median(ratios):.2f}x", "1x")
+    slowest = f"{statistics.median(spreads):.0f}x (CAS loop {statistics.median(peers):.0f}x)"
+    row("  slowest call / median call", slowest, "20x")
+
+
+def _in_processes(work: Callable[[str, Any, Any], None], url: str) -> tuple[float, list[float]]:
+    context = multiprocessing.get_context("fork")
+    gate, results = context.Barrier(4), context.Queue()
+    processes = [context.Process(target=work, args=(url, gate, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    seconds = max(end for _, end, _ in found) - min(begin for begin, _, _ in found)
+    return seconds, [each for _, _, times in found for each in times]
+
+
+def sweeps(server: RedisServer, folder: Path) -> None:
+    """Sweep 100,000 sessions of which none is due."""
+    redis.Redis.from_url(server.url).flushall()
+    for name, url in (
+        ("memory", "memory://"),
+        ("SQLite", f"sqlite:///{folder}/sweep.db"),
+        ("Redis", server.url),
+    ):
+        store = SessionStore(backend=url)
+        store.register_namespace("cart", lambda: dict(STATE))
+        _fill(store, 100_000)
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            store.cleanup()
+            times.append(time.perf_counter() - start)
+        row(f"sweep, 100,000 live and none due, {name}", f"{statistics.median(times) * 1000:.3f} ms", "1 ms")
+        store.close()
+
+
+def _fill(store: SessionStore, count: int) -> None:
+    def some(first: int) -> None:
+        for number in range(first, count, 4):
+            store.get(f"{number:032x}")
+
+    threads = [threading.Thread(target=some, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def memory(server: RedisServer) -> None:
+    """Compare what 100,000 sessions take."""
+    client = redis.Redis.from_url(server.url)
+
+    def taken(fill: Callable[[], None]) -> float:
+        client.flushall()
+        before = int(client.info("memory")["used_memory"])
+        fill()
+        return (int(client.info("memory")["used_memory"]) - before) / 100_000
+
+    for name, state in (("one counter", {"value": 0}), ("200 bytes", {"value": 0, "text": "x" * 180})):
+        store = SessionStore(backend=server.url)
+        store.register_namespace("cart", state.copy)
+        app = peer_app(SESSION_TYPE="redis", SESSION_REDIS=client)
+        interface: Any = app.session_interface
+
+        def theirs(state: Any = state, app: Flask = app, interface: Any = interface) -> None:
+            for _ in range(100_000):
+                sid = interface._generate_sid(interface.sid_length)
+                data = interface.session_class({"cart": state, "_permanent": True}, sid=sid)
+                interface._upsert_session(app.permanent_session_lifetime, data, interface._get_store_id(sid))
+
+        mine, peer = taken(lambda store=store: _fill(store, 100_000)), taken(theirs)  # type: ignore[misc]
+        text = f"{mine / peer:.2f}x ({mine:.0f} / {peer:.0f} bytes)"
+        row(f"memory of a session on Redis, {name} / Flask-Session", text, "1.3x")
+        store.close()
+
+
+def _url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def main() -> None:
+    """Print the table, or the cases that are named."""
+    with _folder() as folder, RedisServer(folder / "redis") as server:
+        cases: dict[str, Callable[[], None]] = {
+            "trips": lambda: round_trips(server),
+            "redis": lambda: redis_requests(server),
+            "threads": lambda: threads_far_away(server),
+            "sqlite": lambda: sqlite_requests(folder),
+            "operations": lambda: sqlite_operations(folder),
+            "hot": lambda: hot_session(server),
+            "sweep": lambda: sweeps(server, folder),
+            "memory": lambda: memory(server),
+        }
+        for name in sys.argv[1:] or cases:
+            cases[name]()
+
+
+if __name__ == "__main__":
+    main()
