@@ -11,14 +11,18 @@ from silo_store import CleanupDaemon, EndReason, SessionExpired, SessionStore, S
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskError
 
+from .cli import commands
 from .endpoints import DataEndpoints
 from .http import Wire, answer
 from .settings import Settings
 from .tasks import SessionTasks
 from .visit import EXCHANGE, Visit, current_visit, visiting
+from .workers import warn_if_apart
 from .wsgi import Commit
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from .ext import Silo
 
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -52,14 +56,16 @@ class Binding:
         for kind in (SiloError, TaskError, FileStoreError):
             if kind not in taken:  # the application's own handlers win, whenever they were registered
                 app.register_error_handler(kind, answer)
+        app.cli.commands.setdefault("silo", commands)  # the application may have one of its own
 
     def after_fork(self) -> None:
         """A forked child has no sweeper yet."""
         self._awake = False
 
-    def _wake(self) -> None:
+    def _wake(self, environ: WSGIEnvironment) -> None:
         """Begin what no import or construction may begin: threads, and clearing away what a dead process left."""
         self._awake = True
+        warn_if_apart(self.store.backend, environ)
         if self.settings.auto_cleanup:
             self.daemon.start()
             threading.Thread(target=self._silo.sweep_files, name="silo-sweep", daemon=True).start()
@@ -71,7 +77,7 @@ class Binding:
         if not req.path.startswith(self._prefix):
             return
         if not self._awake:
-            self._wake()
+            self._wake(req.environ)
         exchange = req.environ.get(EXCHANGE)  # none in a context that was pushed by hand: nothing is committed there
         sid = self._wire.presented(req)
         presented = sid is not None

@@ -1,0 +1,245 @@
+"""``flask silo``: sessions at the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from silo_store import StoreUnavailable, short
+
+from . import peeking
+from .doctor import examine
+from .peeking import Glance, Refused
+from .text import columns, cut, duration, moment, plural, printable, size
+
+if TYPE_CHECKING:
+    from .binding import Binding
+    from .ext import Silo
+
+STATE_LENGTH = 200
+"""Characters of a namespace's state that `show` prints."""
+APART = (
+    "Note: each process keeps sessions of its own here. This command is one more process: it sees nothing of a server "
+    "that is running."
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found, for programs and for people."""
+
+    document: dict[str, Any]
+    lines: list[str]
+    code: int = 0
+
+
+class SiloCommand(click.Command):
+    """A command whose function returns an `Answer`. Trouble is one line on stderr: status 1, or 2 without a store."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document."))
+
+    def invoke(self, ctx: click.Context) -> None:
+        as_json = ctx.params.pop("as_json")
+        try:
+            answer: Answer = super().invoke(ctx)
+        except Refused as error:
+            answer = _trouble(error.code, str(error), 1)
+        except StoreUnavailable as error:
+            answer = _trouble("store_unavailable", f"session store unavailable: {error}", 2)
+        if as_json:
+            click.echo(json.dumps(answer.document, indent=2))
+        else:
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            for line in answer.lines:
+                click.echo(printable(line, encoding))
+        if "error" in answer.document:
+            click.echo(f"Error: {printable(answer.document['message'])}", err=True)
+        if ctx.command.name != "doctor" and not _binding().store.backend.shared:
+            click.echo(APART, err=True)
+        ctx.exit(answer.code)
+
+
+def _trouble(code: str, message: str, status: int) -> Answer:
+    return Answer({"error": code, "message": " ".join(message.split())}, [], status)
+
+
+class SiloGroup(AppGroup):
+    """The commands."""
+
+    command_class = SiloCommand
+
+
+def _silo() -> Silo:
+    found: Silo = current_app.extensions["silo"]
+    return found
+
+
+def _binding() -> Binding:
+    return _silo().binding
+
+
+commands = SiloGroup("silo", help="Look at the sessions of clients, end them, and check the set-up.")
+
+ANY_ID = {"ignore_unknown_options": True}
+"""An id may begin with a hyphen."""
+
+
+@commands.command("stats")
+@click.option("--sizes", is_flag=True, help="Add up the bytes of each namespace; looks at every session.")
+def stats(sizes: bool) -> Answer:
+    """Show how many sessions there are and how they are kept."""
+    binding = _binding()
+    store = binding.store
+    at, backend = store.moment(), store.backend
+    where = peeking.address(binding.settings.store_url) if store.storage is None else ""
+    document: dict[str, Any] = {
+        "backend": type(backend if store.storage is None else store.storage).__name__,
+        "url": where or None,
+        "shared": backend.shared,
+        "live": backend.live,
+        "sessions": store.active_count,
+        "expired_ids": store.expired_count,
+        "ttl": at.ttl,
+        "slack": 0.0 if backend.live else at.slack,
+        "cleanup_interval": store.cleanup_interval,
+        "expired_retain": store.expired_retain,
+        "namespaces": sorted(store.registry.factories),
+    }
+    rows = [
+        ("sessions", f"{document['sessions']:,}"),
+        ("expired ids", f"{document['expired_ids']:,} remembered, each for {duration(store.expired_retain)}"),
+        ("kept in", f"{where} ({document['backend']})" if where else document["backend"]),
+        ("kept as", "live objects" if backend.live else "encoded copies"),
+        ("shared", "by all worker processes" if backend.shared else "no: each worker process has its own"),
+        ("time to live", f"{duration(at.ttl)} after the last request"),
+        ("slack", "none" if backend.live else f"{duration(at.slack)}: a use so soon after the last one is not noted"),
+        (
+            "swept every",
+            duration(store.cleanup_interval) if binding.settings.auto_cleanup else "- (auto_cleanup is off)",
+        ),
+        ("namespaces", ", ".join(document["namespaces"]) or "none"),
+    ]
+    if sizes:
+        document["bytes"] = peeking.sizes(store)
+        if document["bytes"] is None:
+            rows.append(("bytes", "not known of live objects"))
+        else:
+            rows += [(f"bytes of {name}", f"{count:,}") for name, count in sorted(document["bytes"].items())]
+    return Answer(document, columns(rows))
+
+
+@commands.command("sessions")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to show.")
+@click.option("--full-ids", is_flag=True, help="Show whole ids. Who knows an id has the session.")
+def sessions(limit: int, full_ids: bool) -> Answer:
+    """List sessions, the one used last first. Looks at every session and renews none."""
+    store = _binding().store
+    glances, total = peeking.latest(store, limit)
+    rows, entries = [("session", "age", "idle", "time left", "bytes", "")], []
+    for glance in glances:
+        held = store.backend.held(glance.uid)
+        entries.append({**glance.document(full=full_ids), "held": held})
+        rows.append(
+            (
+                glance.sid if full_ids else short(glance.sid),
+                duration(round(glance.age)),
+                duration(round(glance.idle)),
+                "over" if glance.due else duration(round(glance.time_left)),
+                size(glance.bytes),
+                "held" if held else "to be swept" if glance.due else "",
+            )
+        )
+    lines = columns(rows, right=(1, 2, 3, 4)) if glances else ["no sessions"]
+    if total > len(glances):
+        lines.append(f"and {total - len(glances):,} more (--limit)")
+    return Answer({"sessions": entries, "total": total, "more": total - len(glances)}, lines)
+
+
+@commands.command("show", context_settings=ANY_ID)
+@click.argument("sid")
+def show(sid: str) -> Answer:
+    """Show one session and its state, without renewing it.
+
+    SID is its id, or the beginning of it that `flask silo sessions` shows.
+    """
+    store = _binding().store
+    record = peeking.find(store, sid)
+    glance = Glance.of(record, store.moment(), live=store.backend.live)
+    held = store.backend.held(record.uid)
+    spaces = peeking.namespaces(store, record)
+    rows = [
+        ("session", short(record.sid)),
+        ("uid", record.uid),
+        ("began", f"{moment(glance.created)} ({duration(round(glance.age))} ago)"),
+        ("last used", f"{moment(glance.last_active)} ({duration(round(glance.idle))} ago)"),
+        ("ends", _ending(glance)),
+        ("held", "yes: a task or another piece of work keeps it from expiring" if held else "no"),
+        ("bytes", size(glance.bytes)),
+    ]
+    states = [(f"  {name}", size(space["bytes"]), _state(space)) for name, space in spaces.items()]
+    table = columns([("  name", "bytes", "state"), *states], right=(1,)) if states else ["  none"]
+    return Answer({**glance.document(), "held": held, "namespaces": spaces}, [*columns(rows), "", "namespaces", *table])
+
+
+def _ending(glance: Glance) -> str:
+    if glance.due:
+        return "once nothing keeps it: its time is over"
+    return f"in {duration(round(glance.time_left))}, unless it is used"
+
+
+def _state(space: dict[str, Any]) -> str:
+    if "error" in space:
+        return f"! {space['error']}"
+    if "repr" in space:
+        return cut(str(space["repr"]), STATE_LENGTH)
+    if "state" in space:
+        return cut(json.dumps(space["state"], ensure_ascii=False), STATE_LENGTH)
+    return "not read"
+
+
+@commands.command("expire", context_settings=ANY_ID)
+@click.argument("sid")
+def expire(sid: str) -> Answer:
+    """End one session now, as if its time were over.
+
+    Its files and tasks go, and its client gets a 410 where the application needs its data. SID is its id, or the
+    beginning of it that `flask silo sessions` shows.
+    """
+    store = _binding().store
+    found = peeking.find(store, sid).sid
+    if not store.expire(found):
+        raise Refused(
+            "session_busy", f"session {short(found)} is in use, by a task or by a request that writes: it lives on"
+        )
+    return Answer({"sid": short(found), "expired": True}, [f"session {short(found)} has ended"])
+
+
+@commands.command("sweep")
+def sweep() -> Answer:
+    """End the sessions whose time is over."""
+    store = _binding().store
+    ended, left = len(store.cleanup()), store.active_count
+    return Answer({"expired": ended, "sessions": left}, [f"{plural(ended, 'session')} expired, {left:,} left"])
+
+
+@commands.command("doctor")
+def doctor() -> Answer:
+    """Check settings, session store, workers and file folders.
+
+    The status is 1 if there is an error.
+    """
+    silo = _silo()
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    findings = examine(app, silo.binding, silo.files.stores, os.environ)
+    errors, warnings = (sum(finding.level == level for finding in findings) for level in ("error", "warning"))
+    document = {"errors": errors, "warnings": warnings, "findings": [finding._asdict() for finding in findings]}
+    lines = [*columns(findings), "", f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"]
+    return Answer(document, lines, 1 if errors else 0)

@@ -1,0 +1,148 @@
+"""What may be wrong with how an application uses its Silo, before its users find out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Flask
+from silo_files import FileStore, LocalFileBackend
+from silo_store import Finding, StoreUnavailable
+
+from .text import duration, plural
+from .workers import ADVICE, expected_workers
+
+if TYPE_CHECKING:
+    from .binding import Binding
+
+SHORT_RETAIN = 3600.0
+"""Seconds: who was away for an hour and comes back should not be given an empty session without a word."""
+GUESSABLE = 16
+"""Characters: shorter ids can be guessed."""
+LITTLE_SPACE = 100_000_000
+"""Bytes."""
+
+
+def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], environ: Mapping[str, str]) -> list[Finding]:
+    """Look at settings, sessions, workers and files. Raises nothing that a backend's trouble is the reason of."""
+    return [
+        *_times(binding),
+        *_requests(app, binding),
+        *_backend(binding),
+        *_workers(binding, environ),
+        *_files(binding, stores),
+    ]
+
+
+def _times(binding: Binding) -> Iterator[Finding]:
+    store, found = binding.store, False
+    if store.cleanup_interval > store.ttl:
+        found = True
+        yield Finding(
+            "warning",
+            "settings",
+            f"sessions live {duration(store.ttl)} (SILO_TTL) but are swept every {duration(store.cleanup_interval)} "
+            "(SILO_CLEANUP_INTERVAL): until then, those that are over keep their memory, files and tasks",
+        )
+    if store.expired_retain < min(store.ttl, SHORT_RETAIN):
+        found = True
+        yield Finding(
+            "warning",
+            "settings",
+            f"an expired id is remembered for {duration(store.expired_retain)} (SILO_EXPIRED_RETAIN): a client that "
+            "comes back later gets an empty session instead of a 410",
+        )
+    if not binding.settings.auto_cleanup:
+        found = True
+        way = "run flask silo sweep regularly" if store.backend.shared else "call silo.store.cleanup() regularly"
+        yield Finding(
+            "warning", "settings", f"nothing sweeps by itself (SILO_AUTO_CLEANUP is False): {way} in its place"
+        )
+    if binding.settings.min_sid_length < GUESSABLE:
+        found = True
+        yield Finding(
+            "warning",
+            "settings",
+            f"ids of {plural(binding.settings.min_sid_length, 'character')} are taken from clients "
+            f"(SILO_MIN_SID_LENGTH): ids shorter than {GUESSABLE} can be guessed, and who knows an id has the session",
+        )
+    if not found:
+        yield Finding(
+            "ok",
+            "settings",
+            f"a session ends {duration(store.ttl)} after its last request, is swept within "
+            f"{duration(store.cleanup_interval)} and remembered as expired for {duration(store.expired_retain)}",
+        )
+
+
+def _requests(app: Flask, binding: Binding) -> Iterator[Finding]:
+    prefix = binding.settings.api_prefix
+    rules = [rule.rule for rule in app.url_map.iter_rules()]
+    for each in (prefix,) if isinstance(prefix, str) else prefix:
+        count = sum(_may_begin(rule, each) for rule in rules)
+        if count:
+            yield Finding("ok", "requests", f"{plural(count, 'URL rule')} below {each}: requests there have a session")
+        else:
+            yield Finding(
+                "warning",
+                "requests",
+                f"no URL rule of the application is below {each} (SILO_API_PREFIX): no request there has a session",
+            )
+
+
+def _may_begin(rule: str, prefix: str) -> bool:
+    static = rule.partition("<")[0]
+    return rule.startswith(prefix) or (static != rule and prefix.startswith(static))
+
+
+def _backend(binding: Binding) -> Iterator[Finding]:
+    store, parts = binding.store, urlsplit(binding.settings.store_url)
+    if parts.scheme == "sqlite" and not parts.path.startswith("//"):
+        yield Finding(
+            "warning",
+            "store_url",
+            f"{parts.scheme}://{parts.path} is looked for in the folder in which a process starts, here {Path.cwd()}: "
+            "one that starts elsewhere has other sessions. Four slashes begin a path from the root",
+        )
+    findings = store.backend.check(store.moment().now)
+    yield from findings
+    if store.backend.shared and not any(finding.level == "error" for finding in findings):
+        try:
+            count = store.active_count
+        except StoreUnavailable as error:
+            yield Finding("error", "sessions", f"cannot be reached: {error}")
+        else:
+            yield Finding("ok", "sessions", f"can be reached: {plural(count, 'session')} there")
+
+
+def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
+    workers = expected_workers(environ)
+    said = f"{plural(workers.number, 'worker process', 'worker processes')} ({workers.source})" if workers else ""
+    if binding.store.backend.shared:
+        yield Finding("ok", "workers", f"{said or 'any number of worker processes'}: they share the sessions")
+    elif workers is not None and workers.number > 1:
+        yield Finding("error", "workers", f"{said}, and each of them keeps sessions of its own: {ADVICE}")
+    else:
+        message = said or "their number is not in the environment: start only one, for each keeps sessions of its own"
+        yield Finding("ok", "workers", message)
+
+
+def _files(binding: Binding, stores: Mapping[str, FileStore]) -> Iterator[Finding]:
+    several_hosts = urlsplit(binding.settings.store_url).scheme in ("redis", "rediss")
+    for name, store in stores.items():
+        topic, folder = f"files: {name}", Path(store.base_dir)
+        if not isinstance(store.backend, LocalFileBackend):
+            yield Finding("ok", topic, f"kept by {type(store.backend).__name__}, which is not looked at")
+        elif not folder.is_dir():
+            yield Finding("error", topic, f"there is no folder {folder}")
+        elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            yield Finding("error", topic, f"{folder} cannot be written by the user that runs this command")
+        elif (free := shutil.disk_usage(folder).free) < LITTLE_SPACE:
+            yield Finding("warning", topic, f"{folder} has only {free // 1_000_000} MB left")
+        else:
+            more = "; servers that share the sessions must share this folder too" if several_hosts else ""
+            yield Finding("ok", topic, f"{folder} can be written{more}")

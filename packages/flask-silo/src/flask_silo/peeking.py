@@ -1,0 +1,211 @@
+"""Sessions as people who operate a server see them. Looking at one never renews it and runs no factory."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from silo_store import InvalidSessionId, Moment, Record, SessionStore, StateDecodeError, is_sid, short
+
+SHOWN = 6
+"""Characters of an id that `short` shows at most."""
+
+
+class Refused(Exception):
+    """What was asked for cannot be done, and why.
+
+    Attributes:
+        code: names the reason for programs.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is to be seen of a session from outside. Times in seconds."""
+
+    sid: str
+    uid: str
+    created: float
+    last_active: float
+    age: float
+    idle: float
+    time_left: float
+    due: bool
+    """Whether its time is over and nothing has swept it yet."""
+    bytes: int | None
+    """What its encoded state takes; None where the backend keeps live objects."""
+
+    @classmethod
+    def of(cls, record: Record, at: Moment, *, live: bool) -> Glance:
+        idle = at.now - record.active
+        size = None if live else sum(len(blob.data) for blob in record.values())
+        return cls(
+            sid=record.sid,
+            uid=record.uid,
+            created=record.created,
+            last_active=record.active,
+            age=max(0.0, at.now - record.created),
+            idle=max(0.0, idle),
+            time_left=max(0.0, at.ttl - max(0.0, idle)),
+            due=idle > at.ttl,
+            bytes=size,
+        )
+
+    def document(self, *, full: bool = False) -> dict[str, Any]:
+        """Return it for JSON, with the whole id only if that is asked for."""
+        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        return document if full else {**document, "sid": short(self.sid)}
+
+
+def records(store: SessionStore) -> Iterator[Record]:
+    """Go through all records, in no order."""
+    for sid in store.backend.sids():
+        record = store.backend.peek(sid)
+        if record is not None:
+            yield record
+
+
+def latest(store: SessionStore, limit: int) -> tuple[list[Glance], int]:
+    """Return the sessions that were used last, the latest first, and how many there are in all."""
+    at, live, total = store.moment(), store.backend.live, 0
+
+    def glances() -> Iterator[Glance]:
+        nonlocal total
+        for record in records(store):
+            total += 1
+            yield Glance.of(record, at, live=live)
+
+    return heapq.nsmallest(limit, glances(), key=lambda glance: -glance.last_active), total
+
+
+def sizes(store: SessionStore) -> dict[str, int] | None:
+    """Add up the encoded bytes of each namespace over all sessions; None where the backend keeps live objects."""
+    if store.backend.live:
+        return None
+    total: Counter[str] = Counter(dict.fromkeys(store.registry.factories, 0))
+    for record in records(store):
+        for name, blob in record.items():
+            total[name] += len(blob.data)
+    return dict(total)
+
+
+def find(store: SessionStore, given: str) -> Record:
+    """Return the session with this id, or whose id is the only one that begins so.
+
+    The beginning must be at least as long as `short` shows it; what it adds may be left on.
+
+    Raises:
+        Refused: there is none, it has expired, several begin so, or that is no id.
+    """
+    given = given.removesuffix("…").removesuffix("...")
+    if not is_sid(given):
+        raise Refused("invalid_session_id", str(InvalidSessionId()))
+    record = store.backend.peek(given)
+    if record is None:
+        found = [sid for sid in store.backend.sids() if sid.startswith(given) and len(given) >= len(short(sid)) - 1]
+        if len(found) > 1:
+            message = f"{len(found):,} sessions have an id that begins with {_start(given)}: give more of it"
+            raise Refused("ambiguous_session_id", f"{message} (flask silo sessions --full-ids)")
+        record = store.backend.peek(found[0]) if found else None
+    if record is None:
+        raise _missing(store, given)
+    if _is_over(store, record):
+        raise Refused("session_expired", f"session {short(record.sid)} has expired; the next sweep clears it away")
+    return record
+
+
+def _missing(store: SessionStore, given: str) -> Refused:
+    expired = store.backend.expired_at(given)
+    now = store.moment().now
+    if expired is None or now - expired > store.expired_retain:
+        hint = ": give at least what flask silo sessions shows of its id" if len(given) < SHOWN else ""
+        return Refused("session_not_found", f"there is no session {_start(given)}{hint}")
+    return Refused("session_expired", f"session {_start(given)} has expired")
+
+
+def _start(given: str) -> str:
+    """Show of what was typed no more than is shown of ids."""
+    return given if len(given) <= SHOWN else given[:SHOWN] + "…"
+
+
+def _is_over(store: SessionStore, record: Record) -> bool:
+    """Say whether its time is over and nothing keeps it, without ending or renewing it."""
+    at = store.moment()
+    if at.now - record.active <= at.ttl or store.backend.held(record.uid):
+        return False
+    if store.registry.busy_check is None:
+        return True
+    try:
+        session = store.peek(record.sid)
+    except StateDecodeError:
+        return True
+    return session is None or not store.registry.is_busy(record.sid, session)
+
+
+def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]:
+    """Return each namespace's bytes and its ``state``, its ``repr`` where that is no JSON, or an ``error``."""
+    found: dict[str, dict[str, Any]] = {
+        name: {"bytes": None if store.backend.live else len(value.data)} for name, value in record.items()
+    }
+    try:
+        session = store.peek(record.sid)
+    except StateDecodeError as error:
+        found[error.namespace]["error"] = f"what is stored does not fit the namespace's type: {error.reason}"
+        return found
+    for name, state in (session or {}).items():
+        found.setdefault(name, {"bytes": None}).update(_shown(state))
+    return found
+
+
+def _shown(state: Any) -> dict[str, Any]:
+    try:
+        return {"state": json.loads(json.dumps(state, default=_plain, allow_nan=False))}
+    except Exception:  # noqa: BLE001 - objects of the application, that others may be changing
+        try:
+            return {"repr": repr(state)}
+        except Exception:  # noqa: BLE001
+            return {"repr": f"<{type(state).__name__} that cannot be shown>"}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    if hasattr(value, "__struct_fields__"):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, UUID)):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError
+
+
+def address(url: str) -> str:
+    """Return a backend's URL without what may be secret: user, password, options. Only the scheme where in doubt."""
+    parts = urlsplit(url)
+    bare = f"{parts.scheme}://"
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # a password with a slash in it
+        return bare
+    if "@" in parts.path or "@" in parts.query + parts.fragment:
+        return bare
+    return bare + (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "") + parts.path

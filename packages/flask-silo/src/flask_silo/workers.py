@@ -1,0 +1,70 @@
+"""Several worker processes, and sessions that only one of them has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from silo_store import Backend
+
+logger = logging.getLogger("flask_silo")
+
+ADVICE = (
+    "run one worker with several threads (gunicorn --workers 1 --threads 8), or let the workers share sessions: set "
+    "SILO_STORE_URL to sqlite:////path/of/sessions.db, or to redis://host:6379/0 where there are several hosts"
+)
+
+_warned_in = 0
+
+
+def warn_if_apart(backend: Backend, environ: Mapping[str, Any]) -> None:
+    """Log once for each process that other processes answer requests too and have other sessions."""
+    global _warned_in
+    if environ.get("wsgi.multiprocess") and not backend.shared and _warned_in != os.getpid():
+        _warned_in = os.getpid()
+        logger.warning(
+            "this server runs several worker processes, and each of them keeps sessions of its own: a client whose "
+            "next request reaches another worker finds its session gone. To mend it, %s",
+            ADVICE,
+        )
+
+
+class Workers(NamedTuple):
+    """How many worker processes a server will start, and what says so."""
+
+    number: int
+    source: str
+
+
+def expected_workers(environ: Mapping[str, str]) -> Workers | None:
+    """Read the number of workers from the environment that Gunicorn and others read; None where it says nothing."""
+    variable = "GUNICORN_CMD_ARGS"
+    count = _from_arguments(environ.get(variable, ""))
+    if count is None:
+        variable = "WEB_CONCURRENCY"
+        count = _number(environ.get(variable, ""))
+    return Workers(count, variable) if count is not None else None
+
+
+def _from_arguments(line: str) -> int | None:
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return None
+    count = None
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        if word in ("-w", "--workers"):
+            count = _number(following) or count
+        elif word.startswith("--workers="):
+            count = _number(word.partition("=")[2]) or count
+        elif word.startswith("-w"):
+            count = _number(word[2:].lstrip("=")) or count
+    return count
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None

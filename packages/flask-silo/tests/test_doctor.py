@@ -1,0 +1,165 @@
+"""``flask silo doctor``: what may be wrong, found before users find it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_silo import Silo
+from silo_files import FileBackend, LocalFileBackend
+from silo_store import Finding
+
+
+@pytest.fixture(autouse=True)
+def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def examined(app: Flask) -> tuple[int, dict[str, Any]]:
+    result = app.test_cli_runner().invoke(args=["silo", "doctor", "--json"])
+    return result.exit_code, json.loads(result.output)
+
+
+def made(**options: Any) -> tuple[Flask, Silo]:
+    app = Flask("ill")
+    silo = Silo(app, **options)
+    app.add_url_rule("/api/data", view_func=dict)
+    return app, silo
+
+
+def troubles(app: Flask) -> list[tuple[str, str]]:
+    return [(each["level"], each["topic"]) for each in examined(app)[1]["findings"] if each["level"] != "ok"]
+
+
+def test_a_new_application_is_well(tmp_path: Path) -> None:
+    app, silo = made()
+    silo.add_file_store("uploads", tmp_path / "uploads")
+    status, found = examined(app)
+    assert (status, found["errors"], found["warnings"]) == (0, 0, 0)
+    assert [each["topic"] for each in found["findings"]] == [
+        "settings",
+        "requests",
+        "memory",
+        "workers",
+        "files: uploads",
+    ]
+    text = app.test_cli_runner().invoke(args=["silo", "doctor"]).output.splitlines()
+    assert text[0].startswith("ok  settings")
+    assert text[-1] == "0 errors, 0 warnings"
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"ttl": 30}, "SILO_CLEANUP_INTERVAL"),
+        ({"expired_retain": 30}, "SILO_EXPIRED_RETAIN"),
+        ({"auto_cleanup": False}, "SILO_AUTO_CLEANUP"),
+        ({"min_sid_length": 8}, "SILO_MIN_SID_LENGTH"),
+    ],
+)
+def test_a_doubtful_setting_is_a_warning(options: dict[str, Any], word: str) -> None:
+    app, _ = made(**options)
+    status, found = examined(app)
+    assert (status, found["warnings"]) == (0, 1)
+    (warning,) = [each for each in found["findings"] if each["level"] == "warning"]
+    assert word in warning["message"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "rule", "well"),
+    [
+        ("/api/", "/api/<int:number>", True),
+        ("/api/", "/<lang>/x", True),
+        ("/", "/x", True),
+        ("/api/", "/other/<x>", False),
+        ("/v1/", "/api/x", False),
+    ],
+)
+def test_a_prefix_that_no_url_has_is_a_warning(prefix: str, rule: str, well: bool) -> None:
+    app = Flask("prefix", static_folder=None)
+    Silo(app, api_prefix=prefix)
+    app.add_url_rule(rule, "view", view_func=lambda **_: {})
+    assert troubles(app) == ([] if well else [("warning", "requests")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "concurrency", "number"),
+    [
+        ("", "4", 4),
+        ("-w 3", "", 3),
+        ("--bind=:80 -w3", "", 3),
+        ("--workers 3", "1", 3),
+        ("--workers=3 --threads=8", "", 3),
+        ("--threads 8", "1", 1),
+        ("--threads 8", "", None),
+        ("--worker-class gthread", "many", None),
+        ("--workers", "", None),
+        ("-w 'unclosed", "2", 2),
+        ("-w 1", "4", 1),
+    ],
+)
+def test_workers_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: str, concurrency: str, number: int | None
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
+    monkeypatch.setenv("WEB_CONCURRENCY", concurrency)
+    app, _ = made()
+    several = number is not None and number > 1
+    status, found = examined(app)
+    assert status == (1 if several else 0)
+    (finding,) = [each for each in found["findings"] if each["topic"] == "workers"]
+    assert finding["level"] == ("error" if several else "ok")
+    assert (f"{number} worker" in finding["message"]) is (number is not None)
+    shared, _ = made(store_url=f"sqlite:///{tmp_path}/sessions.db")
+    assert troubles(shared) == []
+
+
+def test_a_relative_database_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app, _ = made(store_url="sqlite:///sessions.db")
+    assert ("warning", "store_url") in troubles(app)
+
+
+def test_what_a_backend_finds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, silo = made()
+    monkeypatch.setattr(silo.store.backend, "check", lambda now: [Finding("error", "eviction", f"at {now > 0}")])
+    assert examined(app)[0] == 1
+    assert {"level": "error", "topic": "eviction", "message": "at True"} in examined(app)[1]["findings"]
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    app, silo = made()
+    silo.add_file_store("uploads", tmp_path / "uploads")
+    (tmp_path / "uploads").rmdir()
+    assert troubles(app) == [("error", "files: uploads")]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, silo = made()
+    silo.add_file_store("uploads", tmp_path / "uploads")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert troubles(app) == [("error", "files: uploads")]
+
+
+def test_files_kept_elsewhere_are_not_looked_at(tmp_path: Path) -> None:
+    class Elsewhere(LocalFileBackend):
+        pass
+
+    class Proxy:
+        def __init__(self, inner: FileBackend) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    app, silo = made()
+    proxy: Any = Proxy(Elsewhere(str(tmp_path / "there")))
+    silo.add_file_store("uploads", tmp_path / "nowhere", backend=proxy)
+    status, found = examined(app)
+    assert status == 0
+    assert "kept by Proxy" in found["findings"][-1]["message"]
