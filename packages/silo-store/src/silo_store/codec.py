@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+import datetime as dt
+import enum
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -19,7 +21,7 @@ class Codec(Protocol):
         """Return a codec for namespaces whose state is a ``kind``: a class, or a type such as ``dict[str, Decimal]``.
 
         Raises:
-            TypeError: there can be no codec for that type.
+            TypeError: there can be no codec for that type; the message says why.
         """
 
     def encode(self, value: Any) -> bytes:
@@ -33,7 +35,7 @@ class Codec(Protocol):
         """Decode what `encode` gave, maybe in another release of the application.
 
         Raises:
-            ValueError: the bytes do not fit the type.
+            ValueError: the bytes do not fit the type. Better an `Undecodable`, which says where.
         """
 
 
@@ -46,7 +48,7 @@ class Codecs:
     """
 
     def __init__(self, codec: Codec, kinds: Mapping[str, Any]) -> None:
-        self._codec = codec
+        self.untyped = codec
         self._kinds = kinds
         self._made: dict[str, Codec] = {}
 
@@ -58,9 +60,21 @@ class Codecs:
         """
         codec = self._made.get(name)
         if codec is None:
-            codec = self._codec.typed(self._kinds[name]) if name in self._kinds else self._codec
+            codec = self.make(name, self._kinds[name]) if name in self._kinds else self.untyped
             self._made[name] = codec
         return codec
+
+    def make(self, name: str, kind: Any) -> Codec:
+        """Make the codec for a namespace of that type.
+
+        Raises:
+            TypeError: there can be none.
+        """
+        try:
+            return self.untyped.typed(kind)
+        except (TypeError, ValueError, NameError, RecursionError) as error:
+            label = kind.__qualname__ if isinstance(kind, type) else kind
+            raise TypeError(f"namespace {name!r} cannot be kept as bytes with the type {label}: {error}") from error
 
     def forget(self, name: str) -> None:
         """Make a namespace's codec anew: its type has changed."""
@@ -71,7 +85,7 @@ class Unencodable(TypeError):
     """A value that the codec cannot encode.
 
     Attributes:
-        path: where it lies in the state, such as ``['rows'][3]``.
+        path: where it lies in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
         type_name: its type.
         advice: what to store instead.
     """
@@ -83,79 +97,197 @@ class Unencodable(TypeError):
         super().__init__(f"{path or 'the state'} is a {type_name}: {advice}")
 
 
-class MsgpackCodec:
-    """MessagePack, by msgspec.
+class Undecodable(ValueError):
+    """Bytes that do not fit the type. Shows nothing of what they hold.
 
-    Without a type these come back as they were: dict, list, str, bytes, int of 64 bits, float, bool, None, datetime
-    with a time zone (as UTC). These come back changed: tuple, set and frozenset as list; date, time, naive datetime,
-    Decimal and UUID as str; an Enum as its value; a dataclass or msgspec.Struct as dict.
-
-    With a type, what it names comes back as what it names. A field with a default may be missing in what is decoded,
-    and one that the type does not know is passed over.
+    Attributes:
+        path: where the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
+        reason: what is wrong there.
     """
 
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path or 'the state'}: {reason}")
+
+
+class MsgpackCodec:
+    """MessagePack, by msgspec. What comes back as what is in a table of the README."""
+
     def __init__(self, kind: Any = Any) -> None:
-        self.exact = kind in (Any, dict, list, str, int, float, bool, bytes)
-        self._encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
+        self.exact = kind in (Any, dict, list, str, int, bool)
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
         self._decoder = msgspec.msgpack.Decoder(kind)
 
     def typed(self, kind: Any) -> MsgpackCodec:
-        return MsgpackCodec(kind)
+        codec = MsgpackCodec(kind)
+        stranger = _stranger(kind)
+        if stranger is not None:
+            raise TypeError(f"{stranger.__qualname__} is none that msgspec knows; use a dataclass or a msgspec.Struct")
+        return codec
 
     def encode(self, value: Any) -> bytes:
         try:
             return self._encoder.encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            path, culprit = _find(value, self._encoder)
-            raise Unencodable(path, type(culprit).__name__, _advice(culprit)) from error
+        except _REFUSALS as error:
+            raise _Search(self._encoder).find(value, error) from error
 
     def decode(self, data: bytes) -> Any:
-        return self._decoder.decode(data)
+        try:
+            return self._decoder.decode(data)
+        except RecursionError:
+            raise Undecodable("", "it is nested too deeply") from None
+        except (ValueError, TypeError) as error:  # a TypeError: a dict where something hashable has to be
+            raise _undecodable(str(error)) from None  # its text may hold what is stored
 
 
-def _refuse(value: Any) -> Any:
+_REFUSALS = (TypeError, ValueError, OverflowError, RecursionError)
+
+_EXACTLY: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
+
+
+def _plain(value: Any) -> Any:
+    """Encode a subclass of str, int or float as that; msgspec asks about everything that it does not know."""
+    for kind, exactly in _EXACTLY.items():
+        if isinstance(value, kind):
+            return exactly(value)
     raise TypeError(f"a {type(value).__name__} cannot be encoded")
+
+
+def _stranger(kind: Any) -> type | None:
+    """Return a class within a type that msgspec would take, but never encode; None where there is none."""
+    from msgspec.inspect import CustomType, Field, Type, type_info
+
+    todo: list[Any] = [type_info(kind)]
+    seen: set[int] = set()
+    while todo:
+        info = todo.pop()
+        if id(info) in seen:
+            continue
+        seen.add(id(info))
+        if isinstance(info, CustomType):
+            if info.cls is not object:
+                return info.cls
+        elif isinstance(info, (Type, Field)):
+            todo.extend(getattr(info, name) for name in info.__struct_fields__)
+        elif isinstance(info, tuple):
+            todo.extend(info)
+    return None
+
+
+# What msgspec says of types alone. Its other messages may hold what is stored.
+_SAFE = re.compile(r"Expected `|Object missing required field `|MessagePack data is malformed|Input data was truncated")
+_AT = re.compile(r" - at (`key` in )?`\$(.*?)`$", re.S)
+
+
+def _undecodable(text: str) -> Undecodable:
+    at = _AT.search(text)
+    path = at[2] + (".keys()" if at[1] else "") if at else ""
+    if "hashable" in text:
+        return Undecodable(path, "a dict's key or a set's member comes back as a dict or list, which cannot be one")
+    reason = text[: at.start()] if at else text
+    return Undecodable(path, reason if _SAFE.match(reason) else "a value that its type does not take")
+
+
+class _Search:
+    """Looks for the innermost value that does not encode on its own."""
+
+    def __init__(self, encoder: msgspec.msgpack.Encoder) -> None:
+        self._encoder = encoder
+
+    def find(self, value: Any, error: Exception) -> Unencodable:
+        steps: list[str] = []
+        seen: set[int] = set()
+        while len(steps) < _DEEPEST:
+            seen.add(id(value))
+            for step, item in _children(value):
+                refusal = self._refusal(item)
+                if refusal is not None:
+                    steps.append(step)
+                    value, error = item, refusal
+                    break
+            else:
+                break
+            if id(value) in seen:
+                return Unencodable(_join(steps), type(value).__name__, "it contains itself")
+        advice = "it is nested too deeply" if isinstance(error, RecursionError) else _advice(value)
+        return Unencodable(_join(steps), type(value).__name__, advice)
+
+    def _refusal(self, value: Any) -> Exception | None:
+        try:
+            self._encoder.encode(value)
+        except _REFUSALS as error:
+            return error
+        return None
+
+
+_DEEPEST = 100
+"""Steps after which the search for what contains itself, or is nested too deeply, gives up."""
+
+
+def _join(steps: list[str]) -> str:
+    return "".join(steps if len(steps) <= 20 else [*steps[:10], "…", *steps[-10:]])
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield f"[{str(key)[:40]!r}]", item
+            yield ".keys()", key
+            yield f"[{_shown(key)}]", item
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
             yield f"[{number}]", item
     elif isinstance(value, (set, frozenset)):
         for item in value:
             yield "{…}", item
-    elif isinstance(value, msgspec.Struct) or (is_dataclass(value) and not isinstance(value, type)):
-        for field in value.__struct_fields__ if isinstance(value, msgspec.Struct) else [f.name for f in fields(value)]:
-            yield f".{field}", getattr(value, field, None)
+    elif not isinstance(value, type):
+        for name in _fields(type(value)):
+            yield f".{name}", getattr(value, name, None)
 
 
-def _find(value: Any, encoder: msgspec.msgpack.Encoder) -> tuple[str, Any]:
-    """Walk down to the innermost value that does not encode on its own."""
-    path, seen = "", {id(value)}
-    while True:
-        for step, item in _children(value):
-            try:
-                encoder.encode(item)
-            except (TypeError, ValueError, OverflowError, RecursionError):
-                if id(item) in seen:  # it contains itself
-                    return path + step, item
-                seen.add(id(item))
-                path, value = path + step, item
-                break
-        else:
-            return path, value
+def _shown(key: Any) -> str:
+    if isinstance(key, str):
+        return repr(str.__str__(key)[:40])
+    return repr(key) if type(key) in (int, float, bool, type(None)) else f"<{type(key).__name__}>"
+
+
+def _fields(kind: type) -> Iterable[str]:
+    """Name the fields of a Struct, a dataclass or an attrs class; none of any other."""
+    attrs = getattr(kind, "__attrs_attrs__", None)
+    if attrs is not None:
+        return [attribute.name for attribute in attrs]
+    return [*getattr(kind, "__struct_fields__", ()), *getattr(kind, "__dataclass_fields__", ())]
+
+
+# What a class has by which its instances are known, and what to do instead.
+_ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("_get_current_object",), "a proxy of Flask's is a live object; keep what you need out of it"),
+    (("get_json",), "a request is a live object; keep what you need out of it"),
+    (("is_running",), "a running task is a live object; keep its name, or use the memory:// backend"),
+    (("to_parquet",), "save a table as a file of the session and keep the file's name"),
+    (("save", "mimetype"), "save an upload as a file of the session and keep the file's name"),
+    (("acquire", "release"), "a lock works within one process; sessions have turns instead, see edit()"),
+    (("read", "close"), "an open file is a live object; save it as a file of the session and keep the file's name"),
+    (("tolist",), "keep its tolist()"),
+    (("model_dump",), "keep its model_dump()"),
+    (("__next__",), "what is yielded can be read once only; keep a list of it"),
+    (("__iter__", "__len__"), "keep a list or a dict of it"),
+)
 
 
 def _advice(culprit: Any) -> str:
+    kind = type(culprit)  # asked instead of the value: a proxy, say, may raise whatever it is asked
+    if isinstance(culprit, enum.Enum):
+        return "an Enum is kept by its value, which has to be plain data"
+    if isinstance(culprit, dt.datetime):
+        return "in UTC it lies outside the years 1 to 9999"
     if isinstance(culprit, int):
         return "integers go up to 64 bits; keep larger ones as text"
     if isinstance(culprit, str):
         return "the text holds half of a surrogate pair"
-    if hasattr(culprit, "to_parquet"):
-        return "save a table as a file of the session and keep the file's name"
-    if hasattr(culprit, "is_running"):
-        return "a running task is a live object; keep its name, or use the memory:// backend"
+    for names, advice in _ADVICE:
+        if all(hasattr(kind, name) for name in names):
+            return advice
+    if callable(culprit):
+        return "functions and classes are not data; keep a name, and look up by it what to call"
     return "keep plain data (dict, list, str, numbers, bytes, datetime), or use the memory:// backend"

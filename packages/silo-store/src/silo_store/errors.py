@@ -104,18 +104,23 @@ class StateEncodeError(SiloError, TypeError):
 class StateDecodeError(SiloError, ValueError):
     """What is stored does not fit the namespace's type any more, as after a deployment that changed it.
 
+    The message shows nothing of what is stored.
+
     Attributes:
         namespace: the namespace.
+        path: where in it the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
+        reason: what is wrong there.
     """
 
-    def __init__(self, sid: str, namespace: str, reason: str) -> None:
+    def __init__(self, sid: str, namespace: str, path: str, reason: str) -> None:
         self.sid = sid
         self.namespace = namespace
+        self.path = path
         self.reason = reason
-        super().__init__(f"session {short(sid)}: what is stored of {namespace!r} does not fit its type: {reason}")
+        super().__init__(f"session {short(sid)}: what is stored of {namespace}{path} does not fit its type: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sid, self.namespace, self.reason)
+        return type(self), (self.sid, self.namespace, self.path, self.reason)
 
 
 class StateTooLarge(SiloError, ValueError):
@@ -124,6 +129,7 @@ class StateTooLarge(SiloError, ValueError):
     Attributes:
         size: what it would have taken, in bytes.
         limit: what it may take.
+        namespace: the largest one.
     """
 
     def __init__(self, sid: str, size: int, limit: int, namespace: str) -> None:

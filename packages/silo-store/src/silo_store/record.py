@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .errors import NamespaceError
+
 
 class Blob(NamedTuple):
     """One namespace as a backend that encodes keeps it."""
@@ -75,4 +77,4 @@ class Session(Record):
     def __missing__(self, key: str) -> Any:
         if key == "_meta":
             return {"created_at": self.created, "last_active": self.active, "sid": self.sid}
-        raise KeyError(key)
+        raise NamespaceError(key)

@@ -23,9 +23,8 @@ class Registry:
         self.on_expire: list[Callable[[str], object]] = []
         self.busy_check: Callable[[str, dict[str, Any]], object] | None = None
 
-    def add(self, name: str, factory: Callable[[], Any], kind: Any = None) -> None:
-        """Add a namespace. Its type is ``kind``, or the factory if that is a class; otherwise it has none."""
-        kind = kind if kind is not None else factory if isinstance(factory, type) else Any
+    def add(self, name: str, factory: Callable[[], Any], kind: Any) -> None:
+        """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none."""
         if kind is Any:
             self.kinds.pop(name, None)
         else:
@@ -43,6 +42,14 @@ class Registry:
             return True
 
 
+def kind_of(factory: Callable[[], Any]) -> Any:
+    """Return the type of a namespace that is registered with this factory: the factory, if that is a class.
+
+    dict and list say nothing of what is in them, so they are none.
+    """
+    return factory if isinstance(factory, type) and factory not in (dict, list) else Any
+
+
 def tell(callbacks: list[Callable[..., object]], sid: str, *args: object) -> None:
     """Call each callback. One that raises is logged and stops nobody else."""
     for callback in list(callbacks):
@@ -54,4 +61,6 @@ def tell(callbacks: list[Callable[..., object]], sid: str, *args: object) -> Non
 
 def missing(factories: Mapping[str, Callable[[], Any]], session: Mapping[str, Any]) -> dict[str, Any]:
     """Make the state of the namespaces that a session does not have yet."""
+    if factories.keys() <= session.keys():
+        return {}
     return {name: factory() for name, factory in list(factories.items()) if name not in session}

@@ -1,29 +1,45 @@
 """Sessions as callers see them, made of records and written back.
 
 A backend either keeps the very objects that callers change, or encoded copies of them. The store works with both
-through the same three methods.
+through the same methods.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from .backend import Backend, Life, Moment
-from .codec import Codecs, Unencodable
-from .errors import StateDecodeError, StateEncodeError, StateTooLarge
+from .backend import Backend, Claim, Life, Moment
+from .codec import Codecs, Undecodable, Unencodable
+from .errors import NamespaceError, SessionConflict, StateDecodeError, StateEncodeError, StateTooLarge, TurnLost
 from .ids import new_uid
 from .record import Blob, Change, Record, Session
+from .registry import missing
 from .turns import Turn
+
+Factories = Mapping[str, Callable[[], Any]]
+
+_NONE = Blob(0, b"")
+"""What a session has of a namespace that is not stored: no state encodes to no bytes."""
+
+SMALL = 4096
+"""Bytes up to which state without a type is read back before it is written, as state with a type always is."""
 
 
 class Sessions(Protocol):
     """Where records become sessions and sessions records."""
 
     def view(self, record: Record) -> Session:
-        """Make the session of a record."""
+        """Make the session of a record as it is stored: namespaces that it does not have stay missing."""
 
-    def begin(self, sid: str, state: Mapping[str, Any]) -> tuple[Session, bool]:
+    def open(self, record: Record) -> Session:
+        """Make the session of a record. Only ``session[name]`` finds all of its namespaces, until it is whole."""
+
+    def whole(self, session: Session) -> Session:
+        """Complete a session that was opened, and return it."""
+
+    def begin(self, sid: str) -> tuple[Session, bool]:
         """Begin a session with its first state. Also say whether it is in the backend now, by this call."""
 
     def ensure(self, session: Session) -> bool:
@@ -39,20 +55,31 @@ class Sessions(Protocol):
 class LiveSessions:
     """Sessions whose objects the backend keeps: what is changed is changed."""
 
-    def __init__(self, backend: Backend, moment: Callable[[], Moment]) -> None:
+    def __init__(self, backend: Backend, factories: Factories, moment: Callable[[], Moment]) -> None:
         self._backend = backend
+        self._factories = factories
         self._moment = moment
 
     def view(self, record: Record) -> Session:
         assert isinstance(record, Session)
         return record
 
-    def begin(self, sid: str, state: Mapping[str, Any]) -> tuple[Session, bool]:
+    def open(self, record: Record) -> Session:
+        session = self.view(record)
+        for name, state in missing(self._factories, session).items():
+            session.setdefault(name, state)  # another reader may have been quicker
+        return session
+
+    def whole(self, session: Session) -> Session:
+        return session
+
+    def begin(self, sid: str) -> tuple[Session, bool]:
+        state = missing(self._factories, {})
         at = self._moment()
         session = Session(sid, new_uid(), at.now, at.now)
         session.update(state)
         winner = self._backend.create(session, at)
-        return self.view(winner), winner is session
+        return self.open(winner), winner is session
 
     def ensure(self, session: Session) -> bool:  # noqa: ARG002 - it is there since it began
         return False
@@ -62,29 +89,97 @@ class LiveSessions:
         return False
 
 
+class _Copy(Session):
+    """A session that gets each of its namespaces when it is first asked for it by name.
+
+    So a namespace that nobody asks for costs nothing, and one that does not decode breaks nobody else.
+    """
+
+    __slots__ = ("fetch",)
+
+    fetch: Callable[[_Copy, str], Any] | None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except NamespaceError:
+            return default
+
+    def __missing__(self, key: str) -> Any:
+        if self.fetch is None or key == "_meta":
+            return super().__missing__(key)
+        return self.fetch(self, key)
+
+
 class CopiedSessions:
     """Sessions of which the backend keeps encoded copies.
 
     A new session has an empty ``uid`` and is in the backend once it is saved. Only namespaces whose bytes changed are
-    written.
+    written. ``session.origin`` holds what they were when they were read, in the bytes to which they encode now;
+    version 0 is what a factory has made and the backend does not have.
     """
 
-    def __init__(self, backend: Backend, codecs: Codecs, moment: Callable[[], Moment], max_bytes: int | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        codecs: Codecs,
+        factories: Factories,
+        moment: Callable[[], Moment],
+        max_bytes: Callable[[], int | None],
+    ) -> None:
         self._backend = backend
         self._codecs = codecs
+        self._factories = factories
         self._moment = moment
         self._max_bytes = max_bytes
 
     def view(self, record: Record) -> Session:
-        session = Session(record.sid, record.uid, record.created, record.active, origin=record)
-        for name, blob in record.items():
-            self._read(session, name, blob)
+        session = self.open(record)
+        self._read_all(session)
+        session.fetch = None
         return session
 
-    def begin(self, sid: str, state: Mapping[str, Any]) -> tuple[Session, bool]:
+    def open(self, record: Record) -> _Copy:
+        session = _Copy(record.sid, record.uid, record.created, record.active, record)
+        session.fetch = self._fetch
+        return session
+
+    def whole(self, session: Session) -> Session:
+        if isinstance(session, _Copy) and session.fetch is not None:
+            self._read_all(session)
+            if not self._factories.keys() <= session.keys():
+                for name in list(self._factories):
+                    session[name]  # fetches it
+            session.fetch = None
+        return session
+
+    def _read_all(self, session: Session) -> None:
+        for name, blob in (session.origin or {}).items():
+            if name not in session:
+                session[name] = self._read(session, name, blob)
+
+    def _fetch(self, session: Session, name: str) -> Any:
+        """Give a session a namespace that it was not asked for yet."""
+        origin = session.origin
+        assert origin is not None
+        blob: Blob | None = origin.get(name)
+        if blob is not None:
+            state = self._read(session, name, blob)
+        elif name in self._factories:
+            state = self._factories[name]()
+            try:
+                origin[name] = Blob(0, self._codecs.of(name).encode(state))
+            except Unencodable as error:
+                raise _refusal(session.sid, name, error) from error
+        else:
+            raise NamespaceError(name)
+        return session.setdefault(name, state)  # another thread of the request may have been quicker
+
+    def begin(self, sid: str) -> tuple[Session, bool]:
         now = self._moment().now
-        session = Session(sid, "", now, now, origin=Record(sid, "", now, now))
-        session.update(state)
+        session = _Copy(sid, "", now, now, Record(sid, "", now, now))
+        session.fetch = None
+        session.update(missing(self._factories, {}))
         session.read_as({name: Blob(0, data) for name, data in self._encoded(session).items()})
         return session, False
 
@@ -99,20 +194,50 @@ class CopiedSessions:
             if self._create(session, data, turn, last=last):
                 return True
             data = self._encoded(session)
-        read: Mapping[str, Blob] = session.origin or {}
-        changes = {
-            name: Change(read[name].version if name in read else 0, new)
-            for name, new in data.items()
-            if name not in read or read[name].data != new
-        }
+        read: Mapping[str, Blob] = session.origin if session.origin is not None else {}
+        changes, fresh = {}, {}
+        for name, new in data.items():
+            version, old = read.get(name, _NONE)
+            if old != new:
+                changes[name] = Change(version, new)
+            if version == 0 and name in read:
+                fresh[name] = old
+        if not (changes or fresh):
+            return False
+        self._check_size(session.sid, read, data)
+        self._prove(session.sid, changes)
+        claim = turn.claim if turn is not None else None
+        if fresh:
+            changes.update(self._write_fresh(session, fresh, changes, claim))
         if changes:
-            self._check_size(session.sid, data)
-            claim = turn.claim if turn is not None else None
             self._backend.write(Life(session.sid, session.uid), changes, self._moment(), claim, last=last)
             if turn is not None and last:
                 turn.claim = None
-            session.read_as({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
+            session.read_as({name: Blob(version + 1, new) for name, (version, new) in changes.items()})
         return False
+
+    def _write_fresh(
+        self, session: Session, fresh: Mapping[str, bytes], changes: Mapping[str, Change], claim: Claim | None
+    ) -> dict[str, Change]:
+        """Write the first state of namespaces that the session did not have, each by itself, as version 1.
+
+        Readers do so too, without a turn. What has changed in it is written after that, as version 2: so a change wins
+        over the first state that somebody else wrote, and readers do not conflict.
+
+        Returns:
+            the changes that are to be made to them.
+        """
+        firsts = {name: Change(0, data) for name, data in fresh.items()}
+        self._prove(session.sid, firsts)
+        for name, first in firsts.items():
+            try:
+                self._backend.write(Life(session.sid, session.uid), {name: first}, self._moment(), claim)
+            except TurnLost:
+                raise
+            except SessionConflict:
+                pass
+            session.read_as({name: Blob(1, first.data)})
+        return {name: Change(1, changes[name].data) for name in fresh if name in changes}
 
     def _create(self, session: Session, data: dict[str, bytes], turn: Turn | None, *, last: bool = False) -> bool:
         """Create the record of a new session; false where somebody else began it first.
@@ -120,7 +245,8 @@ class CopiedSessions:
         What differs from a fresh session begins as version 2. So the one who comes second sees what was changed
         already: it takes over what it has not changed itself, and conflicts where both have.
         """
-        self._check_size(session.sid, data)
+        self._check_size(session.sid, {}, data)
+        self._prove(session.sid, {name: Change(0, new) for name, new in data.items()})
         at = self._moment()
         fresh: Mapping[str, Blob] = session.origin or {}
         record = Record(session.sid, new_uid(), session.created, at.now)
@@ -139,30 +265,61 @@ class CopiedSessions:
             if name in own and name in fresh and own[name] != fresh[name].data:
                 session.origin[name] = Blob(1, fresh[name].data)
             else:
-                self._read(session, name, blob)
+                session.origin[name] = blob
+                session[name] = self._read(session, name, blob)
         return False
 
-    def _read(self, session: Session, name: str, blob: Blob) -> None:
+    def _read(self, session: Session, name: str, blob: Blob) -> Any:
         """Decode a namespace, and remember to what bytes it encodes as long as nobody changes it."""
         codec = self._codecs.of(name)
         try:
-            session[name] = state = codec.decode(blob.data)
+            state = codec.decode(blob.data)
         except ValueError as error:
-            raise StateDecodeError(session.sid, name, str(error)) from error
-        if session.origin is not None:
-            session.origin[name] = blob if codec.exact else Blob(blob.version, codec.encode(state))
+            # Not the cause: its text may hold what is stored.
+            raise StateDecodeError(session.sid, name, *_misfit(error)) from None
+        if not codec.exact and session.origin is not None:
+            session.origin[name] = Blob(blob.version, codec.encode(state))
+        return state
 
     def _encoded(self, session: Session) -> dict[str, bytes]:
         data = {}
-        for name, state in session.items():
+        codec = self._codecs.of
+        for name, state in list(session.items()):
             try:
-                data[name] = self._codecs.of(name).encode(state)
+                data[name] = codec(name).encode(state)
             except Unencodable as error:
-                raise StateEncodeError(session.sid, name, error.path, error.type_name, error.advice) from error
+                raise _refusal(session.sid, name, error) from error
         return data
 
-    def _check_size(self, sid: str, data: Mapping[str, bytes]) -> None:
-        if self._max_bytes is not None:
-            size = sum(map(len, data.values()))
-            if size > self._max_bytes:
-                raise StateTooLarge(sid, size, self._max_bytes, max(data, key=lambda name: len(data[name])))
+    def _prove(self, sid: str, changes: Mapping[str, Change]) -> None:
+        """See to it that what is about to be written can be read again."""
+        for name, (_, new) in changes.items():
+            codec = self._codecs.of(name)
+            if len(new) <= SMALL or codec is not self._codecs.untyped:
+                try:
+                    codec.decode(new)
+                except ValueError as error:
+                    raise _no_return(sid, name, error) from error
+
+    def _check_size(self, sid: str, read: Mapping[str, Blob], data: Mapping[str, bytes]) -> None:
+        limit = self._max_bytes()
+        if limit is not None:
+            sizes = {name: len(blob.data) for name, blob in read.items()}
+            sizes.update((name, len(new)) for name, new in data.items())
+            size = sum(sizes.values())
+            if size > limit:
+                raise StateTooLarge(sid, size, limit, max(sizes, key=lambda name: sizes[name]))
+
+
+def _refusal(sid: str, name: str, error: Unencodable) -> StateEncodeError:
+    return StateEncodeError(sid, name, error.path, error.type_name, error.advice)
+
+
+def _misfit(error: ValueError) -> tuple[str, str]:
+    return (error.path, error.reason) if isinstance(error, Undecodable) else ("", type(error).__name__)
+
+
+def _no_return(sid: str, name: str, error: ValueError) -> StateEncodeError:
+    path, reason = _misfit(error)
+    found = re.search(r"got `(\w+)`", reason)
+    return StateEncodeError(sid, name, path, found[1] if found else "value", f"it would not come back: {reason}")

@@ -11,11 +11,12 @@ from .backend import Backend, Claim, Life, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
-from .errors import NamespaceError, SessionBusy, SessionExpired
+from .errors import NamespaceError, SessionBusy, SessionExpired, StateDecodeError
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import Record, Session
-from .registry import EndReason, Registry, missing, tell
+from .redact import short
+from .registry import EndReason, Registry, kind_of, logger, tell
 from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
@@ -41,11 +42,12 @@ class SessionStore:
         slack: seconds after a noted use for which another use need not be noted, so that reading writes nothing; a
             session may expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects
             have none.
-        max_state_bytes: what the encoded state of one session may take; no limit by default.
+        max_state_bytes: what the encoded state of one session may take; no limit by default. Live objects have none.
         registry: namespaces and callbacks shared with another store.
 
     Raises:
         ValueError: both ``storage`` and ``backend`` are given, or no backend has that URL.
+        TypeError: the backend keeps bytes, and state of a type in the registry cannot be made of bytes.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class SessionStore:
         self.expired_retain = expired_retain
         self.turn_timeout = turn_timeout
         self.slack = slack
+        self.max_state_bytes = max_state_bytes
         self.storage = storage
         self.registry = registry if registry is not None else Registry()
         if storage is not None:
@@ -79,24 +82,26 @@ class SessionStore:
             backend = open_backend(backend or "memory://")
         self.backend: Backend = backend
         self._sessions: Sessions
+        factories = self._factories = self.registry.factories
         self._codecs = Codecs(codec or MsgpackCodec(), self.registry.kinds)
         if backend.live:
-            self._sessions = LiveSessions(backend, self.moment)
+            self._sessions = LiveSessions(backend, factories, self.moment)
         else:
-            self._sessions = CopiedSessions(backend, self._codecs, self.moment, max_state_bytes)
+            for name in factories:
+                self._codecs.of(name)
+            self._sessions = CopiedSessions(backend, self._codecs, factories, self.moment, lambda: self.max_state_bytes)
         self._clock = clock
         self._new_sid = sid_generator or new_sid
         self.turns = Turns(backend)
         self.holds = Holds()
         self._on_end: list[Callable[[str, str, EndReason], object]] = []
         # Short cuts of `get` and `is_expired` into live memory.
-        self._factories = self.registry.factories
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
         self._graves = backend.tombstones.shards if isinstance(backend, MemoryBackend) else {}
 
     # Setting up
 
-    def register_namespace(self, name: str, factory: Callable[[], Any], kind: Any = None) -> None:
+    def register_namespace(self, name: str, factory: Callable[[], Any], type: Any = None) -> None:
         """Give every session a namespace whose state begins as ``factory()``.
 
         Sessions that exist already get theirs at their next use. Better to register before the first of them: from
@@ -104,18 +109,20 @@ class SessionStore:
 
         Args:
             name: the namespace's name.
-            factory: makes its first state. A class is its type too: what a backend decodes is of that class again.
-            kind: its type, where it is not the factory: ``dict[str, Decimal]``, say.
+            factory: makes its first state. A class other than dict and list is its type too.
+            type: its type, where that is not the factory: ``dict[str, Decimal]``, say. A backend that keeps bytes
+                gives back what the type says, and refuses to save what does not fit it. `Any` for none.
 
         Raises:
             TypeError: the backend keeps bytes, and state of that type cannot be made of bytes.
         """
+        kind = kind_of(factory) if type is None else type
+        if not self.backend.live and kind is not Any:
+            self._codecs.make(name, kind)
         if self._live:
             self._live = {}
         self.registry.add(name, factory, kind)
         self._codecs.forget(name)
-        if not self.backend.live:
-            self._codecs.of(name)
 
     def set_busy_check(self, predicate: Callable[[str, dict[str, Any]], object]) -> None:
         """Keep a session from expiring, and from `reset`, while ``predicate(sid, session)`` is true.
@@ -174,9 +181,13 @@ class SessionStore:
         """
         if namespace not in self._factories:
             raise NamespaceError(namespace)
-        return self.get(sid)[namespace]
+        if self.backend.live:
+            return self.get(sid)[namespace]
+        session = self.open(sid, lazy=True)
+        self.ensure(session)
+        return session[namespace]
 
-    def open(self, sid: str, uid: str | None = None, *, turn: Turn | None = None) -> Session:
+    def open(self, sid: str, uid: str | None = None, *, turn: Turn | None = None, lazy: bool = False) -> Session:
         """Return the session to read, and to `save` after changing it.
 
         Like `get`, but where there is no session yet and the backend keeps copies, what comes back has an empty
@@ -186,6 +197,8 @@ class SessionStore:
             sid: the session's id.
             uid: only this life of it will do.
             turn: the caller's turn, if it has taken one: other processes are kept from writing too.
+            lazy: decode each namespace when ``session[name]`` first asks for it. Nothing else finds it until then;
+                `whole` completes the session.
 
         Raises:
             SessionExpired: that life is over.
@@ -193,20 +206,35 @@ class SessionStore:
             StoreUnavailable: the backend cannot be reached.
             StateDecodeError: what is stored does not fit a namespace's type.
         """
-        record = self._load(check_sid(sid), turn)
+        session = self._open(check_sid(sid), uid, turn)
+        return session if lazy else self._sessions.whole(session)
+
+    def _open(self, sid: str, uid: str | None = None, turn: Turn | None = None) -> Session:
+        record = self._load(sid, turn)
         if record is None or (uid is not None and record.uid != uid):
             if uid is None:
                 return self._begin(sid)
             moved = self._moved(sid, uid) if turn is None else None
             if moved is None:
                 raise SessionExpired(sid)
-            return self.open(moved, uid)
-        return self._view(record)
+            return self._open(moved, uid)
+        return self._sessions.open(record)
 
-    def find(self, sid: str) -> Session | None:
+    def find(self, sid: str, *, lazy: bool = False) -> Session | None:
         """Return the session like `open`, renewed; None where there is none."""
         record = self._load(check_sid(sid))
-        return self._view(record) if record is not None else None
+        if record is None:
+            return None
+        session = self._sessions.open(record)
+        return session if lazy else self._sessions.whole(session)
+
+    def whole(self, session: Session) -> Session:
+        """Complete a session that was opened lazily, and return it.
+
+        Raises:
+            StateDecodeError: what is stored does not fit a namespace's type.
+        """
+        return self._sessions.whole(session)
 
     def peek(self, sid: str) -> Session | None:
         """Return the session as it is stored, due or not, and renew nothing. None where there is none.
@@ -218,12 +246,6 @@ class SessionStore:
         """
         record = self.backend.peek(check_sid(sid))
         return self._sessions.view(record) if record is not None else None
-
-    def _view(self, record: Record) -> Session:
-        session = self._sessions.view(record)
-        for name, state in missing(self._factories, session).items():
-            session.setdefault(name, state)  # another reader may have been quicker
-        return session
 
     def uid(self, sid: str) -> str | None:
         """Return the uid of the session's present life, or None. Renews nothing that is not kept."""
@@ -269,7 +291,9 @@ class SessionStore:
         return Turn(self.turns, check_sid(sid))
 
     @contextmanager
-    def edit(self, sid: str, namespace: str | None = None, *, uid: str | None = None) -> Iterator[Any]:
+    def edit(
+        self, sid: str, namespace: str | None = None, *, uid: str | None = None, lazy: bool = False
+    ) -> Iterator[Any]:
         """Change a session, or one namespace of it, with nobody else writing it meanwhile; saved at the block's end.
 
         Nested edits of one session belong to the outermost: it alone saves. When the block raises, nothing is saved;
@@ -279,12 +303,14 @@ class SessionStore:
             sid: the session's id.
             namespace: yield this namespace instead of the whole session.
             uid: only this life of the session will do.
+            lazy: see `open`.
 
         Raises:
             TurnTimeout: another writer did not finish within ``turn_timeout`` seconds.
             NamespaceError: the namespace is not registered.
             SessionExpired: that life is over.
             StateEncodeError: the backend keeps bytes and a value has none.
+            StateTooLarge: the state takes more than ``max_state_bytes``.
         """
         if namespace is not None and namespace not in self._factories:
             raise NamespaceError(namespace)
@@ -292,18 +318,23 @@ class SessionStore:
         if outer is not None and outer.session is not None:
             if uid is not None and outer.session.uid != uid:
                 raise SessionExpired(sid)
-            yield outer.session if namespace is None else outer.session[namespace]
+            yield self._part(outer.session, namespace, lazy)
             return
         turn = outer or self.turn(sid)
         try:
             session = self._enter(turn, uid)
-            yield session if namespace is None else session[namespace]
+            yield self._part(session, namespace, lazy)
             if turn.session is session:  # neither reset nor destroyed in the block
                 self.write_back(session, turn, last=outer is None)
         finally:
             turn.session = None
             if outer is None:
                 turn.give_back()
+
+    def _part(self, session: Session, namespace: str | None, lazy: bool) -> Any:
+        if namespace is not None:
+            return session[namespace]
+        return session if lazy else self._sessions.whole(session)
 
     def _enter(self, turn: Turn, uid: str | None) -> Session:
         """Take a turn, if it is not taken, and load the session; one life of it also where it was rotated to."""
@@ -315,7 +346,7 @@ class SessionStore:
                     if hold.sid != turn.sid:
                         return self._enter_other(turn, hold.sid, uid)
         try:
-            turn.session = self.open(turn.sid, uid, turn=turn)
+            turn.session = self._open(turn.sid, uid, turn)
         except SessionExpired:
             moved = self._moved(turn.sid, uid) if own else None
             if moved is None:
@@ -343,9 +374,7 @@ class SessionStore:
         Returns:
             the namespace's new state.
         """
-        with self.edit(sid) as session:
-            if namespace not in session:
-                raise NamespaceError(namespace)
+        with self.edit(sid, lazy=True) as session:
             new = change(session[namespace])
             if new is not None:
                 session[namespace] = new
@@ -362,7 +391,7 @@ class SessionStore:
             StateEncodeError: the backend keeps bytes and a value has none.
         """
         if not isinstance(session, Session):
-            with self.edit(sid) as current:
+            with self.edit(sid, lazy=True) as current:
                 current.update((name, state) for name, state in session.items() if name != "_meta")
                 return self.write_back(current, self.turns.held(sid))
         return self.write_back(session, self.turns.held(sid))
@@ -390,7 +419,7 @@ class SessionStore:
             SessionBusy: the busy check says that its work is running.
         """
         record = self._load(check_sid(sid))
-        if record is not None and self.registry.is_busy(sid, self._sessions.view(record)):
+        if record is not None and self._busy(record):
             raise SessionBusy(sid)
         ended = None
         with self._writing(sid) as record:
@@ -518,8 +547,19 @@ class SessionStore:
         kept = self.turns.writing(life.sid)
         if not kept and self.registry.busy_check is not None:
             record = self.backend.peek(life.sid)
-            kept = record is not None and self.registry.is_busy(life.sid, self._sessions.view(record))
+            kept = record is not None and self._busy(record)
         return kept and self.renew(life)
+
+    def _busy(self, record: Record) -> bool:
+        """Ask the application. A session whose state cannot be read is not busy: nobody could ever end it else."""
+        if self.registry.busy_check is None:
+            return False
+        try:
+            session = self._sessions.view(record)
+        except StateDecodeError:
+            logger.exception("the busy check was not asked about session %s", short(record.sid))
+            return False
+        return self.registry.is_busy(record.sid, session)
 
     def _alive(self, record: Record, at: Moment, claim: Claim | None = None) -> bool:
         if at.now - record.active <= at.ttl:
@@ -551,7 +591,7 @@ class SessionStore:
     # Beginning
 
     def _begin(self, sid: str, *, announce: bool = True) -> Session:
-        session, created = self._sessions.begin(sid, missing(self._factories, {}))
+        session, created = self._sessions.begin(sid)
         if created and announce:
             tell(self.registry.on_create, sid)
         return session
