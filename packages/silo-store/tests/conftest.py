@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 import pytest
 from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
@@ -17,24 +18,31 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory://", "memory://?copy=1", "redis"])
+@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", "redis"])
 def url(request: pytest.FixtureRequest) -> str:
     value: str = request.param
+    if value == "sqlite":
+        value = f"sqlite:///{quote(str(request.getfixturevalue('tmp_path') / 'sessions.db'))}"
     if value == "redis":
         value = request.getfixturevalue("redis_url")
     return value
 
 
 @pytest.fixture
-def make_store(url: str, clock: Clock) -> Callable[..., SessionStore]:
+def make_store(url: str, clock: Clock) -> Iterator[Callable[..., SessionStore]]:
+    made: list[SessionStore] = []
+
     def make(**options: object) -> SessionStore:
         settings: dict[str, object] = {"backend": url, "clock": clock, "ttl": TTL, "expired_retain": 100, **options}
         store = SessionStore(**settings)  # type: ignore[arg-type]
         store.register_namespace("counter", lambda: {"value": 0})
         store.register_namespace("notes", lambda: {"lines": []})
+        made.append(store)
         return store
 
-    return make
+    yield make
+    for store in made:
+        store.close()
 
 
 @pytest.fixture

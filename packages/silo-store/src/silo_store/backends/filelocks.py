@@ -15,7 +15,10 @@ from collections.abc import Iterable
 from ..errors import StoreUnavailable
 from ..fork import reset_after_fork
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.01  # seconds between two looks at a lock that somebody else has
+LOOK_EVERY = 0.005
+"""Seconds for which a file is taken to be the one at its path. Looking takes as long as locking."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.01  # seconds between two tries at a lock that somebody else has
 
 if sys.platform == "win32":
     import msvcrt
@@ -33,17 +36,19 @@ if sys.platform == "win32":
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
 
 else:
-    import fcntl
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, lockf
+
+    _EXCLUSIVE, _SHARED = LOCK_EX | LOCK_NB, LOCK_SH | LOCK_NB
 
     def _lock(fd: int, offset: int, *, shared: bool = False) -> bool:
         try:
-            fcntl.lockf(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, 1, offset)
+            lockf(fd, _SHARED if shared else _EXCLUSIVE, 1, offset)
         except (BlockingIOError, PermissionError):  # systems differ
             return False
         return True
 
     def _unlock(fd: int, offset: int) -> None:
-        fcntl.lockf(fd, fcntl.LOCK_UN, 1, offset)
+        lockf(fd, LOCK_UN, 1, offset)
 
 
 class LockFile:
@@ -63,6 +68,7 @@ class LockFile:
         self._like = like
         self._fd = -1
         self._inode = (0, 0)
+        self._look_at = 0.0
         self.after_fork()
         reset_after_fork(self)
 
@@ -80,9 +86,12 @@ class LockFile:
             StoreUnavailable: the file cannot be opened or locked.
         """
         with self._mutex:
-            fd = self._current()
-            if offset in self._taken or not self._lock(fd, offset):
-                return None
+            try:
+                fd = self._current()
+                if offset in self._taken or not _lock(fd, offset):
+                    return None
+            except OSError as error:
+                raise self._unavailable(error) from error
             token = str(next(_tokens))
             self._held[token] = offset
             self._taken.add(offset)
@@ -119,19 +128,21 @@ class LockFile:
         Raises:
             StoreUnavailable: the file cannot be opened or locked.
         """
-        found = set()
         with self._mutex:
-            fd = self._current()
-            own = self._held.get(but or "")
-            for offset in offsets:
-                if offset in self._taken:
-                    if offset != own:
-                        found.add(offset)
-                elif self._lock(fd, offset, shared=True):  # shared: two who look do not take each other for an owner
-                    _unlock(fd, offset)
-                else:
-                    found.add(offset)
-        return found
+            try:
+                fd = self._current()
+                own = self._held.get(but or "")
+                return {offset for offset in offsets if offset != own and self._is_taken(fd, offset)}
+            except OSError as error:
+                raise self._unavailable(error) from error
+
+    def _is_taken(self, fd: int, offset: int) -> bool:
+        if offset in self._taken:
+            return True
+        if not _lock(fd, offset, shared=True):  # shared: two who look do not take each other for an owner
+            return True
+        _unlock(fd, offset)
+        return False
 
     def close(self) -> None:
         """Close the file if this process has nothing locked. It is opened again when needed."""
@@ -143,28 +154,25 @@ class LockFile:
         self._close()
 
     def _close(self) -> None:
-        fd, self._fd, self._inode = self._fd, -1, (0, 0)
+        fd, self._fd, self._inode, self._look_at = self._fd, -1, (0, 0), 0.0
         if fd >= 0:
             os.close(fd)
 
-    def _lock(self, fd: int, offset: int, *, shared: bool = False) -> bool:
-        try:
-            return _lock(fd, offset, shared=shared)
-        except OSError as error:
-            raise self._unavailable(error) from error
-
     def _current(self) -> int:
         """Return the open file, which is the one at the path also after somebody deleted that."""
-        with contextlib.suppress(FileNotFoundError):
-            found = os.stat(self.path)  # noqa: PTH116 - for each claim: pathlib takes as long again
-            if (found.st_dev, found.st_ino) == self._inode:
-                return self._fd
+        now = time.monotonic()
+        if now < self._look_at:
+            return self._fd
         try:
-            return self._reopen()
-        except OSError as error:
-            raise self._unavailable(error) from error
+            found = os.stat(self.path)  # noqa: PTH116 - for many claims: pathlib takes as long again
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._inode:
+            self._reopen()
+        self._look_at = now + LOOK_EVERY
+        return self._fd
 
-    def _reopen(self) -> int:
+    def _reopen(self) -> None:
         """Open the file at the path, and lock there what was locked in the one before.
 
         What others have locked there meanwhile is theirs, and lost to us.
@@ -180,7 +188,6 @@ class LockFile:
             self._taken.discard(self._held.pop(token))
         self._close()
         self._fd, self._inode = fd, (opened.st_dev, opened.st_ino)
-        return fd
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"sessions cannot be locked in {self.path}: {error.strerror or error}")

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..backend import Claim, Finding, Life, Moment
@@ -51,6 +51,14 @@ _EXPIRED_AT = (
 )
 
 _Row = tuple[str, float, float, int, bytes]  # what `_LOAD` gives
+
+
+class _Read(NamedTuple):
+    """What is in a session's row, as far as this process knows."""
+
+    uid: str
+    revision: int
+    blobs: Mapping[str, Blob]
 
 
 class SQLiteBackend:
@@ -113,7 +121,7 @@ class SQLiteBackend:
     def after_fork(self) -> None:
         """Begin with free locks, no claims and no holds: they are the parent's."""
         self._lock = threading.Lock()
-        self._claimed: dict[str, _Row | None] = {}
+        self._read: dict[str, _Read] = {}
         self._holds: Counter[str] = Counter()
         self._unheld: set[str] = set()
         self._owner = 0
@@ -122,42 +130,38 @@ class SQLiteBackend:
     # Reading
 
     def load(self, sid: str, at: Moment) -> Record | None:
-        row, active = self._load(sid, at)
-        return unpack_into(Record(sid, row[0], row[1], active), row[4]) if row is not None else None
-
-    def peek(self, sid: str) -> Record | None:
-        with self._database.reading() as connection:
-            row = connection.execute(_LOAD, (sid,)).fetchone()
+        row = self._load(sid, at)
         return _record(sid, row) if row is not None else None
 
-    def _load(self, sid: str, at: Moment) -> tuple[_Row | None, float]:
-        """Read a row and renew it; return it and when the session was used last."""
+    def peek(self, sid: str) -> Record | None:
+        row = self._ask(_LOAD, (sid,))
+        return _record(sid, row) if row is not None else None
+
+    def _load(self, sid: str, at: Moment) -> _Row | None:
+        """Read a row and renew it."""
         now = at.now
         connection = self._database.take(now)
         try:
             row: _Row | None = connection.execute(_LOAD, (sid,)).fetchone()
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self._database.fail(connection, error)
-        active = row[2] if row is not None else now
-        if row is not None and at.slack < now - active <= at.ttl:
-            if self._renew(connection, sid, row[0], now):
-                active = now
-        else:
-            self._database.give(connection)
-        return row, active
+        if row is not None and at.slack < now - row[2] <= at.ttl:
+            return self._renew(connection, sid, row, now)
+        self._database.give(connection)
+        return row
 
-    def _renew(self, connection: Connection, sid: str, uid: str, now: float) -> bool:
-        """Note a use, and give the connection back. It can be read also where nothing can be written."""
+    def _renew(self, connection: Connection, sid: str, row: _Row, now: float) -> _Row:
+        """Note a use, and give the connection back. What can be read can be read also where nothing can be written."""
         try:
             connection.execute(f"PRAGMA busy_timeout = {_RENEWAL_WAIT}")
-            connection.execute(_RENEW, (now, sid, uid))
+            connection.execute(_RENEW, (now, sid, row[0]))
             connection.execute(self._busy_timeout)
         except BaseException as error:  # noqa: BLE001 - it is raised again, unless it is SQLite's
             with contextlib.suppress(StoreUnavailable):
                 self._database.fail(connection, error)
-            return False
+            return row
         self._database.give(connection)
-        return True
+        return (row[0], row[1], now, row[3], row[4])
 
     # Writing
 
@@ -166,16 +170,17 @@ class SQLiteBackend:
         if token is None:
             raise TurnTimeout(sid)
         try:
-            row, active = self._load(sid, at)
+            row = self._load(sid, at)
+            record = _record(sid, row) if row is not None else None
         except BaseException:
             self._locks.give_back(token)
             raise
-        self._claimed[token] = row
-        record = unpack_into(Record(sid, row[0], row[1], active), row[4]) if row is not None else None
+        if row is not None and record is not None:
+            self._read[token] = _Read(row[0], row[3], dict(record))
         return Claim(sid, token), record
 
     def release(self, claim: Claim) -> None:
-        self._claimed.pop(claim.token, None)
+        self._read.pop(claim.token, None)
         self._locks.give_back(claim.token)
 
     def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
@@ -194,17 +199,17 @@ class SQLiteBackend:
             if last:
                 self.release(claim)
             else:
-                self._claimed[claim.token] = (record.uid, record.created, record.active, 1, state)
+                self._read[claim.token] = _Read(record.uid, 1, dict(record))
         return record
 
     def write(
         self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
     ) -> None:
         self._check(claim, life.sid)
-        row = self._claimed.get(claim.token) if claim is not None and claim.sid == life.sid else None
+        read = self._read.get(claim.token) if claim is not None and claim.sid == life.sid else None
         connection = self._database.take(at.now)
         try:
-            row = _write(connection, life, changes, at.now, row)
+            written = _write(connection, life, changes, at.now, read)
         except SiloError:
             self._database.give(connection)
             raise
@@ -215,7 +220,7 @@ class SQLiteBackend:
             if last:
                 self.release(claim)
             else:
-                self._claimed[claim.token] = row
+                self._read[claim.token] = written
 
     def _check(self, claim: Claim | None, sid: str) -> None:
         """A claim is lost in a forked child, and where the lock file was deleted and another made."""
@@ -251,8 +256,13 @@ class SQLiteBackend:
 
     def _ask(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
         """Return one row, or None."""
-        with self._database.reading() as connection:
-            return connection.execute(statement, values).fetchone()
+        connection = self._database.take()
+        try:
+            row = connection.execute(statement, values).fetchone()
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            self._database.fail(connection, error)
+        self._database.give(connection)
+        return row
 
     # Expiry
 
@@ -442,30 +452,38 @@ def _owners(connection: Connection) -> set[int]:
         owners.add(owner)
 
 
-def _write(connection: Connection, life: Life, changes: Mapping[str, Change], now: float, row: _Row | None) -> _Row:
-    """Write changes over the row that was read in this turn, or the one that is there now; return the new one."""
+def _write(connection: Connection, life: Life, changes: Mapping[str, Change], now: float, read: _Read | None) -> _Read:
+    """Write changes over what was read in this turn, if nobody has written since, or over what is there now."""
     sid, uid = life
+    if read is not None and read.uid == uid:
+        written = _write_over(connection, sid, changes, now, read)
+        if written is not None:
+            return written
     while True:
-        fresh = row is None
-        if row is None:
-            row = connection.execute(_LOAD, (sid,)).fetchone()
-        state = _merged(row, uid, changes)
-        if row is not None and state is not None:
-            if connection.execute(_WRITE, (now, state, sid, uid, row[3])).rowcount:
-                return uid, row[1], now, row[3] + 1, state
-        elif fresh:
-            raise SessionExpired(sid) if row is None or row[0] != uid else SessionConflict(sid)
-        row = None
+        row: _Row | None = connection.execute(_LOAD, (sid,)).fetchone()
+        if row is None or row[0] != uid:
+            raise SessionExpired(sid)
+        read = _Read(uid, row[3], dict(_record(sid, row)))
+        if _does_not_fit(changes, read):
+            raise SessionConflict(sid)
+        written = _write_over(connection, sid, changes, now, read)
+        if written is not None:
+            return written
 
 
-def _merged(row: _Row | None, uid: str, changes: Mapping[str, Change]) -> bytes | None:
-    """Return the new state; None where a change does not fit the row."""
-    if row is None or row[0] != uid:
+def _write_over(
+    connection: Connection, sid: str, changes: Mapping[str, Change], now: float, read: _Read
+) -> _Read | None:
+    """Write changes if what is there is what was read; None if not."""
+    if _does_not_fit(changes, read):
         return None
-    blobs = unpack_into(Record("", "", 0.0, 0.0), row[4])
-    for name, (version, data) in changes.items():
-        blob = blobs.get(name)
-        if version != (blob[0] if blob is not None else 0):
-            return None
-        blobs[name] = Blob(version + 1, data)
-    return pack(blobs)
+    uid, revision, blobs = read
+    blobs = {**blobs, **{name: Blob(version + 1, data) for name, (version, data) in changes.items()}}
+    if connection.execute(_WRITE, (now, pack(blobs), sid, uid, revision)).rowcount:
+        return _Read(uid, revision + 1, blobs)
+    return None
+
+
+def _does_not_fit(changes: Mapping[str, Change], read: _Read) -> bool:
+    blobs = read.blobs
+    return any(version != (blobs[name].version if name in blobs else 0) for name, (version, _) in changes.items())

@@ -8,16 +8,16 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from time import monotonic, sleep
 from typing import NoReturn
 from urllib.parse import quote
 
 from ..errors import StoreUnavailable
-from .filelocks import lock_file
+from .filelocks import LOOK_EVERY, lock_file
 from .mounts import file_system, is_network, mounts
 
 logger = logging.getLogger("silo_store")
@@ -75,6 +75,7 @@ class Database:
         self._synchronous = "FULL" if durable else "NORMAL"
         self._adopt = adopt
         self._inode = self._device = -1
+        self._look_at = 0.0
         self._generation = 0
         self._epoch: str | None = None
         self._seen: float | None = None
@@ -100,16 +101,26 @@ class Database:
         """
         if now is not None:
             self._seen = now
-        try:
-            found = os.stat(self.path)
-            if found.st_ino == self._inode and found.st_dev == self._device:
+        if monotonic() < self._look_at or self._is_same():
+            try:
                 connection = self._idle.pop()
+            except IndexError:
+                pass
+            else:
                 if connection.generation == self._generation:
                     return connection
                 self._discard(connection)
-        except (OSError, IndexError):
-            pass
         return self._open()
+
+    def _is_same(self) -> bool:
+        """Say whether the file at the path is the one that was opened."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return False
+        same = found.st_ino == self._inode and found.st_dev == self._device
+        self._look_at = monotonic() + LOOK_EVERY if same else 0.0
+        return same
 
     def give(self, connection: Connection) -> None:
         """Give a connection back that is in no transaction."""
@@ -127,7 +138,7 @@ class Database:
         if not isinstance(error, sqlite3.Error):
             raise error
         if "locked" not in str(error):
-            self._inode = -1  # whatever it is, look at the file anew
+            self._inode, self._look_at = -1, 0.0  # whatever it is, look at the file anew
         raise self._unavailable(error) from error
 
     @contextlib.contextmanager
@@ -160,7 +171,7 @@ class Database:
 
     def _forget_file(self) -> None:
         self._generation += 1
-        self._inode = -1
+        self._inode, self._look_at = -1, 0.0
         _close_idle(self._idle, self._all)
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
@@ -291,12 +302,12 @@ class Database:
         """Close all connections, letting operations of other threads end first, and keep new ones from being opened."""
         if self._gate.acquire(timeout=self.timeout):
             self._forking = True
-        deadline = time.monotonic() + self.timeout + 1
+        deadline = monotonic() + self.timeout + 1
         while True:
             _close_idle(self._idle, self._all)
-            if not self._all or time.monotonic() > deadline:
+            if not self._all or monotonic() > deadline:
                 return
-            time.sleep(0.0005)
+            sleep(0.0005)
 
     def after_fork_in_parent(self) -> None:
         """Let connections be opened again."""
