@@ -9,8 +9,9 @@ import pytest
 from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
 from silo_store import SessionStore
 from silo_store.testing import TTL, Clock
+from sqlite_files import open_sqlite
 
-__all__ = ["own_redis", "redis_server", "redis_url", "valkey_server", "valkey_url"]
+__all__ = ["open_sqlite", "own_redis", "redis_server", "redis_url", "valkey_server", "valkey_url"]
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """The file of `SQLiteBackend`: made, opened, pooled, noticed when it is replaced, and closed before a fork."""
-# ruff: noqa: PTH116  (one stat() for each operation: pathlib takes as long again)
+# ruff: noqa: PTH108, PTH116  (pathlib takes as long again)
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 _SETUP = 3 << 61  # the byte of the lock file that keeps two processes from making one database
 _MOST_IDLE = 32  # connections
+_FORK_WAIT = 1.0  # seconds for which a fork waits for other threads, beyond those that they may wait themselves
 
 
 class Connection(sqlite3.Connection):
@@ -181,8 +182,8 @@ class Database:
     # Opening
 
     def _open(self) -> Connection:
-        if not self._gate.acquire(timeout=self.timeout):
-            raise StoreUnavailable(f"the session database {self.path} could not be opened in {self.timeout:g} seconds")
+        if not self._gate.acquire(timeout=max(self.timeout, 1.0)):
+            raise StoreUnavailable(f"the session database {self.path} could not be opened in time")
         try:
             if self._stranded:
                 raise StoreUnavailable(
@@ -229,11 +230,26 @@ class Database:
             return os.stat(self.path)
         except FileNotFoundError:
             pass
-        # While a connection of this process is open, closing the file by other ways would free SQLite's locks on it.
-        with self.locks.opening:
-            with contextlib.suppress(FileExistsError):
+        with self._setting_up(), self.locks.opening:
+            # Nobody else is in here, in this process or another.
+            # While a connection of this process is open, closing the file by other ways would free SQLite's locks.
+            if not os.path.lexists(self.path):
+                for leftover in ("-wal", "-shm"):  # of a file that was deleted, and still in use maybe
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.path + leftover)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             return os.stat(self.path)
+
+    @contextlib.contextmanager
+    def _setting_up(self) -> Iterator[None]:
+        """Keep other processes from making the file or its tables."""
+        token = self.locks.wait(_SETUP, self.timeout)
+        if token is None:
+            raise StoreUnavailable(f"another process has been making the session database {self.path} for too long")
+        try:
+            yield
+        finally:
+            self.locks.give_back(token)
 
     def _prepare(self, connection: Connection) -> None:
         """Make the tables if there are none, and see whether it is the file that was there before."""
@@ -272,10 +288,7 @@ class Database:
         return False
 
     def _make(self, connection: Connection) -> None:
-        token = self.locks.wait(_SETUP, self.timeout)
-        if token is None:
-            raise StoreUnavailable(f"another process has been making the session database {self.path} for too long")
-        try:
+        with self._setting_up():
             if self._is_made(connection):
                 return
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -289,8 +302,6 @@ class Database:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
-        finally:
-            self.locks.give_back(token)
 
     # Forking
     #
@@ -302,7 +313,7 @@ class Database:
         """Close all connections, letting operations of other threads end first, and keep new ones from being opened."""
         if self._gate.acquire(timeout=self.timeout):
             self._forking = True
-        deadline = monotonic() + self.timeout + 1
+        deadline = monotonic() + self.timeout + _FORK_WAIT
         while True:
             _close_idle(self._idle, self._all)
             if not self._all or monotonic() > deadline:
