@@ -12,13 +12,16 @@ from silo_store import (
     SessionStore,
     SiloError,
     SiloStorage,
+    StateDecodeError,
     StateEncodeError,
+    StateTooLarge,
     StoreUnavailable,
     TurnTimeout,
 )
 from silo_tasks import BackgroundTask, TaskError, TaskRunning, TaskState, current_task, step, track
 
 from .ext import Silo
+from .namespace import Namespace
 from .tasks import SessionTask
 
 __version__ = "0.2.0"
@@ -30,6 +33,7 @@ __all__ = [
     "FileStoreError",
     "InMemoryStorage",
     "InvalidSessionId",
+    "Namespace",
     "NamespaceError",
     "SessionBusy",
     "SessionConflict",
@@ -39,7 +43,9 @@ __all__ = [
     "Silo",
     "SiloError",
     "SiloStorage",
+    "StateDecodeError",
     "StateEncodeError",
+    "StateTooLarge",
     "StoreUnavailable",
     "TaskError",
     "TaskRunning",

@@ -12,17 +12,19 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
 from silo_files import FileBackend
-from silo_store import Hold, NamespaceError, Registry, SessionExpired, SessionStore, SiloStorage
+from silo_store import Hold, Registry, SessionExpired, SessionStore, SiloStorage
 
 from .binding import Binding
 from .endpoints import DataEndpoints
 from .files import FileStore, SessionFiles, SessionFileStore
+from .namespace import Namespace
 from .settings import Settings
 from .tasks import SessionTask, current_hold
 from .visit import Visit, current_visit
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 NO_SESSION = "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?)"
 
@@ -59,6 +61,8 @@ class Silo:
         storage: SiloStorage | None = None,
         store_url: str | None = None,
         turn_timeout: float | None = None,
+        slack: float | None = None,
+        max_state_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._given = {
@@ -72,6 +76,8 @@ class Silo:
             "api_prefix": api_prefix,
             "store_url": store_url,
             "turn_timeout": turn_timeout,
+            "slack": slack,
+            "max_state_bytes": max_state_bytes,
         }
         self._storage = storage
         self._clock = clock
@@ -113,6 +119,8 @@ class Silo:
                 cleanup_interval=settings.cleanup_interval,
                 expired_retain=settings.expired_retain,
                 turn_timeout=settings.turn_timeout,
+                slack=settings.slack,
+                max_state_bytes=settings.max_state_bytes,
                 storage=self._storage,
                 backend=None if self._storage is not None else settings.store_url,
                 registry=self._registry,
@@ -125,16 +133,42 @@ class Silo:
         early.cleanup_interval = settings.cleanup_interval
         early.expired_retain = settings.expired_retain
         early.turn_timeout = settings.turn_timeout
+        early.slack = settings.slack
+        early.max_state_bytes = settings.max_state_bytes
         return early
 
     def _settings(self) -> Settings:
         return Settings.collect(self._given, {})
 
-    def register(self, namespace: str, factory: Callable[[], Any]) -> None:
-        """Give every session a namespace whose state begins as ``factory()``. Call it before the first request."""
+    @overload
+    def register(self, namespace: str, factory: Callable[[], T]) -> Namespace[T]: ...
+
+    @overload
+    def register(self, namespace: str, factory: Callable[[], T], type: type[T]) -> Namespace[T]: ...
+
+    @overload
+    def register(self, namespace: str, factory: Callable[[], Any], type: Any) -> Namespace[Any]: ...
+
+    def register(self, namespace: str, factory: Callable[[], Any], type: Any = None) -> Namespace[Any]:
+        """Give every session a namespace whose state begins as ``factory()``. Call it before the first request.
+
+        Args:
+            namespace: its name.
+            factory: makes its first state. A class other than dict and list is its type too: a dataclass, a
+                `msgspec.Struct`.
+            type: its type, where that is not the factory: ``dict[str, Decimal]``, say. A store that keeps bytes gives
+                back what the type says.
+
+        Returns:
+            the namespace, whose `Namespace.state` and `Namespace.edit` a type checker knows the type of.
+
+        Raises:
+            TypeError: the store keeps bytes, and state of that type cannot be made of bytes.
+        """
         stores = [binding.store for binding in self._each_binding()]
         for store in stores or [self.store]:
-            store.register_namespace(namespace, factory)
+            store.register_namespace(namespace, factory, type)
+        return Namespace(self, namespace)
 
     def add_file_store(
         self,
@@ -308,25 +342,24 @@ class Silo:
         """
         visit = current_visit()
         if visit is not None:
-            session = visit.load()
-        else:
-            here = self.here
-            session = here.store.open(here.sid, here.uid)
-        if namespace is None:
-            return session
-        try:
-            return session[namespace]
-        except KeyError:
-            raise NamespaceError(namespace) from None
+            return visit.whole() if namespace is None else visit.load()[namespace]
+        here = self.here
+        session = here.store.open(here.sid, here.uid, lazy=namespace is not None)
+        return session if namespace is None else session[namespace]
 
     @contextmanager
-    def edit(self, namespace: str | None = None, *, sid: str | None = None) -> Iterator[Any]:
+    def edit(self, namespace: str | None = None, *, sid: str | None = None, lazy: bool = False) -> Iterator[Any]:
         """Change the session, or one namespace of it, with nobody else writing it meanwhile.
 
         In a request that writes (POST, PUT, PATCH, DELETE) it is saved with the request. In one that reads, in a task,
         in what a response streams, and for another ``sid``, it is saved at the block's end.
 
         Two blocks for one session that wait for each other, as two coroutines of one view can, end in `TurnTimeout`.
+
+        Args:
+            namespace: this one instead of the whole session.
+            sid: another session's id.
+            lazy: see `SessionStore.open`.
 
         Raises:
             NamespaceError: the namespace is not registered.
@@ -336,17 +369,16 @@ class Silo:
         """
         here = self._here()
         if here is None or sid not in (None, here.sid):
-            with self.store.edit(sid or self.sid, namespace) as state:
+            with self.store.edit(sid or self.sid, namespace, lazy=lazy) as state:
                 yield state
         elif isinstance(here, Hold):
-            with here.store.edit(here.sid, namespace, uid=here.uid) as state:
+            with here.store.edit(here.sid, namespace, uid=here.uid, lazy=lazy) as state:
                 yield state
         elif here.writing:
-            session = here.load()
-            yield session if namespace is None else here[namespace]
+            yield here[namespace] if namespace is not None else here.load() if lazy else here.whole()
         else:
             here.save()  # what the request has changed before
-            with here.store.edit(here.sid, uid=here.uid) as session:
+            with here.store.edit(here.sid, uid=here.uid, lazy=lazy or namespace is not None) as session:
                 here.session = session
                 try:
                     yield session if namespace is None else here[namespace]
@@ -405,10 +437,12 @@ class Silo:
         here = self._here()
         if here is not None and here.sid == sid:
             if isinstance(here, Hold):
-                return here.store.open(sid, here.uid).uid
+                return here.store.open(sid, here.uid, lazy=True).uid
             if here.session is not None:
                 return here.begun().uid
-        return self.store.get(sid).uid
+        session = self.store.open(sid, lazy=True)
+        self.store.ensure(session)
+        return session.uid
 
     def file_key(self, sid: str) -> str:
         """Return what a session's files belong to: the life that the request or task works for, or its present one."""

@@ -39,13 +39,17 @@ class Settings:
     """Where sessions are kept, see `silo_store.open_backend`."""
     turn_timeout: float = 30.0
     """Seconds that a writing request waits for the one before it."""
+    slack: float | None = None
+    """Seconds after a noted use for which another is not noted, see `SessionStore`; None to choose it by ``ttl``."""
+    max_state_bytes: int | None = None
+    """What the state of one session may take where the store keeps bytes; no limit by default."""
 
     @classmethod
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
         """Merge the settings given to `Silo` (None where it was not) with an application's config.
 
         Raises:
-            ValueError: a number is none or not positive, a name is empty, or a prefix has no slash.
+            ValueError: a number is none or out of its range, a name is empty, or a prefix has no slash.
         """
         values = {}
         for each in fields(cls):
@@ -62,8 +66,13 @@ class Settings:
         settings = cls(**values)
         for name in ("ttl", "cleanup_interval", "expired_retain", "turn_timeout", "min_sid_length"):
             number = getattr(settings, name)
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
+            if not _is_number(number) or not number > 0:
                 raise ValueError(f"{name} must be a positive number")
+        slack, limit = settings.slack, settings.max_state_bytes
+        if slack is not None and not (_is_number(slack) and 0 <= slack < settings.ttl):
+            raise ValueError("slack must be a number, not negative and less than ttl")
+        if limit is not None and not (_is_number(limit) and isinstance(limit, int) and limit > 0):
+            raise ValueError("max_state_bytes must be a positive whole number")
         if settings.min_sid_length > MADE_LENGTH:
             raise ValueError(f"min_sid_length must be at most {MADE_LENGTH}, the length of the ids that are made")
         for name in ("header", "query_param"):
@@ -73,3 +82,7 @@ class Settings:
         if not all(prefix.startswith("/") for prefix in prefixes):
             raise ValueError("api_prefix must begin with a slash")
         return settings
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from flask import g
-from silo_store import NamespaceError, Session, SessionExpired, SessionStore, Turn
+from silo_store import Session, SessionExpired, SessionStore, Turn
 
 EXCHANGE = "flask_silo.exchange"
 """Where a request's WSGI environment has its way through `flask_silo.wsgi`."""
@@ -54,7 +54,7 @@ class Visit(MutableMapping[str, Any]):
         return self._writes and not self.closed
 
     def load(self) -> Session:
-        """Return the session, in turn.
+        """Return the session, in turn. Only ``session[name]`` finds all of its namespaces, until it is whole.
 
         Raises:
             TurnTimeout: the writer before this one did not finish in time.
@@ -71,16 +71,20 @@ class Visit(MutableMapping[str, Any]):
         if turn is not None and turn.session is not None:
             session = turn.session
         else:
-            session = store.get(self.sid) if store.backend.live else store.open(self.sid, turn=turn)
+            session = store.get(self.sid) if store.backend.live else store.open(self.sid, turn=turn, lazy=True)
             if turn is not None:
                 turn.session = session
         self.session = session
         return session
 
+    def whole(self) -> Session:
+        """Return the session as `load` does, with all of its namespaces."""
+        return self.store.whole(self.load())
+
     def glance(self) -> Session | None:
         """Return the session if there is one: what a reading request loads, without beginning one."""
         if self.session is None and not self._writes and not self.closed and not self.store.backend.live:
-            self.session = self.store.find(self.sid)
+            self.session = self.store.find(self.sid, lazy=True)
         return self.session
 
     def begun(self) -> Session:
@@ -102,6 +106,8 @@ class Visit(MutableMapping[str, Any]):
 
         Raises:
             SessionConflict: somebody else wrote the same namespace meanwhile.
+            StateEncodeError: a value in the state cannot be stored outside this process.
+            StateTooLarge: the state takes more than ``max_state_bytes``.
             SessionExpired: the session ended meanwhile.
         """
         if self.session is None:
@@ -146,10 +152,7 @@ class Visit(MutableMapping[str, Any]):
             self.give_turn_back()
 
     def __getitem__(self, namespace: str) -> Any:
-        try:
-            return self.load()[namespace]
-        except KeyError:
-            raise NamespaceError(namespace) from None
+        return self.load()[namespace]
 
     def __setitem__(self, namespace: str, state: Any) -> None:
         self.load()[namespace] = state
@@ -158,10 +161,10 @@ class Visit(MutableMapping[str, Any]):
         raise TypeError("a namespace cannot be deleted: give it fresh state, or reset the session")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.load())
+        return iter(self.whole())
 
     def __len__(self) -> int:
-        return len(self.load())
+        return len(self.whole())
 
 
 visiting: ContextVar[Visit | None] = ContextVar("silo_visit", default=None)

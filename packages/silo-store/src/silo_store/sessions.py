@@ -14,7 +14,7 @@ from .backend import Backend, Claim, Life, Moment
 from .codec import Codecs, Undecodable, Unencodable
 from .errors import NamespaceError, SessionConflict, StateDecodeError, StateEncodeError, StateTooLarge, TurnLost
 from .ids import new_uid
-from .record import Blob, Change, Record, Session
+from .record import RESERVED, Blob, Change, Record, Session
 from .registry import missing
 from .turns import Turn
 
@@ -155,7 +155,7 @@ class CopiedSessions:
 
     def _read_all(self, session: Session) -> None:
         for name, blob in (session.origin or {}).items():
-            if name not in session:
+            if name not in session and not name.startswith(RESERVED):
                 session[name] = self._read(session, name, blob)
 
     def _fetch(self, session: Session, name: str) -> Any:
@@ -163,14 +163,11 @@ class CopiedSessions:
         origin = session.origin
         assert origin is not None
         blob: Blob | None = origin.get(name)
-        if blob is not None:
+        if blob is not None and not name.startswith(RESERVED):
             state = self._read(session, name, blob)
         elif name in self._factories:
             state = self._factories[name]()
-            try:
-                origin[name] = Blob(0, self._codecs.of(name).encode(state))
-            except Unencodable as error:
-                raise _refusal(session.sid, name, error) from error
+            origin[name] = self._first(session.sid, name, state)
         else:
             raise NamespaceError(name)
         return session.setdefault(name, state)  # another thread of the request may have been quicker
@@ -180,8 +177,24 @@ class CopiedSessions:
         session = _Copy(sid, "", now, now, Record(sid, "", now, now))
         session.fetch = None
         session.update(missing(self._factories, {}))
-        session.read_as({name: Blob(0, data) for name, data in self._encoded(session).items()})
+        session.read_as({name: self._first(sid, name, state) for name, state in session.items()})
         return session, False
+
+    def _first(self, sid: str, name: str, state: Any) -> Blob:
+        """Encode what a factory has made, and see to it that it comes back as what it is."""
+        codec = self._codecs.of(name)
+        try:
+            data = codec.encode(state)
+            back = codec.decode(data)
+        except Unencodable as error:
+            raise _refusal(sid, name, error) from error
+        except ValueError as error:
+            raise _no_return(sid, name, error) from error
+        if not (isinstance(state, type(back)) or (type(state) is int and type(back) is float)):
+            kind = type(state).__name__
+            advice = f"it would come back as a {type(back).__name__}: register the namespace with type={kind}"
+            raise StateEncodeError(sid, name, "", kind, advice)
+        return Blob(0, data)
 
     def ensure(self, session: Session) -> bool:
         if session.uid:
@@ -227,16 +240,14 @@ class CopiedSessions:
         Returns:
             the changes that are to be made to them.
         """
-        firsts = {name: Change(0, data) for name, data in fresh.items()}
-        self._prove(session.sid, firsts)
-        for name, first in firsts.items():
+        for name, data in fresh.items():
             try:
-                self._backend.write(Life(session.sid, session.uid), {name: first}, self._moment(), claim)
+                self._backend.write(Life(session.sid, session.uid), {name: Change(0, data)}, self._moment(), claim)
             except TurnLost:
                 raise
             except SessionConflict:
                 pass
-            session.read_as({name: Blob(1, first.data)})
+            session.read_as({name: Blob(1, data)})
         return {name: Change(1, changes[name].data) for name in fresh if name in changes}
 
     def _create(self, session: Session, data: dict[str, bytes], turn: Turn | None, *, last: bool = False) -> bool:
@@ -246,12 +257,13 @@ class CopiedSessions:
         already: it takes over what it has not changed itself, and conflicts where both have.
         """
         self._check_size(session.sid, {}, data)
-        self._prove(session.sid, {name: Change(0, new) for name, new in data.items()})
-        at = self._moment()
         fresh: Mapping[str, Blob] = session.origin or {}
+        changes = {name: Change(1, new) for name, new in data.items() if fresh.get(name, _NONE).data != new}
+        self._prove(session.sid, changes)
+        at = self._moment()
         record = Record(session.sid, new_uid(), session.created, at.now)
         for name, new in data.items():
-            record[name] = Blob(1 if name in fresh and fresh[name].data == new else 2, new)
+            record[name] = Blob(2 if name in changes else 1, new)
         winner = self._backend.create(record, at, turn.claim if turn is not None else None, last=last)
         session.uid = winner.uid
         if winner is record:
@@ -266,7 +278,8 @@ class CopiedSessions:
                 session.origin[name] = Blob(1, fresh[name].data)
             else:
                 session.origin[name] = blob
-                session[name] = self._read(session, name, blob)
+                if not name.startswith(RESERVED):
+                    session[name] = self._read(session, name, blob)
         return False
 
     def _read(self, session: Session, name: str, blob: Blob) -> Any:
@@ -304,7 +317,7 @@ class CopiedSessions:
     def _check_size(self, sid: str, read: Mapping[str, Blob], data: Mapping[str, bytes]) -> None:
         limit = self._max_bytes()
         if limit is not None:
-            sizes = {name: len(blob.data) for name, blob in read.items()}
+            sizes = {name: len(blob.data) for name, blob in read.items() if not name.startswith(RESERVED)}
             sizes.update((name, len(new)) for name, new in data.items())
             size = sum(sizes.values())
             if size > limit:

@@ -1,0 +1,58 @@
+"""A namespace of the sessions of a `Silo`, whose state has a type that type checkers know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from .ext import Silo
+
+T = TypeVar("T")
+
+
+class Namespace(Generic[T]):
+    """What `Silo.register` returns. ``cart.state`` is ``silo.state("cart")``, and ``cart.edit()`` is its ``edit``.
+
+    Attributes:
+        name: the namespace's name.
+    """
+
+    def __init__(self, silo: Silo, name: str) -> None:
+        self.name = name
+        self._silo = silo
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def state(self) -> T:
+        """The state of this namespace in the session of the request or the task; see `Silo.state`.
+
+        Giving it another state is an `edit`: saved with a request that writes, at once anywhere else.
+        """
+        state: T = self._silo.state(self.name)
+        return state
+
+    @state.setter
+    def state(self, new: T) -> None:
+        with self._silo.edit(lazy=True) as session:
+            session[self.name] = new
+
+    def edit(self, *, sid: str | None = None) -> AbstractContextManager[T]:
+        """Change the state with nobody else writing the session meanwhile; see `Silo.edit`."""
+        return self._silo.edit(self.name, sid=sid)
+
+    def update(self, change: Callable[[T], T | None], *, sid: str | None = None) -> T:
+        """Call ``change(state)`` in an `edit`. What it returns, unless None, is the new state.
+
+        Returns:
+            the new state.
+        """
+        with self._silo.edit(sid=sid, lazy=True) as session:
+            new = change(session[self.name])
+            if new is not None:
+                session[self.name] = new
+            state: T = session[self.name]
+            return state
