@@ -7,6 +7,7 @@ medians of rounds that take turns; a ratio is ours over the peer's.
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import sqlite3
 import statistics
@@ -220,9 +221,11 @@ def sqlite_operations(folder: Path) -> None:
     def select() -> None:
         bare.execute("SELECT state FROM t WHERE sid = ?", (SID,)).fetchone()
 
-    def update() -> None:
+    number = itertools.count()
+
+    def update() -> None:  # something else each time: SQLite writes no page that stays the same
         bare.execute("BEGIN IMMEDIATE")
-        bare.execute("UPDATE t SET state = ? WHERE sid = ?", (b"y" * 60, SID))
+        bare.execute("UPDATE t SET state = ? WHERE sid = ?", (b"%060d" % next(number), SID))
         bare.execute("COMMIT")
 
     def add(cart: dict[str, Any]) -> None:
