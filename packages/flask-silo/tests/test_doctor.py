@@ -119,6 +119,16 @@ def test_workers_are_counted(
     assert troubles(shared) == []
 
 
+def test_a_limit_of_state_is_told(tmp_path: Path) -> None:
+    live, _ = made(max_state_bytes=5000)
+    assert troubles(live) == [("warning", "state")]
+    for options, words in (({"max_state_bytes": 5000}, "5,000 bytes"), ({}, "any size")):
+        app, _ = made(store_url="memory://?copy=1", **options)
+        (finding,) = [each for each in examined(app)[1]["findings"] if each["topic"] == "state"]
+        assert finding["level"] == "ok"
+        assert words in finding["message"]
+
+
 def test_a_relative_database_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app, _ = made(store_url="sqlite:///sessions.db")

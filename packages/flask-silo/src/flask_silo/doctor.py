@@ -32,6 +32,7 @@ def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], envir
     return [
         *_times(binding),
         *_requests(app, binding),
+        *_state(binding),
         *_backend(binding),
         *_workers(binding, environ),
         *_files(binding, stores),
@@ -97,6 +98,18 @@ def _requests(app: Flask, binding: Binding) -> Iterator[Finding]:
 def _may_begin(rule: str, prefix: str) -> bool:
     static = rule.partition("<")[0]
     return rule.startswith(prefix) or (static != rule and prefix.startswith(static))
+
+
+def _state(binding: Binding) -> Iterator[Finding]:
+    limit, live = binding.settings.max_state_bytes, binding.store.backend.live
+    if limit is not None and live:
+        yield Finding(
+            "warning", "state", "SILO_MAX_STATE_BYTES limits nothing here: live objects in memory are not measured"
+        )
+    elif limit is not None:
+        yield Finding("ok", "state", f"the state of one session may take {limit:,} bytes")
+    elif not live:
+        yield Finding("ok", "state", "the state of one session may take any size (SILO_MAX_STATE_BYTES is not set)")
 
 
 def _backend(binding: Binding) -> Iterator[Finding]:
