@@ -154,10 +154,9 @@ class Silo:
 
         Args:
             namespace: its name.
-            factory: makes its first state. A class other than dict and list is its type too: a dataclass, a
-                `msgspec.Struct`.
-            type: its type, where that is not the factory: ``dict[str, Decimal]``, say. A store that keeps bytes gives
-                back what the type says.
+            factory: makes its first state. A class, or a type such as ``dict[str, Decimal]``, is its type too; dict and
+                list alone are none.
+            type: its type, where that is not the factory. A store that keeps bytes gives back what the type says.
 
         Returns:
             the namespace, whose `Namespace.state` and `Namespace.edit` a type checker knows the type of.

@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_origin
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Codecs:
         try:
             return self.untyped.typed(kind)
         except (TypeError, ValueError, NameError, RecursionError) as error:
-            label = kind.__qualname__ if isinstance(kind, type) else kind
+            label = kind.__qualname__ if isinstance(kind, type) and get_origin(kind) is None else kind
             raise TypeError(f"namespace {name!r} cannot be kept as bytes with the type {label}: {error}") from error
 
     def forget(self, name: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
+from .record import RESERVED
 from .redact import short
 
 logger = logging.getLogger("silo_store")
@@ -24,7 +25,13 @@ class Registry:
         self.busy_check: Callable[[str, dict[str, Any]], object] | None = None
 
     def add(self, name: str, factory: Callable[[], Any], kind: Any) -> None:
-        """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none."""
+        """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none.
+
+        Raises:
+            ValueError: the name is reserved.
+        """
+        if name.startswith(RESERVED):
+            raise ValueError(f"no namespace can have a name that begins with {RESERVED}")
         if kind is Any:
             self.kinds.pop(name, None)
         else:
@@ -43,11 +50,12 @@ class Registry:
 
 
 def kind_of(factory: Callable[[], Any]) -> Any:
-    """Return the type of a namespace that is registered with this factory: the factory, if that is a class.
+    """Return the type of a namespace that is registered with this factory: the factory, if that is a type.
 
     dict and list say nothing of what is in them, so they are none.
     """
-    return factory if isinstance(factory, type) and factory not in (dict, list) else Any
+    is_type = isinstance(factory, type) or get_origin(factory) is not None
+    return factory if is_type and factory not in (dict, list) else Any
 
 
 def tell(callbacks: list[Callable[..., object]], sid: str, *args: object) -> None:

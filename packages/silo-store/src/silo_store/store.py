@@ -109,12 +109,14 @@ class SessionStore:
 
         Args:
             name: the namespace's name.
-            factory: makes its first state. A class other than dict and list is its type too.
-            type: its type, where that is not the factory: ``dict[str, Decimal]``, say. A backend that keeps bytes
-                gives back what the type says, and refuses to save what does not fit it. `Any` for none.
+            factory: makes its first state. A class, or a type such as ``dict[str, Decimal]``, is its type too; dict and
+                list alone are none.
+            type: its type, where that is not the factory. A backend that keeps bytes gives back what the type says, and
+                refuses to save what does not fit it. `Any` for none.
 
         Raises:
             TypeError: the backend keeps bytes, and state of that type cannot be made of bytes.
+            ValueError: the name is reserved.
         """
         kind = kind_of(factory) if type is None else type
         if not self.backend.live and kind is not Any:
@@ -422,12 +424,14 @@ class SessionStore:
         if record is not None and self._busy(record):
             raise SessionBusy(sid)
         ended = None
-        with self._writing(sid) as record:
-            if record is not None:
-                ended = self._end(record)
-                self._sessions.ensure(self._begin(sid, announce=False))
-        if ended is not None:
-            tell(self._on_end, *ended, "reset")
+        try:
+            with self._writing(sid) as record:
+                if record is not None:
+                    ended = self._end(record)
+                    self._sessions.ensure(self._begin(sid, announce=False))
+        finally:  # the old life is over, also where the next one could not begin
+            if ended is not None:
+                tell(self._on_end, *ended, "reset")
 
     def destroy(self, sid: str) -> None:
         """End the session, without remembering its id as expired."""
@@ -456,23 +460,34 @@ class SessionStore:
             if turn.session is not None:
                 self.ensure(turn.session)  # it may have begun in this turn
             record = self._load(check_sid(sid), turn)
+            if record is None:
+                raise SessionExpired(sid)
             new = self.generate_sid()
             self.turns.move(turn, new)
-            if record is None or not self.backend.rename(Life(sid, record.uid), new):
-                raise SessionExpired(sid)
-            self._move_claim(turn, new)
+            try:
+                self._rename(record, new, turn)
+            except BaseException:
+                turn.sid = sid
+                raise
             for hold in self.holds.of(record.uid):
                 hold.sid = new
             if turn.session is not None:
                 turn.session.sid = new
             return new
 
-    def _move_claim(self, turn: Turn, sid: str) -> None:
-        """Go on in a turn under another id; nobody else knows it yet."""
-        claim = turn.claim
-        if claim is not None:
-            turn.claim, _ = self.backend.claim(sid, self.moment(), self.turn_timeout)
-            self.backend.release(claim)
+    def _rename(self, record: Record, sid: str, turn: Turn) -> None:
+        """Move a session, and the claim of the turn with it. The claim first: it may fail, and then nothing is done."""
+        old, claim, done = turn.claim, None, False
+        if old is not None:
+            claim, _ = self.backend.claim(sid, self.moment(), self.turn_timeout)
+        try:
+            done = self.backend.rename(Life(record.sid, record.uid), sid)
+        finally:
+            if claim is not None and old is not None:
+                turn.claim = claim if done else old
+                self.backend.release(old if done else claim)
+        if not done:
+            raise SessionExpired(record.sid)
 
     @contextmanager
     def _writing(self, sid: str) -> Iterator[Record | None]:
@@ -496,9 +511,12 @@ class SessionStore:
         if record is None:
             raise SessionExpired(check_sid(sid))
         hold = Hold(self, sid, record.uid)
-        if self.uid(sid) != hold.uid:  # it ended just before
+        try:
+            if self.uid(sid) != hold.uid:  # it ended just before
+                raise SessionExpired(sid)
+        except BaseException:
             hold.release()
-            raise SessionExpired(sid)
+            raise
         return hold
 
     def cleanup(self) -> list[str]:
