@@ -45,7 +45,10 @@ held = []
 for line in sys.stdin:
     pid, number = map(int, line.split())
     held = [each for each in held if send(each[0], 0)]
-    held.append((os.pidfd_open(pid), number))
+    try:
+        held.append((os.pidfd_open(pid), number))
+    except ProcessLookupError:  # It has come and gone already.
+        pass
 for fd, number in held:
     send(fd, number)
 """

@@ -134,12 +134,14 @@ class Turn:
         queue, self.queue = self.queue, None
         if queue is not None:
             claim, self.claim = self.claim, None
-            if claim is not None:
-                self.turns.backend.release(claim)
-            self.taken = False
-            self.session = queue.turn = None
-            queue.lock.release()
-            self.turns.leave(self._key, queue)
+            try:
+                if claim is not None:
+                    self.turns.backend.release(claim)
+            finally:  # also when a signal or a greenlet's timeout interrupts that
+                self.taken = False
+                self.session = queue.turn = None
+                queue.lock.release()
+                self.turns.leave(self._key, queue)
 
     def __enter__(self) -> Turn:
         return self

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import threading
 import time
-from collections import Counter
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 from ...backend import Claim, Finding, Life, Moment
 from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
@@ -52,8 +53,10 @@ class RedisBackend:
         self._server = Connections(url, timeout)
         self._keys = Keys(prefix)
         self._lease = str(max(1, int(lease * 1000)))
+        self._heard = str(int(max(timeout, 1.0) * 1000))  # who waits is heard of at least twice in that time
         self._keeper = Keeper(self._renew, lease / 3)
         self._epoch: bytes | None = None
+        self._ahead = 0.0  # seconds that the store's clock is ahead of this host's
         self.after_fork()
         reset_after_fork(self)
 
@@ -62,25 +65,26 @@ class RedisBackend:
         """Make one from a URL, with this class's arguments among the options that follow the ``?``.
 
         Raises:
-            ValueError: an option is wrong. What redis-py does not know raises what redis-py raises.
+            ValueError: an option is wrong, or redis-py does not know it.
         """
-        parts = urlsplit(url)
+        base, _, query = url.partition("?")
         own: dict[str, Any] = {}
         rest = []
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        for name, value in parse_qsl(query, keep_blank_values=True):
             if name == "prefix":
                 own[name] = value
             elif name in ("timeout", "lease"):
                 own[name] = float(value)
             else:
                 rest.append((name, value))
-        return cls(urlunsplit(parts._replace(query=urlencode(rest))), **own)
+        return cls(f"{base}?{urlencode(rest)}" if rest else base, **own)
 
     def after_fork(self) -> None:
         """Be another one to the server than the parent."""
         self._me = new_uid()
         self._numbers = itertools.count()
-        self._holds: Counter[str] = Counter()
+        self._guard = threading.Lock()
+        self._holds: dict[str, list[str]] = {}
 
     # Reading
 
@@ -107,9 +111,13 @@ class RedisBackend:
 
     def _note(self, epoch: bytes | None, now: float) -> None:
         """Remember what the server's data are called. Where they were called otherwise before, all was lost."""
-        if self._epoch is not None:
-            epoch = self._server.run(scripts.NOTE_LOSS, (self._keys.epoch, self._keys.lost), new_uid(), now)
-        self._epoch = epoch
+        self._ahead = now - time.time()
+        if self._epoch is None:
+            self._epoch = epoch
+            return
+        keys = self._keys
+        with contextlib.suppress(StoreUnavailable):  # it cannot write now: the next one who asks tries again
+            self._epoch = self._server.run(scripts.NOTE_LOSS, (keys.epoch, keys.lost, keys.noted), new_uid(), now)
 
     # Writing
 
@@ -117,21 +125,23 @@ class RedisBackend:
         keys, server = self._keys, self._server
         claim = Claim(sid, f"{self._me}:{next(self._numbers)}")
         wake = keys.wake + claim.token
-        touched = (keys.record + sid, keys.epoch, keys.claim + sid, keys.queue + sid)
-        arguments = (at.now, at.ttl, at.slack, _keep(at), claim.token, self._lease)
-        reply = server.run(scripts.CLAIM, touched, *arguments, "0")
-        if not isinstance(reply, list):
-            try:
+        touched = (keys.record + sid, keys.epoch, keys.claim + sid, keys.queue + sid, f"{wake}:on")
+        arguments = (at.now, at.ttl, at.slack, _keep(at), claim.token, self._lease, self._heard)
+        try:
+            reply = server.run(scripts.CLAIM, touched, *arguments, "0")
+            if not isinstance(reply, list):
                 reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
-            except BaseException:
-                self._give_back(claim)
-                raise
             if reply is None:
-                self._give_back(claim)
                 raise TurnTimeout(sid)
+            data, epoch = reply
+            record = self._found(sid, data, epoch, at)
+        except StoreUnavailable:  # nor could it be given back: it runs out
+            raise
+        except BaseException:
+            self._give_back(claim)
+            raise
         self._keeper.add(_claim_name(claim))
-        data, epoch = reply
-        return claim, self._found(sid, data, epoch, at)
+        return claim, record
 
     def _wait(
         self, left: int, touched: tuple[str, ...], arguments: tuple[Any, ...], wake: str, deadline: float
@@ -140,9 +150,13 @@ class RedisBackend:
         while (rest := deadline - time.monotonic()) > 0:
             # Not longer than the connection waits for any answer. Who has the claim may die: then its time runs out.
             wait = min(rest, max(left, 0) / 1000 + 0.01, self._server.timeout / 2)
-            woken = self._server.command("BLPOP", wake, f"{wait:.3f}")
+            woken = self._server.command("BLPOP", wake, f"{max(wait, 0.001):.3f}")  # 0 is for ever
             if woken is not None:
-                return [woken[1] or None, self._epoch]
+                data = woken[1] or None
+                if data is not None and arguments[0] - HEAD.unpack_from(data)[0] > arguments[2]:  # to be renewed
+                    found: list[Any] = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
+                    return found
+                return [data, self._epoch]
             reply = self._server.run(scripts.CLAIM, touched, *arguments, "1")
             if isinstance(reply, list):
                 return reply
@@ -154,13 +168,20 @@ class RedisBackend:
             self._give_back(claim)
 
     def _give_back(self, claim: Claim) -> None:
-        keys = self._keys
-        touched = (keys.record + claim.sid, keys.claim + claim.sid, keys.queue + claim.sid, keys.wake + claim.token)
+        keys, sid = self._keys, claim.sid
+        wake = keys.wake + claim.token
+        touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, wake, f"{wake}:on")
         with contextlib.suppress(StoreUnavailable):  # it runs out
             self._server.run(scripts.RELEASE, touched, claim.token, self._lease, keys.wake)
 
+    def _check(self, claim: Claim | None) -> None:
+        """See to it that a forked child does not write in the turn of its parent."""
+        if claim is not None and not claim.token.startswith(self._me):
+            raise TurnLost(claim.sid)
+
     def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
         keys, sid = self._keys, record.sid
+        self._check(claim)
         bucket = _bucket(record.active)
         uid = record.uid.encode()
         data = HEAD.pack(record.active, record.created, bucket, len(uid)) + uid + pack(record)
@@ -201,6 +222,7 @@ class RedisBackend:
         self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
     ) -> None:
         keys, sid = self._keys, life.sid
+        self._check(claim)
         claimed = claim.sid if claim else sid
         words: list[Any] = []
         for name, change in changes.items():
@@ -305,42 +327,53 @@ class RedisBackend:
 
     def ended(self) -> list[Life]:
         found = self._server.run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
-        for each in found:
-            self._keeper.add(_ended_name(each.decode()))
-        return [Life(*each.decode().split(" ")) for each in found]
+        lives = _Batch(Life(*each.decode().split(" ")) for each in found)
+        names = [_ended_name(life) for life in lives]
+        # Who gives up in the middle drops the batch: then others get what is left of it.
+        weakref.finalize(lives, self._keeper.forget, names).atexit = False
+        for name in names:
+            self._keeper.add(name)
+        return lives
 
     def settle(self, lives: Iterable[Life]) -> None:
-        names = [f"{life.sid} {life.uid}" for life in lives]
-        if names:
-            self._server.command("ZREM", self._keys.ended, *names)
-        for name in names:
-            self._keeper.discard(_ended_name(name))
+        done = list(lives)
+        if done:
+            self._server.command("ZREM", self._keys.ended, *(f"{life.sid} {life.uid}" for life in done))
+        self._keeper.forget(map(_ended_name, done))
 
     def expired_at(self, sid: str) -> float | None:
-        keys = self._keys
-        at = self._server.run(scripts.EXPIRED_AT, (keys.record + sid, keys.gone, keys.lost), sid)
+        at, epoch = self._expired_at(sid)
+        if epoch != self._epoch is not None:
+            self._note(epoch, time.time() + self._ahead)
+            at, _ = self._expired_at(sid)
         return float(at) if at is not None else None
+
+    def _expired_at(self, sid: str) -> tuple[bytes | None, bytes | None]:
+        keys = self._keys
+        at, epoch = self._server.run(scripts.EXPIRED_AT, (keys.record + sid, keys.gone, keys.lost, keys.epoch), sid)
+        return at, epoch
 
     def prune(self, before: float) -> None:
         self._server.run(scripts.PRUNE, (self._keys.gone, self._keys.lost), before)
 
     def hold(self, uid: str) -> None:
-        self._holds[uid] += 1
-        if self._holds[uid] == 1:
-            try:
-                self._server.run(scripts.HOLD, (self._keys.hold + uid,), self._me, self._lease)
-            except BaseException:
-                self._holds[uid] -= 1
-                raise
-            self._keeper.add(_hold_name(uid))
+        owner = f"{self._me}:{next(self._numbers)}"  # one for each, so that none comes between two others
+        self._server.run(scripts.HOLD, (self._keys.hold + uid,), owner, self._lease)
+        self._keeper.add(_hold_name(uid, owner))
+        with self._guard:
+            self._holds.setdefault(uid, []).append(owner)
 
     def unhold(self, uid: str) -> None:
-        self._holds[uid] -= 1
-        if self._holds[uid] <= 0:
-            del self._holds[uid]
-            if self._keeper.discard(_hold_name(uid)):
-                with contextlib.suppress(StoreUnavailable):  # it runs out
-                    self._server.command("ZREM", self._keys.hold + uid, self._me)
+        with self._guard:
+            owners = self._holds.get(uid)
+            if owners is None:
+                return
+            owner = owners.pop()
+            if not owners:
+                del self._holds[uid]
+        self._keeper.discard(_hold_name(uid, owner))
+        with contextlib.suppress(StoreUnavailable):  # it runs out
+            self._server.command("ZREM", self._keys.hold + uid, owner)
 
     def held(self, uid: str) -> bool:
         return bool(self._server.run(scripts.HELD, (self._keys.hold + uid,)))
@@ -354,7 +387,8 @@ class RedisBackend:
                 sid, token = rest.split(" ")
                 self._server.run(scripts.RENEW_CLAIM, (keys.claim + sid,), token, self._lease)
             elif kind == "hold":
-                self._server.run(scripts.HOLD, (keys.hold + rest,), self._me, self._lease)
+                uid, owner = rest.split(" ")
+                self._server.run(scripts.HOLD, (keys.hold + uid,), owner, self._lease)
             else:
                 ended.append(rest)
         if ended:
@@ -415,9 +449,13 @@ def _claim_name(claim: Claim) -> str:
     return f"claim {claim.sid} {claim.token}"
 
 
-def _hold_name(uid: str) -> str:
-    return f"hold {uid}"
+def _hold_name(uid: str, owner: str) -> str:
+    return f"hold {uid} {owner}"
 
 
-def _ended_name(life: str) -> str:
-    return f"ended {life}"
+def _ended_name(life: Life) -> str:
+    return f"ended {life.sid} {life.uid}"
+
+
+class _Batch(list[Life]):
+    """A list that can be seen to be dropped."""

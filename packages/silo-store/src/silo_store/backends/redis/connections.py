@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
@@ -34,18 +35,29 @@ class Connections:
     Args:
         url: as redis-py takes it.
         timeout: seconds for one answer.
+
+    Raises:
+        ValueError: the URL is none, or redis-py knows no such option.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        pool = redis.ConnectionPool.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        own: dict[str, Any] = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "encoding": "utf-8",
+            "decode_responses": False,
+        }
+        pool = redis.ConnectionPool.from_url(_without(url, own), **own)
         self._make: Any = pool.connection_class
         self._settings = pool.connection_kwargs
+        try:
+            self._make(**self._settings)
+        except TypeError as error:
+            raise ValueError(
+                f"the URL of sessions in Redis has an option that redis-py does not know: {error}"
+            ) from None
         self.timeout = timeout
         self.after_fork()
         reset_after_fork(self)
@@ -84,11 +96,14 @@ class Connections:
         try:
             connection = self._take()
             yield connection
-        except (RedisError, OSError) as error:
-            if connection is not None and not isinstance(error, redis.ResponseError):
+        except (RedisError, OSError, ValueError) as error:  # ValueError: what answers speaks another language
+            text = f"sessions in Redis cannot be reached: {_said(error)}"
+            if isinstance(error, redis.ResponseError):
+                raise StoreUnavailable(text) from None  # the server's own words may hold a session's id
+            if connection is not None:
                 connection.disconnect()
                 connection = None
-            raise StoreUnavailable(f"sessions in Redis cannot be reached: {_said(error)}") from error
+            raise StoreUnavailable(text) from error
         except BaseException:  # a signal or a greenlet's timeout: an answer may be on its way
             if connection is not None:
                 connection.disconnect()
@@ -119,5 +134,13 @@ class Connections:
             self._idle.pop().disconnect()
 
 
+def _without(url: str, names: Container[str]) -> str:
+    """Drop options from a URL: how the answers are read is not its matter."""
+    base, _, query = url.partition("?")
+    rest = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in names]
+    return f"{base}?{urlencode(rest)}" if rest else base
+
+
 def _said(error: Exception) -> str:
-    return str(error).split("\n", 1)[0][:200] or type(error).__name__
+    text = str(error).split("\n", 1)[0].split(", with args", 1)[0]  # what follows are keys
+    return text[:200] or type(error).__name__

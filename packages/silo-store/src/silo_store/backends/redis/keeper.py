@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ...errors import StoreUnavailable
 from ...fork import reset_after_fork
+
+logger = logging.getLogger("silo_store")
 
 IDLE_ROUNDS = 20
 """Rounds with nothing to renew after which the thread ends."""
@@ -49,34 +52,46 @@ class Keeper:
             return False
         return True
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Renew none of these any longer."""
+        self.kept.difference_update(names)
+
     def _start(self) -> None:
         with self._guard:
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, name="silo-keeper", daemon=True).start()
+                threading.Thread(target=self._run, args=(self._stop,), name="silo-keeper", daemon=True).start()
 
-    def _run(self) -> None:
+    def _run(self, stop: threading.Event) -> None:
         before: set[str] = set()
         idle = 0
-        while not self._stop.wait(self._interval):
+        while not stop.wait(self._interval):
             kept = set(self.kept)
             renew = self._renew()
             if renew is None:
                 return
             old = sorted(kept & before)  # what is new has its whole time yet
             if old:
-                with contextlib.suppress(StoreUnavailable):  # the next round tries again; who writes finds out
-                    renew(old)
+                try:
+                    with contextlib.suppress(StoreUnavailable):  # the next round tries again; who writes finds out
+                        renew(old)
+                except Exception:
+                    logger.exception("what this process has in Redis was not renewed; the next round tries again")
             del renew
             before = kept
             idle = 0 if kept else idle + 1
             if idle > IDLE_ROUNDS:
                 with self._guard:
+                    if stop.is_set():
+                        return
                     self._running = False
                     if not self.kept:  # whoever adds from here on starts another thread
                         return
                     self._running = True
 
     def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
+        """End the thread. Whoever adds something later starts another."""
+        with self._guard:
+            self._stop.set()
+            self._stop = threading.Event()
+            self._running = False

@@ -2,23 +2,25 @@
 
 All keys of one prefix carry the same hash tag, so a cluster keeps them on one node and each script may touch them all.
 
-=============== ======= ===========================================================================
-key             type    holds
-=============== ======= ===========================================================================
-``s:<sid>``     string  a record: `HEAD`, the uid, then the namespaces as `packing.pack` lays them
-``due:<bucket>`` list   ids of records by the bucket of their last known use, see `BUCKET`
-``due``         zset    the buckets there are
-``gone``        zset    expired ids, and when each expired
-``ended``       zset    ``sid uid`` of lives whose callbacks have not run, and until when they are claimed
-``t:<sid>``     string  who has the claim on a session
-``q:<sid>``     list    who waits for it
-``w:<token>``   list    what the one who waits is woken with: the record
-``h:<uid>``     zset    who holds a life, and until when
-``m:<uid>``     string  the id to which a life was renamed
-``count``       string  how many records there are
-``epoch``       string  names what the server holds: another one, or none, after all was lost
-``lost``        string  when that was noticed
-=============== ======= ===========================================================================
+================ ======= ===========================================================================
+key              type    holds
+================ ======= ===========================================================================
+``s:<sid>``      string  a record: `HEAD`, the uid, then the namespaces as `packing.pack` lays them
+``due:<bucket>`` list    ids of records by the bucket of their last known use, see `BUCKET`
+``due``          zset    the buckets there are
+``gone``         zset    expired ids, and when each expired
+``ended``        zset    ``sid uid`` of lives whose callbacks have not run, and until when they are claimed
+``t:<sid>``      string  who has the claim on a session
+``q:<sid>``      list    who waits for it
+``w:<token>``    list    what the one who waits is woken with: the record
+``w:<token>:on`` string  there as long as the one who waits is heard of
+``h:<uid>``      zset    who holds a life, and until when
+``m:<uid>``      string  the id to which a life was renamed
+``count``        string  how many records there are
+``epoch``        string  names what the server holds: another one, or none, after all was lost
+``lost``         string  when that was noticed
+``noted``        string  the epoch in which it was noticed
+================ ======= ===========================================================================
 
 A record's key has a time-to-live of its own, far longer than the session's: should nobody ever sweep again, the server
 cleans up.
@@ -56,6 +58,7 @@ class Keys:
         self.count = base + "count"
         self.epoch = base + "epoch"
         self.lost = base + "lost"
+        self.noted = base + "noted"
 
 
 _LIBRARY = """
@@ -86,9 +89,12 @@ local function load(key, now, ttl, slack, keep)
   return data
 end
 
--- The claim goes to who has waited longest, and the record with it.
+-- The claim goes to who has waited longest, of those who are still heard of, and the record with it.
 local function pass_on(claim, queue, wake, lease, data)
   local following = redis.call('LPOP', queue)
+  while following and redis.call('DEL', wake .. following .. ':on') == 0 do
+    following = redis.call('LPOP', queue)
+  end
   if following then
     redis.call('SET', claim, following, 'PX', lease)
     redis.call('RPUSH', wake .. following, data or '')
@@ -119,21 +125,26 @@ return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEY
 """)
 
 CLAIM = _script("""
--- keys: record, epoch, claim, queue; arguments: now, ttl, slack, keep, token, lease, whether it is in the queue
+-- keys: record, epoch, claim, queue, the sign of being heard of
+-- arguments: now, ttl, slack, keep, token, lease, how long the sign lasts, whether it waits already
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[5] then
-  if ARGV[7] == '0' then redis.call('RPUSH', KEYS[4], ARGV[5]) end
+  redis.call('SET', KEYS[5], '', 'PX', ARGV[7])
+  if ARGV[8] == '0' or not redis.call('LPOS', KEYS[4], ARGV[5]) then redis.call('RPUSH', KEYS[4], ARGV[5]) end
   redis.call('PEXPIRE', KEYS[4], 600000)
   return redis.call('PTTL', KEYS[3])
 end
 redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
-if ARGV[7] == '1' then redis.call('LREM', KEYS[4], 0, ARGV[5]) end
+if ARGV[8] == '1' then
+  redis.call('LREM', KEYS[4], 0, ARGV[5])
+  redis.call('DEL', KEYS[5])
+end
 return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
 """)
 
 RELEASE = _script("""
--- keys: record, claim, queue, wake; arguments: token, lease, the wake keys' beginning
-redis.call('DEL', KEYS[4])
+-- keys: record, claim, queue, wake, the sign of being heard of; arguments: token, lease, the wake keys' beginning
+redis.call('DEL', KEYS[4], KEYS[5])
 if redis.call('GET', KEYS[2]) == ARGV[1] then
   pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], redis.call('GET', KEYS[1]))
 else
@@ -311,7 +322,7 @@ for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', untill, ARGV[i]) end
 HOLD = _script("""
 -- keys: hold; arguments: owner, lease
 redis.call('ZADD', KEYS[1], string.format('%.0f', server_time() + ARGV[2]), ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 """)
 
 HELD = _script("""
@@ -320,10 +331,10 @@ return is_held(KEYS[1], server_time()) and 1 or 0
 """)
 
 EXPIRED_AT = _script("""
--- keys: record, gone, lost; arguments: sid
+-- keys: record, gone, lost, epoch; arguments: sid
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not at and redis.call('EXISTS', KEYS[1]) == 0 then at = redis.call('GET', KEYS[3]) end
-return at
+return {at, redis.call('GET', KEYS[4])}
 """)
 
 PRUNE = _script("""
@@ -334,10 +345,14 @@ if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) e
 """)
 
 NOTE_LOSS = _script("""
--- keys: epoch, lost; arguments: a new epoch, now
+-- keys: epoch, lost, noted; arguments: a new epoch, now
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
-redis.call('SET', KEYS[2], ARGV[2], 'NX')
-return redis.call('GET', KEYS[1])
+local epoch = redis.call('GET', KEYS[1])
+if redis.call('GET', KEYS[3]) ~= epoch then
+  redis.call('SET', KEYS[3], epoch)
+  redis.call('SET', KEYS[2], ARGV[2])
+end
+return epoch
 """)
 
 LIVING = _script("""
