@@ -65,9 +65,11 @@ class Hold:
         """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""
         held, self._held = self._held, False
         if held:
-            self.store.renew(Life(self.sid, self.uid))
-            self.store.holds.discard(self)
-            self.store.backend.unhold(self.uid)
+            try:
+                self.store.renew(Life(self.sid, self.uid))
+            finally:  # also where the store cannot be reached now
+                self.store.holds.discard(self)
+                self.store.backend.unhold(self.uid)
 
     def __enter__(self) -> Hold:
         return self

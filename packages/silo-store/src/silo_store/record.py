@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from .errors import NamespaceError
 
+RESERVED = "_task:"
+"""What has a name that begins so is no namespace: the session does not show it, but it lives and dies with it."""
+
 
 class Blob(NamedTuple):
     """One namespace as a backend that encodes keeps it."""

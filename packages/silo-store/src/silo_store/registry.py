@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_origin
 
+from .record import RESERVED
 from .redact import short
 
 logger = logging.getLogger("silo_store")
@@ -24,7 +25,13 @@ class Registry:
         self.busy_check: Callable[[str, dict[str, Any]], object] | None = None
 
     def add(self, name: str, factory: Callable[[], Any], kind: Any) -> None:
-        """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none."""
+        """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none.
+
+        Raises:
+            ValueError: the name is reserved.
+        """
+        if name.startswith(RESERVED):
+            raise ValueError(f"no namespace can have a name that begins with {RESERVED}")
         if kind is Any:
             self.kinds.pop(name, None)
         else:
