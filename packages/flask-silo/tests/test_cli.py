@@ -22,7 +22,8 @@ from flask_silo.peeking import address
 from flask_silo.text import duration, printable
 from flask_silo_helpers import as_, counter_app
 from server_fixtures import redis_server, redis_url
-from silo_store import InMemoryStorage
+from silo_store import Change, InMemoryStorage, Life
+from silo_store.record import RESERVED
 from silo_store.testing import SID, TTL, Clock
 
 __all__ = ["redis_server", "redis_url"]
@@ -163,6 +164,7 @@ def test_show_shows_the_state(app: Flask, client: FlaskClient, silo: Silo, clock
         "due": False,
         "bytes": None if url == "memory://" else 8,
         "held": False,
+        "tasks": [],
         "namespaces": {"counter": {"bytes": None if url == "memory://" else 8, "state": {"value": 1}}},
     }
     text = run(app, "show", SID).stdout
@@ -336,6 +338,17 @@ def test_state_that_fits_its_type_no_more_is_an_error_of_its_own() -> None:
     text = run(app, "show", SID).stdout
     assert "! what is stored does not fit" in text
     assert ask(app, "expire", SID)["expired"] is True
+
+
+def test_what_a_session_keeps_of_its_tasks_is_no_namespace(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    if silo.store.backend.live:
+        return
+    begin(client, SID)
+    life = Life(SID, silo.store.uid(SID) or "")
+    silo.store.backend.write(life, {RESERVED + "count": Change(0, b"{}")}, silo.store.moment())
+    found = ask(app, "show", SID)
+    assert (found["tasks"], list(found["namespaces"])) == (["count"], ["counter"])
+    assert "count" in run(app, "show", SID).stdout
 
 
 def test_each_application_has_its_own_sessions(clock: Clock) -> None:

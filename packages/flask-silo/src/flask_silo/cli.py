@@ -184,9 +184,14 @@ def show(sid: str) -> Answer:
         ("held", "yes: a task or another piece of work keeps it from expiring" if held else "no"),
         ("bytes", size(glance.bytes)),
     ]
+    if tasks := peeking.tasks(record):
+        rows.append(("tasks", ", ".join(tasks)))
     states = [(f"  {name}", size(space["bytes"]), _state(space)) for name, space in spaces.items()]
     table = columns([("  name", "bytes", "state"), *states], right=(1,)) if states else ["  none"]
-    return Answer({**glance.document(), "held": held, "namespaces": spaces}, [*columns(rows), "", "namespaces", *table])
+    return Answer(
+        {**glance.document(), "held": held, "tasks": tasks, "namespaces": spaces},
+        [*columns(rows), "", "namespaces", *table],
+    )
 
 
 def _ending(glance: Glance) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from silo_store import InvalidSessionId, Moment, Record, SessionStore, StateDecodeError, is_sid, short
+from silo_store.record import RESERVED
 
 SHOWN = 6
 """Characters of an id that `short` shows at most."""
@@ -158,7 +159,9 @@ def _is_over(store: SessionStore, record: Record) -> bool:
 def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]:
     """Return each namespace's bytes and its ``state``, its ``repr`` where that is no JSON, or an ``error``."""
     found: dict[str, dict[str, Any]] = {
-        name: {"bytes": None if store.backend.live else len(value.data)} for name, value in record.items()
+        name: {"bytes": None if store.backend.live else len(value.data)}
+        for name, value in record.items()
+        if not name.startswith(RESERVED)
     }
     try:
         session = store.peek(record.sid)
@@ -168,6 +171,11 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
     for name, state in (session or {}).items():
         found.setdefault(name, {"bytes": None}).update(_shown(state))
     return found
+
+
+def tasks(record: Record) -> list[str]:
+    """Return the names of the tasks of which the session keeps a record; none where it keeps live objects."""
+    return sorted(name.removeprefix(RESERVED) for name in record if name.startswith(RESERVED))
 
 
 def _shown(state: Any) -> dict[str, Any]:
