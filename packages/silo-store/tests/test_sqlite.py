@@ -199,7 +199,7 @@ def test_what_is_due_is_found_by_the_index(backend: SQLiteBackend) -> None:
             (sqlite._LOAD, ("sid",)),
             (sqlite._UNCLAIMED, (256,)),
             (sqlite._PRUNE, (1.0, 256)),
-            (sqlite._EXPIRED_AT, ("sid",)),
+            (sqlite._EXPIRED_AT, ("sid", "sid")),
             ("SELECT sid FROM sessions WHERE uid = ?", ("uid",)),
         ):
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from silo_store import (
-    Change,
-    Life,
-    StoreUnavailable,
-    TurnLost,
-    TurnTimeout,
-)
+from children import PRELUDE, Child
+from silo_store import Change, Life, Moment, SessionStore, StoreUnavailable, TurnLost, TurnTimeout
 from silo_store.backends import sqlitefile
 from silo_store.backends.sqlite import SQLiteBackend
-from silo_store.testing import at, in_threads
+from silo_store.testing import SID, TTL, at, in_threads
 from sqlite_files import LIFE, MINE, Open, begin, write
+
+from tests import guard
 
 
 @pytest.fixture
@@ -93,7 +99,8 @@ def test_a_fork_waits_for_what_other_threads_are_doing(open_sqlite: Open) -> Non
     def fork() -> None:
         try:
             for number in range(10):
-                assert in_child(lambda number=number: begin(backend, Life(f"sid-{number}", f"uid-{number}"))) == 0
+                life = Life(f"sid-{number}", f"uid-{number}")
+                assert in_child(partial(begin, backend, life)) == 0
         finally:
             stop.append(True)
 
@@ -128,3 +135,219 @@ def test_a_fork_waits_no_longer_than_for_a_while(open_sqlite: Open, monkeypatch:
     database.after_fork_in_parent()
     database.give(connection)
     begin(backend)
+
+
+# Real processes
+
+COUNT = """
+store = open_store(sys.argv[1])
+say("ready")
+hear()
+for _ in range(100):
+    store.update("a" * 32, "counter", lambda state: {"value": state["value"] + 1})
+say("done")
+"""
+
+SWEEP = """
+store = open_store(sys.argv[1], ttl=60)
+store.on_expire(lambda sid: say("expired", sid))
+say("ready")
+hear()
+store.cleanup()
+say("done")
+hear()
+store.cleanup()
+say("done")
+"""
+
+SWEEP_AND_STOP = """
+store = open_store(sys.argv[1], ttl=60)
+told = []
+
+def stop_at_100(sid):
+    told.append(sid)
+    if len(told) <= 100:
+        say("expired", sid)
+    if len(told) == 100:
+        say("stopped")
+        hear()
+
+store.on_expire(stop_at_100)
+store.cleanup()
+"""
+
+KEEP = """
+store = open_store(sys.argv[1])
+sid = "a" * 32
+store.get(sid)
+with store.hold(sid), store.edit(sid):
+    say("ready")
+    hear()
+"""
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite:///{quote(str(path))}"
+
+
+def start(program: str, path: Path, count: int, stack: contextlib.ExitStack) -> list[Child]:
+    """Start processes that are ready and wait."""
+    children = [stack.enter_context(Child(program, url_of(path))) for _ in range(count)]
+    for child in children:
+        assert child.hear() == "ready"
+    return children
+
+
+def expired(child: Child) -> list[str]:
+    """What a sweeper tells until it is done, or has stopped."""
+    return [line.removeprefix("expired ") for line in iter(child.hear, "done") if line != "stopped"]
+
+
+def begin_due(backend: SQLiteBackend, count: int) -> list[str]:
+    lives = [Life(f"{number:032x}", f"uid-{number}") for number in range(count)]
+    past = time.time() - 1000
+    for life in lives:
+        begin(backend, life, past)
+    return [life.sid for life in lives]
+
+
+def test_processes_lose_no_update(path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        children = start(COUNT, path, 4, stack)
+        for child in children:
+            child.tell()
+        for child in children:
+            assert child.hear() == "done"
+    store = SessionStore(backend=url_of(path))
+    store.register_namespace("counter", dict)
+    assert store.get(SID)["counter"] == {"value": 400}
+    store.close()
+
+
+def test_processes_make_one_database(tmp_path: Path) -> None:
+    for number in range(5):
+        path = tmp_path / f"{number}.db"
+        with contextlib.ExitStack() as stack:
+            children = start(
+                'say("ready"); hear(); open_store(sys.argv[1]).get(sys.argv[1][-4] * 32); say("done")', path, 4, stack
+            )
+            for child in children:
+                child.tell()
+            assert [child.hear() for child in children] == ["done"] * 4
+        backend = SQLiteBackend(path)
+        assert backend.count() == 1
+        backend.close()
+
+
+def test_each_expiry_is_told_once_by_one_of_the_processes(path: Path, backend: SQLiteBackend) -> None:
+    sids = begin_due(backend, 2000)
+    with contextlib.ExitStack() as stack:
+        children = start(SWEEP, path, 4, stack)
+        told: list[str] = []
+        for _ in range(2):  # one may leave what another just expired to that one, and it comes back for the rest
+            for child in children:
+                child.tell()
+            for child in children:
+                told += expired(child)
+    assert sorted(told) == sids
+    assert (backend.count(), backend.expired_count(), backend.ended()) == (0, 2000, [])
+
+
+def test_what_a_killed_sweeper_left_is_done_by_others(path: Path, backend: SQLiteBackend) -> None:
+    sids = begin_due(backend, 600)
+    store = SessionStore(backend=backend, ttl=60)
+    told: list[str] = []
+    store.on_expire(told.append)
+    with Child(SWEEP_AND_STOP, url_of(path)) as child:
+        first = [line.removeprefix("expired ") for line in iter(child.hear, "stopped")]
+        rest = store.cleanup()
+        assert len(rest) == 600 - 256, "one batch is the sweeper's while it lives"
+        child.kill()
+        again = store.cleanup()
+    assert sorted({*first, *told}) == sids
+    assert rest + again == told
+    assert len(first) + len(told) == 601, "of the callback that ran when it was killed nobody knows whether it did"
+
+
+def test_the_claims_and_holds_of_a_killed_process_end_with_it(path: Path, backend: SQLiteBackend) -> None:
+    with Child(KEEP, url_of(path)) as child:
+        assert child.hear() == "ready"
+        record = backend.peek(SID)
+        assert record is not None
+        life = Life(SID, record.uid)
+        with pytest.raises(TurnTimeout):
+            backend.claim(SID, at(0.0), 0.01)
+        assert backend.held(life.uid)
+        assert backend.expire([life], Moment(record.active + 1000, TTL)) == [life]
+        child.kill()
+        claim, record = backend.claim(SID, at(0.0), 0.0)
+        backend.release(claim)
+        assert not backend.held(life.uid)
+        assert record is not None
+        assert backend.expire([life], Moment(record.active + 1000, TTL)) == []
+
+
+@forks
+@warns
+def test_a_kill_at_any_moment_undoes_nothing_that_was_acknowledged(path: Path) -> None:
+    store = SessionStore(backend=url_of(path))
+    for name in ("first", "second"):
+        store.register_namespace(name, int)
+    store.get(SID)
+    chance = random.Random(20240)
+    for _ in range(200):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                while True:
+                    with store.edit(SID) as session:
+                        session["first"] += 1
+                        session["second"] += 1
+                    os.write(write, b"%d\n" % session["first"])
+            finally:
+                os._exit(1)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            acknowledged = [pipe.readline() for _ in range(chance.randrange(1, 12))]
+            os.kill(child, signal.SIGKILL)
+            acknowledged += pipe.readlines()
+        os.waitpid(child, 0)
+        session = store.get(SID)
+        assert session["first"] == session["second"]
+        assert session["first"] - int(acknowledged[-1]) in (0, 1)
+    with store.backend._database.reading() as connection:  # type: ignore[attr-defined]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    store.close()
+
+
+FILL = """
+store = open_store(sys.argv[1], turn_timeout=1)
+store.register_namespace("notes", str)
+sid = "a" * 32
+kept = 0
+try:
+    for size in range(1, 1000):
+        store.update(sid, "notes", lambda notes: "x" * size * 1000)
+        kept = size
+except StoreUnavailable as error:
+    say("full" if "full" in str(error) or "I/O" in str(error) else error)
+session = store.open(sid)
+assert len(session["notes"]) == kept * 1000, kept
+assert store.backend._database.take().execute("PRAGMA integrity_check").fetchone() == ("ok",)
+store.update(sid, "notes", lambda notes: "")
+assert store.open(sid)["notes"] == ""
+say("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk as Linux lets users do")
+def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    mount = f"mount -t tmpfs -o size=512k tmpfs {shlex.quote(str(tmp_path))}"
+    with guard.unguarded_child() as env:
+        if subprocess.run(["unshare", "-Urm", "sh", "-c", mount], env=env, capture_output=True).returncode:
+            pytest.skip("this system does not let users mount")
+        program = [sys.executable, "-c", PRELUDE + FILL, url_of(tmp_path / "sessions.db")]
+        command = ["unshare", "-Urm", "sh", "-c", f"{mount} && exec {shlex.join(program)}"]
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("full\ndone\n", "")

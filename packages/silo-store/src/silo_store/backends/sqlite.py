@@ -30,7 +30,7 @@ _OWNERS = 1 << 62  # bytes of the lock file: sessions below, owners from here on
 _RENEWAL_WAIT = 200  # milliseconds for which a reader waits to note that the session was used
 
 _LOAD = "SELECT uid, created, active, revision, state FROM sessions WHERE sid = ?"
-_RENEW = "UPDATE sessions SET active = ?1 WHERE sid = ?2 AND uid = ?3 AND active < ?1"
+_RENEW = "UPDATE sessions SET active = ? WHERE sid = ? AND uid = ? AND active < ?"
 _WRITE = (
     "UPDATE sessions SET active = max(active, ?), revision = revision + 1, state = ?"
     " WHERE sid = ? AND uid = ? AND revision = ?"
@@ -46,8 +46,8 @@ _DUE = (
 _UNCLAIMED = "SELECT sid, uid FROM ended WHERE owner = 0 ORDER BY rowid LIMIT ?"
 _PRUNE = "DELETE FROM tombstones WHERE sid IN (SELECT sid FROM tombstones WHERE at < ? ORDER BY at LIMIT ?)"
 _EXPIRED_AT = (
-    "SELECT coalesce((SELECT at FROM tombstones WHERE sid = ?1), (SELECT value FROM meta WHERE key = 'lost'"
-    " AND NOT EXISTS (SELECT 1 FROM sessions WHERE sid = ?1)))"
+    "SELECT coalesce((SELECT at FROM tombstones WHERE sid = ?), (SELECT value FROM meta WHERE key = 'lost'"
+    " AND NOT EXISTS (SELECT 1 FROM sessions WHERE sid = ?)))"
 )
 
 _Row = tuple[str, float, float, int, bytes]  # what `_LOAD` gives
@@ -154,7 +154,7 @@ class SQLiteBackend:
         """Note a use, and give the connection back. What can be read can be read also where nothing can be written."""
         try:
             connection.execute(f"PRAGMA busy_timeout = {_RENEWAL_WAIT}")
-            connection.execute(_RENEW, (now, sid, row[0]))
+            connection.execute(_RENEW, (now, sid, row[0], now))
             connection.execute(self._busy_timeout)
         except BaseException as error:  # noqa: BLE001 - it is raised again, unless it is SQLite's
             with contextlib.suppress(StoreUnavailable):
@@ -306,7 +306,7 @@ class SQLiteBackend:
         busy = [life for life in due if bytes_of[life] in claimed or life.uid in held]
         over = [life for life in due if not (bytes_of[life] in claimed or life.uid in held)]
         connection.executemany(
-            "UPDATE sessions SET active = ?1, noted = ?1 WHERE sid = ?2", [(at.now, life.sid) for life in busy]
+            "UPDATE sessions SET active = ?, noted = ? WHERE sid = ?", [(at.now, at.now, life.sid) for life in busy]
         )
         connection.executemany("DELETE FROM sessions WHERE sid = ?", [(life.sid,) for life in over])
         connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", [(life.sid, at.now) for life in over])
@@ -351,7 +351,7 @@ class SQLiteBackend:
                 connection.executemany("DELETE FROM ended WHERE uid = ?", uids)
 
     def expired_at(self, sid: str) -> float | None:
-        at: float | None = self._ask(_EXPIRED_AT, (sid,))[0]
+        at: float | None = self._ask(_EXPIRED_AT, (sid, sid))[0]
         return at
 
     def prune(self, before: float) -> None:

@@ -276,21 +276,21 @@ class Database:
                 )
 
     def _is_made(self, connection: Connection) -> bool:
-        if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
-                raise StoreUnavailable(
-                    f"the session database {self.path} has schema {version}, and this release knows schema {VERSION}"
-                )
-            return True
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise StoreUnavailable(f"{self.path} is a database of something else: sessions need a file of their own")
-        return False
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            return False
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != VERSION:
+            raise StoreUnavailable(
+                f"the session database {self.path} has schema {version}, and this release knows schema {VERSION}"
+            )
+        return True
 
     def _make(self, connection: Connection) -> None:
         with self._setting_up():
-            if self._is_made(connection):
+            if self._is_made(connection):  # while we waited
                 return
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreUnavailable(f"{self.path} is a database of something else: sessions need their own")
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
                 raise StoreUnavailable(f"the file system of {self.path} does not allow SQLite's write-ahead log")
