@@ -31,7 +31,7 @@ def test_the_blocks_run_one_after_the_other(
     assert len(found) >= count
     scope: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(found):
-        exec(compile(block, f"{readme}, block {number}", "exec"), scope)
+        exec(compile(block, f"{readme}, block {number}", "exec", dont_inherit=True), scope)
     if readme.endswith("BACKENDS.md"):
         scope["store"].close()  # type: ignore[attr-defined]
     if silo := scope.get("silo"):

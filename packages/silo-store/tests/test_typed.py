@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import enum
 import functools
 import logging
+import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 
@@ -692,3 +696,56 @@ def test_what_was_stored_below_another_limit_is_read() -> None:
     assert len(store.get(SID)["ns"]["text"]) == 900
     store.save(SID, store.open(SID))
     assert store.update(SID, "ns", lambda _: {"text": "x"}) == {"text": "x"}
+
+
+# The table in the README
+
+
+class Text(str): ...
+
+
+TABLE = re.findall(
+    r"^\| (.+?) \| `(.+?)` \| (.+?) \| (.+?) \|$",
+    (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8").partition("without the type")[2],
+    re.M,
+)
+SCOPE: dict[str, Any] = {
+    **{each.__name__: each for each in (Colour, Decimal, Pair, Text, UUID, defaultdict)},
+    "dt": dt,
+    "EAST": EAST,
+    "UTC": UTC,
+    "Line": dataclasses.make_dataclass("Line", [("x", int)]),
+    "Point": msgspec.defstruct("Point", [("x", int)]),
+}
+
+
+def evaluated(cell: str, otherwise: Any) -> Any:
+    return otherwise if cell == "the same" else eval(cell.strip("`"), SCOPE)
+
+
+@pytest.mark.parametrize(("kind", "example", "without", "with_it"), TABLE)
+def test_the_table_is_true(kind: str, example: str, without: str, with_it: str, make_store: Make) -> None:
+    store = make_store()
+    if store.backend.live:
+        return
+    value = evaluated(example, None)
+    store.register_namespace("untyped", dict)
+    store.update(SID, "untyped", lambda _: {"state": value})
+    back = store.get(SID)["untyped"]["state"]
+    expected = evaluated(without, value)
+    assert (back, type(back)) == (expected, type(expected))
+    given = eval(kind.split("`")[1], SCOPE) if kind.startswith("`") else type(value)
+    if with_it == "refused":
+        with pytest.raises(TypeError, match="none that msgspec knows"):
+            store.register_namespace("typed", lambda: value, given)
+        return
+    store.register_namespace("typed", lambda: value, given)
+    store.save(SID, store.get(SID))
+    back = store.get(SID)["typed"]
+    expected = evaluated(with_it, value)
+    assert (back, type(back)) == (expected, type(expected))
+    assert repr(back) == repr(expected)
+
+
+def test_the_table_is_found() -> None:
+    assert len(TABLE) == 20
