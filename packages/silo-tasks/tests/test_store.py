@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 
 import pytest
 from silo_tasks import (
@@ -11,6 +12,7 @@ from silo_tasks import (
     QueueFull,
     TaskError,
     TaskRunning,
+    TaskState,
     TaskStore,
     ThreadRunner,
 )
@@ -148,6 +150,77 @@ def test_after_a_refusal_the_store_says_what_it_said_before(ran_before: bool) ->
     assert runner.shutdown(WAIT)
     task = BackgroundTask("job", runner=InlineRunner(), store=store)
     task.start(lambda task: None)
+
+
+class Away(MemoryTaskStore):
+    """Cannot be reached for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away, self.tries = threading.Event(), threading.Semaphore(0)
+
+    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+        self.tries.release()
+        if self.away.is_set():
+            raise OSError("store is away")
+        return super().publish(owner, name, token, record)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_last_record_that_could_not_be_stored_is_stored_later(
+    inline: bool, runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publisher, "INTERVAL", 0.01)
+    store = Away()
+    store.away.set()
+    task = BackgroundTask("job", runner=InlineRunner() if inline else runner, store=store)
+    task.start(lambda task: None)
+    assert task.wait(WAIT)
+    for _ in range(3):
+        assert store.tries.acquire(timeout=WAIT)
+    found = store.read("", "job")
+    assert found is not None
+    assert found[1]["running"]
+    assert caplog.text.count("could not be stored") == 1
+    store.away.clear()
+    pause = threading.Event()
+    while not (store.read("", "job") or ("", {}))[1].get("complete"):
+        pause.wait(0.005)
+
+
+def test_a_store_that_fails_for_good_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    later: list[Callable[[], None]] = []
+    monkeypatch.setattr("silo_tasks._publisher.publisher.call_later", lambda _, call: later.append(call))
+    store = Away()
+    store.away.set()
+    task = BackgroundTask("job", runner=InlineRunner(), store=store)
+    task.start(lambda task: None)
+    tries = 0
+    while later:
+        later.pop()()
+        tries += 1
+    assert tries == publisher.TRIES
+
+
+def test_a_state_comes_back_from_its_record() -> None:
+    task = BackgroundTask("job", runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        with task.step("One"):
+            task.log("a line")
+        raise ValueError("no")
+
+    idle = task.state
+    task.start(work)
+    for state in (idle, task.state):
+        record = json.loads(json.dumps(state.to_dict()))
+        back = TaskState.from_dict(record)
+        assert back.to_dict() == record
+        assert (back.status, back.steps, back.logs) == (state.status, state.steps, state.logs)
+    assert TaskState.from_dict({**record, "from": "another release"}) == back
+    assert TaskState.from_dict({"n": 3}) == TaskState(n=3)
+    with pytest.raises(ValueError, match="sleeping"):
+        TaskState.from_dict({"status": "sleeping"})
 
 
 class Stuck(MemoryTaskStore):

@@ -18,6 +18,9 @@ logger = logging.getLogger("silo_tasks")
 INTERVAL = 0.5
 """Seconds between two records of a running task."""
 
+TRIES = 1200
+"""How often the last record of a run is offered to a store that fails: for ten minutes."""
+
 
 def begin(store: TaskStore, run: Run, previous: Run) -> tuple[str, Record] | None:
     """Make the run the newest one in the store; what was there before.
@@ -47,28 +50,42 @@ def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None) -> N
 
 def watch(store: TaskStore, run: Run) -> None:
     """Store the record every `INTERVAL` and at the end of the run."""
-    if not run.add_callback(lambda _: publish(store, run)):
-        publish(store, run)
-    elif not run.status.is_final:
-        publisher.call_later(INTERVAL, lambda: _again(store, run))
+    watcher = _Watcher(store, run)
+    if run.add_callback(lambda _: watcher.publish()) or not watcher.publish():
+        publisher.call_later(INTERVAL, watcher.look)
 
 
-def _again(store: TaskStore, run: Run) -> None:
-    publish(store, run)
-    if not run.status.is_final:
-        publisher.call_later(INTERVAL, lambda: _again(store, run))
+class _Watcher:
+    """Publishes one run. A store that fails harms nobody: it is tried again, and logged once until it works again."""
 
+    def __init__(self, store: TaskStore, run: Run) -> None:
+        self._store = store
+        self._run = run
+        self._failing = False
+        self._left = TRIES
 
-def publish(store: TaskStore, run: Run) -> None:
-    """Store the record now, and cancel the run if the store says so. A store that fails harms nobody."""
-    try:
-        while True:
-            state = state_of(run)
-            newest = store.publish(run.owner, run.name, run.token, state.to_dict())
-            # The run may have ended meanwhile, and its last record must not be overwritten by this one.
-            if not (newest and state.running and run.status.is_final):
-                break
-        if state.running and (not newest or store.cancel_requested(run.owner, run.name, run.token)):
-            run.cancel()
-    except Exception:
-        logger.exception("The record of task %r could not be stored", run.name)
+    def look(self) -> None:
+        stored = self.publish()
+        if self._run.status.is_final:
+            self._left = 0 if stored else self._left - 1
+        if self._left > 0:
+            publisher.call_later(INTERVAL, self.look)
+
+    def publish(self) -> bool:
+        """Store the record now, and cancel the run if the store says so; whether the store answered."""
+        store, run = self._store, self._run
+        try:
+            while True:
+                state = state_of(run)
+                newest = store.publish(run.owner, run.name, run.token, state.to_dict())
+                # The run may have ended meanwhile, and its last record must not be overwritten by this one.
+                if not (newest and state.running and run.status.is_final):
+                    break
+            if state.running and (not newest or store.cancel_requested(run.owner, run.name, run.token)):
+                run.cancel()
+            self._failing = False
+        except Exception:
+            if not self._failing:
+                logger.exception("The record of task %r could not be stored", run.name)
+            self._failing = True
+        return not self._failing

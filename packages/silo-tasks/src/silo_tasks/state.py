@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from silo_tasks._logs import LogView
@@ -99,6 +100,21 @@ class TaskState:
             "last_seq": self.last_seq,
             "dropped": self.dropped,
         }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> TaskState:
+        """The state of which `to_dict()` gave this record, with the log lines that are in it.
+
+        A record of another release may have more keys, which are left out, or fewer.
+
+        Raises:
+            ValueError: The status is unknown.
+        """
+        values = {each.name: record[each.name] for each in fields(cls) if each.name in record}
+        values["status"] = Status(record.get("status", Status.IDLE))
+        values["logs"] = list(record.get("logs", ()))
+        values["steps"] = [StepState(*map(step.get, StepState._fields)) for step in record.get("steps", ())]
+        return cls(**values)
 
     def _newest_logs(self, count: int) -> list[str]:
         view: LogView | None = self.__dict__.get("_view")
