@@ -170,9 +170,10 @@ class MemoryBackend(HoldCounts):
                 record = self._current(life)
                 if record is None:
                     continue
-                if self.held(life.uid):
+                held = self.held(life.uid)
+                if held:
                     record.active = at.now
-                if at.now - record.active <= at.ttl:
+                if held or at.now - record.active <= at.ttl:
                     kept.append(life)
                 else:
                     self._drop(record)
