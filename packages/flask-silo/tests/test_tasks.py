@@ -156,7 +156,10 @@ def test_cancel_stops_at_the_next_item(client: FlaskClient, job: Job) -> None:
     assert client.post("/api/cancel", headers=as_(SID)).json == {"cancelled": True}
     job.leave.set()
     assert job.done.wait(30)
-    assert job.task._silo.binding.tasks.find(job.task._silo.store.uid(SID), "count up").wait(30)  # type: ignore[union-attr]
+    work = job.task._silo.binding.tasks.find(job.task._silo.store.uid(SID), "count up")
+    assert work is not None
+    assert work.wait(30)
+    assert work.records is None or work.records.settled.wait(30)
     assert (client.get("/api/task", headers=as_(SID)).json or {})["status"] == "cancelled"
     assert client.post("/api/cancel", headers=as_(SID)).json == {"cancelled": False}
 

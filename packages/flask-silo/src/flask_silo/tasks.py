@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from flask import Flask
-from silo_store import Hold, SessionExpired, SessionStore
+from silo_store import Hold, Life, Record, SessionExpired, SessionStore
 from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Status, TaskRunning, TaskState
 
+from .task_records import Slot, TaskRecords, find_life, slot_in
 from .visit import current_visit
 
 if TYPE_CHECKING:
@@ -25,6 +28,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+KEPT = 256
+"""Finished runs whose values a process keeps, where other processes may end the sessions without telling it."""
+
+SETTLING = 2.0
+"""Seconds for which `SessionTask.result` waits until other processes see the end of the run too."""
+
 _holding: ContextVar[Hold | None] = ContextVar("silo_task_hold", default=None)
 
 
@@ -33,13 +42,24 @@ def current_hold() -> Hold | None:
     return _holding.get()
 
 
+class Work(BackgroundTask):
+    """A session's task in this process.
+
+    Attributes:
+        records: where other processes see it; None where there are none.
+    """
+
+    records: TaskRecords | None = None
+
+
 class SessionTasks:
-    """The tasks of one application's sessions: at most one of each name for each session."""
+    """The tasks of one application's sessions in this process: at most one of each name for each session."""
 
     def __init__(self, app: Flask, store: SessionStore) -> None:
         self._app = app
         self._store = store
-        self._tasks: dict[str, dict[str, BackgroundTask]] = {}
+        self._tasks: dict[str, dict[str, Work]] = {}
+        self._over: deque[tuple[str, weakref.ref[Work]]] = deque()
         self.after_fork()
         reset_after_fork(self)
 
@@ -47,11 +67,20 @@ class SessionTasks:
         """Begin with a free lock."""
         self._lock = threading.Lock()
 
-    def find(self, uid: str | None, name: str) -> BackgroundTask | None:
-        """Return the session's task of that name, if it was ever started."""
+    def find(self, uid: str | None, name: str) -> Work | None:
+        """Return the session's task of that name, if it was ever started here."""
         return self._tasks.get(uid or "", {}).get(name)
 
-    def begin(self, sid: str, uid: str, task: BackgroundTask, run: Callable[[], Any]) -> None:
+    def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
+        """Make a task for a session."""
+        if self._store.backend.live:
+            return Work(name, **options)
+        records = TaskRecords(self._store, sid)
+        work = Work(name, store=records, owner=uid, **options)
+        work.records = records
+        return work
+
+    def begin(self, sid: str, uid: str, task: Work, run: Callable[[], Any]) -> None:
         """Start a task for a session. While it runs, the session does not expire.
 
         Raises:
@@ -66,7 +95,7 @@ class SessionTasks:
             with self._lock:
                 tasks = self._tasks.setdefault(uid, {})
                 before = tasks.get(task.name)
-                if before is not None and before.is_running:
+                if before is not None and before.is_running and before.records is None:
                     raise TaskRunning(f"task {task.name!r} is already running")
                 tasks[task.name] = task
             try:
@@ -79,7 +108,7 @@ class SessionTasks:
         except BaseException:
             hold.release()
             raise
-        task.on_done(lambda _task: hold.release())
+        task.on_done(lambda _task: self._done(uid, task, hold))
         if self._tasks.get(uid) is not tasks:  # the session ended just now
             task.cancel()
 
@@ -90,6 +119,21 @@ class SessionTasks:
                 return run()
         finally:
             _holding.reset(token)
+
+    def _done(self, uid: str, task: Work, hold: Hold) -> None:
+        if task.records is not None:
+            with self._lock:
+                self._over.append((uid, weakref.ref(task)))
+                if len(self._over) > KEPT:
+                    self._drop(*self._over.popleft())
+        hold.release()
+
+    def _drop(self, uid: str, task: weakref.ref[Work]) -> None:
+        tasks, old = self._tasks.get(uid, {}), task()
+        if old is not None and tasks.get(old.name) is old:
+            del tasks[old.name]
+            if not tasks:
+                del self._tasks[uid]
 
     def end(self, uid: str) -> None:
         """Cancel and forget the tasks of a session that ended."""
@@ -133,35 +177,83 @@ class SessionTask(Generic[P, R]):
             raise RuntimeError("the response is on its way: start the task before the view returns")
         session = visit.begun()
         tasks = self._silo.binding.tasks
-        running = tasks.find(session.uid, self.name)
-        if self.name in visit.jobs or (running is not None and running.is_running):
+        if self.name in visit.jobs or self._look().running:
             raise TaskRunning(f"task {self.name!r} is already running")
-        task = BackgroundTask(self.name, **self._options)
+        task = tasks.make(session.sid, session.uid, self.name, self._options)
         run = functools.partial(self._function, *args, **kwargs)
         visit.jobs[self.name] = functools.partial(tasks.begin, session.sid, session.uid, task, run)
 
+    def _look(self) -> _Newest:
+        """Find the newest run: in this process, or in what the store knows of all processes."""
+        silo = self._silo
+        if silo.here.store.backend.live:
+            uid = silo.uid
+            return _Newest(silo.binding.tasks.find(uid, self.name) if uid else None)
+        record = self._record()
+        slot = slot_in(record, self.name) if record is not None else None
+        if record is None or slot is None:
+            return _Newest(None)
+        work = silo.binding.tasks.find(record.uid, self.name)
+        if work is not None and (work.records is None or work.records.token != slot.token):
+            work = None
+        if work is None or not work.is_running:  # here it is known to live
+            slot = slot.at(silo.here.store.moment().now)
+        return _Newest(work, slot, Life(record.sid, record.uid))
+
+    def _record(self) -> Record | None:
+        """Return what the store has of the session that the running code works for.
+
+        That is what the request has loaded, for the first look; who looks again wants to know what is new.
+        """
+        here = self._silo.here
+        store = here.store
+        if not isinstance(here, Hold):
+            session = here.session or here.glance()
+            if session is not None and self.name not in here.told:
+                here.told += (self.name,)
+                return session.origin
+        if here.uid is not None:
+            return find_life(store.backend, Life(here.sid, here.uid))
+        record, at = store.backend.peek(here.sid), store.moment()
+        if record is not None and at.now - record.active > at.ttl and store.uid(here.sid) != record.uid:
+            return None
+        return record
+
     @property
     def task(self) -> BackgroundTask | None:
-        """The session's latest task of this function; None before its first start."""
-        uid = self._silo.uid
-        return self._silo.binding.tasks.find(uid, self.name) if uid else None
+        """The session's latest task of this function; None before its first start, and where another process has it."""
+        return self._look().work
 
     @property
     def state(self) -> TaskState:
-        """How far it is; an idle state before its first start. Neither waits nor begins a session."""
+        """How far it is; an idle state before its first start. Neither waits nor begins a session.
+
+        Where processes share sessions, all see the same: what the run stored last, half a second ago at most. The
+        first look in a request costs nothing if the request has loaded its session.
+        """
         visit = current_visit()
         if visit is not None and self.name in visit.jobs:
             return TaskState(name=self.name, running=True, status=Status.QUEUED)
-        task = self.task
-        return task.state if task is not None else TaskState(name=self.name)
+        newest = self._look()
+        if newest.slot is not None:
+            return TaskState.from_dict(newest.slot.record)
+        return newest.work.state if newest.work is not None else TaskState(name=self.name)
 
     def cancel(self) -> bool:
-        """Ask it to stop at the next item; what has not started never will. False where there is nothing to stop."""
+        """Ask it to stop at the next item; what has not started never will. False where there is nothing to stop.
+
+        A run in another process hears of it within half a second.
+        """
         visit = current_visit()
         if visit is not None and visit.jobs.pop(self.name, None) is not None:
             return True
-        task = self.task
-        return task is not None and task.cancel()
+        newest = self._look()
+        if newest.work is not None:
+            return newest.work.cancel()
+        if newest.slot is None or newest.life is None or not newest.running:
+            return False
+        records = TaskRecords(self._silo.here.store, newest.life.sid)
+        return records.request_cancel(newest.life.uid, self.name, newest.slot.token)
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for what the function returned.
@@ -173,10 +265,39 @@ class SessionTask(Generic[P, R]):
             TaskFailed: it raised.
             TaskCancelled: it was cancelled.
             TimeoutError: it was not done in ``timeout`` seconds.
-            RuntimeError: it was never started for this session.
+            RuntimeError: it was never started for this session, or it ran in another process, which alone has what it
+                returned.
         """
-        task = self.task
-        if task is None:
-            raise RuntimeError(f"task {self.name!r} was not started for this session")
-        value: R = task.result(timeout)
+        work, slot, _ = self._look()
+        if work is None:
+            what = "was not started for this session"
+            if slot is not None:
+                what = (
+                    "ran in another process, which alone has what it returned: let the task put what requests need "
+                    "into the session's state or files"
+                )
+            raise RuntimeError(f"task {self.name!r} {what}")
+        try:
+            value: R = work.result(timeout)
+        finally:
+            if work.records is not None and not work.is_running:
+                work.records.settled.wait(SETTLING)
         return value
+
+
+class _Newest(NamedTuple):
+    """The newest run of a task."""
+
+    work: Work | None
+    """It itself, where it is one of this process."""
+    slot: Slot | None = None
+    """What is stored of it, where sessions are kept as copies."""
+    life: Life | None = None
+    """The life of the session that it belongs to, where something is stored."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is queued or running."""
+        if self.slot is not None:
+            return self.slot.running
+        return self.work is not None and self.work.is_running

@@ -28,9 +28,10 @@ class Visit(MutableMapping[str, Any]):
         jobs: what to do once the changes are saved, by name; never done if they are not.
         failed: whether the view raised.
         closed: whether the response is on its way.
+        told: names of tasks of which the loaded session has told what it knows.
     """
 
-    __slots__ = ("_writes", "closed", "failed", "jobs", "presented", "session", "sid", "store", "turn")
+    __slots__ = ("_writes", "closed", "failed", "jobs", "presented", "session", "sid", "store", "told", "turn")
 
     def __init__(self, store: SessionStore, sid: str, presented: bool, writes: bool) -> None:
         self.store = store
@@ -41,6 +42,7 @@ class Visit(MutableMapping[str, Any]):
         self.jobs: dict[str, Callable[[], None]] = {}
         self.failed = False
         self.closed = False
+        self.told: tuple[str, ...] = ()
         self._writes = writes
 
     @property

@@ -1,0 +1,503 @@
+"""Tasks of a session that several processes share: one process each is played by an application of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, jsonify, stream_with_context
+from flask_silo import Silo, TaskState, current_task, track
+from flask_silo import task_records as records_module
+from flask_silo import tasks as tasks_module
+from flask_silo.task_records import LOST_AFTER, Slot, TaskRecords, find_life, slot_in
+from flask_silo_helpers import HEADER, as_, counter_app
+from server_fixtures import redis_server, redis_url
+from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable
+from silo_store.backends.memory import MemoryBackend
+from silo_store.testing import SID, TTL, Clock
+from silo_tasks import TaskStore
+from silo_tasks.store import Record
+from silo_tasks.testing import TaskStoreContract
+
+__all__ = ["redis_server", "redis_url"]
+
+WAIT = 30.0
+KINDS = ["copies", "sqlite", "redis"]
+
+
+def until(look: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT
+    while not (seen := look()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+    return seen
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        value: str = request.getfixturevalue("redis_url")
+        return value
+    return "memory://?copy=1" if request.param == "copies" else f"sqlite:///{tmp_path / 'sessions.db'}"
+
+
+class Owners:
+    """A store of any owner's tasks: each owner gets a session."""
+
+    def __init__(self, url: str) -> None:
+        self._store = SessionStore(backend=url)
+        self._sids: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def _of(self, owner: str) -> tuple[TaskRecords, str]:
+        with self._lock:
+            sid = self._sids.setdefault(owner, self._store.generate_sid())
+            uid = self._store.get(sid).uid
+        return TaskRecords(self._store, sid), uid
+
+    def begin(self, owner: str, name: str, token: str, record: Record, *, expect: str | None) -> bool:
+        records, uid = self._of(owner)
+        return records.begin(uid, name, token, record, expect=expect)
+
+    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+        records, uid = self._of(owner)
+        return records.publish(uid, name, token, record)
+
+    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
+        records, uid = self._of(owner)
+        return records.read(uid, name)
+
+    def request_cancel(self, owner: str, name: str, token: str) -> bool:
+        records, uid = self._of(owner)
+        return records.request_cancel(uid, name, token)
+
+    def cancel_requested(self, owner: str, name: str, token: str) -> bool:
+        records, uid = self._of(owner)
+        return records.cancel_requested(uid, name, token)
+
+    def forget(self, owner: str, name: str, token: str) -> bool:
+        records, uid = self._of(owner)
+        return records.forget(uid, name, token)
+
+
+class TestTaskRecords(TaskStoreContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, url: str) -> None:
+        self.url = url
+
+    def make_store(self) -> TaskStore:
+        return Owners(self.url)
+
+
+# --- One record ---
+
+
+@pytest.fixture
+def store(clock: Clock) -> SessionStore:
+    return SessionStore(backend="memory://?copy=1", clock=clock, ttl=TTL)
+
+
+@pytest.fixture
+def uid(store: SessionStore) -> str:
+    return store.get(SID).uid
+
+
+@pytest.fixture
+def records(store: SessionStore) -> TaskRecords:
+    return TaskRecords(store, SID)
+
+
+RUNNING = TaskState(running=True, message="At work").to_dict()
+DONE = TaskState(complete=True, progress=100.0).to_dict()
+
+
+def test_a_run_that_is_not_heard_of_is_lost(records: TaskRecords, uid: str, clock: Clock) -> None:
+    records.begin(uid, "job", "a", RUNNING, expect=None)
+    clock.advance(LOST_AFTER)
+    assert (records.read(uid, "job") or ("", {}))[1]["running"]
+    clock.advance(1)
+    token, record = records.read(uid, "job") or ("", {})
+    state = TaskState.from_dict(record)
+    assert (token, state.running, state.status.value, state.error_type) == ("a", False, "failed", "TaskLost")
+    assert state.error == "lost: its process has ended or cannot reach the store"
+    assert records.publish(uid, "job", "a", RUNNING), "it was only late"
+    assert (records.read(uid, "job") or ("", {}))[1]["running"]
+
+
+def test_the_end_of_a_run_is_not_undone(records: TaskRecords, uid: str) -> None:
+    records.begin(uid, "job", "a", RUNNING, expect=None)
+    assert records.publish(uid, "job", "a", DONE)
+    assert records.settled.is_set()
+    assert records.publish(uid, "job", "a", RUNNING)
+    assert records.read(uid, "job") == ("a", DONE)
+
+
+def test_a_flag_stays_up_when_the_record_is_replaced(records: TaskRecords, uid: str) -> None:
+    records.begin(uid, "job", "a", RUNNING, expect=None)
+    assert records.request_cancel(uid, "job", "a")
+    assert records.request_cancel(uid, "job", "a")
+    assert records.publish(uid, "job", "a", RUNNING)
+    assert records.cancel_requested(uid, "job", "a")
+
+
+def test_it_follows_the_session_and_ends_with_it(records: TaskRecords, uid: str, store: SessionStore) -> None:
+    records.begin(uid, "job", "a", RUNNING, expect=None)
+    new = store.rotate(store.rotate(SID))
+    assert records.publish(uid, "job", "a", DONE)
+    assert TaskRecords(store, SID).read(uid, "job") == ("a", DONE)
+    store.reset(new)
+    assert records.read(uid, "job") is None
+    assert not records.publish(uid, "job", "a", RUNNING)
+    assert records.cancel_requested(uid, "job", "a")
+    assert find_life(store.backend, Life(SID, uid)) is None
+
+
+def test_what_was_stopped_with_its_process_is_lost(
+    records: TaskRecords, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exiting = threading.Event()
+    exiting.set()
+    monkeypatch.setattr(records_module, "_exiting", exiting)
+    cancelled = TaskState.from_dict({"status": "cancelled", "steps": [{"name": "One", "status": "running"}]})
+    for flag, error in ((False, "TaskLost"), (True, None)):
+        before = records.token
+        assert records.begin(uid, "job", f"run {flag}", RUNNING, expect=before)
+        if flag:
+            records.request_cancel(uid, "job", f"run {flag}")
+        assert records.publish(uid, "job", f"run {flag}", cancelled.to_dict())
+        state = TaskState.from_dict((records.read(uid, "job") or ("", {}))[1])
+        assert (state.error_type, state.steps[0].status) == (error, "running" if flag else "failed")
+
+
+def test_lone_halves_of_characters_do_no_harm(records: TaskRecords, uid: str) -> None:
+    odd = {**RUNNING, "message": "\ud800", "n": 2**80}
+    assert records.begin(uid, "job", "a", odd, expect=None)
+    assert records.read(uid, "job") == ("a", odd)
+
+
+class Contested(MemoryBackend):
+    def write(self, life: Life, *rest: Any, **more: Any) -> None:
+        raise SessionConflict(life.sid)
+
+
+def test_a_record_that_others_change_all_the_time_is_given_up(clock: Clock) -> None:
+    store = SessionStore(backend=Contested(copy=True), clock=clock)
+    session = store.get(SID)
+    with pytest.raises(SessionConflict):
+        TaskRecords(store, SID).begin(session.uid, "job", "a", RUNNING, expect=None)
+
+
+# --- Two processes ---
+
+
+class Worker:
+    """One process that serves the application."""
+
+    def __init__(self, backend_url: str | Backend, clock: Clock) -> None:
+        url = backend_url if isinstance(backend_url, str) else "memory://?copy=1"
+        self.silo = Silo(ttl=TTL, store_url=url, auto_cleanup=False, clock=clock)
+        self.silo.register("counter", lambda: {"value": 0})
+        self.app = counter_app(self.silo)
+        if not isinstance(backend_url, str):
+            _share(self.silo, backend_url)
+        self.entered, self.leave = threading.Event(), threading.Event()
+        self.client = self.app.test_client()
+        self._views(self.silo, self.app)
+
+    def _views(self, silo: Silo, app: Flask) -> None:
+        @silo.task(name="job")
+        def work(times: int) -> int:
+            task = current_task()
+            assert task is not None
+            task.log("begun")
+            self.entered.set()
+            for _ in track(range(times)):
+                while not self.leave.wait(0.005):
+                    task.checkpoint()
+            with silo.edit("counter") as counter:
+                counter["value"] += times
+            return times
+
+        self.task = work
+
+        @app.post("/api/start/<int:times>")
+        def start(times: int) -> Any:
+            work.start(times)
+            return {}, 202
+
+        @app.get("/api/task")
+        def state() -> Any:
+            return jsonify(work.state.to_dict())
+
+        @app.get("/api/both")
+        def both() -> Any:
+            counter = silo.state("counter")["value"]
+            return {"counter": counter, "task": work.state.to_dict(), "again": work.state.to_dict()}
+
+        @app.post("/api/cancel")
+        def cancel() -> Any:
+            return {"cancelled": work.cancel()}
+
+        @app.get("/api/task/result")
+        def result() -> Any:
+            return {"result": work.result(WAIT)}
+
+        @app.get("/api/here")
+        def here() -> Any:
+            return {"here": work.task is not None}
+
+        @app.post("/api/reset")
+        def reset() -> Any:
+            silo.reset_current()
+            return {}
+
+        @app.post("/api/rotate")
+        def rotate() -> Any:
+            return silo.rotate()
+
+    def ask(self, method: str, path: str, sid: str = SID) -> Any:
+        answer = self.client.open(path, method=method, headers=as_(sid))
+        assert answer.is_json, answer.text
+        return answer.json
+
+    def state(self, sid: str = SID) -> TaskState:
+        return TaskState.from_dict(self.ask("GET", "/api/task", sid))
+
+
+def _share(silo: Silo, backend: Backend) -> None:
+    store = silo.store
+    store.backend = store.turns.backend = backend
+    store._sessions._backend = backend  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def two(url: str, clock: Clock) -> Iterator[tuple[Worker, Worker]]:
+    where: str | Backend = MemoryBackend(copy=True) if url.startswith("memory") else url
+    workers = Worker(where, clock), Worker(where, clock)
+    yield workers
+    for worker in workers:
+        worker.leave.set()
+        for tasks in list(worker.silo.binding.tasks._tasks.values()):
+            for task in list(tasks.values()):
+                assert task.wait(WAIT)
+        worker.silo.store.close()
+
+
+Two = tuple[Worker, Worker]
+
+
+def test_a_task_is_seen_from_elsewhere(two: Two) -> None:
+    one, other = two
+    assert one.ask("POST", "/api/start/4") == {}
+    assert other.state().running
+    assert until(lambda: other.state().logs == ["begun"])
+    assert other.ask("POST", "/api/start/1")["error"] == "task_running"
+    assert one.ask("POST", "/api/start/1")["error"] == "task_running"
+    assert one.ask("GET", "/api/here") == {"here": True}
+    assert other.ask("GET", "/api/here") == {"here": False}
+    one.leave.set()
+    assert one.ask("GET", "/api/task/result") == {"result": 4}
+    # Whoever has the result knows that everybody knows.
+    for worker in two:
+        state = worker.state()
+        assert (state.complete, state.progress, state.name, state.n) == (True, 100.0, "job", 4)
+        assert worker.ask("GET", "/api/count") == {"value": 4}
+    assert other.ask("POST", "/api/cancel") == {"cancelled": False}
+    other.app.testing = True
+    with pytest.raises(RuntimeError, match="ran in another process"):
+        other.client.get("/api/task/result", headers=as_(SID))
+
+
+def test_the_newest_run_counts_wherever_it_is(two: Two) -> None:
+    one, other = two
+    for times, worker in enumerate([one, other, other, one], 1):
+        worker.leave.set()
+        assert worker.ask("POST", f"/api/start/{times}") == {}
+        assert worker.ask("GET", "/api/task/result") == {"result": times}
+        assert [each.state().n for each in two] == [times, times]
+        assert one.ask("GET", "/api/here") == {"here": worker is one}
+    assert one.ask("GET", "/api/count") == {"value": 10}
+
+
+def test_a_task_is_cancelled_from_elsewhere(two: Two) -> None:
+    one, other = two
+    one.ask("POST", "/api/start/4")
+    assert one.entered.wait(WAIT)
+    assert other.ask("POST", "/api/cancel") == {"cancelled": True}
+    until(lambda: not other.state().running)
+    assert other.state().status.value == one.state().status.value == "cancelled"
+    assert other.ask("POST", "/api/cancel") == {"cancelled": False}
+    other.leave.set()
+    other.ask("POST", "/api/start/2")
+    assert other.ask("GET", "/api/task/result") == {"result": 2}
+
+
+@pytest.mark.parametrize("how", ["reset", "destroyed"])
+def test_the_end_of_a_session_elsewhere_ends_its_task(two: Two, how: str) -> None:
+    one, other = two
+    one.ask("POST", "/api/start/4")
+    assert one.entered.wait(WAIT)
+    (work,) = one.silo.binding.tasks._tasks[one.silo.store.uid(SID) or ""].values()
+    if how == "reset":
+        other.ask("POST", "/api/reset")
+    else:
+        other.silo.store.destroy(SID)
+    assert work.wait(WAIT)
+    assert work.state.status.value == "cancelled"
+    assert one.state().status.value == other.state().status.value == "idle"
+    assert other.ask("GET", "/api/count") == {"value": 0}
+
+
+def test_a_task_follows_a_rotation_elsewhere(two: Two) -> None:
+    one, other = two
+    one.ask("POST", "/api/start/3")
+    assert one.entered.wait(WAIT)
+    new = other.client.post("/api/rotate", headers=as_(SID)).headers[HEADER]
+    one.leave.set()
+    until(lambda: not other.state(new).running)
+    assert other.state(new).complete
+    assert other.ask("GET", "/api/count", new) == {"value": 3}
+    assert one.state(SID).status.value == "idle"
+
+
+def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(two: Two, clock: Clock) -> None:
+    one, other = two
+    one.ask("POST", "/api/start/1")
+    assert one.entered.wait(WAIT)
+    (late,) = one.silo.binding.tasks._tasks[one.silo.store.uid(SID) or ""].values()
+    assert late.records is not None
+    # As if its process stood still: nothing is heard of it.
+    real, late.records._change = late.records._change, lambda *_: True  # type: ignore[method-assign]
+    clock.advance(LOST_AFTER + 1)
+    assert other.state().error_type == "TaskLost"
+    assert one.state().running, "its own process knows better"
+    other.leave.set()
+    assert other.ask("POST", "/api/start/5") == {}
+    assert other.ask("GET", "/api/task/result") == {"result": 5}
+    late.records._change = real  # type: ignore[method-assign]
+    assert late.wait(WAIT)
+    assert late.state.status.value == "cancelled"
+    assert one.state().n == 5
+    assert one.ask("GET", "/api/count") == {"value": 5}
+
+
+class Counted(MemoryBackend):
+    def __init__(self) -> None:
+        super().__init__(copy=True)
+        self.reads = 0
+        self.away = False
+
+    def load(self, sid: str, at: Moment) -> Any:
+        self.reads += 1
+        return super().load(sid, at)
+
+    def peek(self, sid: str) -> Any:
+        self.reads += 1
+        if self.away:
+            raise StoreUnavailable("the store is away")
+        return super().peek(sid)
+
+
+def test_a_request_that_has_its_session_looks_up_nothing_more(clock: Clock) -> None:
+    backend = Counted()
+    one, other = Worker(backend, clock), Worker(backend, clock)
+    one.leave.set()
+    one.ask("POST", "/api/start/1")
+    one.ask("GET", "/api/task/result")
+
+    def cost(path: str) -> int:
+        before = backend.reads
+        other.ask("GET", path)
+        return backend.reads - before
+
+    assert until(lambda: cost("/api/count") == 1)  # the last record may still be stored once more
+    assert cost("/api/task") == 1
+    assert cost("/api/both") == 2, "who asks again wants to know what is new"
+
+
+def test_a_store_that_is_away_stops_no_task(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    backend = Counted()
+    worker = Worker(backend, clock)
+    worker.ask("POST", "/api/start/1")
+    assert worker.entered.wait(WAIT)
+    (work,) = worker.silo.binding.tasks._tasks[worker.silo.store.uid(SID) or ""].values()
+    with caplog.at_level(logging.ERROR, "silo_tasks"):
+        backend.away = True
+        until(lambda: "could not be stored" in caplog.text)
+        work.cancel()
+        assert work.wait(WAIT)
+        backend.away = False
+        until(lambda: worker.state().status.value == "cancelled")
+    assert caplog.text.count("The record of task 'job' could not be stored") == 1
+
+
+def test_a_process_keeps_few_finished_tasks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "KEPT", 3)
+    worker = Worker(MemoryBackend(copy=True), clock)
+    worker.leave.set()
+    tasks = worker.silo.binding.tasks._tasks
+    for number in range(8):
+        worker.ask("POST", "/api/start/1", f"{number}" * 32)
+        worker.ask("GET", "/api/task/result", f"{number}" * 32)
+    until(lambda: len(tasks) == 3)
+    assert worker.state("0" * 32).complete
+    assert worker.state("7" * 32).complete
+    worker.ask("POST", "/api/start/1", "7" * 32)
+    worker.ask("GET", "/api/task/result", "7" * 32)
+
+
+def test_a_stream_sees_what_is_new(two: Two) -> None:
+    one, other = two
+
+    @other.app.get("/api/stream")
+    def stream() -> Any:
+        other.silo.state("counter")
+
+        def lines() -> Iterator[str]:
+            while (state := other.task.state).running:
+                one.leave.set()
+                yield state.status.value + "\n"
+            yield state.status.value + "\n"
+
+        return other.app.response_class(stream_with_context(lines()))
+
+    one.ask("POST", "/api/start/1")
+    lines = other.client.get("/api/stream", headers=as_(SID)).text.split()
+    assert lines[0] in ("queued", "running")
+    assert lines[-1] == "succeeded"
+
+
+def test_a_start_can_be_watched_in_its_own_request(two: Two) -> None:
+    one, _ = two
+    seen: list[Any] = []
+
+    @one.app.post("/api/whole")
+    def whole() -> Any:
+        counter = one.silo.state("counter")
+        seen.append(one.task.state.status.value)
+        one.task.start(2)
+        seen.append(one.task.state.status.value)
+        one.silo.commit()
+        seen.append(one.task.state.running)
+        assert one.task.cancel()
+        return {"value": counter["value"]}
+
+    one.ask("POST", "/api/whole")
+    assert seen == ["idle", "queued", True]
+    assert until(lambda: one.state().status.value == "cancelled")
+
+
+def test_the_record_is_json_beside_the_namespaces(store: SessionStore, records: TaskRecords, uid: str) -> None:
+    records.begin(uid, "job", "a", RUNNING, expect=None)
+    record = store.backend.peek(SID)
+    assert record is not None
+    assert json.loads(record["_task:job"].data)["record"] == RUNNING
+    slot = slot_in(record, "job")
+    assert isinstance(slot, Slot)
+    assert slot_in(record, "other") is None
