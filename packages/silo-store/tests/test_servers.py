@@ -148,7 +148,7 @@ def test_round_trips_are_counted(redis_server: RedisServer, redis_url: str) -> N
         link.reset()
         pipe = client.pipeline()
         for number in range(10):
-            pipe.set(str(number), "x" * 1000)
+            pipe.set(str(number), "x")
         pipe.execute()
         assert link.count == 1
         assert client.dbsize() == 11
