@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
 from .errors import NamespaceError, SessionBusy, SessionExpired, StateDecodeError
+from .fork import reset_after_fork
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import Record, Session
@@ -98,6 +100,12 @@ class SessionStore:
         # Short cuts of `get` and `is_expired` into live memory.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
         self._graves = backend.tombstones.shards if isinstance(backend, MemoryBackend) else {}
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with no expired life whose callbacks are to run: they are the parent's."""
+        self._ended: deque[Life] = deque()
 
     # Setting up
 
@@ -550,15 +558,26 @@ class SessionStore:
         return True
 
     def _tell_of_ended(self) -> list[str]:
-        """Run the callbacks of all lives that have expired; return their ids."""
-        expired = []
-        while lives := self.backend.ended():
-            for life in lives:
+        """Run the callbacks of all lives that have expired; return their ids.
+
+        What an error leaves undone is for the next call: the backend gives those lives to no other process.
+        """
+        expired: list[str] = []
+        while True:
+            if not self._ended:
+                self._ended.extend(self.backend.ended())
+            try:
+                life = self._ended.popleft()
+            except IndexError:
+                return expired
+            try:
                 tell(self._on_end, life.sid, life.uid, "expired")
                 tell(self.registry.on_expire, life.sid)
-                expired.append(life.sid)
                 self.backend.settle([life])  # each: a process killed in the middle repeats one callback at most
-        return expired
+            except BaseException:
+                self._ended.appendleft(life)
+                raise
+            expired.append(life.sid)
 
     def _kept(self, life: Life) -> bool:
         """Renew a due session that is written just now, or busy; say whether it was."""

@@ -7,7 +7,6 @@ import itertools
 import math
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -327,19 +326,17 @@ class RedisBackend:
 
     def ended(self) -> list[Life]:
         found = self._server.run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
-        lives = _Batch(Life(*each.decode().split(" ")) for each in found)
-        names = [_ended_name(life) for life in lives]
-        # Who gives up in the middle drops the batch: then others get what is left of it.
-        weakref.finalize(lives, self._keeper.forget, names).atexit = False
-        for name in names:
-            self._keeper.add(name)
+        lives = [Life(*each.decode().split(" ")) for each in found]
+        for life in lives:
+            self._keeper.add(_ended_name(life))
         return lives
 
     def settle(self, lives: Iterable[Life]) -> None:
         done = list(lives)
         if done:
             self._server.command("ZREM", self._keys.ended, *(f"{life.sid} {life.uid}" for life in done))
-        self._keeper.forget(map(_ended_name, done))
+        for life in done:
+            self._keeper.discard(_ended_name(life))
 
     def expired_at(self, sid: str) -> float | None:
         at, epoch = self._expired_at(sid)
@@ -455,7 +452,3 @@ def _hold_name(uid: str, owner: str) -> str:
 
 def _ended_name(life: Life) -> str:
     return f"ended {life.sid} {life.uid}"
-
-
-class _Batch(list[Life]):
-    """A list that can be seen to be dropped."""

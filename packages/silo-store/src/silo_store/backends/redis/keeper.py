@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ...errors import StoreUnavailable
 from ...fork import reset_after_fork
@@ -51,10 +51,6 @@ class Keeper:
         except KeyError:
             return False
         return True
-
-    def forget(self, names: Iterable[str]) -> None:
-        """Renew none of these any longer."""
-        self.kept.difference_update(names)
 
     def _start(self) -> None:
         with self._guard:
