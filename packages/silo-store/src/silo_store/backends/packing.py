@@ -12,7 +12,7 @@ _head = struct.Struct(">HII")  # bytes of the name, version, bytes of the data
 
 def pack(blobs: Mapping[str, Blob]) -> bytes:
     """Make one run of bytes of all namespaces: for each a head, its name in UTF-8 and its data."""
-    parts = []
+    parts: list[bytes] = []
     for name, (version, data) in blobs.items():
         encoded = name.encode()
         parts += (_head.pack(len(encoded), version, len(data)), encoded, data)
