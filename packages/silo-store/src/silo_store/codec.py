@@ -39,8 +39,8 @@ class Codec(Protocol):
         """
 
 
-class Codecs:
-    """The codec of each namespace.
+class Codecs(dict[str, Codec]):
+    """The codec of each namespace by its name, made when it is first asked for.
 
     Args:
         codec: for namespaces without a type.
@@ -48,20 +48,12 @@ class Codecs:
     """
 
     def __init__(self, codec: Codec, kinds: Mapping[str, Any]) -> None:
+        super().__init__()
         self.untyped = codec
         self._kinds = kinds
-        self._made: dict[str, Codec] = {}
 
-    def of(self, name: str) -> Codec:
-        """Return the codec of a namespace.
-
-        Raises:
-            TypeError: its type cannot be encoded.
-        """
-        codec = self._made.get(name)
-        if codec is None:
-            codec = self.make(name, self._kinds[name]) if name in self._kinds else self.untyped
-            self._made[name] = codec
+    def __missing__(self, name: str) -> Codec:
+        codec = self[name] = self.make(name, self._kinds[name]) if name in self._kinds else self.untyped
         return codec
 
     def make(self, name: str, kind: Any) -> Codec:
@@ -78,7 +70,7 @@ class Codecs:
 
     def forget(self, name: str) -> None:
         """Make a namespace's codec anew: its type has changed."""
-        self._made.pop(name, None)
+        self.pop(name, None)
 
 
 class Unencodable(TypeError):

@@ -155,7 +155,7 @@ class CopiedSessions:
 
     def _read_all(self, session: Session) -> None:
         for name, blob in (session.origin or {}).items():
-            if name not in session and not name.startswith(RESERVED):
+            if name not in session and (name in self._factories or not name.startswith(RESERVED)):
                 session[name] = self._read(session, name, blob)
 
     def _fetch(self, session: Session, name: str) -> Any:
@@ -182,7 +182,7 @@ class CopiedSessions:
 
     def _first(self, sid: str, name: str, state: Any) -> Blob:
         """Encode what a factory has made, and see to it that it comes back as what it is."""
-        codec = self._codecs.of(name)
+        codec = self._codecs[name]
         try:
             data = codec.encode(state)
             back = codec.decode(data)
@@ -284,7 +284,7 @@ class CopiedSessions:
 
     def _read(self, session: Session, name: str, blob: Blob) -> Any:
         """Decode a namespace, and remember to what bytes it encodes as long as nobody changes it."""
-        codec = self._codecs.of(name)
+        codec = self._codecs[name]
         try:
             state = codec.decode(blob.data)
         except ValueError as error:
@@ -296,10 +296,10 @@ class CopiedSessions:
 
     def _encoded(self, session: Session) -> dict[str, bytes]:
         data = {}
-        codec = self._codecs.of
+        codecs = self._codecs
         for name, state in list(session.items()):
             try:
-                data[name] = codec(name).encode(state)
+                data[name] = codecs[name].encode(state)
             except Unencodable as error:
                 raise _refusal(session.sid, name, error) from error
         return data
@@ -307,7 +307,7 @@ class CopiedSessions:
     def _prove(self, sid: str, changes: Mapping[str, Change]) -> None:
         """See to it that what is about to be written can be read again."""
         for name, (_, new) in changes.items():
-            codec = self._codecs.of(name)
+            codec = self._codecs[name]
             if len(new) <= SMALL or codec is not self._codecs.untyped:
                 try:
                     codec.decode(new)

@@ -90,7 +90,7 @@ class SessionStore:
             self._sessions = LiveSessions(backend, factories, self.moment)
         else:
             for name in factories:
-                self._codecs.of(name)
+                self._codecs[name]  # made now, or refused
             self._sessions = CopiedSessions(backend, self._codecs, factories, self.moment, lambda: self.max_state_bytes)
         self._clock = clock
         self._new_sid = sid_generator or new_sid
@@ -313,7 +313,7 @@ class SessionStore:
             sid: the session's id.
             namespace: yield this namespace instead of the whole session.
             uid: only this life of the session will do.
-            lazy: see `open`.
+            lazy: without a namespace, yield the session as `open` does with ``lazy``.
 
         Raises:
             TurnTimeout: another writer did not finish within ``turn_timeout`` seconds.
@@ -328,12 +328,12 @@ class SessionStore:
         if outer is not None and outer.session is not None:
             if uid is not None and outer.session.uid != uid:
                 raise SessionExpired(sid)
-            yield self._part(outer.session, namespace, lazy)
+            yield outer.session if lazy and namespace is None else self._part(outer.session, namespace)
             return
         turn = outer or self.turn(sid)
         try:
             session = self._enter(turn, uid)
-            yield self._part(session, namespace, lazy)
+            yield session if lazy and namespace is None else self._part(session, namespace)
             if turn.session is session:  # neither reset nor destroyed in the block
                 self.write_back(session, turn, last=outer is None)
         finally:
@@ -341,10 +341,8 @@ class SessionStore:
             if outer is None:
                 turn.give_back()
 
-    def _part(self, session: Session, namespace: str | None, lazy: bool) -> Any:
-        if namespace is not None:
-            return session[namespace]
-        return session if lazy else self._sessions.whole(session)
+    def _part(self, session: Session, namespace: str | None) -> Any:
+        return self._sessions.whole(session) if namespace is None else session[namespace]
 
     def _enter(self, turn: Turn, uid: str | None) -> Session:
         """Take a turn, if it is not taken, and load the session; one life of it also where it was rotated to."""

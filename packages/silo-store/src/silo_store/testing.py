@@ -604,6 +604,7 @@ class CodecContract:
             ({"big": 2**64}, "['big']", "int"),
             ([threading.Lock()], "[0]", type(threading.Lock()).__name__),
             (loop, "[0]", "list"),
+            ({"a": {object(): 1}}, "['a'].keys()", "object"),
         ):
             refusal = None
             try:
