@@ -1,7 +1,11 @@
 """The demo: upload a CSV file, watch it being summed up, look at the result and download it.
 
 Run it with ``python examples/data_processor/app.py``, ``flask --app examples/data_processor/app run``, or in this
-folder ``gunicorn --threads 8 "app:create_app()"``. Sessions live in the memory of the process, so run only one.
+folder ``gunicorn --threads 8 "app:create_app()"``. Sessions live in the memory of that one process then.
+
+Several workers share sessions that are kept elsewhere, and a visit goes on where it was when they are restarted:
+``SILO_STORE_URL=sqlite:////tmp/sessions.db gunicorn -w 4 --threads 8 "app:create_app()"``, or with the URL of a Redis,
+``redis://localhost:6379/0``. All of them need the same ``DEMO_DATA_DIR``; the default is one of the machine.
 
 Environment variables set what `DEFAULTS` lists, as ``DEMO_MAX_UPLOAD_MB=20``, and flask-silo, as ``SILO_TTL=600``.
 """
@@ -74,10 +78,11 @@ def create_app(**config: Any) -> Flask:
 
     @app.get("/api/status")
     def status() -> Response:
+        task = summarise.state  # Before the job: if it says that all is done, the result is there.
         # Looking begins no session: who has none yet gets an empty answer.
         job = silo.state("job") if silo.uid else {"source": None, "result": None}
         limits = {"upload_bytes": limit, "ttl": silo.store.ttl}
-        return jsonify(source=job["source"], result=job["result"], task=summarise.state.to_dict(), limits=limits)
+        return jsonify(source=job["source"], result=job["result"], task=task.to_dict(), limits=limits)
 
     @app.post("/api/upload")
     def upload() -> Response:

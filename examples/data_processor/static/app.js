@@ -164,7 +164,9 @@ async function finished(task) {
     return;
   }
   ask();
-  if (task.error) notify("error", "The file could not be processed", task.error, "Close", dismiss);
+  if (task.error_type === "TaskLost") {
+    notify("warn", "The work was interrupted", "The server has stopped meanwhile. The file is still here: ask again.", "Close", dismiss);
+  } else if (task.error) notify("error", "The file could not be processed", task.error, "Close", dismiss);
   else notify("info", "Cancelled", "The file is still here. Nothing else was kept.", "Close", dismiss);
 }
 
