@@ -4,7 +4,7 @@ from .backend import Backend, Claim, Finding, Life, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .cleanup import CleanupDaemon
-from .codec import Codec, MsgpackCodec, Unencodable
+from .codec import Codec, MsgpackCodec, Undecodable, Unencodable
 from .errors import (
     InvalidSessionId,
     NamespaceError,
@@ -65,6 +65,7 @@ __all__ = [
     "Turn",
     "TurnLost",
     "TurnTimeout",
+    "Undecodable",
     "Unencodable",
     "__version__",
     "check_sid",
