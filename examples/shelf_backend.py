@@ -3,7 +3,7 @@
 The page that goes with it: packages/silo-store/BACKENDS.md. Try it with ``python examples/shelf_backend.py FILE``: the
 count goes on where the last run stopped.
 """
-# ruff: noqa: ARG002, D101, SIM115  (what the seam gives and this backend does not need; a file it owns)
+# ruff: noqa: ARG002, D101  (what the seam gives and this backend does not need)
 
 from __future__ import annotations
 

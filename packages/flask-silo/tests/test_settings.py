@@ -157,3 +157,12 @@ def test_the_extension_is_found_on_the_application() -> None:
     app = Flask(__name__)
     silo = Silo(app)
     assert app.extensions["silo"] is silo
+
+
+def test_where_sessions_are_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SILO_STORE_URL", "memory://?copy=1")
+    assert not Silo(Flask("one")).store.backend.live
+    assert Silo(Flask("two"), store_url="memory://").store.backend.live
+    app = Flask("three")
+    app.config["SILO_STORE_URL"] = "memory://"
+    assert Silo(app).store.backend.live

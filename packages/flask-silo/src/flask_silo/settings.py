@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -48,6 +49,9 @@ class Settings:
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
         """Merge the settings given to `Silo` (None where it was not) with an application's config.
 
+        ``store_url`` comes from the environment variable ``SILO_STORE_URL`` where neither says anything: where sessions
+        are is a matter of the place, and may hold a password.
+
         Raises:
             ValueError: a number is none or out of its range, a name is empty, or a prefix has no slash.
         """
@@ -58,6 +62,8 @@ class Settings:
                 value = config.get(f"SILO_{each.name.upper()}")
             if value is not None:
                 values[each.name] = value
+        if "store_url" not in values and os.environ.get("SILO_STORE_URL"):
+            values["store_url"] = os.environ["SILO_STORE_URL"]
         for name in ("api_prefix", "data_endpoints"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
