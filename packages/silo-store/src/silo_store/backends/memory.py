@@ -129,7 +129,9 @@ class MemoryBackend(HoldCounts):
         del self.records[record.sid]
 
     def find(self, uid: str) -> str | None:
-        return next((record.sid for record in list(self.records.values()) if record.uid == uid), None)
+        with self._lock:  # not in the middle of a rename
+            records = list(self.records.values())
+        return next((record.sid for record in records if record.uid == uid), None)
 
     def alive(self, uid: str) -> bool:
         return self.find(uid) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -283,7 +284,11 @@ class RedisBackend:
         return sid.decode() if sid is not None else None
 
     def alive(self, uid: str) -> bool:
-        return self.find(uid) is not None or any(life.uid == uid for life in self._living())
+        # The lists of ids are quick to go through, but a sweep moves ids in them meanwhile. Whoever is told that a life
+        # is over deletes its files: so no is said only after a look at the records themselves. One that is renamed
+        # during that is found by its uid.
+        found = any(life.uid == uid for life in self._living()) or any(life.uid == uid for life in self._recorded())
+        return found or self.find(uid) is not None
 
     # Expiry
 
@@ -410,6 +415,18 @@ class RedisBackend:
                 last = first + BATCH - 1
                 yield from _lives(self._server.run(scripts.LIVING, (key,), bucket, first, last, keys.record))
 
+    def _recorded(self) -> Iterator[Life]:
+        """Like `_living`, and misses none that is there from beginning to end; goes through all keys on the server."""
+        keys, cursor = self._keys, b"0"
+        pattern = _GLOB.sub(r"\\\g<0>", keys.record) + "*"
+        while True:
+            cursor, found = self._server.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            if found:
+                sids = [key[len(keys.record.encode()) :] for key in found]
+                yield from _lives(self._server.run(scripts.RECORDED, (keys.buckets,), keys.record, *sids))
+            if cursor == b"0":
+                return
+
     def check(self, now: float) -> list[Finding]:
         return look(self._server, now)
 
@@ -418,6 +435,7 @@ class RedisBackend:
         self._server.close()
 
 
+_GLOB = re.compile(r"[\[\]*?\\^-]")
 _REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": TurnLost}
 
 

@@ -355,6 +355,20 @@ end
 return epoch
 """)
 
+RECORDED = _script("""
+-- The ids and uids of records.
+-- keys: buckets; arguments: the records' beginning, ids
+local found = {}
+for i = 2, #ARGV do
+  local head = redis.call('GETRANGE', ARGV[1] .. ARGV[i], 0, 275)
+  if head ~= '' then
+    found[#found + 1] = ARGV[i]
+    found[#found + 1] = uid_of(head)
+  end
+end
+return found
+""")
+
 LIVING = _script("""
 -- The ids and uids of some of a bucket's records.
 -- keys: bucket; arguments: bucket, first, last, the records' beginning
