@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .backend import Backend, Claim, Life, Moment
+from .backend import Backend, Life, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
-from .errors import NamespaceError, SessionBusy, SessionExpired, StateDecodeError
-from .fork import reset_after_fork
+from .ending import Ending
+from .errors import NamespaceError, SessionBusy, SessionExpired
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import Record, Session
-from .redact import short
-from .registry import EndReason, Registry, kind_of, logger, tell
+from .registry import EndReason, Registry, kind_of, tell
 from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
@@ -96,16 +94,10 @@ class SessionStore:
         self._new_sid = sid_generator or new_sid
         self.turns = Turns(backend)
         self.holds = Holds()
-        self._on_end: list[Callable[[str, str, EndReason], object]] = []
+        self._ending = Ending(backend, self._sessions, self.turns, self.registry)
         # Short cuts of `get` and `is_expired` into live memory.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
         self._graves = backend.tombstones.shards if isinstance(backend, MemoryBackend) else {}
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        """Begin with no expired life whose callbacks are to run: they are the parent's."""
-        self._ended: deque[Life] = deque()
 
     # Setting up
 
@@ -154,11 +146,11 @@ class SessionStore:
 
         The reason is ``"expired"``, ``"reset"`` or ``"destroyed"``. The id may be in use again by then; the uid is not.
         """
-        self._on_end.append(callback)
+        self._ending.on_end.append(callback)
 
     def take_over(self, other: SessionStore) -> None:
         """Call the `on_end` callbacks of another store too."""
-        self._on_end.extend(other._on_end)
+        self._ending.on_end.extend(other._ending.on_end)
 
     # Reading
 
@@ -427,7 +419,7 @@ class SessionStore:
             SessionBusy: the busy check says that its work is running.
         """
         record = self._load(check_sid(sid))
-        if record is not None and self._busy(record):
+        if record is not None and self._ending.is_busy(record):
             raise SessionBusy(sid)
         ended = None
         try:
@@ -437,14 +429,14 @@ class SessionStore:
                     self._sessions.ensure(self._begin(sid, announce=False))
         finally:  # the old life is over, also where the next one could not begin
             if ended is not None:
-                tell(self._on_end, *ended, "reset")
+                tell(self._ending.on_end, *ended, "reset")
 
     def destroy(self, sid: str) -> None:
         """End the session, without remembering its id as expired."""
         with self._writing(check_sid(sid)) as record:
             ended = self._end(record) if record is not None else None
         if ended is not None:
-            tell(self._on_end, *ended, "destroyed")
+            tell(self._ending.on_end, *ended, "destroyed")
 
     def _end(self, record: Record) -> Life | None:
         life = Life(record.sid, record.uid)
@@ -533,8 +525,8 @@ class SessionStore:
         """
         at = self.moment()
         for lives in self.backend.due(at):
-            self.backend.expire([life for life in lives if not self._kept(life)], at)
-        expired = self._tell_of_ended()
+            self._ending.end_due(lives, at)
+        expired = self._ending.tell_expired()
         self.backend.prune(at.now - self.expired_retain)
         return expired
 
@@ -545,62 +537,7 @@ class SessionStore:
             False where there is none, or it lives on because it is held, busy or being written.
         """
         record = self.backend.peek(check_sid(sid))
-        if record is None:
-            return False
-        life, at = Life(sid, record.uid), self.moment()
-        now = max(at.now, record.active + 0.001)  # due also where it was used this instant, or by a clock that is ahead
-        if self._kept(life) or self.backend.expire([life], Moment(now, 0.0)):
-            self.renew(life)
-            return False
-        self._tell_of_ended()
-        return True
-
-    def _tell_of_ended(self) -> list[str]:
-        """Run the callbacks of all lives that have expired; return their ids.
-
-        What an error leaves undone is for the next call: the backend gives those lives to no other process.
-        """
-        expired: list[str] = []
-        while True:
-            if not self._ended:
-                self._ended.extend(self.backend.ended())
-            try:
-                life = self._ended.popleft()
-            except IndexError:
-                return expired
-            try:
-                tell(self._on_end, life.sid, life.uid, "expired")
-                tell(self.registry.on_expire, life.sid)
-                self.backend.settle([life])  # each: a process killed in the middle repeats one callback at most
-            except BaseException:
-                self._ended.appendleft(life)
-                raise
-            expired.append(life.sid)
-
-    def _kept(self, life: Life) -> bool:
-        """Renew a due session that is written just now, or busy; say whether it was."""
-        kept = self.turns.writing(life.sid)
-        if not kept and self.registry.busy_check is not None:
-            record = self.backend.peek(life.sid)
-            kept = record is not None and self._busy(record)
-        return kept and self.renew(life)
-
-    def _busy(self, record: Record) -> bool:
-        """Ask the application. A session whose state cannot be read is not busy: nobody could ever end it else."""
-        if self.registry.busy_check is None:
-            return False
-        try:
-            session = self._sessions.view(record)
-        except StateDecodeError:
-            logger.exception("the busy check was not asked about session %s", short(record.sid))
-            return False
-        return self.registry.is_busy(record.sid, session)
-
-    def _alive(self, record: Record, at: Moment, claim: Claim | None = None) -> bool:
-        if at.now - record.active <= at.ttl:
-            return True
-        life = Life(record.sid, record.uid)
-        return self._kept(life) or life in self.backend.expire([life], at, claim)
+        return record is not None and self._ending.end_now(record, self.moment())
 
     def _load(self, sid: str, turn: Turn | None = None) -> Record | None:
         at = self.moment()
@@ -611,11 +548,11 @@ class SessionStore:
             claim = turn.claim
         else:
             record, claim = self.backend.load(sid, at), turn.claim
-        return record if record is not None and self._alive(record, at, claim) else None
+        return record if record is not None and not self._ending.is_over(record, at, claim) else None
 
     def _seen(self, sid: str) -> Record | None:
         record = self.backend.peek(sid) if is_sid(sid) else None
-        return record if record is not None and self._alive(record, self.moment()) else None
+        return record if record is not None and not self._ending.is_over(record, self.moment()) else None
 
     def moment(self) -> Moment:
         """Return the present time, and how long sessions live."""

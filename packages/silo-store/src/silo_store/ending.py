@@ -1,0 +1,98 @@
+"""How sessions end when their time is over, and who is told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from .backend import Backend, Claim, Life, Moment
+from .errors import StateDecodeError
+from .fork import reset_after_fork
+from .record import Record
+from .redact import short
+from .registry import EndReason, Registry, logger, tell
+from .sessions import Sessions
+from .turns import Turns
+
+
+class Ending:
+    """Ends what is due, unless it is held, busy or being written, and runs the callbacks.
+
+    Attributes:
+        on_end: called as ``callback(sid, uid, reason)`` when a life has ended.
+    """
+
+    def __init__(self, backend: Backend, sessions: Sessions, turns: Turns, registry: Registry) -> None:
+        self._backend = backend
+        self._sessions = sessions
+        self._turns = turns
+        self._registry = registry
+        self.on_end: list[Callable[[str, str, EndReason], object]] = []
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with no expired life whose callbacks are to run: they are the parent's."""
+        self._claimed: deque[Life] = deque()
+
+    def is_over(self, record: Record, at: Moment, claim: Claim | None = None) -> bool:
+        """Say whether a session's time is over, and end it then; one that must live on is renewed."""
+        if at.now - record.active <= at.ttl:
+            return False
+        life = Life(record.sid, record.uid)
+        return not self._kept(life, at) and life not in self._backend.expire([life], at, claim)
+
+    def end_due(self, lives: Iterable[Life], at: Moment) -> None:
+        """End those lives that are due and need not live on."""
+        self._backend.expire([life for life in lives if not self._kept(life, at)], at)
+
+    def end_now(self, record: Record, at: Moment) -> bool:
+        """End a life before its time, as if that were over. False where it lives on."""
+        life = Life(record.sid, record.uid)
+        now = max(at.now, record.active + 0.001)  # due also where it was used this instant, or by a clock that is ahead
+        if self._kept(life, at) or self._backend.expire([life], Moment(now, 0.0)):
+            self._backend.touch(life, at)
+            return False
+        self.tell_expired()
+        return True
+
+    def tell_expired(self) -> list[str]:
+        """Run the callbacks of all lives that have expired; return their ids.
+
+        What an error leaves undone is for the next call: the backend gives those lives to no other process.
+        """
+        expired: list[str] = []
+        while True:
+            if not self._claimed:
+                self._claimed.extend(self._backend.ended())
+            try:
+                life = self._claimed.popleft()
+            except IndexError:
+                return expired
+            try:
+                tell(self.on_end, life.sid, life.uid, "expired")
+                tell(self._registry.on_expire, life.sid)
+                self._backend.settle([life])  # each: a process killed in the middle repeats one callback at most
+            except BaseException:
+                self._claimed.appendleft(life)
+                raise
+            expired.append(life.sid)
+
+    def is_busy(self, record: Record) -> bool:
+        """Ask the application. A session whose state cannot be read is not busy: nobody could ever end it else."""
+        if self._registry.busy_check is None:
+            return False
+        try:
+            session = self._sessions.view(record)
+        except StateDecodeError:
+            logger.exception("the busy check was not asked about session %s", short(record.sid))
+            return False
+        return self._registry.is_busy(record.sid, session)
+
+    def _kept(self, life: Life, at: Moment) -> bool:
+        """Renew a due session that is written just now, or busy; say whether it was."""
+        kept = self._turns.writing(life.sid)
+        if not kept and self._registry.busy_check is not None:
+            record = self._backend.peek(life.sid)
+            kept = record is not None and self.is_busy(record)
+        return kept and self._backend.touch(life, at)
