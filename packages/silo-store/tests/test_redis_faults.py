@@ -87,8 +87,8 @@ def lasting_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=1)
-    assert count(store) == 1
+    store, patient = open_store(own_redis.url, timeout=0.1, lease=1), open_store(own_redis.url)
+    assert count(patient) == 1
     own_redis.pause()
     for work in (
         lambda: store.get(SID),
@@ -109,8 +109,8 @@ def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: Red
     assert [finding.level for finding in store.backend.check(0.0)] == ["error"]
     own_redis.resume()
     until(lambda: answers(lambda: store.get(SID)), "it does not read again")
-    until(lambda: answers(lambda: count(store)), "it does not write again")
-    assert value(store) == 2
+    until(lambda: answers(lambda: store.update(SID, "counter", lambda _: {"value": 5})), "it does not write again")
+    assert value(patient) == 5
 
 
 def test_a_write_that_had_no_answer_is_done_or_not_but_not_half(own_redis: RedisServer) -> None:

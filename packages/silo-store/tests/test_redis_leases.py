@@ -151,7 +151,7 @@ def test_a_claim_is_renewed_while_it_is_held(admin: Any, redis_url: str) -> None
     store, peer = open_store(f"{redis_url}?lease=1"), open_store(f"{redis_url}?lease=1")
     count(store)
     with store.edit(SID, "counter") as counter:
-        seen_to_grow(lambda: admin.pttl(CLAIM), 4, "nobody renews it")
+        seen_to_grow(lambda: admin.pttl(CLAIM), 3, "nobody renews it")
         counter["value"] = 10
     assert value(peer) == 10
     assert not admin.exists(CLAIM)
@@ -160,7 +160,7 @@ def test_a_claim_is_renewed_while_it_is_held(admin: Any, redis_url: str) -> None
 def test_who_stands_still_loses_the_turn_and_cannot_save(admin: Any, redis_url: str) -> None:
     store = open_store(redis_url)
     count(store)
-    with Child(EDIT, f"{redis_url}?lease=0.5", SID) as child:
+    with Child(EDIT, f"{redis_url}?lease=0.2", SID) as child:
         child.tell()
         assert child.hear() == "in"
         child.pause()
@@ -174,7 +174,7 @@ def test_who_stands_still_loses_the_turn_and_cannot_save(admin: Any, redis_url: 
 def test_who_stands_still_and_is_late_leaves_the_turn_of_another_alone(admin: Any, redis_url: str) -> None:
     store = open_store(redis_url)
     count(store)
-    with Child(EDIT, f"{redis_url}?lease=0.5", SID) as child:
+    with Child(EDIT, f"{redis_url}?lease=0.2", SID) as child:
         child.tell()
         assert child.hear() == "in"
         child.pause()
@@ -200,7 +200,7 @@ def test_who_is_killed_in_its_turn_keeps_others_waiting_no_longer_than_its_lease
 
 def test_who_was_killed_while_waiting_keeps_nobody_waiting_for_long(admin: Any, redis_url: str) -> None:
     """Many of them, as a client makes them that asks again and again: no lease for each."""
-    url = f"{redis_url}?lease=2&timeout=1"
+    url = f"{redis_url}?lease=1&timeout=1"
     holder, store = open_store(url, turn_timeout=60), open_store(url, turn_timeout=60)
     count(store)
     seen: list[int] = []
@@ -217,7 +217,7 @@ def test_who_was_killed_while_waiting_keeps_nobody_waiting_for_long(admin: Any, 
                 child.kill()
         thread.join(60)
         assert seen == [2]
-        store.turn_timeout = 1  # half a lease
+        store.turn_timeout = 0.5  # of a lease
         assert [count(store) for _ in range(3)] == [3, 4, 5]
     assert admin.keys("*:q:*") + admin.keys(CLAIM) == []
 
@@ -298,7 +298,7 @@ def test_a_hold_keeps_the_session_from_every_process(admin: Any, redis_url: str)
         uid = store.uid(SID)
         assert uid is not None
         key = "{silo}:h:" + uid
-        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 4, "nobody renews it")
+        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 3, "nobody renews it")
         clock.advance(FAR)
         assert store.cleanup() == []
         clock.advance(FAR)
@@ -364,7 +364,7 @@ def test_what_is_held_again_after_closing_is_renewed(admin: Any, redis_url: str)
     store.close()
     with store.hold(SID) as hold:
         key = "{silo}:h:" + hold.uid
-        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 4, "nobody renews it")
+        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 3, "nobody renews it")
 
 
 # Expiry
@@ -455,7 +455,7 @@ def test_who_is_slow_to_tell_keeps_its_lives(admin: Any, redis_url: str) -> None
     mine = backend.ended()
     assert len(mine) == 3
     until_when = lambda: min(score for _, score in admin.zrange("{silo}:ended", 0, -1, withscores=True))  # noqa: E731
-    seen_to_grow(until_when, 4, "nobody renews them")
+    seen_to_grow(until_when, 3, "nobody renews them")
     assert peer.ended() == []
     backend.settle(mine[:1])
     backend.close()
@@ -499,7 +499,7 @@ def test_a_late_writer_revives_nothing(redis_url: str, end: str) -> None:
     count(store)
     late = peer.get(SID)
     late["counter"]["value"] = 99
-    with Child(EDIT, f"{redis_url}?lease=0.5", SID) as child:
+    with Child(EDIT, f"{redis_url}?lease=0.2", SID) as child:
         child.tell()
         assert child.hear() == "in"
         child.pause()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
 from flask import g
-from silo_store import Session, SessionExpired, SessionStore, Turn
+from silo_store import Session, SessionExpired, SessionStore, StoreUnavailable, Turn
 
 EXCHANGE = "flask_silo.exchange"
 """Where a request's WSGI environment has its way through `flask_silo.wsgi`."""
@@ -99,7 +100,8 @@ class Visit(MutableMapping[str, Any]):
         """Save what changed, then do the jobs that waited for it. With ``last``, nothing will be saved after it."""
         self.save(last=last)
         if self.session is None and self.presented:
-            self.store.touch(self.sid)
+            with suppress(StoreUnavailable):  # the answer needs no state
+                self.store.touch(self.sid)
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
 

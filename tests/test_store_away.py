@@ -1,0 +1,167 @@
+"""What clients of an application are told while its store cannot be reached."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, Response, jsonify
+from flask.testing import FlaskClient
+from flask_silo import Silo, StoreUnavailable
+from servers import RedisServer, redis_binary, until
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX")
+
+AS = {"X-Session-ID": "a" * 32}
+OTHER = {"X-Session-ID": "b" * 32}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that finds everything again after it was killed."""
+    if redis_binary() is None:
+        pytest.skip("there is no redis-server")
+    with RedisServer(tmp_path / "redis", appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture
+def app(server: RedisServer) -> Flask:
+    app = Flask("away")
+    silo = Silo(app, store_url=f"{server.url}?timeout=0.3&lease=1", auto_cleanup=False, data_endpoints=["/api/report"])
+    silo.register("counter", lambda: {"value": 0})
+
+    @app.get("/api/count")
+    @app.get("/api/report", endpoint="report")
+    def count() -> Response:
+        return jsonify(silo.state("counter"))
+
+    @app.post("/api/increment")
+    def increment() -> Response:
+        counter = silo.state("counter")
+        counter["value"] += 1
+        return jsonify(counter)
+
+    @app.post("/api/pause")
+    def pause() -> dict[str, str]:
+        silo.state("counter")["value"] += 100
+        server.pause()
+        return {"said": "done"}
+
+    @app.post("/api/kill")
+    def kill() -> dict[str, str]:
+        silo.state("counter")["value"] += 100
+        server.kill()
+        return {"said": "done"}
+
+    @app.post("/api/caught")
+    def caught() -> tuple[dict[str, str], int]:
+        try:
+            silo.state("counter")
+        except StoreUnavailable:
+            return {"said": "sorry"}, 200
+        return {"said": "fine"}, 200
+
+    @app.route("/api/hello", methods=["GET", "POST"])
+    def hello() -> dict[str, str]:
+        return {"said": "hello"}
+
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def assert_away(answer: Any) -> None:
+    assert answer.status_code == 503
+    assert answer.get_json()["error"] == "store_unavailable"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "aaaaaaa" not in answer.get_data(as_text=True)
+
+
+def back(ask: Callable[[], Any]) -> Any:
+    """The first answer that is none of a store which cannot be reached."""
+    found: list[Any] = []
+
+    def answered() -> bool:
+        found.append(ask())
+        return bool(found[-1].status_code != 503)
+
+    until(answered, "the store does not come back")
+    return found[-1]
+
+
+ASKED: list[Callable[[FlaskClient], Any]] = [
+    lambda client: client.get("/api/count", headers=AS),
+    lambda client: client.get("/api/report", headers=AS),
+    lambda client: client.post("/api/increment", headers=AS),
+    lambda client: client.post("/api/increment"),
+]
+
+
+def test_a_store_that_hangs_is_told_and_then_all_is_as_before(client: FlaskClient, server: RedisServer) -> None:
+    assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
+    server.pause()
+    for ask in ASKED:
+        assert_away(ask(client))
+    server.resume()
+    assert back(lambda: client.get("/api/count", headers=AS)).get_json() == {"value": 1}
+    assert back(lambda: client.get("/api/report", headers=AS)).get_json() == {"value": 1}
+    assert back(lambda: client.post("/api/increment", headers=AS)).get_json() == {"value": 2}
+
+
+def test_a_store_that_dies_is_told_and_then_all_is_as_before(client: FlaskClient, server: RedisServer) -> None:
+    assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
+    server.kill()
+    for ask in ASKED:
+        assert_away(ask(client))
+    server.restart()
+    assert client.get("/api/count", headers=AS).get_json() == {"value": 1}
+    assert client.post("/api/increment", headers=AS).get_json() == {"value": 2}
+
+
+@pytest.mark.parametrize("how", ["pause", "kill"])
+def test_a_store_that_goes_before_the_commit_takes_the_answer_with_it(
+    client: FlaskClient, server: RedisServer, how: str
+) -> None:
+    assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
+    answer = client.post(f"/api/{how}", headers=AS)
+    assert_away(answer)
+    assert "done" not in answer.get_data(as_text=True)
+    if how == "kill":
+        server.restart()
+        expected = [{"value": 2}]
+    else:
+        server.resume()
+        expected = [{"value": 2}, {"value": 102}]  # the server may do what it was asked before
+    assert back(lambda: client.post("/api/increment", headers=AS)).get_json() in expected
+
+
+def test_a_view_may_answer_by_itself(client: FlaskClient, server: RedisServer) -> None:
+    server.pause()
+    assert client.post("/api/caught", headers=AS).get_json() == {"said": "sorry"}
+    server.resume()
+
+
+def test_a_request_that_needs_no_state_needs_no_store(client: FlaskClient, server: RedisServer) -> None:
+    assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
+    server.kill()
+    for headers in ({}, AS, OTHER):
+        assert client.get("/api/hello", headers=headers).get_json() == {"said": "hello"}
+        assert client.post("/api/hello", headers=headers).get_json() == {"said": "hello"}
+
+
+def test_what_the_store_has_lost_has_expired(client: FlaskClient, server: RedisServer) -> None:
+    for headers in (AS, OTHER):
+        assert client.post("/api/increment", headers=headers).get_json() == {"value": 1}
+    server.restart(empty=True)
+    answer = client.get("/api/report", headers=AS)
+    assert (answer.status_code, answer.get_json()["error"]) == (410, "session_expired")
+    assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
+    assert client.get("/api/report", headers=AS).get_json() == {"value": 1}
+    assert client.get("/api/report", headers=OTHER).status_code == 410
