@@ -13,8 +13,9 @@ class TaskStore(Protocol):
     """Task records by (owner, name), each under the token of its newest run.
 
     Every write names a token and is refused when a newer run has begun, so a run that was given up can never overwrite
-    its successor. A task whose newest record says `running` is not started elsewhere. Records have no lease yet, which
-    comes with stores that processes share: what a process that died has left as running stays so until `forget()`.
+    its successor. A task whose newest record says `running` is not started elsewhere. A store that processes share
+    reads a record that has not been published for a while as failed, as a living run is published twice a second:
+    otherwise what a process that died has left as running would stay so until `forget()`.
 
     All methods are atomic and may be called from any thread; a record is copied in and out. The rules
     are in `silo_tasks.testing.TaskStoreContract`.
