@@ -173,7 +173,7 @@ class Demo:
         return sum(1 for path in self.data.glob("*/areas/*/*/*") if path.is_file())
 
 
-@pytest.fixture(params=["sqlite", "redis", "redis, loaded before the fork"])
+@pytest.fixture(params=["sqlite", "redis"])
 def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
     if request.param == "sqlite":
         url, args = f"sqlite:///{tmp_path / 'sessions.db'}", []
@@ -210,6 +210,7 @@ class Poller(threading.Thread):
             line.close()
 
 
+@pytest.mark.parametrize("demo", ["sqlite", "redis", "redis, loaded before the fork"], indirect=True)
 def test_a_visit_through_all_workers(demo: Demo) -> None:
     sid = demo.upload(0)
     status = demo.ask(1, "GET", "/api/status", sid).json()

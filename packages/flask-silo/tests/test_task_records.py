@@ -50,8 +50,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class Owners:
     """A store of any owner's tasks: each owner gets a session."""
 
-    def __init__(self, url: str) -> None:
-        self._store = SessionStore(backend=url)
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
         self._sids: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -88,11 +88,13 @@ class Owners:
 
 class TestTaskRecords(TaskStoreContract):
     @pytest.fixture(autouse=True)
-    def _url(self, url: str) -> None:
-        self.url = url
+    def sessions(self, url: str) -> Iterator[None]:
+        self.store = SessionStore(backend=url)
+        yield
+        self.store.close()
 
     def make_store(self) -> TaskStore:
-        return Owners(self.url)
+        return Owners(self.store)
 
 
 # --- One record ---

@@ -47,3 +47,5 @@ def test_a_life_is_found_while_sweeps_move_it(redis_url: str, prefix: str) -> No
     assert not backend.alive("uid300")
     assert backend.remove(Life("sid7", "uid7"))
     assert not backend.alive("uid7")
+    backend.close()
+    sweeping.close()
