@@ -354,3 +354,27 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
     _, status = os.waitpid(child, 0)
     daemon.stop()
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_is_forked_in_a_turn_does_not_have_the_turn(make_store: Make) -> None:
+    """What it wrote would be part of an edit that its parent saves, so it would be lost and nobody told."""
+    store = make_store(turn_timeout=0.05)
+    with store.edit(SID, "counter") as counter:
+        child = os.fork()
+        if child == 0:
+            try:
+                assert store.turns.held(SID) is None
+                if store.backend.shared:
+                    with pytest.raises(TurnTimeout):
+                        increment_slowly(store)
+                else:
+                    increment_slowly(store)
+                    assert store.get(SID)["counter"]["value"] == 1
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        counter["value"] += 1
+    assert store.get(SID)["counter"] == {"value": 1}

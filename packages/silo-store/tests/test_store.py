@@ -16,6 +16,7 @@ from silo_store import (
     SessionExpired,
     SessionStore,
     StateEncodeError,
+    StoreUnavailable,
     short,
 )
 from silo_store.testing import SID, TTL, Clock
@@ -145,6 +146,49 @@ def test_cleanup_ends_what_is_due_only(store: SessionStore, clock: Clock) -> Non
     assert store.all_sids == ["b" * 32]
 
 
+def test_what_is_saved_too_late_revives_no_session(store: SessionStore, clock: Clock) -> None:
+    store.update(SID, "counter", lambda state: state.update(value=1))
+    late = store.open(SID)
+    clock.advance(TTL + 1)
+    late["counter"]["value"] = 2
+    with pytest.raises(SessionExpired):
+        store.save(SID, late)
+    assert not store.exists(SID)
+    assert store.cleanup() == [SID]
+
+
+def test_what_was_read_long_ago_is_saved_if_the_session_was_used_since(store: SessionStore, clock: Clock) -> None:
+    early = store.open(SID)
+    store.ensure(early)
+    for _ in range(2):
+        clock.advance(TTL - 1)
+        store.get(SID)
+    early["counter"]["value"] = 2
+    store.save(SID, early)
+    assert store.get(SID)["counter"] == {"value": 2}
+
+
+def test_what_was_told_is_not_told_again_because_it_could_not_be_noted(
+    store: SessionStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    store.on_expire(told.append)
+    store.get(SID)
+    clock.advance(TTL + 1)
+
+    def fail(_lives: object) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.backend, "settle", fail)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                store.cleanup()
+    assert store.cleanup() == [SID]
+    assert told == [SID]
+    assert store.cleanup() == []
+
+
 def test_expiry_noticed_by_a_reader_is_told_by_the_next_sweep_once(store: SessionStore, clock: Clock) -> None:
     told: list[str] = []
     ends: list[tuple[str, str, str]] = []
@@ -158,6 +202,21 @@ def test_expiry_noticed_by_a_reader_is_told_by_the_next_sweep_once(store: Sessio
     store.cleanup()
     assert (told, ends) == ([SID], [(SID, uid, "expired")])
     assert store.exists(SID), "the next life of the id is not touched"
+
+
+def test_what_a_callback_writes_into_a_new_session_is_kept(store: SessionStore) -> None:
+    """However the session begins: with a read, with an edit, or with an edit that the callback is a part of."""
+    sids = [letter * 32 for letter in "abcd"]
+    store.on_create(lambda sid: store.update(sid, "notes", lambda notes: notes["lines"].append("welcome")))
+    store.get(sids[0])
+    store.update(sids[1], "counter", lambda state: state.update(value=1))
+    with store.edit(sids[2]) as session:
+        session["counter"]["value"] = 1
+    with store.edit(sids[3], "notes") as notes:
+        notes["lines"].append("first")
+    assert [store.get(sid)["counter"]["value"] for sid in sids] == [0, 1, 1, 0]
+    assert [sorted(store.get(sid)["notes"]["lines"]) for sid in sids] == [["welcome"]] * 3 + [["first", "welcome"]]
+    assert store.update(sids[1], "counter", lambda _: {"value": 2}) == {"value": 2}
 
 
 def test_reset_begins_the_next_life(store: SessionStore) -> None:

@@ -34,6 +34,7 @@ class Ending:
     def after_fork(self) -> None:
         """Begin with no expired life whose callbacks are to run: they are the parent's."""
         self._claimed: deque[Life] = deque()
+        self._told: set[Life] = set()
 
     def is_over(self, record: Record, at: Moment, claim: Claim | None = None) -> bool:
         """Say whether a session's time is over, and end it then; one that must live on is renewed."""
@@ -70,12 +71,15 @@ class Ending:
             except IndexError:
                 return expired
             try:
-                tell(self.on_end, life.sid, life.uid, "expired")
-                tell(self._registry.on_expire, life.sid)
+                if life not in self._told:
+                    tell(self.on_end, life.sid, life.uid, "expired")
+                    tell(self._registry.on_expire, life.sid)
+                    self._told.add(life)  # not again, should the backend be out of reach now
                 self._backend.settle([life])  # each: a process killed in the middle repeats one callback at most
             except BaseException:
                 self._claimed.appendleft(life)
                 raise
+            self._told.discard(life)
             expired.append(life.sid)
 
     def is_busy(self, record: Record) -> bool:

@@ -12,7 +12,15 @@ from typing import Any, Protocol
 
 from .backend import Backend, Claim, Life, Moment
 from .codec import Codecs, Undecodable, Unencodable
-from .errors import NamespaceError, SessionConflict, StateDecodeError, StateEncodeError, StateTooLarge, TurnLost
+from .errors import (
+    NamespaceError,
+    SessionConflict,
+    SessionExpired,
+    StateDecodeError,
+    StateEncodeError,
+    StateTooLarge,
+    TurnLost,
+)
 from .ids import new_uid
 from .record import RESERVED, Blob, Change, Record, Session
 from .registry import missing
@@ -55,10 +63,13 @@ class Sessions(Protocol):
 class LiveSessions:
     """Sessions whose objects the backend keeps: what is changed is changed."""
 
-    def __init__(self, backend: Backend, factories: Factories, moment: Callable[[], Moment]) -> None:
+    def __init__(
+        self, backend: Backend, factories: Factories, moment: Callable[[], Moment], present: Callable[[str], str | None]
+    ) -> None:
         self._backend = backend
         self._factories = factories
         self._moment = moment
+        self._present = present
 
     def view(self, record: Record) -> Session:
         assert isinstance(record, Session)
@@ -85,7 +96,10 @@ class LiveSessions:
         return False
 
     def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:  # noqa: ARG002 - see `Turns`
-        self._backend.put(session, self._moment().now)
+        at = self._moment()
+        if turn is None:
+            _check_time(session, at, self._present)
+        self._backend.put(session, at.now)
         return False
 
 
@@ -125,12 +139,14 @@ class CopiedSessions:
         codecs: Codecs,
         factories: Factories,
         moment: Callable[[], Moment],
+        present: Callable[[str], str | None],
         max_bytes: Callable[[], int | None],
     ) -> None:
         self._backend = backend
         self._codecs = codecs
         self._factories = factories
         self._moment = moment
+        self._present = present
         self._max_bytes = max_bytes
 
     def view(self, record: Record) -> Session:
@@ -217,6 +233,8 @@ class CopiedSessions:
                 fresh[name] = old
         if not (changes or fresh):
             return False
+        if turn is None:
+            _check_time(session, self._moment(), self._present)
         self._check_size(session.sid, read, data)
         self._prove(session.sid, changes)
         claim = turn.claim if turn is not None else None
@@ -322,6 +340,12 @@ class CopiedSessions:
             size = sum(sizes.values())
             if size > limit:
                 raise StateTooLarge(sid, size, limit, max(sizes, key=lambda name: sizes[name]))
+
+
+def _check_time(session: Session, at: Moment, present: Callable[[str], str | None]) -> None:
+    """See to it that a session which was read long ago, and in no turn that keeps it, has not expired unnoticed."""
+    if at.now - session.active > at.ttl and present(session.sid) != session.uid:
+        raise SessionExpired(session.sid)
 
 
 def _refusal(sid: str, name: str, error: Unencodable) -> StateEncodeError:

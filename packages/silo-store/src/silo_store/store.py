@@ -85,11 +85,13 @@ class SessionStore:
         factories = self._factories = self.registry.factories
         self._codecs = Codecs(codec or MsgpackCodec(), self.registry.kinds)
         if backend.live:
-            self._sessions = LiveSessions(backend, factories, self.moment)
+            self._sessions = LiveSessions(backend, factories, self.moment, self.uid)
         else:
             for name in factories:
                 self._codecs[name]  # made now, or refused
-            self._sessions = CopiedSessions(backend, self._codecs, factories, self.moment, lambda: self.max_state_bytes)
+            self._sessions = CopiedSessions(
+                backend, self._codecs, factories, self.moment, self.uid, lambda: self.max_state_bytes
+            )
         self._clock = clock
         self._new_sid = sid_generator or new_sid
         self.turns = Turns(backend)
@@ -408,8 +410,11 @@ class SessionStore:
             TurnLost: another process has taken the turn over.
             Exception: what `save` raises.
         """
-        if self._sessions.save(session, turn, last=last):
-            tell(self.registry.on_create, session.sid)
+        callbacks = self.registry.on_create
+        if self._sessions.save(session, turn, last=last and (bool(session.uid) or not callbacks)):
+            tell(callbacks, session.sid)
+            if callbacks and turn is not None and turn.session is session:  # they may have edited it within this turn
+                self._sessions.save(session, turn, last=last)
         return session
 
     def reset(self, sid: str) -> None:

@@ -29,6 +29,7 @@ class Turns:
         """Begin with nobody in line: the writers stayed in the parent."""
         self._guard = threading.Lock()
         self._queues: dict[str, _Queue] = {}
+        self.process = object()
 
     def writing(self, sid: str) -> bool:
         """Say whether somebody has loaded the session in its turn and not given the turn back."""
@@ -39,7 +40,7 @@ class Turns:
     def held(self, sid: str) -> Turn | None:
         """Return the turn that the running code, thread or coroutine, has on this session."""
         for turn in _held.get():
-            if turn.sid == sid and turn.turns is self and turn.taken:
+            if turn.sid == sid and turn.turns is self and turn.taken and turn.process is self.process:
                 return turn
         return None
 
@@ -93,7 +94,7 @@ class Turn:
         waited: seconds that `take` has waited.
     """
 
-    __slots__ = ("_key", "claim", "queue", "session", "sid", "taken", "turns", "waited")
+    __slots__ = ("_key", "claim", "process", "queue", "session", "sid", "taken", "turns", "waited")
 
     def __init__(self, turns: Turns, sid: str) -> None:
         self.turns = turns
@@ -103,6 +104,7 @@ class Turn:
         self.waited = 0.0
         self.taken = False
         self.queue: _Queue | None = None
+        self.process = turns.process  # a forked child inherits what its parent's code holds, and not the right to it
 
     def take(self, timeout: float) -> None:
         """Wait for the turn.
