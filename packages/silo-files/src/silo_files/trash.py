@@ -46,6 +46,7 @@ class Trash:
     def after_fork(self) -> None:
         """Begin without a thread: threads do not cross a fork."""
         self._mutex = threading.Lock()
+        self._deleting = threading.Lock()
         self._work: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -75,7 +76,7 @@ class Trash:
     def purge(self) -> None:
         """Delete all that lies in the trash, whoever put it there. What cannot be deleted is logged and stays."""
         for entry in names_in(self._folder):
-            _destroy(self._folder, entry)
+            self._destroy(entry)
 
     def _wake(self, taken: str) -> None:
         with self._mutex:
@@ -96,6 +97,11 @@ class Trash:
                         self._thread = None
                         return
                 continue
+            self._destroy(entry)
+
+    def _destroy(self, entry: str) -> None:
+        # One at a time: two would take the files away under each other's hands, and one of them would give up.
+        with self._deleting:
             _destroy(self._folder, entry)
 
 
