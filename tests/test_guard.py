@@ -19,8 +19,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 INNER = CHECKOUT / "tests" / "guard_inner.py"
 INI = f"""\
 [pytest]
-addopts = -p tests.guard -p no:cacheprovider --import-mode=importlib --strict-markers -rA -q
-pythonpath = {CHECKOUT}
+addopts = -p tests.guard -p no:valkey -p no:cacheprovider --import-mode=importlib --strict-markers -rA -q
+pythonpath = {CHECKOUT} {CHECKOUT}/packages/silo-store/tests
 filterwarnings = error
 """
 OUTCOME = re.compile(r"^(PASSED|FAILED|SKIPPED|XFAIL|XPASS|ERROR) \S*?::(\S+(?: \S+)*?\]|\S+)", re.MULTILINE)
