@@ -118,15 +118,16 @@ class Connections:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = self._make(**self._settings)
-                connection.connect()
-                return connection
+                break
             try:
                 if not connection.can_read(0):
                     return connection
             except (RedisError, OSError):  # the server has closed it meanwhile
                 pass
             connection.disconnect()
+        connection = self._make(**self._settings)
+        connection.connect()
+        return connection
 
     def close(self) -> None:
         """Close those that nobody uses."""
