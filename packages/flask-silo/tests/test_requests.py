@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask, g, jsonify
 from flask.testing import FlaskClient
-from flask_silo import NamespaceError, Silo
+from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable, http
 from flask_silo_helpers import HEADER, as_
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -159,6 +159,30 @@ def test_a_turn_that_does_not_come_is_answered_with_503(app: Flask, client: Flas
         answer = in_threads(1, lambda _: app.test_client().post("/api/increment", headers=as_(SID)))[0]
     assert (answer.status_code, answer.json["error"], answer.headers["Retry-After"]) == (503, "session_locked", "1")
     assert client.post("/api/increment", headers=as_(SID)).status_code == 200
+
+
+def test_why_the_server_could_not_answer_is_logged_once_in_a_while(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http, "_logged", {})
+
+    @app.get("/api/away")
+    def away() -> Any:
+        raise StoreUnavailable("no folder /there")
+
+    @app.get("/api/gone")
+    def gone() -> Any:
+        raise SessionExpired(SID)
+
+    answers = [client.get("/api/away", headers=as_(SID)) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503] * 3
+    assert not any("there" in answer.text for answer in answers)
+    said = "a request was answered with 503 store_unavailable: no folder /there"
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert client.get("/api/gone", headers=as_(SID)).status_code == 410
+    monkeypatch.setattr(http, "LOG_EVERY", 0)
+    client.get("/api/away", headers=as_(SID))
+    assert [record.getMessage() for record in caplog.records] == [said] * 2
 
 
 def test_a_reading_request_may_edit(app: Flask, client: FlaskClient, silo: Silo) -> None:

@@ -18,7 +18,7 @@ from flask_silo import tasks as tasks_module
 from flask_silo.task_records import LOST_AFTER, Slot, TaskRecords, find_life, slot_in
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
-from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable
+from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import TaskStore
@@ -437,6 +437,23 @@ def test_a_store_that_is_away_stops_no_task(clock: Clock, caplog: pytest.LogCapt
         backend.away = False
         until(lambda: worker.state().status.value == "cancelled")
     assert caplog.text.count("The record of task 'job' could not be stored") == 1
+
+
+def test_a_store_that_is_away_when_a_task_ends_is_one_line_in_the_log(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(MemoryBackend(copy=True), clock)
+
+    def away(*_: object) -> bool:
+        raise StoreUnavailable("the store is away")
+
+    worker.ask("POST", "/api/start/1")
+    assert worker.entered.wait(WAIT)
+    monkeypatch.setattr(worker.silo.store.backend, "touch", away)
+    worker.leave.set()
+    until(lambda: "the store is away" in caplog.text)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == f"session {short(SID)} was not renewed when its task 'job' ended: the store is away"
 
 
 def test_a_process_keeps_few_finished_tasks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +22,11 @@ from silo_store import (
 )
 
 from .settings import Settings
+
+logger = logging.getLogger("flask_silo")
+
+LOG_EVERY = 60.0
+"""Seconds for which trouble of a kind that was logged is not logged again: a store that is away fails every request."""
 
 
 class Answer(NamedTuple):
@@ -51,6 +58,9 @@ ANSWERS: dict[type[Exception], Answer] = {
 }
 """Errors that are the client's to know. Every other error is the application's own, and answered with 500."""
 
+_logged: dict[str, float] = {}
+"""When trouble of a kind was logged last in this process, by the monotonic clock."""
+
 
 def answer(error: Exception) -> Response:
     """Make the response to an error.
@@ -66,8 +76,18 @@ def answer(error: Exception) -> Response:
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)
+            if found.status >= 500:
+                _log(found, error)
             return response
     raise error
+
+
+def _log(found: Answer, error: Exception) -> None:
+    """Tell the log why the server could not answer: the client is not told, and cannot mend it."""
+    now = time.monotonic()
+    if now - _logged.get(found.error, -LOG_EVERY) >= LOG_EVERY:
+        _logged[found.error] = now
+        logger.warning("a request was answered with %d %s: %s", found.status, found.error, error)
 
 
 class Wire:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import threading
 import weakref
 from collections import deque
@@ -12,7 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from flask import Flask
-from silo_store import Hold, Life, Record, SessionExpired, SessionStore
+from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
 from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Status, TaskRunning, TaskState
 
@@ -27,6 +28,7 @@ __all__ = ["BackgroundTask", "SessionTask", "SessionTasks", "TaskState", "curren
 P = ParamSpec("P")
 R = TypeVar("R")
 
+logger = logging.getLogger("flask_silo")
 
 KEPT = 256
 """Finished runs whose values a process keeps, where other processes may end the sessions without telling it."""
@@ -126,7 +128,11 @@ class SessionTasks:
                 self._over.append((uid, weakref.ref(task)))
                 if len(self._over) > KEPT:
                     self._drop(*self._over.popleft())
-        hold.release()
+        try:
+            hold.release()
+        except StoreUnavailable as error:
+            text = "session %s was not renewed when its task %r ended: %s"
+            logger.warning(text, short(hold.sid), task.name, error)
 
     def _drop(self, uid: str, task: weakref.ref[Work]) -> None:
         tasks, old = self._tasks.get(uid, {}), task()
