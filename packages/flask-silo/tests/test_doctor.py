@@ -16,7 +16,7 @@ from silo_store import Finding
 
 @pytest.fixture(autouse=True)
 def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"):
+    for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "SILO_STORE_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -133,6 +133,15 @@ def test_a_relative_database_is_a_warning(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     app, _ = made(store_url="sqlite:///sessions.db")
     assert ("warning", "store_url") in troubles(app)
+
+
+def test_an_environment_that_says_nothing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SILO_STORE_URL", "memory://?copy=1")
+    assert troubles(made()[0]) == []
+    app, _ = made(store_url="memory://")
+    assert troubles(app) == [("warning", "store_url")]
+    monkeypatch.setenv("SILO_STORE_URL", "")
+    assert troubles(app) == []
 
 
 def test_what_a_backend_finds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

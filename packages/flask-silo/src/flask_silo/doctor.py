@@ -33,7 +33,7 @@ def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], envir
         *_times(binding),
         *_requests(app, binding),
         *_state(binding),
-        *_backend(binding),
+        *_backend(binding, environ),
         *_workers(binding, environ),
         *_files(binding, stores),
     ]
@@ -112,8 +112,14 @@ def _state(binding: Binding) -> Iterator[Finding]:
         yield Finding("ok", "state", "the state of one session may take any size (SILO_MAX_STATE_BYTES is not set)")
 
 
-def _backend(binding: Binding) -> Iterator[Finding]:
+def _backend(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
     store, parts = binding.store, urlsplit(binding.settings.store_url)
+    if environ.get("SILO_STORE_URL", binding.settings.store_url) not in ("", binding.settings.store_url):
+        yield Finding(
+            "warning",
+            "store_url",
+            "SILO_STORE_URL in the environment is not used: the application says itself where its sessions are",
+        )
     if parts.scheme == "sqlite" and not parts.path.startswith("//"):
         yield Finding(
             "warning",
