@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from flask_silo import StoreUnavailable
 
 from tests.browser import Browser, browser, find
 from tests.test_examples import DEMO, Gate, create_app, expire_all, served, silo_of
@@ -170,6 +171,27 @@ def test_a_server_that_forgot_the_session_or_is_gone(opened: Open) -> None:
     page.wait(notice("The server cannot be reached"))
     page.choose_file("#file", SAMPLE)
     page.wait(notice("The server cannot be reached"))
+
+
+def test_who_watches_goes_on_once_the_sessions_can_be_reached_again(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, "aggregate")
+    app, page = opened()
+    click(page, "sample")
+    ask(page, "island")
+    gate.wait()
+    page.wait(shown("running"))
+
+    def away() -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(app.view_functions, "task", away)
+        page.wait(notice("The server does not answer"))
+        gate.open()
+    page.wait(shown("result"))
+    assert page.run("notice.hidden")
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])

@@ -5,6 +5,7 @@ import { $, dismiss, fill, notify, rows, show } from "./page.js";
 
 const POLL = 300;
 const RETRY = 2000;
+const AWAY = [0, 502, 503, 504];  // No connection, or the server cannot answer now.
 const SAYS = { count: "Number of rows", sum: "Sum", mean: "Mean", min: "Smallest", max: "Largest" };
 
 let limits = { upload_bytes: Infinity, ttl: 3600 };
@@ -150,8 +151,8 @@ async function watch() {
       report(task);
       if (!task.running) return await finished(task);
     } catch (error) {
-      if (error.status !== 0) throw error;
-      if (!lost) notify("error", "The connection is lost", "The work goes on. Trying again…", "Close", dismiss);
+      if (!AWAY.includes(error.status)) throw error;
+      if (!lost) notify("error", "The server does not answer", "Trying again…", "Close", dismiss);
       lost = true;
     }
     await new Promise((resolve) => setTimeout(resolve, lost ? RETRY : POLL));
