@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -299,3 +300,33 @@ def test_a_hold_that_could_not_be_taken_is_none(path: Path, open_sqlite: Open) -
             backend.hold("uid-1")
     assert not backend.held("uid-1")
     assert backend.expire([LIFE], at(1e6)) == []
+
+
+def test_holds_wait_for_a_locked_file_together_not_one_after_the_other(path: Path, open_sqlite: Open) -> None:
+    backend = open_sqlite(timeout=0.5)
+    begin(backend)
+    took: list[float] = []
+
+    def hold(number: int) -> None:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            backend.hold(f"uid-{number}")
+        took.append(time.monotonic() - began)
+
+    with other_connection(path) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        in_threads(12, hold)
+    assert len(took) == 12
+    assert max(took) < 4.0
+    assert not backend._holds
+
+
+def test_a_life_that_is_removed_takes_its_holds_with_it(path: Path, open_sqlite: Open) -> None:
+    """The sweep looks at the holds of what is due only: one of a dead process would stay for ever."""
+    dead, backend = open_sqlite(), open_sqlite()
+    begin(backend)
+    dead.hold("uid-1")
+    dead._locks.give_back(dead._owner_token)
+    assert backend.remove(LIFE)
+    with other_connection(path) as connection:
+        assert connection.execute("SELECT count(*) FROM holds").fetchone() == (0,)

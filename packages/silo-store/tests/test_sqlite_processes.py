@@ -108,6 +108,20 @@ def test_a_fork_waits_for_what_other_threads_are_doing(open_sqlite: Open) -> Non
     assert backend.count() == 11
 
 
+def test_a_fork_does_not_wait_for_busy_threads_to_pause(backend: SQLiteBackend) -> None:
+    """What a thread gives back, and takes again the next moment, is closed when it is given back."""
+    begin(backend)
+    database = backend._database
+    connection = database.take()
+    database._draining = True
+    database.give(connection)
+    assert not database._all
+    assert not database._idle
+    database.after_fork_in_parent()
+    database.give(database.take())
+    assert len(database._idle) == 1
+
+
 def read_on(backend: SQLiteBackend, stop: list[bool]) -> None:
     while not stop:
         assert backend.load("sid-a", at(0.0)) is not None

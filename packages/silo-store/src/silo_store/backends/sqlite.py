@@ -121,6 +121,7 @@ class SQLiteBackend:
     def after_fork(self) -> None:
         """Begin with free locks, no claims and no holds: they are the parent's."""
         self._lock = threading.Lock()
+        self._rows = threading.Lock()  # of holds; kept while the file is waited for
         self._read: dict[str, _Read] = {}
         self._holds: Counter[str] = Counter()
         self._unheld: set[str] = set()
@@ -237,7 +238,11 @@ class SQLiteBackend:
         return self._do(_TOUCH, (at.now, *life), at.now) > 0
 
     def remove(self, life: Life) -> bool:
-        return self._do("DELETE FROM sessions WHERE sid = ? AND uid = ?", life) > 0
+        with self._database.writing() as connection:
+            removed = connection.execute("DELETE FROM sessions WHERE sid = ? AND uid = ?", life).rowcount > 0
+            if removed:  # whoever held it may be dead, and no sweep comes by here any more
+                connection.execute("DELETE FROM holds WHERE uid = ?", (life.uid,))
+        return removed
 
     def rename(self, life: Life, sid: str) -> bool:
         return self._do("UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?", (sid, *life)) > 0
@@ -363,11 +368,19 @@ class SQLiteBackend:
     # Holds: in the file is who holds what, and in the lock file who of them lives.
 
     def hold(self, uid: str) -> None:
-        with self._lock:
-            if not self._holds[uid]:
-                self._do("INSERT OR IGNORE INTO holds VALUES (?, ?)", (uid, self._own()))
+        with self._holding():
+            with self._lock:
+                own = self._own()
+                counted = self._holds[uid] > 0
+            if not counted:
+                try:
+                    self._do("INSERT OR IGNORE INTO holds VALUES (?, ?)", (uid, own))
+                except BaseException:  # it may be there all the same
+                    self._unheld.add(uid)
+                    raise
+            with self._lock:
+                self._holds[uid] += 1
                 self._unheld.discard(uid)
-            self._holds[uid] += 1
 
     def unhold(self, uid: str) -> None:
         with self._lock:
@@ -380,10 +393,20 @@ class SQLiteBackend:
             self._forget_holds()
 
     def _forget_holds(self) -> None:
-        with self._lock:
+        with self._holding():
             for uid in list(self._unheld):
                 self._do("DELETE FROM holds WHERE uid = ? AND owner = ?", (uid, self._owner))
                 self._unheld.discard(uid)
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Change the rows of holds, one thread at a time. Each waits for the others no longer than for the file."""
+        if not self._rows.acquire(timeout=max(self._database.timeout, 1.0)):
+            raise StoreUnavailable(f"other threads have been waiting for {self._database.path} for too long")
+        try:
+            yield
+        finally:
+            self._rows.release()
 
     def held(self, uid: str) -> bool:
         if uid in self._holds:

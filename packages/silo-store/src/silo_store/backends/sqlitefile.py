@@ -85,7 +85,7 @@ class Database:
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._gate = threading.Lock()
-        self._forking = False
+        self._forking = self._draining = False
         weakref.finalize(self, _close_idle, self._idle, self._all)
         _databases.add(self)
 
@@ -125,7 +125,7 @@ class Database:
 
     def give(self, connection: Connection) -> None:
         """Give a connection back that is in no transaction."""
-        if connection.generation == self._generation and len(self._idle) < _MOST_IDLE:
+        if connection.generation == self._generation and len(self._idle) < _MOST_IDLE and not self._draining:
             self._idle.append(connection)
         else:
             self._discard(connection)
@@ -166,9 +166,9 @@ class Database:
         self.locks.close()
 
     def _discard(self, connection: Connection) -> None:
-        self._all.discard(connection)
         with contextlib.suppress(sqlite3.Error):
             connection.close()
+        self._all.discard(connection)  # after it: a fork waits for what is still being closed
 
     def _forget_file(self) -> None:
         self._generation += 1
@@ -311,6 +311,7 @@ class Database:
 
     def before_fork(self) -> None:
         """Close all connections, letting operations of other threads end first, and keep new ones from being opened."""
+        self._draining = True  # a busy thread would take what it has just given back, again and again
         if self._gate.acquire(timeout=self.timeout):
             self._forking = True
         deadline = monotonic() + self.timeout + _FORK_WAIT
@@ -322,6 +323,7 @@ class Database:
 
     def after_fork_in_parent(self) -> None:
         """Let connections be opened again."""
+        self._draining = False
         if self._forking:
             self._forking = False
             self._gate.release()
@@ -329,7 +331,7 @@ class Database:
     def after_fork(self) -> None:
         """Begin with a free lock. A connection that is still open now must not even be closed here."""
         self._gate = threading.Lock()
-        self._forking = False
+        self._forking = self._draining = False
         self._stranded = self._stranded or bool(self._all)
         _inherited.extend(self._all)
         self._idle.clear()
@@ -340,9 +342,9 @@ def _close_idle(idle: deque[Connection], known: set[Connection]) -> None:
     with contextlib.suppress(IndexError):
         while True:
             connection = idle.pop()
-            known.discard(connection)
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+            known.discard(connection)
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
