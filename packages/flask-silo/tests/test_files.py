@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_silo import FileStore, SessionExpired, Silo
+from flask_silo import FileStore, SessionExpired, Silo, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -114,6 +114,28 @@ def test_what_a_dead_process_left_is_cleared_away_at_the_first_request(url: str,
     _, last = serve()
     last.test_client().get("/api/idle")
     assert not Path(left).exists()
+
+
+def test_a_sweep_asks_no_more_once_the_sessions_cannot_be_reached(
+    uploads: FileStore, silo: Silo, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = FileStore(tmp_path / "uploads")
+    for number in range(3):
+        dead.save_key(f"uid{number}", "a.csv", b"1")
+    dead.close()
+    asked: list[str] = []
+
+    def away(uid: str) -> bool:
+        asked.append(uid)
+        raise StoreUnavailable("the store is away")
+
+    silo.files.sweep(away)
+    assert len(asked) == 1
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.endswith("another process begins: the store is away")
+    silo.files.sweep(lambda uid: uid == "uid1")
+    uploads.purge()
+    assert [uploads.backend.usage(f"uid{number}").files for number in range(3)] == [0, 1, 0]
 
 
 def test_an_upload_that_ends_after_its_session_leaves_nothing(

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import IO, TYPE_CHECKING, Any
 
 from silo_files import Block, FileStore, FileStoreError
-from silo_store import SessionExpired
+from silo_store import SessionExpired, StoreUnavailable
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -60,9 +60,23 @@ class SessionFiles:
                 logger.exception("file store %s: the files of an ended session are still there", name)
 
     def sweep(self, has_life: Callable[[str], bool]) -> None:
-        """Drop the files of sessions that ended while no process was there to see it."""
+        """Drop the files of sessions that ended while no process was there to see it.
+
+        Once the sessions cannot be reached, nothing more is dropped: the next process tries again.
+        """
+        away = False
+
+        def may_live(uid: str) -> bool:
+            nonlocal away
+            try:
+                return away or has_life(uid)
+            except StoreUnavailable as error:
+                away = True
+                logger.warning("files of sessions that have ended may stay, until another process begins: %s", error)
+                return True
+
         for name, store in self.stores.items():
             try:
-                store.sweep(has_life)
+                store.sweep(may_live)
             except (OSError, FileStoreError):
                 logger.exception("file store %s: could not be swept", name)
