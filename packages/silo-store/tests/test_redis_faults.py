@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,9 +18,10 @@ from typing import Any
 import pytest
 import redis
 from children import Child
+from links import RoundTrips
 from servers import RedisServer, redis_binary, until
 from silo_store import Claim, Moment, SessionStore, StoreUnavailable, TurnLost, TurnTimeout, open_backend
-from silo_store.backends.redis import RedisBackend
+from silo_store.backends.redis import RedisBackend, connections
 from silo_store.record import Record
 from silo_store.testing import SID, TTL, Clock, at, in_threads
 
@@ -88,7 +90,7 @@ def lasting_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: RedisServer) -> None:
-    store, patient = open_store(own_redis.url, timeout=0.1, lease=1), open_store(own_redis.url)
+    store, patient = open_store(own_redis.url, timeout=0.1, lease=0.3), open_store(own_redis.url)
     assert count(patient) == 1
     own_redis.pause()
     for work in (
@@ -115,7 +117,7 @@ def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: Red
 
 
 def test_a_write_that_had_no_answer_is_done_or_not_but_not_half(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=1)
+    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
     store.register_namespace("again", lambda: {"value": 0})
     count(store)
 
@@ -132,8 +134,40 @@ def test_a_write_that_had_no_answer_is_done_or_not_but_not_half(own_redis: Redis
     assert (session["counter"]["value"], session["again"]["value"]) in ((8, 7), (2, 0))
 
 
+def test_a_claim_outlasts_a_renewal_that_failed(own_redis: RedisServer) -> None:
+    """Renewed after two thirds of its lease for the first time, it has not the time to wait a whole round."""
+    store = open_store(own_redis.url, lease=3, timeout=0.5)
+    count(store)
+    with store.edit(SID, "counter") as counter:
+        time.sleep(1.8)
+        own_redis.pause()
+        time.sleep(0.8)
+        own_redis.resume()
+        time.sleep(0.8)
+        counter["value"] += 1
+    assert value(store) == 2
+
+
+def test_a_thread_that_cannot_be_started_is_started_later(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(own_redis.url, lease=0.5)
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert count(store) == 1
+    assert "no thread can be started" in caplog.text
+    with store.edit(SID, "counter") as counter:
+        time.sleep(1.2)
+        counter["value"] += 1
+    assert value(store) == 2
+
+
 def test_a_hold_on_a_server_that_hangs_is_not_kept_for_ever(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=1)
+    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
     count(store)
     hold = store.hold(SID)
     assert store.backend.held(hold.uid)
@@ -145,7 +179,7 @@ def test_a_hold_on_a_server_that_hangs_is_not_kept_for_ever(own_redis: RedisServ
 
 
 def test_a_hold_that_cannot_be_looked_after_is_given_up(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=1)
+    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
     count(store)
     uid = store.uid(SID)
     assert uid is not None
@@ -165,7 +199,7 @@ def test_a_hold_that_cannot_be_looked_after_is_given_up(own_redis: RedisServer) 
 
 
 def test_a_rotation_that_fails_on_its_way_leaves_the_session_where_it_was(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=1)
+    store = open_store(own_redis.url, timeout=0.3, lease=30)
     count(store)
     real = store.backend.claim
 
@@ -186,7 +220,7 @@ def test_a_rotation_that_fails_on_its_way_leaves_the_session_where_it_was(own_re
 
 
 def test_a_reset_that_fails_on_its_way_tells_that_the_life_is_over(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=1)
+    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
     ends: list[tuple[str, str, str]] = []
     store.on_end(lambda *end: ends.append(end))
     count(store)
@@ -239,7 +273,7 @@ def test_an_answer_that_comes_after_an_interruption_is_nobody_elses(own_redis: R
 
 
 def test_a_turn_that_is_interrupted_on_its_way_is_free_again(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=60, lease=1)
+    store = open_store(own_redis.url, timeout=60, lease=0.3)
     count(store)
     turn = store.turn(SID)
     turn.take(30)
@@ -438,6 +472,46 @@ def test_reads_go_on_while_the_server_is_a_replica(own_redis: RedisServer, admin
     assert count(store) == 2
 
 
+def test_after_a_failover_the_server_that_has_taken_over_is_found(
+    own_redis: RedisServer, admin: redis.Redis, tmp_path: Path
+) -> None:
+    """The address leads elsewhere now, and the connections that there are still lead to the old server, a replica."""
+    link = RoundTrips(own_redis.port)
+    store = open_store(f"redis://127.0.0.1:{link.port}/0")
+    count(store)
+    with RedisServer(tmp_path / "second") as second, redis.Redis(port=second.port) as successor:
+        successor.replicaof("127.0.0.1", str(own_redis.port))
+        until(lambda: successor.dbsize() == admin.dbsize(), "the replica does not catch up")
+        successor.replicaof("NO", "ONE")
+        admin.replicaof("127.0.0.1", str(second.port))
+        link._server_port = second.port
+        assert value(store) == 1
+        refused(lambda: count(store), "(?i)readonly|read only")
+        assert count(store) == 2
+        assert value(store) == 2
+        store.close()
+        link.close()
+
+
+def test_connections_that_nobody_needs_any_more_are_closed(
+    own_redis: RedisServer, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(own_redis.url)
+    many = threading.Barrier(20)
+
+    def at_once(_number: int) -> None:
+        with store.backend._server._connection():  # type: ignore[attr-defined]
+            many.wait(30)
+
+    in_threads(20, at_once)
+    before = len(admin.client_list())
+    assert before > 20
+    monkeypatch.setattr(connections, "IDLE", 0.0)
+    for _ in range(20):
+        store.exists(SID)
+    until(lambda: len(admin.client_list()) <= before - 19, "they stay open")
+
+
 def test_a_loss_seen_on_a_replica_is_noted_once_it_can_write(own_redis: RedisServer, admin: redis.Redis) -> None:
     store = open_store(own_redis.url)
     count(store)
@@ -483,7 +557,7 @@ def test_without_room_reads_go_on_and_no_session_is_forgotten(own_redis: RedisSe
 
 def test_a_claim_that_is_granted_but_not_told_is_given_back(own_redis: RedisServer, admin: redis.Redis) -> None:
     """The loss of all sessions, which is noted by the way, is no reason to keep a turn for ever."""
-    store = open_store(own_redis.url, lease=1)
+    store = open_store(own_redis.url, lease=0.3)
     count(store)
     own_redis.flush()
     backend = store.backend

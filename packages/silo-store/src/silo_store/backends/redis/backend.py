@@ -135,12 +135,13 @@ class RedisBackend:
                 raise TurnTimeout(sid)
             data, epoch = reply
             record = self._found(sid, data, epoch, at)
+            self._keeper.add(_claim_name(claim))
         except StoreUnavailable:  # nor could it be given back: it runs out
             raise
         except BaseException:
+            self._keeper.discard(_claim_name(claim))
             self._give_back(claim)
             raise
-        self._keeper.add(_claim_name(claim))
         return claim, record
 
     def _wait(

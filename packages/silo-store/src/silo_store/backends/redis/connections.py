@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from ...errors import StoreUnavailable
 from ...fork import reset_after_fork
+
+IDLE = 60.0
+"""Seconds after which a connection that nobody needs is closed, one for each that is given back."""
 
 
 class Script:
@@ -64,7 +68,7 @@ class Connections:
 
     def after_fork(self) -> None:
         """Begin with none: the parent's are still used there."""
-        self._idle: deque[Any] = deque()
+        self._idle: deque[tuple[float, Any]] = deque()  # since when each is
 
     def command(self, *words: Any) -> Any:
         """Send one command and return the answer.
@@ -99,6 +103,11 @@ class Connections:
         except (RedisError, OSError, ValueError) as error:  # ValueError: what answers speaks another language
             text = f"sessions in Redis cannot be reached: {_said(error)}"
             if isinstance(error, redis.ResponseError):
+                if _is_demoted(error):  # whoever connects anew may get to the one that has taken its place
+                    if connection is not None:
+                        connection.disconnect()
+                        connection = None
+                    self.close()
                 raise StoreUnavailable(text) from None  # the server's own words may hold a session's id
             if connection is not None:
                 connection.disconnect()
@@ -111,12 +120,24 @@ class Connections:
             raise
         finally:
             if connection is not None:
-                self._idle.append(connection)
+                self._give(connection)
+
+    def _give(self, connection: Any) -> None:
+        """Keep a connection for the next one who needs it, and close one that nobody has needed for a while."""
+        now = monotonic()
+        self._idle.append((now, connection))
+        with suppress(IndexError):  # others may be quicker
+            if now - self._idle[0][0] > IDLE:
+                since, oldest = self._idle.popleft()
+                if now - since > IDLE:
+                    oldest.disconnect()
+                else:
+                    self._idle.appendleft((since, oldest))
 
     def _take(self) -> Any:
         while True:
             try:
-                connection = self._idle.pop()
+                _, connection = self._idle.pop()
             except IndexError:
                 break
             try:
@@ -131,14 +152,20 @@ class Connections:
 
     def close(self) -> None:
         """Close those that nobody uses."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop()[1].disconnect()
 
 
 def _packed(words: Iterable[Any]) -> bytes:
     """Lay a command out for the server. redis-py does so too, at a fifth of the time of a whole command."""
     texts = [word if type(word) is bytes else str(word).encode() for word in words]
     return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
+
+
+def _is_demoted(error: Exception) -> bool:
+    """Say whether the server has become a replica. Redis 6.2 says so of a script within a longer text."""
+    return isinstance(error, (ReadOnlyError, MasterDownError)) or "READONLY" in str(error)
 
 
 def _without(url: str, names: Container[str]) -> str:

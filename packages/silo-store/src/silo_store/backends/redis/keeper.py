@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import weakref
@@ -56,12 +55,21 @@ class Keeper:
         with self._guard:
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, args=(self._stop,), name="silo-keeper", daemon=True).start()
+                try:
+                    threading.Thread(target=self._run, args=(self._stop,), name="silo-keeper", daemon=True).start()
+                except RuntimeError:  # too many threads, or the interpreter is about to end
+                    self._running = False  # the next one who adds something tries again
+                    logger.warning("no thread can be started that renews what this process has in Redis")
+                except BaseException:
+                    self._running = False
+                    raise
 
     def _run(self, stop: threading.Event) -> None:
         before: set[str] = set()
         idle = 0
-        while not stop.wait(self._interval):
+        wait = self._interval
+        while not stop.wait(wait):
+            wait = self._interval
             kept = set(self.kept)
             renew = self._renew()
             if renew is None:
@@ -69,8 +77,9 @@ class Keeper:
             old = sorted(kept & before)  # what is new has its whole time yet
             if old:
                 try:
-                    with contextlib.suppress(StoreUnavailable):  # the next round tries again; who writes finds out
-                        renew(old)
+                    renew(old)
+                except StoreUnavailable:  # there may be time enough yet; who writes finds out
+                    wait = self._interval / 8
                 except Exception:
                     logger.exception("what this process has in Redis was not renewed; the next round tries again")
             del renew
