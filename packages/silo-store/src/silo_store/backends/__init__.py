@@ -1,1 +1,5 @@
-"""Where sessions can be kept. Each module here implements `silo_store.backend.Backend`."""
+"""Where sessions can be kept: `memory`, `sqlite` and `redis` implement `silo_store.backend.Backend`.
+
+`urls` chooses one by its URL. Of the others, `expiry` and `packing` serve several backends; `sqlitefile`,
+`sqlitecheck`, `filelocks` and `mounts` serve `sqlite`.
+"""
