@@ -6,7 +6,6 @@ medians of rounds that take turns; a ratio is ours over the peer's.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import multiprocessing
 import sqlite3
@@ -25,7 +24,7 @@ from cachelib import FileSystemCache
 from flask import Flask, session
 from flask_session import Session as FlaskSession
 from flask_silo import Silo
-from pairs import row
+from pairs import interleaved, row
 from silo_store import SessionStore
 from silo_store.backends.redis import RedisBackend
 from silo_store.backends.sqlite import SQLiteBackend
@@ -42,22 +41,10 @@ STATE = {"value": 0, "items": ["book", "pen"], "name": "somebody"}
 
 
 def by_turns(*actions: Callable[[], object], repeats: int = 15) -> list[float]:
-    """Return the median wall seconds of each action, run in turn."""
-    times: list[list[float]] = [[] for _ in actions]
+    """Return the median wall seconds of each action, run in turn once each has been run."""
     for action in actions:
         action()
-    gc.collect()
-    gc.disable()
-    try:
-        for turn in range(repeats):
-            order = list(enumerate(actions))
-            for number, action in order if turn % 2 else reversed(order):
-                start = time.perf_counter()
-                action()
-                times[number].append(time.perf_counter() - start)
-    finally:
-        gc.enable()
-    return [statistics.median(each) for each in times]
+    return interleaved(*actions, repeats=repeats, clock=time.perf_counter)
 
 
 def rounds(action: Callable[[], object], count: int = ROUND) -> Callable[[], None]:
