@@ -21,7 +21,7 @@ from server_fixtures import redis_server, redis_url
 from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock
-from silo_tasks import TaskStore
+from silo_tasks import QueueFull, TaskStore
 from silo_tasks.store import Record
 from silo_tasks.testing import TaskStoreContract
 
@@ -520,3 +520,25 @@ def test_the_record_is_json_beside_the_namespaces(store: SessionStore, records: 
     slot = slot_in(record, "job")
     assert isinstance(slot, Slot)
     assert slot_in(record, "other") is None
+
+
+def test_a_task_that_cannot_begin_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    silo = Silo(store_url=url, auto_cleanup=False)
+    app = counter_app(silo)
+
+    @silo.task
+    def refused() -> None: ...
+
+    @app.post("/api/refused")
+    def begin() -> str:
+        refused.start()
+        return ""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise QueueFull("full")
+
+    monkeypatch.setattr(tasks_module.Work, "start", full)
+    for _ in range(3):
+        assert app.test_client().post("/api/refused").status_code == 503
+    assert not silo.binding.tasks._tasks
+    silo.store.close()

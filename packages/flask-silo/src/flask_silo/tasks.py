@@ -103,9 +103,13 @@ class SessionTasks:
             try:
                 task.start(self._target, hold, run)
             except BaseException:
-                tasks.pop(task.name)
-                if before is not None:
-                    tasks[task.name] = before
+                with self._lock:
+                    if before is not None:
+                        tasks[task.name] = before
+                    else:
+                        tasks.pop(task.name)
+                        if not tasks and self._tasks.get(uid) is tasks:
+                            del self._tasks[uid]  # the session may end in a process that knows nothing of it
                 raise
         except BaseException:
             hold.release()
