@@ -330,3 +330,26 @@ def test_a_life_that_is_removed_takes_its_holds_with_it(path: Path, open_sqlite:
     assert backend.remove(LIFE)
     with other_connection(path) as connection:
         assert connection.execute("SELECT count(*) FROM holds").fetchone() == (0,)
+
+
+def test_a_sweep_empties_a_log_that_has_grown_large(
+    path: Path, backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlitefile, "LARGE_LOG", 10_000)
+    monkeypatch.setattr(sqlitefile, "_TRIM_WAIT", 1)
+    begin(backend)
+    log = Path(f"{path}-wal")
+    with other_connection(path) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sessions").fetchone()
+        for version in range(1, 11):
+            write(backend, version)
+        grown = log.stat().st_size
+        assert grown > 10_000
+        backend.prune(0.0)
+        assert log.stat().st_size == grown, "somebody reads what is in it"
+        reader.execute("COMMIT")
+    backend.prune(0.0)
+    assert log.stat().st_size == 0
+    write(backend, 11)
+    assert backend.load("sid-a", at(0.0)) is not None

@@ -360,6 +360,7 @@ class SQLiteBackend:
         return at
 
     def prune(self, before: float) -> None:
+        self._database.trim()
         while self._ask("SELECT 1 FROM tombstones WHERE at < ? LIMIT 1", (before,)):
             self._do(_PRUNE, (before, BATCH))
         if self._ask("SELECT 1 FROM meta WHERE key = 'lost' AND value < ?", (before,)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -46,6 +47,9 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 _SETUP = 3 << 61  # the byte of the lock file that keeps two processes from making one database
 _MOST_IDLE = 32  # connections
+LARGE_LOG = 1 << 25
+"""Bytes of the write-ahead log from which on a sweep empties it."""
+_TRIM_WAIT, _TRIM_TRIES = 250, 20  # milliseconds, and how often
 _FORK_WAIT = 1.0  # seconds for which a fork waits for other threads, beyond those that they may wait themselves
 
 
@@ -159,6 +163,23 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
+
+    def trim(self) -> None:
+        """Empty the write-ahead log where it has grown large.
+
+        SQLite begins it anew when nobody reads from it: under readers and writers without a pause, never. Here writers
+        wait for the readers that there are, for a moment.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self.path + "-wal").st_size > LARGE_LOG:
+                with self.reading() as connection:
+                    connection.execute(f"PRAGMA busy_timeout = {_TRIM_WAIT}")
+                    for _ in range(_TRIM_TRIES):
+                        busy, frames, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                        if not busy or frames >= 0:  # done, or somebody reads for long: the next sweep tries again
+                            break
+                        sleep(0.002)  # another connection is at it
+                    connection.execute(f"PRAGMA busy_timeout = {math.ceil(self.timeout * 1000)}")
 
     def close(self) -> None:
         """Close what is open. It is opened again when needed."""
