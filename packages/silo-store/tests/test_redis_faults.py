@@ -116,6 +116,16 @@ def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: Red
     assert value(patient) == 5
 
 
+def test_a_claim_that_had_no_answer_keeps_nobody_waiting(own_redis: RedisServer) -> None:
+    store = open_store(own_redis.url, timeout=0.1, lease=3600)
+    store.turn_timeout = 0.5
+    assert count(store) == 1
+    own_redis.pause()
+    refused(lambda: count(store))
+    own_redis.resume()
+    until(lambda: answers(lambda: count(store)), "the claim is never given back")
+
+
 def test_a_write_that_had_no_answer_is_done_or_not_but_not_half(own_redis: RedisServer) -> None:
     store = open_store(own_redis.url, timeout=0.3, lease=0.3)
     store.register_namespace("again", lambda: {"value": 0})

@@ -452,8 +452,8 @@ def test_who_is_slow_to_tell_keeps_its_lives(admin: Any, redis_url: str) -> None
     late = at(time.time() + FAR)
     for lives in backend.due(late):
         backend.expire(lives, late)
-    mine = backend.ended()
-    assert len(mine) == 3
+    mine = [life for _ in range(3) for life in backend.ended()]
+    assert len(set(mine)) == 3
     until_when = lambda: min(score for _, score in admin.zrange("{silo}:ended", 0, -1, withscores=True))  # noqa: E731
     seen_to_grow(until_when, 3, "nobody renews them")
     assert peer.ended() == []
@@ -463,7 +463,7 @@ def test_who_is_slow_to_tell_keeps_its_lives(admin: Any, redis_url: str) -> None
 
     def got() -> bool:
         found.extend(peer.ended())
-        return bool(found)
+        return len(found) == 2
 
     until(got, "they are renewed for ever")
     assert sorted(found) == sorted(mine[1:])

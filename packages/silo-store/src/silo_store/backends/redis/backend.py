@@ -8,6 +8,7 @@ import math
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -26,8 +27,9 @@ from .scripts import BUCKET, HEAD, Keys
 
 BATCH = 256
 """Lives handled by one script: well below a millisecond."""
-CALLBACKS = 32
-"""Lives whose callbacks one process takes over at a time."""
+CALLBACKS = 1
+"""Lives whose callbacks one process takes over at a time. Those that it has while the server is away for longer than
+the lease are given to another process too."""
 WEEK = 7 * 24 * 3600.0
 FOREVER = 10 * 365 * 24 * 3600.0
 
@@ -85,6 +87,7 @@ class RedisBackend:
         self._numbers = itertools.count()
         self._guard = threading.Lock()
         self._holds: dict[str, list[str]] = {}
+        self._unanswered: deque[Claim] = deque(maxlen=1000)
 
     # Reading
 
@@ -127,6 +130,8 @@ class RedisBackend:
         wake = keys.wake + claim.token
         touched = (keys.record + sid, keys.epoch, keys.claim + sid, keys.queue + sid, f"{wake}:on")
         arguments = (at.now, at.ttl, at.slack, _keep(at), claim.token, self._lease, self._heard)
+        if self._unanswered:
+            self._give_back_unanswered()
         try:
             reply = server.run(scripts.CLAIM, touched, *arguments, "0")
             if not isinstance(reply, list):
@@ -136,7 +141,8 @@ class RedisBackend:
             data, epoch = reply
             record = self._found(sid, data, epoch, at)
             self._keeper.add(_claim_name(claim))
-        except StoreUnavailable:  # nor could it be given back: it runs out
+        except StoreUnavailable:  # nor could it be given back now; the server may still come to do what it was asked
+            self._unanswered.append(claim)
             raise
         except BaseException:
             self._keeper.discard(_claim_name(claim))
@@ -169,11 +175,27 @@ class RedisBackend:
             self._give_back(claim)
 
     def _give_back(self, claim: Claim) -> None:
+        try:
+            self._send_back(claim)
+        except StoreUnavailable:  # it runs out, or is given back when the server answers again
+            self._unanswered.append(claim)
+
+    def _give_back_unanswered(self) -> None:
+        """Give back what could not be while the server was away. Raises where it still is."""
+        with contextlib.suppress(IndexError):  # another thread has done it
+            while True:
+                claim = self._unanswered.popleft()
+                try:
+                    self._send_back(claim)
+                except StoreUnavailable:
+                    self._unanswered.append(claim)
+                    raise
+
+    def _send_back(self, claim: Claim) -> None:
         keys, sid = self._keys, claim.sid
         wake = keys.wake + claim.token
         touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, wake, f"{wake}:on")
-        with contextlib.suppress(StoreUnavailable):  # it runs out
-            self._server.run(scripts.RELEASE, touched, claim.token, self._lease, keys.wake)
+        self._server.run(scripts.RELEASE, touched, claim.token, self._lease, keys.wake)
 
     def _check(self, claim: Claim | None) -> None:
         """See to it that a forked child does not write in the turn of its parent."""
