@@ -15,8 +15,9 @@ from silo_store import (
     Life,
     Record,
 )
-from silo_store.backends import filelocks, sqlitefile
 from silo_store.backends.sqlite import SQLiteBackend
+from silo_store.backends.sqlite import file as database_file
+from silo_store.backends.sqlite import locks as byte_locks
 from silo_store.testing import at
 
 LIFE = Life("sid-a", "uid-1")
@@ -28,8 +29,8 @@ Open = Callable[..., SQLiteBackend]
 @pytest.fixture
 def open_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Open backends on ``sessions.db``, which look at their files for every operation."""
-    monkeypatch.setattr(sqlitefile, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(filelocks, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(database_file, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(byte_locks, "LOOK_EVERY", 0.0)
     opened: list[SQLiteBackend] = []
 
     def open_it(timeout: float = 5.0, **options: bool) -> SQLiteBackend:

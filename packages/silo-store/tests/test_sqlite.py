@@ -21,8 +21,9 @@ from silo_store import (
     TurnTimeout,
     open_backend,
 )
-from silo_store.backends import sqlite, sqlitefile
 from silo_store.backends.sqlite import SQLiteBackend
+from silo_store.backends.sqlite import backend as sqlite
+from silo_store.backends.sqlite import file as database_file
 from silo_store.testing import TTL, BackendContract, at, in_threads
 from sqlite_files import LIFE, MINE, Open, begin, other_connection, write
 
@@ -171,7 +172,7 @@ def test_threads_that_come_and_go_share_connections(backend: SQLiteBackend) -> N
 
 
 def test_idle_connections_are_limited(backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlitefile, "_MOST_IDLE", 1)
+    monkeypatch.setattr(database_file, "_MOST_IDLE", 1)
     first, second = backend._database.take(), backend._database.take()
     backend._database.give(first)
     backend._database.give(second)
@@ -335,8 +336,8 @@ def test_a_life_that_is_removed_takes_its_holds_with_it(path: Path, open_sqlite:
 def test_a_sweep_empties_a_log_that_has_grown_large(
     path: Path, backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlitefile, "LARGE_LOG", 10_000)
-    monkeypatch.setattr(sqlitefile, "_TRIM_WAIT", 1)
+    monkeypatch.setattr(database_file, "LARGE_LOG", 10_000)
+    monkeypatch.setattr(database_file, "_TRIM_WAIT", 1)
     begin(backend)
     log = Path(f"{path}-wal")
     with other_connection(path) as reader:

@@ -14,8 +14,10 @@ from silo_store import (
     SessionStore,
     StoreUnavailable,
 )
-from silo_store.backends import mounts, sqlite, sqlitecheck, sqlitefile
-from silo_store.backends.sqlite import SQLiteBackend
+from silo_store.backends.sqlite import SQLiteBackend, mounts
+from silo_store.backends.sqlite import backend as sqlite
+from silo_store.backends.sqlite import file as database_file
+from silo_store.backends.sqlite import health as sqlite_health
 from silo_store.testing import at
 from sqlite_files import LIFE, MINE, Open, begin, delete, other_connection, write
 
@@ -231,16 +233,16 @@ def levels(findings: list[Finding]) -> dict[str, str]:
 
 def test_a_healthy_file(path: Path, backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(backend)
-    monkeypatch.setattr(sqlitecheck, "LITTLE", 0)
+    monkeypatch.setattr(sqlite_health, "LITTLE", 0)
     found = levels(backend.check(0.0))
     assert found == dict.fromkeys(["file", "journal", "sqlite", "integrity", "file system", "space"], "ok")
-    monkeypatch.setattr(sqlitecheck, "SMALL", 0)
+    monkeypatch.setattr(sqlite_health, "SMALL", 0)
     assert [f.message[:11] for f in backend.check(0.0) if f.topic == "integrity"] == ["not checked"]
 
 
 def test_what_is_not_healthy_is_found(path: Path, open_sqlite: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlitecheck, "LITTLE", 1 << 62)
-    monkeypatch.setattr(sqlitecheck, "mounts", lambda: f"1 0 0:1 / {path.parent} rw - nfs4 host:/ rw")
+    monkeypatch.setattr(sqlite_health, "LITTLE", 1 << 62)
+    monkeypatch.setattr(sqlite_health, "mounts", lambda: f"1 0 0:1 / {path.parent} rw - nfs4 host:/ rw")
     backend = open_sqlite(timeout=0.01)
     begin(backend)
     if sys.platform != "win32":
@@ -260,7 +262,7 @@ def test_what_is_not_healthy_is_found(path: Path, open_sqlite: Open, monkeypatch
 def test_a_network_file_system_is_told_once(
     path: Path, open_sqlite: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sqlitefile, "mounts", lambda: f"1 0 0:1 / {path.parent} rw - nfs4 host:/ rw")
+    monkeypatch.setattr(database_file, "mounts", lambda: f"1 0 0:1 / {path.parent} rw - nfs4 host:/ rw")
     backend = open_sqlite()
     begin(backend)
     backend.close()

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import pytest
 from children import PRELUDE, Child
 from silo_store import Change, Life, Moment, SessionStore, StoreUnavailable, TurnLost, TurnTimeout
-from silo_store.backends import sqlitefile
 from silo_store.backends.sqlite import SQLiteBackend
+from silo_store.backends.sqlite import file as database_file
 from silo_store.testing import SID, TTL, at, in_threads
 from sqlite_files import LIFE, MINE, Open, begin, write
 
@@ -134,13 +134,13 @@ def test_a_child_of_a_fork_that_python_does_not_know_of_refuses(backend: SQLiteB
         with pytest.raises(StoreUnavailable, match="forked"):
             backend.load("sid-a", at(0.0))
     finally:
-        while sqlitefile._inherited:
-            sqlitefile._inherited.pop().close()
+        while database_file._inherited:
+            database_file._inherited.pop().close()
 
 
 def test_a_fork_waits_no_longer_than_for_a_while(open_sqlite: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = open_sqlite(timeout=0.01)
-    monkeypatch.setattr(sqlitefile, "_FORK_WAIT", 0.01)
+    monkeypatch.setattr(database_file, "_FORK_WAIT", 0.01)
     database = backend._database
     connection = database.take()
     database._gate.acquire()

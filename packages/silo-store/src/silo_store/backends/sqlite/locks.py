@@ -12,8 +12,8 @@ import time
 import weakref
 from collections.abc import Iterable
 
-from ..errors import StoreUnavailable
-from ..fork import reset_after_fork
+from ...errors import StoreUnavailable
+from ...fork import reset_after_fork
 
 LOOK_EVERY = 0.005
 """Seconds for which a file is taken to be the one at its path. Looking takes as long as locking."""

@@ -14,14 +14,14 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..backend import Claim, Finding, Life, Moment
-from ..errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
-from ..fork import reset_after_fork
-from ..record import Blob, Change, Record
-from .packing import pack, unpack_into
-from .sqlitecheck import check_file
-from .sqlitefile import Connection, Database
-from .urls import options
+from ...backend import Claim, Finding, Life, Moment
+from ...errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
+from ...fork import reset_after_fork
+from ...record import Blob, Change, Record
+from ..packing import pack, unpack_into
+from ..urls import options
+from .file import Connection, Database
+from .health import check_file
 
 BATCH = 256
 """Sessions in one transaction of a sweep, and in one page of those that are due."""

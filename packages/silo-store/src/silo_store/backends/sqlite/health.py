@@ -8,10 +8,10 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from ..backend import Finding
-from ..errors import StoreUnavailable
+from ...backend import Finding
+from ...errors import StoreUnavailable
+from .file import Connection, Database
 from .mounts import file_system, is_network, mounts
-from .sqlitefile import Connection, Database
 
 SMALL = 32 << 20
 """Bytes of a file that is read from end to end."""

@@ -17,8 +17,8 @@ from time import monotonic, sleep
 from typing import NoReturn
 from urllib.parse import quote
 
-from ..errors import StoreUnavailable
-from .filelocks import LOOK_EVERY, lock_file
+from ...errors import StoreUnavailable
+from .locks import LOOK_EVERY, lock_file
 from .mounts import file_system, is_network, mounts
 
 logger = logging.getLogger("silo_store")
