@@ -129,11 +129,12 @@ class MsgpackCodec:
             return self._decoder.decode(data)
         except RecursionError:
             raise Undecodable("", "it is nested too deeply") from None
-        except (ValueError, TypeError) as error:  # a TypeError: a dict where something hashable has to be
+        # The errors of msgspec 0.20 are no ValueError. A TypeError: a dict where something hashable has to be.
+        except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise _undecodable(str(error)) from None  # its text may hold what is stored
 
 
-_REFUSALS = (TypeError, ValueError, OverflowError, RecursionError)
+_REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
 _EXACTLY: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
 
