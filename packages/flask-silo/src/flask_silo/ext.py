@@ -84,7 +84,7 @@ class Silo:
         self._registry = Registry()
         self._early: SessionStore | None = None
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
-        self._tasks: set[str] = set()
+        self._tasks: dict[str, SessionTask[..., Any]] = {}
         self._swept = False
         self.files = SessionFiles()
         self.data_endpoints = DataEndpoints()
@@ -272,7 +272,7 @@ class Silo:
             task = SessionTask(self, function, name or function.__name__, {"timeout": timeout})
             if task.name in self._tasks:
                 raise ValueError(f"there is a task {task.name!r} already: give this one another name")
-            self._tasks.add(task.name)
+            self._tasks[task.name] = task
             return task
 
         return made if function is None else made(function)
