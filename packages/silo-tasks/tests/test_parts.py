@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import threading
 
-from silo_tasks._latch import Latch
+from silo_tasks._latch import Latch, Waiter
 from silo_tasks._timer import Timer
 
 WAIT = 30
 
 
-class SetWhileWaiting(list[threading.Lock]):
+class SetWhileWaiting(list[Waiter]):
     """A list of waiters that is late: the latch is set just before a waiter is on it."""
 
     def __init__(self, latch: Latch) -> None:
         super().__init__()
         self.latch = latch
 
-    def append(self, item: threading.Lock) -> None:
+    def append(self, item: Waiter) -> None:
         self.latch.set()
         super().append(item)
 

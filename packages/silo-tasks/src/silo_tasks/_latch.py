@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """Who waits for a latch: a lock that its thread hangs on, or whatever else wants to be told."""
+
+    def release(self) -> None:
+        """The latch is set. Called once, by the thread that set it; must not raise."""
 
 
 class Latch:
     """Starts open, is set once, stays set.
 
-    Each waiter hangs on a lock of its own, which is half the price of a `threading.Event`. It needs no lock around its
-    list of waiters, as a single append or pop is atomic.
+    Each thread that waits hangs on a lock of its own, which is half the price of a `threading.Event`. It needs no lock
+    around its list of waiters, as a single append or pop is atomic.
     """
 
     __slots__ = ("_waiters", "is_set")
 
     def __init__(self) -> None:
         self.is_set = False
-        self._waiters: list[threading.Lock] = []
+        self._waiters: list[Waiter] = []
 
     def set(self) -> None:
         """Let every waiter go, now and later."""
@@ -36,15 +44,21 @@ class Latch:
             return True
         waiter = threading.Lock()
         waiter.acquire()
-        self._waiters.append(waiter)
-        # set() may have emptied the list just before this waiter was on it.
-        if self.is_set:
+        if not self.add(waiter):
             return True
         waiter.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-        if not self.is_set:
-            try:
-                self._waiters.remove(waiter)
-            except ValueError:
-                # set() is about to let this one go.
-                return True
-        return self.is_set
+        return self.is_set or not self.remove(waiter)
+
+    def add(self, waiter: Waiter) -> bool:
+        """Have the waiter released by `set()`; False when the latch is set and nobody needs to wait any more."""
+        self._waiters.append(waiter)
+        # set() may have emptied the list just before this waiter was on it.
+        return not self.is_set
+
+    def remove(self, waiter: Waiter) -> bool:
+        """Forget a waiter; False when `set()` has released it or is about to."""
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:
+            return False
+        return True

@@ -305,6 +305,10 @@ class Run(RunRecord):
             self._probes.remove(probe)
             self.progress.close(scope, complete=complete)
 
+    def not_over(self, timeout: float | None) -> TimeoutError:
+        """What is raised to somebody whose waiting ran out."""
+        return TimeoutError(f"task {self.name!r} is not over after {timeout or 0:g} seconds")
+
     def outcome(self) -> Any:
         """The value of a finished run.
 

@@ -169,13 +169,29 @@ class BackgroundTask(Reporter):
         Raises:
             TaskError: The run would wait for itself.
         """
+        run = self._active()
+        return run is None or run.done.wait(timeout)
+
+    async def wait_async(self, timeout: float | None = None) -> bool:
+        """`wait()` for a coroutine: the asyncio loop goes on meanwhile, and no thread is taken.
+
+        Cancelling the coroutine ends the waiting; the run goes on.
+        """
+        # Whoever has no loop need not pay for the import of asyncio.
+        from silo_tasks._waiting import passed
+
+        run = self._active()
+        return run is None or await passed(run.done, timeout)
+
+    def _active(self) -> Run | None:
+        """The run that somebody else may wait for, None when none is active."""
         run = self._run
         run.expire_if_due()
         if not run.status.is_active:
-            return True
+            return None
         if run.is_here():
             raise TaskError(f"task {self.name!r} would wait for itself")
-        return run.done.wait(timeout)
+        return run
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the run and return what its target returned.
@@ -190,20 +206,34 @@ class BackgroundTask(Reporter):
             TimeoutError: The run is not over after `timeout` seconds.
             TaskError: Nothing was started, or the run would wait for itself.
         """
+        run = self._started()
+        end = None if timeout is None else time.monotonic() + timeout
+        over = run.done.wait(timeout)
+        if over and run.status is Status.SUCCEEDED:
+            # A target that called complete() goes on until it returns its value.
+            over = run.returned.wait(None if end is None else max(0.0, end - time.monotonic()))
+        if not over:
+            raise run.not_over(timeout)
+        return run.outcome()
+
+    async def result_async(self, timeout: float | None = None) -> Any:
+        """`result()` for a coroutine: the asyncio loop goes on meanwhile, and no thread is taken.
+
+        Cancelling the coroutine ends the waiting; the run goes on.
+        """
+        from silo_tasks._waiting import value_of
+
+        return await value_of(self._started(), timeout)
+
+    def _started(self) -> Run:
+        """The run whose result somebody else may ask for."""
         run = self._run
         if run.status is Status.IDLE:
             raise TaskError(f"task {self.name!r} has not been started")
-        end = None if timeout is None else time.monotonic() + timeout
         run.expire_if_due()
         if run.executing and run.is_here():
             raise TaskError(f"task {self.name!r} would wait for itself")
-        if not run.done.wait(timeout):
-            raise TimeoutError(f"task {self.name!r} is not over after {timeout:g} seconds")
-        # A target that called complete() goes on until it returns its value.
-        left = None if end is None else max(0.0, end - time.monotonic())
-        if run.status is Status.SUCCEEDED and not run.returned.wait(left):
-            raise TimeoutError(f"task {self.name!r} is not over after {timeout:g} seconds")
-        return run.outcome()
+        return run
 
     def on_done(self, callback: Callback) -> None:
         """Call `callback(task)` once, when the run is over; at once if it is over already.

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+from silo_tasks import (
+    BackgroundTask,
+    InlineRunner,
+    QueueFull,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskTimeout,
+    ThreadRunner,
+)
+
+WAIT = 30
+
+
+class Held:
+    """A running task that ends when it is let go."""
+
+    def __init__(self, runner: ThreadRunner) -> None:
+        self.task = BackgroundTask("held", runner=runner)
+        self.leave = threading.Event()
+        self.task.start(self.work)
+
+    def work(self, task: BackgroundTask) -> str:
+        assert self.leave.wait(WAIT)
+        return "value"
+
+    @property
+    def waiters(self) -> int:
+        """How many wait for the run."""
+        return len(self.task._run.done._waiters) + len(self.task._run.returned._waiters)
+
+
+@pytest.fixture
+def held(runner: ThreadRunner) -> Iterator[Held]:
+    held = Held(runner)
+    yield held
+    held.leave.set()
+
+
+async def until_waiting(held: Held, count: int) -> None:
+    while held.waiters != count:
+        await asyncio.sleep(0)
+
+
+def test_the_loop_goes_on_while_a_coroutine_waits(held: Held) -> None:
+    async def main() -> tuple[bool, bool, Any]:
+        soon = await held.task.wait_async(0)
+        waiting = asyncio.gather(held.task.wait_async(), held.task.result_async(WAIT))
+        await until_waiting(held, 2)
+        held.leave.set()
+        over, value = await waiting
+        return soon, over, value
+
+    assert asyncio.run(main()) == (False, True, "value")
+    assert held.waiters == 0
+
+
+def test_a_thousand_waiters_take_no_thread(held: Held) -> None:
+    async def main() -> list[Any]:
+        before = threading.active_count()
+        waiting = asyncio.gather(*(held.task.result_async() for _ in range(1000)))
+        await until_waiting(held, 1000)
+        assert threading.active_count() == before
+        held.leave.set()
+        return await waiting
+
+    assert asyncio.run(main()) == ["value"] * 1000
+
+
+def fails(task: BackgroundTask) -> None:
+    raise ValueError("bad")
+
+
+def test_the_answers_are_those_of_wait_and_result(runner: ThreadRunner) -> None:
+    async def main() -> None:
+        task = BackgroundTask("answers", runner=runner)
+        assert await task.wait_async(0) is True
+        with pytest.raises(TaskError, match="has not been started"):
+            await task.result_async()
+        task.start(fails)
+        assert await task.wait_async(WAIT) is True
+        with pytest.raises(TaskFailed, match="bad") as failed:
+            await task.result_async()
+        assert isinstance(failed.value.__cause__, ValueError)
+        task.start(lambda task: [task.checkpoint() for _ in iter(int, 1)])
+        with pytest.raises(TimeoutError, match=r"'answers' is not over after 0\.01 seconds"):
+            await task.result_async(0.01)
+        assert await task.wait_async(-1) is False
+        task.cancel()
+        with pytest.raises(TaskCancelled):
+            await task.result_async(WAIT)
+        short = BackgroundTask(runner=runner, timeout=0.01)
+        short.start(lambda task: [task.checkpoint() for _ in iter(int, 1)])
+        with pytest.raises(TaskTimeout):
+            await short.result_async(WAIT)
+
+    asyncio.run(main())
+
+
+def test_the_value_of_a_target_that_completed_early(runner: ThreadRunner) -> None:
+    leave = threading.Event()
+
+    def work(task: BackgroundTask) -> int:
+        task.complete()
+        assert leave.wait(WAIT)
+        return 5
+
+    async def main() -> Any:
+        task = BackgroundTask(runner=runner)
+        task.start(work)
+        assert await task.wait_async(WAIT)
+        with pytest.raises(TimeoutError):
+            await task.result_async(0.01)
+        waiting = asyncio.create_task(task.result_async(WAIT))
+        while not task._run.returned._waiters:
+            await asyncio.sleep(0)
+        leave.set()
+        return await waiting
+
+    assert asyncio.run(main()) == 5
+
+
+@pytest.mark.parametrize("way", ["wait_async", "result_async"])
+def test_a_task_does_not_wait_for_itself(way: str) -> None:
+    def work(task: BackgroundTask) -> None:
+        with pytest.raises(TaskError, match="wait for itself"):
+            asyncio.run(getattr(task, way)())
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    task.result()
+
+
+@pytest.mark.parametrize("timeout", [None, WAIT])
+def test_a_cancelled_waiter_leaves_nothing_behind(held: Held, timeout: float | None) -> None:
+    async def main() -> None:
+        for wait in (held.task.wait_async, held.task.result_async):
+            for _ in range(10):
+                waiting = asyncio.create_task(wait(timeout))
+                await until_waiting(held, 1)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                assert held.waiters == 0
+        for _ in range(10):
+            assert not await held.task.wait_async(0)
+        assert held.waiters == 0
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_was_closed_harms_nobody(held: Held, caplog: pytest.LogCaptureFixture) -> None:
+    def abandon(coroutine: Coroutine[Any, Any, Any]) -> weakref.ref[Any]:
+        loop = asyncio.new_event_loop()
+        waiting = loop.create_task(coroutine)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.run_until_complete(asyncio.sleep(0))
+        assert held.waiters == 1
+        loop.close()
+        waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+        kept.append(waiting)
+        return weakref.ref(loop)
+
+    kept: list[Any] = []
+    loop = abandon(held.task.wait_async())
+    held.leave.set()
+    assert held.task.wait(WAIT)
+    assert held.task.result(WAIT) == "value"
+    assert held.waiters == 0
+    kept.clear()
+    gc.collect()
+    assert loop() is None
+    assert caplog.records == []
+
+
+def test_a_run_that_ends_at_the_same_moment(runner: ThreadRunner) -> None:
+    async def main() -> None:
+        for i in range(2000):
+            task = BackgroundTask(runner=runner)
+            task.start(lambda task, i: i, i)
+            if i % 2:
+                assert await task.wait_async(WAIT)
+            assert await task.result_async(WAIT) == i
+
+    asyncio.run(main())
+
+
+def test_a_timeout_at_the_moment_of_the_end(runner: ThreadRunner) -> None:
+    async def main() -> None:
+        for i in range(300):
+            task = BackgroundTask(runner=runner)
+            task.start(lambda task: time.sleep(0.001))
+            over = await task.wait_async(0.001)
+            assert over or await task.wait_async(WAIT), i
+            assert task._run.done._waiters == []
+
+    asyncio.run(main())
+
+
+def test_waiters_of_several_loops_and_threads(held: Held) -> None:
+    seen: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: seen.append(asyncio.run(held.task.result_async(WAIT)))) for _ in range(4)
+    ] + [threading.Thread(target=lambda: seen.append(held.task.result(WAIT))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while held.waiters < 8:
+        time.sleep(0)
+    held.leave.set()
+    for thread in threads:
+        thread.join(WAIT)
+    assert seen == ["value"] * 8
+
+
+def test_who_waits_for_a_run_that_was_not_accepted_is_let_go() -> None:
+    class Refusing:
+        """Refuses a run only after somebody has begun to wait for it."""
+
+        def submit(self, job: Any) -> None:
+            waiting.append(asyncio.run_coroutine_threadsafe(task.wait_async(), loop))
+            while not job.done._waiters:
+                time.sleep(0)
+            raise QueueFull("no")
+
+        def shutdown(self, timeout: float | None = None) -> bool:
+            return True
+
+    waiting: list[Any] = []
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        task = BackgroundTask(runner=Refusing())
+        with pytest.raises(QueueFull):
+            task.start(fails)
+        assert waiting[0].result(WAIT) is True
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(WAIT)
+        loop.close()
+
+
+def test_who_only_uses_threads_does_not_import_asyncio() -> None:
+    code = "import sys, silo_tasks, silo_tasks.console; sys.exit('asyncio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
