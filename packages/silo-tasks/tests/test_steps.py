@@ -43,9 +43,9 @@ def test_steps_nest() -> None:
         with task.step("a1"):
             assert [(s.name, s.depth, s.status) for s in task.state.steps] == [
                 ("a", 0, "running"),
-                ("b", 0, "pending"),
                 ("a1", 1, "running"),
                 ("a2", 1, "pending"),
+                ("b", 0, "pending"),
             ]
         assert task.state.progress == 37.5
         with step("a2", task=task):
@@ -179,6 +179,40 @@ def test_many_steps_are_bounded() -> None:
     assert len(task.state.steps) == 100
     assert task.state.steps[-1].name == "299"
     assert task.state.progress <= 100
+
+
+def names(task: BackgroundTask) -> list[str]:
+    return ["  " * step.depth + step.name for step in task.state.steps]
+
+
+def test_steps_follow_the_one_they_lie_in() -> None:
+    task = BackgroundTask()
+    task.plan(("a", 1), ("b", 1))
+    with task.step("a"):
+        task.plan(("a1", 1), ("left out", 1))
+        with task.step("a1"), task.step("a1x"):
+            pass
+        with task.step("a2"):
+            pass
+        assert names(task) == ["a", "  a1", "    a1x", "  a2", "  left out", "b"]
+    with task.step("c"), task.step("left out"):
+        assert names(task) == ["a", "  a1", "    a1x", "  a2", "  left out", "c", "  left out", "b"]
+    with task.step("b"):
+        pass
+    assert names(task) == ["a", "  a1", "    a1x", "  a2", "  left out", "c", "  left out", "b"]
+    assert [step.name for step in task.state.steps if step.status == "pending"] == ["left out"]
+
+
+def test_of_a_long_plan_the_open_step_is_kept() -> None:
+    task = BackgroundTask()
+    with task.step("around"):
+        task.plan(*((str(i), 1) for i in range(150)))
+        for i in range(150):
+            with task.step(str(i)):
+                steps = task.state.steps
+                assert len(steps) == 100
+                assert [step.name for step in steps if step.status == "running"] == ["around", str(i)]
+        assert [step.name for step in task.state.steps] == ["around", *map(str, range(51, 150))]
 
 
 class Clock:

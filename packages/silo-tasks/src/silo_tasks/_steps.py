@@ -9,11 +9,11 @@ from silo_tasks._logs import cut
 from silo_tasks.state import StepState
 
 MAX_STEPS = 100
-"""Steps that are kept: the newest."""
+"""Steps that are kept: of more, those that are open, then those to come, then the newest that are over."""
 
 
 class Steps:
-    """A tuple that is replaced at each change, so that a reader can keep it as it is.
+    """A tuple that is replaced at each change, so that a reader can keep it as it is. Steps follow the one they lie in.
 
     The methods are called under the lock of the run.
     """
@@ -25,22 +25,41 @@ class Steps:
 
     def plan(self, steps: Sequence[tuple[str, float]], depth: int) -> None:
         """Add steps to come, instead of those planned before at this depth."""
-        kept = [step for step in self.records if step.status != "pending" or step.depth != depth]
+        self.records = tuple(step for step in self.records if step.status != "pending" or step.depth != depth)
         planned = [StepState(name, "pending", depth, weight, None, None) for name, weight in steps]
-        self.records = (*kept, *planned)[-MAX_STEPS:]
+        self._insert(self._inside(depth).stop, *planned)
 
     def begin(self, name: str, weight: float, depth: int, now: float) -> StepState:
         """Begin a step, planned or not."""
-        for i, step in enumerate(self.records):
-            if step.status == "pending" and step.depth == depth and step.name == name:
-                begun = step._replace(status="running", started_at=now)
+        inside = self._inside(depth)
+        to_come = [i for i in inside if self.records[i].status == "pending" and self.records[i].depth == depth]
+        for i in to_come:
+            if self.records[i].name == name:
+                begun = self.records[i]._replace(status="running", started_at=now)
                 self.records = (*self.records[:i], begun, *self.records[i + 1 :])
                 return begun
         begun = StepState(name, "running", depth, weight, now, None)
         # Before what is still to come, so that the order is that of time.
-        at = next((i for i, step in enumerate(self.records) if step.status == "pending"), len(self.records))
-        self.records = (*self.records[:at], begun, *self.records[at:])[-MAX_STEPS:]
+        self._insert(to_come[0] if to_come else inside.stop, begun)
         return begun
+
+    def _inside(self, depth: int) -> range:
+        """Where the steps are that lie in the open step around this depth, as deep or deeper."""
+        records = self.records
+        around = [i for i, step in enumerate(records) if step.depth == depth - 1 and step.status == "running"]
+        start = around[-1] + 1 if around else 0
+        return range(start, next((i for i in range(start, len(records)) if records[i].depth < depth), len(records)))
+
+    def _insert(self, at: int, *steps: StepState) -> None:
+        records = (*self.records[:at], *steps, *self.records[at:])
+        if len(records) > MAX_STEPS:
+            # Those that ended first go first, then those that come last.
+            ended = [i for i, step in enumerate(records) if step.finished_at is not None]
+            others = [i for i, step in enumerate(records) if step.finished_at is None]
+            others.sort(key=lambda i: (records[i].status == "running", -i))
+            left_out = set([*ended, *others][: len(records) - MAX_STEPS])
+            records = tuple(step for i, step in enumerate(records) if i not in left_out)
+        self.records = records
 
     def end(self, begun: StepState, now: float, *, failed: bool) -> None:
         """End a step."""
