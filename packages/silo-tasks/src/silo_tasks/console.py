@@ -5,94 +5,116 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import unicodedata
 from typing import TextIO
 
-from silo_tasks._snapshot import duration
-from silo_tasks.state import TaskState, rounded
-from silo_tasks.status import Status
+from silo_tasks._drawing import bar, drawing, line, note, plain
+from silo_tasks.state import TaskState
 from silo_tasks.task import BackgroundTask
 
-BAR = 30
-"""Characters of the bar."""
+__all__ = ["bar", "follow", "line"]
+
+COLORS = {"done": "32", "failed": "31", "running": "1", "pending": "2"}
+"""How the line of a step is drawn, by its status: green, red, bold, dim."""
 
 
-def follow(task: BackgroundTask, file: TextIO | None = None, *, interval: float = 0.1) -> TaskState:
-    """Draw a moving bar with message, rate and time left, until the run is over.
+def follow(task: BackgroundTask, file: TextIO | None = None, *, interval: float = 0.1, logs: bool = True) -> TaskState:
+    """Draw a moving bar, the steps, the message, the rate and the time left, until the run is over.
 
-    On a terminal one line is drawn again and again. Elsewhere a line is written whenever a new ten percent or a new
-    message is reached, so that a log file stays short.
+    On a terminal the drawing is renewed in its place, and log lines appear above it. Elsewhere, and on a terminal that
+    cannot move its cursor (`TERM=dumb`), a line is written whenever a new ten percent, step or message is reached, so
+    that a log file stays short. Nothing is coloured where `NO_COLOR` is set.
 
     Args:
         task: What to watch.
         file: Where to draw; None is standard error.
         interval: Seconds between two looks.
+        logs: Whether to write the log lines of the run as well.
 
     Returns:
         The last state.
     """
     out = sys.stderr if file is None else file
-    moving = out.isatty()
-    last: tuple[int, str] | None = None
-    while True:
-        over = task.wait(interval)
-        state = task.state
-        if moving:
-            out.write("\r" + _fit(line(state), out) + "\x1b[K")
-        elif over or (int(state.progress // 10), _words(state)) != last:
-            last = int(state.progress // 10), _words(state)
-            out.write(line(state) + "\n")
-        if over:
-            out.write("\n" if moving else "")
-            out.flush()
-            return state
-        out.flush()
-
-
-def line(state: TaskState) -> str:
-    """One line of text for a state."""
-    parts = [bar(state), f"{rounded(state.progress):3.0f}%"]
-    if state.total is not None:
-        parts.append(f"{state.n}/{state.total}")
-    elif state.n:
-        parts.append(str(state.n))
-    if state.rate is not None:
-        parts.append(f"{state.rate:.1f}/s")
-    if state.eta is not None:
-        parts.append(f"{duration(state.eta)} left")
-    elif not state.running:
-        parts.append(duration(state.elapsed))
-    # A message is somebody's data: what it may hold of control characters must not reach the terminal.
-    message = "".join(char if char.isprintable() else " " for char in state.message)
-    return " ".join([*parts, message]).rstrip()
-
-
-def bar(state: TaskState) -> str:
-    """The bar alone."""
-    full = int(BAR * state.progress / 100)
-    mark = {Status.FAILED: "!", Status.CANCELLED: "x"}.get(state.status, "#")
-    return "[" + mark * full + "-" * (BAR - full) + "]"
-
-
-def _words(state: TaskState) -> str:
-    # With its numbers, the message of every item would be a new one.
-    return "".join(char for char in state.message if not char.isdigit())
-
-
-def _fit(text: str, out: TextIO) -> str:
-    # A line that wraps cannot be drawn over.
-    left = _columns(out) - 1
-    for i, char in enumerate(text):
-        left -= 2 if unicodedata.east_asian_width(char) in "FW" else 1
-        if left < 0:
-            return text[:i]
-    return text
-
-
-def _columns(out: TextIO) -> int:
+    moving = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    paper = Screen(out) if moving else Paper(out)
+    seen: int | None = None
     try:
-        columns = os.get_terminal_size(out.fileno()).columns
-    except (AttributeError, OSError, ValueError):
-        columns = 0
-    # Some terminals do not know their size.
-    return columns or shutil.get_terminal_size().columns
+        while True:
+            over = task.wait(interval)
+            state = task.state
+            lines = _new_lines(state, seen) if logs else []
+            seen = state.last_seq
+            paper.show(state, lines)
+            if over or not state.running:
+                return state
+    finally:
+        paper.close()
+
+
+def _new_lines(state: TaskState, seen: int | None) -> list[str]:
+    count = len(state.logs) if seen is None else state.last_seq - seen
+    new = state._newest_logs(count)
+    # A record from elsewhere holds only the newest lines, and a busy task may drop lines between two looks.
+    missing = [f"({count - len(new)} lines left out)"] if count > len(new) else []
+    return [*missing, *(plain(line) for text in new for line in text.expandtabs().splitlines() or [""])]
+
+
+class Paper:
+    """Where what is written stays: lines, one below the other."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self._last: tuple[int, str] | None = None
+
+    def show(self, state: TaskState, logs: list[str]) -> None:
+        """Write the log lines, and one for the state when it is worth it."""
+        lines = logs
+        if not state.running or note(state) != self._last:
+            self._last = note(state)
+            lines = [*logs, line(state)]
+        self.write("".join(text + "\n" for text in lines))
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def write(self, text: str) -> None:
+        """Write what the encoding of the file knows, and a mark for what it does not."""
+        encoding = getattr(self.out, "encoding", None) or "utf-8"
+        self.out.write(text.encode(encoding, "replace").decode(encoding))
+        self.out.flush()
+
+
+class Screen(Paper):
+    """A terminal, on which the last drawing is drawn over. The cursor stays at the end of its last line."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        self._rows = 0
+        self._colors = {} if os.environ.get("NO_COLOR") else COLORS
+
+    def show(self, state: TaskState, logs: list[str]) -> None:
+        """Write the log lines over the last drawing, and draw it anew below them."""
+        frame = drawing(state, *self._size())
+        back = f"\r\x1b[{self._rows - 1}A" if self._rows > 1 else "\r"
+        above = "\x1b[J" + "".join(text + "\r\n" for text in logs) if logs else ""
+        below = "\x1b[K\r\n".join(self._colored(text, status) for text, status in frame)
+        # Should the terminal be narrower by now, the lines are cut there and do not wrap.
+        self.write(f"{back}{above}\x1b[?7l{below}\x1b[J\x1b[?7h")
+        self._rows = len(frame)
+
+    def close(self) -> None:
+        """Leave the drawing and go below it."""
+        if self._rows:
+            self.write("\r\n")
+
+    def _colored(self, text: str, status: str) -> str:
+        color = self._colors.get(status)
+        return text if color is None else f"\x1b[{color}m{text}\x1b[0m"
+
+    def _size(self) -> tuple[int, int]:
+        try:
+            columns, rows = os.get_terminal_size(self.out.fileno())
+        except (AttributeError, OSError, ValueError):
+            columns = rows = 0
+        # Some terminals do not know their size.
+        default = shutil.get_terminal_size()
+        return columns or default.columns, rows or default.lines
