@@ -35,7 +35,7 @@ import processing
 from app import create_app
 from silo_tasks import current_task, default_runner
 
-flask_silo.task_records.LOST_AFTER = float(os.environ.get("LOST_AFTER", "15"))
+flask_silo.task_records.TaskRecords.lease = float(os.environ.get("LOST_AFTER", "15"))
 default_runner().drain_timeout = 0
 aggregate = processing.aggregate
 

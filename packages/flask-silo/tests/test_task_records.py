@@ -15,14 +15,15 @@ from flask import Flask, jsonify, stream_with_context
 from flask_silo import Silo, TaskState, current_task, track
 from flask_silo import task_records as records_module
 from flask_silo import tasks as tasks_module
-from flask_silo.task_records import LOST_AFTER, Slot, TaskRecords, find_life, slot_in
+from flask_silo.task_records import TaskRecords, find_life, slot_in
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
 from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import QueueFull, TaskStore
-from silo_tasks.store import Record
+from silo_tasks.slot import LEASE, Slot, SlotStore
+from silo_tasks.slot import Change as SlotChange
 from silo_tasks.testing import TaskStoreContract
 
 __all__ = ["redis_server", "redis_url"]
@@ -47,7 +48,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory://?copy=1" if request.param == "copies" else f"sqlite:///{tmp_path / 'sessions.db'}"
 
 
-class Owners:
+class Owners(SlotStore):
     """A store of any owner's tasks: each owner gets a session."""
 
     def __init__(self, store: SessionStore) -> None:
@@ -61,29 +62,13 @@ class Owners:
             uid = self._store.get(sid).uid
         return TaskRecords(self._store, sid), uid
 
-    def begin(self, owner: str, name: str, token: str, record: Record, *, expect: str | None) -> bool:
+    def look(self, owner: str, name: str) -> tuple[Slot | None, float]:
         records, uid = self._of(owner)
-        return records.begin(uid, name, token, record, expect=expect)
+        return records.look(uid, name)
 
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+    def change(self, owner: str, name: str, change: SlotChange) -> bool:
         records, uid = self._of(owner)
-        return records.publish(uid, name, token, record)
-
-    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
-        records, uid = self._of(owner)
-        return records.read(uid, name)
-
-    def request_cancel(self, owner: str, name: str, token: str) -> bool:
-        records, uid = self._of(owner)
-        return records.request_cancel(uid, name, token)
-
-    def cancel_requested(self, owner: str, name: str, token: str) -> bool:
-        records, uid = self._of(owner)
-        return records.cancel_requested(uid, name, token)
-
-    def forget(self, owner: str, name: str, token: str) -> bool:
-        records, uid = self._of(owner)
-        return records.forget(uid, name, token)
+        return records.change(uid, name, change)
 
 
 class TestTaskRecords(TaskStoreContract):
@@ -121,7 +106,7 @@ DONE = TaskState(complete=True, progress=100.0).to_dict()
 
 def test_a_run_that_is_not_heard_of_is_lost(records: TaskRecords, uid: str, clock: Clock) -> None:
     records.begin(uid, "job", "a", RUNNING, expect=None)
-    clock.advance(LOST_AFTER)
+    clock.advance(LEASE)
     assert (records.read(uid, "job") or ("", {}))[1]["running"]
     clock.advance(1)
     token, record = records.read(uid, "job") or ("", {})
@@ -375,14 +360,14 @@ def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(two: Two, cl
     (late,) = one.silo.binding.tasks._tasks[one.silo.store.uid(SID) or ""].values()
     assert late.records is not None
     # As if its process stood still: nothing is heard of it.
-    real, late.records._change = late.records._change, lambda *_: True  # type: ignore[method-assign]
-    clock.advance(LOST_AFTER + 1)
+    real, late.records.change = late.records.change, lambda *_: True  # type: ignore[method-assign]
+    clock.advance(LEASE + 1)
     assert other.state().error_type == "TaskLost"
     assert one.state().running, "its own process knows better"
     other.leave.set()
     assert other.ask("POST", "/api/start/5") == {}
     assert other.ask("GET", "/api/task/result") == {"result": 5}
-    late.records._change = real  # type: ignore[method-assign]
+    late.records.change = real  # type: ignore[method-assign]
     assert late.wait(WAIT)
     assert late.state.status.value == "cancelled"
     assert one.state().n == 5

@@ -49,7 +49,8 @@ def test_record_follows_the_run(runner: ThreadRunner) -> None:
     assert done.wait(WAIT)
     found = store.read("someone", "job")
     assert found is not None
-    assert json.loads(json.dumps(found[1])) == task.state.to_dict()
+    more: dict[str, object] = {"lines": [], "value": None}
+    assert json.loads(json.dumps(found[1])) == task.state.to_dict() | more
 
 
 def test_a_cancel_request_in_the_store_reaches_the_run(runner: ThreadRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +103,9 @@ def test_a_late_record_does_not_stay(runner: ThreadRunner, monkeypatch: pytest.M
 
 
 class LostRace(MemoryTaskStore):
-    def begin(self, owner: str, name: str, token: str, record: Record, *, expect: str | None) -> bool:
+    def begin(
+        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+    ) -> bool:
         return False
 
 

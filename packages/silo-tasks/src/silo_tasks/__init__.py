@@ -6,18 +6,20 @@ from silo_tasks._reporting import step, track
 from silo_tasks.errors import (
     Cancelled,
     QueueFull,
+    RunnerUnavailable,
     TaskCancelled,
     TaskError,
     TaskFailed,
+    TaskLost,
     TaskRunning,
     TaskTimeout,
 )
-from silo_tasks.inline_runner import InlineRunner
-from silo_tasks.memory_store import MemoryTaskStore
 from silo_tasks.runner import Job, Runner
+from silo_tasks.runners.inline import InlineRunner
 from silo_tasks.state import StepState, TaskState
 from silo_tasks.status import Status
 from silo_tasks.store import TaskStore
+from silo_tasks.stores.memory import MemoryTaskStore
 from silo_tasks.task import BackgroundTask
 from silo_tasks.thread_runner import ThreadRunner, default_runner
 
@@ -33,11 +35,13 @@ __all__ = [
     "MemoryTaskStore",
     "QueueFull",
     "Runner",
+    "RunnerUnavailable",
     "Status",
     "StepState",
     "TaskCancelled",
     "TaskError",
     "TaskFailed",
+    "TaskLost",
     "TaskRunning",
     "TaskState",
     "TaskStore",

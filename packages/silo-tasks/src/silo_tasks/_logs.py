@@ -122,10 +122,19 @@ class LogRing:
         entry = Entry(0, time, level, text, args)
         with self.lock:
             entry.seq = self.last_seq = self.last_seq + 1
-            if len(self._entries) >= 2 * self._size:
-                self._entries = self._entries[len(self._entries) - self._size + 1 :] if self._size > 1 else []
-            if self._size:
-                self._entries.append(entry)
+            self._keep(entry)
+
+    def insert(self, seq: int, time: float, level: str, text: str) -> None:
+        """Add a line of a run elsewhere. It has its number already; those that are left out count as dropped."""
+        with self.lock:
+            self.last_seq = seq
+            self._keep(Entry(seq, time, level, text, ()))
+
+    def _keep(self, entry: Entry) -> None:
+        if len(self._entries) >= 2 * self._size:
+            self._entries = self._entries[len(self._entries) - self._size + 1 :] if self._size > 1 else []
+        if self._size:
+            self._entries.append(entry)
 
     def view(self) -> tuple[LogView, int, int]:
         """The log now, the last sequence number, and how many lines have been dropped."""
@@ -139,4 +148,5 @@ class LogRing:
     def since(self, seq: int) -> list[LogLine]:
         """The kept lines whose number is greater than `seq`, oldest first."""
         view, last, _ = self.view()
-        return [LogLine(e.seq, e.time, e.level, e.text) for e in view.newest(last - seq)]
+        # Where numbers are left out, as many newest lines are more than the newer ones.
+        return [LogLine(e.seq, e.time, e.level, e.text) for e in view.newest(last - seq) if e.seq > seq]

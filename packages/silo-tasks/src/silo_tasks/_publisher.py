@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
-from silo_tasks._snapshot import state_of
+from silo_tasks._snapshot import record_of
 from silo_tasks._timer import publisher
 from silo_tasks.errors import TaskRunning
 
@@ -22,8 +23,14 @@ TRIES = 1200
 """How often the last record of a run is offered to a store that fails: for ten minutes."""
 
 
-def begin(store: TaskStore, run: Run, previous: Run) -> tuple[str, Record] | None:
+def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) -> tuple[str, Record] | None:
     """Make the run the newest one in the store; what was there before.
+
+    Args:
+        store: Where records are.
+        run: The new run.
+        previous: The run before it, here.
+        wait: Seconds that it may wait for a worker, where one elsewhere is to execute it.
 
     Raises:
         TaskRunning: The task is queued or running elsewhere.
@@ -32,7 +39,7 @@ def begin(store: TaskStore, run: Run, previous: Run) -> tuple[str, Record] | Non
     expect = None if newest is None else newest[0]
     # The run before this one is over, even if its last record is still on its way.
     elsewhere = newest is not None and newest[1].get("running") and expect != previous.token
-    if elsewhere or not store.begin(run.owner, run.name, run.token, state_of(run).to_dict(), expect=expect):
+    if elsewhere or not store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait):
         raise TaskRunning(f"task {run.name!r} is running elsewhere")
     return newest
 
@@ -48,14 +55,15 @@ def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None) -> N
         logger.exception("The record of task %r could not be stored", run.name)
 
 
-def watch(store: TaskStore, run: Run) -> None:
+def watch(store: TaskStore, run: Run) -> Watcher:
     """Store the record every `INTERVAL` and at the end of the run."""
-    watcher = _Watcher(store, run)
+    watcher = Watcher(store, run)
     if run.add_callback(lambda _: watcher.publish()) or not watcher.publish():
         publisher.call_later(INTERVAL, watcher.look)
+    return watcher
 
 
-class _Watcher:
+class Watcher:
     """Publishes one run. A store that fails harms nobody: it is tried again, and logged once until it works again."""
 
     def __init__(self, store: TaskStore, run: Run) -> None:
@@ -76,12 +84,12 @@ class _Watcher:
         store, run = self._store, self._run
         try:
             while True:
-                state = state_of(run)
-                newest = store.publish(run.owner, run.name, run.token, state.to_dict())
+                record = record_of(run)
+                newest = store.publish(run.owner, run.name, run.token, record)
                 # The run may have ended meanwhile, and its last record must not be overwritten by this one.
-                if not (newest and state.running and run.status.is_final):
+                if not (newest and record["running"] and run.status.is_final):
                     break
-            if state.running and (not newest or store.cancel_requested(run.owner, run.name, run.token)):
+            if record["running"] and (not newest or store.cancel_requested(run.owner, run.name, run.token)):
                 run.cancel()
             self._failing = False
         except Exception:
@@ -89,3 +97,14 @@ class _Watcher:
                 logger.exception("The record of task %r could not be stored", run.name)
             self._failing = True
         return not self._failing
+
+    def settle(self, timeout: float) -> bool:
+        """Store the last record of a run that is over, its value with it; whether it was done in `timeout` seconds."""
+        end, pause = time.monotonic() + timeout, 0.05
+        while not self.publish():
+            if time.monotonic() + pause > end:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+        self._left = 0
+        return True

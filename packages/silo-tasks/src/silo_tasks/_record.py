@@ -19,7 +19,9 @@ from silo_tasks.errors import TaskError
 from silo_tasks.status import Status
 
 if TYPE_CHECKING:
+    from silo_tasks._follower import Follower
     from silo_tasks._run import Run
+    from silo_tasks.state import TaskState
     from silo_tasks.store import TaskStore
     from silo_tasks.task import BackgroundTask
 
@@ -57,6 +59,7 @@ class RunRecord:
         "_probes",
         "_shields",
         "_token",
+        "away",
         "began",
         "call",
         "callbacks",
@@ -74,11 +77,13 @@ class RunRecord:
         "message",
         "message_scope",
         "number",
+        "on_stop",
         "pace",
         "parent",
         "progress",
         "returned",
         "settings",
+        "shown",
         "started_at",
         "status",
         "steps",
@@ -118,12 +123,23 @@ class RunRecord:
         self.returned = Latch()
         self.callbacks: list[Callback] = []
         self.executing = False
+        self.away: Follower | None = None
+        """Looks at the record of a run that a worker elsewhere is sent, as the store alone knows how it goes."""
+        self.shown: TaskState | None = None
+        """What was last heard of a run that is executed elsewhere."""
+        self.on_stop: Callable[[], object] | None = None
+        """Passes a cancel or deadline on to where the run is executed."""
         self._must_stop = False
         self._shields = 0
         self._probes: list[Probe] = []
         self._alarm: Alarm | None = None
         # After a reset the store still holds the record of the run before.
         self._token: str | None = None if previous is None or call is not None else previous._token
+
+    def take_over(self, token: str, number: int, last_seq: int) -> None:
+        """Be the run that another process has begun, whose log goes on after that of the run before."""
+        self._token, self.number = token, number
+        self.log = LogRing(self.settings.max_logs, self.lock, last_seq)
 
     # The job, as runners see it.
 
@@ -164,6 +180,16 @@ class RunRecord:
     def timeout(self) -> float | None:
         """Seconds the run may take, or None."""
         return self.settings.timeout
+
+    @property
+    def max_logs(self) -> int:
+        """Log lines that are kept."""
+        return self.settings.max_logs
+
+    @property
+    def last_seq(self) -> int:
+        """Sequence number of the last log line."""
+        return self.log.last_seq
 
     @property
     def task(self) -> BackgroundTask | None:

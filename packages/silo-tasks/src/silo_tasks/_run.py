@@ -20,9 +20,12 @@ from silo_tasks._latch import Latch
 from silo_tasks._logs import cut
 from silo_tasks._progress import Probe, Scope
 from silo_tasks._record import Call, RunRecord
+from silo_tasks._snapshot import MAX_VALUE, NOT_KEPT, lines_in
 from silo_tasks._timer import deadlines
-from silo_tasks.errors import Cancelled, TaskCancelled, TaskFailed, TaskTimeout
+from silo_tasks.errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
+from silo_tasks.state import TaskState
 from silo_tasks.status import Status
+from silo_tasks.store import Record
 
 logger = logging.getLogger("silo_tasks")
 
@@ -38,7 +41,7 @@ class Run(RunRecord):
     def execute(self) -> None:
         """Run the target to its end in this thread; nothing when the run was cancelled before."""
         call = self.call
-        if call is None or not self._begin():
+        if call is None or not self.begin(here=True):
             return
         try:
             # A context of its own: what the target sets in context variables ends with it.
@@ -50,13 +53,20 @@ class Run(RunRecord):
                 let_go(self.exception)
             self.returned.set()
 
-    def _begin(self) -> bool:
-        started_at, now, timeout = self.settings.clock(), self.settings.mono(), self.settings.timeout
+    def begin(self, *, here: bool = False) -> bool:
+        """Be running, with the deadline counted from now; False when the run was cancelled before.
+
+        Args:
+            here: Whether this thread executes the target.
+        """
+        started_at, now = self.settings.clock(), self.settings.mono()
+        # A run that nobody here is told of may have ended long before its deadline: its worker applies it.
+        timeout = self.settings.timeout if self.away is None else None
         with self.lock:
             if self.status is not Status.QUEUED:
                 return False
             self.status = Status.RUNNING
-            self.executing = True
+            self.executing = here
             self.started_at = started_at
             self.began = self.progress.base.opened = now
             if timeout is not None:
@@ -99,6 +109,8 @@ class Run(RunRecord):
         message: str | None = None,
         error: BaseException | str | None = None,
         cause: BaseException | None = None,
+        error_type: str | None = None,
+        details: str = "",
         detach: bool = False,
         quiet: bool = False,
     ) -> bool:
@@ -110,13 +122,16 @@ class Run(RunRecord):
             message: Replaces the message.
             error: What went wrong.
             cause: The exception behind it.
+            error_type: Name of its class, where it was raised elsewhere.
+            details: Its traceback, likewise.
             detach: Call the callbacks in a thread of their own, if one can be had.
             quiet: Keep the callbacks, for a run that was never accepted.
         """
         text = None if error is None else describe(error)
         if isinstance(error, BaseException):
             cause = error
-        details = "" if cause is None else traceback_of(cause)
+        if cause is not None:
+            details = traceback_of(cause)
         ended, finished_at = self.settings.mono(), self.settings.clock()
         with self.lock:
             if self.status.is_final or (expect is not None and self.status is not expect):
@@ -128,7 +143,8 @@ class Run(RunRecord):
                 if message is None and self.message == STARTING:
                     message = "Done"
             if text is not None:
-                self.error, self.traceback, message = text, details, f"Failed: {text}"
+                self.error, self.error_type, self.traceback = text, error_type, details
+                message = f"Failed: {text}"
             if cause is not None:
                 self.error_type, self.exception = type(cause).__name__, cause
             if message is not None:
@@ -166,9 +182,12 @@ class Run(RunRecord):
     def add_callback(self, callback: Callback) -> bool:
         """Add a callback; False when the run is over and it has to be called at once."""
         with self.lock:
-            if not self.status.is_final:
+            added = not self.status.is_final
+            if added:
                 self.callbacks.append(callback)
-            return not self.status.is_final
+        if added:
+            self.follow()
+        return added
 
     def crash(self, error: BaseException) -> None:
         """End the run by an exception of its code."""
@@ -181,13 +200,21 @@ class Run(RunRecord):
 
     def cancel(self) -> bool:
         """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs."""
+        if self.away is not None:
+            return self.away.cancel()
         if self.finish(Status.CANCELLED, expect=Status.QUEUED, message="Cancelled"):
             return True
+        return self._stop()
+
+    def _stop(self) -> bool:
         with self.lock:
-            if self.status is Status.RUNNING:
+            running = self.status is Status.RUNNING
+            if running:
                 self._must_stop = True
                 self._arm()
-            return self.status is Status.RUNNING
+        if running and self.on_stop is not None:
+            self.on_stop()
+        return running
 
     def give_up(self, status: Status, message: str | None, error: BaseException | None) -> bool:
         """End a running run for its watchers now; its code is told to stop and can report nothing any more."""
@@ -196,11 +223,49 @@ class Run(RunRecord):
             with self.lock:
                 self._must_stop = True
                 self._arm()
+            if self.away is not None:
+                self.away.cancel()
+            elif self.on_stop is not None:
+                self.on_stop()
         return ended
 
     def lose(self, reason: str) -> None:
         """Fail a run that nobody will finish."""
-        self.finish(Status.FAILED, error=reason)
+        self.finish(Status.FAILED, error=reason, error_type="TaskLost")
+
+    # A run that is executed elsewhere.
+
+    def report(self, record: Record, value: Any = NOT_KEPT) -> None:
+        """Show what was heard of a run that is executed elsewhere; the record of its end ends it here.
+
+        Args:
+            record: What its worker has stored or sent.
+            value: What it returned, where that came with the record of its end.
+        """
+        shown = TaskState.from_dict(record)
+        if shown.status is not Status.QUEUED:
+            self.begin()
+        with self.lock:
+            if self.status.is_final:
+                if self.executing and not record.get("returning"):
+                    self.value, self.executing = record.get("value", value), False
+                    self.returned.set()
+                return
+            self.executing = record.get("returning", False)
+            self.shown = shown
+            self.message, self.message_scope, self.started_at = shown.message, None, shown.started_at
+            for line in lines_in(record, self.log.last_seq):
+                self.log.insert(*line)
+            if shown.status is Status.SUCCEEDED:
+                self.value = record.get("value", value)
+        if shown.status.is_final:
+            self.finish(
+                shown.status,
+                message=shown.message,
+                error=shown.error,
+                error_type=shown.error_type,
+                details=record.get("traceback", ""),
+            )
 
     def renew_locks(self) -> None:
         """Begin with free locks, in a forked child."""
@@ -211,6 +276,10 @@ class Run(RunRecord):
         self.renew_locks()
         if self.status is Status.IDLE or self.is_here():
             # Nobody had begun, or this very code forked, and goes on here.
+            return
+        if self.away is not None and self.status.is_active:
+            # It goes on where it is; this child may look at it too.
+            self.done, self.returned, self.callbacks = Latch(), Latch(), []
             return
         self.done, self.returned = Latch(), Latch()
         self.callbacks, self._alarm, self.executing = [], None, False
@@ -223,6 +292,22 @@ class Run(RunRecord):
             self.returned.set()
 
     # The deadline.
+
+    def wait(self, latch: Latch, timeout: float | None) -> bool:
+        """Wait for `done` or `returned`, wherever the run is executed."""
+        return latch.wait(timeout) if self.away is None else self.away.wait(latch, timeout)
+
+    def follow(self) -> None:
+        """See to it that callbacks and coroutines that wait for the end of a run elsewhere are told."""
+        if self.away is not None:
+            self.away.keep_looking()
+
+    def refresh(self) -> None:
+        """See what has changed by itself: the record of a run elsewhere, or a deadline that has passed."""
+        if self.away is not None:
+            self.away.look()
+        else:
+            self.expire_if_due()
 
     def expire_if_due(self) -> None:
         """Fail the run if its deadline has passed, so that a reader never sees an overdue run as running."""
@@ -315,11 +400,18 @@ class Run(RunRecord):
         Raises:
             TaskFailed: It failed.
             TaskCancelled: It was cancelled.
+            TaskError: It succeeded elsewhere, and its value could not be kept.
         """
         if self.status is Status.CANCELLED:
             raise TaskCancelled(f"task {self.name!r} was cancelled")
         if self.status is Status.FAILED:
-            if isinstance(self.exception, TaskTimeout):
-                raise TaskTimeout(str(self.exception), "TaskTimeout", self.traceback)
-            raise TaskFailed(self.error or "", self.error_type, self.traceback) from self.exception
+            kind = TaskFailed
+            if self.exception is None or isinstance(self.exception, TaskFailed):
+                kind = {"TaskTimeout": TaskTimeout, "TaskLost": TaskLost}.get(self.error_type or "", TaskFailed)
+            raise kind(self.error or "", self.error_type, self.traceback) from self.exception
+        if self.value is NOT_KEPT:
+            raise TaskError(
+                f"task {self.name!r} has succeeded elsewhere, and what it returned was not kept: it is no plain value "
+                f"that takes up to {MAX_VALUE} characters of JSON. Put large results into a file or a store"
+            )
         return self.value

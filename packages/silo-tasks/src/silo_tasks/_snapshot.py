@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from silo_tasks._meter import Pace
 from silo_tasks.state import TaskState, rounded, snapshot
+from silo_tasks.status import Status
 
 if TYPE_CHECKING:
     from silo_tasks._run import Run
+    from silo_tasks.store import Record
+
+NOT_KEPT = object()
+"""The value of a run elsewhere that returned something which its record could not hold."""
+
+MAX_LOGS = 50
+"""Log lines in a record."""
+
+MAX_TRACEBACK = 4000
+"""Characters of a traceback in a record: its end, where the exception is."""
+
+MAX_VALUE = 65_536
+"""Characters of JSON that the value of a run may take in its record."""
 
 
 def state_of(run: Run) -> TaskState:
     """Take the state: a few numbers under the lock, and a view of the log."""
+    if run.shown is not None:
+        return _state_elsewhere(run, run.shown)
     settings = run.settings
     looked_at = settings.mono()
     with run.lock:
@@ -61,6 +78,71 @@ def state_of(run: Run) -> TaskState:
             last_seq=last_seq,
             dropped=dropped,
         )
+
+
+def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
+    """Take the state of a run that is executed elsewhere: what was last heard of it, and how it ended for this side."""
+    with run.lock:
+        status, over = run.status, run.status.is_final
+        view, last_seq, dropped = run.log.view()
+        return snapshot(
+            view,
+            running=status.is_active,
+            progress=100.0 if status is Status.SUCCEEDED else shown.progress,
+            message=run.message,
+            complete=status is Status.SUCCEEDED,
+            error=run.error,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            name=run.settings.name,
+            status=status,
+            run=run.number,
+            n=shown.n,
+            total=shown.total,
+            steps=shown.steps,
+            rate=None if over else shown.rate,
+            eta=None if over else shown.eta,
+            elapsed=shown.elapsed,
+            error_type=run.error_type,
+            last_seq=last_seq,
+            dropped=dropped,
+        )
+
+
+def record_of(run: Run) -> Record:
+    """Take what a store keeps of a run: its state as plain values, and what `logs()` and `result()` need elsewhere.
+
+    `lines` holds time and level of each of the `logs`. At the end of the run `value` is what it returned, where JSON
+    can hold that in `MAX_VALUE` characters, and `traceback` the end of a failed one's. `returning` says that a run
+    which called `complete()` has not returned yet.
+    """
+    state = state_of(run)
+    record = state.to_dict(max_logs=MAX_LOGS)
+    first = state.last_seq - len(record["logs"])
+    record["lines"] = [(line.time, line.level) for line in run.log.since(first)][: len(record["logs"])]
+    if state.complete and not run.returned.is_set:
+        record["returning"] = True
+    elif state.complete and run.value is not NOT_KEPT:
+        try:
+            if len(json.dumps(run.value, allow_nan=False)) <= MAX_VALUE:
+                record["value"] = run.value
+        except (TypeError, ValueError, RecursionError):
+            pass
+    if run.traceback:
+        record["traceback"] = run.traceback[-MAX_TRACEBACK:]
+    return record
+
+
+def lines_in(record: Record, after: int) -> list[tuple[int, float, str, str]]:
+    """The log lines of a record whose number is greater than `after`: number, time, level, text."""
+    texts: list[str] = record.get("logs", [])
+    marks: list[Any] = record.get("lines", [])
+    first = record.get("last_seq", 0) - len(texts) + 1
+    return [
+        (first + i, *(marks[i] if i < len(marks) else (0.0, "info")), text)
+        for i, text in enumerate(texts)
+        if first + i > after
+    ]
 
 
 def fill(message: str, n: int, total: int | None, percent: float, rate: float | None, eta: float | None) -> str:

@@ -15,6 +15,14 @@ class QueueFull(TaskError):
     """The runner's queue holds as many waiting runs as it may; nothing was started."""
 
 
+class RunnerUnavailable(TaskError):
+    """The task queue that should run it cannot be reached; nothing was started."""
+
+
+class RunnerUnavailable(TaskError):
+    """The queue of a runner, or the task store, cannot be reached. The task is as it was before."""
+
+
 class TaskCancelled(TaskError):
     """Raised by `result()`: the run was cancelled before it returned a value."""
 
@@ -44,6 +52,10 @@ class TaskTimeout(TaskFailed):
 
     It is not a `TimeoutError`, because `result(timeout=...)` raises that one when only the waiting ran out.
     """
+
+
+class TaskLost(TaskFailed):
+    """Raised by `result()`: nobody will finish the run, as its process was killed or is cut off from the task store."""
 
 
 class Cancelled(BaseException):

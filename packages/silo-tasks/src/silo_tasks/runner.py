@@ -10,10 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 class Job(Protocol):
     """One run of a task, handed to a runner.
 
-    A runner of this process calls `execute()`. A runner elsewhere (another process, RQ, Celery) sends the reference of
-    the function, its arguments and the `token`, checks before it sends that the function is importable and the
-    arguments can be serialised, and reports through the task's `TaskStore` under that token.
+    A runner of this process calls `execute()`. One that has a child process execute it calls `begin()`, then `report()`
+    with each record that the child sends, and `lose()` if the child dies. One that sends it to the workers of a task
+    queue is an `EngineRunner`: they report through the task's `TaskStore`, and nobody calls the job again.
     """
+
+    on_stop: Callable[[], object] | None
+    """Set by a runner that has the job executed elsewhere: called, with no lock held, when it is asked to stop."""
 
     @property
     def name(self) -> str:
@@ -26,6 +29,10 @@ class Job(Protocol):
     @property
     def token(self) -> str:
         """Names this run and no other. What is reported under an old token is refused."""
+
+    @property
+    def number(self) -> int:
+        """Number of the run, counted from 1."""
 
     @property
     def target(self) -> Callable[..., Any]:
@@ -43,6 +50,14 @@ class Job(Protocol):
     def timeout(self) -> float | None:
         """Seconds the run may take, or None."""
 
+    @property
+    def max_logs(self) -> int:
+        """Log lines that are kept."""
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last log line of the run before."""
+
     def execute(self) -> None:
         """Run the target to its end in this thread. Does nothing when the job was cancelled before.
 
@@ -51,6 +66,12 @@ class Job(Protocol):
 
     def cancel(self) -> bool:
         """Ask the job to stop; whether it was still queued or running."""
+
+    def begin(self) -> bool:
+        """Be running, with the deadline counted from now; False when it was cancelled before."""
+
+    def report(self, record: dict[str, Any], value: Any = ...) -> None:
+        """Show what was heard of a job that is executed elsewhere; the record of its end ends it, with its value."""
 
     def lose(self, reason: str) -> None:
         """Tell the job that nobody will finish it, as its thread or process is gone. It fails with that reason."""

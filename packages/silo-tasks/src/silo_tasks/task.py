@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from silo_tasks import _publisher
 from silo_tasks._ending import Callback, call_back
+from silo_tasks._follower import Follower
 from silo_tasks._fork import renew_after_fork
 from silo_tasks._logs import LogLine
 from silo_tasks._record import Call, Settings
@@ -16,7 +17,9 @@ from silo_tasks._reporting import Reporter
 from silo_tasks._run import STARTING, Run
 from silo_tasks._snapshot import state_of
 from silo_tasks.errors import Cancelled, TaskError, TaskRunning
+from silo_tasks.message import Message
 from silo_tasks.runner import Runner
+from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.state import TaskState
 from silo_tasks.status import Status
 from silo_tasks.store import TaskStore
@@ -35,7 +38,8 @@ class BackgroundTask(Reporter):
             watches, at once; its code is stopped when it next reports or takes an item.
         max_logs: Log lines that are kept: the newest.
         runner: Where runs are executed; None is the shared `ThreadRunner`.
-        store: Where the task's record is published for watchers elsewhere; None is nowhere.
+        store: Where the task's record is published for watchers elsewhere; None is nowhere, or the store of a runner
+            whose workers are elsewhere.
         owner: Whose task it is, the first half of the key in the store.
         clock: Seconds since the epoch, for tests. Durations follow it only when it is injected; otherwise they are
             measured by a monotonic clock, so that setting the system's time moves no deadline.
@@ -59,6 +63,8 @@ class BackgroundTask(Reporter):
             raise ValueError("timeout must be positive")
         if max_logs < 0:
             raise ValueError("max_logs must be 0 or more")
+        if store is None and isinstance(runner, EngineRunner):
+            store = runner.store
         mono = time.monotonic if clock is time.time else clock
         self._settings = Settings(str(name), str(owner), timeout, max_logs, store, clock, mono)
         self._runner = runner
@@ -86,10 +92,12 @@ class BackgroundTask(Reporter):
         Raises:
             TaskRunning: The task is queued or running, here or by what its store says elsewhere.
             QueueFull: Too many tasks wait already. The task is as it was before, and so is its record.
+            TaskError: The runner cannot run it.
+            TypeError: An argument cannot be sent to where it would run; the message names it.
         """
         runner = self._runner or default_runner()
         now = self._settings.clock()
-        self._run.expire_if_due()
+        self._run.refresh()
         with self._lock:
             previous = self._at_rest("start")
             run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
@@ -97,10 +105,12 @@ class BackgroundTask(Reporter):
                 run.callbacks = previous.take_callbacks()
             run.message, run.started_at, run.status = STARTING, now, Status.QUEUED
             self._run = run
-        store, before = self._settings.store, None
+        store, before, wait = self._settings.store, None, None
+        if store is not None and isinstance(runner, EngineRunner):
+            run.away, wait = Follower(store, run), runner.max_wait
         try:
             if store is not None:
-                before = _publisher.begin(store, run, previous)
+                before = _publisher.begin(store, run, previous, wait)
             runner.submit(run)
         except BaseException:
             # A runner may raise what the run raised, and then it was executed after all.
@@ -113,8 +123,10 @@ class BackgroundTask(Reporter):
                     store = None
             raise
         finally:
-            if store is not None:
+            if run.away is None and store is not None:
                 _publisher.watch(store, run)
+            elif run.callbacks:
+                run.follow()
 
     def _at_rest(self, what: str) -> Run:
         newest = self._run
@@ -125,13 +137,21 @@ class BackgroundTask(Reporter):
             raise TaskRunning(f"cannot {what} task {self.name!r}: it is {newest.status.value}")
         return newest
 
+    def _adopt(self, message: Message, target: Callable[..., Any]) -> Run:
+        """Make the run of a message the newest one, in the process that executes it."""
+        run = Run(self._settings, self._key, Call(self, target, tuple(message.args), dict(message.kwargs)), None)
+        run.take_over(message.token, message.number, message.last_seq)
+        run.message, run.started_at, run.status = STARTING, self._settings.clock(), Status.QUEUED
+        self._run = run
+        return run
+
     def reset(self) -> None:
         """Forget the last run: idle again, with an empty log.
 
         Raises:
             TaskRunning: The task is queued or running.
         """
-        self._run.expire_if_due()
+        self._run.refresh()
         with self._lock:
             previous = self._at_rest("reset")
             self._run = Run(self._settings, self._key, None, previous)
@@ -181,12 +201,15 @@ class BackgroundTask(Reporter):
         from silo_tasks._waiting import passed
 
         run = self._active()
-        return run is None or await passed(run.done, timeout)
+        if run is None:
+            return True
+        run.follow()
+        return await passed(run.done, timeout)
 
     def _active(self) -> Run | None:
         """The run that somebody else may wait for, None when none is active."""
         run = self._run
-        run.expire_if_due()
+        run.refresh()
         if not run.status.is_active:
             return None
         if run.is_here():
@@ -208,10 +231,10 @@ class BackgroundTask(Reporter):
         """
         run = self._started()
         end = None if timeout is None else time.monotonic() + timeout
-        over = run.done.wait(timeout)
+        over = run.wait(run.done, timeout)
         if over and run.status is Status.SUCCEEDED:
             # A target that called complete() goes on until it returns its value.
-            over = run.returned.wait(None if end is None else max(0.0, end - time.monotonic()))
+            over = run.wait(run.returned, None if end is None else max(0.0, end - time.monotonic()))
         if not over:
             raise run.not_over(timeout)
         return run.outcome()
@@ -223,14 +246,16 @@ class BackgroundTask(Reporter):
         """
         from silo_tasks._waiting import value_of
 
-        return await value_of(self._started(), timeout)
+        run = self._started()
+        run.follow()
+        return await value_of(run, timeout)
 
     def _started(self) -> Run:
         """The run whose result somebody else may ask for."""
         run = self._run
         if run.status is Status.IDLE:
             raise TaskError(f"task {self.name!r} has not been started")
-        run.expire_if_due()
+        run.refresh()
         if run.executing and run.is_here():
             raise TaskError(f"task {self.name!r} would wait for itself")
         return run
@@ -253,14 +278,14 @@ class BackgroundTask(Reporter):
     def state(self) -> TaskState:
         """The newest run at this moment."""
         run = self._run
-        run.expire_if_due()
+        run.refresh()
         return state_of(run)
 
     @property
     def is_running(self) -> bool:
         """Whether a run is queued or running."""
         run = self._run
-        run.expire_if_due()
+        run.refresh()
         return run.status.is_active
 
     @property
@@ -272,7 +297,7 @@ class BackgroundTask(Reporter):
     def is_failed(self) -> bool:
         """Whether the run failed."""
         run = self._run
-        run.expire_if_due()
+        run.refresh()
         return run.status is Status.FAILED
 
     def logs(self, since: int = 0) -> list[LogLine]:

@@ -32,6 +32,10 @@ class PlainJob:
         self.args: Sequence[Any] = ()
         self.kwargs: Mapping[str, Any] = {}
         self.timeout: float | None = None
+        self.number = 1
+        self.max_logs = 1000
+        self.last_seq = 0
+        self.on_stop: Callable[[], object] | None = None
         self.cancelled = False
         self.lost: str | None = None
 
@@ -47,6 +51,14 @@ class PlainJob:
         """Note the request."""
         self.cancelled = True
         return not self.done.is_set()
+
+    def begin(self) -> bool:
+        """Begin, as always."""
+        return True
+
+    def report(self, record: dict[str, Any], value: Any = None) -> None:
+        """Not for a job that runs here."""
+        raise NotImplementedError
 
     def lose(self, reason: str) -> None:
         """Note the reason."""
@@ -196,6 +208,67 @@ class TaskStoreContract:
         store.begin("owner", "task", "b", {}, expect="a")
         assert not store.cancel_requested("owner", "task", "b")
         assert store.cancel_requested("owner", "task", "a")
+
+    def test_a_run_that_waits_is_claimed_once(self) -> None:
+        """Of two workers that get the same run, one has it; a run that does not wait cannot be claimed."""
+        store = self.make_store()
+        assert not store.claim("owner", "task", "a")
+        store.begin("owner", "task", "a", {"running": True}, expect=None, wait=60)
+        assert not store.claim("owner", "task", "x")
+        assert store.claim("owner", "task", "a")
+        assert not store.claim("owner", "task", "a")
+        store.begin("owner", "task", "b", {"running": True}, expect="a")
+        assert not store.claim("owner", "task", "a")
+        assert not store.claim("owner", "task", "b")
+
+    def test_one_of_many_claims(self) -> None:
+        """Claim is atomic."""
+        store = self.make_store()
+        store.begin("owner", "task", "a", {"running": True}, expect=None, wait=60)
+        together = threading.Barrier(8)
+        won: list[int] = []
+
+        def race(number: int) -> None:
+            together.wait(WAIT)
+            if store.claim("owner", "task", "a"):
+                won.append(number)
+
+        threads = [threading.Thread(target=race, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+        assert len(won) == 1
+
+    def test_a_waiting_run_that_is_cancelled_never_runs(self) -> None:
+        """Nobody would tell its watchers otherwise: it is over, and no worker can claim it."""
+        store = self.make_store()
+        store.begin("owner", "task", "a", {"running": True, "status": "queued"}, expect=None, wait=60)
+        assert store.request_cancel("owner", "task", "a")
+        found = store.read("owner", "task")
+        assert found is not None
+        assert (found[1]["running"], found[1]["status"]) == (False, "cancelled")
+        assert not store.claim("owner", "task", "a")
+
+    def test_a_run_that_waited_too_long_is_lost(self) -> None:
+        """It is not queued for ever, and no worker can claim it later."""
+        store = self.make_store()
+        store.begin("owner", "task", "a", {"running": True, "status": "queued"}, expect=None, wait=0.01)
+        pause = threading.Event()
+        while (store.read("owner", "task") or ("", {}))[1]["running"]:
+            pause.wait(0.005)
+        found = store.read("owner", "task")
+        assert found is not None
+        assert (found[1]["status"], found[1]["error_type"]) == ("failed", "TaskLost")
+        assert not store.claim("owner", "task", "a")
+
+    def test_the_record_of_the_end_stays(self) -> None:
+        """A late record of a running run does not bring it back."""
+        store = self.make_store()
+        store.begin("owner", "task", "a", {"running": True}, expect=None)
+        assert store.publish("owner", "task", "a", {"running": False, "n": 5})
+        assert store.publish("owner", "task", "a", {"running": True, "n": 4})
+        assert store.read("owner", "task") == ("a", {"running": False, "n": 5})
 
     def test_records_are_copied(self) -> None:
         """Neither side can change the other's record."""

@@ -1,0 +1,87 @@
+"""The worker's side of a run that another process has started."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from silo_tasks import _publisher
+from silo_tasks.errors import TaskError
+from silo_tasks.message import Message, resolve
+from silo_tasks.runners.inline import InlineRunner
+from silo_tasks.store import TaskStore
+from silo_tasks.task import BackgroundTask
+
+logger = logging.getLogger("silo_tasks")
+
+PATIENCE = 60.0
+"""Seconds for which a worker tries to reach a task store, to claim a run or to store how it ended."""
+
+
+def execute(message: Message, store: TaskStore | None = None) -> bool:
+    """Execute a run that was sent here, to its end; the one entry of all engines.
+
+    It is claimed first, so that a message which is delivered twice, or was cancelled on its way, does nothing. While
+    it runs its record is stored twice a second, and a cancel that somebody has asked for elsewhere is seen then. Its
+    deadline counts from now. What its function raises is in its record; so is a function that cannot be imported.
+
+    Args:
+        message: What was sent.
+        store: Where the run reports to. A function that has an attribute `open_store` brings its own:
+            `open_store(message)` returns it.
+
+    Returns:
+        Whether the run was executed here.
+
+    Raises:
+        TaskError: Nobody says where to report to.
+        Exception: The store could not be reached for `PATIENCE` seconds. The run stays as it is.
+    """
+    try:
+        target = resolve(message.function)
+    except Exception as error:  # noqa: BLE001 - whatever a module does when it is imported
+        target = _raising(TaskError(f"the worker cannot import {message.function}: {error!r}"))
+    open_store = getattr(target, "open_store", None)
+    if open_store is not None:
+        store = open_store(message)
+    if store is None:
+        raise TaskError(f"task {message.name!r} has no store that its worker could report to")
+    if not _claim(store, message):
+        logger.info("A run of task %r was delivered that is taken or over", message.name)
+        return False
+    task = BackgroundTask(
+        message.name,
+        timeout=message.timeout,
+        max_logs=message.max_logs,
+        runner=InlineRunner(),
+        store=store,
+        owner=message.owner,
+    )
+    run = task._adopt(message, target)
+    watcher = _publisher.watch(store, run)
+    run.execute()
+    if not watcher.settle(PATIENCE):
+        logger.error("The end of a run of task %r could not be stored", message.name)
+    return True
+
+
+def _claim(store: TaskStore, message: Message) -> bool:
+    end, pause = time.monotonic() + PATIENCE, 0.05
+    while True:
+        try:
+            return store.claim(message.owner, message.name, message.token)
+        except Exception:
+            if time.monotonic() + pause > end:
+                raise
+            logger.warning("The task store cannot be reached. Trying again", exc_info=True)
+        time.sleep(pause)
+        pause = min(2 * pause, 2.0)
+
+
+def _raising(error: Exception) -> Callable[..., NoReturn]:
+    def target(*_args: Any, **_kwargs: Any) -> NoReturn:
+        raise error
+
+    return target

@@ -1,0 +1,97 @@
+"""What runners on task queues share: RQ, Celery, and whatever else sends messages to workers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from silo_tasks.errors import TaskError
+from silo_tasks.message import Message, message_of, named
+from silo_tasks.runner import Job
+from silo_tasks.store import TaskStore
+
+MAX_WAIT = 86_400.0
+"""Seconds that a run may wait for a worker."""
+
+MAX_BYTES = 1_000_000
+"""Bytes that the arguments of a run may take on their way."""
+
+
+class EngineRunner(ABC):
+    """Sends runs to the workers of a task queue, and has them report through a `TaskStore`.
+
+    A runner derives from it, says how a value is serialised and how a message is sent, and has its workers call
+    `silo_tasks.remote.execute()`.
+
+    Args:
+        store: Where workers report how a run goes, for tasks that name no store themselves.
+        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
+        max_bytes: Bytes that the serialised arguments of a run may take.
+    """
+
+    def __init__(self, store: TaskStore, *, max_wait: float = MAX_WAIT, max_bytes: int = MAX_BYTES) -> None:
+        self.store = store
+        self.max_wait = max_wait
+        self.max_bytes = max_bytes
+        self._closed = False
+
+    def submit(self, job: Job) -> None:
+        """Send the job to a worker.
+
+        Raises:
+            TaskError: The runner has been shut down, or the target cannot be imported elsewhere.
+            TypeError: An argument does not fit the target or cannot be sent; the message names it.
+            ValueError: The arguments are too large; the message names the largest.
+            RunnerUnavailable: The queue cannot be reached.
+        """
+        if self._closed:
+            raise TaskError("the runner has been shut down")
+        message = message_of(job)
+        self.check(job.target, job.args, job.kwargs)
+        self.send(message)
+
+    def check(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
+    ) -> None:
+        """See whether a call can be sent.
+
+        Args:
+            function: What shall be called.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            given: How many arguments the worker puts before these: 1, the task.
+
+        Raises:
+            TypeError: An argument does not fit the function or cannot be sent; the message names it.
+            ValueError: The arguments are too large; the message names the largest.
+        """
+        sizes = {}
+        for name, value in named(function, args, kwargs, given):
+            try:
+                sizes[name] = len(self.dumps(value))
+            except Exception as error:
+                raise TypeError(f"argument {name!r} cannot be sent to a worker: {error}") from error
+        if sum(sizes.values()) > self.max_bytes:
+            largest = max(sizes, key=lambda name: sizes[name])
+            raise ValueError(
+                f"the arguments take {sum(sizes.values())} bytes, of which {largest!r} takes {sizes[largest]}; up to "
+                f"{self.max_bytes} can be sent to a worker. Put large data into a file or a store"
+            )
+
+    def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - there is nothing to wait for here
+        """Send no more jobs. Those that were sent are the workers' to finish."""
+        self._closed = True
+        return True
+
+    @abstractmethod
+    def dumps(self, value: Any) -> bytes:
+        """Serialise one argument as the engine does."""
+
+    @abstractmethod
+    def send(self, message: Message) -> None:
+        """Hand a message to the engine, to be given to `execute()` by a worker.
+
+        Raises:
+            RunnerUnavailable: The queue cannot be reached.
+        """

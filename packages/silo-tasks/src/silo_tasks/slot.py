@@ -1,0 +1,159 @@
+"""What a task store keeps of a task: its newest run, and how that may change."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from silo_tasks.status import Status
+from silo_tasks.store import Record
+
+LEASE = 15.0
+"""Seconds after which a run that nothing was heard of counts as lost: its process was killed, or is cut off from the
+store. A living one is heard of every half second."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The newest run of a task, as it is stored."""
+
+    token: str
+    record: Record
+    seen: float
+    """When it was last heard of, by the store's clock."""
+    wait: float | None = None
+    """Seconds from `seen` for which it may lie in an engine's queue until a worker claims it; None once one has, and
+    for a run that never leaves its process."""
+    cancel: bool = False
+    """Whether somebody has asked it to stop."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is queued or running, as far as it has said."""
+        return bool(self.record.get("running"))
+
+    def at(self, now: float, lease: float = LEASE) -> Slot:
+        """Return what it is now: lost, where nothing was heard of it for too long."""
+        if not self.running:
+            return self
+        if self.wait is None and now - self.seen > lease:
+            return self.lost("its process has ended or cannot reach the store")
+        if self.wait is not None and now - self.seen > self.wait:
+            return self.lost(f"no worker has taken it in {self.wait:g} seconds")
+        return self
+
+    def lost(self, reason: str) -> Slot:
+        """Return it failed."""
+        error = f"lost: {reason}"
+        return self._over(self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type="TaskLost")
+
+    def claimed(self, now: float) -> Slot:
+        """Return it taken by a worker."""
+        return replace(self, record={**self.record, "status": Status.RUNNING.value}, seen=now, wait=None)
+
+    def cancelled(self, now: float) -> Slot:
+        """Return it with the cancel flag up; where no worker has it yet, it is over."""
+        asked = replace(self, cancel=True)
+        return asked._over(now, Status.CANCELLED, "Cancelled") if self.wait is not None and self.running else asked
+
+    def _over(self, finished_at: float, status: Status, message: str, **more: Any) -> Slot:
+        steps = [
+            {**step, "status": "failed"} if step["status"] == "running" else step
+            for step in self.record.get("steps", ())
+        ]
+        over = {"running": False, "status": status.value, "message": message, "finished_at": finished_at}
+        return replace(self, record={**self.record, **over, "steps": steps, "rate": None, "eta": None, **more})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values; ``Slot(**values)`` makes it a slot again."""
+        return dict(vars(self))
+
+
+Change = Callable[[Slot | None, float], "Slot | bool | None"]
+"""Makes of what is stored, and of the time, what shall be stored: a slot, or None for nothing. A bool says that nothing
+changes, and is the answer."""
+
+
+class SlotStore(ABC):
+    """A `TaskStore` made of one look and one atomic change.
+
+    Attributes:
+        lease: seconds after which a run that nothing was heard of reads as lost.
+    """
+
+    lease = LEASE
+
+    @abstractmethod
+    def look(self, owner: str, name: str) -> tuple[Slot | None, float]:
+        """Return what is stored of a task, and the time by the store's clock."""
+
+    @abstractmethod
+    def change(self, owner: str, name: str, change: Change) -> bool:
+        """Store what `change` makes of what is stored, in one step, and return True; or the bool that it returns.
+
+        It may be called several times, when somebody else was faster.
+        """
+
+    def begin(
+        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+    ) -> bool:
+        """Make `token` the newest run if the newest one still is `expect`."""
+
+        def begun(slot: Slot | None, now: float) -> Slot | bool:
+            if (slot.token if slot is not None else None) != expect:
+                return False
+            return Slot(token, record, now, wait)
+
+        return self.change(owner, name, begun)
+
+    def claim(self, owner: str, name: str, token: str) -> bool:
+        """Take the run out of its queue, once."""
+
+        def taken(slot: Slot | None, now: float) -> Slot | bool:
+            if slot is None or slot.token != token or slot.wait is None:
+                return False
+            return slot.claimed(now) if slot.at(now, self.lease).running and not slot.cancel else False
+
+        return self.change(owner, name, taken)
+
+    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+        """Replace the record if `token` is the newest run; the one of its end stays."""
+
+        def published(slot: Slot | None, now: float) -> Slot | bool:
+            if slot is None or slot.token != token:
+                return False
+            if record.get("running") and not slot.running:
+                return True
+            return replace(slot, record=record, seen=now)
+
+        return self.change(owner, name, published)
+
+    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
+        """The token and the record of the newest run, or None."""
+        slot, now = self.look(owner, name)
+        return None if slot is None else (slot.token, slot.at(now, self.lease).record)
+
+    def request_cancel(self, owner: str, name: str, token: str) -> bool:
+        """Raise the cancel flag if `token` is the newest run; one that waits for a worker is over at once."""
+
+        def asked(slot: Slot | None, now: float) -> Slot | bool:
+            if slot is None or slot.token != token:
+                return False
+            return slot.cancel or slot.cancelled(now)
+
+        return self.change(owner, name, asked)
+
+    def cancel_requested(self, owner: str, name: str, token: str) -> bool:
+        """Whether the flag is up or the run is no longer the newest."""
+        slot, _ = self.look(owner, name)
+        return slot is None or slot.token != token or slot.cancel
+
+    def forget(self, owner: str, name: str, token: str) -> bool:
+        """Delete the record if `token` is the newest run."""
+
+        def forgotten(slot: Slot | None, now: float) -> bool | None:  # noqa: ARG001
+            return None if slot is not None and slot.token == token else False
+
+        return self.change(owner, name, forgotten)
