@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, ThreadRunner, step
@@ -129,6 +132,22 @@ def test_progress_is_clamped_and_never_goes_back() -> None:
     for value, seen in ((-5, 0), (30, 30), (20, 30), (float("nan"), 30), (True, 30), (float("inf"), 100), (5, 100)):
         task.update(progress=value)
         assert task.state.progress == seen
+
+
+@pytest.mark.parametrize(
+    ("number", "seen"), [(Decimal("12.5"), 12.5), (Fraction(51, 4), 12.75), (13, 13), (True, 1), (10**400, 100)]
+)
+@pytest.mark.parametrize("runs", [1, 2])
+def test_progress_may_be_any_number(number: Any, seen: float, runs: int) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> float:
+        task.update(progress=number)
+        return task.state.progress
+
+    for _ in range(runs):
+        task.start(work)
+        assert task.result() == seen
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("inf"), float("nan")])

@@ -104,13 +104,17 @@ class Scope:
     def _counted(self) -> float:
         return fraction(self.done, self.total) if self.total else 0.0
 
+    def _reported(self) -> float:
+        # Here and not in update(), which may be called for every item. It need not be a float.
+        return float(min(self.percent, 100)) / 100
+
     def cell(self) -> tuple[float, float, float]:
         """What a child may fill: where it begins, how wide it is, and the fraction that is already spent.
 
         In a loop that is the span of the current item, in any other scope the whole of it.
         """
         if self.probe is None:
-            return self.low, self.high - self.low, min(1.0, max(self._spent, self.percent / 100, self._counted()))
+            return self.low, self.high - self.low, max(self._spent, self._reported(), self._counted())
         if not self.total:
             return self.low, 0.0, 0.0
         done = self.done
@@ -132,7 +136,7 @@ class Scope:
         low, width, _ = self.cell()
         reached = self._filled
         if self.probe is None:
-            reached = max(reached, min(1.0, self.percent / 100), self._counted())
+            reached = max(reached, self._reported(), self._counted())
         return low + width * reached
 
 

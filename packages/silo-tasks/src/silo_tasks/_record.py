@@ -64,6 +64,7 @@ class RunRecord:
         "call",
         "callbacks",
         "deadline",
+        "direct",
         "done",
         "ended",
         "error",
@@ -106,6 +107,9 @@ class RunRecord:
         self.status = Status.IDLE
         self.stop = False
         """Whether reports must look closer: the run is over or asked to cancel. Read without a lock."""
+        self.direct = call is not None and (previous is None or previous.number == 0)
+        """Whether any report must be this run's: it is open, and no code of an earlier run can be around. Read without
+        a lock."""
         self.message = ""
         self.message_scope: Scope | None = None
         self.error: str | None = None

@@ -56,15 +56,16 @@ class Reporter:
             n: Items done in the innermost loop or step.
             total: Items it has in all.
         """
-        run = current_run.get()
-        if run is None or run.key is not self._key:
-            run = self._mine()
-        if run.stop and run.is_closed():
-            return
+        run = self._run
+        if not run.direct:
+            own = current_run.get()
+            run = own if own is not None and own.key is self._key else self._mine()
+            if run.stop and run.is_closed():
+                return
         if progress is not None:
             base = run.progress.base
             if progress > base.percent:
-                base.percent = float(progress) if progress < 100 else 100.0
+                base.percent = progress
         if message is not None:
             run.say(str(message))
         if n is not None or total is not None:

@@ -136,7 +136,7 @@ class Run(RunRecord):
         with self.lock:
             if self.status.is_final or (expect is not None and self.status is not expect):
                 return False
-            self.status, self.stop = status, True
+            self.status, self.stop, self.direct = status, True, False
             self.ended, self.finished_at = ended, finished_at
             if status is Status.SUCCEEDED:
                 self.progress.finish()
@@ -357,7 +357,7 @@ class Run(RunRecord):
 
     def _arm(self) -> None:
         if not self._shields:
-            self.stop = True
+            self.stop, self.direct = True, False
             for probe in self._probes:
                 probe.stop()
 

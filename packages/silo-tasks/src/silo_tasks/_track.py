@@ -36,19 +36,21 @@ class BlockProbe(Probe):
     `next_block` and `stop` are called under the lock of the run, `done` by anybody at any time.
     """
 
-    __slots__ = ("_block", "_frozen", "_size")
+    __slots__ = ("_again", "_block", "_frozen")
 
     def __init__(self) -> None:
         # One tuple, so that a reader never sees the end of one block with the selector of another.
         self._block: tuple[int, Any] = (0, iter(()))
-        self._size = SMALLEST
+        self._again: list[Any] = []
         self._frozen: int | None = None
 
     def next_block(self, data: Iterator[T]) -> Iterator[Iterator[T]]:
         """Begin the next block and return its selector."""
-        size = self._size
-        self._size = min(LARGEST, size * 4)
-        selector: Any = iter([data] * size)
+        size = len(self._again)
+        if size < LARGEST:
+            size = size * 4 or SMALLEST
+            self._again = [data] * size
+        selector: Any = iter(self._again)
         if self._frozen is not None:
             selector.__setstate__(size)
         self._block = (self._block[0] + size, selector)
