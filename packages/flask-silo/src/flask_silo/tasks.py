@@ -16,8 +16,9 @@ from flask import Flask
 from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
 from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Status, TaskRunning, TaskState
+from silo_tasks.slot import Slot
 
-from .task_records import Slot, TaskRecords, find_life, slot_in
+from .task_records import TaskRecords, find_life, slot_in
 from .visit import current_visit
 
 if TYPE_CHECKING:
@@ -72,6 +73,20 @@ class SessionTasks:
     def find(self, uid: str | None, name: str) -> Work | None:
         """Return the session's task of that name, if it was ever started here."""
         return self._tasks.get(uid or "", {}).get(name)
+
+    def newest(self, record: Record, name: str) -> Newest:
+        """Find a task's newest run in what the store has of a session: one of this process, or of another one."""
+        if self._store.backend.live:
+            return Newest(self.find(record.uid, name))
+        slot = slot_in(record, name)
+        if slot is None:
+            return Newest(None)
+        work = self.find(record.uid, name)
+        if work is not None and (work.records is None or work.records.token != slot.token):
+            work = None
+        if work is None or not work.is_running:  # here it is known to live
+            slot = slot.at(self._store.moment().now)
+        return Newest(work, slot, Life(record.sid, record.uid))
 
     def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
         """Make a task for a session."""
@@ -193,22 +208,15 @@ class SessionTask(Generic[P, R]):
         run = functools.partial(self._function, *args, **kwargs)
         visit.jobs[self.name] = functools.partial(tasks.begin, session.sid, session.uid, task, run)
 
-    def _look(self) -> _Newest:
+    def _look(self) -> Newest:
         """Find the newest run: in this process, or in what the store knows of all processes."""
         silo = self._silo
+        tasks = silo.binding.tasks
         if silo.here.store.backend.live:
             uid = silo.uid
-            return _Newest(silo.binding.tasks.find(uid, self.name) if uid else None)
+            return Newest(tasks.find(uid, self.name) if uid else None)
         record = self._record()
-        slot = slot_in(record, self.name) if record is not None else None
-        if record is None or slot is None:
-            return _Newest(None)
-        work = silo.binding.tasks.find(record.uid, self.name)
-        if work is not None and (work.records is None or work.records.token != slot.token):
-            work = None
-        if work is None or not work.is_running:  # here it is known to live
-            slot = slot.at(silo.here.store.moment().now)
-        return _Newest(work, slot, Life(record.sid, record.uid))
+        return tasks.newest(record, self.name) if record is not None else Newest(None)
 
     def _record(self) -> Record | None:
         """Return what the store has of the session that the running code works for.
@@ -244,10 +252,7 @@ class SessionTask(Generic[P, R]):
         visit = current_visit()
         if visit is not None and self.name in visit.jobs:
             return TaskState(name=self.name, running=True, status=Status.QUEUED)
-        newest = self._look()
-        if newest.slot is not None:
-            return TaskState.from_dict(newest.slot.record)
-        return newest.work.state if newest.work is not None else TaskState(name=self.name)
+        return self._look().state or TaskState(name=self.name)
 
     def cancel(self) -> bool:
         """Ask it to stop at the next item; what has not started never will. False where there is nothing to stop.
@@ -295,7 +300,7 @@ class SessionTask(Generic[P, R]):
         return value
 
 
-class _Newest(NamedTuple):
+class Newest(NamedTuple):
     """The newest run of a task."""
 
     work: Work | None
@@ -311,3 +316,10 @@ class _Newest(NamedTuple):
         if self.slot is not None:
             return self.slot.running
         return self.work is not None and self.work.is_running
+
+    @property
+    def state(self) -> TaskState | None:
+        """How far it is; None before the first."""
+        if self.slot is not None:
+            return TaskState.from_dict(self.slot.record)
+        return self.work.state if self.work is not None else None
