@@ -85,7 +85,7 @@ class SessionTasks:
         if work is not None and (work.records is None or work.records.token != slot.token):
             work = None
         if work is None or not work.is_running:  # here it is known to live
-            slot = slot.at(self._store.moment().now)
+            slot = slot.at(self._store.moment().now, TaskRecords.lease)
         return Newest(work, slot, Life(record.sid, record.uid))
 
     def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
