@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, g, request
@@ -15,7 +16,8 @@ from .cli import commands
 from .endpoints import DataEndpoints
 from .http import Wire, answer
 from .settings import Settings
-from .tasks import SessionTasks
+from .task_views import TaskViews
+from .tasks import SessionTask, SessionTasks
 from .visit import EXCHANGE, Visit, current_visit, visiting
 from .workers import warn_if_apart
 from .wsgi import Commit
@@ -35,11 +37,21 @@ class Binding:
     in `Commit`: later than every ``after_request`` function, and at little cost to requests that have no session.
     """
 
-    def __init__(self, silo: Silo, app: Flask, settings: Settings, store: SessionStore) -> None:
+    def __init__(
+        self,
+        silo: Silo,
+        app: Flask,
+        settings: Settings,
+        store: SessionStore,
+        declared: Mapping[str, SessionTask[..., Any]],
+    ) -> None:
         self.settings = settings
         self.store = store
         self.daemon = CleanupDaemon(store)
         self.tasks = SessionTasks(app, store)
+        self.task_views = TaskViews(app, settings, store, self.tasks, declared)
+        if declared:
+            self.task_views.offer()
         self._silo = silo
         self._wire = Wire(settings)
         self._prefix = settings.api_prefix

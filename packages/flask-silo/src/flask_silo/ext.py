@@ -63,6 +63,8 @@ class Silo:
         turn_timeout: float | None = None,
         slack: float | None = None,
         max_state_bytes: int | None = None,
+        task_endpoints: bool | None = None,
+        max_streams: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._given = {
@@ -78,6 +80,8 @@ class Silo:
             "turn_timeout": turn_timeout,
             "slack": slack,
             "max_state_bytes": max_state_bytes,
+            "task_endpoints": task_endpoints,
+            "max_streams": max_streams,
         }
         self._storage = storage
         self._clock = clock
@@ -107,7 +111,7 @@ class Silo:
         if self._storage is not None and len(self._apps):
             raise RuntimeError("a storage of release 0.1 cannot keep two applications apart")
         settings = Settings.collect(self._given, app.config)
-        app.extensions[BINDING] = Binding(self, app, settings, self._make_store(settings))
+        app.extensions[BINDING] = Binding(self, app, settings, self._make_store(settings), self._tasks)
         app.extensions["silo"] = self
         self._apps.add(app)
 
@@ -273,6 +277,8 @@ class Silo:
             if task.name in self._tasks:
                 raise ValueError(f"there is a task {task.name!r} already: give this one another name")
             self._tasks[task.name] = task
+            for binding in self._each_binding():
+                binding.task_views.offer()
             return task
 
         return made if function is None else made(function)

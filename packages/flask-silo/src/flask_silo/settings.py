@@ -44,6 +44,11 @@ class Settings:
     """Seconds after a noted use for which another is not noted, see `SessionStore`; None to choose it by ``ttl``."""
     max_state_bytes: int | None = None
     """What the state of one session may take where the store keeps bytes; no limit by default."""
+    task_endpoints: bool = True
+    """Whether ``tasks/<name>`` and ``tasks/events`` are served below each prefix, once there is a `Silo.task`."""
+    max_streams: int | None = None
+    """How many event streams stay open in one process; None to choose it by the server's threads. Those that are more
+    than that, or more than the server has threads for, say what is new and end."""
 
     @classmethod
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
@@ -79,6 +84,9 @@ class Settings:
             raise ValueError("slack must be a number, not negative and less than ttl")
         if limit is not None and not (_is_number(limit) and isinstance(limit, int) and limit > 0):
             raise ValueError("max_state_bytes must be a positive whole number")
+        streams = settings.max_streams
+        if streams is not None and not (_is_number(streams) and isinstance(streams, int) and streams >= 0):
+            raise ValueError("max_streams must be a whole number, not negative")
         if settings.min_sid_length > MADE_LENGTH:
             raise ValueError(f"min_sid_length must be at most {MADE_LENGTH}, the length of the ids that are made")
         for name in ("header", "query_param"):

@@ -1,0 +1,199 @@
+"""The stream of a client's tasks: what it says (Server-Sent Events), and for how long it stays open."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from silo_store import Life, SessionStore, StoreUnavailable
+from silo_store.fork import reset_after_fork
+from silo_tasks import TaskState
+
+from .task_records import find_life
+
+if TYPE_CHECKING:
+    from .server import Server
+    from .tasks import SessionTask, SessionTasks
+
+RESTLESS = ("elapsed", "rate", "eta")
+"""What changes while nothing happens, and is no news by itself."""
+
+FORM = "1."
+"""What the id of an event begins with."""
+
+NAME, STATE = 4, 8
+"""Characters of an id that stand for a task's name, and for the state in which the client knows it."""
+
+GIVEN = re.compile(rf"{re.escape(FORM)}([A-Za-z0-9_-]{{{NAME + STATE}}})*")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The times of a stream, all in seconds."""
+
+    look: float = 0.25
+    """Between two looks at the tasks."""
+    heartbeat: float = 15.0
+    """After which something is sent although there is no news."""
+    lifetime: float = 300.0
+    """After which the stream ends; the client comes back and goes on where it was."""
+    retry: float = 1.0
+    """After which the client comes back to a stream that has ended."""
+    poll: float = 2.0
+    """After which it comes back where no stream stays open."""
+
+
+class Told:
+    """What a client knows of its tasks. It travels as the id of an event, so that any process can go on.
+
+    Args:
+        text: the id that the client was sent last; what is none counts as nothing.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        known, size = text[len(FORM) :] if GIVEN.fullmatch(text) else "", NAME + STATE
+        self._known = {known[at : at + NAME]: known[at + NAME : at + size] for at in range(0, len(known), size)}
+
+    def __str__(self) -> str:
+        return FORM + "".join(name + state for name, state in self._known.items())
+
+    def news(self, names: list[str], states: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
+        """Return the tasks that the client does not know as they are, None where one is gone, and their names."""
+        found: list[tuple[str, dict[str, Any] | None]] = []
+        for name in names:
+            state = states.get(name)
+            if self._known.get(_short(NAME, name)) != (_digest(state) if state is not None else None):
+                found.append((name, state))
+        return found
+
+    def note(self, name: str, state: dict[str, Any] | None) -> None:
+        """Note that the client knows a task as it is."""
+        if state is None:
+            self._known.pop(_short(NAME, name), None)
+        else:
+            self._known[_short(NAME, name)] = _digest(state)
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return _short(STATE, json.dumps({key: value for key, value in state.items() if key not in RESTLESS}))
+
+
+def _short(length: int, text: str) -> str:
+    return urlsafe_b64encode(blake2b(text.encode("utf-8", "replace"), digest_size=length * 3 // 4).digest()).decode()
+
+
+class Watch:
+    """The tasks of one life of a session, seen from outside its requests: no turn, no renewal.
+
+    Args:
+        store: where the session is.
+        tasks: those of this process.
+        declared: all that there can be, by name.
+        life: whose tasks; None where there is no session.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        tasks: SessionTasks,
+        declared: Mapping[str, SessionTask[..., Any]],
+        life: Life | None,
+    ) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._declared = declared
+        self._life = life
+
+    def names(self) -> list[str]:
+        """The names of all tasks that there can be."""
+        return list(self._declared)
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """Return the state of each task that was started in this life, with one look at the store.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached.
+        """
+        record = find_life(self._store.backend, self._life) if self._life is not None else None
+        if record is None:
+            return {}
+        self._life = Life(record.sid, record.uid)
+        states = {name: self._tasks.newest(record, name).state for name in self.names()}
+        return {name: state.to_dict() for name, state in states.items() if state is not None}
+
+
+class Slots:
+    """How many streams are open in this process."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """What is open is the parent's."""
+        self._lock = threading.Lock()
+        self._open = 0
+
+    def take(self, most: int) -> bool:
+        """Count one more, unless there are as many as may be."""
+        with self._lock:
+            free = self._open < most
+            self._open += free
+        return free
+
+    def give_back(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._open -= 1
+
+
+slots = Slots()
+
+
+def stream(watch: Watch, told: Told, server: Server, most: int, pace: Pace) -> Iterator[bytes]:
+    """Say what is new of a client's tasks, and what becomes new while something runs.
+
+    It ends when nothing runs any more, the server stops, the client has gone or the stream has become old; at once
+    after what is new where `most` streams are open already.
+    """
+    stays = slots.take(most)
+    try:
+        retry = pace.retry if stays else pace.poll
+        yield f"retry: {round(1000 * retry)}\nid: {told}\n\n".encode()
+        began = spoken = time.monotonic()
+        while True:
+            runs = True
+            try:
+                states = watch.look()
+            except StoreUnavailable:  # the client keeps what it knows, and hears more when the store is back
+                states = None
+            if states is not None:
+                runs = any(state["running"] for state in states.values())
+                said = "".join(_say(told, name, state) for name, state in told.news(watch.names(), states))
+                if said:
+                    yield said.encode()
+                    spoken = time.monotonic()
+            now = time.monotonic()
+            if not (stays and runs) or now - began >= pace.lifetime or server.is_leaving():
+                return
+            if now - spoken >= pace.heartbeat:
+                yield b":\n\n"
+                spoken = now
+            time.sleep(pace.look)
+    finally:
+        if stays:
+            slots.give_back()
+
+
+def _say(told: Told, name: str, state: dict[str, Any] | None) -> str:
+    """Make the event of a task, and note it."""
+    told.note(name, state)
+    data = json.dumps(state if state is not None else TaskState(name=name).to_dict())
+    return f"event: task\nid: {told}\ndata: {data}\n\n"

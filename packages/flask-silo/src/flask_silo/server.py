@@ -1,0 +1,102 @@
+"""What can be known of the server that answers a request: how many answers it can give at once, and whether it goes."""
+
+from __future__ import annotations
+
+import select
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from socket import MSG_PEEK
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+MANY = 1000
+"""What counts as threads where each connection has a thread or greenlet of its own."""
+
+MOST_STREAMS = 100
+"""Streams that stay open in one process unless more are asked for: each looks at the store by itself."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server, as one request shows it."""
+
+    threads: int | None
+    """How many requests it answers at once in this process; None where nobody can tell."""
+    worker: Any = None
+    """Gunicorn's worker."""
+    connection: Any = None
+    """The client's socket, to look at."""
+
+    @classmethod
+    def of(cls, environ: WSGIEnvironment) -> Server:
+        """Look at the server of a request. Called in the thread that answers it."""
+        channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+        connection = (
+            environ.get("gunicorn.socket") or environ.get("werkzeug.socket") or getattr(channel, "socket", None)
+        )
+        software = environ.get("SERVER_SOFTWARE", "")
+        worker, threads = None, None
+        if software.startswith("gevent/"):  # it says that it has no threads
+            threads = MANY if _greenlets_sleep() else 1
+        elif not environ.get("wsgi.multithread"):
+            threads = 1
+        elif "gunicorn.socket" in environ:
+            worker = _gunicorn_worker()
+            threads = _gunicorn_threads(worker, environ)
+        elif channel is not None:
+            threads = getattr(channel.adj, "threads", None)
+        elif software.startswith("Werkzeug/"):
+            threads = MANY
+        return cls(threads, worker, connection)
+
+    def streams(self, wanted: int | None) -> int:
+        """How many streams may stay open in this process, so that threads are left for everything else.
+
+        Args:
+            wanted: what the operator says; trusted where the number of threads cannot be known.
+        """
+        if self.threads is None:
+            return wanted or 0
+        return min(MOST_STREAMS, self.threads // 2) if wanted is None else min(wanted, self.threads - 1)
+
+    def is_leaving(self) -> bool:
+        """Whether the server waits for its last requests to end, or the client has gone."""
+        if self.worker is not None and not self.worker.alive:
+            return True
+        with suppress(OSError, ValueError):  # TLS, or a number that `select` cannot take: writing will tell
+            if self.connection is not None and select.select([self.connection], [], [], 0)[0]:
+                return not self.connection.recv(1, MSG_PEEK)
+        return False
+
+
+def _greenlets_sleep() -> bool:
+    """Whether gevent lets others go on while one sleeps."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("time"))
+
+
+def _gunicorn_worker() -> Any:
+    """Find the worker below us on the stack: it alone knows its settings, and the environment leads to none."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("gunicorn.workers."):
+            worker = frame.f_locals.get("self")
+            if hasattr(worker, "cfg") and hasattr(worker, "alive"):
+                return worker
+        frame = frame.f_back
+    return None
+
+
+def _gunicorn_threads(worker: Any, environ: WSGIEnvironment) -> int | None:
+    if worker is None:
+        return None
+    if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
+        return 1  # the requests of a connection are answered one after the other
+    kind = type(worker).__module__.rpartition(".")[2]
+    if kind == "gthread":
+        return int(worker.cfg.threads)
+    return int(worker.cfg.worker_connections) if kind in ("ggevent", "geventlet") else None

@@ -1,0 +1,150 @@
+"""What clients ask of their tasks without a view of the application: a state, a cancel, a stream of events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Request, Response, jsonify, request, request_started
+from silo_store import Life, SessionExpired, SessionStore, StoreUnavailable
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.routing import Rule
+
+from .events import Pace, Told, Watch, stream
+from .server import Server
+from .visit import Visit, current_visit
+
+if TYPE_CHECKING:
+    from .settings import Settings
+    from .tasks import SessionTask, SessionTasks
+
+TASK, EVENTS = "flask_silo:task", "flask_silo:events"
+CATCH_ALL = re.compile(r"<path(\(.*\))?:\w+>$")
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class TaskViews:
+    """The paths ``tasks/<name>`` and ``tasks/events`` below each prefix of an application.
+
+    A path that the application has a route for stays the application's, whenever that was registered; of routes only
+    one that takes every path (``/<path:file>``), as for a page's files, is behind them. What comes before a view,
+    as ``before_request`` functions, comes before these.
+
+    Attributes:
+        pace: the times of streams.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        store: SessionStore,
+        tasks: SessionTasks,
+        declared: Mapping[str, SessionTask[..., Any]],
+    ) -> None:
+        self.pace = Pace()
+        self._app = app
+        self._store = store
+        self._tasks = tasks
+        self._declared = declared
+        self._most = settings.max_streams
+        prefixes = (settings.api_prefix,) if isinstance(settings.api_prefix, str) else settings.api_prefix
+        self._rules: dict[str, tuple[Rule, Rule]] = {}
+        for prefix in prefixes if settings.task_endpoints else ():
+            base = f"{prefix.rstrip('/')}/tasks/"
+            self._rules[base] = (
+                # They match nothing by themselves: the map would give one of them precedence over `/api/<path:rest>`.
+                Rule(f"{base}events", endpoint=EVENTS, methods=["GET", "OPTIONS"], build_only=True),
+                Rule(f"{base}<path:name>", endpoint=TASK, methods=["GET", "DELETE", "OPTIONS"], build_only=True),
+            )
+        self._offered = False
+
+    def offer(self) -> None:
+        """Serve them from now on; there is a task to ask for."""
+        if self._offered or not self._rules:
+            return
+        self._offered = True
+        # Not by `add_url_rule`: a task may be declared in a module that is imported late.
+        self._app.view_functions.update({EVENTS: self._events, TASK: self._task})
+        for rules in self._rules.values():
+            for rule in rules:
+                self._app.url_map.add(rule)
+        # Before every hook, so that those which look at `request.endpoint` see where the request goes.
+        request_started.connect(self._route, self._app)
+
+    def _route(self, _app: Flask, **_: Any) -> None:
+        path = request.path
+        for base, (events, task) in self._rules.items():
+            name = path[len(base) :] if path.startswith(base) else ""
+            if name:
+                rule = events if name == "events" and request.method != "DELETE" else task
+                if request.method in (rule.methods or ()) and not self._is_taken(base):
+                    request.routing_exception = None
+                    request.url_rule = rule
+                    request.view_args = {"name": name} if rule is task else {}
+                return
+
+    def _is_taken(self, base: str) -> bool:
+        """Say whether the application has a route of its own for the request's path."""
+        error, rule = request.routing_exception, request.url_rule
+        if isinstance(error, NotFound):
+            return False
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            adapter = self._app.create_url_adapter(request)
+            if adapter is not None:
+                rule = adapter.match(method=next(iter(error.valid_methods)), return_rule=True)[0]
+        return rule is None or rule.rule.startswith(base.removesuffix("tasks/")) or not CATCH_ALL.search(rule.rule)
+
+    def _task(self, name: str) -> Response:
+        if request.method == "OPTIONS":
+            return _allow(request)
+        task = self._declared.get(name)
+        if task is None:
+            answer = jsonify(error="unknown_task", message="There is no task of that name.")
+            answer.status_code = 404
+        else:
+            self._check()
+            answer = jsonify(cancelled=task.cancel()) if request.method == "DELETE" else jsonify(task.state.to_dict())
+        answer.headers.update(NO_STORE)
+        return answer
+
+    def _events(self) -> Response:
+        if request.method == "OPTIONS":
+            return _allow(request)
+        watch, known = None, request.headers.get("Last-Event-ID")
+        told = Told(known or "")
+        try:
+            visit = self._check()
+            uid = visit.uid or self._store.uid(visit.sid)
+            watch = Watch(self._store, self._tasks, self._declared, Life(visit.sid, uid) if uid else None)
+            states = watch.look()
+        except StoreUnavailable:
+            # A browser's EventSource would take any other status for the end; so it comes back.
+            answer = Response(f"retry: {round(1000 * self.pace.poll)}\n\n")
+        else:
+            if known and not told.news(watch.names(), states) and not any(each["running"] for each in states.values()):
+                return Response(status=204, headers=NO_STORE)
+            server = Server.of(request.environ)
+            body = stream(watch, told, server, server.streams(self._most), self.pace)
+            # Passed through: a hook that wants to see the whole answer would wait for its end.
+            answer = Response(body, direct_passthrough=True)
+        answer.headers.update({**NO_STORE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        return answer
+
+    def _check(self) -> Visit:
+        """Return the request's visit.
+
+        Raises:
+            SessionExpired: an idle state would be a lie.
+        """
+        visit = current_visit()
+        assert visit is not None
+        if visit.session is None and visit.store.is_expired(visit.sid):
+            raise SessionExpired(visit.sid)
+        return visit
+
+
+def _allow(request: Request) -> Response:
+    methods = request.url_rule.methods if request.url_rule is not None else None
+    return Response(headers={"Allow": ", ".join(sorted(methods or ()))})
