@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from silo_tasks import BackgroundTask, StepState, TaskState, ThreadRunner
+from silo_tasks import BackgroundTask, InlineRunner, StepState, TaskState, ThreadRunner
 from silo_tasks._drawing import drawing
 from silo_tasks.console import follow
 
@@ -175,6 +175,37 @@ def test_the_drawing_is_renewed_in_its_place(terminal: Callable[..., Terminal], 
     ]
     assert (out.screen.cursor.y, out.screen.cursor.x) == (7, 0)
     assert out.gone() == []
+
+
+def test_what_a_shorter_drawing_leaves_is_erased(terminal: Callable[..., Terminal], runner: ThreadRunner) -> None:
+    out = terminal(60, 10)
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        task.update(message="a long message")
+        yield
+        assert [mask(line) for line in out.look()] == ["[----------------------]   0% T a long message"]
+        task.update(message="short")
+        yield
+        assert [mask(line) for line in out.look()] == ["[----------------------]   0% T short"]
+        task.plan(("a", 1), ("b", 1))
+        yield
+        assert len(out.look()) == 3
+        task.plan(("a", 1))
+        yield
+        assert len(out.look()) == 2
+
+    followed(Staged(runner, stages), out)
+
+
+def test_a_run_that_ends_between_two_looks_is_over() -> None:
+    class Late(BackgroundTask):
+        def wait(self, timeout: float | None = None) -> bool:
+            return False
+
+    task, out = Late(runner=InlineRunner()), io.StringIO()
+    task.start(lambda task: None)
+    assert follow(task, out).complete
+    assert out.getvalue() == "[" + "#" * 30 + "] 100% 0:00 Done\n"
 
 
 def mask(line: str) -> str:
@@ -369,6 +400,7 @@ def test_a_step_is_worth_a_plain_line(runner: ThreadRunner) -> None:
     out = io.StringIO()
 
     def stages(task: BackgroundTask) -> Iterator[None]:
+        task.plan(("Read", 1), ("Write", 1), ("Rest", 1000))
         for name in ("Read", "Write"):
             with task.step(name):
                 for i in range(3):
@@ -378,7 +410,7 @@ def test_a_step_is_worth_a_plain_line(runner: ThreadRunner) -> None:
     followed(Staged(runner, stages), out)
     assert [mask(line).split("] ")[1] for line in out.getvalue().splitlines()] == [
         "  0% Read busy with 0",
-        " 50% T left Write busy with 0",
+        "  0% T left Write busy with 0",
         "100% T busy with 2",
     ]
 

@@ -56,7 +56,7 @@ def _chosen(steps: list[StepState], room: int) -> list[int]:
     running = [i for i in begun if steps[i].status == "running"]
     focus = (running or begun or [0])[-1]
     # One line says how many are left out, unless there is none to spare.
-    nearest = sorted(range(len(steps)), key=lambda i: (i != focus, steps[i].status != "running", abs(i - focus)))
+    nearest = sorted(range(len(steps)), key=lambda i: (steps[i].status != "running", abs(i - focus)))
     return sorted(nearest[: room - 1 if room > 1 else max(0, room)])
 
 

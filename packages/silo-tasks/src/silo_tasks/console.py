@@ -5,19 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from silo_tasks._drawing import bar, drawing, line, note, plain
 from silo_tasks.state import TaskState
-from silo_tasks.task import BackgroundTask
 
-__all__ = ["bar", "follow", "line"]
+__all__ = ["Watched", "bar", "follow", "line"]
 
 COLORS = {"done": "32", "failed": "31", "running": "1", "pending": "2"}
 """How the line of a step is drawn, by its status: green, red, bold, dim."""
 
 
-def follow(task: BackgroundTask, file: TextIO | None = None, *, interval: float = 0.1, logs: bool = True) -> TaskState:
+class Watched(Protocol):
+    """What can be followed: a `BackgroundTask`, or whatever knows the state of a run elsewhere."""
+
+    @property
+    def state(self) -> TaskState:
+        """The run at this moment."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds until the run is over; whether it is."""
+
+
+def follow(task: Watched, file: TextIO | None = None, *, interval: float = 0.1, logs: bool = True) -> TaskState:
     """Draw a moving bar, the steps, the message, the rate and the time left, until the run is over.
 
     On a terminal the drawing is renewed in its place, and log lines appear above it. Elsewhere, and on a terminal that
