@@ -16,11 +16,7 @@ class QueueFull(TaskError):
 
 
 class RunnerUnavailable(TaskError):
-    """The task queue that should run it cannot be reached; nothing was started."""
-
-
-class RunnerUnavailable(TaskError):
-    """The queue of a runner, or the task store, cannot be reached. The task is as it was before."""
+    """The task queue or the task store cannot be reached; nothing was started."""
 
 
 class TaskCancelled(TaskError):
