@@ -133,6 +133,45 @@ def test_callbacks_are_called(engine: Engine) -> None:
     assert task.state.complete
 
 
+def test_any_process_can_watch_and_cancel_a_run(engine: Engine) -> None:
+    assert BackgroundTask.attach("gate", engine.store, "me") is None
+    task = BackgroundTask("gate", runner=engine, owner="me")
+    task.start(wait_for_gate)
+    engine.serve()
+    other = BackgroundTask.attach("gate", engine.store, "me")
+    assert other is not None
+    assert other.is_running
+    while not RAN:
+        pass
+    assert other.cancel()
+    with pytest.raises(TaskCancelled):
+        other.result(WAIT)
+    assert not task.is_running
+    task.start(add, 1, 2)
+    engine.work()
+    other = BackgroundTask.attach("gate", engine.store, "me")
+    assert other is not None
+    assert other.result() == 3
+    assert (other.state.run, other.state.dropped, other.logs()) == (2, 0, task.logs())
+    other.start(wait_for_gate)
+    with pytest.raises(TaskRunning, match="running elsewhere"):
+        task.start(wait_for_gate)
+    GATE.set()
+    assert other.result(WAIT) == "open"
+
+
+def test_a_run_in_a_thread_is_attached_to_as_well() -> None:
+    store, leave = MemoryTaskStore(), threading.Event()
+    task = BackgroundTask("thread", store=store)
+    task.start(lambda task: leave.wait(WAIT))
+    other, over = BackgroundTask.attach("thread", store), threading.Event()
+    assert other is not None
+    other.on_done(lambda task: over.set())
+    leave.set()
+    assert over.wait(WAIT)
+    assert other.result() is True
+
+
 def test_a_message_that_is_delivered_again_does_nothing(engine: Engine) -> None:
     task = BackgroundTask("sum", runner=engine)
     task.start(add, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from silo_tasks import _publisher
 from silo_tasks._ending import Callback, call_back
@@ -24,6 +24,9 @@ from silo_tasks.state import TaskState
 from silo_tasks.status import Status
 from silo_tasks.store import TaskStore
 from silo_tasks.thread_runner import default_runner
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class BackgroundTask(Reporter):
@@ -72,6 +75,31 @@ class BackgroundTask(Reporter):
         self._key = object()
         self._run = Run(self._settings, self._key, None, None)
         renew_after_fork(self)
+
+    @classmethod
+    def attach(cls, name: str, store: TaskStore, owner: str = "") -> Self | None:
+        """The newest run of a task that any process has started, to be watched, cancelled and asked for its result.
+
+        Args:
+            name: Name of the task.
+            store: Where its record is published.
+            owner: Whose task it is.
+
+        Returns:
+            None when the store knows no run of it. `start()` on what is returned runs a function here.
+        """
+        found = store.read(owner, name)
+        if found is None:
+            return None
+        token, record = found
+        task = cls(name, store=store, owner=owner)
+        run = Run(task._settings, task._key, Call(task, _elsewhere, (), {}), None)
+        kept = record.get("dropped", 0) + len(record.get("logs", ()))
+        run.take_over(token, record.get("run", 1), record.get("last_seq", 0) - kept)
+        run.away, run.status = Follower(store, run), Status.QUEUED
+        run.report(record)
+        task._run = run
+        return task
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
@@ -190,7 +218,7 @@ class BackgroundTask(Reporter):
             TaskError: The run would wait for itself.
         """
         run = self._active()
-        return run is None or run.done.wait(timeout)
+        return run is None or run.wait(run.done, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """`wait()` for a coroutine: the asyncio loop goes on meanwhile, and no thread is taken.
@@ -305,7 +333,9 @@ class BackgroundTask(Reporter):
 
         Numbers go on from run to run, so a client that asks with the last number it has seen misses nothing new.
         """
-        return self._run.log.since(since)
+        run = self._run
+        run.refresh()
+        return run.log.since(since)
 
     def __repr__(self) -> str:
         return f"<BackgroundTask {self.name!r} {self._run.status.value}>"
@@ -315,3 +345,7 @@ class BackgroundTask(Reporter):
             "a BackgroundTask is a live object: it can be neither copied nor pickled. "
             "Keep it in this process's memory, and store task.state.to_dict() where a record is enough."
         )
+
+
+def _elsewhere(_task: BackgroundTask) -> NoReturn:
+    raise TaskError("the run is executed elsewhere")
