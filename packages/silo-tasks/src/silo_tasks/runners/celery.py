@@ -1,0 +1,118 @@
+"""Runs on the workers of Celery (5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Celery
+from kombu import serialization
+from kombu.exceptions import OperationalError
+
+from silo_tasks.errors import RunnerUnavailable
+from silo_tasks.message import Message
+from silo_tasks.remote import execute
+from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
+from silo_tasks.store import TaskStore
+
+RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+"""How often a message is offered to a broker that does not take it."""
+
+_stores: WeakKeyDictionary[Celery, dict[str, TaskStore]] = WeakKeyDictionary()
+
+
+class CeleryRunner(EngineRunner):
+    """Sends runs to the workers of a Celery application.
+
+    It adds one Celery task to the application, so a worker has to import the module that makes the runner. Targets are
+    ordinary functions that workers can import, and their arguments are what the application's `task_serializer` can
+    carry: JSON, unless it was given another one. Celery keeps no result and repeats nothing, and the deadline is the
+    task's; time limits that the application sets for all tasks hold as well.
+
+    Args:
+        app: The application, configured.
+        store: Where workers report how a run goes; by default a `RedisTaskStore` at the broker's URL.
+        queue: The Celery queue; by default as the application routes the task `name`.
+        name: Name of the Celery task. Runners of one application share it, unless their stores differ.
+        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
+        max_bytes: Bytes that the serialised arguments of a run may take.
+
+    Raises:
+        ValueError: The broker is not at a redis:// URL and no store is given, or the application has a runner of that
+            name with another store.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        store: TaskStore | None = None,
+        queue: str | None = None,
+        name: str = "silo_tasks.execute",
+        max_wait: float = MAX_WAIT,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        stores = _stores.setdefault(app, {})
+        if name not in stores:
+            stores[name] = store if store is not None else _beside_broker(app)
+            _register(app, name, stores[name])
+        elif store is not None and store is not stores[name]:
+            raise ValueError(f"{name!r} has another store in this application: give this runner a name of its own")
+        super().__init__(stores[name], max_wait=max_wait, max_bytes=max_bytes)
+        self._app = app
+        self._queue = queue
+        self._name = name
+
+    def dumps(self, value: Any) -> bytes:
+        """Serialise one argument as the application does."""
+        dumps: Any = serialization.dumps
+        _, _, data = dumps(value, serializer=self._app.conf.task_serializer)
+        return data if isinstance(data, bytes) else str(data).encode()
+
+    def send(self, message: Message) -> None:
+        """Give a message to the broker.
+
+        Raises:
+            RunnerUnavailable: It does not take it.
+        """
+        try:
+            self._app.tasks[self._name].apply_async(
+                (message.head(), list(message.args), dict(message.kwargs)),
+                task_id=message.token,
+                queue=self._queue,
+                argsrepr=message.function,  # Celery would show the arguments.
+                kwargsrepr="{}",
+                retry=True,
+                retry_policy=RETRY,
+            )
+        except (OperationalError, OSError) as error:
+            raise RunnerUnavailable(f"the broker cannot be reached: {error}") from error
+
+
+def _beside_broker(app: Celery) -> TaskStore:
+    url = str(app.conf.broker_write_url or "")
+    if not url.startswith("redis://") or ";" in url:
+        raise ValueError("the broker is not at one redis:// URL: say where workers report to by store=")
+    from silo_tasks.stores.redis import RedisTaskStore
+
+    # Options in the URL are kombu's.
+    return RedisTaskStore(url.partition("?")[0])
+
+
+def _register(app: Celery, name: str, store: TaskStore) -> None:
+    """Add the Celery task that executes runs."""
+
+    def work(head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        execute(Message.of(head, args, kwargs), store)
+
+    # Acknowledged when it begins: whoever got the message of a worker that was killed would find the run claimed.
+    app.task(
+        name=name,
+        shared=False,
+        ignore_result=True,
+        store_errors_even_if_ignored=False,
+        acks_late=False,
+        track_started=False,
+        max_retries=0,
+    )(work)

@@ -1,0 +1,80 @@
+"""Runs on the workers of RQ (2.0 or newer)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+from rq import Queue, get_current_job
+
+from silo_tasks.errors import RunnerUnavailable
+from silo_tasks.message import Message
+from silo_tasks.remote import execute
+from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
+from silo_tasks.stores.redis import RETAIN, RedisTaskStore
+
+FORGET_FAILED = 86_400
+"""Seconds for which RQ lists a job whose worker was killed."""
+
+
+class RQRunner(EngineRunner):
+    """Sends runs to the workers of an RQ queue: unmodified ones, as `rq worker` starts them.
+
+    The target is an ordinary function that workers can import, and its arguments are what the queue's serializer can
+    carry: what pickle can, unless it was given another one. Records lie beside the queue, in the same Redis. RQ keeps
+    no result, applies no timeout and repeats nothing: the deadline is the task's.
+
+    Args:
+        queue: The queue, with its connection.
+        prefix: What the keys of records begin with.
+        retain: Seconds after the last news of a run for which its record is kept.
+        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
+        max_bytes: Bytes that the serialised arguments of a run may take.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        prefix: str = "silo-tasks",
+        retain: float = RETAIN,
+        max_wait: float = MAX_WAIT,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        store = RedisTaskStore(queue.connection, prefix=prefix, retain=retain)
+        super().__init__(store, max_wait=max_wait, max_bytes=max_bytes)
+        self._queue = queue
+        self._store_settings = {"prefix": prefix, "retain": retain}
+
+    def dumps(self, value: Any) -> bytes:
+        """Serialise one argument as the queue does."""
+        return bytes(self._queue.serializer.dumps(value))
+
+    def send(self, message: Message) -> None:
+        """Put a message into the queue.
+
+        Raises:
+            RunnerUnavailable: Redis cannot be reached.
+        """
+        try:
+            self._queue.enqueue_call(
+                work,
+                args=(message.head(), list(message.args), dict(message.kwargs), self._store_settings),
+                job_id=message.token,
+                description=message.function,  # RQ would show the arguments.
+                timeout=-1,
+                ttl=math.ceil(self.max_wait),
+                result_ttl=0,
+                failure_ttl=FORGET_FAILED,
+            )
+        except RedisError as error:
+            raise RunnerUnavailable(f"the queue {self._queue.name!r} cannot be reached: {error}") from error
+
+
+def work(head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any], store: Mapping[str, Any]) -> None:
+    """Execute a run. RQ's workers call this."""
+    job = get_current_job()
+    assert job is not None
+    execute(Message.of(head, args, kwargs), RedisTaskStore(job.connection, **store))

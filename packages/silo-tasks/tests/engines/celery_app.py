@@ -1,0 +1,19 @@
+"""The application that Celery workers of the tests load."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from silo_tasks.runners.celery import CeleryRunner
+
+
+def make_app(url: str) -> Celery:
+    app = Celery("engines", broker=url, set_as_current=False)
+    app.conf.broker_connection_retry_on_startup = True
+    return app
+
+
+if "ENGINE_URL" in os.environ:
+    app = make_app(os.environ["ENGINE_URL"])
+    runner = CeleryRunner(app)

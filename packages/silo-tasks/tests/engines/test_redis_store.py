@@ -1,0 +1,120 @@
+"""`RedisTaskStore`, on real servers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+from servers import RedisServer, until
+from silo_tasks import BackgroundTask, RunnerUnavailable
+from silo_tasks.stores.redis import RedisTaskStore
+from silo_tasks.testing import TaskStoreContract
+
+
+class TestRedisTaskStore(TaskStoreContract):
+    @pytest.fixture(autouse=True, params=["redis", "valkey"])
+    def _url(self, request: pytest.FixtureRequest) -> None:
+        self.url: str = request.getfixturevalue(f"{request.param}_url")
+
+    def make_store(self) -> RedisTaskStore:
+        return RedisTaskStore(self.url)
+
+
+class TestWithAClient(TaskStoreContract):
+    """A client that decodes answers does as well."""
+
+    @pytest.fixture(autouse=True)
+    def _client(self, redis_url: str) -> Iterator[None]:
+        self.client = redis.Redis.from_url(redis_url, decode_responses=True)
+        yield
+        self.client.close()
+
+    def make_store(self) -> RedisTaskStore:
+        return RedisTaskStore(self.client)
+
+
+def test_a_record_is_seen_through_another_store(redis_url: str) -> None:
+    task = BackgroundTask("add", store=RedisTaskStore(redis_url), owner="me")
+    task.start(lambda task: 3)
+    task.result(10)
+    found = RedisTaskStore(redis_url).read("me", "add")
+    assert found is not None
+    assert (found[1]["status"], found[1]["value"]) == ("succeeded", 3)
+    assert RedisTaskStore(redis_url, prefix="other").read("me", "add") is None
+
+
+def test_texts_that_are_no_utf8(redis_url: str) -> None:
+    store = RedisTaskStore(redis_url)
+    assert store.begin("\ud800", "ä\0:", "a", {"message": "\udfff"}, expect=None)
+    assert store.read("\ud800", "ä\0:") == ("a", {"message": "\udfff"})
+
+
+def test_keys_expire(redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    store = RedisTaskStore(redis_url, prefix="p", retain=100)
+    store.begin("me", "now", "a", {"running": True}, expect=None)
+    store.begin("me", "queued", "a", {"running": True}, expect=None, wait=1000)
+    assert 90 < client.ttl("p:2:me:now") <= 100
+    assert 1090 < client.ttl("p:2:me:queued") <= 1100
+    store.claim("me", "queued", "a")
+    assert 90 < client.ttl("p:2:me:queued") <= 100
+    client.close()
+
+
+def test_what_it_does_not_take() -> None:
+    with pytest.raises(ValueError, match="retain"):
+        RedisTaskStore("redis://127.0.0.1:1", retain=0)
+    with pytest.raises(ValueError, match="scheme"):
+        RedisTaskStore("http://127.0.0.1:1")
+
+
+def test_a_lease_runs_out(redis_url: str) -> None:
+    store, hasty = RedisTaskStore(redis_url), RedisTaskStore(redis_url, lease=0.05)
+    store.begin("", "task", "a", {"running": True, "status": "running"}, expect=None)
+    until(lambda: not (hasty.read("", "task") or ("", {}))[1]["running"], "it is not lost")
+    found = store.read("", "task")
+    assert found is not None
+    assert found[1]["running"]
+
+
+def test_a_change_whose_answer_is_lost_is_done_once(redis_url: str) -> None:
+    """The client sends it again, to a server that has done it already."""
+    store = RedisTaskStore(redis_url)
+    plain, calls = store._change, []
+
+    def twice(**what: object) -> object:
+        calls.append(plain(**what))
+        return plain(**what)
+
+    store._change = twice
+    assert store.begin("", "task", "a", {}, expect=None)
+    assert store.begin("", "task", "b", {}, expect="a", wait=60)
+    assert calls == [1, 1]
+
+
+def test_without_a_server(own_redis: RedisServer) -> None:
+    store = RedisTaskStore(own_redis.url)
+    task = BackgroundTask("task", store=store)
+    own_redis.stop()
+    with pytest.raises(RunnerUnavailable):
+        task.start(lambda task: None)
+    assert task.state.status == "idle"
+    own_redis.restart()
+    task.start(lambda task: None)
+    task.result(10)
+
+
+def test_a_server_that_is_away_for_a_while(own_redis: RedisServer) -> None:
+    """The run goes on, and its end is stored once the server is back."""
+    store = RedisTaskStore(own_redis.url)
+    task, go, over = BackgroundTask("task", store=store), threading.Event(), threading.Event()
+    task.on_done(lambda task: over.set())
+    task.start(lambda task: go.wait(60))
+    own_redis.stop()
+    own_redis.restart()
+    store.begin("", "task", task._run.token, {"running": True}, expect=None)
+    go.set()
+    assert task.wait(60)
+    until(lambda: not (store.read("", "task") or ("", {}))[1]["running"], "the end is not stored")
