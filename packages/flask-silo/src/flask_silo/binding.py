@@ -19,6 +19,7 @@ from .settings import Settings
 from .task_views import TaskViews
 from .tasks import SessionTask, SessionTasks
 from .visit import EXCHANGE, Visit, current_visit, visiting
+from .worker import note_application
 from .workers import warn_if_apart
 from .wsgi import Commit
 
@@ -49,6 +50,7 @@ class Binding:
         self.store = store
         self.daemon = CleanupDaemon(store)
         self.tasks = SessionTasks(app, store)
+        self.declared = declared
         self.task_views = TaskViews(app, settings, store, self.tasks, declared)
         if declared:
             self.task_views.offer()
@@ -68,6 +70,7 @@ class Binding:
         for kind in (SiloError, TaskError, FileStoreError):
             if kind not in taken:  # the application's own handlers win, whenever they were registered
                 app.register_error_handler(kind, answer)
+        note_application(app)
         app.cli.commands.setdefault("silo", commands)  # the application may have one of its own
 
     def after_fork(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flask import Flask, current_app
 from silo_files import FileBackend
 from silo_store import Hold, Registry, SessionExpired, SessionStore, SiloStorage
+from silo_tasks import Runner
 
 from .binding import Binding
 from .endpoints import DataEndpoints
@@ -26,8 +27,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-NO_SESSION = "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?)"
-
+NO_SESSION = (
+    "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?), and a task "
+    "in another process only if processes share sessions (set SILO_STORE_URL)"
+)
 
 NO_REQUEST = "this works in a request only, not in a task"
 BINDING = "flask_silo.binding"
@@ -252,11 +255,23 @@ class Silo:
 
     @overload
     def task(
-        self, function: None = None, /, *, name: str | None = None, timeout: float | None = None
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        runner: Runner | None = None,
+        timeout: float | None = None,
     ) -> Callable[[Callable[P, R]], SessionTask[P, R]]: ...
 
     def task(
-        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, timeout: float | None = None
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        runner: Runner | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Make a function a background task of sessions; use it as a decorator, with or without arguments.
 
@@ -266,14 +281,17 @@ class Silo:
         Args:
             function: the function.
             name: what people see; the function's name by default.
-            timeout: seconds after which it fails.
+            runner: where it runs: a `silo_tasks.ThreadRunner`, `ProcessRunner`, `RQRunner` or `CeleryRunner`; the
+                threads that all tasks share by default. A worker elsewhere needs the same application, and sessions
+                that processes share.
+            timeout: seconds after which it fails, counted from when it begins.
 
         Raises:
             ValueError: there is a task of that name.
         """
 
         def made(function: Callable[..., Any]) -> SessionTask[..., Any]:
-            task = SessionTask(self, function, name or function.__name__, {"timeout": timeout})
+            task = SessionTask(self, function, name or function.__name__, {"runner": runner, "timeout": timeout})
             if task.name in self._tasks:
                 raise ValueError(f"there is a task {task.name!r} already: give this one another name")
             self._tasks[task.name] = task

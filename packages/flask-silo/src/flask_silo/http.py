@@ -47,6 +47,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
     InvalidSessionId: Answer(400, "invalid_session_id", "This is not a session id."),
     silo_tasks.TaskRunning: Answer(409, "task_running", "This task is still running."),
+    silo_tasks.RunnerUnavailable: Answer(503, "task_queue_unavailable", "Tasks cannot be started at the moment.", 5),
     silo_tasks.QueueFull: Answer(503, "task_queue_full", "Too many tasks are waiting. Try again later.", 5),
     silo_files.InvalidFileName: Answer(400, "invalid_file_name", "The file's name cannot be used."),
     silo_files.TruncatedInput: Answer(400, "truncated_upload", "The upload ended early. Nothing was saved."),

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 from flask import Flask
 from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
 from silo_store.fork import reset_after_fork
-from silo_tasks import BackgroundTask, Status, TaskRunning, TaskState
+from silo_tasks import BackgroundTask, Cancelled, Runner, Status, TaskRunning, TaskState
+from silo_tasks.runner import RemoteRunner
+from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.slot import Slot
 
 from .task_records import TaskRecords, find_life, slot_in
-from .visit import current_visit
+from .visit import current_visit, visiting
+from .worker import Place, serve
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -97,14 +100,21 @@ class SessionTasks:
         work.records = records
         return work
 
-    def begin(self, sid: str, uid: str, task: Work, run: Callable[[], Any]) -> None:
+    def begin(self, life: Life, task: Work, call: Call) -> None:
         """Start a task for a session. While it runs, the session does not expire.
 
         Raises:
             SessionExpired: the session is over.
             TaskRunning: a task of that name runs already.
             QueueFull: too many tasks are waiting.
+            RunnerUnavailable: the task queue cannot be reached.
         """
+        sid, uid = life
+        runner = call.task.runner
+        if isinstance(runner, EngineRunner):
+            # Its worker holds the session while it works.
+            task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+            return
         hold = self._store.hold(sid)
         try:
             if hold.uid != uid:
@@ -116,7 +126,10 @@ class SessionTasks:
                     raise TaskRunning(f"task {task.name!r} is already running")
                 tasks[task.name] = task
             try:
-                task.start(self._target, hold, run)
+                if isinstance(runner, RemoteRunner):
+                    task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+                else:
+                    task.start(self._target, hold, call)
             except BaseException:
                 with self._lock:
                     if before is not None:
@@ -133,13 +146,41 @@ class SessionTasks:
         if self._tasks.get(uid) is not tasks:  # the session ended just now
             task.cancel()
 
-    def _target(self, _task: BackgroundTask, hold: Hold, run: Callable[[], Any]) -> Any:
-        token = _holding.set(hold)
+    def _place(self, life: Life, name: str) -> Place:
+        sid, uid = life if self._store.backend.shared else (None, None)
+        return Place(app=self._app.import_name, task=name, sid=sid, uid=uid)
+
+    def _target(self, _task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
+        # A run may be executed inside a request, whose view of the session is not the task's.
+        visit, token = visiting.set(None), _holding.set(hold)
         try:
             with self._app.app_context():
-                return run()
+                return call.task(*call.args, **call.kwargs)
         finally:
             _holding.reset(token)
+            visiting.reset(visit)
+
+    def serve(
+        self,
+        task: BackgroundTask,
+        place: Place,
+        declared: SessionTask[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a task that another process has started for a session. While it runs, the session does not expire."""
+        call, sid, uid = Call(declared, args, kwargs), place["sid"], place["uid"]
+        if sid is None or uid is None:
+            return self._target(task, None, call)
+        record = find_life(self._store.backend, Life(sid, uid))
+        try:
+            hold = self._store.hold(record.sid if record is not None else sid)
+        except SessionExpired:
+            raise Cancelled from None
+        with hold:
+            if hold.uid != uid:
+                raise Cancelled
+            return self._target(task, hold, call)
 
     def _done(self, uid: str, task: Work, hold: Hold) -> None:
         if task.records is not None:
@@ -185,18 +226,28 @@ class SessionTask(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._function(*args, **kwargs)
 
+    @property
+    def runner(self) -> Runner | None:
+        """Where it runs; None is the threads that all tasks share."""
+        runner: Runner | None = self._options["runner"]
+        return runner
+
     def start(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Run the function in the background once the request has succeeded and its changes are saved.
 
-        If the view fails, it never starts. If too many tasks are waiting, the client gets a 503; what the view changed
-        is saved by then.
+        If the view fails, it never starts. If too many tasks are waiting, or the task queue cannot be reached, the
+        client gets a 503; what the view changed is saved by then.
 
         Raises:
-            TypeError: the arguments do not fit the function; the message names the one.
+            TypeError: the arguments do not fit the function, or one cannot be sent to a worker; the message names it.
+            ValueError: the arguments are too large for the task queue; the message names the largest.
             TaskRunning: it runs already for this session, or this request started it before.
-            RuntimeError: there is no request with a session, or its response is on its way already.
+            RuntimeError: there is no request with a session, its response is on its way already, or workers cannot
+                reach the sessions.
         """
         self._signature.bind(*args, **kwargs)
+        if isinstance(self.runner, RemoteRunner):
+            self.runner.check(self._function, args, kwargs, given=0)
         visit = self._silo.visit
         if visit.closed:
             raise RuntimeError("the response is on its way: start the task before the view returns")
@@ -204,9 +255,14 @@ class SessionTask(Generic[P, R]):
         tasks = self._silo.binding.tasks
         if self.name in visit.jobs or self._look().running:
             raise TaskRunning(f"task {self.name!r} is already running")
+        if isinstance(self.runner, EngineRunner) and not visit.store.backend.shared:
+            raise RuntimeError(
+                "workers cannot reach sessions that are in this process's memory: set SILO_STORE_URL to "
+                "sqlite:////path/of/sessions.db, or to redis://host:6379/0"
+            )
         task = tasks.make(session.sid, session.uid, self.name, self._options)
-        run = functools.partial(self._function, *args, **kwargs)
-        visit.jobs[self.name] = functools.partial(tasks.begin, session.sid, session.uid, task, run)
+        life = Life(session.sid, session.uid)
+        visit.jobs[self.name] = functools.partial(tasks.begin, life, task, Call(self, args, kwargs))
 
     def _look(self) -> Newest:
         """Find the newest run: in this process, or in what the store knows of all processes."""
@@ -239,8 +295,12 @@ class SessionTask(Generic[P, R]):
 
     @property
     def task(self) -> BackgroundTask | None:
-        """The session's latest task of this function; None before its first start, and where another process has it."""
-        return self._look().work
+        """The session's latest task of this function, wherever it runs; None before its first start."""
+        newest = self._look()
+        if newest.work is not None or newest.life is None:
+            return newest.work
+        records = TaskRecords(self._silo.here.store, newest.life.sid)
+        return BackgroundTask.attach(self.name, records, newest.life.uid)
 
     @property
     def state(self) -> TaskState:
@@ -262,13 +322,8 @@ class SessionTask(Generic[P, R]):
         visit = current_visit()
         if visit is not None and visit.jobs.pop(self.name, None) is not None:
             return True
-        newest = self._look()
-        if newest.work is not None:
-            return newest.work.cancel()
-        if newest.slot is None or newest.life is None or not newest.running:
-            return False
-        records = TaskRecords(self._silo.here.store, newest.life.sid)
-        return records.request_cancel(newest.life.uid, self.name, newest.slot.token)
+        task = self.task
+        return task is not None and task.cancel()
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for what the function returned.
@@ -280,24 +335,27 @@ class SessionTask(Generic[P, R]):
             TaskFailed: it raised.
             TaskCancelled: it was cancelled.
             TimeoutError: it was not done in ``timeout`` seconds.
-            RuntimeError: it was never started for this session, or it ran in another process, which alone has what it
-                returned.
+            TaskError: it ran in another process and returned something that its record cannot hold: let the task put
+                that into the session's state or files.
+            RuntimeError: it was never started for this session.
         """
-        work, slot, _ = self._look()
-        if work is None:
-            what = "was not started for this session"
-            if slot is not None:
-                what = (
-                    "ran in another process, which alone has what it returned: let the task put what requests need "
-                    "into the session's state or files"
-                )
-            raise RuntimeError(f"task {self.name!r} {what}")
+        task = self.task
+        if task is None:
+            raise RuntimeError(f"task {self.name!r} was not started for this session")
         try:
-            value: R = work.result(timeout)
+            value: R = task.result(timeout)
         finally:
-            if work.records is not None and not work.is_running:
-                work.records.settled.wait(SETTLING)
+            if isinstance(task, Work) and task.records is not None and not task.is_running:
+                task.records.settled.wait(SETTLING)
         return value
+
+
+class Call(NamedTuple):
+    """What a run has to do."""
+
+    task: SessionTask[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class Newest(NamedTuple):

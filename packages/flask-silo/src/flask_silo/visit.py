@@ -99,6 +99,8 @@ class Visit(MutableMapping[str, Any]):
     def commit(self, *, last: bool = False) -> None:
         """Save what changed, then do the jobs that waited for it. With ``last``, nothing will be saved after it."""
         self.save(last=last)
+        if last and self.turn is not None:
+            self.give_turn_back()  # a job that is done at once may want it
         if self.session is None and self.presented:
             with suppress(StoreUnavailable):  # the answer needs no state
                 self.store.touch(self.sid)
@@ -117,9 +119,7 @@ class Visit(MutableMapping[str, Any]):
         if self.session is None:
             return
         try:
-            self.store.write_back(
-                self.session, self.turn or self.store.turns.held(self.sid), last=last and not self.jobs
-            )
+            self.store.write_back(self.session, self.turn or self.store.turns.held(self.sid), last=last)
         except SessionExpired:
             if self._writes or not self.store.backend.live:
                 raise

@@ -103,3 +103,24 @@ class Runner(Protocol):
         Returns:
             Whether everything had ended in time.
         """
+
+
+@runtime_checkable
+class RemoteRunner(Runner, Protocol):
+    """A runner that has jobs executed in other processes."""
+
+    def check(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
+    ) -> None:
+        """See whether a call can be sent there.
+
+        Args:
+            function: What shall be called.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            given: How many arguments the other side puts before these: 1, the task.
+
+        Raises:
+            TypeError: An argument does not fit the function or cannot be sent; the message names it.
+            ValueError: The arguments are too large; the message names the largest.
+        """

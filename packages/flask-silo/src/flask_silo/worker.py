@@ -1,0 +1,100 @@
+"""The side of a worker: a process that is sent a session's task, and has or loads the application."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from flask import Flask
+from flask.cli import ScriptInfo
+from silo_tasks import BackgroundTask, TaskError
+from silo_tasks.message import Message
+
+from .task_records import TaskRecords
+
+if TYPE_CHECKING:
+    from .binding import Binding
+    from .tasks import SessionTask
+
+_known: weakref.WeakSet[Flask] = weakref.WeakSet()
+"""The applications of this process that a `Silo` serves."""
+
+_loaded: dict[str, Flask] = {}
+"""Those that were loaded for a task, by what they were imported by."""
+
+_loading = threading.Lock()
+
+
+class Place(TypedDict):
+    """Where a task belongs."""
+
+    app: str
+    """The import name of the application."""
+    task: str
+    """The name of the task."""
+    sid: str | None
+    """The session that it works for; None where its sessions are in the memory of another process."""
+    uid: str | None
+    """The life of that session."""
+
+
+def note_application(app: Flask) -> None:
+    """Let tasks that are sent to this process find the application."""
+    _known.add(app)
+
+
+def find(place: Place) -> tuple[Binding, SessionTask[..., Any]]:
+    """Find what serves the task here; its application is loaded if this process has none that does.
+
+    As ``flask run`` would, that takes the application named by ``FLASK_APP``, or else looks for one, or for a factory
+    ``create_app``, in the module that the task's application was made in.
+
+    Raises:
+        TaskError: there is no such application, or it has no such task.
+    """
+    name = place["app"]
+    for app in list(_known):
+        found = _task_of(app, place["task"])
+        if app.import_name == name and found is not None:
+            return found
+    where = os.environ.get("FLASK_APP") or name
+    try:
+        with _loading:
+            if where not in _loaded:
+                _loaded[where] = ScriptInfo(app_import_path=where).load_app()
+    except Exception as error:
+        raise TaskError(
+            f"this worker has no application {name!r} and cannot load {where!r}: {error}. Let FLASK_APP name it, as in "
+            "FLASK_APP=package.module:create_app, or import the module that makes it"
+        ) from error
+    found = _task_of(_loaded[where], place["task"])
+    if found is None:
+        raise TaskError(f"the application of this worker, {where!r}, has no task {place['task']!r}")
+    return found
+
+
+def _task_of(app: Flask, name: str) -> tuple[Binding, SessionTask[..., Any]] | None:
+    binding: Binding | None = app.extensions.get("flask_silo.binding")
+    task = binding.declared.get(name) if binding is not None else None
+    return (binding, task) if binding is not None and task is not None else None
+
+
+def serve(task: BackgroundTask, place: Place, *args: Any, **kwargs: Any) -> Any:
+    """Run a session's task: what silo-tasks calls in the worker.
+
+    Raises:
+        TaskError: there is no such application, or it has no such task.
+    """
+    binding, declared = find(place)
+    return binding.tasks.serve(task, place, declared, args, kwargs)
+
+
+def _open_store(message: Message) -> TaskRecords:
+    place: Place = message.args[0]
+    binding, _ = find(place)
+    return TaskRecords(binding.store, place["sid"] or "")
+
+
+serve.open_store = _open_store  # type: ignore[attr-defined]
