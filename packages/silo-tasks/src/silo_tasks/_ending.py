@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from silo_tasks._context import current_run
-from silo_tasks._logs import cut
+from silo_tasks._logs import cut, writable
 
 if TYPE_CHECKING:
     from silo_tasks.task import BackgroundTask
@@ -54,7 +54,7 @@ def describe(error: BaseException | str) -> str:
 def traceback_of(error: BaseException) -> str:
     """The formatted traceback of an exception; of a long one, the middle is left out."""
     try:
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = writable("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         half = MAX_TRACEBACK // 2
         return text if len(text) <= MAX_TRACEBACK else f"{text[:half]}\n…\n{text[-half:]}"
     except Exception:  # noqa: BLE001 - its str() may raise

@@ -77,7 +77,17 @@ def _format(text: str, args: tuple[object, ...]) -> str:
 
 def cut(text: str) -> str:
     """The text as it is kept."""
-    return text if len(text) <= MAX_LINE else text[:MAX_LINE] + "…"
+    return writable(text if len(text) <= MAX_LINE else text[:MAX_LINE] + "…")
+
+
+def writable(text: str) -> str:
+    """The text without what no UTF-8 can hold, as names of files may have."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "replace").decode()
+    return text
 
 
 class LogView(NamedTuple):

@@ -97,9 +97,10 @@ class Scope:
 
     @property
     def done(self) -> int:
-        """Items done: what the loop has passed and what was reported."""
+        """Items done: what the loop has passed and what was reported, 0 to `MAX_COUNT`."""
         probe = self.probe
-        return self.n if probe is None else self.n + probe.done
+        done = self.n if probe is None else self.n + probe.done
+        return done if 0 <= done <= MAX_COUNT else max(0, min(MAX_COUNT, done))
 
     def _counted(self) -> float:
         return fraction(self.done, self.total) if self.total else 0.0

@@ -10,6 +10,7 @@ from typing import TypeVar
 from silo_tasks._capture import capture
 from silo_tasks._context import current_run, current_task
 from silo_tasks._ending import exception_here
+from silo_tasks._logs import cut
 from silo_tasks._progress import as_count
 from silo_tasks._run import Run
 from silo_tasks._steps import checked
@@ -147,7 +148,7 @@ class Reporter:
         run = self._mine()
         if run.stop:
             run.is_closed()
-        run.log.append(run.settings.clock(), str(level), str(message), args)
+        run.log.append(run.settings.clock(), cut(str(level)), str(message), args)
 
     def logging(self, *names: str, level: int = logging.NOTSET) -> contextlib.AbstractContextManager[None]:
         """Copy what these loggers emit into the log, as long as the context is open.
