@@ -164,6 +164,23 @@ def test_a_record_that_passes_two_loggers_is_taken_once() -> None:
     assert task.state.logs == ["once", "apart"]
 
 
+def test_captures_inside_each_other_take_a_record_once() -> None:
+    inner, outer = BackgroundTask("inner", runner=InlineRunner()), BackgroundTask("outer", runner=InlineRunner())
+    logger = logging.getLogger("silo.nested.db")
+
+    def work(task: BackgroundTask) -> None:
+        with task.logging("silo.nested", level=logging.ERROR), task.logging(), task.logging("silo.nested.db"):
+            if task is outer:
+                inner.start(work)
+            logger.warning("once")
+            logger.error("again")
+
+    outer.start(work)
+    assert inner.state.logs == ["once", "again"]
+    # The code of the inner task is code of the outer one.
+    assert outer.state.logs == ["once", "again", "once", "again"]
+
+
 @pytest.mark.parametrize(
     "line",
     [

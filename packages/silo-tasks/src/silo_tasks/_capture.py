@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import logging
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from silo_tasks._run import Run
+
+
+class _Taken(threading.local):
+    """The record that this thread emits, and the runs that have it already by another of their captures."""
+
+    record: weakref.ref[logging.LogRecord] | None = None
+    runs: tuple[int, ...] = ()
+
+    def note(self, record: logging.LogRecord, run: Run) -> bool:
+        """Note that a run has a record; False when it had it before."""
+        if self.record is None or self.record() is not record:
+            self.record, self.runs = weakref.ref(record), ()
+        new = id(run) not in self.runs
+        self.runs += (id(run),)
+        return new
+
+
+_taken = _Taken()
 
 
 class RunHandler(logging.Handler):
@@ -26,7 +46,8 @@ class RunHandler(logging.Handler):
         """Add the record to the log."""
         try:
             run = self._run
-            run.log.append(run.settings.clock(), record.levelname.lower(), record.getMessage(), ())
+            if _taken.note(record, run):
+                run.log.append(run.settings.clock(), record.levelname.lower(), record.getMessage(), ())
         except Exception:  # noqa: BLE001 - the way of the logging module: it reports, and the code goes on
             self.handleError(record)
 

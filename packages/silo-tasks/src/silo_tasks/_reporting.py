@@ -157,7 +157,7 @@ class Reporter:
 
         Args:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
-                two of them is taken once.
+                two of them, or two captures of the run, is taken once.
             level: The least level that is taken.
         """
         return capture(self._mine(), names, level)
