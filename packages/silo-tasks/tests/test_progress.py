@@ -70,7 +70,7 @@ def test_any_reports(nodes: Any) -> None:
 
     def do(kind: str, number: Any, inner: Any) -> None:
         now[0] += 0.25
-        if kind == "progress" and number in NUMBERS:
+        if kind == "progress" and number in NUMBERS and not isinstance(number, Decimal):
             task.update(progress=number)
         elif kind == "both":
             task.update(n=number, total=number)
@@ -106,6 +106,13 @@ def test_any_reports(nodes: Any) -> None:
     task.start(work)
     task.result()
     assert look(task)["progress"] == 100
+
+
+def test_percent_as_a_decimal() -> None:
+    task = BackgroundTask()
+    for percent, shown in (("3.7", 3.7), ("1e30", 100), ("-Infinity", 100)):
+        task.update(progress=Decimal(percent))  # type: ignore[arg-type]
+        assert look(task)["progress"] == shown
 
 
 def test_counts_that_add_up_to_too_much() -> None:
