@@ -1,136 +1,247 @@
-"""Measure silo-tasks against its targets: `uv run python tests/benchmarks/bench_tasks.py`.
+"""Measures silo-tasks against tqdm, rich.progress and ThreadPoolExecutor.
 
-Each figure is the best of several rounds, and the things compared take turns within a round, so that a busy machine
-slows both. Ratios and differences are taken within one run.
+Run with `uv run python tests/benchmarks/bench_tasks.py`. The things compared take turns; figures are medians.
 """
 
 from __future__ import annotations
 
 import io
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
-from silo_tasks import BackgroundTask, ThreadRunner
+from pairs import interleaved, row
+from rich.console import Console
+from rich.progress import track as rich_track
+from silo_tasks import BackgroundTask, MemoryTaskStore, ThreadRunner
 from tqdm import tqdm
 
 ITEMS = 500_000
 CALLS = 200_000
 STARTS = 2_000
-ROUNDS = 7
+MANY = 50_000
+WATCHERS = 100
+LOOKS = 4
+"""How often a watcher looks in each second: as one that sends what it sees to a browser."""
+
+DATA = list(range(ITEMS))
 
 
-def best(cases: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Least seconds of each case; the cases take turns."""
-    times = dict.fromkeys(cases, float("inf"))
-    for _ in range(rounds):
-        for name, case in cases.items():
-            times[name] = min(times[name], case())
-    return times
-
-
-def loop(make: Callable[[], Iterable[int]]) -> float:
-    """Seconds for each item of a loop with an empty body."""
-    iterable = make()
-    begin = time.perf_counter()
-    for _ in iterable:
-        pass
-    return (time.perf_counter() - begin) / ITEMS
-
-
-def plain_numbers() -> Iterator[int]:
+def generated() -> Iterator[int]:
     """The usual generator: a little work for each item."""
     for number in DATA:
         yield number + 0
 
 
-DATA = list(range(ITEMS))
-
-
-def in_task(work: Callable[[BackgroundTask], float]) -> float:
-    """Run `work` inside a task, as a target runs."""
-    task = BackgroundTask("bench", runner=ThreadRunner(workers=1))
-    task.start(work)
-    seconds = task.result()
-    assert isinstance(seconds, float)
-    return seconds
-
-
-def loops() -> dict[str, float]:
-    """Seconds for each item, bare, tracked and under tqdm."""
-    sink = io.StringIO()
-
-    def measure(task: BackgroundTask, make: Callable[[], Iterable[int]], how: str) -> float:
-        if how == "track":
-            return loop(lambda: task.track(make(), total=ITEMS))
-        if how == "tqdm":
-            return loop(lambda: tqdm(make(), total=ITEMS, file=sink))
-        return loop(make)
-
-    cases: dict[str, Callable[[], float]] = {}
-    for kind, make in (("list", lambda: DATA), ("generator", plain_numbers)):
-        for how in ("bare", "track", "tqdm"):
-            cases[f"{kind} {how}"] = partial(in_task, partial(measure, make=make, how=how))
-    return best(cases)
-
-
-def updates() -> dict[str, float]:
-    """Seconds for each call of update."""
-
-    def ours(task: BackgroundTask) -> float:
-        update, step = task.update, 100 / CALLS
-        begin = time.perf_counter()
-        for i in range(CALLS):
-            update(progress=i * step)
-        return (time.perf_counter() - begin) / CALLS
-
-    def theirs(task: BackgroundTask) -> float:
-        step = 100 / CALLS
-        with tqdm(total=CALLS, file=io.StringIO()) as bar:
-            update = bar.update
-            begin = time.perf_counter()
-            for i in range(CALLS):
-                i * step
-                update(1)
-            return (time.perf_counter() - begin) / CALLS
-
-    return best({"silo": partial(in_task, ours), "tqdm": partial(in_task, theirs)})
-
-
-def starts() -> dict[str, float]:
-    """Seconds from start to finished, one after the other."""
-    runner = ThreadRunner(workers=4)
-    pool = ThreadPoolExecutor(4)
-    tasks = [BackgroundTask("bench", runner=runner) for _ in range(STARTS)]
-
-    def ours() -> float:
-        begin = time.perf_counter()
-        for task in tasks:
-            task.start(nothing)
-            task.wait()
-        return (time.perf_counter() - begin) / STARTS
-
-    def theirs() -> float:
-        begin = time.perf_counter()
-        for _ in range(STARTS):
-            pool.submit(nothing, None).result()
-        return (time.perf_counter() - begin) / STARTS
-
-    times = best({"silo": ours, "executor": theirs})
-    runner.shutdown()
-    pool.shutdown()
-    return times
+def in_task(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What `work(task, *args)` returns, run as the target of a task."""
+    runner = ThreadRunner(workers=1)
+    task = BackgroundTask("bench", runner=runner, **options)
+    task.start(work, *args)
+    try:
+        return task.result()
+    finally:
+        runner.shutdown()
 
 
 def nothing(task: object) -> None:
     """A target with nothing to do."""
 
 
-def watching(lines: int, max_logs: int = 1000) -> dict[str, float]:
-    """Seconds to take the state of a task that has logged, and to make it a dict."""
-    task = BackgroundTask("bench", runner=ThreadRunner(workers=1), max_logs=max_logs)
+def exhaust(iterable: Iterable[object]) -> None:
+    """A loop with an empty body."""
+    for _ in iterable:
+        pass
+
+
+def bench_loops() -> None:
+    """What `track`, tqdm and rich add to each item of a loop."""
+    for kind, make, reach in (("list", lambda: DATA, 25), ("generator", generated, 60)):
+        bare, ours, bar, rich = in_task(loops, make)
+        ours, bar, rich = ((each - bare) / ITEMS * 1e9 for each in (ours, bar, rich))
+        row(f"track({kind}), each item over the bare loop", f"{ours:.1f} ns", f"{reach} ns")
+        row(f"  tqdm({kind}) / track({kind})", f"{bar / ours:.1f}x ({bar:.0f} ns)", "8x")
+        row(f"  rich.progress.track({kind}) / track({kind})", f"{rich / ours:.1f}x ({rich:.0f} ns)", "-")
+
+
+def loops(task: BackgroundTask, make: Callable[[], Iterable[int]]) -> list[float]:
+    """Seconds of a loop: bare, tracked, under tqdm, under rich, which draw on a terminal that nobody sees."""
+    console = Console(file=io.StringIO(), force_terminal=True)
+    return interleaved(
+        lambda: exhaust(make()),
+        lambda: exhaust(task.track(make(), total=ITEMS)),
+        lambda: exhaust(tqdm(make(), total=ITEMS, file=io.StringIO())),
+        lambda: exhaust(rich_track(make(), total=ITEMS, console=console)),
+    )
+
+
+def bench_watchers() -> None:
+    """What watchers cost a hot loop: threads that take the state and make it a dict."""
+    watched, over = threading.Event(), threading.Event()
+    numbers = range(20_000_000)
+
+    def watch(task: BackgroundTask) -> None:
+        dice = random.Random()
+        while watched.wait() and not over.wait(dice.uniform(0, 2 / LOOKS)):
+            task.state.to_dict()
+
+    def loop(task: BackgroundTask) -> list[float]:
+        def alone() -> None:
+            exhaust(task.track(numbers))
+
+        def with_watchers() -> None:
+            watched.set()
+            exhaust(task.track(numbers))
+            watched.clear()
+
+        threads = [threading.Thread(target=watch, args=(task,)) for _ in range(WATCHERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            return interleaved(alone, with_watchers, repeats=21, clock=time.perf_counter)
+        finally:
+            over.set()
+            watched.set()
+            for thread in threads:
+                thread.join()
+
+    alone, with_watchers = in_task(loop)
+    row(
+        f"hot loop of track, {WATCHERS} threads looking {LOOKS} times a second / alone",
+        f"{(with_watchers / alone - 1) * 100:+.1f} %",
+        "below +3 %",
+    )
+
+
+def bench_updates() -> None:
+    """`update(progress=)` over `tqdm.update`, each less the loop around it."""
+    step = 100 / CALLS
+
+    def bare() -> None:
+        for i in range(CALLS):
+            i * step
+
+    def theirs() -> None:
+        with tqdm(total=CALLS, file=io.StringIO()) as bar:
+            update = bar.update
+            for i in range(CALLS):
+                i * step
+                update(1)
+
+    def loop(task: BackgroundTask) -> list[float]:
+        def ours() -> None:
+            update = task.update
+            with task.step("Each call moves the progress"):
+                for i in range(CALLS):
+                    update(progress=i * step)
+
+        return interleaved(bare, ours, theirs)
+
+    around, ours, bar = in_task(loop)
+    ours, bar = ((each - around) / CALLS * 1e9 for each in (ours, bar))
+    row("update(progress=) / tqdm.update(1)", f"{ours / bar:.2f}x ({ours:.0f} / {bar:.0f} ns)", "0.5x")
+
+
+def bench_starts() -> None:
+    """One task after the other, from start to finished."""
+    runner, pool = ThreadRunner(workers=4), ThreadPoolExecutor(4)
+    task = BackgroundTask("bench", runner=runner)
+
+    def ours() -> None:
+        for _ in range(STARTS):
+            task.start(nothing)
+            task.wait()
+
+    def theirs() -> None:
+        for _ in range(STARTS):
+            pool.submit(nothing, None).result()
+
+    mine, executor = interleaved(ours, theirs, repeats=31, clock=time.perf_counter)
+    runner.shutdown()
+    pool.shutdown()
+    row(
+        "start to finished / ThreadPoolExecutor.submit to result",
+        f"{mine / executor:.2f}x ({mine / STARTS * 1e6:.1f} / {executor / STARTS * 1e6:.1f} us)",
+        "1.1x",
+    )
+
+
+def bench_many() -> None:
+    """Many tasks at once through a pool, from the first start to the end of the last."""
+    runner, pool = ThreadRunner(workers=4, queue_size=MANY), ThreadPoolExecutor(4)
+    made = [BackgroundTask("bench", runner=runner) for _ in range(MANY)]
+
+    def through(tasks: list[BackgroundTask]) -> None:
+        for task in tasks:
+            task.start(nothing)
+        for task in tasks:
+            task.wait()
+
+    def ours() -> None:
+        through(made)
+
+    def ours_new() -> None:
+        for _ in range(10):
+            through([BackgroundTask("bench", runner=runner) for _ in range(MANY // 10)])
+
+    def theirs() -> None:
+        wait([pool.submit(nothing, None) for _ in range(MANY)])
+
+    mine, new, executor = interleaved(ours, ours_new, theirs, repeats=7, clock=time.perf_counter)
+    runner.shutdown()
+    pool.shutdown()
+    row(
+        f"{MANY:,} tasks with nothing to do / ThreadPoolExecutor",
+        f"{mine / executor:.2f}x ({mine:.2f} / {executor:.2f} s)",
+        "1.0x",
+    )
+    row("  the same, and the tasks are made as well", f"{new / executor:.2f}x ({new:.2f} s)", "-")
+
+
+class CountingStore(MemoryTaskStore):
+    """Counts what is written."""
+
+    writes = 0
+
+    def change(self, *args: Any) -> bool:
+        self.writes += 1
+        return super().change(*args)
+
+
+def bench_writes() -> None:
+    """How often the record of a fast loop is written."""
+    store, items = CountingStore(), 10_000_000
+
+    def loop(task: BackgroundTask) -> None:
+        step = 100 / items
+        for i in task.track(iter(range(items))):
+            task.update(progress=i * step)
+
+    begin = time.perf_counter()
+    in_task(loop, store=store)
+    seconds = time.perf_counter() - begin
+    row(
+        f"store writes of a loop of {items:,} items that reports each",
+        f"{store.writes / seconds:.1f} a second ({store.writes} in {seconds:.1f} s)",
+        "6 a second",
+    )
+
+
+def bench_state() -> None:
+    """Taking the state of a task that has logged, and making it a dict."""
+    for lines, kept in ((10, 1_000), (100_000, 1_000), (100_000, 100_000)):
+        taken, made = watching(lines, kept)
+        row(f".state, {lines:,} lines logged, max_logs={kept:,}", f"{taken * 1e6:.2f} us", "5 us")
+        row(f".to_dict(), {lines:,} lines logged, max_logs={kept:,}", f"{made * 1e6:.2f} us", "10 us")
+
+
+def watching(lines: int, max_logs: int, times: int = 2_000) -> list[float]:
+    """Seconds of one `state`, and of one `to_dict()`."""
+    runner = ThreadRunner(workers=1)
+    task = BackgroundTask("bench", runner=runner, max_logs=max_logs)
     ready, leave = threading.Event(), threading.Event()
 
     def work(task: BackgroundTask) -> None:
@@ -141,77 +252,54 @@ def watching(lines: int, max_logs: int = 1000) -> dict[str, float]:
             ready.set()
             leave.wait()
 
+    def take() -> None:
+        for _ in range(times):
+            _ = task.state
+
+    def make() -> None:
+        for _ in range(times):
+            state.to_dict()
+
     task.start(work)
     ready.wait()
-    times = best({"state": lambda: each(lambda: task.state), "to_dict": dicts(task)}, 3)
-    leave.set()
-    task.wait()
-    return times
-
-
-def dicts(task: BackgroundTask) -> Callable[[], float]:
-    """Measure `to_dict()` of one state."""
     state = task.state
-    return lambda: each(state.to_dict)
+    measured = interleaved(take, make)
+    leave.set()
+    runner.shutdown()
+    return [each / times for each in measured]
 
 
-def each(call: Callable[[], object], count: int = 2_000) -> float:
-    """Seconds for each call."""
-    begin = time.perf_counter()
-    for _ in range(count):
-        call()
-    return (time.perf_counter() - begin) / count
-
-
-def threads_used() -> tuple[int, int]:
-    """Threads that 1,000 tasks at once need, and how many they may have."""
+def bench_threads() -> None:
+    """Threads that 1,000 tasks at once need."""
     runner = ThreadRunner(workers=32)
     seen: set[int] = set()
-    before = threading.active_count()
-    tasks = [BackgroundTask(str(i), runner=runner) for i in range(1_000)]
+
+    def work(task: BackgroundTask) -> None:
+        seen.add(threading.get_ident())
+        time.sleep(0.001)
+
+    tasks = [BackgroundTask("bench", runner=runner) for _ in range(1_000)]
     for task in tasks:
-        task.start(note_thread, seen)
-    most = threading.active_count() - before
+        task.start(work)
     for task in tasks:
         task.wait()
     runner.shutdown()
-    return max(most, len(seen)), runner.workers
+    row("threads of 1,000 tasks at once", str(len(seen)), str(runner.workers))
 
 
-def note_thread(task: object, seen: set[int]) -> None:
-    """A target that takes a moment."""
-    seen.add(threading.get_ident())
-    time.sleep(0.001)
-
-
-def row(what: str, figure: str, target: str) -> None:
-    """Print one line of the table."""
-    print(f"{what:<58} {figure:>12} {target:>12}")
-
-
-def main() -> None:
-    """Measure all and print the table."""
-    row("", "measured", "target")
-    times = starts()
-    row("start to finished / executor submit to finished", f"{times['silo'] / times['executor']:.2f}x", "1.2x")
-    row("  silo, executor", f"{times['silo'] * 1e6:.1f}, {times['executor'] * 1e6:.1f} us", "")
-    times = loops()
-    for kind, target in (("list", 25), ("generator", 60)):
-        bare = times[f"{kind} bare"]
-        track, bar = times[f"{kind} track"] - bare, times[f"{kind} tqdm"] - bare
-        row(f"track({kind}) over the bare loop, each item", f"{track * 1e9:.1f} ns", f"{target} ns")
-        row(f"  tqdm over the bare loop / track({kind})", f"{bar / track:.1f}x", "8x")
-        row("  tqdm over the bare loop, each item", f"{bar * 1e9:.1f} ns", "")
-    times = updates()
-    row("update(progress=) / tqdm.update", f"{times['silo'] / times['tqdm']:.2f}x", "1x")
-    row("  silo, tqdm", f"{times['silo'] * 1e9:.0f}, {times['tqdm'] * 1e9:.0f} ns", "")
-    for lines, kept in ((10, 1_000), (100_000, 1_000), (100_000, 100_000)):
-        times = watching(lines, kept)
-        row(f".state, {lines:,} lines logged, max_logs={kept:,}", f"{times['state'] * 1e6:.2f} us", "5 us")
-        row(f".to_dict(), {lines:,} lines logged, max_logs={kept:,}", f"{times['to_dict'] * 1e6:.2f} us", "10 us")
-    used, allowed = threads_used()
-    row("threads of 1,000 tasks at once", str(used), str(allowed))
+CASES: tuple[Callable[[], None], ...] = (
+    bench_loops,
+    bench_watchers,
+    bench_updates,
+    bench_starts,
+    bench_many,
+    bench_writes,
+    # Rows of tasks that run in other processes come here.
+    bench_state,
+    bench_threads,
+)
 
 
 if __name__ == "__main__":
-    main()
+    for case in CASES:
+        case()

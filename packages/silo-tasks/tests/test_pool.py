@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull, Runner, Status, ThreadRunner, default_runner
@@ -110,6 +111,49 @@ def test_shutdown_cancels_what_is_left() -> None:
     assert queued.cancelled
     leave.set()
     assert runner.join(WAIT)
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns within a few steps."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_threads_that_take_rest_and_start_together_lose_no_job() -> None:
+    for _ in range(50):
+        runner = ThreadRunner(workers=3)
+        jobs = [PlainJob(lambda: None) for _ in range(600)]
+
+        def submit(share: list[PlainJob], runner: ThreadRunner = runner) -> None:
+            for job in share:
+                runner.submit(job)
+
+        threads = [threading.Thread(target=submit, args=(jobs[i::2],)) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert runner.shutdown(WAIT)
+        assert [job.executed for job in jobs] == [1] * 600
+        assert not any(job.cancelled for job in jobs)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_shutdown_among_busy_threads_executes_or_cancels_each_job() -> None:
+    for _ in range(20):
+        runner = ThreadRunner(workers=3)
+        jobs = [PlainJob(lambda: None) for _ in range(600)]
+        for job in jobs:
+            runner.submit(job)
+        runner.shutdown(0)
+        assert runner.join(WAIT)
+        assert all(job.executed or job.cancelled for job in jobs)
+        assert max(job.executed for job in jobs) == 1
+        assert runner._threads == 0
 
 
 def test_a_job_that_breaks_out_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:

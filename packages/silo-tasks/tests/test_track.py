@@ -45,8 +45,8 @@ def generate(count: int) -> Iterator[int]:
 
 
 # Items up to the end of each block, with two of the largest.
-BLOCKS = list(accumulate((64, 256, 1024, 4096, 4096)))
-assert (_track.SMALLEST, _track.LARGEST) == (64, 4096)
+BLOCKS = list(accumulate((64, 256, 1024, 4096, 16384, 16384)))
+assert (_track.SMALLEST, _track.LARGEST) == (64, 16384)
 
 SOURCES: list[tuple[str, Callable[[], Iterable[Any]]]] = [
     ("list", lambda: [3, 1, 2]),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SMALLEST, LARGEST = 64, 4096
+SMALLEST, LARGEST = 64, 16384
 """Items of the first block, and of the largest: blocks grow, so that a short loop costs little."""
 
 _PLAIN = (list, tuple, range, str, bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
@@ -96,7 +97,7 @@ class ThreadRunner:
         self._lock = threading.RLock()
         self._job_ended = threading.Condition(self._lock)
         self._queue: deque[Job] = deque()
-        self._running: set[Job] = set()
+        self._busy: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._threads = 0
         weakref.finalize(self, _dismiss, self._idle).atexit = False
@@ -114,7 +115,7 @@ class ThreadRunner:
             if self._idle:
                 worker = self._idle.pop()
                 worker.job, worker.runner = job, self
-                self._running.add(job)
+                self._busy.add(worker)
                 worker.gate.release()
             elif self._threads >= self.workers or not self._start_thread(job):
                 if len(self._queue) >= self.queue_size:
@@ -127,13 +128,13 @@ class ThreadRunner:
         name = f"{self._name}-{self._threads + 1}"
         thread = threading.Thread(target=Context().run, args=(_work, worker), name=name, daemon=True)
         self._threads += 1
-        self._running.add(job)
+        self._busy.add(worker)
         try:
             thread.start()
         except RuntimeError:
             # The system gives no more threads. The job can wait for one of ours, if there is any.
             self._threads -= 1
-            self._running.discard(job)
+            self._busy.discard(worker)
             if not self._threads:
                 raise
             return False
@@ -151,20 +152,30 @@ class ThreadRunner:
             except BaseException:
                 # A thread of the pool outlives any job.
                 logger.exception("A job broke out of its runner")
-            with self._lock:
-                self._running.discard(worker.job)
-                # Until the next job comes, nothing of the last one may stay alive.
-                worker.job = None
-                if self._queue:
-                    worker.job = self._queue.popleft()
-                    self._running.add(worker.job)
-                elif not self._closed:
-                    self._idle.append(worker)
+            # Until the next job comes, nothing of the last one may stay alive.
+            worker.job = None
+            try:
+                # Without the lock. Threads that take one for each job, as whoever submits does, soon spend their time
+                # handing it to each other.
+                worker.job = self._queue.popleft()
+            except IndexError:
+                if self._rest(worker):
                     return True
-                else:
-                    self._threads -= 1
-                    self._job_ended.notify_all()
         return False
+
+    def _rest(self, worker: _Worker) -> bool:
+        with self._lock:
+            with contextlib.suppress(IndexError):
+                # A job came in this moment.
+                worker.job = self._queue.popleft()
+                return False
+            self._busy.discard(worker)
+            if self._closed:
+                self._threads -= 1
+                self._job_ended.notify_all()
+            else:
+                self._idle.append(worker)
+            return not self._closed
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept no more jobs and wait for the accepted ones; see `Runner.shutdown`."""
@@ -185,7 +196,7 @@ class ThreadRunner:
         """Wait up to `timeout` seconds (None: for ever) until no job is left; call `close()` first."""
         end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            while self._queue or self._running:
+            while self._queue or self._busy:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
@@ -193,10 +204,13 @@ class ThreadRunner:
         return True
 
     def cancel_all(self) -> None:
-        """Ask every queued and running job to cancel."""
-        with self._lock:
-            left = [*self._queue, *self._running]
-        for job in left:
+        """Ask every queued and running job to cancel; call `close()` first."""
+        self.give_up()
+        while True:
+            try:
+                job = self._queue.popleft()
+            except IndexError:
+                return
             job.cancel()
 
     def give_up(self) -> None:
@@ -205,10 +219,12 @@ class ThreadRunner:
         At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
         """
         with self._lock:
+            # A thread that takes a job from now on cancels it. One that took its job before has it in its place.
             self._giving_up = True
-            running = list(self._running)
+            running = [worker.job for worker in self._busy]
         for job in running:
-            job.cancel()
+            if job is not None:
+                job.cancel()
 
 
 _runners: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
