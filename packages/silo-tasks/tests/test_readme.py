@@ -25,7 +25,7 @@ def test_block_runs(code: str) -> None:
 def test_the_first_program_draws_a_full_bar() -> None:
     done = subprocess.run([sys.executable, "-c", BLOCKS[0]], capture_output=True, text=True, timeout=60)
     assert "[" + "#" * 30 + "] 100% 100/100" in done.stderr
-    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 11
+    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 10
 
 
 def test_every_public_name_is_in_the_readme_or_a_seam() -> None:
