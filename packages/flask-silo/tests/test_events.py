@@ -1,0 +1,298 @@
+"""What a stream of events says, to whom, and when it ends."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from event_streams import Blocks
+from flask import Flask
+from flask_silo import Silo, current_task
+from flask_silo.binding import Binding
+from flask_silo.events import Pace, Told
+from flask_silo.ext import BINDING
+from flask_silo.server import Server
+from flask_silo_helpers import as_
+from server_fixtures import own_redis, redis_server, redis_url
+from servers import RedisServer
+from silo_store.testing import SID, TTL, Clock
+from werkzeug.test import TestResponse
+
+__all__ = ["own_redis", "redis_server", "redis_url"]
+
+THREADS = {"wsgi.multithread": True, "SERVER_SOFTWARE": "Werkzeug/3"}
+FAST = Pace(look=0.005)
+
+
+class App:
+    """An application whose tasks do what tests tell them."""
+
+    def __init__(self, url: str, clock: Clock, **settings: Any) -> None:
+        self.flask = Flask("app")
+        self.silo = Silo(self.flask, ttl=TTL, store_url=url, auto_cleanup=False, clock=clock, **settings)
+        self.silo.register("counter", lambda: {"value": 0})
+        self.words: dict[str, queue.Queue[str]] = {}
+        self.client = self.flask.test_client()
+        self.pace(FAST)
+        for name in ("one", "two"):
+            self._task(name)
+
+        @self.flask.post("/api/increment")
+        def increment() -> Any:
+            self.silo.state("counter")["value"] += 1
+            return self.silo.state("counter")
+
+        @self.flask.post("/api/rotate")
+        def rotate() -> Any:
+            return {"sid": self.silo.rotate()}
+
+    def _task(self, name: str) -> None:
+        words = self.words[name] = queue.Queue()
+
+        @self.silo.task(name=name)
+        def listen() -> None:
+            task = current_task()
+            assert task is not None
+            while (word := words.get()) != "end":
+                task.log(word)
+                task.checkpoint()
+
+        @self.flask.post(f"/api/start/{name}", endpoint=name)
+        def start() -> Any:
+            listen.start()
+            return {}
+
+    def pace(self, pace: Pace) -> None:
+        binding: Binding = self.flask.extensions[BINDING]
+        binding.task_views.pace = pace
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            assert self.client.post(f"/api/start/{name}", headers=as_(SID)).status_code == 200
+
+    def say(self, name: str, word: str) -> None:
+        self.words[name].put(word)
+
+    def open(self, last: str = "", sid: str = SID) -> Stream:
+        headers = {"Last-Event-ID": last} if last else {}
+        path = f"/api/tasks/events?_sid={sid}"
+        return Stream(self.client.get(path, headers=headers, environ_overrides=THREADS))
+
+
+class Stream(Blocks):
+    """A stream of an application, without a server; its first block has come once the object is there."""
+
+    def __init__(self, answer: TestResponse) -> None:
+        self.answer = answer
+        self.close = answer.close
+        super().__init__(line for chunk in answer.iter_encoded() for line in chunk.splitlines(keepends=True))
+        if answer.status_code == 200:
+            self.first = next(iter(self))
+
+
+@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    value: str = request.param
+    if value == "sqlite":
+        return f"sqlite:///{tmp_path / 'sessions.db'}"
+    return str(request.getfixturevalue("redis_url")) if value == "redis" else value
+
+
+Make = Callable[..., App]
+
+
+@pytest.fixture
+def make(url: str, clock: Clock) -> Iterator[Make]:
+    """Makes applications whose sessions are in the same place, where that can be."""
+    made: list[App] = []
+
+    def make(**settings: Any) -> App:
+        if not (made and url.startswith("memory:")):
+            made.append(App(url, clock, **settings))
+        return made[-1]
+
+    yield make
+    for app in made:
+        for words in app.words.values():
+            words.put("end")
+
+
+def test_a_task_from_its_start_to_its_end(make: Make) -> None:
+    app = make()
+    app.start("one")
+    with closing(app.open()) as stream:
+        headers = stream.answer.headers
+        assert headers["Content-Type"] == "text/event-stream"
+        assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
+        assert headers["X-Session-ID"] == SID
+        assert stream.first == {"retry": "1000", "id": str(Told())}
+        assert next(stream.states())["running"]
+        app.say("one", "hello")
+        assert stream.until(last_seq=1)["logs"] == ["hello"]
+        app.say("one", "end")
+        assert stream.until(running=False)["status"] == "succeeded"
+        assert stream.rest() == []
+    again = app.open(stream.last)
+    assert (again.answer.status_code, again.answer.data) == (204, b"")
+    assert again.answer.headers["Cache-Control"] == "no-store"
+    assert [state["complete"] for state in app.open().rest()] == [True], "a new client is told what there is"
+
+
+def test_who_comes_back_is_told_what_is_new_by_any_process(make: Make) -> None:
+    app, other = make(), make()
+    app.start("one", "two")
+    app.say("one", "hello")
+    with closing(app.open()) as stream:
+        heard: dict[str, int] = {}
+        for state in stream.states():
+            heard[state["name"]] = state["last_seq"]
+            if heard == {"one": 1, "two": 0}:
+                break
+    app.say("two", "end")
+    with closing(other.open(stream.last)) as stream:
+        for state in stream.states():
+            assert state["name"] == "two"
+            if not state["running"]:
+                break
+        app.say("one", "again")
+        assert stream.until(last_seq=2)["logs"] == ["hello", "again"]
+        app.say("one", "end")
+        assert [state["name"] for state in stream.rest()][-1:] == ["one"]
+    assert app.open(stream.last).answer.status_code == 204
+    assert other.open(stream.last).answer.status_code == 204
+
+
+def test_nothing_was_started_yet(make: Make) -> None:
+    app = make()
+    stream = app.open()
+    assert stream.rest() == []
+    assert app.silo.store.active_count == 0, "looking begins no session"
+    assert app.open(stream.last).answer.status_code == 204
+    app.start("one")
+    with closing(app.open(stream.last)) as stream:
+        assert next(stream.states())["name"] == "one"
+
+
+@pytest.mark.parametrize("last", ["7", "1.abc", "2.abcdabcdefgh", "1.abcd abcdefg", "1.äöüäöüäöüäöü"])
+def test_an_id_that_is_none_counts_as_nothing(last: str, make: Make) -> None:
+    app = make()
+    assert app.open(last.encode().decode("latin-1")).answer.status_code == 204
+    app.start("one")
+    with closing(app.open(last.encode().decode("latin-1"))) as stream:
+        assert stream.first["id"] == str(Told())
+        assert next(stream.states())["name"] == "one"
+
+
+def test_a_session_that_ends_takes_its_tasks_along(make: Make) -> None:
+    app, other = make(), make()
+    app.start("one")
+    with closing(other.open()) as stream:
+        next(stream.states())
+        app.silo.store.destroy(SID)
+        assert stream.until(status="idle")["name"] == "one"
+        assert stream.rest() == []
+    app.say("one", "end")
+    assert other.open(stream.last).answer.status_code == 204
+
+
+def test_a_session_that_gets_another_id_is_followed(make: Make) -> None:
+    app, other = make(), make()
+    app.start("one")
+    with closing(other.open()) as stream:
+        next(stream.states())
+        app.client.post("/api/rotate", headers=as_(SID))
+        app.say("one", "hello")
+        assert stream.until(last_seq=1)["running"]
+
+
+def test_nobody_waits_for_a_stream_and_it_waits_for_nobody(make: Make) -> None:
+    app = make(turn_timeout=0.5)
+    app.start("one")
+    with closing(app.open()) as stream:
+        next(stream.states())
+        assert app.client.post("/api/increment", headers=as_(SID)).json == {"value": 1}
+        with app.silo.store.turn(SID) as turn:
+            turn.take(1)
+            app.say("one", "hello")
+            stream.until(last_seq=1)
+
+
+@pytest.mark.parametrize("url", ["memory://"], indirect=True)
+def test_an_open_stream_renews_nothing(make: Make, clock: Clock) -> None:
+    app = make()
+    app.start("one")
+
+    def active() -> float:
+        session = app.silo.store.peek(SID)
+        assert session is not None
+        return session.active
+
+    with closing(app.open()) as stream:
+        next(stream.states())
+        before = active()
+        clock.advance(TTL / 2)
+        app.say("one", "hello")
+        stream.until(last_seq=1)
+        assert active() == before
+
+
+@pytest.mark.parametrize("url", ["memory://"], indirect=True)
+def test_it_breathes_while_nothing_happens_and_does_not_get_old(make: Make) -> None:
+    app = make()
+    app.start("one")
+    app.pace(Pace(look=0.001, heartbeat=0.002, lifetime=60))
+    with closing(app.open()) as stream:
+        breaths = 0
+        for block in stream:
+            breaths += block == {"": ""}
+            if breaths == 3:
+                break
+    app.pace(Pace(look=0.001, lifetime=0))
+    stream = app.open(stream.last)
+    assert stream.rest() == [], "the task runs still"
+    app.say("one", "hello")
+    with closing(app.open(stream.last)) as stream:
+        assert len(stream.rest()) <= 1
+
+
+@pytest.mark.parametrize("url", ["memory://"], indirect=True)
+def test_more_than_may_be_open_say_what_there_is(make: Make) -> None:
+    app = make(max_streams=1)
+    app.start("one")
+    with closing(app.open()) as first:
+        assert first.retry == 1000
+        second = app.open()
+        assert second.retry == 2000
+        assert [state["running"] for state in second.rest()] == [True]
+        third = app.open(second.last)
+        assert (third.answer.status_code, third.rest()) == (200, [])
+    assert app.client.head(f"/api/tasks/events?_sid={SID}", environ_overrides=THREADS).data == b""
+    with closing(app.open()) as fourth:
+        assert fourth.retry == 1000, "the first has left its place, and HEAD took none"
+
+
+def test_who_watches_goes_on_once_the_store_is_back(own_redis: RedisServer, clock: Clock) -> None:
+    app = App(f"{own_redis.url}?timeout=0.2", clock)
+    app.start("one")
+    with closing(app.open()) as stream:
+        next(stream.states())
+        own_redis.pause()
+        away = app.open(stream.last)
+        assert (away.answer.status_code, away.first, away.rest()) == (200, {"retry": "2000"}, [])
+        own_redis.resume()
+        app.say("one", "end")
+        assert stream.until(running=False)["complete"]
+
+
+def test_an_unknown_server_is_trusted_with_nothing() -> None:
+    assert Server.of({"wsgi.multithread": True, "SERVER_SOFTWARE": "WSGIServer/0.2"}).streams(None) == 0
+    assert Server.of({"wsgi.multithread": True}).streams(7) == 7, "the operator knows"
+    assert Server.of({"wsgi.multithread": False}).streams(7) == 0
+    assert Server.of({"SERVER_SOFTWARE": "gevent/25 Python/3"}).streams(7) == 0, "it sleeps without greenlets here"
+    assert Server(threads=3).streams(None) == 1
+    assert Server(threads=3).streams(7) == 2
+    assert not Server(threads=3).is_leaving()
