@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import threading
 import time
@@ -154,20 +153,26 @@ class ThreadRunner:
                 logger.exception("A job broke out of its runner")
             # Until the next job comes, nothing of the last one may stay alive.
             worker.job = None
+            if not self._take(worker) and self._rest(worker):
+                return True
+        return False
+
+    def _take(self, worker: _Worker) -> bool:
+        # Without the lock: threads that take one for each job, as whoever submits does, soon spend their time handing
+        # it to each other.
+        while self._queue:
             try:
-                # Without the lock. Threads that take one for each job, as whoever submits does, soon spend their time
-                # handing it to each other.
                 worker.job = self._queue.popleft()
             except IndexError:
-                if self._rest(worker):
-                    return True
+                # Another thread was quicker.
+                continue
+            return True
         return False
 
     def _rest(self, worker: _Worker) -> bool:
         with self._lock:
-            with contextlib.suppress(IndexError):
-                # A job came in this moment.
-                worker.job = self._queue.popleft()
+            if self._take(worker):
+                # It came in this moment.
                 return False
             self._busy.discard(worker)
             if self._closed:
