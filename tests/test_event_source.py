@@ -1,0 +1,74 @@
+"""A page's EventSource on the stream of its tasks."""
+
+from __future__ import annotations
+
+import queue
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_silo import Silo, current_task
+from flask_silo.events import Pace
+
+from tests.browser import browser, find
+from tests.test_examples import served
+
+PROGRAM = find()
+PAGE = """<!doctype html><title>Tasks</title><link rel="icon" href="data:,"><body><script>
+const told = [];
+let source, opened = 0;
+async function start() {
+  const answer = await fetch("/api/start", { method: "POST" });
+  source = new EventSource(`/api/tasks/events?_sid=${answer.headers.get("X-Session-ID")}`);
+  source.onopen = () => { opened += 1; };
+  source.addEventListener("task", (event) => told.push(JSON.parse(event.data)));
+}
+start();
+</script>"""
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it")
+@pytest.mark.parametrize("most", [None, 0], ids=["open", "polling"])
+def test_a_page_sees_a_task_from_its_start_to_its_end(most: int | None, tmp_path: Path) -> None:
+    assert PROGRAM is not None
+    app = Flask("page")
+    silo = Silo(app, max_streams=most)
+    silo.binding.task_views.pace = Pace(retry=0.2, poll=0.2)
+    words: queue.Queue[str] = queue.Queue()
+
+    @silo.task
+    def listen() -> None:
+        task = current_task()
+        assert task is not None
+        while (word := words.get(timeout=60)) != "end":
+            task.log(word)
+
+    @app.post("/api/start")
+    def start() -> Any:
+        listen.start()
+        return {}
+
+    @app.get("/")
+    def page() -> str:
+        return PAGE
+
+    with served(app) as port, browser(PROGRAM, tmp_path) as tab:
+        tab.send("Page.navigate", url=f"http://127.0.0.1:{port}/")
+        tab.wait("typeof told !== 'undefined' && told.length > 0")
+        assert tab.run("told[0].name") == "listen"
+        words.put("hello")
+        tab.wait("told.at(-1).last_seq === 1")
+        before = tab.run("opened")
+        if most == 0:
+            tab.wait(f"opened > {before}")
+        else:
+            assert before == 1
+        words.put("end")
+        tab.wait("told.at(-1).complete")
+        tab.wait("source.readyState === EventSource.CLOSED")
+        logs = tab.run("told.map((state) => state.logs.join())")
+        assert logs == sorted(logs), "nothing was told again"
+        assert tab.run("told.filter((state) => !state.running).length") == 1
+        assert tab.console == []
+    silo.stop()
