@@ -94,7 +94,7 @@ class SessionTasks:
     def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
         """Make a task for a session."""
         if self._store.backend.live:
-            return Work(name, **options)
+            return self.find(uid, name) or Work(name, **options)
         records = TaskRecords(self._store, sid)
         work = Work(name, store=records, owner=uid, **options)
         work.records = records

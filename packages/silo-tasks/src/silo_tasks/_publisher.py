@@ -37,6 +37,8 @@ def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) 
     """
     newest = store.read(run.owner, run.name)
     expect = None if newest is None else newest[0]
+    if newest is not None and expect != previous.token:
+        run.take_over(run.token, newest[1].get("run", 0) + 1, newest[1].get("last_seq", 0))
     # The run before this one is over, even if its last record is still on its way.
     elsewhere = newest is not None and newest[1].get("running") and expect != previous.token
     if elsewhere or not store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait):
@@ -55,10 +57,21 @@ def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None) -> N
         logger.exception("The record of task %r could not be stored", run.name)
 
 
-def watch(store: TaskStore, run: Run) -> Watcher:
-    """Store the record every `INTERVAL` and at the end of the run."""
+def watch(store: TaskStore, run: Run, *, settles: bool = False) -> Watcher:
+    """Store the record every `INTERVAL` and at the end of the run.
+
+    Args:
+        store: Where records are.
+        run: The run.
+        settles: Whether `settle()` will be called once its code has returned.
+    """
     watcher = Watcher(store, run)
-    if run.add_callback(lambda _: watcher.publish()) or not watcher.publish():
+
+    def ended(_: object) -> None:
+        if run.executing or not settles:
+            watcher.publish()
+
+    if run.add_callback(ended) or not watcher.publish():
         publisher.call_later(INTERVAL, watcher.look)
     return watcher
 

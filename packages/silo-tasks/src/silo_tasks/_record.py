@@ -141,7 +141,7 @@ class RunRecord:
         self._token: str | None = None if previous is None or call is not None else previous._token
 
     def take_over(self, token: str, number: int, last_seq: int) -> None:
-        """Be the run that another process has begun, whose log goes on after that of the run before."""
+        """Be the run of that number, whose log goes on after that of the run before, in whatever process it was."""
         self._token, self.number = token, number
         self.log = LogRing(self.settings.max_logs, self.lock, last_seq)
 

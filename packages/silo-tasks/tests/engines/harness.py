@@ -33,16 +33,23 @@ class Worker(_Server):
         command: What to run, after the interpreter.
         ready: What it prints once it takes jobs.
         folder: Holds its log; made if it is missing.
+        imports: Where it finds modules.
         env: Added to this process's environment.
     """
 
     def __init__(
-        self, command: Sequence[str], ready: str, *, folder: Path, env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        ready: str,
+        *,
+        folder: Path,
+        imports: Path = HERE,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        imports = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(HERE)]))
-        variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {}), "PYTHONPATH": imports}
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(imports)]))
+        variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {}), "PYTHONPATH": path}
         self._launch([sys.executable, *command], signal.SIGTERM, cwd=folder, env=variables)
         try:
             until(lambda: not self.running or ready in self.log(), "the worker does not start")

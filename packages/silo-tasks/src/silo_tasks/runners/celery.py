@@ -60,14 +60,14 @@ class CeleryRunner(EngineRunner):
         elif store is not None and store is not stores[name]:
             raise ValueError(f"{name!r} has another store in this application: give this runner a name of its own")
         super().__init__(stores[name], max_wait=max_wait, max_bytes=max_bytes)
-        self._app = app
+        self.app = app
         self._queue = queue
         self._name = name
 
     def dumps(self, value: Any) -> bytes:
         """Serialise one argument as the application does."""
         dumps: Any = serialization.dumps
-        _, _, data = dumps(value, serializer=self._app.conf.task_serializer)
+        _, _, data = dumps(value, serializer=self.app.conf.task_serializer)
         return data if isinstance(data, bytes) else str(data).encode()
 
     def send(self, message: Message) -> None:
@@ -77,7 +77,7 @@ class CeleryRunner(EngineRunner):
             RunnerUnavailable: It does not take it.
         """
         try:
-            self._app.tasks[self._name].apply_async(
+            self.app.tasks[self._name].apply_async(
                 (message.head(), list(message.args), dict(message.kwargs)),
                 task_id=message.token,
                 queue=self._queue,

@@ -1,0 +1,10 @@
+"""What ``celery --app celery_worker worker`` imports: the application, and the Celery that its runner uses."""
+
+from __future__ import annotations
+
+from words import runner
+from silo_tasks.runners.celery import CeleryRunner
+
+if not isinstance(runner, CeleryRunner):
+    raise SystemExit("words.py does not use runners.celery()")
+app = runner.app
