@@ -17,8 +17,10 @@ def test_there_are_blocks() -> None:
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
-def test_block_runs(code: str) -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+def test_block_runs(code: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(code, "utf-8")
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,5 +1,7 @@
 """Run a function in the background and watch it: progress, log, cancel, deadline."""
 
+from typing import TYPE_CHECKING, Any
+
 from silo_tasks._context import current_task
 from silo_tasks._logs import MAX_LINE, LogLine
 from silo_tasks._reporting import step, track
@@ -23,6 +25,9 @@ from silo_tasks.stores.memory import MemoryTaskStore
 from silo_tasks.task import BackgroundTask
 from silo_tasks.thread_runner import ThreadRunner, default_runner
 
+if TYPE_CHECKING:
+    from silo_tasks.runners.process import ProcessRunner
+
 __version__ = "0.2.0"
 
 __all__ = [
@@ -33,6 +38,7 @@ __all__ = [
     "Job",
     "LogLine",
     "MemoryTaskStore",
+    "ProcessRunner",
     "QueueFull",
     "Runner",
     "RunnerUnavailable",
@@ -53,3 +59,13 @@ __all__ = [
     "step",
     "track",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What starts processes is imported by those who start some.
+    if name == "ProcessRunner":
+        from silo_tasks.runners.process import ProcessRunner
+
+        globals()[name] = ProcessRunner
+        return ProcessRunner
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -231,7 +231,20 @@ class Run(RunRecord):
 
     def lose(self, reason: str) -> None:
         """Fail a run that nobody will finish."""
-        self.finish(Status.FAILED, error=reason, error_type="TaskLost")
+        if not self.finish(Status.FAILED, error=reason, error_type="TaskLost"):
+            self._never_returns()
+
+    def killed(self) -> None:
+        """End a run whose process was killed because it did not stop."""
+        if not self.finish(Status.CANCELLED, message="Cancelled"):
+            self._never_returns()
+
+    def _never_returns(self) -> None:
+        """Let go who waits for the value of a run that called `complete()` and did not come to its end."""
+        with self.lock:
+            if self.executing:
+                self.value, self.executing, self.call = NOT_KEPT, False, None
+        self.returned.set()
 
     # A run that is executed elsewhere.
 
@@ -246,16 +259,17 @@ class Run(RunRecord):
         if shown.status is not Status.QUEUED:
             self.begin()
         with self.lock:
+            for line in lines_in(record, self.log.last_seq):
+                self.log.insert(*line)
+            self.log.last_seq = max(self.log.last_seq, shown.last_seq)
             if self.status.is_final:
                 if self.executing and not record.get("returning"):
-                    self.value, self.executing = record.get("value", value), False
+                    self.value, self.executing, self.call = record.get("value", value), False, None
                     self.returned.set()
                 return
             self.executing = record.get("returning", False)
             self.shown = shown
             self.message, self.message_scope, self.started_at = shown.message, None, shown.started_at
-            for line in lines_in(record, self.log.last_seq):
-                self.log.insert(*line)
             if shown.status is Status.SUCCEEDED:
                 self.value = record.get("value", value)
         if shown.status.is_final:

@@ -133,6 +133,20 @@ def record_of(run: Run) -> Record:
     return record
 
 
+def news_of(run: Run, since: int) -> tuple[Record, int]:
+    """Take what a child process tells of its run, and the number of the last log line in it.
+
+    Unlike `record_of()` it has every kept line after number `since`, the whole traceback, and no value.
+    """
+    state = state_of(run)
+    lines = [line for line in run.log.since(since) if line.seq <= state.last_seq]
+    record = state.to_dict(max_logs=0)
+    record["logs"] = [line.text for line in lines]
+    record["lines"] = [(line.time, line.level) for line in lines]
+    record["traceback"] = run.traceback
+    return record, state.last_seq
+
+
 def lines_in(record: Record, after: int) -> list[tuple[int, float, str, str]]:
     """The log lines of a record whose number is greater than `after`: number, time, level, text."""
     texts: list[str] = record.get("logs", [])

@@ -103,6 +103,34 @@ def resolve(where: str) -> Callable[..., Any]:
     return found
 
 
+def check(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dumps: Callable[[Any], bytes],
+    given: int = 1,
+) -> dict[str, int]:
+    """See whether a call can be sent; how many bytes each of its arguments takes.
+
+    Args:
+        function: What shall be called.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        dumps: Serialises one argument.
+        given: How many arguments the worker puts before these: 1, the task.
+
+    Raises:
+        TypeError: An argument does not fit the function or cannot be sent; the message names it.
+    """
+    sizes = {}
+    for name, value in named(function, args, kwargs, given):
+        try:
+            sizes[name] = len(dumps(value))
+        except Exception as error:
+            raise TypeError(f"argument {name!r} cannot be sent to a worker: {error}") from error
+    return sizes
+
+
 def named(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], given: int = 1
 ) -> Iterator[tuple[str, Any]]:

@@ -6,8 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
+class Work(Protocol):
+    """What a pool of threads executes."""
+
+    def execute(self) -> None:
+        """Do it, to its end, in this thread. Does nothing when it was cancelled before."""
+
+    def cancel(self) -> bool:
+        """Ask it to stop; whether there was something to stop."""
+
+
 @runtime_checkable
-class Job(Protocol):
+class Job(Work, Protocol):
     """One run of a task, handed to a runner.
 
     A runner of this process calls `execute()`. One that has a child process execute it calls `begin()`, then `report()`
@@ -76,6 +86,9 @@ class Job(Protocol):
     def lose(self, reason: str) -> None:
         """Tell the job that nobody will finish it, as its thread or process is gone. It fails with that reason."""
 
+    def killed(self) -> None:
+        """Tell the job that its process was killed because it did not stop. It is cancelled."""
+
 
 @runtime_checkable
 class Runner(Protocol):
@@ -123,4 +136,16 @@ class RemoteRunner(Runner, Protocol):
         Raises:
             TypeError: An argument does not fit the function or cannot be sent; the message names it.
             ValueError: The arguments are too large; the message names the largest.
+        """
+
+
+@runtime_checkable
+class KillingRunner(Runner, Protocol):
+    """A runner that can end a job which does not obey."""
+
+    def kill(self, job: Job, after: float) -> bool:
+        """Kill the process of the job if it has not stopped after so many seconds.
+
+        Returns:
+            Whether a process has the job.
         """

@@ -18,7 +18,7 @@ from silo_tasks._run import STARTING, Run
 from silo_tasks._snapshot import state_of
 from silo_tasks.errors import Cancelled, TaskError, TaskRunning
 from silo_tasks.message import Message
-from silo_tasks.runner import Runner
+from silo_tasks.runner import KillingRunner, Runner
 from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.state import TaskState
 from silo_tasks.status import Status
@@ -184,7 +184,7 @@ class BackgroundTask(Reporter):
             previous = self._at_rest("reset")
             self._run = Run(self._settings, self._key, None, previous)
 
-    def cancel(self, *, abandon: bool = False) -> bool:
+    def cancel(self, *, abandon: bool = False, kill_after: float | None = None) -> bool:
         """Ask the run to stop.
 
         A queued run is cancelled at once. A running one stops when it next takes an item from `track()`, reports
@@ -193,14 +193,28 @@ class BackgroundTask(Reporter):
         Args:
             abandon: Do not wait for its code: the run is cancelled at once for everybody who watches, and the task can
                 be started again while the old code may still be on its way to its next item.
+            kill_after: Seconds after which the process of the run is killed if its code has not stopped. That takes a
+                runner with processes of its own, as `ProcessRunner`.
 
         Returns:
             Whether there was something to stop.
+
+        Raises:
+            TaskError: `kill_after` is given, and the runner cannot kill; nothing was asked to stop.
+            ValueError: `kill_after` is negative.
         """
-        run = self._mine()
+        run, runner = self._mine(), self._runner
+        if kill_after is None:
+            runner = None
+        elif not kill_after >= 0:
+            raise ValueError("kill_after must be 0 or more")
+        elif not isinstance(runner, KillingRunner):
+            raise TaskError(f"the run of task {self.name!r} cannot be killed: that takes a ProcessRunner")
         asked = run.cancel()
         if abandon:
             run.give_up(Status.CANCELLED, "Cancelled", None)
+        if isinstance(runner, KillingRunner) and kill_after is not None:
+            asked = runner.kill(run, kill_after) or asked
         return asked
 
     # Waiting.

@@ -64,6 +64,10 @@ class PlainJob:
         """Note the reason."""
         self.lost = reason
 
+    def killed(self) -> None:
+        """Not for a job that runs here."""
+        raise NotImplementedError
+
 
 def _fail(task: BackgroundTask) -> None:
     raise ValueError(f"{task.name} fails on purpose")

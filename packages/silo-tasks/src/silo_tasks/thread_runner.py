@@ -12,7 +12,7 @@ from contextvars import Context
 
 from silo_tasks._fork import renew_after_fork
 from silo_tasks.errors import QueueFull, TaskError
-from silo_tasks.runner import Job
+from silo_tasks.runner import Work
 
 logger = logging.getLogger("silo_tasks")
 
@@ -31,8 +31,8 @@ class _Worker:
 
     __slots__ = ("gate", "job", "runner")
 
-    def __init__(self, job: Job, runner: ThreadRunner) -> None:
-        self.job: Job | None = job
+    def __init__(self, job: Work, runner: ThreadRunner) -> None:
+        self.job: Work | None = job
         self.runner: ThreadRunner | None = runner
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -95,13 +95,13 @@ class ThreadRunner:
         # Reentrant: a garbage collection inside the lock may run code that starts a task.
         self._lock = threading.RLock()
         self._job_ended = threading.Condition(self._lock)
-        self._queue: deque[Job] = deque()
+        self._queue: deque[Work] = deque()
         self._busy: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._threads = 0
         weakref.finalize(self, _dismiss, self._idle).atexit = False
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         """Hand the job to a free thread, or to a new one if there may be more, or queue it.
 
         Raises:
@@ -121,7 +121,7 @@ class ThreadRunner:
                     raise QueueFull(f"{len(self._queue)} tasks are waiting already")
                 self._queue.append(job)
 
-    def _start_thread(self, job: Job) -> bool:
+    def _start_thread(self, job: Work) -> bool:
         worker = _Worker(job, self)
         # An empty context: Python may hand the starter's context on to its threads, and with it the starter's task.
         name = f"{self._name}-{self._threads + 1}"

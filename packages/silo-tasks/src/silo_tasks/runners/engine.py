@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from silo_tasks.errors import TaskError
-from silo_tasks.message import Message, message_of, named
+from silo_tasks.message import Message, check, message_of
 from silo_tasks.runner import Job
 from silo_tasks.store import TaskStore
 
@@ -66,12 +66,7 @@ class EngineRunner(ABC):
             TypeError: An argument does not fit the function or cannot be sent; the message names it.
             ValueError: The arguments are too large; the message names the largest.
         """
-        sizes = {}
-        for name, value in named(function, args, kwargs, given):
-            try:
-                sizes[name] = len(self.dumps(value))
-            except Exception as error:
-                raise TypeError(f"argument {name!r} cannot be sent to a worker: {error}") from error
+        sizes = check(function, args, kwargs, self.dumps, given)
         if sum(sizes.values()) > self.max_bytes:
             largest = max(sizes, key=lambda name: sizes[name])
             raise ValueError(

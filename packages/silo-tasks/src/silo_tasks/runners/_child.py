@@ -1,0 +1,181 @@
+"""The side of a child process, which executes one run after the other for its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import CoroutineType
+from typing import IO, TYPE_CHECKING, Any
+
+from silo_tasks._snapshot import news_of
+from silo_tasks._timer import publisher
+from silo_tasks.errors import TaskError
+from silo_tasks.message import Message
+from silo_tasks.runners.inline import InlineRunner
+from silo_tasks.task import BackgroundTask
+
+if TYPE_CHECKING:
+    from silo_tasks._run import Run
+
+INTERVAL = 0.1
+"""Seconds between two records of a run."""
+
+GRACE = 1.0
+"""Seconds that a run gets to stop when the parent is gone."""
+
+BROKEN = (EOFError, OSError, pickle.UnpicklingError)
+"""What reading raises when the other side is gone."""
+
+script: list[str] = []
+"""What is being imported as the parent's `__main__` module."""
+
+
+def serve(connection: socket.socket, stream: IO[bytes], argv: list[str], main: Mapping[str, str]) -> None:
+    """Execute the runs that the parent sends, until it is gone.
+
+    Args:
+        connection: To the parent.
+        stream: What comes from there.
+        argv: The parent's `sys.argv`.
+        main: Where the parent's `__main__` module can be imported from, as `multiprocessing.spawn` has it.
+    """
+    # Ctrl-C in a terminal reaches all its processes; the parent decides what it means. Unlike an ignored signal, one
+    # with a handler has its usual meaning in programs that the run starts.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    logging.getLogger("silo_tasks").addFilter(_is_for_here)
+    if hasattr(os, "register_at_fork"):
+        # The parent could not see the end of this process as long as another one has the connection.
+        os.register_at_fork(after_in_child=partial(_let_go, connection))
+    sys.argv = argv
+    if main:
+        vars(sys.modules["__main__"])["__getattr__"] = partial(_from_main, main)
+    _Server(connection, stream).serve()
+
+
+def _is_for_here(record: logging.LogRecord) -> bool:
+    # The parent logs how a run has failed, as it knows where to.
+    return record.msg != "Task %r failed: %s"
+
+
+def _let_go(connection: socket.socket) -> None:
+    if connection.fileno() >= 0:
+        os.close(connection.detach())
+
+
+def _from_main(main: Mapping[str, str], name: str) -> Any:
+    """Import the parent's script when something of it is asked for: most runs need nothing of it."""
+    if name.startswith("__") or script:
+        raise AttributeError(f"module '__main__' has no attribute {name!r}")
+    from multiprocessing.spawn import prepare
+
+    script[:] = main.values()
+    try:
+        prepare(dict(main))
+        return getattr(sys.modules["__main__"], name)
+    finally:
+        script.clear()
+
+
+class _Server:
+    def __init__(self, connection: socket.socket, stream: IO[bytes]) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+
+    def serve(self) -> None:
+        threading.Thread(target=self._listen, name="silo-tasks-parent", daemon=True).start()
+        self._send(("ready", None, None))
+        while (run := self._runs.get()) is not None:
+            reporter = _Reporter(run, self._send)
+            with contextlib.suppress(KeyboardInterrupt):
+                run.execute()
+            reporter.end()
+            del run, reporter
+
+    def _send(self, message: tuple[str, Any, bytes | None]) -> None:
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        # Where the parent is gone, this process ends soon.
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.sendall(data)
+
+    def _listen(self) -> None:
+        run = None
+        with contextlib.suppress(*BROKEN):
+            while True:
+                kind, *what = pickle.load(self._stream)  # noqa: S301 - it is our own parent
+                if kind == "stop":
+                    if run is not None:
+                        run.cancel()
+                    continue
+                run = _prepare(*what)
+                self._runs.put(run)
+        self._runs.put(None)
+        if run is not None:
+            run.cancel()
+        # This thread goes on while the main thread is in code that does not stop, or waits for other threads.
+        time.sleep(GRACE)
+        os._exit(1)
+
+
+def _prepare(head: Mapping[str, Any], payload: bytes) -> Run:
+    message = Message.of(head, (), {})
+    task = BackgroundTask(message.name, max_logs=message.max_logs, runner=InlineRunner(), owner=message.owner)
+    return task._adopt(message, partial(_call, payload))
+
+
+def _call(payload: bytes, task: BackgroundTask) -> Any:
+    """Call the function of a run, and return its value as it is sent."""
+    try:
+        function, args, kwargs = pickle.loads(payload)  # noqa: S301 - it is our own parent
+    except Exception as error:
+        raise TaskError(f"the process cannot load the function or its arguments: {error!r}") from error
+    value = function(task, *args, **kwargs)
+    if isinstance(value, CoroutineType):
+        return value
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        kind = type(value).__qualname__
+        raise TypeError(f"the function returned a {kind}, which cannot be sent back: {error}") from error
+
+
+class _Reporter:
+    """Tells the parent how a run goes."""
+
+    def __init__(self, run: Run, send: Callable[[tuple[str, Any, bytes | None]], None]) -> None:
+        self._run = run
+        self._send = send
+        self._last_seq = run.last_seq
+        self._lock = threading.Lock()
+        self._over = False
+        publisher.call_later(INTERVAL, self._look)
+
+    def _look(self) -> None:
+        with self._lock:
+            if self._over:
+                return
+            record, self._last_seq = news_of(self._run, self._last_seq)
+            if record["complete"]:
+                record["returning"] = True
+            self._send(("news", record, None))
+        publisher.call_later(INTERVAL, self._look)
+
+    def end(self) -> None:
+        with self._lock:
+            self._over = True
+            record, _ = news_of(self._run, self._last_seq)
+            self._send(("end", record, self._run.value))

@@ -1,0 +1,348 @@
+"""Runs in processes of their own, which can be killed."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import pickle
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing.spawn import get_preparation_data
+from typing import Any
+
+from silo_tasks._fork import renew_after_fork
+from silo_tasks._timer import Alarm, deadlines
+from silo_tasks.errors import TaskError
+from silo_tasks.message import Message, check, named
+from silo_tasks.runner import Job
+from silo_tasks.runners import _child
+from silo_tasks.runners._process import Process, dismiss, dismiss_later, main_of
+from silo_tasks.thread_runner import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
+
+logger = logging.getLogger("silo_tasks")
+
+
+class ProcessRunner:
+    """Runs jobs in at most `workers` processes; up to `queue_size` more jobs wait.
+
+    A process starts when a job needs one, as a fresh interpreter that shares nothing with this one and imports what it
+    is sent; it executes one job at a time, and serves the next one. What a job is to call, its arguments and what it
+    returns go through pickle: the target is a function that the process can import. Of the script that was started, as
+    `python script.py`, functions work too; it is imported for that, so what it does goes under
+    `if __name__ == "__main__":`. The arguments are those of the moment when the task was started.
+
+    A job whose process ends, whoever killed it, has failed with `TaskLost`; the others never notice. A job that does
+    not stop keeps its process until it does, or is killed: by `task.cancel(kill_after=...)`, or by `kill_after` here.
+    Processes that a job has started itself are not killed with it.
+
+    At interpreter exit jobs have `drain_timeout` seconds, as those of a `ThreadRunner`; then what is left is killed.
+    If this process is killed, its processes cancel what they do and end within a second. After `os.fork()` the child
+    starts processes of its own. A runner that nobody uses any more ends its processes. POSIX only.
+
+    Args:
+        workers: Processes at most, 1 or more; None is one for each processor that this process may use.
+        queue_size: Jobs that may wait for a process, 0 or more.
+        kill_after: Seconds after a cancel or a deadline for which a job may go on before its process is killed; None
+            is for ever.
+        drain_timeout: Seconds to wait at interpreter exit.
+        name: Prefix of the names of the threads that listen to the processes.
+
+    Raises:
+        ValueError: `workers` is below 1, or `queue_size` or `kill_after` below 0.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        queue_size: int = DEFAULT_QUEUE_SIZE,
+        *,
+        kill_after: float | None = None,
+        drain_timeout: float = 5.0,
+        name: str = "silo-process",
+    ) -> None:
+        if kill_after is not None and not kill_after >= 0:
+            raise ValueError("kill_after must be 0 or more")
+        self.kill_after = kill_after
+        workers = _processors() if workers is None else workers
+        self._pool = ThreadRunner(workers, queue_size, drain_timeout=drain_timeout, name=name)
+        self._closed = False
+        self._lock = threading.RLock()
+        self._errands: dict[Job, _Errand] = {}
+        self._all: set[Process] = set()
+        self._idle: list[Process] = []
+        # Only what is idle: a job that runs holds its runner.
+        weakref.finalize(self, dismiss_later, self._idle).atexit = False
+        renew_after_fork(self)
+        _runners.add(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        for process in self._all:
+            process.forget()
+        self._errands.clear()
+        self._all.clear()
+        self._idle.clear()
+
+    @property
+    def workers(self) -> int:
+        """Processes at most."""
+        return self._pool.workers
+
+    def submit(self, job: Job) -> None:
+        """Have a process execute the job, or queue it.
+
+        Raises:
+            QueueFull: `queue_size` jobs are waiting already.
+            TaskError: The runner has been shut down, or the target cannot be imported by another process.
+            TypeError: An argument does not fit the target or cannot be sent; the message names it.
+        """
+        if _child.script:
+            raise TaskError(
+                f"{_child.script[0]} starts a task while a process imports it for one of its functions. What a script "
+                'does goes under: if __name__ == "__main__":'
+            )
+        self._pool.submit(_Errand(self, job, self._pack(job)))
+
+    def _pack(self, job: Job) -> bytes:
+        function, args, kwargs = job.target, job.args, job.kwargs
+        for _ in named(function, args, kwargs):
+            pass  # They fit.
+        if getattr(function, "__module__", None) == "__main__" and not main_of(get_preparation_data("")):
+            raise TaskError(f"{function!r} was not defined in a file, so no other process can import it")
+        try:
+            return _dumps((function, tuple(args), dict(kwargs)))
+        except Exception as error:
+            self.check(function, args, kwargs)
+            raise TaskError(
+                f"{function!r} cannot be sent to another process, which needs a function of a module's top level: "
+                f"{error}"
+            ) from error
+
+    def check(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
+    ) -> None:
+        """See whether a call can be sent; see `RemoteRunner.check`."""
+        check(function, args, kwargs, _dumps, given)
+
+    def kill(self, job: Job, after: float) -> bool:
+        """Kill the process of the job if it has not stopped after so many seconds; whether a process has it.
+
+        A job that is killed is cancelled. This does not ask it to stop: `task.cancel(kill_after=...)` does both.
+        """
+        with self._lock:
+            errand = self._errands.get(job)
+        if errand is not None:
+            errand.kill_later(after)
+        return errand is not None
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Accept no more jobs and wait for the accepted ones; see `Runner.shutdown`. Idle processes end."""
+        over = self._pool.shutdown(timeout)
+        self._dismiss()
+        return over
+
+    def _dismiss(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle[:] = self._idle[:], []
+            self._all.difference_update(idle)
+        dismiss(idle)
+
+    def take(self) -> Process:
+        """Take an idle process, or start one.
+
+        Raises:
+            OSError: The system gives no more.
+        """
+        while True:
+            with self._lock:
+                process = self._idle.pop() if self._idle else None
+            if process is None:
+                break
+            if process.is_alive:
+                return process
+            self.end(process)
+        process = Process()
+        with self._lock:
+            self._all.add(process)
+        return process
+
+    def give_back(self, process: Process) -> None:
+        """Keep a process for the next job."""
+        with self._lock:
+            if not self._closed:
+                self._idle.append(process)
+                return
+        self.end(process)
+
+    def end(self, process: Process) -> None:
+        """Have no more to do with a process."""
+        with self._lock:
+            self._all.discard(process)
+        dismiss([process])
+
+    def enlist(self, job: Job, errand: _Errand) -> None:
+        """Note by which errand a job can be killed."""
+        with self._lock:
+            self._errands[job] = errand
+
+    def delist(self, job: Job) -> None:
+        """Forget that."""
+        with self._lock:
+            self._errands.pop(job, None)
+
+    def end_all(self) -> None:
+        """Leave no process behind, whatever it does."""
+        with self._lock:
+            busy = self._all.difference(self._idle)
+        for process in busy:
+            process.kill()
+        self._dismiss()
+
+
+class _Errand:
+    """Brings a job to a process and waits for its end, in a thread of the pool."""
+
+    def __init__(self, runner: ProcessRunner, job: Job, payload: bytes) -> None:
+        self._runner = runner
+        self._job = job
+        self._payload = payload
+        self._process: Process | None = None
+        self._lock = threading.Lock()
+        self._alarms: list[Alarm] = []
+        self._sent = self._stopping = self._killed = False
+
+    def cancel(self) -> bool:
+        """Ask the job to stop."""
+        return self._job.cancel()
+
+    def execute(self) -> None:
+        """Have the job executed."""
+        runner, job = self._runner, self._job
+        try:
+            process = runner.take()
+        except Exception as error:  # noqa: BLE001 - nobody else would end the job
+            job.lose(f"lost: no process could be started: {error}")
+            return
+        try:
+            tell = self._use(process)
+        except BaseException:
+            self._process = None
+            process.kill()
+            job.lose("lost: its process could not be understood")
+            raise
+        finally:
+            job.on_stop = None
+            runner.delist(job)
+            if self._leave():
+                runner.give_back(process)
+            else:
+                runner.end(process)
+        # Last, as whoever waits for the end may have a job for the process.
+        tell()
+
+    def _use(self, process: Process) -> Callable[[], object]:
+        """See the job through to its end; how to tell it of that."""
+        job = self._job
+        if not process.get_ready():
+            return partial(self._lose, process.wait())
+        self._process = process
+        self._runner.enlist(job, self)
+        job.on_stop = self._stop
+        if not job.begin():
+            return lambda: None
+        head = Message("", job.name, job.owner, job.token, job.number, None, job.max_logs, job.last_seq).head()
+        process.run(head, self._payload)
+        self._payload = b""
+        self._sent = True
+        if self._stopping:
+            process.stop()
+        while (said := process.receive()) is not None:
+            kind, record, payload = said
+            if kind == "end":
+                return partial(_report_end, job, record, payload)
+            job.report(record)
+        self._process = None
+        how = process.wait()
+        return job.killed if self._killed else partial(self._lose, how)
+
+    def _lose(self, how: str) -> None:
+        logger.error("Task %r is lost: its process %s", self._job.name, how)
+        self._job.lose(f"lost: its process {how}")
+
+    def _leave(self) -> bool:
+        """Have no more to do with the process; whether it can take another job."""
+        with self._lock:
+            process, self._process = self._process, None
+            alarms, self._alarms = self._alarms, []
+        for alarm in alarms:
+            alarm.cancel()
+        return process is not None and not self._killed
+
+    def _stop(self) -> None:
+        """Pass on that the job is to stop."""
+        first, self._stopping = not self._stopping, True
+        process = self._process
+        if first and self._sent and process is not None:
+            process.stop()
+        if first and self._runner.kill_after is not None:
+            self.kill_later(self._runner.kill_after)
+
+    def kill_later(self, after: float) -> None:
+        """Kill the process if it still has the job by then."""
+        alarm = deadlines.call_later(after, self._kill)
+        with self._lock:
+            if self._process is not None:
+                self._alarms.append(alarm)
+                return
+        alarm.cancel()
+
+    def _kill(self) -> None:
+        with self._lock:
+            process = self._process
+            if process is not None:
+                self._killed = True
+                process.kill()
+        if process is not None:
+            logger.warning("The process of task %r was killed, as it did not stop", self._job.name)
+
+
+def _report_end(job: Job, record: dict[str, Any], payload: bytes | None) -> None:
+    value = None
+    if payload is not None:
+        try:
+            value = pickle.loads(payload)  # noqa: S301 - from a process of ours
+        except Exception as error:  # noqa: BLE001 - whatever the class of the value does
+            text = f"what the function returned cannot be loaded here: {error!r}"
+            failed = {"status": "failed", "complete": False, "message": f"Failed: {text}", "error": text}
+            record = {**record, **failed, "error_type": type(error).__name__}
+    if record["status"] == "failed":
+        logger.error("Task %r failed: %s\n%s", job.name, record["error"], record["traceback"])
+    job.report(record, value)
+
+
+def _dumps(value: Any) -> bytes:
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_runners: weakref.WeakSet[ProcessRunner] = weakref.WeakSet()
+
+
+# Instead of that for threads, as the processes may end only when all runs have been waited for.
+@atexit.register
+def _end_all() -> None:
+    _drain_all()
+    for runner in list(_runners):
+        runner.end_all()
+
+
+atexit.unregister(_drain_all)
