@@ -14,6 +14,7 @@ import pytest
 from silo_tasks import (
     BackgroundTask,
     InlineRunner,
+    MemoryTaskStore,
     QueueFull,
     TaskCancelled,
     TaskError,
@@ -252,6 +253,64 @@ def test_who_waits_for_a_run_that_was_not_accepted_is_let_go() -> None:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(WAIT)
         loop.close()
+
+
+class Watched(MemoryTaskStore):
+    """Notes which threads have read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: set[int] = set()
+
+    def read(self, owner: str, name: str) -> tuple[str, Any] | None:
+        self.readers.add(threading.get_ident())
+        return super().read(owner, name)
+
+
+def test_waiting_for_a_run_that_was_started_elsewhere(runner: ThreadRunner) -> None:
+    store, leave = Watched(), threading.Event()
+    task = BackgroundTask("task", runner=runner, store=store, owner="me")
+    task.start(lambda task: [leave.wait(WAIT), 5][1])
+    elsewhere = BackgroundTask.attach("task", store, "me")
+    assert elsewhere is not None
+    store.readers.clear()
+
+    async def main() -> Any:
+        assert not await elsewhere.wait_async(0)
+        with pytest.raises(TimeoutError):
+            await elsewhere.result_async(0)
+        waiting = asyncio.gather(elsewhere.wait_async(), elsewhere.result_async())
+        while len(elsewhere._run.done._waiters) < 2:
+            await asyncio.sleep(0)
+        leave.set()
+        over, value = await asyncio.wait_for(waiting, WAIT)
+        assert over is await elsewhere.wait_async(0) is True
+        # A store may be slow, and the loop must go on.
+        assert threading.get_ident() not in store.readers
+        return value
+
+    assert asyncio.run(main()) == 5
+
+
+def test_the_last_look_is_after_the_timeout(runner: ThreadRunner) -> None:
+    store, leave = Watched(), threading.Event()
+    task = BackgroundTask("task", runner=runner, store=store)
+    task.start(lambda task: leave.wait(WAIT))
+    elsewhere = BackgroundTask.attach("task", store)
+    assert elsewhere is not None
+
+    async def main() -> bool:
+        waiting = asyncio.create_task(elsewhere.wait_async(0.01))
+        while not elsewhere._run.done._waiters:
+            await asyncio.sleep(0)
+        # Over before the loop gets to the timeout, and long before anybody else looks.
+        leave.set()
+        assert task.wait(WAIT)
+        while store.read("", "task")[1]["running"]:  # type: ignore[index]
+            pass
+        return await waiting
+
+    assert asyncio.run(main())
 
 
 def test_who_only_uses_threads_does_not_import_asyncio() -> None:

@@ -34,8 +34,25 @@ class LoopWaiter:
             self.future.set_result(None)
 
 
-async def passed(latch: Latch, timeout: float | None) -> bool:
-    """`Latch.wait()` for a coroutine. One that is cancelled leaves nothing behind."""
+async def refreshed(run: Run) -> Run:
+    """The run as it is now. Where a store is asked for that, the loop goes on meanwhile."""
+    if run.away is None:
+        run.refresh()
+    else:
+        await asyncio.get_running_loop().run_in_executor(None, run.refresh)
+    return run
+
+
+async def passed(run: Run, latch: Latch, timeout: float | None) -> bool:
+    """Wait for `done` or `returned` of a run, wherever it is executed. Who is cancelled leaves nothing behind."""
+    run.follow()
+    if not await _set(latch, timeout) and run.away is not None:
+        # What has happened since somebody looked last.
+        await refreshed(run)
+    return latch.is_set
+
+
+async def _set(latch: Latch, timeout: float | None) -> bool:
     if latch.is_set:
         return True
     waiter = LoopWaiter()
@@ -57,10 +74,10 @@ async def value_of(run: Run, timeout: float | None) -> Any:
         TimeoutError: The run is not over after `timeout` seconds.
     """
     end = None if timeout is None else time.monotonic() + timeout
-    over = await passed(run.done, timeout)
+    over = await passed(run, run.done, timeout)
     if over and run.status is Status.SUCCEEDED:
         # A target that called complete() goes on until it returns its value.
-        over = await passed(run.returned, None if end is None else max(0.0, end - time.monotonic()))
+        over = await passed(run, run.returned, None if end is None else max(0.0, end - time.monotonic()))
     if not over:
         raise run.not_over(timeout)
     return run.outcome()

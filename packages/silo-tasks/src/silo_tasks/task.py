@@ -231,8 +231,9 @@ class BackgroundTask(Reporter):
         Raises:
             TaskError: The run would wait for itself.
         """
-        run = self._active()
-        return run is None or run.wait(run.done, timeout)
+        run = self._run
+        run.refresh()
+        return not self._must_wait(run) or run.wait(run.done, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """`wait()` for a coroutine: the asyncio loop goes on meanwhile, and no thread is taken.
@@ -240,23 +241,15 @@ class BackgroundTask(Reporter):
         Cancelling the coroutine ends the waiting; the run goes on.
         """
         # Whoever has no loop need not pay for the import of asyncio.
-        from silo_tasks._waiting import passed
+        from silo_tasks._waiting import passed, refreshed
 
-        run = self._active()
-        if run is None:
-            return True
-        run.follow()
-        return await passed(run.done, timeout)
+        run = await refreshed(self._run)
+        return not self._must_wait(run) or await passed(run, run.done, timeout)
 
-    def _active(self) -> Run | None:
-        """The run that somebody else may wait for, None when none is active."""
-        run = self._run
-        run.refresh()
-        if not run.status.is_active:
-            return None
-        if run.is_here():
+    def _must_wait(self, run: Run) -> bool:
+        if run.status.is_active and run.is_here():
             raise TaskError(f"task {self.name!r} would wait for itself")
-        return run
+        return run.status.is_active
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the run and return what its target returned.
@@ -271,7 +264,9 @@ class BackgroundTask(Reporter):
             TimeoutError: The run is not over after `timeout` seconds.
             TaskError: Nothing was started, or the run would wait for itself.
         """
-        run = self._started()
+        run = self._run
+        run.refresh()
+        self._check_started(run)
         end = None if timeout is None else time.monotonic() + timeout
         over = run.wait(run.done, timeout)
         if over and run.status is Status.SUCCEEDED:
@@ -286,21 +281,17 @@ class BackgroundTask(Reporter):
 
         Cancelling the coroutine ends the waiting; the run goes on.
         """
-        from silo_tasks._waiting import value_of
+        from silo_tasks._waiting import refreshed, value_of
 
-        run = self._started()
-        run.follow()
+        run = await refreshed(self._run)
+        self._check_started(run)
         return await value_of(run, timeout)
 
-    def _started(self) -> Run:
-        """The run whose result somebody else may ask for."""
-        run = self._run
+    def _check_started(self, run: Run) -> None:
         if run.status is Status.IDLE:
             raise TaskError(f"task {self.name!r} has not been started")
-        run.refresh()
         if run.executing and run.is_here():
             raise TaskError(f"task {self.name!r} would wait for itself")
-        return run
 
     def on_done(self, callback: Callback) -> None:
         """Call `callback(task)` once, when the run is over; at once if it is over already.
