@@ -1,31 +1,44 @@
-"""An application for servers: a task that works until it is cancelled, and an ordinary request."""
+"""An application for servers: tasks that go on until they are cancelled, and an ordinary request."""
 
 from __future__ import annotations
 
 import time
+from itertools import count
 from typing import Any
 
 from flask import Flask
-from flask_silo import Silo, track
+from flask_silo import Silo, current_task, track
+from flask_silo.events import Pace
 from silo_tasks import ThreadRunner
 
 
 def application() -> Flask:
-    """The application; its settings come from the environment."""
+    """The application; its settings come from the environment. Its streams say nothing while there is no news."""
     app = Flask("busy")
     app.config.from_prefixed_env("BUSY")
     silo = Silo(app)
+    silo.binding.task_views.pace = Pace(heartbeat=3600)
+    runner = ThreadRunner(drain_timeout=0.1)  # so that no server waits for a task in the end
 
     @silo.task
     def work() -> None:
-        for _ in track(iter(int, 1)):
+        for _ in track(count()):
             time.sleep(0.05)
 
-    work._options["runner"] = ThreadRunner(drain_timeout=0.1)  # so that no server waits for it in the end
+    @silo.task
+    def quiet() -> None:
+        task = current_task()
+        assert task is not None
+        while True:
+            task.checkpoint()
+            time.sleep(0.05)
 
-    @app.post("/api/start")
-    def start() -> Any:
-        work.start()
+    for task in (work, quiet):
+        task._options["runner"] = runner
+
+    @app.post("/api/start/<name>")
+    def start(name: str) -> Any:
+        {"work": work, "quiet": quiet}[name].start()
         return {}
 
     @app.get("/api/ordinary")

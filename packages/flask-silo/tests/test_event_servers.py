@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +45,29 @@ def on_gevent(folder: Path) -> Iterator[int]:
     pytest.importorskip("gevent")
     with gunicorn(folder, "-k=gevent") as server:
         yield server.port
+
+
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+from gevent.pywsgi import WSGIServer
+from busy_app import application
+server = WSGIServer(("127.0.0.1", 0), application(), log=None)
+server.start()
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def on_pywsgi(folder: Path) -> Iterator[int]:
+    pytest.importorskip("gevent")
+    command = [sys.executable, "-c", GREENLETS]
+    with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -97,6 +122,7 @@ SERVERS = {
     "gunicorn gthread 2": Kind(1, lambda folder: on_gunicorn(folder, "--threads=2")),
     "gunicorn gthread 16": Kind(8, lambda folder: on_gunicorn(folder, "--threads=16")),
     "gunicorn gevent": Kind(100, on_gevent),
+    "gevent": Kind(100, on_pywsgi),
     "waitress": Kind(2, on_waitress),
     "werkzeug": Kind(100, on_werkzeug),
     "werkzeug, one thread": Kind(0, lambda folder: on_werkzeug(folder, threaded=False)),
@@ -107,7 +133,7 @@ SERVERS = {
 def test_an_ordinary_request_is_answered_while_streams_are_open(name: str, tmp_path: Path) -> None:
     most, serve = SERVERS[name]
     with serve(tmp_path) as port, ExitStack() as stack:
-        ask(port, "POST", "/api/start", SID)
+        ask(port, "POST", "/api/start/quiet", SID)
         streams = [stack.enter_context(closing(Stream(port, SID))) for _ in range(most)]
         assert all(each.stays for each in streams)
         for _ in range(3):
@@ -122,12 +148,12 @@ def test_an_ordinary_request_is_answered_while_streams_are_open(name: str, tmp_p
         assert min(times) < LIMIT
         for gone in streams[: most // 2]:
             gone.close()
-        if most > 1:
+        if most > 1 and name != "gevent":  # which shows no socket: there the next news finds out
             until(lambda: stays(port), "a client that has gone keeps its place")
-        assert ask(port, "DELETE", "/api/tasks/work", SID) == {"cancelled": True}
+        assert ask(port, "DELETE", "/api/tasks/quiet", SID) == {"cancelled": True}
         for each in streams[most // 2 :]:
             assert each.rest()[-1]["status"] == "cancelled"
-        until(lambda: not ask(port, "GET", "/api/tasks/work", SID)["running"], "the task goes on")
+        until(lambda: not ask(port, "GET", "/api/tasks/quiet", SID)["running"], "the task goes on")
         with closing(Stream(port, SID)) as left:
             assert [state["status"] for state in left.rest()] == ["cancelled"]
         with closing(Stream(port, SID, left.last)) as nothing:
@@ -141,7 +167,7 @@ def stays(port: int) -> bool:
 
 def test_a_stopping_gunicorn_does_not_wait_for_streams(tmp_path: Path) -> None:
     with gunicorn(tmp_path, "--threads=4", "--graceful-timeout=300") as server:
-        ask(server.port, "POST", "/api/start", SID)
+        ask(server.port, "POST", "/api/start/quiet", SID)
         with closing(Stream(server.port, SID)) as stream:
             assert stream.stays
             os.kill(server.worker_pids()[0], signal.SIGTERM)
@@ -150,7 +176,7 @@ def test_a_stopping_gunicorn_does_not_wait_for_streams(tmp_path: Path) -> None:
 
 def test_what_is_asked_for_leaves_a_thread_to_others(tmp_path: Path) -> None:
     with gunicorn(tmp_path, "--threads=3", BUSY_SILO_MAX_STREAMS="50") as server, ExitStack() as stack:
-        ask(server.port, "POST", "/api/start", SID)
+        ask(server.port, "POST", "/api/start/quiet", SID)
         streams = [stack.enter_context(closing(Stream(server.port, SID))) for _ in range(4)]
         assert [each.stays for each in streams] == [True, True, False, False]
         ask(server.port, "GET", "/api/ordinary", SID)
@@ -161,7 +187,7 @@ def test_a_stream_goes_on_in_another_process(shared_url: str, tmp_path: Path) ->
         return gunicorn(tmp_path / name, "--threads=4", BUSY_SILO_STORE_URL=shared_url)
 
     with start("one") as one, start("two") as two:
-        ask(one.port, "POST", "/api/start", SID)
+        ask(one.port, "POST", "/api/start/work", SID)
         with closing(Stream(two.port, SID)) as stream:
             first = stream.until(status="running")
         with closing(Stream(one.port, SID, stream.last)) as stream:

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from .tasks import SessionTask, SessionTasks
 
 TASK, EVENTS = "flask_silo:task", "flask_silo:events"
-CATCH_ALL = re.compile(r"<path(\(.*\))?:\w+>$")
+CATCH_ALL = re.compile(r"/(<(\w+:)?\w+>/)*<path:\w+>")
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 class TaskViews:
     """The paths ``tasks/<name>`` and ``tasks/events`` below each prefix of an application.
 
-    A path that the application has a route for stays the application's, whenever that was registered; of routes only
-    one that takes every path (``/<path:file>``), as for a page's files, is behind them. What comes before a view,
-    as ``before_request`` functions, comes before these.
+    A path and method that the application has a route for stay the application's, whenever that was registered. Only a
+    route that takes every path (``/<path:file>``), as for a page's files, is behind them. What comes before a view, as
+    ``before_request`` functions, comes before these.
 
     Attributes:
         pace: the times of streams.
@@ -79,22 +79,20 @@ class TaskViews:
             name = path[len(base) :] if path.startswith(base) else ""
             if name:
                 rule = events if name == "events" and request.method != "DELETE" else task
-                if request.method in (rule.methods or ()) and not self._is_taken(base):
+                if request.method in (rule.methods or ()) and self._is_free(name):
                     request.routing_exception = None
                     request.url_rule = rule
                     request.view_args = {"name": name} if rule is task else {}
                 return
 
-    def _is_taken(self, base: str) -> bool:
-        """Say whether the application has a route of its own for the request's path."""
+    def _is_free(self, name: str) -> bool:
+        """Say whether the application has no route of its own for the request's path and method."""
         error, rule = request.routing_exception, request.url_rule
         if isinstance(error, NotFound):
+            return True
+        if name != "events" and name not in self._declared:
             return False
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            adapter = self._app.create_url_adapter(request)
-            if adapter is not None:
-                rule = adapter.match(method=next(iter(error.valid_methods)), return_rule=True)[0]
-        return rule is None or rule.rule.startswith(base.removesuffix("tasks/")) or not CATCH_ALL.search(rule.rule)
+        return isinstance(error, MethodNotAllowed) or (rule is not None and CATCH_ALL.fullmatch(rule.rule) is not None)
 
     def _task(self, name: str) -> Response:
         if request.method == "OPTIONS":
