@@ -292,6 +292,30 @@ def test_waiting_for_a_run_that_was_started_elsewhere(runner: ThreadRunner) -> N
     assert asyncio.run(main()) == 5
 
 
+def test_watching_again_and_again_asks_the_store_as_seldom_as_waiting(held: Held) -> None:
+    class Counted(MemoryTaskStore):
+        reads = 0
+
+        def read(self, owner: str, name: str) -> tuple[str, Any] | None:
+            self.reads += 1
+            return super().read(owner, name)
+
+    store = Counted()
+    task = BackgroundTask("task", store=store)
+    task.start(held.work)
+    elsewhere = BackgroundTask.attach("task", store)
+    assert elsewhere is not None
+    assert elsewhere._run.away is not None
+    elsewhere._run.away._since -= 60
+    store.reads = 0
+    for _ in range(10):
+        assert not elsewhere.wait(0.03)
+    # At the beginning and the end of each, and when a lock wakes up a little early.
+    assert 20 <= store.reads <= 40
+    held.leave.set()
+    assert elsewhere.result(WAIT) == "value"
+
+
 def test_the_last_look_is_after_the_timeout(runner: ThreadRunner) -> None:
     store, leave = Watched(), threading.Event()
     task = BackgroundTask("task", runner=runner, store=store)

@@ -19,7 +19,7 @@ INTERVAL = 0.5
 """Seconds between two looks on behalf of callbacks."""
 
 SHORTEST, LONGEST = 0.001, 0.25
-"""Seconds between two looks of somebody who waits: a tenth of what he has waited, within these bounds."""
+"""Seconds between two looks of somebody who waits: a tenth of how long the run is known, within these bounds."""
 
 
 class Follower:
@@ -31,6 +31,7 @@ class Follower:
     def __init__(self, store: TaskStore, run: Run) -> None:
         self._store = store
         self._run = run
+        self._since = time.monotonic()
         self._failing = False
         self._looking = False
 
@@ -68,12 +69,14 @@ class Follower:
         begin = time.monotonic()
         while True:
             self.look()
-            waited = time.monotonic() - begin
+            now = time.monotonic()
+            waited = now - begin
             if latch.is_set:
                 return True
             if timeout is not None and waited >= timeout:
                 return False
-            pause = min(max(waited / 10, SHORTEST), LONGEST)
+            # Whoever watches waits again and again, each time a little.
+            pause = min(max((now - self._since) / 10, SHORTEST), LONGEST)
             latch.wait(pause if timeout is None else min(pause, timeout - waited))
 
     def cancel(self) -> bool:
