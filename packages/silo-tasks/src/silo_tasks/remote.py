@@ -60,7 +60,7 @@ def execute(message: Message, store: TaskStore | None = None) -> bool:
         owner=message.owner,
     )
     run = task._adopt(message, target)
-    watcher = _publisher.watch(store, run)
+    watcher = _publisher.watch(store, run, settles=True)
     run.execute()
     if not watcher.settle(PATIENCE):
         logger.error("The end of a run of task %r could not be stored", message.name)

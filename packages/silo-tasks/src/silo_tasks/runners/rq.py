@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 from rq import Queue, get_current_job
+from rq.serializers import DefaultSerializer
 
 from silo_tasks.errors import RunnerUnavailable
 from silo_tasks.message import Message
@@ -47,6 +48,9 @@ class RQRunner(EngineRunner):
         super().__init__(store, max_wait=max_wait, max_bytes=max_bytes)
         self._queue = queue
         self._store_settings = {"prefix": prefix, "retain": retain}
+        # A worker reads this before it forks a process for the job. By that it imports this module once for all jobs,
+        # and not again for each: three times as much as the rest of a short job takes.
+        self._meta = {"silo_tasks": work} if queue.serializer is DefaultSerializer else {}
 
     def dumps(self, value: Any) -> bytes:
         """Serialise one argument as the queue does."""
@@ -64,6 +68,7 @@ class RQRunner(EngineRunner):
                 args=(message.head(), list(message.args), dict(message.kwargs), self._store_settings),
                 job_id=message.token,
                 description=message.function,  # RQ would show the arguments.
+                meta=self._meta,
                 timeout=-1,
                 ttl=math.ceil(self.max_wait),
                 result_ttl=0,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import suppress
+from time import monotonic
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from silo_tasks.errors import RunnerUnavailable
@@ -25,22 +26,32 @@ TIMEOUT = 5.0
 # What is stored begins with a mark that is new with each change.
 MARK = 16
 
-_LOOK = """
+KEPT = 64
+"""Tasks of which is remembered what was last seen of them."""
+
+
+class _Script:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_LOOK = _Script("""
 local time = redis.call('TIME')
 return {time[1], time[2], redis.call('GET', KEYS[1])}
-"""
+""")
 
-_CHANGE = f"""
+_CHANGE = _Script(f"""
 if redis.call('GETRANGE', KEYS[1], 0, {MARK - 1}) ~= ARGV[1] then
-    return 0
+    return false
 end
 if ARGV[2] == '' then
     redis.call('DEL', KEYS[1])
 else
     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
-return 1
-"""
+return redis.call('TIME')
+""")
 
 
 class RedisTaskStore(SlotStore):
@@ -77,8 +88,8 @@ class RedisTaskStore(SlotStore):
         self.prefix = prefix
         self.retain = retain
         self.lease = lease
-        self._look: Any = client.register_script(_LOOK)
-        self._change: Any = client.register_script(_CHANGE)
+        self._seen: dict[bytes, _Seen] = {}
+        self._client: Any = client
 
     def look(self, owner: str, name: str) -> tuple[Slot | None, float]:
         """Return what is stored of a task, and the time by the server's clock.
@@ -86,9 +97,8 @@ class RedisTaskStore(SlotStore):
         Raises:
             RunnerUnavailable: There was no answer in time, or it was an error.
         """
-        with _reached():
-            _, slot, now = self._stored(self._key(owner, name))
-        return slot, now
+        seen = self._read(self._key(owner, name))
+        return seen.slot, seen.now()
 
     def change(self, owner: str, name: str, change: Change) -> bool:
         """Store what `change` makes of what is stored.
@@ -97,41 +107,76 @@ class RedisTaskStore(SlotStore):
             RunnerUnavailable: There was no answer in time, or it was an error.
         """
         key, mine = self._key(owner, name), None
+        # What was last seen is mostly what is there still. If not, nothing is stored, and it is read after all.
+        guess = self._seen.get(key)
         while True:
-            with _reached():
-                mark, slot, now = self._stored(key)
-            if mark and mark == mine:
+            seen = guess or self._read(key)
+            if seen.mark and seen.mark == mine:
                 # It was stored, and only the answer got lost on its way.
                 return True
-            new = change(slot, now)
-            if isinstance(new, bool):
-                return new
-            mine, text, seconds = secrets.token_hex(MARK // 2), "", self.retain
-            if new is not None:
-                text = mine + json.dumps(new.to_dict(), separators=(",", ":"))
-                seconds += new.wait or 0.0
-            with _reached():
-                if self._change(keys=[key], args=[mark, text, max(int(seconds * 1000), 1)]):
+            new = change(seen.slot, seen.now())
+            if not isinstance(new, bool):
+                mine = secrets.token_hex(MARK // 2)
+                if self._write(key, seen.mark, mine, new):
                     return True
+            elif guess is None:
+                return new
+            guess = None
 
-    def _stored(self, key: bytes) -> tuple[str, Slot | None, float]:
-        """The mark, the slot and the time."""
-        seconds, micros, text = self._look(keys=[key])
-        now = int(seconds) + int(micros) / 1e6
-        if text is None:
-            return "", None, now
+    def _read(self, key: bytes) -> _Seen:
+        seconds, micros, text = self._run(_LOOK, key)
         if isinstance(text, bytes):
             text = text.decode()
-        return text[:MARK], Slot(**json.loads(text[MARK:])), now
+        mark, slot = (text[:MARK], Slot(**json.loads(text[MARK:]))) if text else ("", None)
+        return self._keep(key, _Seen(mark, slot, _ahead(seconds, micros)))
+
+    def _write(self, key: bytes, before: str, mark: str, slot: Slot | None) -> bool:
+        """Replace what has the mark `before`; False where that is no longer there."""
+        text, seconds = "", self.retain
+        if slot is not None:
+            text = mark + json.dumps(slot.to_dict(), separators=(",", ":"))
+            seconds += slot.wait or 0.0
+        time = self._run(_CHANGE, key, before, text, max(int(seconds * 1000), 1))
+        if time is None:
+            return False
+        self._keep(key, _Seen(mark if slot is not None else "", slot, _ahead(*time)))
+        return True
+
+    def _run(self, script: _Script, key: bytes, *args: str | int) -> Any:
+        try:
+            try:
+                return self._client.evalsha(script.digest, 1, key, *args)
+            except NoScriptError:
+                return self._client.eval(script.text, 1, key, *args)
+        except RedisError as error:
+            raise RunnerUnavailable(f"the task store in Redis cannot be reached: {type(error).__name__}") from error
+
+    def _keep(self, key: bytes, seen: _Seen) -> _Seen:
+        self._seen.pop(key, None)
+        self._seen[key] = seen
+        if len(self._seen) > KEPT:
+            # Another thread may be quicker.
+            with suppress(StopIteration, RuntimeError):
+                self._seen.pop(next(iter(self._seen)), None)
+        return seen
 
     def _key(self, owner: str, name: str) -> bytes:
         # With its length, so that no two pairs have the same key.
         return f"{self.prefix}:{len(owner)}:{owner}:{name}".encode("utf-8", "surrogatepass")
 
 
-@contextmanager
-def _reached() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise RunnerUnavailable(f"the task store in Redis cannot be reached: {type(error).__name__}") from error
+class _Seen(NamedTuple):
+    """What was stored of a task, when it was last looked at or changed."""
+
+    mark: str
+    slot: Slot | None
+    ahead: float
+    """Seconds that the server's clock is ahead of this process's monotonic one."""
+
+    def now(self) -> float:
+        """The time by the server's clock."""
+        return monotonic() + self.ahead
+
+
+def _ahead(seconds: str, micros: str) -> float:
+    return int(seconds) + int(micros) / 1e6 - monotonic()
