@@ -156,7 +156,7 @@ def create_app(**config: Any) -> Flask:
 
     @app.get("/api/task")
     def task() -> Response:
-        return jsonify(summarise.state.to_dict(max_logs=100))
+        return jsonify(summarise.state.to_dict())
 
     @app.post("/api/cancel")
     def cancel() -> Response:

@@ -5,6 +5,7 @@ import { $, dismiss, fill, notify, rows, show } from "./page.js";
 
 const POLL = 300;
 const RETRY = 2000;
+const QUIET = 2000;  // Between two questions while the server tells what is new by itself.
 const AWAY = [0, 502, 503, 504];  // No connection, or the server cannot answer now.
 const SAYS = { count: "Number of rows", sum: "Sum", mean: "Mean", min: "Smallest", max: "Largest" };
 
@@ -141,21 +142,36 @@ function report(task) {
 
 async function watch() {
   const mine = ++watching;
-  let lost = false;
-  while (mine === watching) {
-    try {
-      const task = await call("GET", "/api/task");
-      if (mine !== watching) return;
-      if (lost) dismiss();
-      lost = false;
-      report(task);
-      if (!task.running) return await finished(task);
-    } catch (error) {
-      if (!AWAY.includes(error.status)) throw error;
-      if (!lost) notify("error", "The server does not answer", "Trying again…", "Close", dismiss);
-      lost = true;
+  let lost = false, over = false, goOn = () => {};
+  const events = new EventSource(`/api/tasks/events?_sid=${encodeURIComponent(session.id)}`);
+  events.addEventListener("task", (event) => {
+    const task = JSON.parse(event.data);
+    over = !task.running;
+    if (mine !== watching || over) goOn();
+    else report(task);
+  });
+  try {
+    while (mine === watching) {
+      try {
+        const task = await call("GET", "/api/task");
+        if (mine !== watching) return;
+        if (lost) dismiss();
+        lost = false;
+        report(task);
+        if (!task.running) return await finished(task);
+      } catch (error) {
+        if (!AWAY.includes(error.status)) throw error;
+        if (!lost) notify("error", "The server does not answer", "Trying again…", "Close", dismiss);
+        lost = true;
+      }
+      const told = events.readyState === EventSource.OPEN && !over;
+      await new Promise((resolve) => {
+        goOn = resolve;
+        setTimeout(resolve, lost ? RETRY : told ? QUIET : POLL);
+      });
     }
-    await new Promise((resolve) => setTimeout(resolve, lost ? RETRY : POLL));
+  } finally {
+    events.close();
   }
 }
 
