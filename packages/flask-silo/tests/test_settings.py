@@ -59,6 +59,9 @@ def test_config_is_read_and_arguments_win() -> None:
         {"api_prefix": ["/api/", "x"]},
         {"header": ""},
         {"store_url": "nosuch://"},
+        {"max_streams": -1},
+        {"max_streams": 1.5},
+        {"max_streams": True},
     ],
 )
 def test_a_wrong_setting_is_refused_at_once(wrong: dict[str, Any]) -> None:
