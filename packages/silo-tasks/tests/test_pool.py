@@ -327,6 +327,48 @@ def test_a_task_that_forks_goes_on_in_the_child() -> None:
     assert out.split() == ["7"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_what_is_queued_at_a_fork_runs_in_the_parent_alone() -> None:
+    out = python(
+        """
+        import os, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from silo_tasks import BackgroundTask, ThreadRunner
+        runner, leave, begun = ThreadRunner(workers=1), threading.Event(), threading.Event()
+        def first(task):
+            begun.set()
+            leave.wait()
+        def note(task):
+            os.write(1, f"{task.name} in the {'parent' if os.getpid() == parent else 'child'}\\n".encode())
+        parent = os.getpid()
+        running, a, b = [BackgroundTask(name, runner=runner) for name in ("running", "a", "b")]
+        running.start(first)
+        begun.wait()
+        a.start(note)
+        b.start(note)
+        pid = os.fork()
+        if pid == 0:
+            print(running.state.status.value, a.state.status.value, a.state.error, flush=True)
+            a.start(note)
+            a.result(30)
+            print(runner.shutdown(30), b.state.status.value, flush=True)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        leave.set()
+        b.result(30)
+        print(runner.shutdown(30))
+        """
+    )
+    assert out.splitlines() == [
+        "failed failed the process was forked while it ran",
+        "a in the child",
+        "True failed",
+        "a in the parent",
+        "b in the parent",
+        "True",
+    ]
+
+
 def test_exit_waits_for_running_and_queued_tasks() -> None:
     out = python(
         """
@@ -498,6 +540,42 @@ def test_under_gevent() -> None:
         "True cancelled",
         "True",
     ]
+
+
+def test_exit_under_gevent_waits_and_then_cancels() -> None:
+    pytest.importorskip("gevent")
+    out = python(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        from gevent import monkey
+        monkey.patch_all()
+        import sys, threading, time
+        from silo_tasks import BackgroundTask, ThreadRunner
+        patient = ThreadRunner(workers=1, drain_timeout=30)
+        hasty = ThreadRunner(workers=2, drain_timeout=0)
+        def work(task):
+            time.sleep(0.05)
+            print(task.name, flush=True)
+        def endless(task):
+            for _ in task.track(iter(int, 1)):
+                time.sleep(0.001)
+        def stubborn(task):
+            begun.set()
+            threading.Event().wait()
+        for name in "abc":
+            BackgroundTask(name, runner=patient).start(work)
+        begun = threading.Event()
+        tasks = [BackgroundTask(target.__name__, runner=hasty) for target in (endless, stubborn, endless)]
+        for task, target in zip(tasks, (endless, stubborn, endless)):
+            task.on_done(lambda task: print(task.name, task.state.status.value, flush=True))
+            task.start(target)
+        begun.wait()
+        """
+    )
+    lines = out.splitlines()
+    assert [line for line in lines if line in ("a", "b", "c")] == ["a", "b", "c"]
+    assert [line for line in lines if " " in line] == ["endless cancelled", "endless cancelled"]
 
 
 def test_testing_and_package_need_no_pytest() -> None:
