@@ -351,6 +351,17 @@ def test_a_function_of_this_module_has_a_reference() -> None:
     assert reference(add) == f"{__name__}:add"
 
 
+def test_an_older_record_does_not_turn_progress_back(engine: Engine) -> None:
+    task = BackgroundTask("sum", runner=engine)
+    task.start(add, 1)
+    [token] = [slot.token for slot in engine.store._slots.values()]  # type: ignore[attr-defined]
+    assert engine.store.claim("", "sum", token)
+    for elapsed, progress in [(1.0, 30.0), (2.0, 60.0), (1.5, 45.0)]:
+        task._run.report(TaskState(running=True, status=Status.RUNNING, progress=progress, elapsed=elapsed).to_dict())
+    assert task._run.shown is not None
+    assert task._run.shown.progress == 60.0
+
+
 class Away(MemoryTaskStore):
     away = False
 

@@ -267,6 +267,9 @@ class Run(RunRecord):
                     self.value, self.executing, self.call = record.get("value", value), False, None
                     self.returned.set()
                 return
+            if not shown.status.is_final and self.shown is not None and shown.elapsed < self.shown.elapsed:
+                # Two looked at once, and this is the older of what they saw.
+                return
             self.executing = record.get("returning", False)
             self.shown = shown
             self.message, self.message_scope, self.started_at = shown.message, None, shown.started_at
