@@ -16,4 +16,5 @@ def make_app(url: str) -> Celery:
 
 if "ENGINE_URL" in os.environ:
     app = make_app(os.environ["ENGINE_URL"])
+    app.conf.result_backend = os.environ.get("ENGINE_BACKEND")
     runner = CeleryRunner(app)

@@ -72,6 +72,11 @@ class Worker(_Server):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def __exit__(self, *error: object) -> None:
+        """End it at once: a worker of Celery takes a second to say goodbye."""
+        if self.running:
+            self.kill()
+
 
 class Engine(ABC):
     """A task queue on a Redis server, seen from the process that starts tasks."""
@@ -129,10 +134,10 @@ class RQ(Engine):
         args = [message.head(), list(message.args), dict(message.kwargs), {}]
         self.queue.enqueue_call("silo_tasks.runners.rq.work", args=args)
 
-    def start_worker(self, folder: Path, pool: str = "") -> Worker:
+    def start_worker(self, folder: Path, pool: str = "", *, env: Mapping[str, str] | None = None) -> Worker:
         more = ["--serializer", self.serializer] if self.serializer else []
         command = ["-m", "rq.cli", "worker", "--url", self.url, "-w", pool or self.pools[0], *more]
-        return Worker(command, "Listening on", folder=folder)
+        return Worker(command, "Listening on", folder=folder, env=env)
 
     def close(self) -> None:
         self.connection.close()
@@ -154,10 +159,12 @@ class CeleryEngine(Engine):
     def deliver(self, message: Message) -> None:
         self.runner.send(message)
 
-    def start_worker(self, folder: Path, pool: str = "") -> Worker:
+    def start_worker(
+        self, folder: Path, pool: str = "", *, queues: str = "celery", env: Mapping[str, str] | None = None
+    ) -> Worker:
         command = ["-m", "celery", "-A", "engines.celery_app", "worker", "--loglevel=INFO", "--without-mingle"]
-        command += ["--without-gossip", "--concurrency=1", f"--pool={pool or self.pools[0]}"]
-        return Worker(command, " ready.", folder=folder, env={"ENGINE_URL": self.url})
+        command += ["--without-gossip", "--concurrency=1", f"--pool={pool or self.pools[0]}", "--queues", queues]
+        return Worker(command, " ready.", folder=folder, env={"ENGINE_URL": self.url, **(env or {})})
 
     def close(self) -> None:
         self.app.close()

@@ -79,8 +79,3 @@ def _no_store(message: Message) -> MemoryTaskStore:
 
 
 with_store.open_store = _no_store  # type: ignore[attr-defined]
-
-
-def bare_add(a: int, b: int) -> int:
-    """What the engine runs without silo-tasks."""
-    return a + b

@@ -87,7 +87,7 @@ class CeleryRunner(EngineRunner):
                 retry_policy=RETRY,
             )
         except (OperationalError, OSError) as error:
-            raise RunnerUnavailable(f"the broker cannot be reached: {error}") from error
+            raise RunnerUnavailable(f"the broker cannot be reached: {type(error).__name__}") from error
 
 
 def _beside_broker(app: Celery) -> TaskStore:

@@ -75,7 +75,7 @@ class RQRunner(EngineRunner):
                 failure_ttl=FORGET_FAILED,
             )
         except RedisError as error:
-            raise RunnerUnavailable(f"the queue {self._queue.name!r} cannot be reached: {error}") from error
+            raise RunnerUnavailable(f"the queue of RQ cannot be reached: {type(error).__name__}") from error
 
 
 def work(head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any], store: Mapping[str, Any]) -> None:
