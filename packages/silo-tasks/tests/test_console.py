@@ -94,7 +94,7 @@ def test_the_bar_moves_on_a_terminal() -> None:
     assert "Row" in text
     assert "/s" in text
     assert "left" in text
-    assert text.count("\n") == 1
+    assert text.count("\n") == len(widths)
 
 
 def test_follow_ends_when_the_task_was_never_started() -> None:

@@ -9,6 +9,7 @@ from typing import Protocol, TextIO
 
 from silo_tasks._drawing import bar, drawing, line, note, plain
 from silo_tasks.state import TaskState
+from silo_tasks.status import Status
 
 __all__ = ["Watched", "bar", "follow", "line"]
 
@@ -34,6 +35,8 @@ def follow(task: Watched, file: TextIO | None = None, *, interval: float = 0.1, 
     cannot move its cursor (`TERM=dumb`), a line is written whenever a new ten percent, step or message is reached, so
     that a log file stays short. Nothing is coloured where `NO_COLOR` is set.
 
+    What else is written to the terminal meanwhile, as by `print()`, disturbs the drawing: use `task.log()` instead.
+
     Args:
         task: What to watch.
         file: Where to draw; None is standard error.
@@ -47,17 +50,13 @@ def follow(task: Watched, file: TextIO | None = None, *, interval: float = 0.1, 
     moving = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     paper = Screen(out) if moving else Paper(out)
     seen: int | None = None
-    try:
-        while True:
-            over = task.wait(interval)
-            state = task.state
-            lines = _new_lines(state, seen) if logs else []
-            seen = state.last_seq
-            paper.show(state, lines)
-            if over or not state.running:
-                return state
-    finally:
-        paper.close()
+    while True:
+        over = task.wait(interval)
+        state = task.state
+        paper.show(state, _new_lines(state, seen) if logs else [])
+        seen = state.last_seq
+        if over or not state.running:
+            return state
 
 
 def _new_lines(state: TaskState, seen: int | None) -> list[str]:
@@ -83,9 +82,6 @@ class Paper:
             lines = [*logs, line(state)]
         self.write("".join(text + "\n" for text in lines))
 
-    def close(self) -> None:
-        """Nothing is left to do."""
-
     def write(self, text: str) -> None:
         """Write what the encoding of the file knows, and a mark for what it does not."""
         encoding = getattr(self.out, "encoding", None) or "utf-8"
@@ -94,7 +90,7 @@ class Paper:
 
 
 class Screen(Paper):
-    """A terminal, on which the last drawing is drawn over. The cursor stays at the end of its last line."""
+    """A terminal, on which the last drawing is drawn over. The cursor stays below it."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -103,18 +99,16 @@ class Screen(Paper):
 
     def show(self, state: TaskState, logs: list[str]) -> None:
         """Write the log lines over the last drawing, and draw it anew below them."""
-        frame = drawing(state, *self._size())
-        back = f"\r\x1b[{self._rows - 1}A" if self._rows > 1 else "\r"
+        columns, rows = self._size()
+        frame = drawing(state, columns, max(1, rows - 1))
+        # The traceback that is logged often comes to this very terminal, and is not to be drawn over.
+        up = self._rows if state.status is not Status.FAILED else 0
+        back = f"\r\x1b[{up}A" if up else "\r"
         above = "\x1b[J" + "".join(text + "\r\n" for text in logs) if logs else ""
-        below = "\x1b[K\r\n".join(self._colored(text, status) for text, status in frame)
+        below = "".join(self._colored(text, status) + "\x1b[K\r\n" for text, status in frame)
         # Should the terminal be narrower by now, the lines are cut there and do not wrap.
         self.write(f"{back}{above}\x1b[?7l{below}\x1b[J\x1b[?7h")
         self._rows = len(frame)
-
-    def close(self) -> None:
-        """Leave the drawing and go below it."""
-        if self._rows:
-            self.write("\r\n")
 
     def _colored(self, text: str, status: str) -> str:
         color = self._colors.get(status)
