@@ -12,22 +12,22 @@ from collections.abc import Iterator
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull, Runner, Status, ThreadRunner, default_runner
-from silo_tasks.testing import PlainJob, RunnerContract
+from silo_tasks.testing import LocalRunnerContract, PlainJob
 
 WAIT = 30
 
 
-class TestThreadRunner(RunnerContract):
+class TestThreadRunner(LocalRunnerContract):
     def make_runner(self) -> Runner:
         return ThreadRunner(workers=3)
 
 
-class TestOneThread(RunnerContract):
+class TestOneThread(LocalRunnerContract):
     def make_runner(self) -> Runner:
         return ThreadRunner(workers=1)
 
 
-class TestInlineRunner(RunnerContract):
+class TestInlineRunner(LocalRunnerContract):
     def make_runner(self) -> Runner:
         return InlineRunner()
 

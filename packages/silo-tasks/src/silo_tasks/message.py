@@ -145,7 +145,12 @@ def named(
     Raises:
         TypeError: They do not fit the function; the message names the argument.
     """
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # Some builtin functions do not tell.
+        yield from ((f"args[{i}]", each) for i, each in enumerate(args))
+        yield from kwargs.items()
+        return
     bound = signature.bind(*[None] * given, *args, **kwargs).arguments
     for number, (name, value) in enumerate(bound.items()):
         kind = signature.parameters[name].kind

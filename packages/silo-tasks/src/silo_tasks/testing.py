@@ -5,12 +5,17 @@ Derive from a contract in a test module and say how to make the thing; pytest ru
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from silo_tasks._context import current_task
+from silo_tasks._reporting import step, track
 from silo_tasks.errors import TaskError
 from silo_tasks.runner import Runner
+from silo_tasks.status import Status
 from silo_tasks.store import TaskStore
 from silo_tasks.task import BackgroundTask
 
@@ -69,12 +74,37 @@ class PlainJob:
         raise NotImplementedError
 
 
+# Functions that a process of its own or a worker can import as well.
+
+
 def _fail(task: BackgroundTask) -> None:
     raise ValueError(f"{task.name} fails on purpose")
 
 
 def _return_fine(task: BackgroundTask) -> str:
     return f"{task.name} is fine"
+
+
+def _give_back(task: BackgroundTask, a: object, *, b: object) -> tuple[str, object, object]:
+    return task.name, a, b
+
+
+def _note(task: BackgroundTask, path: str) -> None:
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{task.name}\n")
+
+
+def _report(task: BackgroundTask, count: int) -> int:
+    task.plan(("Read", 1), ("Add", 3))
+    with step("Read"):
+        task.log("reading %d", count, level="debug")
+    with step("Add"):
+        task.update(message="{n} of {total}")
+        return sum(track(range(count)))
+
+
+def _see_itself(task: BackgroundTask) -> bool:
+    return current_task() is task
 
 
 class RunnerContract:
@@ -89,6 +119,107 @@ class RunnerContract:
         before = threading.active_count()
         self.make_runner()
         assert threading.active_count() <= before
+
+    def test_each_run_is_executed_once(self) -> None:
+        """Nothing is lost and nothing runs twice."""
+        runner = self.make_runner()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "notes")
+            tasks = [BackgroundTask(str(i), runner=runner) for i in range(50)]
+            for task in tasks:
+                task.start(_note, str(path))
+            assert all(task.wait(WAIT) for task in tasks)
+            assert runner.shutdown(WAIT)
+            assert sorted(path.read_text("utf-8").split()) == sorted(task.name for task in tasks)
+
+    def test_shutdown_waits_for_accepted_runs(self) -> None:
+        """What was accepted is executed before shutdown returns True."""
+        runner = self.make_runner()
+        tasks = [BackgroundTask(runner=runner) for _ in range(20)]
+        for task in tasks:
+            task.start(_return_fine)
+        assert runner.shutdown(WAIT)
+        assert all(task.state.complete for task in tasks)
+
+    def test_nothing_is_accepted_after_shutdown(self) -> None:
+        """A closed runner says so, and the task is as it was."""
+        runner = self.make_runner()
+        assert runner.shutdown(WAIT)
+        task = BackgroundTask(runner=runner)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "notes")
+            try:
+                task.start(_note, str(path))
+            except TaskError:
+                assert not path.exists()
+            else:
+                raise AssertionError("a runner that was shut down accepted a run")
+        assert task.state.status is Status.IDLE
+
+    def test_shutdown_twice_is_harmless(self) -> None:
+        """The second call finds nothing to do."""
+        runner = self.make_runner()
+        assert runner.shutdown(WAIT)
+        assert runner.shutdown(WAIT)
+
+    def test_a_failing_target_is_in_the_state(self) -> None:
+        """What a target raises does not come out of `start()`, and the next run is unharmed."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+
+        task.start(_fail)
+        assert task.wait(WAIT)
+        assert (task.state.error, task.state.error_type) == ("contract fails on purpose", "ValueError")
+        task.start(_return_fine)
+        assert task.result(WAIT) == "contract is fine"
+        assert runner.shutdown(WAIT)
+
+    def test_arguments_and_result_get_through(self) -> None:
+        """The target gets its task first, then its arguments."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+        task.start(_give_back, 1, b={"x": (2, None)})
+        assert task.result(WAIT) == ("contract", 1, {"x": (2, None)})
+        assert runner.shutdown(WAIT)
+
+    def test_what_a_run_reports_is_in_the_state(self) -> None:
+        """Steps, counts, message and log are there at the end, and log numbers go on with the next run."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+        for run in (1, 2):
+            task.start(_report, 5)
+            assert task.result(WAIT) == 10
+            state = task.state
+            assert (state.status, state.run, state.progress) == (Status.SUCCEEDED, run, 100.0)
+            assert [(each.name, each.status) for each in state.steps] == [("Read", "done"), ("Add", "done")]
+            assert (state.n, state.total, state.message) == (5, 5, "5 of 5")
+            assert [(line.seq, line.level, line.text) for line in task.logs()] == [(run, "debug", "reading 5")]
+        assert runner.shutdown(WAIT)
+
+    def test_callbacks_are_called_once(self) -> None:
+        """By whom is not said, but with the task of whoever added them."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+        called: list[BackgroundTask] = []
+        over = threading.Event()
+        task.on_done(called.append)
+        task.on_done(lambda _: over.set())
+        task.start(_return_fine)
+        assert over.wait(WAIT)
+        assert runner.shutdown(WAIT)
+        assert called == [task]
+
+    def test_the_task_is_the_current_one(self) -> None:
+        """Code that is not handed the task finds it."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+        task.start(_see_itself)
+        assert task.result(WAIT)
+        assert runner.shutdown(WAIT)
+
+
+class LocalRunnerContract(RunnerContract):
+    """The rules of a `Runner` that executes jobs in this process."""
 
     def test_each_job_is_executed_once(self) -> None:
         """Nothing is lost and nothing runs twice."""
@@ -109,7 +240,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
         assert all(job.executed == 1 for job in jobs)
 
-    def test_nothing_is_accepted_after_shutdown(self) -> None:
+    def test_a_job_is_refused_after_shutdown(self) -> None:
         """A closed runner says so."""
         runner = self.make_runner()
         assert runner.shutdown(WAIT)
@@ -121,30 +252,13 @@ class RunnerContract:
         else:
             raise AssertionError("a runner that was shut down accepted a job")
 
-    def test_shutdown_twice_is_harmless(self) -> None:
-        """The second call finds nothing to do."""
-        runner = self.make_runner()
-        assert runner.shutdown(WAIT)
-        assert runner.shutdown(WAIT)
-
-    def test_a_failing_target_is_in_the_state(self) -> None:
-        """What a target raises does not come out of `start()`, and the next run is unharmed."""
+    def test_a_value_is_the_very_object(self) -> None:
+        """Nothing is copied on its way."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
-
-        task.start(_fail)
-        assert task.wait(WAIT)
-        assert task.state.error == "contract fails on purpose"
-        task.start(_return_fine)
-        assert task.result(WAIT) == "contract is fine"
-        assert runner.shutdown(WAIT)
-
-    def test_arguments_and_result_get_through(self) -> None:
-        """The target gets its task first, then its arguments."""
-        runner = self.make_runner()
-        task = BackgroundTask("contract", runner=runner)
-        task.start(lambda task, a, *, b: (task.name, a, b), 1, b=2)
-        assert task.result(WAIT) == ("contract", 1, 2)
+        value = object()
+        task.start(lambda _: value)
+        assert task.result(WAIT) is value
         assert runner.shutdown(WAIT)
 
 

@@ -19,6 +19,7 @@ from silo_tasks.errors import TaskError
 from silo_tasks.message import Message, check, named
 from silo_tasks.runner import Job
 from silo_tasks.runners import _child
+from silo_tasks.runners._child import GRACE
 from silo_tasks.runners._process import Process, dismiss, dismiss_later, main_of
 from silo_tasks.thread_runner import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
 
@@ -197,9 +198,14 @@ class ProcessRunner:
     def end_all(self) -> None:
         """Leave no process behind, whatever it does."""
         with self._lock:
-            busy = self._all.difference(self._idle)
+            errands, busy = list(self._errands.values()), self._all.difference(self._idle)
+        for errand in errands:
+            errand.kill()
         for process in busy:
             process.kill()
+        self._pool.join(GRACE)
+        for process in busy:
+            process.wait()
         self._dismiss()
 
 
@@ -293,14 +299,15 @@ class _Errand:
 
     def kill_later(self, after: float) -> None:
         """Kill the process if it still has the job by then."""
-        alarm = deadlines.call_later(after, self._kill)
+        alarm = deadlines.call_later(after, self.kill)
         with self._lock:
             if self._process is not None:
                 self._alarms.append(alarm)
                 return
         alarm.cancel()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """Kill the process if it still has the job."""
         with self._lock:
             process = self._process
             if process is not None:
