@@ -46,7 +46,10 @@ class Latch:
         waiter.acquire()
         if not self.add(waiter):
             return True
-        waiter.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        if timeout is None:
+            waiter.acquire()
+            return True
+        waiter.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
         return self.is_set or not self.remove(waiter)
 
     def add(self, waiter: Waiter) -> bool:

@@ -227,9 +227,8 @@ class Progress:
                 scope.total = max(0, total)
 
     def finish(self) -> None:
-        """Everything is done: 100 percent."""
-        with self.lock:
-            self._reached = 100.0
+        """Everything is done: 100 percent. Called under the lock of the run."""
+        self._reached = 100.0
 
     def counted(self) -> Scope | None:
         """The scope whose counts are shown: the innermost that counts, or the last one that did."""
