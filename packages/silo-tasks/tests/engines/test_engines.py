@@ -19,7 +19,9 @@ from silo_tasks import (
     TaskRunning,
     TaskTimeout,
 )
+from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.stores.redis import RedisTaskStore
+from silo_tasks.testing import RunnerContract
 
 WAIT = 30.0
 _numbers = itertools.count()
@@ -42,6 +44,32 @@ def others(engine: Engine) -> BackgroundTask:
 def holding(task: BackgroundTask) -> None:
     """Wait until a worker has begun with `hold`."""
     until(lambda: task.state.message == "holding", "no worker has begun")
+
+
+class TestRunner(RunnerContract):
+    """The rules of all runners, but for what a queue changes: values are copied, and nobody waits for workers."""
+
+    @pytest.fixture(autouse=True)
+    def _engine(self, engine: Engine) -> None:
+        self.engine = engine
+        if found := engine.runner.store.read("", "contract"):
+            engine.runner.store.forget("", "contract", found[0])  # Numbers of runs go on otherwise.
+
+    def make_runner(self) -> EngineRunner:
+        return self.engine.make_runner()
+
+    def test_shutdown_waits_for_accepted_runs(self) -> None:
+        """It does not: they are the workers'."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner)
+        task.start(jobs.add, 1)
+        assert runner.shutdown(0)
+        assert task.result(WAIT) == 1
+
+    def test_arguments_and_result_get_through(self) -> None:
+        task = BackgroundTask("contract", runner=self.make_runner())
+        task.start(jobs.give, 1, b={"x": [2, None]})
+        assert task.result(WAIT) == [1, [], {"b": {"x": [2, None]}}]
 
 
 def test_arguments_and_value(task: BackgroundTask) -> None:
