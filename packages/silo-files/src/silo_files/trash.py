@@ -47,7 +47,8 @@ class Trash:
         """Begin without a thread: threads do not cross a fork."""
         self._mutex = threading.Lock()
         self._deleting = threading.Lock()
-        self._work: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # On Python 3.10 a SimpleQueue whose timeout has just passed may wait for ever.
+        self._work: queue.Queue[str] = queue.Queue()
         self._thread: threading.Thread | None = None
 
     def take(self, digest: str) -> bool:
