@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -112,6 +113,13 @@ def stubborn(task: BackgroundTask) -> NoReturn:
     task.log("%d", os.getpid())
     while True:
         time.sleep(0.01)
+
+
+def compute(task: BackgroundTask) -> None:
+    """Never lets another thread of its process run."""
+    task.log("%d", os.getpid())
+    time.sleep(0.3)  # The line is sent.
+    re.fullmatch("(a+)+", "a" * 60 + "b")
 
 
 def shielded(task: BackgroundTask, gate: str) -> str:

@@ -212,8 +212,9 @@ class Run(RunRecord):
             if running:
                 self._must_stop = True
                 self._arm()
-        if running and self.on_stop is not None:
-            self.on_stop()
+        on_stop = self.on_stop
+        if running and on_stop is not None:
+            on_stop()
         return running
 
     def give_up(self, status: Status, message: str | None, error: BaseException | None) -> bool:
@@ -223,10 +224,11 @@ class Run(RunRecord):
             with self.lock:
                 self._must_stop = True
                 self._arm()
+            on_stop = self.on_stop
             if self.away is not None:
                 self.away.cancel()
-            elif self.on_stop is not None:
-                self.on_stop()
+            elif on_stop is not None:
+                on_stop()
         return ended
 
     def lose(self, reason: str) -> None:

@@ -40,7 +40,9 @@ script: list[str] = []
 """What is being imported as the parent's `__main__` module."""
 
 
-def serve(connection: socket.socket, stream: IO[bytes], argv: list[str], main: Mapping[str, str]) -> None:
+def serve(
+    connection: socket.socket, stream: IO[bytes], argv: list[str], main: Mapping[str, str], lifeline: int
+) -> None:
     """Execute the runs that the parent sends, until it is gone.
 
     Args:
@@ -48,7 +50,9 @@ def serve(connection: socket.socket, stream: IO[bytes], argv: list[str], main: M
         stream: What comes from there.
         argv: The parent's `sys.argv`.
         main: Where the parent's `__main__` module can be imported from, as `multiprocessing.spawn` has it.
+        lifeline: A file that is closed when the parent is gone.
     """
+    _die_with(lifeline)
     # Ctrl-C in a terminal reaches all its processes; the parent decides what it means. Unlike an ignored signal, one
     # with a handler has its usual meaning in programs that the run starts.
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -63,6 +67,20 @@ def serve(connection: socket.socket, stream: IO[bytes], argv: list[str], main: M
     if main:
         vars(sys.modules["__main__"])["__getattr__"] = partial(_from_main, main)
     _Server(connection, stream).serve()
+
+
+def _die_with(lifeline: int) -> None:
+    """Have the system kill this process when the parent is gone, where it can.
+
+    Code that holds the interpreter, as a regular expression may for years, keeps our thread from seeing it.
+    """
+    import fcntl
+
+    os.set_inheritable(lifeline, False)
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
 
 def _is_for_here(record: logging.LogRecord) -> bool:
@@ -98,7 +116,6 @@ class _Server:
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, name="silo-tasks-parent", daemon=True).start()
-        self._send(("ready", None, None))
         while (run := self._runs.get()) is not None:
             reporter = _Reporter(run, self._send)
             with contextlib.suppress(KeyboardInterrupt):
@@ -117,12 +134,13 @@ class _Server:
         with contextlib.suppress(*BROKEN):
             while True:
                 kind, *what = pickle.load(self._stream)  # noqa: S301 - it is our own parent
-                if kind == "stop":
-                    if run is not None:
-                        run.cancel()
-                    continue
-                run = _prepare(*what)
-                self._runs.put(run)
+                if kind == "ping":
+                    self._send(("ready", None, None))
+                elif kind == "run":
+                    run = _prepare(*what)
+                    self._runs.put(run)
+                elif run is not None:
+                    run.cancel()
         self._runs.put(None)
         if run is not None:
             run.cancel()

@@ -21,9 +21,9 @@ import os, pickle, socket, sys
 connection = socket.socket(fileno=os.dup(0))
 connection.setblocking(True)
 stream = connection.makefile("rb")
-sys.path, argv, main = pickle.load(stream)
+sys.path, *rest = pickle.load(stream)
 from silo_tasks.runners._child import serve
-serve(connection, stream, argv, main)
+serve(connection, stream, *rest)
 """
 
 
@@ -46,27 +46,27 @@ class Process:
         command = [*get_command_line()[:-3], "-c", _CODE]
         # Sockets and subprocess are what gevent makes cooperative.
         mine, theirs = socket.socketpair()
+        lifeline, held = os.pipe()
+        # A file, as it may be closed twice.
+        self._lifeline = os.fdopen(held, "wb", 0)
         try:
             with theirs:
-                self._process = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: S603
+                self._process = subprocess.Popen(command, stdin=theirs.fileno(), pass_fds=(lifeline,))  # noqa: S603
         except BaseException:
             mine.close()
+            self._lifeline.close()
             raise
+        finally:
+            os.close(lifeline)
         self._socket = mine
         self._stream = mine.makefile("rb")
         self._lock = threading.Lock()
-        self._ready = False
-        self._send((data["sys_path"], data["sys_argv"], main_of(data)))
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
+        self._send((data["sys_path"], data["sys_argv"], main_of(data), lifeline))
 
     def get_ready(self) -> bool:
-        """Wait until it is there; False when it has ended before."""
-        self._ready = self._ready or self.receive() is not None
-        return self._ready
+        """Wait until it can take a run; False when it has ended."""
+        self._send(("ping",))
+        return self.receive() is not None
 
     def run(self, head: Mapping[str, Any], payload: bytes) -> None:
         """Have it execute a run."""
@@ -109,6 +109,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
+        self._lifeline.close()
         if code >= 0:
             return f"has ended with exit code {code}"
         try:
@@ -120,6 +121,7 @@ class Process:
         """Leave it to the parent, in a forked child."""
         if self._socket.fileno() >= 0:
             os.close(self._socket.detach())
+        self._lifeline.close()
         # It cannot be waited for here.
         self._process.returncode = 0
 

@@ -153,22 +153,26 @@ class ProcessRunner:
         dismiss(idle)
 
     def take(self) -> Process:
-        """Take an idle process, or start one.
+        """Take an idle process, or start one, and wait until it is ready.
 
         Raises:
-            OSError: The system gives no more.
+            OSError: The system gives no more, or a new one ended at once.
         """
         while True:
             with self._lock:
                 process = self._idle.pop() if self._idle else None
             if process is None:
                 break
-            if process.is_alive:
+            if process.get_ready():
                 return process
             self.end(process)
         process = Process()
         with self._lock:
             self._all.add(process)
+        if not process.get_ready():
+            how = process.wait()
+            self.end(process)
+            raise OSError(f"it {how}")
         return process
 
     def give_back(self, process: Process) -> None:
@@ -253,8 +257,6 @@ class _Errand:
     def _use(self, process: Process) -> Callable[[], object]:
         """See the job through to its end; how to tell it of that."""
         job = self._job
-        if not process.get_ready():
-            return partial(self._lose, process.wait())
         self._process = process
         self._runner.enlist(job, self)
         job.on_stop = self._stop
