@@ -81,7 +81,7 @@ def loops(task: BackgroundTask, make: Callable[[], Iterable[int]]) -> list[float
 def bench_watchers() -> None:
     """What watchers cost a hot loop: threads that take the state and make it a dict."""
     watched, over = threading.Event(), threading.Event()
-    numbers = range(20_000_000)
+    numbers = range(40_000_000)
 
     def watch(task: BackgroundTask) -> None:
         dice = random.Random()
@@ -101,7 +101,7 @@ def bench_watchers() -> None:
         for thread in threads:
             thread.start()
         try:
-            return interleaved(alone, with_watchers, repeats=21, clock=time.perf_counter)
+            return interleaved(alone, with_watchers, repeats=15, clock=time.perf_counter)
         finally:
             over.set()
             watched.set()

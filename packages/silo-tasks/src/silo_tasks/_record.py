@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from silo_tasks._ending import Callback
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from silo_tasks.task import BackgroundTask
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What all runs of a task share."""
 
     name: str
