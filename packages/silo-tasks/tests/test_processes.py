@@ -743,8 +743,9 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     command = script(
         tmp_path,
         """
-        import process_jobs, time
+        import process_jobs, signal, time
         from silo_tasks import BackgroundTask, ProcessRunner
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background programs ignore it.
         task = BackgroundTask(runner=ProcessRunner(workers=2, drain_timeout=0.05))
         task.start(process_jobs.hold, "/nowhere/gate")
         while not task.state.logs:
