@@ -41,7 +41,13 @@ def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) 
         run.take_over(run.token, newest[1].get("run", 0) + 1, newest[1].get("last_seq", 0))
     # The run before this one is over, even if its last record is still on its way.
     elsewhere = newest is not None and newest[1].get("running") and expect != previous.token
-    if elsewhere or not store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait):
+    try:
+        begun = not elsewhere and store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait)
+    except BaseException:
+        # It may have begun, where only the answer was lost.
+        withdraw(store, run, newest)
+        raise
+    if not begun:
         raise TaskRunning(f"task {run.name!r} is running elsewhere")
     return newest
 

@@ -20,7 +20,7 @@ PATIENCE = 60.0
 """Seconds for which a worker tries to reach a task store, to claim a run or to store how it ended."""
 
 
-def execute(message: Message, store: TaskStore | None = None) -> bool:
+def execute(message: Message, store: TaskStore | None = None, *, problem: Exception | None = None) -> bool:
     """Execute a run that was sent here, to its end; the one entry of all engines.
 
     It is claimed first, so that a message which is delivered twice, or was cancelled on its way, does nothing. While
@@ -31,6 +31,7 @@ def execute(message: Message, store: TaskStore | None = None) -> bool:
         message: What was sent.
         store: Where the run reports to. A function that has an attribute `open_store` brings its own:
             `open_store(message)` returns it.
+        problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
 
     Returns:
         Whether the run was executed here.
@@ -59,7 +60,7 @@ def execute(message: Message, store: TaskStore | None = None) -> bool:
         store=store,
         owner=message.owner,
     )
-    run = task._adopt(message, target)
+    run = task._adopt(message, target if problem is None else _raising(problem))
     watcher = _publisher.watch(store, run, settles=True)
     run.execute()
     if not watcher.settle(PATIENCE):

@@ -120,6 +120,7 @@ class BackgroundTask(Reporter):
         Raises:
             TaskRunning: The task is queued or running, here or by what its store says elsewhere.
             QueueFull: Too many tasks wait already. The task is as it was before, and so is its record.
+            RunnerUnavailable: The task queue or the store cannot be reached. The task is as it was before.
             TaskError: The runner cannot run it.
             TypeError: An argument cannot be sent to where it would run; the message names it.
         """
@@ -133,12 +134,13 @@ class BackgroundTask(Reporter):
                 run.callbacks = previous.take_callbacks()
             run.message, run.started_at, run.status = STARTING, now, Status.QUEUED
             self._run = run
-        store, before, wait = self._settings.store, None, None
+        store, before, wait, begun = self._settings.store, None, None, False
         if store is not None and isinstance(runner, EngineRunner):
             run.away, wait = Follower(store, run), runner.max_wait
         try:
             if store is not None:
                 before = _publisher.begin(store, run, previous, wait)
+                begun = True
             runner.submit(run)
         except BaseException:
             # A runner may raise what the run raised, and then it was executed after all.
@@ -146,9 +148,9 @@ class BackgroundTask(Reporter):
                 with self._lock:
                     previous.callbacks = run.take_callbacks()
                     self._run = previous
-                if store is not None:
+                if store is not None and begun:
                     _publisher.withdraw(store, run, before)
-                    store = None
+                store = None
             raise
         finally:
             if run.away is None and store is not None:

@@ -21,7 +21,6 @@ from silo_tasks.message import Message
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.runners.rq import RQRunner
-from silo_tasks.stores.redis import RedisTaskStore
 
 HERE = Path(__file__).parent.parent
 
@@ -110,9 +109,8 @@ class Engine(ABC):
         """Close the connections."""
 
     def task(self, name: str = "task", **options: Any) -> BackgroundTask:
-        """A task whose watcher counts a run as lost after a second and a half without news."""
-        options = {"runner": self.runner, "store": RedisTaskStore(self.url, lease=1.5), **options}
-        return BackgroundTask(name, **options)
+        """A task that runs here."""
+        return BackgroundTask(name, **{"runner": self.runner, **options})
 
 
 class RQ(Engine):
@@ -131,7 +129,7 @@ class RQ(Engine):
         return runner
 
     def deliver(self, message: Message) -> None:
-        args = [message.head(), list(message.args), dict(message.kwargs), {}]
+        args = [message.head(), [list(message.args), dict(message.kwargs)], {}]
         self.queue.enqueue_call("silo_tasks.runners.rq.work", args=args)
 
     def start_worker(self, folder: Path, pool: str = "", *, env: Mapping[str, str] | None = None) -> Worker:

@@ -20,6 +20,7 @@ from silo_tasks import (
     TaskTimeout,
 )
 from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.slot import LEASE
 from silo_tasks.stores.redis import RedisTaskStore
 from silo_tasks.testing import RunnerContract
 
@@ -257,11 +258,16 @@ def test_a_store_that_cannot_be_opened(engine: Engine, task: BackgroundTask) -> 
         waiting.result(WAIT)
 
 
-def test_a_process_that_dies_in_the_middle(engine: Engine, task: BackgroundTask) -> None:
+def test_a_process_that_dies_in_the_middle(engine: Engine) -> None:
     """The engine starts another one; the run is lost, and the task can be started again."""
+    store = RedisTaskStore(engine.url)
+    task = engine.task(owner=f"owner {next(_numbers)}", store=store)
     task.start(jobs.die)
+    until(lambda: task.state.status == "running", "no worker has begun")
+    store.lease = 1.0
     with pytest.raises(TaskLost):
         task.result(WAIT)
+    store.lease = LEASE
     task.start(jobs.add, 1)
     assert task.result(WAIT) == 1
 
@@ -271,13 +277,16 @@ def test_a_process_that_dies_in_the_middle(engine: Engine, task: BackgroundTask)
 
 def test_a_worker_that_is_killed(own_engine: Engine, tmp_path: Path, gate: Path) -> None:
     """Its run is lost, and does not run again when another worker comes, nor when the message is delivered again."""
-    task, notes = own_engine.task(), tmp_path / "notes"
+    store, notes = RedisTaskStore(own_engine.url), tmp_path / "notes"
+    task = own_engine.task(store=store)
     with own_engine.start_worker(tmp_path / "first") as worker:
         task.start(jobs.hold, str(gate))
         holding(task)
         worker.kill()
+    store.lease = 1.0
     with pytest.raises(TaskLost):
         task.result(WAIT)
+    store.lease = LEASE
     with own_engine.start_worker(tmp_path / "second"):
         own_engine.deliver(own_engine.sent[-1])
         gate.touch()
@@ -319,7 +328,7 @@ def test_no_broker(own_engine: Engine, own_server: RedisServer, redis_url: str, 
 
 def test_a_broker_that_is_restarted(own_engine: Engine, own_server: RedisServer, tmp_path: Path, gate: Path) -> None:
     """What runs ends properly, and the next jobs run."""
-    task = own_engine.task(store=RedisTaskStore(own_server.url, lease=20))
+    task = own_engine.task()
     with own_engine.start_worker(tmp_path / "worker"):
         own_server.restart()  # While the worker waits.
         task.start(jobs.add, 1)
@@ -332,6 +341,21 @@ def test_a_broker_that_is_restarted(own_engine: Engine, own_server: RedisServer,
         assert task.result(WAIT) == "went on"
         task.start(jobs.add, 2)
         assert task.result(WAIT) == 2
+
+
+def test_a_broker_that_has_forgotten_all(
+    own_engine: Engine, own_server: RedisServer, tmp_path: Path, gate: Path
+) -> None:
+    """What ran is lost, and its code is stopped; the next jobs run."""
+    task = own_engine.task()
+    with own_engine.start_worker(tmp_path / "worker"):
+        task.start(jobs.hold, str(gate))
+        holding(task)
+        own_server.restart(empty=True)
+        with pytest.raises(TaskLost, match="record is gone"):
+            task.result(WAIT)
+        task.start(jobs.add, 1)
+        assert task.result(WAIT) == 1
 
 
 KINDS = [("rq", "rq.SimpleWorker"), ("celery", "solo"), ("celery", "threads")]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
+from links import RoundTrips
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from servers import RedisServer, until
 from silo_tasks import BackgroundTask, RunnerUnavailable
 from silo_tasks.stores.redis import RedisTaskStore
@@ -44,6 +47,29 @@ def test_a_record_is_seen_through_another_store(redis_url: str) -> None:
     assert found is not None
     assert (found[1]["status"], found[1]["value"]) == ("succeeded", 3)
     assert RedisTaskStore(redis_url, prefix="other").read("me", "add") is None
+
+
+def test_round_trips(redis_server: RedisServer) -> None:
+    """A look takes one, and so does a change after a look or a change; a change of something unknown takes two."""
+    link = RoundTrips(redis_server.port)
+    store = RedisTaskStore(f"redis://127.0.0.1:{link.port}")
+    steps: list[tuple[Callable[[], object], int]] = [
+        (lambda: store.read("", "trips"), 1),
+        (lambda: store.begin("", "trips", "a", {"running": True}, expect=None, wait=60), 1),
+        (lambda: store.claim("", "trips", "a"), 1),
+        (lambda: store.publish("", "trips", "a", {"running": True, "n": 1}), 1),
+        (lambda: RedisTaskStore(redis_server.url).request_cancel("", "trips", "a"), 0),
+        (lambda: store.publish("", "trips", "a", {"running": True, "n": 2}), 3),  # One that fails, then as anew.
+        (lambda: store.cancel_requested("", "trips", "a"), 1),
+        (lambda: store.forget("", "trips", "a"), 1),
+        (lambda: not store.forget("", "trips", "a"), 1),
+    ]
+    store.forget("", "trips", "none")
+    for step, expected in steps:
+        link.reset()
+        assert step() is not False
+        assert link.count == expected
+    link.close()
 
 
 def test_texts_that_are_no_utf8(redis_url: str) -> None:
@@ -107,15 +133,26 @@ def test_without_a_server(own_redis: RedisServer) -> None:
     task.result(10)
 
 
-def test_a_server_that_is_away_for_a_while(own_redis: RedisServer) -> None:
+def test_a_server_that_hangs(own_redis: RedisServer) -> None:
+    """Nobody waits for it longer than its client does."""
+    client = redis.Redis.from_url(own_redis.url, socket_timeout=0.2, retry=Retry(NoBackoff(), 0))
+    task = BackgroundTask("task", store=RedisTaskStore(client))
+    client.ping()
+    own_redis.pause()
+    with pytest.raises(RunnerUnavailable, match="TimeoutError"):
+        task.start(lambda task: None)
+    own_redis.resume()
+    assert task.state.status == "idle"
+    client.close()
+
+
+def test_a_server_that_is_away_for_a_while(own_server: RedisServer) -> None:
     """The run goes on, and its end is stored once the server is back."""
-    store = RedisTaskStore(own_redis.url)
-    task, go, over = BackgroundTask("task", store=store), threading.Event(), threading.Event()
-    task.on_done(lambda task: over.set())
+    store, go = RedisTaskStore(own_server.url), threading.Event()
+    task = BackgroundTask("task", store=store)
     task.start(lambda task: go.wait(60))
-    own_redis.stop()
-    own_redis.restart()
-    store.begin("", "task", task._run.token, {"running": True}, expect=None)
+    own_server.stop()
     go.set()
     assert task.wait(60)
+    own_server.restart()
     until(lambda: not (store.read("", "task") or ("", {}))[1]["running"], "the end is not stored")

@@ -12,7 +12,7 @@ from engines.harness import RQ
 from rq import Queue
 from rq.job import Job
 from servers import RedisServer, until
-from silo_tasks import BackgroundTask
+from silo_tasks import BackgroundTask, TaskFailed
 from silo_tasks.runners.rq import RQRunner
 from silo_tasks.stores.redis import RedisTaskStore
 
@@ -103,3 +103,29 @@ def test_a_worker_imports_the_runner_once(own_server: RedisServer, tmp_path: Pat
             assert task.result(WAIT) == number
         assert worker.log().count("silo_tasks.runners.rq") == 1
     engine.close()
+
+
+def test_arguments_that_the_worker_cannot_read(
+    own_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a class that it does not have."""
+    engine = RQ(own_server.url)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "not_there.py").write_text("class Money:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    task = engine.task()
+    with engine.start_worker(tmp_path / "worker"):
+        task.start(jobs.give, __import__("not_there").Money())
+        with pytest.raises(TaskFailed, match=r"cannot read the arguments.*not_there"):
+            task.result(WAIT)
+        task.start(jobs.add, 1)
+        assert task.result(WAIT) == 1
+    engine.close()
+
+
+def test_a_queue_without_workers(client: redis.Redis) -> None:
+    """RQ's own way of running jobs at once, in tests."""
+    task = BackgroundTask("add", runner=RQRunner(Queue(connection=client, is_async=False)))
+    task.start(jobs.add, 1, 2)
+    assert task.state.status == "succeeded"
+    assert task.result(0) == 3

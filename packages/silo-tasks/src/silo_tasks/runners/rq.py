@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from redis.exceptions import RedisError
 from rq import Queue, get_current_job
 from rq.serializers import DefaultSerializer
 
-from silo_tasks.errors import RunnerUnavailable
+from silo_tasks.errors import RunnerUnavailable, TaskError
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
 from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
@@ -48,9 +48,10 @@ class RQRunner(EngineRunner):
         super().__init__(store, max_wait=max_wait, max_bytes=max_bytes)
         self._queue = queue
         self._store_settings = {"prefix": prefix, "retain": retain}
+        self._pickles = queue.serializer is DefaultSerializer
         # A worker reads this before it forks a process for the job. By that it imports this module once for all jobs,
         # and not again for each: three times as much as the rest of a short job takes.
-        self._meta = {"silo_tasks": work} if queue.serializer is DefaultSerializer else {}
+        self._meta = {"silo_tasks": work} if self._pickles else {}
 
     def dumps(self, value: Any) -> bytes:
         """Serialise one argument as the queue does."""
@@ -62,10 +63,13 @@ class RQRunner(EngineRunner):
         Raises:
             RunnerUnavailable: Redis cannot be reached.
         """
+        values: Any = [list(message.args), dict(message.kwargs)]
+        # Pickled by themselves: where a worker cannot read them, it can still say so.
+        values = self.dumps(values) if self._pickles else values
         try:
             self._queue.enqueue_call(
                 work,
-                args=(message.head(), list(message.args), dict(message.kwargs), self._store_settings),
+                args=(message.head(), values, self._store_settings),
                 job_id=message.token,
                 description=message.function,  # RQ would show the arguments.
                 meta=self._meta,
@@ -78,8 +82,12 @@ class RQRunner(EngineRunner):
             raise RunnerUnavailable(f"the queue of RQ cannot be reached: {type(error).__name__}") from error
 
 
-def work(head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any], store: Mapping[str, Any]) -> None:
+def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None:
     """Execute a run. RQ's workers call this."""
-    job = get_current_job()
+    job, problem = get_current_job(), None
     assert job is not None
-    execute(Message.of(head, args, kwargs), RedisTaskStore(job.connection, **store))
+    try:
+        args, kwargs = job.serializer.loads(values) if isinstance(values, bytes) else values
+    except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
+        args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
+    execute(Message.of(head, args, kwargs), RedisTaskStore(job.connection, **store), problem=problem)

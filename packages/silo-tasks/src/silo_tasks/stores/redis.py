@@ -82,9 +82,9 @@ class RedisTaskStore(SlotStore):
         if not retain > 0:
             raise ValueError("retain must be positive")
         if isinstance(client, str):
-            client = redis.Redis.from_url(
-                client, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 1)
-            )
+            # A connection that the server has closed meanwhile is made anew. Who has waited does not wait again.
+            retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+            client = redis.Redis.from_url(client, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry)
         self.prefix = prefix
         self.retain = retain
         self.lease = lease
