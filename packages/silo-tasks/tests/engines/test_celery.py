@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,12 @@ def test_what_celery_keeps_and_shows(own_server: RedisServer, tmp_path: Path) ->
     engine = CeleryEngine(own_server.url)
     engine.app.conf.result_backend = own_server.url
     task = engine.task(owner="somebody")
+    client = redis.Redis.from_url(own_server.url)
+    task.start(jobs.give, "secret")
+    headers = json.loads(client.lindex("celery", 0) or "")["headers"]
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("engines.jobs:give", "{}")
     with engine.start_worker(tmp_path / "worker", env={"ENGINE_BACKEND": own_server.url}) as worker:
-        task.start(jobs.give, "secret")
         assert task.result(WAIT) == ["secret", [], {}]
-        client = redis.Redis.from_url(own_server.url)
         assert not client.keys("celery-task-meta*")
         client.close()
         assert engine.sent[-1].token in worker.log()
