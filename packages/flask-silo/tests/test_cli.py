@@ -19,11 +19,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo.peeking import address
+from flask_silo.task_records import TaskRecords
 from flask_silo.text import duration, printable
 from flask_silo_helpers import as_, counter_app
 from server_fixtures import redis_server, redis_url
-from silo_store import Change, InMemoryStorage, Life
-from silo_store.record import RESERVED
+from silo_store import InMemoryStorage, Life
 from silo_store.testing import SID, TTL, Clock
 
 __all__ = ["redis_server", "redis_url"]
@@ -164,7 +164,7 @@ def test_show_shows_the_state(app: Flask, client: FlaskClient, silo: Silo, clock
         "due": False,
         "bytes": None if url == "memory://" else 8,
         "held": False,
-        "tasks": [],
+        "tasks": {},
         "namespaces": {"counter": {"bytes": None if url == "memory://" else 8, "state": {"value": 1}}},
     }
     text = run(app, "show", SID).stdout
@@ -340,15 +340,23 @@ def test_state_that_fits_its_type_no_more_is_an_error_of_its_own() -> None:
     assert ask(app, "expire", SID)["expired"] is True
 
 
-def test_what_a_session_keeps_of_its_tasks_is_no_namespace(app: Flask, client: FlaskClient, silo: Silo) -> None:
+def test_what_a_session_keeps_of_its_tasks_is_no_namespace(
+    app: Flask, client: FlaskClient, silo: Silo, clock: Clock
+) -> None:
     if silo.store.backend.live:
         return
     begin(client, SID)
     life = Life(SID, silo.store.uid(SID) or "")
-    silo.store.backend.write(life, {RESERVED + "count": Change(0, b"{}")}, silo.store.moment())
+    records = TaskRecords(silo.store, SID)
+    assert records.begin(life.uid, "count", "1", {"status": "running", "running": True}, expect=None)
+    assert records.begin(life.uid, "sent", "2", {"status": "queued", "running": True}, expect=None, wait=3600)
+    assert records.begin(life.uid, "withdrawn", "3", {"status": "queued", "running": True}, expect=None)
+    assert records.forget(life.uid, "withdrawn", "3")
     found = ask(app, "show", SID)
-    assert (found["tasks"], list(found["namespaces"])) == (["count"], ["counter"])
-    assert "count" in run(app, "show", SID).stdout
+    assert (found["tasks"], list(found["namespaces"])) == ({"count": "running", "sent": "queued"}, ["counter"])
+    assert "count (running), sent (queued)" in run(app, "show", SID).stdout
+    clock.now += TaskRecords.lease + 1
+    assert ask(app, "show", SID)["tasks"] == {"count": "failed", "sent": "queued"}
 
 
 def test_each_application_has_its_own_sessions(clock: Clock) -> None:

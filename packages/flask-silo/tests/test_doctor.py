@@ -12,6 +12,9 @@ from flask import Flask
 from flask_silo import Silo
 from silo_files import FileBackend, LocalFileBackend
 from silo_store import Finding
+from silo_tasks import MemoryTaskStore
+from silo_tasks.message import Message
+from silo_tasks.runners.engine import EngineRunner
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,25 @@ def test_workers_are_counted(
     assert (f"{number} worker" in finding["message"]) is (number is not None)
     shared, _ = made(store_url=f"sqlite:///{tmp_path}/sessions.db")
     assert troubles(shared) == []
+
+
+class Queue(EngineRunner):
+    """A task queue that is looked at only."""
+
+    def dumps(self, value: Any) -> bytes:
+        return b""
+
+    def send(self, message: Message) -> None:
+        raise NotImplementedError
+
+
+def test_tasks_on_a_queue_need_sessions_that_workers_reach(tmp_path: Path) -> None:
+    queue = Queue(MemoryTaskStore())
+    for options, level in (({}, "error"), ({"store_url": f"sqlite:///{tmp_path}/sessions.db"}, "ok")):
+        app, silo = made(**options)
+        silo.task(name="report", runner=queue)(made)
+        (finding,) = [each for each in examined(app)[1]["findings"] if each["topic"] == "tasks"]
+        assert (finding["level"], "report" in finding["message"]) == (level, True)
 
 
 def test_a_limit_of_state_is_told(tmp_path: Path) -> None:

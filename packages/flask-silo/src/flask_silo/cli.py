@@ -184,8 +184,8 @@ def show(sid: str) -> Answer:
         ("held", "yes: a task or another piece of work keeps it from expiring" if held else "no"),
         ("bytes", size(glance.bytes)),
     ]
-    if tasks := peeking.tasks(record):
-        rows.append(("tasks", ", ".join(tasks)))
+    if tasks := peeking.tasks(store, record):
+        rows.append(("tasks", ", ".join(f"{name} ({status})" for name, status in tasks.items())))
     states = [(f"  {name}", size(space["bytes"]), _state(space)) for name, space in spaces.items()]
     table = columns([("  name", "bytes", "state"), *states], right=(1,)) if states else ["  none"]
     return Answer(

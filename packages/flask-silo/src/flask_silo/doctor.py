@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from flask import Flask
 from silo_files import FileStore, LocalFileBackend
 from silo_store import Finding, StoreUnavailable
+from silo_tasks.runners.engine import EngineRunner
 
 from .text import duration, plural
-from .workers import ADVICE, expected_workers
+from .workers import ADVICE, SHARE, expected_workers
 
 if TYPE_CHECKING:
     from .binding import Binding
@@ -35,6 +36,7 @@ def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], envir
         *_state(binding),
         *_backend(binding, environ),
         *_workers(binding, environ),
+        *_tasks(binding),
         *_files(binding, stores),
     ]
 
@@ -148,6 +150,16 @@ def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
     else:
         message = said or "their number is not in the environment: start only one, for each keeps sessions of its own"
         yield Finding("ok", "workers", message)
+
+
+def _tasks(binding: Binding) -> Iterator[Finding]:
+    sent = sorted(name for name, task in binding.declared.items() if isinstance(task.runner, EngineRunner))
+    if sent and not binding.store.backend.shared:
+        message = f"workers of a task queue cannot reach the sessions, and cannot run {', '.join(sent)}: {SHARE}"
+        yield Finding("error", "tasks", message)
+    elif sent:
+        message = f"workers of a task queue run {', '.join(sent)}: they need the same SILO_STORE_URL and file folders"
+        yield Finding("ok", "tasks", message)
 
 
 def _files(binding: Binding, stores: Mapping[str, FileStore]) -> Iterator[Finding]:

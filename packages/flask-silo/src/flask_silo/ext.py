@@ -36,6 +36,11 @@ NO_REQUEST = "this works in a request only, not in a task"
 BINDING = "flask_silo.binding"
 
 
+def _is_of(here: Visit | Hold, sid: str) -> bool:
+    """Say whether an id is that of the session here. A task may have kept one from before its session was rotated."""
+    return sid in here.sids if isinstance(here, Hold) else sid == here.sid
+
+
 class Silo:
     """Gives every client of a Flask application its own state, tasks and files.
 
@@ -391,7 +396,7 @@ class Silo:
             RuntimeError: there is no session here, and ``sid`` is not given.
         """
         here = self._here()
-        if here is None or sid not in (None, here.sid):
+        if here is None or not (sid is None or _is_of(here, sid)):
             with self.store.edit(sid or self.sid, namespace, lazy=lazy) as state:
                 yield state
         elif isinstance(here, Hold):
@@ -458,7 +463,7 @@ class Silo:
             SessionExpired: the session that this task works for is over.
         """
         here = self._here()
-        if here is not None and here.sid == sid:
+        if here is not None and _is_of(here, sid):
             if isinstance(here, Hold):
                 return here.store.open(sid, here.uid, lazy=True).uid
             if here.session is not None:
@@ -470,7 +475,7 @@ class Silo:
     def file_key(self, sid: str) -> str:
         """Return what a session's files belong to: the life that the request or task works for, or its present one."""
         here = self._here()
-        if here is not None and here.sid == sid and here.uid is not None:
+        if here is not None and _is_of(here, sid) and here.uid is not None:
             return here.uid
         return self.store.uid(sid) or sid
 

@@ -17,6 +17,8 @@ from uuid import UUID
 from silo_store import InvalidSessionId, Moment, Record, SessionStore, StateDecodeError, is_sid, short
 from silo_store.record import RESERVED
 
+from .task_records import TaskRecords, slot_in
+
 SHOWN = 6
 """Characters of an id that `short` shows at most."""
 
@@ -173,9 +175,12 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
     return found
 
 
-def tasks(record: Record) -> list[str]:
-    """Return the names of the tasks of which the session keeps a record; none where it keeps live objects."""
-    return sorted(name.removeprefix(RESERVED) for name in record if name.startswith(RESERVED))
+def tasks(store: SessionStore, record: Record) -> dict[str, str]:
+    """Return how the tasks are of which the session keeps a record, by name; none where it keeps live objects."""
+    now = store.moment().now
+    names = sorted(name.removeprefix(RESERVED) for name in record if name.startswith(RESERVED))
+    found = {name: slot_in(record, name) for name in names}
+    return {name: slot.at(now, TaskRecords.lease).record["status"] for name, slot in found.items() if slot is not None}
 
 
 def _shown(state: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from silo_tasks.slot import Slot
 from .task_records import TaskRecords, find_life, slot_in
 from .visit import current_visit, visiting
 from .worker import Place, serve
+from .workers import SHARE
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -153,10 +154,13 @@ class SessionTasks:
     def _target(self, _task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
         # A run may be executed inside a request, whose view of the session is not the task's.
         visit, token = visiting.set(None), _holding.set(hold)
+        turn = self._store.turns.held(hold.sid) if hold is not None else None
         try:
             with self._app.app_context():
                 return call.task(*call.args, **call.kwargs)
         finally:
+            if turn is not None and turn.session is not None:  # what it did stays, whatever becomes of the request
+                self._store.write_back(turn.session, turn)
             _holding.reset(token)
             visiting.reset(visit)
 
@@ -180,6 +184,7 @@ class SessionTasks:
         with hold:
             if hold.uid != uid:
                 raise Cancelled
+            hold.sids.add(sid)
             return self._target(task, hold, call)
 
     def _done(self, uid: str, task: Work, hold: Hold) -> None:
@@ -256,10 +261,7 @@ class SessionTask(Generic[P, R]):
         if self.name in visit.jobs or self._look().running:
             raise TaskRunning(f"task {self.name!r} is already running")
         if isinstance(self.runner, EngineRunner) and not visit.store.backend.shared:
-            raise RuntimeError(
-                "workers cannot reach sessions that are in this process's memory: set SILO_STORE_URL to "
-                "sqlite:////path/of/sessions.db, or to redis://host:6379/0"
-            )
+            raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
         task = tasks.make(session.sid, session.uid, self.name, self._options)
         life = Life(session.sid, session.uid)
         visit.jobs[self.name] = functools.partial(tasks.begin, life, task, Call(self, args, kwargs))
@@ -339,12 +341,16 @@ class SessionTask(Generic[P, R]):
                 that into the session's state or files.
             RuntimeError: it was never started for this session.
         """
+        visit = current_visit()
+        loaded = visit.session if visit is not None else None
         task = self.task
         if task is None:
             raise RuntimeError(f"task {self.name!r} was not started for this session")
         try:
             value: R = task.result(timeout)
         finally:
+            if visit is not None and loaded is None:
+                visit.session = None  # what was loaded to find the task is of the past
             if isinstance(task, Work) and task.records is not None and not task.is_running:
                 task.records.settled.wait(SETTLING)
         return value

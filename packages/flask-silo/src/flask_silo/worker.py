@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
@@ -45,40 +46,55 @@ def note_application(app: Flask) -> None:
     _known.add(app)
 
 
-def find(place: Place) -> tuple[Binding, SessionTask[..., Any]]:
-    """Find what serves the task here; its application is loaded if this process has none that does.
+def find(place: Place) -> tuple[Binding, SessionTask[..., Any] | None]:
+    """Find what serves the application here, and the task, if that application has it.
 
-    As ``flask run`` would, that takes the application named by ``FLASK_APP``, or else looks for one, or for a factory
-    ``create_app``, in the module that the task's application was made in.
+    An application is loaded if this process has none that has the task. As ``flask run`` would, that takes the one
+    named by ``FLASK_APP``, or else looks for one, or for a factory ``create_app``, in the module that the task's
+    application was made in.
 
     Raises:
-        TaskError: there is no such application, or it has no such task.
+        TaskError: there is no such application.
     """
-    name = place["app"]
-    for app in list(_known):
-        found = _task_of(app, place["task"])
-        if app.import_name == name and found is not None:
-            return found
-    where = os.environ.get("FLASK_APP") or name
+    served = None
+    for app in _candidates(place["app"]):
+        binding: Binding | None = app.extensions.get("flask_silo.binding")
+        if binding is not None:
+            declared = binding.declared.get(place["task"])
+            if declared is not None:
+                return binding, declared
+            served = served or binding
+    if served is None:
+        raise TaskError(f"no Silo serves the application of this worker, {_where(place['app'])!r}")
+    return served, None
+
+
+def _candidates(name: str) -> Iterator[Flask]:
+    """Give the applications that may be meant, the likeliest first."""
+    known = _named(name)
+    yield from known
+    where = _where(name)
     try:
         with _loading:
             if where not in _loaded:
                 _loaded[where] = ScriptInfo(app_import_path=where).load_app()
     except Exception as error:
+        if known:
+            return
         raise TaskError(
             f"this worker has no application {name!r} and cannot load {where!r}: {error}. Let FLASK_APP name it, as in "
             "FLASK_APP=package.module:create_app, or import the module that makes it"
         ) from error
-    found = _task_of(_loaded[where], place["task"])
-    if found is None:
-        raise TaskError(f"the application of this worker, {where!r}, has no task {place['task']!r}")
-    return found
+    yield from _named(name)  # it may have come with the one that was loaded
+    yield _loaded[where]
 
 
-def _task_of(app: Flask, name: str) -> tuple[Binding, SessionTask[..., Any]] | None:
-    binding: Binding | None = app.extensions.get("flask_silo.binding")
-    task = binding.declared.get(name) if binding is not None else None
-    return (binding, task) if binding is not None and task is not None else None
+def _named(name: str) -> list[Flask]:
+    return [app for app in list(_known) if app.import_name == name]
+
+
+def _where(name: str) -> str:
+    return os.environ.get("FLASK_APP") or name
 
 
 def serve(task: BackgroundTask, place: Place, *args: Any, **kwargs: Any) -> Any:
@@ -88,6 +104,11 @@ def serve(task: BackgroundTask, place: Place, *args: Any, **kwargs: Any) -> Any:
         TaskError: there is no such application, or it has no such task.
     """
     binding, declared = find(place)
+    if declared is None:
+        raise TaskError(
+            f"the application of this worker, {_where(place['app'])!r}, has no task {place['task']!r}: is it another "
+            "release than the server's?"
+        )
     return binding.tasks.serve(task, place, declared, args, kwargs)
 
 

@@ -13,9 +13,10 @@ from silo_store import Backend
 
 logger = logging.getLogger("flask_silo")
 
+SHARE = "set SILO_STORE_URL to sqlite:////path/of/sessions.db, or to redis://host:6379/0 where there are several hosts"
 ADVICE = (
-    "run one worker with several threads (gunicorn --workers 1 --threads 8), or let the workers share sessions: set "
-    "SILO_STORE_URL to sqlite:////path/of/sessions.db, or to redis://host:6379/0 where there are several hosts"
+    "run one worker with several threads (gunicorn --workers 1 --threads 8), or let the workers share sessions:"
+    f" {SHARE}"
 )
 
 _warned_in = 0

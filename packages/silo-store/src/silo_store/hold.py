@@ -49,17 +49,28 @@ class Hold:
 
     Attributes:
         uid: the life that is held.
-        sid: the session's id; another one after the session was rotated.
+        sids: the ids that the session is known to have had.
         store: where the session is.
     """
 
     def __init__(self, store: SessionStore, sid: str, uid: str) -> None:
+        self.sids: set[str] = set()
         self.sid = sid
         self.uid = uid
         self._held = True
         self.store = store
         store.backend.hold(uid)
         store.holds.add(self)
+
+    @property
+    def sid(self) -> str:
+        """The session's id; another one after the session was rotated."""
+        return self._sid
+
+    @sid.setter
+    def sid(self, sid: str) -> None:
+        self._sid = sid
+        self.sids.add(sid)
 
     def release(self) -> None:
         """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""

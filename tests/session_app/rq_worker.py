@@ -1,0 +1,6 @@
+"""What ``rq worker -c`` imports before it forks a process for each job."""
+
+from . import on_redis, on_sqlite
+from .runners import QUEUES as REDIS_URL
+
+__all__ = ["REDIS_URL", "on_redis", "on_sqlite"]

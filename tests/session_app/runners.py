@@ -1,0 +1,31 @@
+"""Where tasks run; the same in the server and in its workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from celery import Celery
+from redis import Redis
+from rq import Queue
+from silo_tasks import InlineRunner, ProcessRunner, Runner, ThreadRunner
+from silo_tasks.runners.celery import CeleryRunner
+from silo_tasks.runners.rq import RQRunner
+
+QUEUES = os.environ["QUEUES_URL"]
+NOBODY = "nobody"
+"""A queue that no worker looks at."""
+
+celery = Celery("sessions", broker=QUEUES, set_as_current=False)
+celery.conf.broker_connection_retry_on_startup = True
+redis = Redis.from_url(QUEUES)
+
+RUNNERS: Mapping[str, Runner] = {
+    "thread": ThreadRunner(),
+    "process": ProcessRunner(workers=2),
+    "rq": RQRunner(Queue(connection=redis)),
+    "celery": CeleryRunner(celery),
+    "inline": InlineRunner(),
+    "waits-rq": RQRunner(Queue(NOBODY, connection=redis)),
+    "waits-celery": CeleryRunner(celery, queue=NOBODY),
+}
