@@ -77,8 +77,9 @@ def watch(store: TaskStore, run: Run, *, settles: bool = False) -> Watcher:
         if run.executing or not settles:
             watcher.publish()
 
-    if run.add_callback(ended) or not watcher.publish():
-        publisher.call_later(INTERVAL, watcher.look)
+    if not run.add_callback(ended):
+        watcher.publish()
+    watcher.look_later()
     return watcher
 
 
@@ -92,9 +93,12 @@ class Watcher:
         self._left = TRIES
 
     def look(self) -> None:
-        stored = self.publish()
-        if self._run.status.is_final:
-            self._left = 0 if stored else self._left - 1
+        if self._left > 0 and not self.publish() and self._run.status.is_final:
+            self._left -= 1
+        self.look_later()
+
+    def look_later(self) -> None:
+        """See to it that the record is stored again, unless its last one is."""
         if self._left > 0:
             publisher.call_later(INTERVAL, self.look)
 
@@ -106,10 +110,14 @@ class Watcher:
                 record = record_of(run)
                 newest = store.publish(run.owner, run.name, run.token, record)
                 # The run may have ended meanwhile, and its last record must not be overwritten by this one.
-                if not (newest and record["running"] and run.status.is_final):
+                goes_on = record["running"] or record.get("returning", False)
+                latch = run.done if record["running"] else run.returned
+                if not (newest and goes_on and latch.is_set):
                     break
             if record["running"] and (not newest or store.cancel_requested(run.owner, run.name, run.token)):
                 run.cancel()
+            if not goes_on:
+                self._left = 0
             self._failing = False
         except Exception:
             if not self._failing:
@@ -125,5 +133,4 @@ class Watcher:
                 return False
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
-        self._left = 0
         return True

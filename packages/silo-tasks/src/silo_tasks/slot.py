@@ -36,12 +36,15 @@ class Slot:
 
     def at(self, now: float, lease: float = LEASE) -> Slot:
         """Return what it is now: lost, where nothing was heard of it for too long."""
-        if not self.running:
+        if now - self.seen <= (lease if self.wait is None else self.wait):
             return self
-        if self.wait is None and now - self.seen > lease:
+        if self.running and self.wait is None:
             return self.lost("its process has ended or cannot reach the store")
-        if self.wait is not None and now - self.seen > self.wait:
+        if self.running:
             return self.lost(f"no worker has taken it in {self.wait:g} seconds")
+        if self.record.get("returning"):
+            # It called `complete()`, and what it would have returned will never come.
+            return replace(self, record={**self.record, "returning": False})
         return self
 
     def lost(self, reason: str) -> Slot:
@@ -119,12 +122,12 @@ class SlotStore(ABC):
         return self.change(owner, name, taken)
 
     def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
-        """Replace the record if `token` is the newest run; the one of its end stays."""
+        """Replace the record if `token` is the newest run; what is over stays over."""
 
         def published(slot: Slot | None, now: float) -> Slot | bool:
             if slot is None or slot.token != token:
                 return False
-            if record.get("running") and not slot.running:
+            if _stage(record) < _stage(slot.record):
                 return True
             return replace(slot, record=record, seen=now)
 
@@ -157,3 +160,8 @@ class SlotStore(ABC):
             return None if slot is not None and slot.token == token else False
 
         return self.change(owner, name, forgotten)
+
+
+def _stage(record: Record) -> int:
+    """How far a run is: 0 until it is over, 1 until it has returned as well."""
+    return 0 if record.get("running") else 1 if record.get("returning") else 2

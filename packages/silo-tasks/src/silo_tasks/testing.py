@@ -386,6 +386,7 @@ class TaskStoreContract:
         store.begin("owner", "task", "a", {"running": True}, expect=None)
         assert store.publish("owner", "task", "a", {"running": False, "n": 5})
         assert store.publish("owner", "task", "a", {"running": True, "n": 4})
+        assert store.publish("owner", "task", "a", {"running": False, "returning": True, "n": 4})
         assert store.read("owner", "task") == ("a", {"running": False, "n": 5})
 
     def test_records_are_copied(self) -> None:
