@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -26,20 +27,40 @@ class Follower:
     """Brings what a task store says of one run into the run, whenever somebody wants to know.
 
     A store that fails harms nobody: the run stays as it was last heard of, and that is logged once.
+
+    Args:
+        store: Where records are.
+        run: The run.
+        begun: Whether the run is in the store already.
     """
 
-    def __init__(self, store: TaskStore, run: Run) -> None:
+    def __init__(self, store: TaskStore, run: Run, *, begun: bool) -> None:
         self._store = store
         self._run = run
+        self._begun = begun
+        self._stop = False
         self._since = time.monotonic()
+        self._looked = -math.inf
         self._failing = False
+        self._looking = False
+
+    def begin(self) -> None:
+        """The run is in the store now. Whoever has asked it to stop meanwhile has asked the store."""
+        with self._run.lock:
+            self._begun, stop = True, self._stop
+        if stop:
+            self.cancel()
+
+    def after_fork(self) -> None:
+        """Begin without the thread that looked, in a forked child."""
         self._looking = False
 
     def look(self) -> None:
         """See how the run goes, now."""
         run = self._run
-        if run.returned.is_set:
+        if run.returned.is_set or not self._begun:
             return
+        self._looked = time.monotonic()
         try:
             found = self._store.read(run.owner, run.name)
             if found is not None and found[0] == run.token:
@@ -53,7 +74,7 @@ class Follower:
             self._failing = True
 
     def keep_looking(self) -> None:
-        """Look every `INTERVAL` until the run is over, so that its callbacks are called."""
+        """Look every `INTERVAL` as long as there are callbacks to call or somebody waits."""
         with self._run.lock:
             begin, self._looking = not self._looking, True
         if begin:
@@ -61,27 +82,35 @@ class Follower:
 
     def _look_again(self) -> None:
         self.look()
-        if not self._run.returned.is_set:
+        run = self._run
+        with run.lock:
+            # Whoever comes from now on has it begin again.
+            again = self._looking = bool(run.callbacks) or run.done.is_awaited or run.returned.is_awaited
+        if again:
             publisher.call_later(INTERVAL, self._look_again)
 
     def wait(self, latch: Latch, timeout: float | None) -> bool:
         """Look until a latch of the run is set, or `timeout` seconds have passed; whether it is."""
-        begin = time.monotonic()
+        now = time.monotonic()
+        end = math.inf if timeout is None else now + timeout
         while True:
-            self.look()
-            now = time.monotonic()
-            waited = now - begin
-            if latch.is_set:
-                return True
-            if timeout is not None and waited >= timeout:
-                return False
             # Whoever watches waits again and again, each time a little.
             pause = min(max((now - self._since) / 10, SHORTEST), LONGEST)
-            latch.wait(pause if timeout is None else min(pause, timeout - waited))
+            # Of many that wait, one looks.
+            if now - self._looked >= (pause if now < end else SHORTEST):
+                self.look()
+            if latch.is_set or now >= end:
+                return latch.is_set
+            latch.wait(min(pause, end - now))
+            now = time.monotonic()
 
     def cancel(self) -> bool:
         """Ask the run to stop, through the store; whether there was something to stop."""
         run = self._run
+        with run.lock:
+            if not self._begun:
+                self._stop = True
+                return True
         self.look()
         if run.status.is_final:
             return False

@@ -26,6 +26,11 @@ class Latch:
         self.is_set = False
         self._waiters: list[Waiter] = []
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._waiters)
+
     def set(self) -> None:
         """Let every waiter go, now and later."""
         self.is_set = True

@@ -162,6 +162,8 @@ class Run(RunRecord):
             self.returned.set()
         self.done.set()
         if callbacks and call is not None:
+            # Whoever looks at a run elsewhere has more to do than to call back, the publisher's thread above all.
+            detach = detach or self.away is not None
             if detach:
                 try:
                     threading.Thread(target=call_back, args=(callbacks, call.task), daemon=True).start()
@@ -225,9 +227,7 @@ class Run(RunRecord):
                 self._must_stop = True
                 self._arm()
             on_stop = self.on_stop
-            if self.away is not None:
-                self.away.cancel()
-            elif on_stop is not None:
+            if on_stop is not None:
                 on_stop()
         return ended
 
@@ -299,6 +299,7 @@ class Run(RunRecord):
         if self.away is not None and self.status.is_active:
             # It goes on where it is; this child may look at it too.
             self.done, self.returned, self.callbacks = Latch(), Latch(), []
+            self.away.after_fork()
             return
         self.done, self.returned = Latch(), Latch()
         self.callbacks, self._alarm, self.executing = [], None, False

@@ -45,19 +45,19 @@ async def refreshed(run: Run) -> Run:
 
 async def passed(run: Run, latch: Latch, timeout: float | None) -> bool:
     """Wait for `done` or `returned` of a run, wherever it is executed. Who is cancelled leaves nothing behind."""
-    run.follow()
-    if not await _set(latch, timeout) and run.away is not None:
+    if not await _set(run, latch, timeout) and run.away is not None:
         # What has happened since somebody looked last.
         await refreshed(run)
     return latch.is_set
 
 
-async def _set(latch: Latch, timeout: float | None) -> bool:
+async def _set(run: Run, latch: Latch, timeout: float | None) -> bool:
     if latch.is_set:
         return True
     waiter = LoopWaiter()
     if latch.add(waiter):
         try:
+            run.follow()
             await asyncio.wait([waiter.future], timeout=timeout)
         finally:
             if not latch.is_set:

@@ -96,7 +96,7 @@ class BackgroundTask(Reporter):
         run = Run(task._settings, task._key, Call(task, _elsewhere, (), {}), None)
         kept = record.get("dropped", 0) + len(record.get("logs", ()))
         run.take_over(token, record.get("run", 1), record.get("last_seq", 0) - kept)
-        run.away, run.status = Follower(store, run), Status.QUEUED
+        run.away, run.status = Follower(store, run, begun=True), Status.QUEUED
         run.report(record)
         task._run = run
         return task
@@ -136,13 +136,16 @@ class BackgroundTask(Reporter):
             self._run = run
         store, before, wait, begun = self._settings.store, None, None, False
         if store is not None and isinstance(runner, EngineRunner):
-            run.away, wait = Follower(store, run), runner.max_wait
+            run.away, wait = Follower(store, run, begun=False), runner.max_wait
         try:
             if store is not None:
                 before = _publisher.begin(store, run, previous, wait)
                 begun = True
-            runner.submit(run)
-        except BaseException:
+            if run.away is not None:
+                run.away.begin()
+            if not run.status.is_final:
+                runner.submit(run)
+        except BaseException as error:
             # A runner may raise what the run raised, and then it was executed after all.
             if run.finish(Status.CANCELLED, expect=Status.QUEUED, quiet=True):
                 with self._lock:
@@ -151,6 +154,9 @@ class BackgroundTask(Reporter):
                 if store is not None and begun:
                     _publisher.withdraw(store, run, before)
                 store = None
+            elif isinstance(error, TaskError) and run.status is Status.CANCELLED:
+                # On its way to the runner, which found nothing to run.
+                return
             raise
         finally:
             if run.away is None and store is not None:
@@ -326,7 +332,9 @@ class BackgroundTask(Reporter):
     @property
     def is_complete(self) -> bool:
         """Whether the run succeeded."""
-        return self._run.status is Status.SUCCEEDED
+        run = self._run
+        run.refresh()
+        return run.status is Status.SUCCEEDED
 
     @property
     def is_failed(self) -> bool:
