@@ -75,8 +75,9 @@ def serving(kind: str, folder: Path, store_url: str, redis_url: str) -> Iterator
         yield Client(server.port)
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"])
-@pytest.mark.parametrize("kind", list(WORKERS))
+@pytest.mark.parametrize(
+    ("kind", "store"), [("thread", "sqlite"), ("process", "sqlite"), ("rq", "redis"), ("celery", "redis")]
+)
 def test_one_line_decides_where_the_job_runs(kind: str, store: str, tmp_path: Path, redis_url: str) -> None:
     url = f"sqlite:///{tmp_path / 'sessions.db'}" if store == "sqlite" else redis_url
     with serving(kind, tmp_path, url, redis_url) as client:

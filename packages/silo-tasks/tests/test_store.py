@@ -198,8 +198,10 @@ def test_a_store_that_fails_for_good_is_given_up(monkeypatch: pytest.MonkeyPatch
 
     def call_later(delay: float, call: Callable[[], None]) -> object:
         # What other tests have left behind goes on as it is.
-        mine = getattr(getattr(call, "__self__", None), "_store", None) is store
-        return later.append(call) if mine else real(delay, call)
+        if getattr(getattr(call, "__self__", None), "_store", None) is not store:
+            return real(delay, call)
+        later.append(call)
+        return None
 
     monkeypatch.setattr(timer, "call_later", call_later)
     store.away.set()
