@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from words import runner
 from silo_tasks.runners.celery import CeleryRunner
+from words import runner
 
 if not isinstance(runner, CeleryRunner):
     raise SystemExit("words.py does not use runners.celery()")
