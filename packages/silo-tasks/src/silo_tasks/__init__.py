@@ -18,12 +18,12 @@ from silo_tasks.errors import (
 )
 from silo_tasks.runner import Job, Runner
 from silo_tasks.runners.inline import InlineRunner
+from silo_tasks.runners.thread import ThreadRunner, default_runner
 from silo_tasks.state import StepState, TaskState
 from silo_tasks.status import Status
 from silo_tasks.store import TaskStore
 from silo_tasks.stores.memory import MemoryTaskStore
 from silo_tasks.task import BackgroundTask
-from silo_tasks.thread_runner import ThreadRunner, default_runner
 
 if TYPE_CHECKING:
     from silo_tasks.runners.process import ProcessRunner

@@ -20,10 +20,10 @@ from silo_tasks.errors import Cancelled, TaskError, TaskRunning
 from silo_tasks.message import Message
 from silo_tasks.runner import KillingRunner, Runner
 from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.runners.thread import default_runner
 from silo_tasks.state import TaskState
 from silo_tasks.status import Status
 from silo_tasks.store import TaskStore
-from silo_tasks.thread_runner import default_runner
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -21,7 +21,7 @@ from silo_tasks.runner import Job
 from silo_tasks.runners import _child
 from silo_tasks.runners._child import GRACE
 from silo_tasks.runners._process import Process, dismiss, dismiss_later, main_of
-from silo_tasks.thread_runner import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
+from silo_tasks.runners.thread import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
 
 logger = logging.getLogger("silo_tasks")
 
