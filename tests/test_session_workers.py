@@ -27,7 +27,17 @@ from rq import Queue
 from server_fixtures import own_redis
 from servers import RedisServer, redis_binary, until
 from silo_store import Life, SessionConflict
-from silo_tasks import Runner, Status, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskRunning, TaskState
+from silo_tasks import (
+    Runner,
+    Status,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskLost,
+    TaskRunning,
+    TaskState,
+    TaskTimeout,
+)
 from silo_tasks.message import Message
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.engine import EngineRunner
@@ -312,6 +322,17 @@ def test_how_a_run_ends_is_told_everywhere(web: Web) -> None:
     assert other.over(other.task("give_set")).status == "succeeded"
     found = web.result(task)
     assert isinstance(found, TaskError) if web.kind in ENGINES else found == {1}
+
+
+def test_a_run_has_its_time_wherever_it_runs(web: Web, tmp_path: Path) -> None:
+    began, stopped = tmp_path / "began", tmp_path / "stopped"
+    task = web.start("overdue", str(began), str(stopped))
+    other = web.elsewhere()
+    error = other.result(other.task("overdue"))
+    assert isinstance(error, TaskTimeout), error
+    assert "0.2 seconds" in str(error)
+    assert isinstance(web.result(task), TaskTimeout)
+    until(stopped.exists, "its code does not stop")
 
 
 # What a run can do.

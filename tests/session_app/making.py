@@ -139,6 +139,8 @@ class Tasks:
             for kind, runner in RUNNERS.items():
                 name = f"{function.__name__}-{kind}"
                 self.by[function.__name__, kind] = silo.task(name=name, runner=runner)(function)
+        for kind, runner in RUNNERS.items():
+            self.by["overdue", kind] = silo.task(name=f"overdue-{kind}", runner=runner, timeout=0.2)(endless)
 
 
 def _hundred(state: dict[str, int]) -> None:
