@@ -637,6 +637,23 @@ def test_a_script_that_starts_a_task_when_it_is_imported(tmp_path: Path) -> None
     assert 'What a script does goes under: if __name__ == "__main__":' in words
 
 
+def test_a_failure_is_logged_once_and_by_the_parent(tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        """
+        import logging
+        import process_jobs
+        from silo_tasks import BackgroundTask, ProcessRunner
+        logging.basicConfig(format="parent: %(message)s")
+        task = BackgroundTask("odd", runner=ProcessRunner(1))
+        task.start(process_jobs.raise_odd)
+        task.wait()
+        """,
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=True)
+    assert done.stderr.count("failed") == done.stderr.count("parent: Task 'odd' failed: quite odd") == 1
+
+
 def test_a_function_without_a_file() -> None:
     code = """
 import silo_tasks

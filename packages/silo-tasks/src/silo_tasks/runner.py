@@ -21,8 +21,9 @@ class Job(Work, Protocol):
     """One run of a task, handed to a runner.
 
     A runner of this process calls `execute()`. One that has a child process execute it calls `begin()`, then `report()`
-    with each record that the child sends, and `lose()` if the child dies. One that sends it to the workers of a task
-    queue is an `EngineRunner`: they report through the task's `TaskStore`, and nobody calls the job again.
+    with each record that the child sends, and `lose()` or `killed()` if the child dies. One that sends it to the
+    workers of a task queue is an `EngineRunner`: they report through the task's `TaskStore`, and nobody calls the job
+    again.
     """
 
     on_stop: Callable[[], object] | None
