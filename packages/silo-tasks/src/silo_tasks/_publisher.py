@@ -37,8 +37,10 @@ def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) 
     """
     newest = store.read(run.owner, run.name)
     expect = None if newest is None else newest[0]
-    if newest is not None and expect != previous.token:
-        run.take_over(run.token, newest[1].get("run", 0) + 1, newest[1].get("last_seq", 0))
+    if newest is not None:
+        # One that was given up here may have gone on elsewhere.
+        number, last_seq = newest[1].get("run", 0) + 1, newest[1].get("last_seq", 0)
+        run.take_over(run.token, max(number, run.number), max(last_seq, run.last_seq))
     # The run before this one is over, even if its last record is still on its way.
     elsewhere = newest is not None and newest[1].get("running") and expect != previous.token
     try:
@@ -52,15 +54,21 @@ def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) 
     return newest
 
 
-def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None) -> None:
-    """Put back what was there before a run that was not accepted."""
+def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None, left: int = TRIES) -> None:
+    """Put back what was there before a run that was not accepted; later, if the store fails.
+
+    Otherwise the task would read as queued for as long as the run might have waited for a worker.
+    """
     try:
         if before is None:
             store.forget(run.owner, run.name, run.token)
         else:
             store.begin(run.owner, run.name, *before, expect=run.token)
     except Exception:
-        logger.exception("The record of task %r could not be stored", run.name)
+        if left == TRIES:
+            logger.exception("The record of task %r could not be stored", run.name)
+        if left > 1:
+            publisher.call_later(INTERVAL, lambda: withdraw(store, run, before, left - 1))
 
 
 def watch(store: TaskStore, run: Run, *, settles: bool = False) -> Watcher:
@@ -115,7 +123,7 @@ class Watcher:
                 if not (newest and goes_on and latch.is_set):
                     break
             if record["running"] and (not newest or store.cancel_requested(run.owner, run.name, run.token)):
-                run.cancel()
+                run.cancel(detach=True)
             if not goes_on:
                 self._left = 0
             self._failing = False

@@ -200,11 +200,15 @@ class Run(RunRecord):
         else:
             logger.warning("Task %r raised after its end", self.name, exc_info=error)
 
-    def cancel(self) -> bool:
-        """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs."""
+    def cancel(self, *, detach: bool = False) -> bool:
+        """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs.
+
+        Args:
+            detach: Call the callbacks in a thread of their own, if one can be had.
+        """
         if self.away is not None:
             return self.away.cancel()
-        if self.finish(Status.CANCELLED, expect=Status.QUEUED, message="Cancelled"):
+        if self.finish(Status.CANCELLED, expect=Status.QUEUED, message="Cancelled", detach=detach):
             return True
         return self._stop()
 
