@@ -268,7 +268,7 @@ def test_a_value_that_no_record_holds(engine: Engine) -> None:
     task = BackgroundTask("value", runner=engine)
     task.start(give_tuple, (1, {"a": None}))
     engine.work()
-    assert task.result(WAIT) == (1, {"a": None})
+    assert task.result(WAIT) == [1, {"a": None}]
     for value in ({1, 2}, "x" * 70_000, float("nan")):
         task.start(give_tuple, {"of": 1}) if isinstance(value, str) else task.start(give_tuple, value)
         engine.work()

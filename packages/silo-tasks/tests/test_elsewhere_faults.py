@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import json
+import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,12 +19,16 @@ from silo_tasks import (
     Status,
     TaskCancelled,
     TaskError,
+    TaskLost,
+    TaskState,
     ThreadRunner,
 )
+from silo_tasks import _follower as follower
 from silo_tasks import _publisher as publisher
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
 from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.slot import Slot
 from silo_tasks.store import Record
 
 WAIT = 30
@@ -54,6 +64,7 @@ def _gate() -> Iterator[None]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "INTERVAL", 0.01)
+    monkeypatch.setattr(follower, "INTERVAL", 0.01)
 
 
 def until(look: Callable[[], object], what: str) -> None:
@@ -205,3 +216,327 @@ def test_is_complete_looks() -> None:
     assert not task.is_complete
     engine.work()
     assert task.is_complete
+
+
+class Read(MemoryTaskStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
+        self.reads += 1
+        return super().read(owner, name)
+
+
+@pytest.mark.usefixtures("quick")
+def test_nobody_looks_for_coroutines_that_have_left() -> None:
+    store = Read()
+    BackgroundTask("task", runner=Engine(store)).start(note)
+    tasks = [attached(store) for _ in range(5)]
+
+    async def main() -> None:
+        for task in tasks:
+            assert not await task.wait_async(0.02)
+
+    asyncio.run(main())
+    refs = [weakref.ref(task) for task in tasks]
+    tasks.clear()
+
+    def all_gone() -> bool:
+        gc.collect()
+        return not any(ref() for ref in refs)
+
+    until(all_gone, "nobody keeps a task that was dropped")
+
+
+@pytest.mark.usefixtures("quick")
+def test_looking_begins_again_with_the_next_who_waits() -> None:
+    task = BackgroundTask("task", runner=(engine := Engine()))
+    task.start(note)
+    assert task._run.away is not None
+
+    async def main() -> None:
+        assert not await task.wait_async(0)
+        until(lambda: not task._run.away._looking, "nobody looks")  # type: ignore[union-attr]
+        waiting = asyncio.create_task(task.result_async(WAIT))
+        while not task._run.done.is_awaited:
+            await asyncio.sleep(0)
+        engine.work()
+        assert await waiting == "value"
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_callback_that_waits_holds_up_no_other_run(runner: ThreadRunner) -> None:
+    store = MemoryTaskStore()
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    called = threading.Event()
+
+    def wait(_: BackgroundTask) -> None:
+        called.set()
+        GATE.wait(WAIT)
+
+    task.on_done(wait)
+    task.start(note)
+    engine.work()
+    assert called.wait(WAIT)
+    # What looks and publishes goes on meanwhile.
+    counted = Counted()
+    BackgroundTask("other", runner=runner, store=counted).start(lambda _: GATE.wait(WAIT))
+    until(lambda: counted.published > 2, "other runs are published")
+    GATE.set()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_callback_of_a_run_that_is_cancelled_in_its_queue_holds_up_no_other() -> None:
+    runner, called = ThreadRunner(workers=1), threading.Event()
+    blocker, store = BackgroundTask(runner=runner), Counted()
+    blocker.start(lambda _: GATE.wait(WAIT))
+    queued = BackgroundTask("task", runner=runner, store=store)
+
+    def wait(_: BackgroundTask) -> None:
+        called.set()
+        GATE.wait(WAIT)
+
+    queued.on_done(wait)
+    queued.start(note)
+    assert attached(store).cancel()
+    assert called.wait(WAIT)
+    other = ThreadRunner(workers=1)
+    counted = Counted()
+    BackgroundTask("other", runner=other, store=counted).start(lambda _: GATE.wait(WAIT))
+    until(lambda: counted.published > 2, "other runs are published")
+    GATE.set()
+    assert runner.shutdown(WAIT)
+    assert other.shutdown(WAIT)
+
+
+def test_of_many_that_wait_one_looks() -> None:
+    store = Read()
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    task.start(note)
+    assert task._run.away is not None
+    task._run.away._since -= 60
+    store.reads, begin = 0, time.monotonic()
+    threads = [threading.Thread(target=task._run.wait, args=(task._run.done, None)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    until(lambda: store.reads >= 4, "somebody looks")
+    reads, seconds = store.reads, time.monotonic() - begin
+    # Two may look at the same moment.
+    assert reads <= 3 * (1 + seconds / follower.LONGEST)
+    engine.work()
+    for thread in threads:
+        thread.join(WAIT)
+    assert task.state.complete
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
+@pytest.mark.usefixtures("quick")
+def test_a_forked_child_looks_for_itself() -> None:
+    store = MemoryTaskStore()
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    task.start(note)
+    task.on_done(lambda _: None)
+    assert task._run.away is not None
+    assert task._run.away._looking
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            over = threading.Event()
+            task.on_done(lambda _: over.set())
+            engine.work()
+            code = 0 if over.wait(WAIT) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert task.cancel()
+
+
+# A store that did what it was asked for, and failed to say so, or did not.
+
+
+class Deaf(MemoryTaskStore):
+    """Takes nothing back for a while."""
+
+    deaf = False
+
+    def forget(self, owner: str, name: str, token: str) -> bool:
+        if self.deaf:
+            raise OSError("store is away")
+        return super().forget(owner, name, token)
+
+    def begin(
+        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+    ) -> bool:
+        if self.deaf and not record["running"]:
+            raise OSError("store is away")
+        return super().begin(owner, name, token, record, expect=expect, wait=wait)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("ran_before", [False, True])
+def test_what_was_not_accepted_is_taken_back_later(ran_before: bool) -> None:
+    class Full(Engine):
+        full = False
+
+        def send(self, message: Message) -> None:
+            if self.full:
+                raise TaskError("the queue is away")
+            super().send(message)
+
+    store = Deaf()
+    task = BackgroundTask("task", runner=(engine := Full(store)))
+    if ran_before:
+        task.start(note)
+        engine.work()
+        assert task.wait(WAIT)
+    before = store.read("", "task")
+    store.deaf = engine.full = True
+    with pytest.raises(TaskError, match="the queue is away"):
+        task.start(note)
+    assert record_in(store)["status"] == "queued"
+    store.deaf = engine.full = False
+    until(lambda: store.read("", "task") == before, "it is as it was")
+    task.start(note)
+    assert engine.work()
+    assert task.result(WAIT) == "value"
+
+
+def test_a_cancel_that_the_store_does_not_take_is_raised() -> None:
+    class Refusing(MemoryTaskStore):
+        def request_cancel(self, owner: str, name: str, token: str) -> bool:
+            raise OSError("store is away")
+
+    store = Refusing()
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    task.start(note)
+    with pytest.raises(OSError, match="store is away"):
+        task.cancel()
+    engine.work()
+    assert task.result(WAIT) == "value"
+
+
+def test_a_worker_that_was_silent_goes_on_unless_another_has_begun() -> None:
+    now = 0.0
+    store = MemoryTaskStore(clock=lambda: now)
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    task.start(note)
+    first = engine.sent[0].token
+    assert store.claim("", "task", first)
+    now = 20.0
+    with pytest.raises(TaskLost):
+        task.result(WAIT)
+    running = TaskState(running=True, status=Status.RUNNING, message="Still here", run=1).to_dict()
+    assert store.publish("", "task", first, running)
+    assert attached(store).is_running
+    # Who has seen its end stays with that, and may begin the next.
+    assert task.state.error_type == "TaskLost"
+    task.start(note)
+    assert not store.publish("", "task", first, running)
+    assert store.cancel_requested("", "task", first)
+    engine.sent.pop(0)
+    assert engine.work()
+    assert task.result(WAIT) == "value"
+
+
+def test_what_is_lost_in_its_queue_is_not_cancelled_later() -> None:
+    now = 0.0
+    store = MemoryTaskStore(clock=lambda: now)
+    BackgroundTask("task", runner=Engine(store)).start(note)
+    token = (store.read("", "task") or ("",))[0]
+    now = 60.1
+    lost = record_in(store)
+    assert lost["error_type"] == "TaskLost"
+    assert store.request_cancel("", "task", token)
+    assert record_in(store) == lost
+
+
+# What is in a record.
+
+
+class Sly(dict[str, int]):
+    """Looks like a dict that JSON can hold."""
+
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+    def __deepcopy__(self, memo: object) -> None:
+        raise RuntimeError("no copy")
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def give(task: BackgroundTask, kind: str) -> object:
+    values = {
+        "sly": Sly(a=1),
+        "deep": nested(450),
+        "deeper": nested(100_000),
+        "large": ["x" * 1000] * 1000,
+        "keys": {1: (2, None)},
+        "bytes": b"x",
+    }
+    return values[kind]
+
+
+@pytest.mark.parametrize("kind", ["sly", "deeper", "large", "bytes"])
+def test_no_value_keeps_the_end_of_a_run_from_the_store(kind: str) -> None:
+    task = BackgroundTask("task", runner=(engine := Engine()))
+    task.start(give, kind)
+    engine.work()
+    with pytest.raises(TaskError, match="was not kept"):
+        task.result(WAIT)
+    assert task.state.complete
+
+
+@pytest.mark.parametrize(("kind", "value"), [("keys", {"1": [2, None]}), ("deep", nested(450))])
+def test_a_value_is_what_json_gives_back(kind: str, value: object) -> None:
+    task = BackgroundTask("task", runner=(engine := Engine()))
+    task.start(give, kind)
+    engine.work()
+    assert task.result(WAIT) == value
+
+
+def test_a_slot_of_a_newer_release_is_read() -> None:
+    slot = Slot("a", {"running": True}, 1.0, 60.0, cancel=True)
+    assert Slot.from_dict(json.loads(json.dumps(slot.to_dict() | {"priority": 1}))) == slot
+
+
+def test_a_message_of_a_newer_release_is_read() -> None:
+    task = BackgroundTask("task", runner=(engine := Engine()))
+    task.start(note)
+    message = engine.sent.pop()
+    head = json.loads(json.dumps(message.head() | {"priority": 1}))
+    assert execute(Message.of(head, message.args, message.kwargs), engine.store)
+    assert task.result(WAIT) == "value"
+
+
+def test_the_end_of_a_lost_run_is_a_time_of_day() -> None:
+    store = MemoryTaskStore()
+    BackgroundTask("task", runner=Engine(store)).start(note)
+    attached(store).cancel()
+    record = record_in(store)
+    assert abs(record["finished_at"] - record["started_at"]) < WAIT
+
+
+def test_line_numbers_go_on_after_a_run_that_was_given_up() -> None:
+    store = MemoryTaskStore()
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    task.start(note)
+    token = engine.sent.pop().token
+    assert store.claim("", "task", token)
+    running = TaskState(running=True, status=Status.RUNNING, run=1, last_seq=3).to_dict()
+    assert store.publish("", "task", token, running)
+    assert task.cancel(abandon=True)
+    # Its worker has not seen that yet.
+    assert store.publish("", "task", token, running | {"last_seq": 8})
+    task.start(note)
+    assert (engine.sent[0].number, engine.sent[0].last_seq) == (2, 8)

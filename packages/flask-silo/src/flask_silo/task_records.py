@@ -24,7 +24,7 @@ atexit.register(_exiting.set)
 def slot_in(record: Record, name: str) -> Slot | None:
     """Return what a session's record says of the newest run of a task; None where there is none."""
     blob = record.get(RESERVED + name)
-    return Slot(**json.loads(blob.data)) if blob is not None and blob.data else None
+    return Slot.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
 
 
 def find_life(backend: Backend, life: Life) -> Record | None:

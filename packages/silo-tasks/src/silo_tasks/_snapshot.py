@@ -26,6 +26,8 @@ MAX_TRACEBACK = 4000
 MAX_VALUE = 65_536
 """Characters of JSON that the value of a run may take in its record."""
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
 
 def state_of(run: Run) -> TaskState:
     """Take the state: a few numbers under the lock, and a view of the log."""
@@ -122,15 +124,28 @@ def record_of(run: Run) -> Record:
     record["lines"] = [(line.time, line.level) for line in run.log.since(first)][: len(record["logs"])]
     if state.complete and not run.returned.is_set:
         record["returning"] = True
-    elif state.complete and run.value is not NOT_KEPT:
-        try:
-            if len(json.dumps(run.value, allow_nan=False)) <= MAX_VALUE:
-                record["value"] = run.value
-        except (TypeError, ValueError, RecursionError):
-            pass
+    elif state.complete:
+        value = _plain(run.value)
+        if value is not NOT_KEPT:
+            record["value"] = value
     if run.traceback:
         record["traceback"] = run.traceback[-MAX_TRACEBACK:]
     return record
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON gives it back; NOT_KEPT where it would not, or takes too long."""
+    parts, size = [], 0
+    try:
+        # Piece by piece, so that a large value costs no more than what may be kept.
+        for part in _ENCODER.iterencode(value):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_VALUE:
+                return NOT_KEPT
+        return json.loads("".join(parts))
+    except Exception:  # noqa: BLE001 - whatever a class of the user's does
+        return NOT_KEPT
 
 
 def news_of(run: Run, since: int) -> tuple[Record, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import reduce
 from typing import Any
 
@@ -40,8 +40,12 @@ class Message:
 
     @classmethod
     def of(cls, head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Message:
-        """Put a message together again of its `head()` and its arguments."""
-        return cls(**head, args=args, kwargs=kwargs)
+        """Put a message together again of its `head()` and its arguments.
+
+        What only a newer release knows is left out.
+        """
+        known = {each.name: head[each.name] for each in fields(cls) if each.name in head}
+        return cls(**known, args=args, kwargs=kwargs)
 
     def head(self) -> dict[str, Any]:
         """Everything but the arguments, as plain values."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from silo_tasks.status import Status
@@ -22,7 +22,7 @@ class Slot:
     token: str
     record: Record
     seen: float
-    """When it was last heard of, by the store's clock."""
+    """When it was last heard of, in seconds since the epoch by the store's clock."""
     wait: float | None = None
     """Seconds from `seen` for which it may lie in an engine's queue until a worker claims it; None once one has, and
     for a run that never leaves its process."""
@@ -59,7 +59,8 @@ class Slot:
     def cancelled(self, now: float) -> Slot:
         """Return it with the cancel flag up; where no worker has it yet, it is over."""
         asked = replace(self, cancel=True)
-        return asked._over(now, Status.CANCELLED, "Cancelled") if self.wait is not None and self.running else asked
+        waits = self.wait is not None and self.at(now).running
+        return asked._over(now, Status.CANCELLED, "Cancelled") if waits else asked
 
     def _over(self, finished_at: float, status: Status, message: str, **more: Any) -> Slot:
         steps = [
@@ -70,8 +71,13 @@ class Slot:
         return replace(self, record={**self.record, **over, "steps": steps, "rate": None, "eta": None, **more})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values; ``Slot(**values)`` makes it a slot again."""
+        """Return it as plain values; `from_dict()` makes it a slot again."""
         return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Slot:
+        """Make a slot of what `to_dict()` gave; what only a newer release knows is left out."""
+        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
 
 Change = Callable[[Slot | None, float], "Slot | bool | None"]

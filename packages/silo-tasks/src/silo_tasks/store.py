@@ -15,12 +15,13 @@ class TaskStore(Protocol):
     Every write names a token and is refused when a newer run has begun, so a run that was given up can never overwrite
     its successor. A task whose newest record says `running` is not started elsewhere. A living run is published twice a
     second; what has not been for the lease of the store (15 seconds) is read as failed, with `TaskLost`, so that a run
-    whose process was killed is never running for ever. A run that lies in an engine's queue is published by nobody
-    until a worker claims it, and for that it has its own time.
+    whose process was killed is never running for ever. If it is heard of after all, and no newer run has begun, it goes
+    on; a task that has seen it fail stays with that. A run that lies in an engine's queue is published by nobody until
+    a worker claims it, and for that it has its own time.
 
-    All methods are atomic and may be called from any thread; a record is copied in and out. The rules
-    are in `silo_tasks.testing.TaskStoreContract`, and `silo_tasks.slot.SlotStore` has them all: a store derived from it
-    needs a look and an atomic change.
+    All methods are atomic and may be called from any thread; a record is copied in and out. The rules are in
+    `silo_tasks.testing.TaskStoreContract`, and `silo_tasks.slot.SlotStore` has them all: a store derived from it needs
+    a look and an atomic change.
     """
 
     def begin(

@@ -379,6 +379,8 @@ class TaskStoreContract:
         assert found is not None
         assert (found[1]["status"], found[1]["error_type"]) == ("failed", "TaskLost")
         assert not store.claim("owner", "task", "a")
+        assert store.request_cancel("owner", "task", "a")
+        assert store.read("owner", "task") == found
 
     def test_the_record_of_the_end_stays(self) -> None:
         """A late record of a running run does not bring it back."""
