@@ -94,6 +94,11 @@ class Tasks:
             files.save(silo.sid, "then.txt", b"under the id of its end")
             return silo.sid
 
+        def put(sid: str) -> str:
+            with silo.edit("counter", sid=sid) as state:
+                state["value"] += 1
+            return str(files.save(sid, "put.txt", b"under the id that it was given"))
+
         def add(times: int) -> None:
             for _ in range(times):
                 with silo.edit("counter") as state:
@@ -135,7 +140,7 @@ class Tasks:
             with silo.edit("counter"):
                 pass
 
-        for function in (give, give_set, fail, hold, endless, late, follow, add, look, note, die, edit):
+        for function in (give, give_set, fail, hold, endless, late, follow, put, add, look, note, die, edit):
             for kind, runner in RUNNERS.items():
                 name = f"{function.__name__}-{kind}"
                 self.by[function.__name__, kind] = silo.task(name=name, runner=runner)(function)

@@ -431,7 +431,7 @@ def test_a_hold_follows_a_rotation(store: SessionStore, clock: Clock) -> None:
     uid = store.get(SID).uid
     with store.hold(SID) as hold:
         new = store.rotate(SID)
-        assert hold.sid == new
+        assert (hold.sid, hold.sids) == (new, {SID, new})
         with store.edit(SID, "counter", uid=uid) as counter:
             counter["value"] = 1
         clock.advance(TTL + 1)
