@@ -22,12 +22,15 @@ from engines.harness import Worker
 from flask import Blueprint, Flask
 from flask_silo import SessionTask, Silo
 from flask_silo.task_records import TaskRecords, find_life, slot_in
+from flask_silo.worker import Place
 from redis import Redis
 from rq import Queue
+from rq.registry import FailedJobRegistry
 from server_fixtures import own_redis
 from servers import RedisServer, redis_binary, until
-from silo_store import Life, SessionConflict
+from silo_store import Hold, Life, SessionConflict
 from silo_tasks import (
+    BackgroundTask,
     Runner,
     Status,
     TaskCancelled,
@@ -598,15 +601,68 @@ def test_a_task_follows_its_session_to_a_new_id(web: Web, tmp_path: Path) -> Non
 def test_a_queued_task_follows_its_session_to_a_new_id(
     queued: Web, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messages = sent(queued, monkeypatch)
-    task = queued.start("add", 3)
+    messages, task = sent(queued, monkeypatch), queued.task("put")
+    queued.post(lambda: task.start(queued.silo.sid))
     old = queued.sid
     queued.sid = queued.post(queued.silo.rotate)
     assert queued.status(task) == "queued"
     deliver(scene, queued, messages)
-    assert queued.over(task).status == "succeeded"
-    assert queued.value == 3
+    assert isinstance(queued.result(task), str)
+    assert queued.value == 1
+    assert queued.get(lambda: queued.silo.file_store("made").list_files(queued.silo.sid)) == ["put.txt"]
     assert queued.silo.store.backend.peek(old) is None
+
+
+def test_a_session_that_moves_just_when_its_task_begins(
+    scene: Scene, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = web_of(scene, module, "thread")
+    web.post(lambda: web.silo.state("counter").update(value=1))
+    binding, store, life = web.app.extensions["flask_silo.binding"], web.silo.store, Life(web.sid, web.uid)
+    hold, moved = store.hold, list[str]()
+
+    def moving(sid: str) -> Hold:
+        if not moved:
+            moved.append(store.rotate(sid))
+        return hold(sid)
+
+    monkeypatch.setattr(store, "hold", moving)
+    place = Place(app=web.app.import_name, task="put-thread", sid=life.sid, uid=life.uid)
+    assert binding.tasks.serve(BackgroundTask(), place, web.task("put"), (life.sid,), {})
+    (web.sid,) = moved
+    assert web.value == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("thread", "in_memory"), *((kind, name) for kind in KINDS for name in ("on_sqlite", "on_redis"))]
+)
+def test_a_view_may_start_a_task_and_rotate(scene: Scene, kind: str, name: str) -> None:
+    web = web_of(scene, name, kind)
+    task = web.task("put")
+
+    def view() -> None:
+        task.start(web.silo.sid)
+        web.silo.rotate()
+
+    web.post(lambda: web.silo.state("counter").update(value=1))
+    web.post(view)
+    assert isinstance(web.result(task), str)
+    assert web.value == 2
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "waits-rq", "waits-celery"])
+def test_what_a_session_that_is_over_starts_is_gone(scene: Scene, module: str, kind: str, tmp_path: Path) -> None:
+    web, ran = web_of(scene, module, kind), tmp_path / "ran"
+    web.post(lambda: web.silo.state("counter").update(value=1))
+    sid, other = web.sid, web.elsewhere()
+
+    def view() -> None:
+        web.task("note").start(str(ran))
+        other.silo.store.destroy(sid)
+
+    status, answer = web.ask(view, "GET")
+    assert (status, answer["error"]) == (410, "session_expired")
+    assert not ran.exists()
 
 
 # Engines and what happens to them.
@@ -800,17 +856,33 @@ def test_a_worker_without_the_task_says_so(scene: Scene, module: str, kind: str)
     web.silo.store.close()
 
 
-def test_a_worker_without_the_application_says_what_to_do(scene: Scene, sqlite_url: str) -> None:
-    runners = import_module("tests.session_app.runners")
-    web = small_app("no.such.place", sqlite_url, RQRunner(Queue("strangers", connection=runners.redis)))
+def test_a_worker_without_the_application_says_what_to_do(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = web_of(scene, "factory", "waits-rq")
+    runners, messages = import_module("tests.session_app.runners"), sent(web, monkeypatch)
+    queue = Queue(runners.NOBODY, connection=runners.redis)
+    queue.empty()  # type: ignore[no-untyped-call]  # of what other tests have left there
     task = web.start("give", 1)
-    command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "--url", scene.env["QUEUES_URL"], "strangers"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=scene.folder, check=False, timeout=60)
-    assert "this worker has no application 'no.such.place'" in done.stdout + done.stderr
-    assert "Let FLASK_APP name it" in done.stdout + done.stderr
-    assert web.status(task) == "queued"  # nobody knows where to report to; it can be cancelled, and started again
-    assert web.cancel(task)
-    web.silo.store.close()
+
+    def work(flask_app: str) -> str:
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        done = subprocess.run(
+            [sys.executable, "-m", "rq.cli", "worker", "--burst", "--url", scene.env["QUEUES_URL"], queue.name],
+            capture_output=True,
+            text=True,
+            cwd=scene.folder,
+            env={**os.environ, "FLASK_APP": flask_app, "PYTHONPATH": path},
+            timeout=60,
+            check=True,
+        )
+        return done.stdout + done.stderr
+
+    said = work("no.such:place")
+    assert "this worker has no application 'tests.session_app.factory' and cannot load 'no.such:place'" in said
+    assert "Let FLASK_APP name it" in said
+    assert web.status(task) == "queued"  # the worker does not know where to report to
+    FailedJobRegistry(queue=queue).requeue(messages[0].token)
+    work("tests.session_app.factory:create_app")
+    assert web.result(task) == 1
 
 
 SCRIPT = """

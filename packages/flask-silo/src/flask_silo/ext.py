@@ -465,7 +465,7 @@ class Silo:
         here = self._here()
         if here is not None and _is_of(here, sid):
             if isinstance(here, Hold):
-                return here.store.open(sid, here.uid, lazy=True).uid
+                return here.store.open(here.sid, here.uid, lazy=True).uid
             if here.session is not None:
                 return here.begun().uid
         session = self.store.open(sid, lazy=True)

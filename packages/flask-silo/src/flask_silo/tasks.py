@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -37,6 +38,9 @@ logger = logging.getLogger("flask_silo")
 
 KEPT = 256
 """Finished runs whose values a process keeps, where other processes may end the sessions without telling it."""
+
+MOVES = 3
+"""How often a session is looked for that gets another id just when its task begins."""
 
 SETTLING = 2.0
 """Seconds for which `SessionTask.result` waits until other processes see the end of the run too."""
@@ -114,12 +118,15 @@ class SessionTasks:
         runner = call.task.runner
         if isinstance(runner, EngineRunner):
             # Its worker holds the session while it works.
-            task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+            try:
+                task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+            except TaskRunning:
+                if find_life(self._store.backend, life) is None:
+                    raise SessionExpired(sid) from None
+                raise
             return
-        hold = self._store.hold(sid)
+        hold = self._hold(life)
         try:
-            if hold.uid != uid:
-                raise SessionExpired(sid)
             with self._lock:
                 tasks = self._tasks.setdefault(uid, {})
                 before = tasks.get(task.name)
@@ -146,6 +153,26 @@ class SessionTasks:
         task.on_done(lambda _task: self._done(uid, task, hold))
         if self._tasks.get(uid) is not tasks:  # the session ended just now
             task.cancel()
+
+    def _hold(self, life: Life) -> Hold:
+        """Hold a life, also where its session has another id by now.
+
+        Raises:
+            SessionExpired: it is over.
+        """
+        sid, uid = life
+        for _ in range(MOVES):
+            with suppress(SessionExpired):
+                hold = self._store.hold(sid)
+                if hold.uid == uid:
+                    hold.sids.add(life.sid)
+                    return hold
+                hold.release()
+            record = find_life(self._store.backend, Life(sid, uid))
+            if record is None:
+                break
+            sid = record.sid
+        raise SessionExpired(life.sid)
 
     def _place(self, life: Life, name: str) -> Place:
         sid, uid = life if self._store.backend.shared else (None, None)
@@ -176,15 +203,11 @@ class SessionTasks:
         call, sid, uid = Call(declared, args, kwargs), place["sid"], place["uid"]
         if sid is None or uid is None:
             return self._target(task, None, call)
-        record = find_life(self._store.backend, Life(sid, uid))
         try:
-            hold = self._store.hold(record.sid if record is not None else sid)
+            hold = self._hold(Life(sid, uid))
         except SessionExpired:
             raise Cancelled from None
         with hold:
-            if hold.uid != uid:
-                raise Cancelled
-            hold.sids.add(sid)
             return self._target(task, hold, call)
 
     def _done(self, uid: str, task: Work, hold: Hold) -> None:
