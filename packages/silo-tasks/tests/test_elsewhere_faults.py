@@ -10,15 +10,19 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from silo_tasks import (
     BackgroundTask,
+    InlineRunner,
     MemoryTaskStore,
     Status,
     TaskCancelled,
     TaskError,
+    TaskFailed,
     TaskLost,
     TaskState,
     ThreadRunner,
@@ -140,6 +144,21 @@ def test_a_worker_that_is_gone_before_it_returned_is_not_waited_for() -> None:
     with pytest.raises(TaskError, match="was not kept"):
         task.result(WAIT)
     assert task.state.complete
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_is_executed_by_who_starts_it_is_heard_of_and_cancelled_as_well() -> None:
+    store = Counted()
+
+    def work(task: BackgroundTask) -> None:
+        until(lambda: store.published > 2, "it is heard of")
+        assert attached(store).cancel()
+        until(task.checkpoint, "it is cancelled")
+
+    task = BackgroundTask("task", runner=InlineRunner(), store=store)
+    task.start(work)
+    assert task.state.status is Status.CANCELLED
+    assert record_in(store)["status"] == "cancelled"
 
 
 # Between the start of a run and its place in the store.
@@ -356,6 +375,19 @@ def test_a_forked_child_looks_for_itself() -> None:
     assert task.cancel()
 
 
+def test_what_is_not_accepted_leaves_nothing_behind() -> None:
+    runner = InlineRunner()
+    task = BackgroundTask("task", runner=runner, store=MemoryTaskStore())
+    called: list[object] = []
+    task.on_done(called.append)
+    runner.shutdown()
+    for _ in range(3):
+        with pytest.raises(TaskError, match="shut down"):
+            task.start(note)
+    assert task._run.callbacks == [called.append]
+    assert called == []
+
+
 # A store that did what it was asked for, and failed to say so, or did not.
 
 
@@ -517,6 +549,17 @@ def test_a_message_of_a_newer_release_is_read() -> None:
     head = json.loads(json.dumps(message.head() | {"priority": 1}))
     assert execute(Message.of(head, message.args, message.kwargs), engine.store)
     assert task.result(WAIT) == "value"
+
+
+def test_a_module_that_ends_its_process_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "script_without_guard.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task = BackgroundTask("task", runner=(engine := Engine()))
+    task.start(note)
+    message = replace(engine.sent.pop(), function="script_without_guard:note")
+    assert execute(message, engine.store)
+    with pytest.raises(TaskFailed, match="cannot import script_without_guard:note: SystemExit"):
+        task.result(WAIT)
 
 
 def test_the_end_of_a_lost_run_is_a_time_of_day() -> None:

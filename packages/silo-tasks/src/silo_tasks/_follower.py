@@ -52,8 +52,8 @@ class Follower:
             self.cancel()
 
     def after_fork(self) -> None:
-        """Begin without the thread that looked, in a forked child."""
-        self._looking = False
+        """Begin without the threads that looked or started the run, in a forked child."""
+        self._looking, self._begun = False, True
 
     def look(self) -> None:
         """See how the run goes, now."""

@@ -79,13 +79,8 @@ def watch(store: TaskStore, run: Run, *, settles: bool = False) -> Watcher:
         run: The run.
         settles: Whether `settle()` will be called once its code has returned.
     """
-    watcher = Watcher(store, run)
-
-    def ended(_: object) -> None:
-        if run.executing or not settles:
-            watcher.publish()
-
-    if not run.add_callback(ended):
+    watcher = Watcher(store, run, settles=settles)
+    if not run.add_callback(watcher):
         watcher.publish()
     watcher.look_later()
     return watcher
@@ -94,13 +89,26 @@ def watch(store: TaskStore, run: Run, *, settles: bool = False) -> Watcher:
 class Watcher:
     """Publishes one run. A store that fails harms nobody: it is tried again, and logged once until it works again."""
 
-    def __init__(self, store: TaskStore, run: Run) -> None:
+    def __init__(self, store: TaskStore, run: Run, *, settles: bool) -> None:
         self._store = store
         self._run = run
+        self._settles = settles
         self._failing = False
         self._left = TRIES
 
+    def __call__(self, _: object) -> None:
+        """Store how the run has ended, unless `settle()` is about to."""
+        if self._run.executing or not self._settles:
+            self.publish()
+
+    def drop(self) -> None:
+        """Store nothing more, of a run that was not accepted."""
+        self._left = 0
+        with self._run.lock:
+            self._run.callbacks = [each for each in self._run.callbacks if each is not self]
+
     def look(self) -> None:
+        """Store the record, now and later."""
         if self._left > 0 and not self.publish() and self._run.status.is_final:
             self._left -= 1
         self.look_later()
@@ -131,7 +139,8 @@ class Watcher:
             if not self._failing:
                 logger.exception("The record of task %r could not be stored", run.name)
             self._failing = True
-        return not self._failing
+            return False
+        return True
 
     def settle(self, timeout: float) -> bool:
         """Store the last record of a run that is over, its value with it; whether it was done in `timeout` seconds."""

@@ -42,7 +42,7 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
     """
     try:
         target = resolve(message.function)
-    except Exception as error:  # noqa: BLE001 - whatever a module does when it is imported
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does when it is imported
         target = _raising(TaskError(f"the worker cannot import {message.function}: {error!r}"))
     open_store = getattr(target, "open_store", None)
     if open_store is not None:

@@ -134,7 +134,7 @@ class BackgroundTask(Reporter):
                 run.callbacks = previous.take_callbacks()
             run.message, run.started_at, run.status = STARTING, now, Status.QUEUED
             self._run = run
-        store, before, wait, begun = self._settings.store, None, None, False
+        store, before, wait, begun, watcher = self._settings.store, None, None, False, None
         if store is not None and isinstance(runner, EngineRunner):
             run.away, wait = Follower(store, run, begun=False), runner.max_wait
         try:
@@ -143,25 +143,26 @@ class BackgroundTask(Reporter):
                 begun = True
             if run.away is not None:
                 run.away.begin()
+            elif store is not None:
+                watcher = _publisher.watch(store, run)
             if not run.status.is_final:
                 runner.submit(run)
         except BaseException as error:
             # A runner may raise what the run raised, and then it was executed after all.
             if run.finish(Status.CANCELLED, expect=Status.QUEUED, quiet=True):
+                if watcher is not None:
+                    watcher.drop()
                 with self._lock:
                     previous.callbacks = run.take_callbacks()
                     self._run = previous
                 if store is not None and begun:
                     _publisher.withdraw(store, run, before)
-                store = None
             elif isinstance(error, TaskError) and run.status is Status.CANCELLED:
                 # On its way to the runner, which found nothing to run.
                 return
             raise
         finally:
-            if run.away is None and store is not None:
-                _publisher.watch(store, run)
-            elif run.callbacks:
+            if run.callbacks:
                 run.follow()
 
     def _at_rest(self, what: str) -> Run:
