@@ -29,6 +29,7 @@ from silo_tasks import (
 )
 from silo_tasks import _follower as follower
 from silo_tasks import _publisher as publisher
+from silo_tasks import _snapshot as snapshot
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
 from silo_tasks.runners.engine import EngineRunner
@@ -568,6 +569,42 @@ def test_the_end_of_a_lost_run_is_a_time_of_day() -> None:
     attached(store).cancel()
     record = record_in(store)
     assert abs(record["finished_at"] - record["started_at"]) < WAIT
+
+
+def log_lines(task: BackgroundTask, count: int) -> None:
+    for number in range(count):
+        task.log("line %d", number)
+
+
+def test_lines_that_no_record_holds_count_as_dropped() -> None:
+    task = BackgroundTask("task", runner=(engine := Engine()))
+    for count in (60, 3):
+        task.start(log_lines, count)
+        engine.work()
+        other = attached(engine.store)  # type: ignore[arg-type]
+        kept = min(count, 50)
+        for state in (task.state, other.state):
+            assert (len(state.logs), state.dropped) == (kept, count - kept)
+        assert other.logs() == task.logs()
+        assert record_in(engine.store)["dropped"] == count - kept  # type: ignore[arg-type]
+
+
+def test_lines_that_come_while_a_record_is_taken_change_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = BackgroundTask("task", runner=(engine := Engine()), max_logs=5)
+    taken = snapshot.state_of
+
+    def state_of(run: Any) -> TaskState:
+        state = taken(run)
+        for _ in range(20):
+            run.log.append(0.0, "error", "late", ())
+        return state
+
+    monkeypatch.setattr(snapshot, "state_of", state_of)
+    task.start(log_lines, 5)
+    engine.work()
+    assert [(line.text, line.level) for line in attached(engine.store).logs()] == [  # type: ignore[arg-type]
+        (f"line {number}", "info") for number in range(5)
+    ]
 
 
 def test_line_numbers_go_on_after_a_run_that_was_given_up() -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from silo_tasks._logs import LogView
 from silo_tasks._meter import Pace
 from silo_tasks.state import TaskState, rounded, snapshot
 from silo_tasks.status import Status
@@ -114,14 +115,15 @@ def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
 def record_of(run: Run) -> Record:
     """Take what a store keeps of a run: its state as plain values, and what `logs()` and `result()` need elsewhere.
 
-    `lines` holds time and level of each of the `logs`. At the end of the run `value` is what it returned, where JSON
-    can hold that in `MAX_VALUE` characters, and `traceback` the end of a failed one's. `returning` says that a run
-    which called `complete()` has not returned yet.
+    `lines` holds time and level of each of the `logs`; other lines of the run count as dropped. At the end of the run
+    `value` is what it returned, as JSON gives it back, where that takes up to `MAX_VALUE` characters, and `traceback`
+    the end of a failed one's. `returning` says that a run which called `complete()` has not returned yet.
     """
     state = state_of(run)
     record = state.to_dict(max_logs=MAX_LOGS)
-    first = state.last_seq - len(record["logs"])
-    record["lines"] = [(line.time, line.level) for line in run.log.since(first)][: len(record["logs"])]
+    view: LogView = state.__dict__["_view"]
+    record["lines"] = [(line.time, line.level) for line in view.newest(MAX_LOGS)]
+    record["dropped"] = state.last_seq - run.log.first_seq + 1 - len(record["logs"])
     if state.complete and not run.returned.is_set:
         record["returning"] = True
     elif state.complete:
