@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from silo_tasks._run import STARTING
 from silo_tasks._snapshot import duration
 from silo_tasks.state import StepState, TaskState, rounded
 from silo_tasks.status import Status
@@ -100,6 +101,8 @@ def _open(state: TaskState) -> list[str]:
 
 
 def _said(state: TaskState) -> str:
+    if state.message == STARTING and (state.n or state.progress):
+        return ""
     message = plain(state.message)
     # A step that has begun says its name.
     return "" if message in _open(state)[-1:] else message
