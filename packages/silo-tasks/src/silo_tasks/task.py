@@ -210,6 +210,7 @@ class BackgroundTask(Reporter):
 
         Raises:
             TaskError: `kill_after` is given, and the runner cannot kill; nothing was asked to stop.
+            RunnerUnavailable: The run is elsewhere, and its store cannot be reached.
             ValueError: `kill_after` is negative.
         """
         run, runner = self._mine(), self._runner
@@ -261,17 +262,19 @@ class BackgroundTask(Reporter):
         return run.status.is_active
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the run and return what its target returned.
+        """Wait for the run and return what its target returned; of a run elsewhere, as JSON gives it back.
 
         Args:
             timeout: Seconds to wait, None for as long as it takes.
 
         Raises:
-            TaskFailed: The run failed. The exception that ended it is the `__cause__`.
+            TaskFailed: The run failed. The exception that ended it, where it was raised here, is the `__cause__`.
             TaskTimeout: The run went past its deadline.
+            TaskLost: The process of the run was killed or cannot reach the store.
             TaskCancelled: The run was cancelled.
             TimeoutError: The run is not over after `timeout` seconds.
-            TaskError: Nothing was started, or the run would wait for itself.
+            TaskError: Nothing was started, the run would wait for itself, or it succeeded elsewhere and its value was
+                not kept.
         """
         run = self._run
         run.refresh()
