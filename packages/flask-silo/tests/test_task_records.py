@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from flask import Flask, jsonify, stream_with_context
 from flask_silo import Silo, TaskState, current_task, track
+from flask_silo import running as running_module
 from flask_silo import task_records as records_module
-from flask_silo import tasks as tasks_module
 from flask_silo.task_records import TaskRecords, find_life, slot_in
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
@@ -237,7 +237,7 @@ class Worker:
 
         @app.get("/api/here")
         def here() -> Any:
-            return {"here": isinstance(work.task, tasks_module.Work)}
+            return {"here": isinstance(work.task, running_module.Work)}
 
         @app.post("/api/reset")
         def reset() -> Any:
@@ -440,7 +440,7 @@ def test_a_store_that_is_away_when_a_task_ends_is_one_line_in_the_log(
 
 
 def test_a_process_keeps_few_finished_tasks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks_module, "KEPT", 3)
+    monkeypatch.setattr(running_module, "KEPT", 3)
     worker = Worker(MemoryBackend(copy=True), clock)
     worker.leave.set()
     tasks = worker.silo.binding.tasks._tasks
@@ -520,7 +520,7 @@ def test_a_task_that_cannot_begin_leaves_nothing_behind(url: str, monkeypatch: p
     def full(*_: Any, **__: Any) -> None:
         raise QueueFull("full")
 
-    monkeypatch.setattr(tasks_module.Work, "start", full)
+    monkeypatch.setattr(running_module.Work, "start", full)
     for _ in range(3):
         assert app.test_client().post("/api/refused").status_code == 503
     assert not silo.binding.tasks._tasks

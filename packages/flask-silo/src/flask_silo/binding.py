@@ -15,9 +15,10 @@ from silo_tasks import TaskError
 from .cli import commands
 from .endpoints import DataEndpoints
 from .http import Wire, answer
+from .running import SessionTasks
 from .settings import Settings
 from .task_views import TaskViews
-from .tasks import SessionTask, SessionTasks
+from .tasks import SessionTask
 from .visit import EXCHANGE, Visit, current_visit, visiting
 from .worker import note_application
 from .workers import warn_if_apart

@@ -19,8 +19,9 @@ from silo_tasks import TaskState
 from .task_records import find_life
 
 if TYPE_CHECKING:
+    from .running import SessionTasks
     from .server import Server
-    from .tasks import SessionTask, SessionTasks
+    from .tasks import SessionTask
 
 RESTLESS = ("elapsed", "rate", "eta")
 """What changes while nothing happens, and is no news by itself."""

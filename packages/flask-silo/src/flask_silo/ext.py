@@ -19,8 +19,9 @@ from .binding import Binding
 from .endpoints import DataEndpoints
 from .files import FileStore, SessionFiles, SessionFileStore
 from .namespace import Namespace
+from .running import current_hold
 from .settings import Settings
-from .tasks import SessionTask, current_hold
+from .tasks import SessionTask
 from .visit import Visit, current_visit
 
 P = ParamSpec("P")

@@ -16,8 +16,9 @@ from .server import Server
 from .visit import Visit, current_visit
 
 if TYPE_CHECKING:
+    from .running import SessionTasks
     from .settings import Settings
-    from .tasks import SessionTask, SessionTasks
+    from .tasks import SessionTask
 
 TASK, EVENTS = "flask_silo:task", "flask_silo:events"
 CATCH_ALL = re.compile(r"/(<(\w+:)?\w+>/)*<path:\w+>")

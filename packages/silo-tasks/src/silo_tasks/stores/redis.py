@@ -127,7 +127,7 @@ class RedisTaskStore(SlotStore):
         seconds, micros, text = self._run(_LOOK, key)
         if isinstance(text, bytes):
             text = text.decode()
-        mark, slot = (text[:MARK], Slot(**json.loads(text[MARK:]))) if text else ("", None)
+        mark, slot = (text[:MARK], Slot.from_dict(json.loads(text[MARK:]))) if text else ("", None)
         return self._keep(key, _Seen(mark, slot, _ahead(seconds, micros)))
 
     def _write(self, key: bytes, before: str, mark: str, slot: Slot | None) -> bool:

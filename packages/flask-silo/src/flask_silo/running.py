@@ -1,0 +1,258 @@
+"""The runs of sessions' tasks in one process: where they are found, held and ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flask import Flask
+from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
+from silo_store.fork import reset_after_fork
+from silo_tasks import BackgroundTask, Cancelled, TaskRunning, TaskState
+from silo_tasks.runner import RemoteRunner
+from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.slot import Slot
+
+from .task_records import TaskRecords, find_life, slot_in
+from .visit import visiting
+from .worker import Place, serve
+
+if TYPE_CHECKING:
+    from .tasks import SessionTask
+
+logger = logging.getLogger("flask_silo")
+
+KEPT = 256
+"""Finished runs whose values a process keeps, where other processes may end the sessions without telling it."""
+
+MOVES = 3
+"""How often a session is looked for that gets another id just when its task begins."""
+
+_holding: ContextVar[Hold | None] = ContextVar("silo_task_hold", default=None)
+
+
+def current_hold() -> Hold | None:
+    """Return the hold on the session that the running task works for, None outside a task."""
+    return _holding.get()
+
+
+class Work(BackgroundTask):
+    """A session's task in this process.
+
+    Attributes:
+        records: where other processes see it; None where there are none.
+    """
+
+    records: TaskRecords | None = None
+
+
+class Call(NamedTuple):
+    """What a run has to do."""
+
+    task: SessionTask[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Newest(NamedTuple):
+    """The newest run of a task."""
+
+    work: Work | None
+    """It itself, where it is one of this process."""
+    slot: Slot | None = None
+    """What is stored of it, where sessions are kept as copies."""
+    life: Life | None = None
+    """The life of the session that it belongs to, where something is stored."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is queued or running."""
+        if self.slot is not None:
+            return self.slot.running
+        return self.work is not None and self.work.is_running
+
+    @property
+    def state(self) -> TaskState | None:
+        """How far it is; None before the first."""
+        if self.slot is not None:
+            return TaskState.from_dict(self.slot.record)
+        return self.work.state if self.work is not None else None
+
+
+class SessionTasks:
+    """The tasks of one application's sessions in this process: at most one of each name for each session."""
+
+    def __init__(self, app: Flask, store: SessionStore) -> None:
+        self._app = app
+        self._store = store
+        self._tasks: dict[str, dict[str, Work]] = {}
+        self._over: deque[tuple[str, weakref.ref[Work]]] = deque()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin with a free lock."""
+        self._lock = threading.Lock()
+
+    def find(self, uid: str | None, name: str) -> Work | None:
+        """Return the session's task of that name, if it was ever started here."""
+        return self._tasks.get(uid or "", {}).get(name)
+
+    def newest(self, record: Record, name: str) -> Newest:
+        """Find a task's newest run in what the store has of a session: one of this process, or of another one."""
+        if self._store.backend.live:
+            return Newest(self.find(record.uid, name))
+        slot = slot_in(record, name)
+        if slot is None:
+            return Newest(None)
+        work = self.find(record.uid, name)
+        if work is not None and (work.records is None or work.records.token != slot.token):
+            work = None
+        if work is None or not work.is_running:  # here it is known to live
+            slot = slot.at(self._store.moment().now, TaskRecords.lease)
+        return Newest(work, slot, Life(record.sid, record.uid))
+
+    def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
+        """Make a task for a session."""
+        if self._store.backend.live:
+            return self.find(uid, name) or Work(name, **options)
+        records = TaskRecords(self._store, sid)
+        work = Work(name, store=records, owner=uid, **options)
+        work.records = records
+        return work
+
+    def begin(self, life: Life, task: Work, call: Call) -> None:
+        """Start a task for a session. While it runs, the session does not expire.
+
+        Raises:
+            SessionExpired: the session is over.
+            TaskRunning: a task of that name runs already.
+            QueueFull: too many tasks are waiting.
+            RunnerUnavailable: the task queue cannot be reached.
+        """
+        sid, uid = life
+        runner = call.task.runner
+        if isinstance(runner, EngineRunner):
+            # Its worker holds the session while it works.
+            try:
+                task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+            except TaskRunning:
+                if find_life(self._store.backend, life) is None:
+                    raise SessionExpired(sid) from None
+                raise
+            return
+        hold = self._hold(life)
+        try:
+            with self._lock:
+                tasks = self._tasks.setdefault(uid, {})
+                before = tasks.get(task.name)
+                if before is not None and before.is_running and before.records is None:
+                    raise TaskRunning(f"task {task.name!r} is already running")
+                tasks[task.name] = task
+            try:
+                if isinstance(runner, RemoteRunner):
+                    task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+                else:
+                    task.start(self._target, hold, call)
+            except BaseException:
+                with self._lock:
+                    if before is not None:
+                        tasks[task.name] = before
+                    else:
+                        tasks.pop(task.name)
+                        if not tasks and self._tasks.get(uid) is tasks:
+                            del self._tasks[uid]  # the session may end in a process that knows nothing of it
+                raise
+        except BaseException:
+            hold.release()
+            raise
+        task.on_done(lambda _task: self._done(uid, task, hold))
+        if self._tasks.get(uid) is not tasks:  # the session ended just now
+            task.cancel()
+
+    def _hold(self, life: Life) -> Hold:
+        """Hold a life, also where its session has another id by now.
+
+        Raises:
+            SessionExpired: it is over.
+        """
+        sid, uid = life
+        for _ in range(MOVES):
+            with suppress(SessionExpired):
+                hold = self._store.hold(sid)
+                if hold.uid == uid:
+                    hold.sids.add(life.sid)
+                    return hold
+                hold.release()
+            record = find_life(self._store.backend, Life(sid, uid))
+            if record is None:
+                break
+            sid = record.sid
+        raise SessionExpired(life.sid)
+
+    def _place(self, life: Life, name: str) -> Place:
+        sid, uid = life if self._store.backend.shared else (None, None)
+        return Place(app=self._app.import_name, task=name, sid=sid, uid=uid)
+
+    def _target(self, _task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
+        # A run may be executed inside a request, whose view of the session is not the task's.
+        visit, token = visiting.set(None), _holding.set(hold)
+        turn = self._store.turns.held(hold.sid) if hold is not None else None
+        try:
+            with self._app.app_context():
+                return call.task(*call.args, **call.kwargs)
+        finally:
+            if turn is not None and turn.session is not None:  # what it did stays, whatever becomes of the request
+                self._store.write_back(turn.session, turn)
+            _holding.reset(token)
+            visiting.reset(visit)
+
+    def serve(
+        self,
+        task: BackgroundTask,
+        place: Place,
+        declared: SessionTask[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a task that another process has started for a session. While it runs, the session does not expire."""
+        call, sid, uid = Call(declared, args, kwargs), place["sid"], place["uid"]
+        if sid is None or uid is None:
+            return self._target(task, None, call)
+        try:
+            hold = self._hold(Life(sid, uid))
+        except SessionExpired:
+            raise Cancelled from None
+        with hold:
+            return self._target(task, hold, call)
+
+    def _done(self, uid: str, task: Work, hold: Hold) -> None:
+        if task.records is not None:
+            with self._lock:
+                self._over.append((uid, weakref.ref(task)))
+                if len(self._over) > KEPT:
+                    self._drop(*self._over.popleft())
+        try:
+            hold.release()
+        except StoreUnavailable as error:
+            text = "session %s was not renewed when its task %r ended: %s"
+            logger.warning(text, short(hold.sid), task.name, error)
+
+    def _drop(self, uid: str, task: weakref.ref[Work]) -> None:
+        tasks, old = self._tasks.get(uid, {}), task()
+        if old is not None and tasks.get(old.name) is old:
+            del tasks[old.name]
+            if not tasks:
+                del self._tasks[uid]
+
+    def end(self, uid: str) -> None:
+        """Cancel and forget the tasks of a session that ended."""
+        with self._lock:
+            tasks = self._tasks.pop(uid, {})
+        for task in tasks.values():
+            task.cancel()
