@@ -141,6 +141,16 @@ def test_tasks_on_a_queue_need_sessions_that_workers_reach(tmp_path: Path) -> No
         assert (finding["level"], "report" in finding["message"]) == (level, True)
 
 
+def test_a_queue_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
+    # Nothing listens on port 1.
+    stores = pytest.importorskip("silo_tasks.stores.redis", exc_type=ImportError)
+    app, silo = made(store_url=f"sqlite:///{tmp_path}/sessions.db")
+    silo.task(name="report", runner=Queue(stores.RedisTaskStore("redis://127.0.0.1:1/0")))(made)
+    status, found = examined(app)
+    errors = [each["message"] for each in found["findings"] if each["level"] == "error"]
+    assert (status, errors) == (1, ["the queue of report: the task store in Redis cannot be reached: ConnectionError"])
+
+
 def test_a_limit_of_state_is_told(tmp_path: Path) -> None:
     live, _ = made(max_state_bytes=5000)
     assert troubles(live) == [("warning", "state")]

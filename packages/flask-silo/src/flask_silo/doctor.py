@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from silo_files import FileStore, LocalFileBackend
 from silo_store import Finding, StoreUnavailable
+from silo_tasks import RunnerUnavailable
 from silo_tasks.runners.engine import EngineRunner
 
 from .text import duration, plural
@@ -153,7 +154,13 @@ def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _tasks(binding: Binding) -> Iterator[Finding]:
-    sent = sorted(name for name, task in binding.declared.items() if isinstance(task.runner, EngineRunner))
+    runners = {name: task.runner for name, task in binding.declared.items() if isinstance(task.runner, EngineRunner)}
+    sent = sorted(runners)
+    for name in sent:
+        try:
+            runners[name].store.read("", name)
+        except RunnerUnavailable as error:
+            yield Finding("error", "tasks", f"the queue of {name}: {error}")
     if sent and not binding.store.backend.shared:
         message = f"workers of a task queue cannot reach the sessions, and cannot run {', '.join(sent)}: {SHARE}"
         yield Finding("error", "tasks", message)
