@@ -106,8 +106,8 @@ def serve(task: BackgroundTask, place: Place, *args: Any, **kwargs: Any) -> Any:
     binding, declared = find(place)
     if declared is None:
         raise TaskError(
-            f"the application of this worker, {_where(place['app'])!r}, has no task {place['task']!r}: is it another "
-            "release than the server's?"
+            f"the application of this worker, {_where(place['app'])!r}, has no task {place['task']!r}: let FLASK_APP "
+            "name the one that has it, unless this worker is of another release than the server"
         )
     return binding.tasks.serve(task, place, declared, args, kwargs)
 
