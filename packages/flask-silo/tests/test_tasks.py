@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from flask import Flask, current_app, jsonify
 from flask.testing import FlaskClient
 from flask_silo import SessionExpired, Silo, current_task, track
+from flask_silo.running import Work
 from flask_silo_helpers import HEADER, as_
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import ThreadRunner
@@ -136,6 +138,30 @@ def test_a_second_start_is_refused_while_it_runs(client: FlaskClient, job: Job) 
     client.get("/api/task/result", headers=as_(SID))
     client.get("/api/task/result", headers=as_("b" * 32))
     assert client.post("/api/start/1", headers=as_(SID)).status_code == 202
+    assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 2}
+
+
+def test_of_two_requests_that_start_it_at_once_one_is_refused(
+    app: Flask, client: FlaskClient, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, beginning, go_on = Work.start, threading.Event(), threading.Event()
+
+    def slow(work: Work, *args: Any, **kwargs: Any) -> None:
+        if not beginning.is_set():  # the first one gets no further for now
+            beginning.set()
+            assert go_on.wait(30)
+        start(work, *args, **kwargs)
+
+    monkeypatch.setattr(Work, "start", slow)
+    client.post("/api/increment", headers=as_(SID))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(app.test_client().post, "/api/start/1", headers=as_(SID))
+        assert beginning.wait(30)
+        second = client.post("/api/start/1", headers=as_(SID))
+        go_on.set()
+        assert sorted([first.result().status_code, second.status_code]) == [202, 409]
+    assert (client.get("/api/task", headers=as_(SID)).json or {})["running"]
+    job.leave.set()
     assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 2}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flask import Flask
 from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
 from silo_store.fork import reset_after_fork
-from silo_tasks import BackgroundTask, Cancelled, TaskRunning, TaskState
+from silo_tasks import BackgroundTask, Cancelled, Status, TaskRunning, TaskState
 from silo_tasks.runner import RemoteRunner
 from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.slot import Slot
@@ -151,8 +151,8 @@ class SessionTasks:
             with self._lock:
                 tasks = self._tasks.setdefault(uid, {})
                 before = tasks.get(task.name)
-                if before is not None and before.is_running and before.records is None:
-                    raise TaskRunning(f"task {task.name!r} is already running")
+                if before is not None and before.records is None:
+                    task = before  # it knows which of two requests was first
                 tasks[task.name] = task
             try:
                 if isinstance(runner, RemoteRunner):
@@ -161,19 +161,29 @@ class SessionTasks:
                     task.start(self._target, hold, call)
             except BaseException:
                 with self._lock:
-                    if before is not None:
-                        tasks[task.name] = before
-                    else:
-                        tasks.pop(task.name)
-                        if not tasks and self._tasks.get(uid) is tasks:
-                            del self._tasks[uid]  # the session may end in a process that knows nothing of it
+                    self._undo(uid, tasks, task, before)
                 raise
         except BaseException:
             hold.release()
             raise
         task.on_done(lambda _task: self._done(uid, task, hold))
+        with self._lock:
+            tasks.setdefault(task.name, task)  # another request that could not start it may have taken it out
         if self._tasks.get(uid) is not tasks:  # the session ended just now
             task.cancel()
+
+    def _undo(self, uid: str, tasks: dict[str, Work], task: Work, before: Work | None) -> None:
+        """Take out a task that was not started, unless another request has started it or its successor."""
+        if tasks.get(task.name) is not task:
+            return
+        if before is not None:
+            tasks[task.name] = before
+        elif task.records is not None:
+            del tasks[task.name]
+            if not tasks and self._tasks.get(uid) is tasks:
+                del self._tasks[uid]  # the session may end in a process that knows nothing of it
+        elif task.state.status is Status.IDLE:
+            del tasks[task.name]
 
     def _hold(self, life: Life) -> Hold:
         """Hold a life, also where its session has another id by now.
