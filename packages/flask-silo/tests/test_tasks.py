@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from flask_silo import SessionExpired, Silo, current_task, track
 from flask_silo.running import Work
 from flask_silo_helpers import HEADER, as_
+from silo_store import Hold
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import ThreadRunner
 
@@ -210,6 +211,22 @@ def test_reset_cancels_and_the_late_task_cannot_write(client: FlaskClient, silo:
     job.leave.set()
     assert job.done.wait(30)
     assert client.get("/api/count", headers=as_(SID)).json == {"value": 0}
+
+
+def test_a_task_whose_session_ends_when_it_begins_is_cancelled(
+    client: FlaskClient, silo: Silo, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = silo.store.hold
+
+    def held(sid: str) -> Hold:
+        taken = hold(sid)
+        silo.store.destroy(sid)
+        return taken
+
+    monkeypatch.setattr(silo.store, "hold", held)
+    client.post("/api/start/3", headers=as_(SID))
+    job.leave.set()
+    assert silo.binding.tasks._tasks == {}
 
 
 def test_a_task_of_an_ended_session_is_told(client: FlaskClient, app: Flask, silo: Silo) -> None:

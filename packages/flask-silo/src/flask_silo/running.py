@@ -169,7 +169,10 @@ class SessionTasks:
         task.on_done(lambda _task: self._done(uid, task, hold))
         with self._lock:
             tasks.setdefault(task.name, task)  # another request that could not start it may have taken it out
-        if self._tasks.get(uid) is not tasks:  # the session ended just now
+        # The session may have ended just now, and its tasks been forgotten before this one was among them.
+        if task.records is None and find_life(self._store.backend, Life(hold.sid, uid)) is None:
+            self.end(uid)
+        if self._tasks.get(uid) is not tasks:
             task.cancel()
 
     def _undo(self, uid: str, tasks: dict[str, Work], task: Work, before: Work | None) -> None:
