@@ -82,8 +82,8 @@ def _candidates(name: str) -> Iterator[Flask]:
         if known:
             return
         raise TaskError(
-            f"this worker has no application {name!r} and cannot load {where!r}: {error}. Let FLASK_APP name it, as in "
-            "FLASK_APP=package.module:create_app, or import the module that makes it"
+            f"this worker has no application {name!r} and cannot load {where!r}: {str(error).rstrip('.')}. Let "
+            "FLASK_APP name it, as in FLASK_APP=package.module:create_app, or import the module that makes it"
         ) from error
     yield from _named(name)  # it may have come with the one that was loaded
     yield _loaded[where]
