@@ -10,11 +10,11 @@ nothing for it, nor for who watches it. In this folder:
 rq() and celery() need a Redis. ``REDIS_URL`` says where, redis://localhost:6379/0 by default; ``SILO_STORE_URL`` says
 where sessions are, ``ANYWHERE_FILES`` where files are. The server and its workers must agree about them. Then:
 
-    curl -i localhost:5000/api/count -d 'to be or not to be'the answer has the header X-Session-ID
-    curl 'localhost:5000/api/tasks/count?_sid=…'            how far it is
-    curl -N 'localhost:5000/api/tasks/events?_sid=…'        as a stream
-    curl -X DELETE 'localhost:5000/api/tasks/count?_sid=…'  cancels it
-    curl 'localhost:5000/api/counts?_sid=…'                 what it found
+    curl -i localhost:5000/api/count -d 'to be or not to be'  the answer has the header X-Session-ID
+    curl 'localhost:5000/api/tasks/count?_sid=…'              how far it is
+    curl -N 'localhost:5000/api/tasks/events?_sid=…'          as a stream
+    curl -X DELETE 'localhost:5000/api/tasks/count?_sid=…'    cancels it
+    curl 'localhost:5000/api/counts?_sid=…'                   what it found
 """
 
 from __future__ import annotations
