@@ -199,14 +199,17 @@ def test_a_session_that_ends_takes_its_tasks_along(make: Make) -> None:
     assert other.open(stream.last).answer.status_code == 204
 
 
-def test_a_session_that_gets_another_id_is_followed(make: Make) -> None:
+def test_who_knows_an_id_from_before_a_rotation_is_told_nothing_more(make: Make) -> None:
     app, other = make(), make()
     app.start("one")
     with closing(other.open()) as stream:
         next(stream.states())
-        app.client.post("/api/rotate", headers=as_(SID))
+        new = app.client.post("/api/rotate", headers=as_(SID)).json["sid"]  # type: ignore[index]
         app.say("one", "hello")
-        assert stream.until(last_seq=1)["running"]
+        app.say("one", "end")
+        assert stream.rest() == []
+    with closing(other.open(sid=new)) as stream:
+        stream.until(last_seq=1, status="succeeded")
 
 
 def test_nobody_waits_for_a_stream_and_it_waits_for_nobody(make: Make) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from silo_store import Life, SessionStore, StoreUnavailable
+from silo_store import Life, SessionExpired, SessionStore, StoreUnavailable
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskState
 
@@ -120,12 +120,14 @@ class Watch:
         """Return the state of each task that was started in this life, with one look at the store.
 
         Raises:
+            SessionExpired: the session has another id now; whoever knows the old one is not to see more of it.
             StoreUnavailable: the store cannot be reached.
         """
         record = find_life(self._store.backend, self._life) if self._life is not None else None
         if record is None:
             return {}
-        self._life = Life(record.sid, record.uid)
+        if self._life is not None and record.sid != self._life.sid:
+            raise SessionExpired(self._life.sid)
         states = {name: self._tasks.newest(record, name).state for name in self.names()}
         return {name: state.to_dict() for name, state in states.items() if state is not None}
 
@@ -161,8 +163,8 @@ slots = Slots()
 def stream(watch: Watch, told: Told, server: Server, most: int, pace: Pace) -> Iterator[bytes]:
     """Say what is new of a client's tasks, and what becomes new while something runs.
 
-    It ends when nothing runs any more, the server stops, the client has gone or the stream has become old; at once
-    after what is new where `most` streams are open already.
+    It ends when nothing runs any more, the session gets another id, the server stops, the client has gone or the stream
+    has become old; at once after what is new where `most` streams are open already.
     """
     stays = slots.take(most)
     try:
@@ -175,6 +177,8 @@ def stream(watch: Watch, told: Told, server: Server, most: int, pace: Pace) -> I
                 states = watch.look()
             except StoreUnavailable:  # the client keeps what it knows, and hears more when the store is back
                 states = None
+            except SessionExpired:
+                return
             if states is not None:
                 runs = any(state["running"] for state in states.values())
                 said = "".join(_say(told, name, state) for name, state in told.news(watch.names(), states))
