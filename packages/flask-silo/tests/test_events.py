@@ -187,6 +187,13 @@ def test_an_id_that_is_none_counts_as_nothing(last: str, make: Make) -> None:
         assert next(stream.states())["name"] == "one"
 
 
+def test_what_an_id_says_of_no_task_is_not_said_again(make: Make) -> None:
+    app = make()
+    app.start("one")
+    with closing(app.open(str(Told()) + "".join(f"{number:012}" for number in range(1000)))) as stream:
+        assert stream.first["id"] == str(Told())
+
+
 def test_a_session_that_ends_takes_its_tasks_along(make: Make) -> None:
     app, other = make(), make()
     app.start("one")

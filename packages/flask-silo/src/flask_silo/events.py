@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -56,11 +56,14 @@ class Told:
 
     Args:
         text: the id that the client was sent last; what is none counts as nothing.
+        names: those of all tasks. What the id says of others is left out: each event has what is kept of it.
     """
 
-    def __init__(self, text: str = "") -> None:
-        known, size = text[len(FORM) :] if GIVEN.fullmatch(text) else "", NAME + STATE
-        self._known = {known[at : at + NAME]: known[at + NAME : at + size] for at in range(0, len(known), size)}
+    def __init__(self, text: str = "", names: Iterable[str] = ()) -> None:
+        given, size = text[len(FORM) :] if GIVEN.fullmatch(text) else "", NAME + STATE
+        said = {given[at : at + NAME]: given[at + NAME : at + size] for at in range(0, len(given), size)}
+        shorts = [_short(NAME, name) for name in names]
+        self._known = {short: said[short] for short in shorts if short in said}
 
     def __str__(self) -> str:
         return FORM + "".join(name + state for name, state in self._known.items())

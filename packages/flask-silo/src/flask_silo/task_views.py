@@ -112,7 +112,7 @@ class TaskViews:
         if request.method == "OPTIONS":
             return _allow(request)
         watch, known = None, request.headers.get("Last-Event-ID")
-        told = Told(known or "")
+        told = Told(known or "", self._declared)
         try:
             visit = self._check()
             uid = visit.uid or self._store.uid(visit.sid)
