@@ -56,7 +56,8 @@ class SessionTask(Generic[P, R]):
         """Run the function in the background once the request has succeeded and its changes are saved.
 
         If the view fails, it never starts. If too many tasks are waiting, or the task queue cannot be reached, the
-        client gets a 503; what the view changed is saved by then.
+        client gets a 503; if another request starts it at the same moment, a 409. What the view changed is saved by
+        then.
 
         Raises:
             TypeError: the arguments do not fit the function, or one cannot be sent to a worker; the message names it.
