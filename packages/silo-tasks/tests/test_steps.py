@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, ThreadRunner, step
+
+WAIT = 30
 
 
 def test_planned_steps_have_exact_shares() -> None:
@@ -328,3 +331,24 @@ def test_a_clock_that_goes_back_is_harmless(runner: ThreadRunner) -> None:
 
     task.start(work)
     assert task.state.error is None
+
+
+def test_a_step_that_is_open_at_the_end_of_its_run_has_ended_with_it(runner: ThreadRunner) -> None:
+    task, leave = BackgroundTask("job", runner=runner, timeout=0.01), threading.Event()
+
+    def slow(task: BackgroundTask) -> None:
+        with task.step("outer"), task.step("inner"):
+            leave.wait(WAIT)
+
+    task.start(slow)
+    assert task.wait(WAIT)
+    assert [(step.status, step.finished_at) for step in task.state.steps] == [("failed", task.state.finished_at)] * 2
+    leave.set()
+
+    def early(task: BackgroundTask) -> None:
+        with task.step("only"):
+            task.complete()
+
+    task.start(early)
+    assert task.wait(WAIT)
+    assert [step.status for step in task.state.steps] == ["done"]

@@ -21,6 +21,7 @@ from silo_tasks._logs import cut
 from silo_tasks._progress import Probe, Scope
 from silo_tasks._record import Call, RunRecord
 from silo_tasks._snapshot import MAX_VALUE, NOT_KEPT, lines_in
+from silo_tasks._steps import closed
 from silo_tasks._timer import deadlines
 from silo_tasks.errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
 from silo_tasks.state import TaskState
@@ -138,6 +139,8 @@ class Run(RunRecord):
                 return False
             self.status, self.stop, self.direct = status, True, False
             self.ended, self.finished_at = ended, finished_at
+            if self.steps.records:
+                self.steps.records = closed(self.steps.records, finished_at, failed=status is not Status.SUCCEEDED)
             if status is Status.SUCCEEDED:
                 self.progress.finish()
                 if message is None and self.message == STARTING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from silo_tasks._logs import LogView
 from silo_tasks._meter import Pace
+from silo_tasks._steps import closed
 from silo_tasks.state import TaskState, rounded, snapshot
 from silo_tasks.status import Status
 
@@ -102,7 +103,9 @@ def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
             run=run.number,
             n=shown.n,
             total=shown.total,
-            steps=shown.steps,
+            steps=list(closed(shown.steps, run.finished_at, failed=status is not Status.SUCCEEDED))
+            if over
+            else shown.steps,
             rate=None if over else shown.rate,
             eta=None if over else shown.eta,
             elapsed=shown.elapsed,

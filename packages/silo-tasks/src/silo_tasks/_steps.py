@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from silo_tasks._logs import cut
 from silo_tasks.state import StepState
@@ -65,6 +65,12 @@ class Steps:
         """End a step."""
         ended = begun._replace(status="failed" if failed else "done", finished_at=now)
         self.records = tuple(ended if step is begun else step for step in self.records)
+
+
+def closed(steps: Iterable[StepState], now: float | None, *, failed: bool) -> tuple[StepState, ...]:
+    """The steps of a run that is over: what was open has ended with it."""
+    status = "failed" if failed else "done"
+    return tuple(step._replace(status=status, finished_at=now) if step.status == "running" else step for step in steps)
 
 
 def checked(name: str, weight: float) -> tuple[str, float]:

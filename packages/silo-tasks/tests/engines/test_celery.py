@@ -76,7 +76,7 @@ def test_what_celery_keeps_and_shows(own_server: RedisServer, tmp_path: Path) ->
     client = redis.Redis.from_url(own_server.url)
     task.start(jobs.give, "secret")
     headers = json.loads(client.lindex("celery", 0) or "")["headers"]
-    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("engines.jobs:give", "{}")
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("task (engines.jobs:give)", "{}")
     with engine.start_worker(tmp_path / "worker", env={"ENGINE_BACKEND": own_server.url}) as worker:
         assert task.result(WAIT) == ["secret", [], {}]
         assert not client.keys("celery-task-meta*")

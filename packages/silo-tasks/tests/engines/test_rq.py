@@ -48,7 +48,7 @@ def test_what_rq_is_told(client: redis.Redis) -> None:
     task.start(jobs.give, "secret")
     (job_id,) = Queue(connection=client).job_ids
     job = Job.fetch(job_id, connection=client)
-    assert job.description == "engines.jobs:give"
+    assert job.description == "give (engines.jobs:give)"
     assert (job.timeout, job.ttl, job.result_ttl, job.retries_left) == (-1, 100, 0, None)
     assert 90 < client.ttl(job.key) <= 100
 

@@ -81,7 +81,7 @@ class CeleryRunner(EngineRunner):
                 (message.head(), list(message.args), dict(message.kwargs)),
                 task_id=message.token,
                 queue=self._queue,
-                argsrepr=message.function,  # Celery would show the arguments.
+                argsrepr=f"{message.name} ({message.function})",  # Celery would show the arguments.
                 kwargsrepr="{}",
                 retry=True,
                 retry_policy=RETRY,

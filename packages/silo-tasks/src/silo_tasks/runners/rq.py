@@ -71,7 +71,7 @@ class RQRunner(EngineRunner):
                 work,
                 args=(message.head(), values, self._store_settings),
                 job_id=message.token,
-                description=message.function,  # RQ would show the arguments.
+                description=f"{message.name} ({message.function})",  # RQ would show the arguments.
                 meta=self._meta,
                 timeout=-1,
                 ttl=math.ceil(self.max_wait),
