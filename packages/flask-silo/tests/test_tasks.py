@@ -143,7 +143,7 @@ def test_a_second_start_is_refused_while_it_runs(client: FlaskClient, job: Job) 
 
 
 def test_of_two_requests_that_start_it_at_once_one_is_refused(
-    app: Flask, client: FlaskClient, job: Job, monkeypatch: pytest.MonkeyPatch
+    app: Flask, client: FlaskClient, silo: Silo, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, beginning, go_on = Work.start, threading.Event(), threading.Event()
 
@@ -161,6 +161,9 @@ def test_of_two_requests_that_start_it_at_once_one_is_refused(
         second = client.post("/api/start/1", headers=as_(SID))
         go_on.set()
         assert sorted([first.result().status_code, second.status_code]) == [202, 409]
+    work = silo.binding.tasks.find(silo.store.uid(SID), "count up")
+    assert work is not None
+    assert work.is_running
     assert (client.get("/api/task", headers=as_(SID)).json or {})["running"]
     job.leave.set()
     assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 2}

@@ -148,45 +148,30 @@ class SessionTasks:
             return
         hold = self._hold(life)
         try:
-            with self._lock:
-                tasks = self._tasks.setdefault(uid, {})
-                before = tasks.get(task.name)
-                if before is not None and before.records is None:
-                    task = before  # it knows which of two requests was first
-                tasks[task.name] = task
-            try:
-                if isinstance(runner, RemoteRunner):
-                    task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
-                else:
-                    task.start(self._target, hold, call)
-            except BaseException:
-                with self._lock:
-                    self._undo(uid, tasks, task, before)
-                raise
+            if task.records is None:
+                with self._lock:  # of two requests that begin at once, the task itself knows which is first
+                    task = self._tasks.setdefault(uid, {}).setdefault(task.name, task)
+            if isinstance(runner, RemoteRunner):
+                task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+            else:
+                task.start(self._target, hold, call)
         except BaseException:
+            with self._lock:
+                tasks = self._tasks.get(uid, {})
+                if tasks.get(task.name) is task and task.state.status is Status.IDLE:
+                    self._forget(uid, task.name)
             hold.release()
             raise
-        task.on_done(lambda _task: self._done(uid, task, hold))
         with self._lock:
-            tasks.setdefault(task.name, task)  # another request that could not start it may have taken it out
-        # The session may have ended just now, and its tasks been forgotten before this one was among them.
+            self._tasks.setdefault(uid, {})[task.name] = task
+        task.on_done(lambda _task: self._done(uid, task, hold))
         if task.records is None and find_life(self._store.backend, Life(hold.sid, uid)) is None:
-            self.end(uid)
-        if self._tasks.get(uid) is not tasks:
-            task.cancel()
+            self.end(uid)  # it ended just now; where there are records, the run finds that out by its own
 
-    def _undo(self, uid: str, tasks: dict[str, Work], task: Work, before: Work | None) -> None:
-        """Take out a task that was not started, unless another request has started it or its successor."""
-        if tasks.get(task.name) is not task:
-            return
-        if before is not None:
-            tasks[task.name] = before
-        elif task.records is not None:
-            del tasks[task.name]
-            if not tasks and self._tasks.get(uid) is tasks:
-                del self._tasks[uid]  # the session may end in a process that knows nothing of it
-        elif task.state.status is Status.IDLE:
-            del tasks[task.name]
+    def _forget(self, uid: str, name: str) -> None:
+        del self._tasks[uid][name]
+        if not self._tasks[uid]:
+            del self._tasks[uid]
 
     def _hold(self, life: Life) -> Hold:
         """Hold a life, also where its session has another id by now.
@@ -259,9 +244,7 @@ class SessionTasks:
     def _drop(self, uid: str, task: weakref.ref[Work]) -> None:
         tasks, old = self._tasks.get(uid, {}), task()
         if old is not None and tasks.get(old.name) is old:
-            del tasks[old.name]
-            if not tasks:
-                del self._tasks[uid]
+            self._forget(uid, old.name)
 
     def end(self, uid: str) -> None:
         """Cancel and forget the tasks of a session that ended."""
