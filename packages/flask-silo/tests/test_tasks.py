@@ -12,8 +12,9 @@ from flask import Flask, current_app, jsonify
 from flask.testing import FlaskClient
 from flask_silo import SessionExpired, Silo, current_task, track
 from flask_silo.running import Work
+from flask_silo.worker import Place, find
 from flask_silo_helpers import HEADER, as_
-from silo_store import Hold
+from silo_store import Hold, InvalidSessionId
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import ThreadRunner
 
@@ -341,6 +342,13 @@ def test_a_task_outside_a_request_needs_one(silo: Silo, job: Job) -> None:
         job.task.start(1)
     with pytest.raises(RuntimeError, match="no session here"):
         job.task.state  # noqa: B018 - the access raises
+
+
+def test_the_id_in_a_message_passes_the_gate(app: Flask, job: Job) -> None:
+    place = Place(app=app.import_name, task=job.task.name, sid=SID, uid="life")
+    assert find(place)[1] is not None
+    with pytest.raises(InvalidSessionId):
+        find({**place, "sid": "no id"})
 
 
 def test_called_it_is_the_function(silo: Silo) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
 from flask.cli import ScriptInfo
+from silo_store import check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.message import Message
 
@@ -55,7 +56,10 @@ def find(place: Place) -> tuple[Binding, SessionTask[..., Any] | None]:
 
     Raises:
         TaskError: there is no such application.
+        InvalidSessionId: what the message names as a session's id is none.
     """
+    if place["sid"] is not None:
+        check_sid(place["sid"])
     served = None
     for app in _candidates(place["app"]):
         binding: Binding | None = app.extensions.get("flask_silo.binding")
