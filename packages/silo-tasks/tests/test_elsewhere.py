@@ -6,6 +6,7 @@ import json
 import pickle
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -419,6 +420,17 @@ def test_a_record_says_what_a_state_says(engine: Engine) -> None:
     assert found is not None
     state = TaskState.from_dict(found[1])
     assert (state.status, state.logs, state.progress) == (Status.SUCCEEDED, ["adding 1 numbers"], 100.0)
+
+
+@pytest.mark.parametrize("function", [add, fail])
+def test_a_state_is_the_same_everywhere(engine: Engine, function: Any) -> None:
+    task = BackgroundTask("sum", runner=engine)
+    task.start(function, *[1] * (function is add))
+    engine.work()
+    time.sleep(0.01)  # Whoever looks, looks later.
+    found = engine.store.read("", "sum")
+    assert found is not None
+    assert task.state.to_dict() == TaskState.from_dict(found[1]).to_dict()
 
 
 def test_a_runner_that_was_shut_down_sends_nothing(engine: Engine) -> None:

@@ -112,6 +112,7 @@ class Run(RunRecord):
         cause: BaseException | None = None,
         error_type: str | None = None,
         details: str = "",
+        finished_at: float | None = None,
         detach: bool = False,
         quiet: bool = False,
     ) -> bool:
@@ -125,6 +126,7 @@ class Run(RunRecord):
             cause: The exception behind it.
             error_type: Name of its class, where it was raised elsewhere.
             details: Its traceback, likewise.
+            finished_at: When it ended, where that was elsewhere; None is now.
             detach: Call the callbacks in a thread of their own, if one can be had.
             quiet: Keep the callbacks, for a run that was never accepted.
         """
@@ -133,7 +135,9 @@ class Run(RunRecord):
             cause = error
         if cause is not None:
             details = traceback_of(cause)
-        ended, finished_at = self.settings.mono(), self.settings.clock()
+        ended = self.settings.mono()
+        if finished_at is None:
+            finished_at = self.settings.clock()
         with self.lock:
             if self.status.is_final or (expect is not None and self.status is not expect):
                 return False
@@ -291,6 +295,7 @@ class Run(RunRecord):
                 error=shown.error,
                 error_type=shown.error_type,
                 details=record.get("traceback", ""),
+                finished_at=shown.finished_at,
             )
 
     def renew_locks(self) -> None:
