@@ -283,3 +283,46 @@ def test_ones_own_last_record_is_not_elsewhere(reset: bool) -> None:
         if reset:
             task.reset()
             task.reset()
+
+
+class Counting(MemoryTaskStore):
+    """Counts how often somebody reads."""
+
+    reads = 0
+
+    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
+        self.reads += 1
+        return super().read(owner, name)
+
+
+def test_a_task_whose_last_run_was_here_starts_without_reading() -> None:
+    store = Counting()
+    task = BackgroundTask("job", runner=InlineRunner(), store=store)
+    for _ in range(3):
+        task.start(lambda task: task.log("line"))
+    assert store.reads == 1
+    assert (task.state.run, [line.seq for line in task.logs()]) == (3, [3])
+
+
+def test_the_runs_of_two_processes_are_counted_on() -> None:
+    store = Counting()
+    here, there = (BackgroundTask("job", runner=InlineRunner(), store=store) for _ in range(2))
+    for each in (here, there, there, here):
+        each.start(lambda task: task.log("line"))
+    assert (here.state.run, [line.seq for line in here.logs()]) == (4, [4])
+    assert store.reads == 3, "here, there, and here once more, as somebody else was there meanwhile"
+    found = store.read("", "job")
+    assert found is not None
+    assert found[1]["run"] == 4
+
+
+def test_what_a_known_run_has_left_is_put_back_after_a_refusal() -> None:
+    store, runner = Counting(), InlineRunner()
+    task = BackgroundTask("job", runner=runner, store=store)
+    task.start(lambda task: task.log("line") or "value")
+    before = store.read("", "job")
+    runner.shutdown()
+    with pytest.raises(TaskError, match="shut down"):
+        task.start(lambda task: None)
+    assert store.reads == 2
+    assert store.read("", "job") == before

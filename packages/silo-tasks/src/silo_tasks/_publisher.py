@@ -35,23 +35,38 @@ def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) 
     Raises:
         TaskRunning: The task is queued or running elsewhere.
     """
-    newest = store.read(run.owner, run.name)
+    # What the run before this one has left is mostly still there. Where it is not, nothing begins, and it is read.
+    guess = _left_by(previous)
+    newest = guess or store.read(run.owner, run.name)
+    while not _begun(store, run, previous, newest, wait):
+        if guess is None:
+            raise TaskRunning(f"task {run.name!r} is running elsewhere")
+        guess, newest = None, store.read(run.owner, run.name)
+    return newest
+
+
+def _left_by(run: Run) -> tuple[str, Record] | None:
+    """What a run that is over has left in its store, where that is known without asking; else None."""
+    ended = run.status.is_final and run.returned.is_set
+    # One that was given up here may have gone on elsewhere.
+    seen = run.away is None or (run.shown is not None and run.shown.status is run.status)
+    return (run.token, record_of(run)) if ended and seen else None
+
+
+def _begun(store: TaskStore, run: Run, previous: Run, newest: tuple[str, Record] | None, wait: float | None) -> bool:
     expect = None if newest is None else newest[0]
     if newest is not None:
-        # One that was given up here may have gone on elsewhere.
         number, last_seq = newest[1].get("run", 0) + 1, newest[1].get("last_seq", 0)
         run.take_over(run.token, max(number, run.number), max(last_seq, run.last_seq))
-    # The run before this one is over, even if its last record is still on its way.
-    elsewhere = newest is not None and newest[1].get("running") and expect != previous.token
+        # The run before this one is over, even if its last record is still on its way.
+        if newest[1].get("running") and expect != previous.token:
+            return False
     try:
-        begun = not elsewhere and store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait)
+        return store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait)
     except BaseException:
         # It may have begun, where only the answer was lost.
         withdraw(store, run, newest)
         raise
-    if not begun:
-        raise TaskRunning(f"task {run.name!r} is running elsewhere")
-    return newest
 
 
 def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None, left: int = TRIES) -> None:
