@@ -12,6 +12,7 @@ import importlib.util
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -327,15 +328,21 @@ class Gunicorn(_Server):
         for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"):
             variables.pop(name, None)
         own = ["--no-control-socket"] if importlib.util.find_spec("gunicorn.ctl") else []  # It lies in the user's home.
-        with socket.create_server((HOST, 0)) as listener:  # Handed over, so that nobody else can take the port.
-            self.port = listener.getsockname()[1]
-            self._launch(
-                [sys.executable, "-m", "gunicorn", f"--bind=fd://{listener.fileno()}", *own, *args, app],
-                signal.SIGTERM,
-                cwd=cwd or folder,
-                env=variables,
-                pass_fds=[listener.fileno()],
-            )
+        # Whatever it forks has the other end of this open.
+        self._end_of_all, held = os.pipe()
+        weakref.finalize(self, os.close, self._end_of_all)
+        try:
+            with socket.create_server((HOST, 0)) as listener:  # Handed over, so that nobody else can take the port.
+                self.port = listener.getsockname()[1]
+                self._launch(
+                    [sys.executable, "-m", "gunicorn", f"--bind=fd://{listener.fileno()}", *own, *args, app],
+                    signal.SIGTERM,
+                    cwd=cwd or folder,
+                    env=variables,
+                    pass_fds=[listener.fileno(), held],
+                )
+        finally:
+            os.close(held)
         try:
             until(lambda: not self.running or self._answers(path), "Gunicorn does not answer")
         except BaseException:
@@ -369,11 +376,27 @@ class Gunicorn(_Server):
         found = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False)
         return [int(pid) for pid in re.findall(r"\d+", found.stdout)]
 
+    @property
+    def gone(self) -> bool:
+        """Whether neither it nor a worker is left."""
+        return bool(select.select([self._end_of_all], [], [], 0)[0])
+
+    def stop(self) -> None:
+        """End it with SIGTERM, and wait until it and its workers are gone."""
+        workers = self.worker_pids()
+        super().stop()
+        self._end_workers(workers)
+
     def kill(self) -> None:
-        """End it and its workers with SIGKILL, and wait until nobody listens any more."""
+        """End it and its workers with SIGKILL, and wait until they are gone."""
         workers = self.worker_pids()
         super().kill()
-        for pid in workers:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        until(lambda: not listens(self.port), "a worker stays")
+        self._end_workers(workers)
+
+    def _end_workers(self, pids: Sequence[int]) -> None:
+        # One that was told to end before it could hear that outlives a Gunicorn that was killed for being late.
+        if not self.gone:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            until(lambda: self.gone, "a worker stays")
