@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
-from silo_store import CleanupDaemon, SessionExpired, SessionStore, TurnTimeout
+from silo_store import CleanupDaemon, Hold, SessionExpired, SessionStore, TurnTimeout
+from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 Make = Callable[..., SessionStore]
@@ -228,6 +229,37 @@ def test_a_writer_that_waits_while_its_session_moves_follows_it(store: SessionSt
         writer.join(30)
     assert store.get(moved[0])["counter"] == {"value": 11}
     assert not store.turns._queues
+
+
+def test_holds_that_know_a_session_by_different_ids_do_not_send_a_writer_to_and_fro() -> None:
+    backend = MemoryBackend(copy=True)
+    store, peer = SessionStore(backend=backend), SessionStore(backend=backend)
+    store.register_namespace("counter", lambda: {"value": 0})
+    uid = store.get(SID).uid
+    with store.hold(SID) as old:
+        new = peer.rotate(SID)
+        with store.hold(new):
+            for sid in (old.sid, new):
+                with store.edit(sid, "counter", uid=uid) as counter:
+                    counter["value"] += 1
+    assert store.get(new)["counter"] == {"value": 2}
+    assert not store.turns._queues
+
+
+def test_who_reads_while_its_session_moves_finds_it(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid, of = store.get(SID).uid, store.holds.of
+    with store.hold(SID) as hold:
+        old, seen = hold.sid, list[str]()
+
+        def looking(held: str | None) -> list[Hold]:
+            """Before the hold is told."""
+            monkeypatch.undo()
+            seen.append(store.open(old, uid).sid)
+            return of(held)
+
+        monkeypatch.setattr(store.holds, "of", looking)
+        new = store.rotate(SID)
+    assert seen == [new]
 
 
 def test_who_moved_a_session_keeps_the_turn_under_its_new_id(make_store: Make) -> None:

@@ -338,32 +338,25 @@ class SessionStore:
     def _part(self, session: Session, namespace: str | None) -> Any:
         return self._sessions.whole(session) if namespace is None else session[namespace]
 
-    def _enter(self, turn: Turn, uid: str | None) -> Session:
+    def _enter(self, turn: Turn, uid: str | None, tried: tuple[str, ...] = ()) -> Session:
         """Take a turn, if it is not taken, and load the session; one life of it also where it was rotated to."""
         own = not turn.taken
         if own:
             turn.take(self.turn_timeout)
-            if uid is not None:
-                for hold in self.holds.of(uid):
-                    if hold.sid != turn.sid:
-                        return self._enter_other(turn, hold.sid, uid)
         try:
             turn.session = self._open(turn.sid, uid, turn)
         except SessionExpired:
             moved = self._moved(turn.sid, uid) if own else None
-            if moved is None:
+            if moved is None or moved in tried:  # no life comes back to an id
                 raise
-            return self._enter_other(turn, moved, uid)
+            turn.give_back()
+            left, turn.sid = turn.sid, moved
+            return self._enter(turn, uid, (*tried, left))
         return turn.session
-
-    def _enter_other(self, turn: Turn, sid: str, uid: str | None) -> Session:
-        turn.give_back()
-        turn.sid = sid
-        return self._enter(turn, uid)
 
     def _moved(self, sid: str, uid: str | None) -> str | None:
         """Ask where a life is that is no longer at this id."""
-        new = self.backend.find(uid) if uid is not None and not self.backend.live else None
+        new = self.backend.find(uid) if uid is not None else None
         if new is None or new == sid:
             return None
         for hold in self.holds.of(uid):
