@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from flask import Flask, Response, abort, stream_with_context
 from flask.testing import FlaskClient
 from flask_silo import SessionConflict, SessionExpired, Silo
 from flask_silo_helpers import HEADER, as_, counter_app
+from silo_store import SessionStore, TurnTimeout
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 
@@ -217,6 +219,23 @@ def test_a_view_inside_an_edit_of_the_store_joins_it(app: Flask, client: FlaskCl
     assert client.post("/api/within", headers=as_(SID)).status_code == 200
     assert silo.store.get(SID)["counter"] == {"value": 2}
     assert no_turn_is_kept(silo)
+
+
+def test_a_request_in_the_turn_of_another_leaves_that_turn_to_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'sessions.db'}"
+    silo = Silo(store_url=url, auto_cleanup=False)
+    silo.register("counter", lambda: {"value": 0})
+    client = counter_app(silo).test_client()
+    peer = SessionStore(backend=url, turn_timeout=0.01)
+    client.post("/api/increment", headers=as_(SID))
+    with silo.store.edit(SID, "counter") as counter:
+        client.post("/api/increment", headers=as_(SID))
+        with pytest.raises(TurnTimeout), peer.edit(SID):
+            pass
+        counter["value"] += 1
+    assert silo.store.get(SID)["counter"] == {"value": 3}
+    for store in (silo.store, peer):
+        store.close()
 
 
 def test_a_reading_request_keeps_what_it_changed_around_an_edit(

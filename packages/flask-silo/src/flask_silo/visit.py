@@ -118,8 +118,10 @@ class Visit(MutableMapping[str, Any]):
         """
         if self.session is None:
             return
+        turn = self.turn or self.store.turns.held(self.sid)
         try:
-            self.store.write_back(self.session, self.turn or self.store.turns.held(self.sid), last=last)
+            # A turn that is another's, as where a view calls this one, goes on.
+            self.store.write_back(self.session, turn, last=last and turn is self.turn)
         except SessionExpired:
             if self._writes or not self.store.backend.live:
                 raise
