@@ -16,12 +16,13 @@ from flask_silo import Silo, TaskState, current_task, track
 from flask_silo import running as running_module
 from flask_silo import task_records as records_module
 from flask_silo.task_records import TaskRecords, find_life, slot_in
+from flask_silo.worker import Place
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
 from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock
-from silo_tasks import QueueFull, TaskStore
+from silo_tasks import BackgroundTask, InlineRunner, QueueFull, TaskStore
 from silo_tasks.slot import LEASE, Slot, SlotStore
 from silo_tasks.slot import Change as SlotChange
 from silo_tasks.testing import TaskStoreContract
@@ -437,6 +438,26 @@ def test_a_store_that_is_away_when_a_task_ends_is_one_line_in_the_log(
     until(lambda: "the store is away" in caplog.text)
     (said,) = [record.getMessage() for record in caplog.records]
     assert said == f"session {short(SID)} was not renewed when its task 'job' ended: the store is away"
+
+
+def test_a_store_that_is_away_when_a_worker_is_done_does_not_fail_the_run(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(MemoryBackend(copy=True), clock)
+    worker.leave.set()
+    store, tasks = worker.silo.store, worker.silo.binding.tasks
+    uid = store.get(SID).uid
+
+    def away(*_: object) -> bool:
+        raise StoreUnavailable("the store is away")
+
+    monkeypatch.setattr(store.backend, "touch", away)
+    place = Place(app="counter", task="job", sid=SID, uid=uid)
+    task = BackgroundTask("job", runner=InlineRunner())
+    task.start(lambda task: tasks.serve(task, place, worker.task, (3,), {}))
+    assert task.result() == 3
+    assert not store.backend.held(uid)
+    assert "was not renewed when its task 'job' ended: the store is away" in caplog.text
 
 
 def test_a_process_keeps_few_finished_tasks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

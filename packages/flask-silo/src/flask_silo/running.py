@@ -226,8 +226,10 @@ class SessionTasks:
             hold = self._hold(Life(sid, uid))
         except SessionExpired:
             raise Cancelled from None
-        with hold:
+        try:
             return self._target(task, hold, call)
+        finally:
+            self._release(hold, declared.name)
 
     def _done(self, uid: str, task: Work, hold: Hold) -> None:
         if task.records is not None:
@@ -235,11 +237,14 @@ class SessionTasks:
                 self._over.append((uid, weakref.ref(task)))
                 if len(self._over) > KEPT:
                     self._drop(*self._over.popleft())
+        self._release(hold, task.name)
+
+    def _release(self, hold: Hold, name: str) -> None:
+        """Release what held the session of a task that has ended. A store that is away now changes nothing of that."""
         try:
             hold.release()
         except StoreUnavailable as error:
-            text = "session %s was not renewed when its task %r ended: %s"
-            logger.warning(text, short(hold.sid), task.name, error)
+            logger.warning("session %s was not renewed when its task %r ended: %s", short(hold.sid), name, error)
 
     def _drop(self, uid: str, task: weakref.ref[Work]) -> None:
         tasks, old = self._tasks.get(uid, {}), task()
