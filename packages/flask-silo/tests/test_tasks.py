@@ -351,6 +351,24 @@ def test_the_id_in_a_message_passes_the_gate(app: Flask, job: Job) -> None:
         find({**place, "sid": "no id"})
 
 
+def test_of_several_applications_of_one_module_the_one_with_the_session_is_found(tmp_path: Path) -> None:
+    silo = Silo(auto_cleanup=False)
+
+    @silo.task
+    def work() -> None: ...
+
+    for number in range(4):
+        app = Flask("several")
+        app.config["SILO_STORE_URL"] = f"sqlite:///{tmp_path / str(number)}.db"
+        silo.init_app(app)
+    stores = [binding.store for binding in silo._each_binding()]
+    for store in stores:
+        place = Place(app="several", task="work", sid=SID, uid=store.get(SID).uid)
+        assert find(place)[0].store is store
+    for store in stores:
+        store.close()
+
+
 def test_called_it_is_the_function(silo: Silo) -> None:
     @silo.task
     def double(number: int) -> int:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
 from flask.cli import ScriptInfo
-from silo_store import check_sid
+from silo_store import Life, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.message import Message
 
-from .task_records import TaskRecords
+from .task_records import TaskRecords, find_life
 
 if TYPE_CHECKING:
     from .binding import Binding
@@ -61,7 +61,7 @@ def find(place: Place) -> tuple[Binding, SessionTask[..., Any] | None]:
     if place["sid"] is not None:
         check_sid(place["sid"])
     served = None
-    for app in _candidates(place["app"]):
+    for app in _candidates(place):
         binding: Binding | None = app.extensions.get("flask_silo.binding")
         if binding is not None:
             declared = binding.declared.get(place["task"])
@@ -73,9 +73,9 @@ def find(place: Place) -> tuple[Binding, SessionTask[..., Any] | None]:
     return served, None
 
 
-def _candidates(name: str) -> Iterator[Flask]:
+def _candidates(place: Place) -> Iterator[Flask]:
     """Give the applications that may be meant, the likeliest first."""
-    known = _named(name)
+    known, name = _named(place), place["app"]
     yield from known
     where = _where(name)
     try:
@@ -89,12 +89,24 @@ def _candidates(name: str) -> Iterator[Flask]:
             f"this worker has no application {name!r} and cannot load {where!r}: {str(error).rstrip('.')}. Let "
             "FLASK_APP name it, as in FLASK_APP=package.module:create_app, or import the module that makes it"
         ) from error
-    yield from _named(name)  # it may have come with the one that was loaded
+    yield from _named(place)  # it may have come with the one that was loaded
     yield _loaded[where]
 
 
-def _named(name: str) -> list[Flask]:
-    return [app for app in list(_known) if app.import_name == name]
+def _named(place: Place) -> list[Flask]:
+    """Return the applications of that name. If a module has made several, the one first that has the session."""
+    found = [app for app in list(_known) if app.import_name == place["app"]]
+    return sorted(found, key=lambda app: not _has(app, place)) if len(found) > 1 else found
+
+
+def _has(app: Flask, place: Place) -> bool:
+    binding: Binding | None = app.extensions.get("flask_silo.binding")
+    if binding is None or place["sid"] is None or place["uid"] is None:
+        return False
+    try:
+        return find_life(binding.store.backend, Life(place["sid"], place["uid"])) is not None
+    except StoreUnavailable:
+        return False
 
 
 def _where(name: str) -> str:
