@@ -98,6 +98,18 @@ def test_steps_inside_a_loop_share_the_item() -> None:
     assert seen == [25, 37.5, 75, 87.5]
 
 
+def test_a_plan_in_a_loop_is_for_one_item() -> None:
+    task, seen = BackgroundTask(), []
+    for item in task.track([1, 2]):
+        if item == 1:
+            task.plan(("a", 1), ("b", 1), ("left out", 2))
+        for name in ("a", "b"):
+            with task.step(name):
+                pass
+            seen.append(task.state.progress)
+    assert seen == [12.5, 25, 75, 87.5]
+
+
 def test_failed_step_leaves_progress_where_it_was() -> None:
     task = BackgroundTask()
     task.plan(("a", 1), ("b", 1))

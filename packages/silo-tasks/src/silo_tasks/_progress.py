@@ -120,7 +120,8 @@ class Scope:
             return self.low, 0.0, 0.0
         done = self.done
         if done != self._cell:
-            self._cell, self._spent, self._filled = done, 0.0, 0.0
+            # A plan was for the item before.
+            self._cell, self._spent, self._filled, self.plan = done, 0.0, 0.0, None
         width = (self.high - self.low) / self.total
         low = self.low + fraction(done, self.total) * (self.high - self.low)
         return low, (width if done < self.total else 0.0), self._spent
