@@ -654,7 +654,8 @@ def test_a_failure_is_logged_once_and_by_the_parent(tmp_path: Path) -> None:
     assert done.stderr.count("failed") == done.stderr.count("parent: Task 'odd' failed: quite odd") == 1
 
 
-def test_a_function_without_a_file() -> None:
+@pytest.mark.parametrize("how", ["-c", "-"])
+def test_a_function_without_a_file(how: str) -> None:
     code = """
 import silo_tasks
 def work(task): pass
@@ -663,8 +664,30 @@ try:
 except silo_tasks.TaskError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT, check=True)
+    command, given = [sys.executable, how], code
+    if how == "-c":
+        command, given = [*command, code], ""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=WAIT, check=True)
     assert "was not defined in a file" in done.stdout
+    assert "put it into a module" in done.stdout
+
+
+def test_multiprocessing_can_be_set_up_afterwards(tmp_path: Path) -> None:
+    out = python(
+        tmp_path,
+        """
+        import multiprocessing
+        from silo_tasks import BackgroundTask, ProcessRunner
+        def add(task, a):
+            return a + 1
+        if __name__ == "__main__":
+            task = BackgroundTask(runner=ProcessRunner(1))
+            task.start(add, 1)
+            print(task.result(30))
+            multiprocessing.set_start_method("spawn")
+        """,
+    )
+    assert out == "2\n"
 
 
 def test_the_package_imports_nothing_for_processes(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pickle
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Mapping
-from multiprocessing.spawn import get_command_line, get_preparation_data
+from multiprocessing.spawn import get_command_line
 from typing import Any
 
 from silo_tasks.runners._child import BROKEN, GRACE
@@ -27,9 +28,17 @@ serve(connection, stream, *rest)
 """
 
 
-def main_of(data: Mapping[str, Any]) -> dict[str, str]:
-    """Where the script that was started can be imported from; empty where there is none, as in a console."""
-    return {name: value for name, value in data.items() if name.startswith("init_main_from")}
+def main_of() -> dict[str, str]:
+    """Where the script that was started can be imported from, for `multiprocessing.spawn.prepare()`.
+
+    Empty where there is none, as in a console. `multiprocessing` could tell, but from then on nobody could set its start
+    method any more.
+    """
+    main = sys.modules["__main__"]
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return {"init_main_from_name": spec.name}
+    return {} if path is None or not Path(path).exists() else {"init_main_from_path": path}
 
 
 class Process:
@@ -40,7 +49,6 @@ class Process:
     """
 
     def __init__(self) -> None:
-        data = get_preparation_data("")
         # As multiprocessing starts an interpreter, with other code. Its own processes would be ended or waited for at
         # exit before our runs, and by forked children too.
         command = [*get_command_line()[:-3], "-c", _CODE]
@@ -61,7 +69,7 @@ class Process:
         self._socket = mine
         self._stream = mine.makefile("rb")
         self._lock = threading.Lock()
-        self._send((data["sys_path"], data["sys_argv"], main_of(data), lifeline))
+        self._send((sys.path, sys.argv, main_of(), lifeline))
 
     def get_ready(self) -> bool:
         """Wait until it can take a run; False when it has ended."""

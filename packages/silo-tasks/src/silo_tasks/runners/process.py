@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from multiprocessing.spawn import get_preparation_data
 from typing import Any
 
 from silo_tasks._fork import renew_after_fork
@@ -40,8 +39,9 @@ class ProcessRunner:
     Processes that a job has started itself are not killed with it.
 
     At interpreter exit jobs have `drain_timeout` seconds, as those of a `ThreadRunner`; then what is left is killed.
-    If this process is killed, its processes cancel what they do and end within a second. After `os.fork()` the child
-    starts processes of its own. A runner that nobody uses any more ends its processes. POSIX only.
+    If this process is killed, its processes end too: on Linux at once, elsewhere they cancel what they do and end within
+    a second. After `os.fork()` the child starts processes of its own. A runner that nobody uses any more ends its
+    processes. POSIX only.
 
     Args:
         workers: Processes at most, 1 or more; None is one for each processor that this process may use.
@@ -111,8 +111,10 @@ class ProcessRunner:
         function, args, kwargs = job.target, job.args, job.kwargs
         for _ in named(function, args, kwargs):
             pass  # They fit.
-        if getattr(function, "__module__", None) == "__main__" and not main_of(get_preparation_data("")):
-            raise TaskError(f"{function!r} was not defined in a file, so no other process can import it")
+        if getattr(function, "__module__", None) == "__main__" and not main_of():
+            raise TaskError(
+                f"{function!r} was not defined in a file, so no other process can import it: put it into a module"
+            )
         try:
             return _dumps((function, tuple(args), dict(kwargs)))
         except Exception as error:
