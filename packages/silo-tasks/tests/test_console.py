@@ -6,9 +6,10 @@ import re
 import sys
 import textwrap
 import unicodedata
+from dataclasses import replace
 
 import pytest
-from silo_tasks import BackgroundTask, InlineRunner, TaskState, ThreadRunner
+from silo_tasks import BackgroundTask, InlineRunner, Status, TaskState, ThreadRunner
 from silo_tasks.console import bar, follow, line
 
 WAIT = 30
@@ -49,6 +50,12 @@ def test_work_that_says_nothing_is_starting_until_it_has_done_something() -> Non
     task.start(work)
     assert lines[0].endswith(" Starting…")
     assert re.fullmatch(r"\[#{15}-{15}\]  50% 1/2 [\d.]+/s 0:00 left", lines[1])
+
+
+def test_a_run_that_waits_is_not_said_to_be_starting() -> None:
+    queued = TaskState(running=True, status=Status.QUEUED, message="Starting…")
+    assert line(queued).endswith("0% Queued")
+    assert line(replace(queued, status=Status.RUNNING)).endswith("0% Starting…")
 
 
 def test_a_failed_bar_looks_different() -> None:

@@ -205,6 +205,19 @@ def test_unknown_numbers_in_a_message() -> None:
     assert task.state.message == "0 ? 0 ? ?"
 
 
+def test_no_time_is_left_of_a_run_that_succeeded() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        task.update(message="{n}/{total}, {eta} left")
+        for _ in task.track("ab"):
+            pass
+
+    task.start(work)
+    assert task.state.message == "2/2, 0:00 left"
+    assert task.state.eta is None
+
+
 def test_many_steps_are_bounded() -> None:
     task = BackgroundTask()
     for i in range(300):

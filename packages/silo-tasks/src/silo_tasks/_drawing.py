@@ -101,8 +101,11 @@ def _open(state: TaskState) -> list[str]:
 
 
 def _said(state: TaskState) -> str:
-    if state.message == STARTING and (state.n or state.progress):
-        return ""
+    if state.message == STARTING:
+        if state.n or state.progress:
+            return ""
+        if state.status is Status.QUEUED:
+            return "Queued"
     message = plain(state.message)
     # A step that has begun says its name.
     return "" if message in _open(state)[-1:] else message

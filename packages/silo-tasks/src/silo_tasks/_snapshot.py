@@ -56,10 +56,11 @@ def state_of(run: Run) -> TaskState:
         message, told_in = run.message, run.message_scope
         view, last_seq, dropped = run.log.view()
         if "{" in message:
+            left = 0.0 if status is Status.SUCCEEDED else eta
             if told_in is None or told_in is scope or not told_in.counts:
-                message = fill(message, n, total, percent, rate, eta)
+                message = fill(message, n, total, percent, rate, left)
             else:
-                message = fill(message, told_in.done, told_in.total, percent, rate, eta)
+                message = fill(message, told_in.done, told_in.total, percent, rate, left)
         return snapshot(
             view,
             running=status.is_active,
