@@ -199,6 +199,17 @@ def fork_and_die(task: BackgroundTask) -> None:
     time.sleep(60)
 
 
+def fork_and_return(task: BackgroundTask) -> int:
+    """Returns in both processes."""
+    return os.fork()
+
+
+def close_all(task: BackgroundTask) -> str:
+    """As programs do that become daemons."""
+    os.closerange(3, 1024)
+    return "closed"
+
+
 def own_process(task: BackgroundTask) -> str:
     return subprocess.run(
         [sys.executable, "-c", "import signal, sys; print(signal.getsignal(signal.SIGINT).__name__, sys.stdin.read())"],

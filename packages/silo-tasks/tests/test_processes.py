@@ -515,6 +515,39 @@ def test_what_a_run_forks_does_not_hide_its_end(runner: ProcessRunner) -> None:
         os.kill(forked, signal.SIGKILL)
 
 
+def test_a_run_that_returns_in_two_processes(runner: ProcessRunner) -> None:
+    """The one that was forked ends."""
+    task = BackgroundTask(runner=runner)
+    task.start(jobs.fork_and_return)
+    forked = task.result(WAIT)
+    until(lambda: not runs(forked), "it stays")
+    task.start(jobs.add, 1)
+    assert task.result(WAIT) == 1
+
+
+def test_a_run_that_closes_the_connection(runner: ProcessRunner) -> None:
+    task = BackgroundTask(runner=runner)
+    task.start(jobs.close_all)
+    with pytest.raises(TaskLost, match="has ended with exit code 0"):
+        task.result(WAIT)
+    task.start(jobs.add, 1)
+    assert task.result(WAIT) == 1
+
+
+def test_a_cancel_that_comes_late_stops_no_other_run(runner: ProcessRunner, tmp_path: Path) -> None:
+    """It was on its way when its run ended, and the process has the next one by now."""
+    task, gate = BackgroundTask(runner=runner), tmp_path / "gate"
+    task.start(jobs.pid)
+    task.result(WAIT)
+    token = task._run.token
+    task.start(jobs.hold, str(gate))
+    said(task)
+    (process,) = runner._all
+    process.stop(token)
+    gate.touch()
+    assert task.result(WAIT) == "open"
+
+
 def test_no_process_can_be_started(runner: ProcessRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     task = BackgroundTask(runner=runner)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

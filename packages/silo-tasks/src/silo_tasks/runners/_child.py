@@ -120,14 +120,18 @@ class _Server:
             reporter = _Reporter(run, self._send)
             with contextlib.suppress(KeyboardInterrupt):
                 run.execute()
-            reporter.end()
+            if not reporter.end():
+                # The parent is gone, or the run has closed the connection, or has forked and this is the child. Where
+                # there is a parent, it sees the end of this process instead.
+                return
             del run, reporter
 
-    def _send(self, message: tuple[str, Any, bytes | None]) -> None:
+    def _send(self, message: tuple[str, Any, bytes | None]) -> bool:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        # Where the parent is gone, this process ends soon.
         with self._lock, contextlib.suppress(OSError):
             self._connection.sendall(data)
+            return True
+        return False
 
     def _listen(self) -> None:
         run = None
@@ -139,7 +143,7 @@ class _Server:
                 elif kind == "run":
                     run = _prepare(*what)
                     self._runs.put(run)
-                elif run is not None:
+                elif run is not None and [run.token] == what:
                     run.cancel()
         self._runs.put(None)
         if run is not None:
@@ -174,7 +178,7 @@ def _call(payload: bytes, task: BackgroundTask) -> Any:
 class _Reporter:
     """Tells the parent how a run goes."""
 
-    def __init__(self, run: Run, send: Callable[[tuple[str, Any, bytes | None]], None]) -> None:
+    def __init__(self, run: Run, send: Callable[[tuple[str, Any, bytes | None]], bool]) -> None:
         self._run = run
         self._send = send
         self._last_seq = run.last_seq
@@ -192,8 +196,8 @@ class _Reporter:
             self._send(("news", record, None))
         publisher.call_later(INTERVAL, self._look)
 
-    def end(self) -> None:
+    def end(self) -> bool:
         with self._lock:
             self._over = True
             record, _ = news_of(self._run, self._last_seq)
-            self._send(("end", record, self._run.value))
+            return self._send(("end", record, self._run.value))

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from multiprocessing.spawn import get_command_line
+from pathlib import Path
 from typing import Any
 
 from silo_tasks.runners._child import BROKEN, GRACE
@@ -80,9 +81,9 @@ class Process:
         """Have it execute a run."""
         self._send(("run", head, payload))
 
-    def stop(self) -> None:
-        """Ask the run to stop."""
-        self._send(("stop",))
+    def stop(self, token: str) -> None:
+        """Ask the run to stop, if it still is the one that is named."""
+        self._send(("stop", token))
 
     def _send(self, message: tuple[Any, ...]) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)

@@ -269,7 +269,7 @@ class _Errand:
         self._payload = b""
         self._sent = True
         if self._stopping:
-            process.stop()
+            process.stop(self._job.token)
         while (said := process.receive()) is not None:
             kind, record, payload = said
             if kind == "end":
@@ -297,7 +297,7 @@ class _Errand:
         first, self._stopping = not self._stopping, True
         process = self._process
         if first and self._sent and process is not None:
-            process.stop()
+            process.stop(self._job.token)
         if first and self._runner.kill_after is not None:
             self.kill_later(self._runner.kill_after)
 
