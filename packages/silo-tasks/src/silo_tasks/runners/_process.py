@@ -32,8 +32,8 @@ serve(connection, stream, *rest)
 def main_of() -> dict[str, str]:
     """Where the script that was started can be imported from, for `multiprocessing.spawn.prepare()`.
 
-    Empty where there is none, as in a console. `multiprocessing` could tell, but from then on nobody could set its start
-    method any more.
+    Empty where there is none, as in a console. `multiprocessing` could tell, but from then on nobody could set its
+    start method any more.
     """
     main = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)

@@ -39,9 +39,9 @@ class ProcessRunner:
     Processes that a job has started itself are not killed with it.
 
     At interpreter exit jobs have `drain_timeout` seconds, as those of a `ThreadRunner`; then what is left is killed.
-    If this process is killed, its processes end too: on Linux at once, elsewhere they cancel what they do and end within
-    a second. After `os.fork()` the child starts processes of its own. A runner that nobody uses any more ends its
-    processes. POSIX only.
+    If this process is killed, its processes end too: on Linux at once, elsewhere they cancel what they do and end
+    within a second. After `os.fork()` the child starts processes of its own. A runner that nobody uses any more ends
+    its processes. POSIX only.
 
     Args:
         workers: Processes at most, 1 or more; None is one for each processor that this process may use.
