@@ -256,6 +256,7 @@ def test_it_breathes_while_nothing_happens_and_does_not_get_old(make: Make) -> N
     app.start("one")
     app.pace(Pace(look=0.001, heartbeat=0.002, lifetime=60))
     with closing(app.open()) as stream:
+        stream.until(status="running")
         breaths = 0
         for block in stream:
             breaths += block == {"": ""}
@@ -275,6 +276,7 @@ def test_more_than_may_be_open_say_what_there_is(make: Make) -> None:
     app.start("one")
     with closing(app.open()) as first:
         assert first.retry == 1000
+        first.until(status="running")
         second = app.open()
         assert second.retry == 2000
         assert [state["running"] for state in second.rest()] == [True]
