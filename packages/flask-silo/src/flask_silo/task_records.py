@@ -7,6 +7,7 @@ import json
 import threading
 
 from silo_store import Backend, Change, Life, Record, SessionConflict, SessionExpired, SessionStore
+from silo_store.backend import part_of
 from silo_store.record import RESERVED
 from silo_tasks import Status
 from silo_tasks.slot import Change as SlotChange
@@ -28,12 +29,15 @@ def slot_in(record: Record, name: str) -> Slot | None:
 
 
 def find_life(backend: Backend, life: Life) -> Record | None:
-    """Return the record of a life, also where its session has another id by now. None where it is over."""
+    """Return the record of a life, also where its session has another id by now. None where it is over.
+
+    It has the records of its tasks; what else there is may be left out.
+    """
     sid, uid = life
     tried = set()
     while sid not in tried:
         tried.add(sid)
-        record = backend.peek(sid)
+        record = part_of(backend, sid, RESERVED)
         if record is not None and record.uid == uid:
             return record
         sid = backend.find(uid) or sid

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from silo_store import Hold, Life, Record
+from silo_store.backend import part_of
+from silo_store.record import RESERVED
 from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState
 from silo_tasks.runner import RemoteRunner
 from silo_tasks.runners.engine import EngineRunner
@@ -106,7 +108,7 @@ class SessionTask(Generic[P, R]):
                 return session.origin
         if here.uid is not None:
             return find_life(store.backend, Life(here.sid, here.uid))
-        record, at = store.backend.peek(here.sid), store.moment()
+        record, at = part_of(store.backend, here.sid, RESERVED), store.moment()
         if record is not None and at.now - record.active > at.ttl and store.uid(here.sid) != record.uid:
             return None
         return record

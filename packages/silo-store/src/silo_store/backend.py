@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from .record import Change, Record
+
+SMALL = 65536
+"""Bytes up to which a `part` of a record takes no less time than all of it."""
 
 
 class Life(NamedTuple):
@@ -192,3 +195,18 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give connections and files back."""
+
+
+def part_of(backend: Backend, sid: str, beginning: str) -> Record | None:
+    """Return the record as `Backend.peek` does, where only some namespaces matter: the others may be left out.
+
+    A backend that can look at these alone has a method ``part(sid, beginning)``. So it costs little to look at a
+    session with much state again and again.
+
+    Args:
+        backend: where the session is.
+        sid: its id.
+        beginning: what the names of the namespaces begin with.
+    """
+    part: Callable[[str, str], Record | None] | None = getattr(backend, "part", None)
+    return part(sid, beginning) if part is not None else backend.peek(sid)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .backend import Backend, Life, Moment
+from .backend import Backend, Life, Moment, part_of
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
@@ -15,7 +15,7 @@ from .ending import Ending
 from .errors import NamespaceError, SessionBusy, SessionExpired
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
-from .record import Record, Session
+from .record import RESERVED, Record, Session
 from .registry import EndReason, Registry, kind_of, tell
 from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
@@ -272,7 +272,8 @@ class SessionStore:
             at = self.backend.expired_at(sid) if is_sid(sid) else None
         if at is not None:
             return self._clock() - at <= self.expired_retain
-        return is_sid(sid) and self.backend.peek(sid) is not None and self._seen(sid) is None
+        record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
+        return record is not None and self._ending.is_over(record, self.moment())
 
     def touch(self, sid: str) -> None:
         """Renew the session, if it lives."""
@@ -549,7 +550,7 @@ class SessionStore:
         return record if record is not None and not self._ending.is_over(record, at, claim) else None
 
     def _seen(self, sid: str) -> Record | None:
-        record = self.backend.peek(sid) if is_sid(sid) else None
+        record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
         return record if record is not None and not self._ending.is_over(record, self.moment()) else None
 
     def moment(self) -> Moment:

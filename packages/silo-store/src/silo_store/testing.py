@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .backend import Backend, Life, Moment
+from .backend import SMALL, Backend, Life, Moment, part_of
 from .codec import Codec, Unencodable
 from .errors import SessionConflict, SessionExpired, TurnLost, TurnTimeout
 from .record import Blob, Change, Record, Session
@@ -135,6 +135,28 @@ class BackendContract:
         late = backend.load("sid-a", at(2 * TTL + 0.001))
         assert late is not None
         assert late.active == TTL, "a due record must not be renewed by a load"
+
+    def test_a_part_of_a_record_is_as_a_look_at_all_of_it(self) -> None:
+        """For a backend that has the method `part_of` asks for."""
+        backend = self.make_backend()
+        assert part_of(backend, "sid-a", "_task:") is None
+        if backend.live:
+            return
+        for sid, size in (("sid-a", 9), ("sid-b", SMALL + 1), ("sid-c", 3_000_000)):
+            record = Record(sid, f"uid-{sid}", 1.0, 2.0)
+            for number, name in enumerate(("ns", "_task:one", "ä", "_task:", "_tas", "größe", "_task:ä")):
+                record[name] = Blob(number + 1, b"%d" % number * (size if name in ("ns", "größe") else 9))
+            record["_task:none"] = Blob(1, b"")
+            backend.create(record, at(2.0))
+            backend.write(Life(sid, f"uid-{sid}"), {"_task:one": Change(2, b"written")}, at(3.0))
+            for beginning in ("_task:", "ä", "größe", "no such", ""):
+                whole, part = backend.peek(sid), part_of(backend, sid, beginning)
+                assert whole is not None
+                assert part is not None
+                assert (part.sid, part.uid, part.created, part.active) == (sid, whole.uid, 1.0, 3.0)
+                wanted = {name for name in whole if name.startswith(beginning)}
+                assert wanted <= set(part) <= set(whole)
+                assert all(part[name] == whole[name] for name in part)
 
     def test_the_first_of_two_creations_wins(self) -> None:
         backend = self.make_backend()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import Protocol
 
 from ..record import Blob, Record
 
@@ -27,4 +28,26 @@ def unpack_into(record: Record, packed: bytes, start: int = 0) -> Record:
         name_end = start + _head.size + name_length
         start_of_data, start = name_end, name_end + length
         record[packed[name_end - name_length : name_end].decode()] = Blob(version, packed[start_of_data:start])
+    return record
+
+
+class Slices(Protocol):
+    """Bytes that are read where they lie."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice, /) -> bytes: ...
+
+
+def unpack_part_into(record: Record, packed: Slices, beginning: str) -> Record:
+    """Put the namespaces whose names begin so into a record, and return it. The data of others are not read."""
+    start, end = 0, len(packed)
+    while start < end:
+        name_start = start + _head.size
+        name_length, version, length = _head.unpack(packed[start:name_start])
+        name_end = name_start + name_length
+        start = name_end + length
+        name = packed[name_start:name_end].decode()
+        if name.startswith(beginning):
+            record[name] = Blob(version, packed[name_end:start])
     return record

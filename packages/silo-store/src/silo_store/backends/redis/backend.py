@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from ...backend import Claim, Finding, Life, Moment
+from ...backend import SMALL, Claim, Finding, Life, Moment
 from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...ids import new_uid
@@ -100,6 +100,11 @@ class RedisBackend:
 
     def peek(self, sid: str) -> Record | None:
         data = self._server.command("GET", self._keys.record + sid)
+        return _record(sid, data) if data is not None else None
+
+    def part(self, sid: str, beginning: str) -> Record | None:
+        """Return what `part_of` asks for."""
+        data = self._server.run(scripts.PART, (self._keys.record + sid,), beginning, SMALL)
         return _record(sid, data) if data is not None else None
 
     def _found(self, sid: str, data: bytes | None, epoch: bytes | None, at: Moment) -> Record | None:

@@ -124,6 +124,26 @@ LOAD = _script("""
 return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
 """)
 
+PART = _script("""
+-- A record without some of its namespaces. Of those that are left out, the heads alone are read.
+-- keys: record; arguments: what the names of the others begin with, the size up to which all are given
+local size = redis.call('STRLEN', KEYS[1])
+if size <= tonumber(ARGV[2]) then return redis.call('GET', KEYS[1]) end
+local head = redis.call('GETRANGE', KEYS[1], 0, 275)
+local _, _, _, _, place = struct.unpack('>ddI4Bc0', head)
+local parts = {string.sub(head, 1, place - 1)}
+while place <= size do
+  head = redis.call('GETRANGE', KEYS[1], place - 1, place + 8 + #ARGV[1])
+  local length, _, bytes = struct.unpack('>I2I4I4', head)
+  local following = place + 10 + length + bytes
+  if length >= #ARGV[1] and string.sub(head, 11) == ARGV[1] then
+    parts[#parts + 1] = redis.call('GETRANGE', KEYS[1], place - 1, following - 2)
+  end
+  place = following
+end
+return table.concat(parts)
+""")
+
 CLAIM = _script("""
 -- keys: record, epoch, claim, queue, the sign of being heard of
 -- arguments: now, ttl, slack, keep, token, lease, how long the sign lasts, whether it waits already

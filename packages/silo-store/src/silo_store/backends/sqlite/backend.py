@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import secrets
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,11 +15,11 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ...backend import Claim, Finding, Life, Moment
+from ...backend import SMALL, Claim, Finding, Life, Moment
 from ...errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...record import Blob, Change, Record
-from ..packing import pack, unpack_into
+from ..packing import pack, unpack_into, unpack_part_into
 from ..urls import options
 from .file import Connection, Database
 from .health import check_file
@@ -30,6 +31,7 @@ _OWNERS = 1 << 62  # bytes of the lock file: sessions below, owners from here on
 _RENEWAL_WAIT = 200  # milliseconds for which a reader waits to note that the session was used
 
 _LOAD = "SELECT uid, created, active, revision, state FROM sessions WHERE sid = ?"
+_PART = "SELECT uid, created, active, id, CASE WHEN length(state) <= ? THEN state END FROM sessions WHERE sid = ?"
 _RENEW = "UPDATE sessions SET active = ? WHERE sid = ? AND uid = ? AND active < ?"
 _WRITE = (
     "UPDATE sessions SET active = max(active, ?), revision = revision + 1, state = ?"
@@ -137,6 +139,23 @@ class SQLiteBackend:
     def peek(self, sid: str) -> Record | None:
         row = self._ask(_LOAD, (sid,))
         return _record(sid, row) if row is not None else None
+
+    def part(self, sid: str, beginning: str) -> Record | None:
+        """Return what `part_of` asks for."""
+        row = self._ask(_PART, (SMALL, sid))
+        if row is None or row[4] is not None:
+            return _record(sid, row) if row is not None else None
+        if sys.version_info < (3, 11):  # which cannot open a blob
+            return self.peek(sid)
+        with self._database.reading() as connection:
+            connection.execute("BEGIN")  # one state of the file for both looks
+            row = connection.execute(_PART, (SMALL, sid)).fetchone()
+            record = Record(sid, *row[:3]) if row is not None else None
+            if record is not None:
+                with connection.blobopen("sessions", "state", row[3], readonly=True) as state:
+                    unpack_part_into(record, state, beginning)
+            connection.execute("COMMIT")
+        return record
 
     def _load(self, sid: str, at: Moment) -> _Row | None:
         """Read a row and renew it."""
