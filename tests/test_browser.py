@@ -114,17 +114,36 @@ def test_cancel_and_ask_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> 
     gate = Gate(monkeypatch, "aggregate")
     _, page = opened()
     click(page, "sample")
-    ask(page, "island")
+    ask(page, "island", "mean", "year")
     gate.wait()
     page.wait(shown("running"))
+    page.wait("document.getElementById('log').textContent")
     click(page, "cancel")
     page.wait(notice("Cancelled"))
+    asked = "[by.value, how.value, document.getElementById('value').value]"
+    assert page.run(asked) == ["island", "mean", "year"], "nobody has to choose it again"
     gate.open()
     ask(page, "island")
     page.wait(shown("result"))
     assert page.run("notice.hidden")
+    click(page, "again")
+    page.wait(shown("options"))
+    assert page.run(asked)[:2] == ["island", "count"]
+    page.run("by.value = 'year'; question.requestSubmit()")
+    page.wait(shown("result"))
     click(page, "reset")
     page.wait(shown("choose"))
+    click(page, "sample")
+    page.wait(shown("options"))
+    assert page.run(asked)[:2] == ["species", "count"], "another file, another question"
+
+
+def test_large_numbers_of_a_message_can_be_read(opened: Open) -> None:
+    _, page = opened()
+    page.wait(shown("choose"))
+    said = "Row 1433543 of about 2000002 of 2026"
+    found = page.run(f"import('/static/format.js').then((module) => module.readable('{said}'))")
+    assert found == "Row 1,433,543 of about 2,000,002 of 2026"
 
 
 def test_what_is_wrong_with_a_file_is_said(opened: Open, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def run(open_file: Opener, size: int, table: Table, job: Job) -> tuple[dict[str,
         task.plan(("Read", 1), ("Validate", 2), ("Aggregate", 3), ("Write", 1))
     with step("Read"):
         table, lines = scan(open_file, size, table)
+        logger.info("The file has about %d lines", lines)
     with step("Validate"):
         if task:
             task.update(message="Row {n} of about {total}")

@@ -1,6 +1,6 @@
 import { ApiError, request, session, upload } from "./api.js";
 import { draw } from "./chart.js";
-import { format, size } from "./format.js";
+import { format, readable, size } from "./format.js";
 import { $, dismiss, fill, notify, rows, show } from "./page.js";
 
 const POLL = 300;
@@ -11,6 +11,7 @@ const SAYS = { count: "Number of rows", sum: "Sum", mean: "Mean", min: "Smallest
 
 let limits = { upload_bytes: Infinity, ttl: 3600 };
 let source = null;
+let asked = null;  // The file that the form is filled in for.
 let result = null;
 let stopUpload = null;
 let watching = 0;
@@ -99,6 +100,12 @@ function received(given) {
 // Choosing what to do with it
 
 function ask() {
+  if (asked !== source) offer();
+  show("options");
+}
+
+function offer() {
+  asked = source;
   const { columns, numeric, preview, notes } = source.table;
   $("source-name").textContent = source.name;
   $("source-facts").textContent = `${size(source.size)}, ${columns.length} column${columns.length > 1 ? "s" : ""}`;
@@ -109,7 +116,6 @@ function ask() {
   $("how").value = "count";
   $("value").disabled = true;
   rows($("preview"), columns, preview, (at) => numeric.includes(columns[at]));
-  show("options");
 }
 
 async function start() {
@@ -126,7 +132,7 @@ async function start() {
 function report(task) {
   $("bar").value = task.progress;
   $("percent").textContent = `${Math.floor(task.progress)} %`;
-  $("message").textContent = task.message;
+  $("message").textContent = readable(task.message);
   const at = task.steps.findIndex((step) => step.status === "running");
   $("step").textContent = at < 0 ? "" : `Step ${at + 1} of ${task.steps.length}: ${task.steps[at].name}`;
   $("eta").textContent = task.eta === null ? "" : `about ${Math.max(1, Math.ceil(task.eta))} s left`;
