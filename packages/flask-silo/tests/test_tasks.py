@@ -369,6 +369,37 @@ def test_of_several_applications_of_one_module_the_one_with_the_session_is_found
         store.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"runner": "rq"}, TypeError, "not 'rq'"),
+        ({"runner": ThreadRunner}, TypeError, "not <class .*ThreadRunner'>"),
+        ({"timeout": 0}, ValueError, "timeout must be positive"),
+    ],
+)
+def test_wrong_options_are_refused_where_the_task_is_declared(
+    silo: Silo, options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        silo.task(**options)(lambda: None)
+
+
+def test_the_request_that_starts_it_cannot_wait_for_it(app: Flask, client: FlaskClient, job: Job) -> None:
+    errors = []
+
+    @app.post("/api/wait")
+    def wait() -> Any:
+        job.task.start(1)
+        with pytest.raises(RuntimeError) as raised:
+            job.task.result()
+        errors.append(str(raised.value))
+        job.task.cancel()
+        return {}
+
+    assert client.post("/api/wait", headers=as_(SID)).status_code == 200
+    assert errors == ["task 'count up' begins when this request has succeeded: ask for its result in a later one"]
+
+
 def test_called_it_is_the_function(silo: Silo) -> None:
     @silo.task
     def double(number: int) -> int:

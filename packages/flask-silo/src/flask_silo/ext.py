@@ -293,7 +293,8 @@ class Silo:
             timeout: seconds after which it fails, counted from when it begins.
 
         Raises:
-            ValueError: there is a task of that name.
+            ValueError: there is a task of that name, or ``timeout`` is not positive.
+            TypeError: ``runner`` is no runner.
         """
 
         def made(function: Callable[..., Any]) -> SessionTask[..., Any]:

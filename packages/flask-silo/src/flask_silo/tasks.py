@@ -38,6 +38,10 @@ class SessionTask(Generic[P, R]):
     """
 
     def __init__(self, silo: Silo, function: Callable[P, R], name: str, options: dict[str, Any]) -> None:
+        runner = options["runner"]
+        if runner is not None and (isinstance(runner, type) or not isinstance(runner, Runner)):
+            raise TypeError(f"runner must be a runner, as ThreadRunner(), and not {runner!r}")
+        BackgroundTask(name, **options)  # it refuses what is wrong: here, and not in the first request
         self.name = name
         self._silo = silo
         self._function = function
@@ -157,9 +161,12 @@ class SessionTask(Generic[P, R]):
             TimeoutError: it was not done in ``timeout`` seconds.
             TaskError: it ran in another process and returned something that its record cannot hold: let the task put
                 that into the session's state or files.
-            RuntimeError: it was never started for this session.
+            RuntimeError: it was never started for this session, or this very request starts it.
         """
         visit = current_visit()
+        if visit is not None and self.name in visit.jobs:
+            text = f"task {self.name!r} begins when this request has succeeded: ask for its result in a later one"
+            raise RuntimeError(text)
         loaded = visit.session if visit is not None else None
         task = self.task
         if task is None:
