@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 
@@ -68,6 +69,31 @@ def test_except_exception_does_not_swallow_a_cancel() -> None:
             task.checkpoint()
 
     assert cancelled_by(call)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs asyncio.TaskGroup")
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_cancel_that_comes_out_of_a_task_group(broken: bool) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    async def part() -> None:
+        try:
+            task.checkpoint()
+        finally:
+            if broken:
+                raise ValueError("real")
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:  # type: ignore[attr-defined, unused-ignore]
+            for _ in range(2):
+                group.create_task(part())
+
+    def work(task: BackgroundTask) -> None:
+        task.cancel()
+        asyncio.run(main())
+
+    task.start(work)
+    assert task.state.status is (Status.FAILED if broken else Status.CANCELLED)
 
 
 def test_cancelled_state_and_result(runner: ThreadRunner) -> None:

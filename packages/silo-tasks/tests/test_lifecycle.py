@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import copy
+import dataclasses
 import gc
 import json
 import pickle
@@ -160,6 +162,27 @@ def test_system_exit_in_a_target_is_a_failure(runner: ThreadRunner) -> None:
     assert (task.state.error, task.state.error_type) == ("3", "SystemExit")
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """An exception of which no attribute can be set, not even its traceback."""
+
+    row: int
+
+
+def test_a_frozen_exception_fails_the_run(runner: ThreadRunner) -> None:
+    task = BackgroundTask(runner=runner)
+
+    def work(task: BackgroundTask) -> None:
+        raise Frozen(3)
+
+    task.start(work)
+    with pytest.raises(TaskFailed) as caught:
+        task.result(WAIT)
+    assert (type(caught.value.__cause__), caught.value.error_type) == (Frozen, "Frozen")
+    assert "in work" in caught.value.traceback
+    assert "_run.py" not in caught.value.traceback
+
+
 def test_coroutine_function_is_refused() -> None:
     async def work(task: BackgroundTask) -> None:
         pass
@@ -206,6 +229,53 @@ def test_a_completed_target_that_raises_has_still_succeeded(caplog: pytest.LogCa
     task.start(work)
     assert (task.state.status, task.state.error, task.result()) == (Status.SUCCEEDED, None, None)
     assert "afterwards" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "give up"])
+def test_what_is_reported_after_the_end_changes_nothing_but_the_log(end: str) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    seen: list[TaskState] = []
+
+    def work(task: BackgroundTask) -> None:
+        with contextlib.suppress(Cancelled), task.step("open"):
+            for i in task.track(range(10)):
+                if i == 3:
+                    task.update(message="{n} of {total}")
+                    if end == "give up":
+                        with task.shield():
+                            task.cancel(abandon=True)
+                            go_on(task)
+                    else:
+                        getattr(task, end)("at {n} of {total}")
+                        go_on(task)
+        seen.append(task.state)
+
+    def go_on(task: BackgroundTask) -> None:
+        seen.append(task.state)
+        task.plan(("never", 1))
+        for _ in task.track([1, 2]):
+            with task.step("late"):
+                task.advance()
+        task.log("late")
+
+    task.start(work)
+    assert (seen[0].n, seen[0].total, [step.name for step in seen[0].steps]) == (3, 10, ["open"])
+    for later in seen[1:]:
+        assert (later.logs, later.last_seq) == (["late"], 1)
+        later.logs, later.last_seq = [], 0
+        assert later == seen[0]
+
+
+def test_a_message_that_comes_just_after_the_end_is_not_said() -> None:
+    task = BackgroundTask()
+
+    class Failing:
+        def __str__(self) -> str:
+            task.fail("bad")
+            return "too late"
+
+    task.update(message=Failing())  # type: ignore[arg-type]
+    assert task.state.message == "Failed: bad"
 
 
 def test_reporting_on_an_idle_task_works() -> None:
@@ -424,6 +494,33 @@ def test_callbacks_run_once_and_harm_nobody(runner: ThreadRunner, caplog: pytest
     assert len(called) == 3
 
 
+@pytest.mark.parametrize("error", [SystemExit, Cancelled, KeyError])
+def test_whatever_a_callback_raises_the_others_are_called(error: type[BaseException]) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    called: list[BackgroundTask] = []
+
+    def bad(task: BackgroundTask) -> None:
+        raise error
+
+    task.on_done(bad)
+    task.on_done(called.append)
+    task.start(lambda task: None)
+    assert called == [task]
+    task.on_done(bad)
+
+
+@pytest.mark.parametrize("meanwhile", [BackgroundTask.reset, BackgroundTask.complete])
+def test_a_callback_of_an_idle_task_waits_for_the_next_run(meanwhile: Callable[[BackgroundTask], None]) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    called: list[BackgroundTask] = []
+    task.on_done(called.append)
+    meanwhile(task)
+    assert called == []
+    for _ in range(2):
+        task.start(lambda task: None)
+        assert called == [task]
+
+
 def test_a_callback_given_while_the_task_starts_is_called(runner: ThreadRunner) -> None:
     task, called = BackgroundTask(runner=runner), threading.Event()
 
@@ -575,6 +672,20 @@ def test_a_failed_task_does_not_keep_its_data(work: Callable[[BackgroundTask], N
     assert task.is_failed
     gc.collect()
     assert KEPT.pop()() is None
+
+
+@pytest.mark.parametrize("work", [plain, caused, by_text, in_a_group])
+def test_a_failed_task_does_not_keep_its_arguments(
+    runner: ThreadRunner, work: Callable[[BackgroundTask], None]
+) -> None:
+    task, data = BackgroundTask(runner=runner), Data()
+    kept = weakref.ref(data)
+    task.start(lambda task, data: work(task), data)
+    assert task.wait(WAIT)
+    task._run.returned.wait(WAIT)
+    del data
+    assert kept() is None
+    assert task.is_failed
 
 
 def test_only_a_run_that_succeeded_keeps_its_value() -> None:

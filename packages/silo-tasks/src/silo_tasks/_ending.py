@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import logging
 import sys
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from silo_tasks._context import current_run
 from silo_tasks._logs import cut, writable
+from silo_tasks.errors import Cancelled
 
 if TYPE_CHECKING:
     from silo_tasks.task import BackgroundTask
@@ -34,7 +37,7 @@ def call_back(callbacks: list[Callback], task: BackgroundTask) -> None:
         for callback in callbacks:
             try:
                 callback(task)
-            except Exception:
+            except (Exception, SystemExit, Cancelled):
                 logger.exception("A callback of task %r failed", task.name)
     finally:
         current_run.reset(outer)
@@ -49,6 +52,11 @@ def describe(error: BaseException | str) -> str:
     if text:
         return text
     return "unknown error" if isinstance(error, str) else type(error).__name__
+
+
+def only_cancelled(error: BaseException) -> bool:
+    """Whether an exception is a group of nothing but `Cancelled`, as of an `asyncio.TaskGroup` that was stopped."""
+    return isinstance(error, _GROUP) and error.split(Cancelled)[1] is None
 
 
 def traceback_of(error: BaseException) -> str:
@@ -69,8 +77,19 @@ def let_go(error: BaseException) -> None:
         if id(error) not in seen:
             seen.add(id(error))
             traceback.clear_frames(error.__traceback__)
+            if error.__traceback__ is not None:
+                _clear(error.__traceback__.tb_frame.f_back)
             behind = [error.__cause__, error.__context__, *(error.exceptions if isinstance(error, _GROUP) else ())]
             left += [other for other in behind if other is not None]
+
+
+def _clear(frame: FrameType | None) -> None:
+    # A frame holds the one that has called it, and so on, with the arguments of the run at last.
+    with contextlib.suppress(RuntimeError):
+        # The first that is still executed raises.
+        while frame is not None:
+            frame.clear()
+            frame = frame.f_back
 
 
 def exception_here() -> BaseException | None:

@@ -149,7 +149,7 @@ class Progress:
         lock: Lock of the run. Reentrant, as closing a loop may be the work of the garbage collector.
     """
 
-    __slots__ = ("_reached", "_shown", "base", "lock", "top")
+    __slots__ = ("_over", "_reached", "_shown", "base", "lock", "top")
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self.lock = lock
@@ -157,6 +157,7 @@ class Progress:
         """`base` is the innermost step or the run, `top` the innermost scope of any kind."""
         self._reached = 0.0
         self._shown: Scope | None = None
+        self._over = False
 
     def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
         """Open a loop, which fills what its scope has left. Inside a plan only steps have a share."""
@@ -200,7 +201,7 @@ class Progress:
             value = scope.high if complete else self.top.value()
             # The counts stay, the iterators go: they hold the data.
             scope.n, scope.probe, scope.closed = scope.done, None, True
-            if scope.counts:
+            if scope.counts and not self._over:
                 self._shown = scope
             above: Scope | None = self.top
             while above is not None and above is not scope:
@@ -227,12 +228,24 @@ class Progress:
             if total is not None:
                 scope.total = max(0, total)
 
-    def finish(self) -> None:
-        """Everything is done: 100 percent. Called under the lock of the run."""
-        self._reached = 100.0
+    def end(self, *, done: bool) -> None:
+        """Show these numbers for good, as the run is over; 100 percent if everything is done.
+
+        Called under the lock of the run.
+        """
+        shown = self.counted()
+        if shown is not None and not shown.closed:
+            # It may go on counting.
+            n, total = shown.done, shown.total
+            shown = Scope(None, shown.low, shown.high, shown.share, None, shown.opened)
+            shown.n, shown.total, shown.counts, shown.closed = n, total, True, True
+        self._reached = 100.0 if done else self.percent()
+        self._shown, self._over = shown, True
 
     def counted(self) -> Scope | None:
         """The scope whose counts are shown: the innermost that counts, or the last one that did."""
+        if self._over:
+            return self._shown
         inner: Scope | None = self.top
         while inner is not None and not inner.counts and inner is not self.base:
             inner = inner.parent
@@ -258,5 +271,5 @@ class Progress:
             return depth
 
     def _note(self, value: float) -> None:
-        if value > self._reached:
+        if value > self._reached and not self._over:
             self._reached = min(value, 100.0)

@@ -106,9 +106,14 @@ class Reporter:
         clock = run.settings.clock
         now, opened = clock(), run.settings.mono()
         with run.lock:
-            record = run.steps.begin(name, weight, run.progress.depth(), now)
-            scope = run.progress.open_step(name, weight, opened)
-        run.say(name)
+            over = run.status.is_final
+            if not over:
+                record = run.steps.begin(name, weight, run.progress.depth(), now)
+                scope = run.progress.open_step(name, weight, opened)
+                run.say(name)
+        if over:
+            yield
+            return
         complete = False
         try:
             yield
@@ -132,8 +137,9 @@ class Reporter:
             raise ValueError("a plan needs at least one step")
         run = self._mine()
         with run.lock:
-            run.steps.plan(planned, run.progress.depth())
-            run.progress.plan(planned)
+            if not run.status.is_final:
+                run.steps.plan(planned, run.progress.depth())
+                run.progress.plan(planned)
 
     def log(self, message: str, *args: object, level: str = "info") -> None:
         """Add a line to the log.
@@ -171,7 +177,7 @@ class Reporter:
         return self._mine().shield()
 
     def complete(self, message: str = "Done") -> None:
-        """End the run as succeeded. The target may go on; what it reports afterwards is ignored.
+        """End the run as succeeded. The target may go on; what it reports afterwards is ignored, but for its log.
 
         What it returns is still the result. If it raises, that is logged, the run stays succeeded, and its result is
         None.

@@ -15,7 +15,7 @@ from types import CoroutineType
 from typing import Any
 
 from silo_tasks._context import current_run
-from silo_tasks._ending import Callback, call_back, describe, let_go, traceback_of
+from silo_tasks._ending import Callback, call_back, describe, let_go, only_cancelled, traceback_of
 from silo_tasks._latch import Latch
 from silo_tasks._logs import cut
 from silo_tasks._progress import Probe, Scope
@@ -49,7 +49,8 @@ class Run(RunRecord):
             copy_context().run(self._execute, call)
         finally:
             self.executing = False
-            self.call = None
+            # What was raised holds this frame, and must not hold the arguments with it.
+            self.call = call = None
             if self.exception is not None:
                 let_go(self.exception)
             self.returned.set()
@@ -90,7 +91,10 @@ class Run(RunRecord):
             self.crash(error)
             raise
         except BaseException as error:  # noqa: BLE001 - crash() logs it
-            self.crash(error)
+            if only_cancelled(error):
+                self.finish(Status.CANCELLED, message="Cancelled")
+            else:
+                self.crash(error)
         else:
             # From here on nothing is executed, so that a callback may ask for the result.
             self.value, self.executing = value, False
@@ -145,10 +149,9 @@ class Run(RunRecord):
             self.ended, self.finished_at = ended, finished_at
             if self.steps.records:
                 self.steps.records = closed(self.steps.records, finished_at, failed=status is not Status.SUCCEEDED)
-            if status is Status.SUCCEEDED:
-                self.progress.finish()
-                if message is None and self.message == STARTING:
-                    message = "Done"
+            self.progress.end(done=status is Status.SUCCEEDED)
+            if status is Status.SUCCEEDED and message is None and self.message == STARTING:
+                message = "Done"
             if text is not None:
                 self.error, self.error_type, self.traceback = text, error_type, details
                 message = f"Failed: {text}"
@@ -156,10 +159,11 @@ class Run(RunRecord):
                 self.error_type, self.exception = type(cause).__name__, cause
             if message is not None:
                 self.message, self.message_scope = cut(message), None
-            callbacks: list[Callback] = []
-            if not quiet:
-                callbacks, self.callbacks = self.callbacks, callbacks
             call, alarm, self._alarm = self.call, self._alarm, None
+            callbacks: list[Callback] = []
+            # Where nothing was started, they wait for the next run.
+            if not quiet and call is not None:
+                callbacks, self.callbacks = self.callbacks, callbacks
             executing = self.executing
             if not executing:
                 self.call = None
@@ -200,8 +204,9 @@ class Run(RunRecord):
 
     def crash(self, error: BaseException) -> None:
         """End the run by an exception of its code."""
-        # The first frame is ours.
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        # The first frame is ours. Not by the attribute: a frozen dataclass does not let it be set.
+        traceback = error.__traceback__
+        BaseException.with_traceback(error, traceback and traceback.tb_next)
         if self.finish(Status.FAILED, error=error):
             logger.error("Task %r failed: %s", self.name, self.error, exc_info=error)
         else:
@@ -385,7 +390,9 @@ class Run(RunRecord):
     def say(self, message: str) -> None:
         """Set the message, as said in the innermost scope."""
         with self.lock:
-            self.message, self.message_scope = cut(message), self.progress.top
+            # It may have ended since somebody looked.
+            if not self.status.is_final:
+                self.message, self.message_scope = cut(message), self.progress.top
 
     def _arm(self) -> None:
         if not self._shields:

@@ -191,7 +191,9 @@ class BackgroundTask(Reporter):
         self._run.refresh()
         with self._lock:
             previous = self._at_rest("reset")
-            self._run = Run(self._settings, self._key, None, previous)
+            run = Run(self._settings, self._key, None, previous)
+            run.callbacks = previous.take_callbacks()
+            self._run = run
 
     def cancel(self, *, abandon: bool = False, kill_after: float | None = None) -> bool:
         """Ask the run to stop.
