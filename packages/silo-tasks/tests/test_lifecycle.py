@@ -162,6 +162,14 @@ def test_system_exit_in_a_target_is_a_failure(runner: ThreadRunner) -> None:
     assert (task.state.error, task.state.error_type) == ("3", "SystemExit")
 
 
+@pytest.mark.parametrize("target", [None, "work"])
+def test_what_cannot_be_called_is_refused(runner: ThreadRunner, target: Any) -> None:
+    task = BackgroundTask(runner=runner)
+    with pytest.raises(TypeError, match=rf"not a {type(target).__name__}: start\(work, rows\)"):
+        task.start(target)
+    assert task.state.status is Status.IDLE
+
+
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):
     """An exception of which no attribute can be set, not even its traceback."""

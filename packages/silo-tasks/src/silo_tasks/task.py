@@ -122,8 +122,14 @@ class BackgroundTask(Reporter):
             QueueFull: Too many tasks wait already. The task is as it was before, and so is its record.
             RunnerUnavailable: The task queue or the store cannot be reached. The task is as it was before.
             TaskError: The runner cannot run it.
-            TypeError: An argument cannot be sent to where it would run; the message names it.
+            TypeError: The target is no function, or an argument cannot be sent to where it would run; the message names
+                it.
         """
+        if not callable(target):
+            raise TypeError(
+                f"start() takes a function and its arguments, not a {type(target).__name__}: start(work, rows) instead "
+                "of start(work(rows))"
+            )
         runner = self._runner or default_runner()
         now = self._settings.clock()
         self._run.refresh()
