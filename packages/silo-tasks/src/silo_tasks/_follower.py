@@ -69,9 +69,10 @@ class Follower:
                 run.lose("lost: its record is gone" if found is None else "lost: a newer run has begun elsewhere")
             self._failing = False
         except Exception:
-            if not self._failing:
+            with run.lock:
+                first, self._failing = not self._failing, True
+            if first:
                 logger.exception("The record of task %r could not be read", run.name)
-            self._failing = True
 
     def keep_looking(self) -> None:
         """Look every `INTERVAL` as long as there are callbacks to call or somebody waits."""

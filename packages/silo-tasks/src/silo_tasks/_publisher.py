@@ -151,9 +151,10 @@ class Watcher:
                 self._left = 0
             self._failing = False
         except Exception:
-            if not self._failing:
+            with run.lock:
+                first, self._failing = not self._failing, True
+            if first:
                 logger.exception("The record of task %r could not be stored", run.name)
-            self._failing = True
             return False
         return True
 
