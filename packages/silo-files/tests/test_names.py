@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from silo_files import MAX_KEY_LENGTH, FileStore, InvalidFileName, InvalidKey, check_key, check_name
 from silo_files.errors import FileStoreError
@@ -87,6 +87,7 @@ def test_a_refused_key_is_not_in_the_error() -> None:
     assert "secret" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_passes_has_a_plain_name_on_disk(name: str) -> None:
     try:
@@ -97,6 +98,7 @@ def test_what_passes_has_a_plain_name_on_disk(name: str) -> None:
     assert re.fullmatch(r"[0-9a-f]{32}(\.[a-z0-9]{1,16})?", hash_name(passed))
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=50))
 def test_every_key_has_a_plain_folder(key: str) -> None:
     try:
