@@ -121,6 +121,13 @@ def test_follow_ends_when_the_task_was_never_started() -> None:
     assert out.getvalue().count("\n") == 1
 
 
+def test_a_process_without_standard_error_only_waits(monkeypatch: pytest.MonkeyPatch, runner: ThreadRunner) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    task = BackgroundTask(runner=runner)
+    task.start(lambda task: sum(task.track(range(1000))))
+    assert follow(task).complete
+
+
 class Terminal(io.StringIO):
     """A terminal of its own size."""
 

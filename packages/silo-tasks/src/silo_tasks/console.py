@@ -46,7 +46,11 @@ def follow(task: Watched, file: TextIO | None = None, *, interval: float = 0.1, 
     Returns:
         The last state.
     """
-    out = sys.stderr if file is None else file
+    out: TextIO | None = sys.stderr if file is None else file
+    if out is None:
+        # A process can be without standard error.
+        task.wait()
+        return task.state
     moving = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     paper = Screen(out) if moving else Paper(out)
     seen: int | None = None
