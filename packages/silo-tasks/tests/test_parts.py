@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import threading
+import time
+from types import SimpleNamespace
 
+import pytest
+from silo_tasks import _timer
 from silo_tasks._latch import Latch, Waiter
 from silo_tasks._timer import Timer
 
@@ -52,6 +56,21 @@ def test_a_sooner_alarm_wakes_the_timer() -> None:
     assert sooner.wait(WAIT)
     later.cancel()
     assert later.call is None
+
+
+def test_no_alarm_is_lost_when_others_are_cancelled_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer, rang = Timer("test"), threading.Event()
+    alarms = [timer.call_later(3600, lambda: None) for _ in range(200)]
+
+    def now() -> float:
+        # As a garbage collection may do anywhere.
+        while alarms:
+            alarms.pop().cancel()
+        return time.monotonic()
+
+    monkeypatch.setattr(_timer, "time", SimpleNamespace(monotonic=now))
+    timer.call_later(0.001, rang.set)
+    assert rang.wait(WAIT)
 
 
 def test_an_alarm_that_fails_stops_no_other() -> None:

@@ -54,8 +54,10 @@ class Timer:
     def call_later(self, delay: float, call: Callable[[], None]) -> Alarm:
         """Call `call` once, `delay` seconds from now, on the timer's thread."""
         alarm = Alarm(self, call)
+        entry = time.monotonic() + delay, next(self._numbers), alarm
         with self._wake:
-            heapq.heappush(self._heap, (time.monotonic() + delay, next(self._numbers), alarm))
+            # In one step: what is collected meanwhile may cancel alarms, and then the heap is another one.
+            heapq.heappush(self._heap, entry)
             if self._thread is None:
                 self._start()
             elif self._heap[0][2] is alarm:
