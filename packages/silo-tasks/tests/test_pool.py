@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -111,6 +112,20 @@ def test_shutdown_cancels_what_is_left() -> None:
     assert queued.cancelled
     leave.set()
     assert runner.join(WAIT)
+
+
+def test_waiting_for_a_very_long_time() -> None:
+    for timeout in (math.inf, 1e12):
+        runner, entered, leave = ThreadRunner(workers=1), threading.Event(), threading.Event()
+
+        def work(entered: threading.Event = entered, leave: threading.Event = leave) -> None:
+            entered.set()
+            leave.wait(WAIT)
+
+        runner.submit(PlainJob(work))
+        assert entered.wait(WAIT)
+        threading.Timer(0.01, leave.set).start()
+        assert runner.shutdown(timeout)
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ class ThreadRunner:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._job_ended.wait(left)
+                self._job_ended.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
         return True
 
     def cancel_all(self) -> None:
