@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from flask_silo.events import Pace
 
 from tests.browser import browser, find
 from tests.test_examples import served
+from tests.test_readmes import ROOT, blocks
 
 PROGRAM = find()
 PAGE = """<!doctype html><title>Tasks</title><link rel="icon" href="data:,"><body><script>
@@ -72,3 +74,29 @@ def test_a_page_sees_a_task_from_its_start_to_its_end(most: int | None, tmp_path
         assert tab.run("told.filter((state) => !state.running).length") == 1
         assert tab.console == []
     silo.stop()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it")
+def test_the_page_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PROGRAM is not None
+    monkeypatch.chdir(tmp_path)
+    readme = ROOT / "packages" / "flask-silo" / "README.md"
+    scope: dict[str, Any] = {"__name__": "readme"}
+    for block in blocks(readme)[:-1]:  # the last one is the client
+        exec(compile(block, str(readme), "exec", dont_inherit=True), scope)
+    text = readme.read_text(encoding="utf-8")
+    first = re.findall(r"^    ((?:let|const|sid|sessionStorage)\b.*)$", text, re.M)
+    [watch] = re.findall(r"^```js\n(.*?)^```$", text, re.S | re.M)
+    script = "\n".join([*first, watch, "window.told = [];", "await watch((state) => told.push(state));"])
+
+    @scope["app"].get("/")  # type: ignore[untyped-decorator]
+    def page() -> str:
+        return f'<!doctype html><link rel="icon" href="data:,"><body><script type="module">{script}</script>'
+
+    with served(scope["app"]) as port, browser(PROGRAM, tmp_path) as tab:
+        tab.send("Page.navigate", url=f"http://127.0.0.1:{port}/")
+        tab.wait("window.told?.at(-1) === null")
+        assert tab.run("told.at(-2)")["status"] == "succeeded"
+        assert tab.run("sessionStorage.getItem('sid')")
+        assert tab.console == []
+    scope["silo"].stop()
