@@ -80,7 +80,8 @@ class SessionTask(Generic[P, R]):
             raise RuntimeError("the response is on its way: start the task before the view returns")
         session = visit.begun()
         tasks = self._silo.binding.tasks
-        if self.name in visit.jobs or self._look().running:
+        # What the session said when the view began may have changed: then a second look says so.
+        if self.name in visit.jobs or (self._look().running and self._look().running):
             raise TaskRunning(f"task {self.name!r} is already running")
         if isinstance(self.runner, EngineRunner) and not visit.store.backend.shared:
             raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
