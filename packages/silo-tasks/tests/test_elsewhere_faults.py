@@ -563,6 +563,13 @@ def test_a_module_that_ends_its_process_fails_the_run(tmp_path: Path, monkeypatc
         task.result(WAIT)
 
 
+def test_a_worker_without_the_function_that_knows_the_store_says_so() -> None:
+    BackgroundTask("task", runner=(engine := Engine())).start(note)
+    message = replace(engine.sent.pop(), function="nowhere:note", brings_store=True)
+    with pytest.raises(TaskError, match="cannot import nowhere:note"):
+        execute(message, engine.store)
+
+
 def test_the_end_of_a_lost_run_is_a_time_of_day() -> None:
     store = MemoryTaskStore()
     BackgroundTask("task", runner=Engine(store)).start(note)

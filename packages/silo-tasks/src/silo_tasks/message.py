@@ -33,6 +33,8 @@ class Message:
     """Log lines that are kept."""
     last_seq: int = 0
     """Number of the last log line of the run before."""
+    brings_store: bool = False
+    """Whether the function has an `open_store`, which the worker has to import it for before it can claim the run."""
     args: Sequence[Any] = field(default=(), repr=False)
     """Positional arguments after the task."""
     kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -67,6 +69,7 @@ def message_of(job: Job) -> Message:
         job.timeout,
         job.max_logs,
         job.last_seq,
+        hasattr(job.target, "open_store"),
         job.args,
         job.kwargs,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from silo_tasks import _publisher
@@ -25,28 +26,24 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
 
     It is claimed first, so that a message which is delivered twice, or was cancelled on its way, does nothing. While
     it runs its record is stored twice a second, and a cancel that somebody has asked for elsewhere is seen then. Its
-    deadline counts from now. What its function raises is in its record; so is a function that cannot be imported.
+    deadline counts from now, with the import of its function. What that raises is in its record; so is a function that
+    cannot be imported.
 
     Args:
         message: What was sent.
         store: Where the run reports to. A function that has an attribute `open_store` brings its own:
-            `open_store(message)` returns it.
+            `open_store(message)` returns it. It had better be cheap to import, as it is not claimed before.
         problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
 
     Returns:
         Whether the run was executed here.
 
     Raises:
-        TaskError: Nobody says where to report to.
+        TaskError: Nobody says where to report to, or a function that would cannot be imported.
         Exception: The store could not be reached for `PATIENCE` seconds. The run stays as it is.
     """
-    try:
-        target = resolve(message.function)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does when it is imported
-        target = _raising(TaskError(f"the worker cannot import {message.function}: {error!r}"))
-    open_store = getattr(target, "open_store", None)
-    if open_store is not None:
-        store = open_store(message)
+    if message.brings_store:
+        store = _imported(message.function).open_store(message)  # type: ignore[attr-defined]
     if store is None:
         raise TaskError(f"task {message.name!r} has no store that its worker could report to")
     if not _claim(store, message):
@@ -60,7 +57,8 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
         store=store,
         owner=message.owner,
     )
-    run = task._adopt(message, target if problem is None else _raising(problem))
+    # Imported once it is claimed and heard of: whoever is killed by that, or takes long, has begun with the run.
+    run = task._adopt(message, partial(_call, message.function) if problem is None else _raising(problem))
     watcher = _publisher.watch(store, run, settles=True)
     run.execute()
     if not watcher.settle(PATIENCE):
@@ -79,6 +77,17 @@ def _claim(store: TaskStore, message: Message) -> bool:
             logger.warning("The task store cannot be reached. Trying again", exc_info=True)
         time.sleep(pause)
         pause = min(2 * pause, 2.0)
+
+
+def _imported(where: str) -> Callable[..., Any]:
+    try:
+        return resolve(where)
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        raise TaskError(f"the worker cannot import {where}: {error!r}") from error
+
+
+def _call(where: str, task: BackgroundTask, *args: Any, **kwargs: Any) -> Any:
+    return _imported(where)(task, *args, **kwargs)
 
 
 def _raising(error: Exception) -> Callable[..., NoReturn]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
+import redis
 from engines import jobs
 from engines.harness import ENGINES, Engine
 from servers import RedisServer, until
@@ -45,6 +47,13 @@ def others(engine: Engine) -> BackgroundTask:
 def holding(task: BackgroundTask) -> None:
     """Wait until a worker has begun with `hold`."""
     until(lambda: task.state.message == "holding", "no worker has begun")
+
+
+def waiting(server: RedisServer) -> None:
+    """Wait until a worker waits for jobs. One of RQ ends where the broker goes away while it prepares for that."""
+    client = redis.Redis.from_url(server.url)
+    until(lambda: any("b" in each["flags"] for each in client.client_list()), "no worker waits")
+    client.close()
 
 
 class TestRunner(RunnerContract):
@@ -296,6 +305,25 @@ def test_a_worker_that_is_killed(own_engine: Engine, tmp_path: Path, gate: Path)
     assert task.state.run == 2
 
 
+def test_a_process_that_dies_while_it_imports_the_function(
+    own_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has begun with the run by then, so the run is lost soon, and does not read as queued for a day."""
+    name = f"deadly_for_{own_engine.name}"
+    code = f"import os\nif os.getpid() != {os.getpid()}:\n    os.kill(os.getpid(), 9)\ndef work(task):\n    pass\n"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(tmp_path)])))
+    store = RedisTaskStore(own_engine.url)
+    task = own_engine.task(store=store)
+    with own_engine.start_worker(tmp_path / "worker"):
+        task.start(__import__(name).work)
+        until(lambda: task.state.status == "running", "no worker has begun")
+        store.lease = 1.0
+        with pytest.raises(TaskLost):
+            task.result(WAIT)
+
+
 def test_nobody_takes_it(own_engine: Engine, tmp_path: Path) -> None:
     """A run that waits too long is lost, and a worker that comes later leaves it alone."""
     notes = tmp_path / "notes"
@@ -330,7 +358,8 @@ def test_a_broker_that_is_restarted(own_engine: Engine, own_server: RedisServer,
     """What runs ends properly, and the next jobs run."""
     task = own_engine.task()
     with own_engine.start_worker(tmp_path / "worker"):
-        own_server.restart()  # While the worker waits.
+        waiting(own_server)
+        own_server.restart()
         task.start(jobs.add, 1)
         assert task.result(WAIT) == 1
         task.start(jobs.hold, str(gate))
