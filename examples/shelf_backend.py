@@ -179,4 +179,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("say which file: python examples/shelf_backend.py FILE")
     main(sys.argv[1])

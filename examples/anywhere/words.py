@@ -1,14 +1,16 @@
 """One job, run by a thread, a process, an RQ worker or a Celery worker: the line ``runner = …`` below decides.
 
 The job counts the words of a text and writes the counts into the session and into a file. Where it runs changes
-nothing for it, nor for who watches it. In this folder:
+nothing for it, nor for who watches it. In this folder, with flask-silo and, where needed, its extra ``rq`` or
+``celery`` installed (``../../.uv/bin/uv run``, before a command, has them all):
 
     flask --app words run                             thread(), process(): nothing else is needed
     FLASK_APP=words rq worker                         rq(): a worker, beside the server
     celery --app celery_worker worker                 celery(): likewise
 
-rq() and celery() need a Redis. ``REDIS_URL`` says where, redis://localhost:6379/0 by default; ``SILO_STORE_URL`` says
-where sessions are, ``ANYWHERE_FILES`` where files are. The server and its workers must agree about them. Then:
+rq() and celery() need a Redis. ``REDIS_URL`` says where, to RQ's worker too, redis://localhost:6379/0 by default;
+``SILO_STORE_URL`` says where sessions are, ``ANYWHERE_FILES`` where files are. The server and its workers must agree
+about them. Then:
 
     curl -i localhost:5000/api/count -d 'to be or not to be'  the answer has the header X-Session-ID
     curl 'localhost:5000/api/tasks/count?_sid=…'              how far it is
