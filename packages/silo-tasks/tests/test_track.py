@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -358,6 +359,52 @@ def test_loops_of_threads_do_not_break_each_other(runner: ThreadRunner) -> None:
     assert task.result(WAIT) == 4 * sum(range(5000))
 
 
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns within a few steps."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def same(item: int) -> int:
+    return item
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("make", [list, iter, partial(map, same)], ids=["list", "iterator", "python"])
+def test_threads_may_share_a_loop(make: Callable[[Iterable[int]], Iterable[Any]]) -> None:
+    """As they may share the iterator of a list: each item goes to one of them."""
+    count, numbers = 1000, range(1000)
+    for _ in range(40):
+        task = BackgroundTask(runner=InlineRunner())
+        taken: list[Any] = []
+        errors: list[BaseException] = []
+
+        def take(items: Iterator[Any], taken: list[Any] = taken, errors: list[BaseException] = errors) -> None:
+            try:
+                taken.extend(items)
+            except BaseException as error:
+                errors.append(error)
+
+        def work(task: BackgroundTask, take: Callable[[Iterator[Any]], None] = take) -> None:
+            items = task.track(make(numbers), total=count)
+            threads = [threading.Thread(target=take, args=(items,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        task.start(work)
+        task.result()
+        assert errors == []
+        assert sorted(map(int, taken)) == list(numbers)
+        # Each thread may have asked in vain for one more.
+        assert count <= task.state.n <= count + 2 * 4
+        assert task._run._probes == []
+
+
 def test_module_functions_outside_a_task() -> None:
     assert list(track([1, 2])) == [1, 2]
     with step("nothing"):
@@ -458,9 +505,11 @@ def test_cancel_ends_all_loops_that_are_open() -> None:
 
 
 def test_a_loop_that_was_stopped_before_its_first_block_yields_nothing() -> None:
-    probe = _track.BlockProbe()
+    probe = _track.BlockProbe(iter([1]))
     probe.stop()
-    assert list(probe.next_block(iter([1]))) == []
+    items = probe.following()
+    assert items is not None
+    assert list(items) == []
     assert (probe.done, probe.stopped) == (0, True)
 
 

@@ -416,9 +416,8 @@ class Run(RunRecord):
                     self._arm()
         self.check()
 
-    def open_loop(self, probe: Probe, total: int | None) -> Scope:
+    def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
         """Begin a loop."""
-        now = self.settings.mono()
         with self.lock:
             self._probes.append(probe)
             return self.progress.open_loop(probe, total, now)

@@ -7,6 +7,9 @@ Over anything else the loop pulls from `map(next, selector)`, where `selector` i
 iterator of the data again and again, all in C. There it is the selector that is read, and exhausted.
 
 Both rest on what CPython's iterators tell of themselves.
+
+Several threads may share a loop, as they may share the iterator of a list. Two of them may then ask for the next block
+at once, so what is asked must be no generator: the interpreter would crash.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from silo_tasks._progress import Probe, as_count
+from silo_tasks._progress import Probe, Scope, as_count
 from silo_tasks.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -30,26 +34,56 @@ SMALLEST, LARGEST = 64, 16384
 _PLAIN = (list, tuple, range, str, bytes)
 
 
-class BlockProbe(Probe):
-    """Reads and stops a loop through the selector of its current block.
+class Tracker(Probe, Generic[T]):
+    """A probe that also hands out what its loop pulls from.
 
-    `next_block` and `stop` are called under the lock of the run, `done` by anybody at any time.
+    `following` and `stop` are called under the lock of the run, `done` by anybody at any time.
     """
 
-    __slots__ = ("_again", "_block", "_frozen")
+    __slots__ = ()
 
-    def __init__(self) -> None:
+    def following(self) -> Iterator[T] | None:
+        """Return what to pull from now; None at the end of the data.
+
+        Raises:
+            Cancelled: The loop was told to end.
+        """
+        raise NotImplementedError
+
+
+class BlockProbe(Tracker[T]):
+    """Reads and stops a loop through the selector of its current block."""
+
+    __slots__ = ("_again", "_block", "_data", "_frozen", "_items", "_threads")
+
+    def __init__(self, data: Iterator[T]) -> None:
         # One tuple, so that a reader never sees the end of one block with the selector of another.
         self._block: tuple[int, Any] = (0, iter(()))
+        self._data = data
         self._again: list[Any] = []
+        self._items: Iterator[T] | None = None
+        self._threads: set[int] = set()
         self._frozen: int | None = None
 
-    def next_block(self, data: Iterator[T]) -> Iterator[Iterator[T]]:
-        """Begin the next block and return its selector."""
+    def following(self) -> Iterator[T] | None:
+        """Return the next block, or the present one to a thread that does not have it yet."""
+        thread = get_ident()
+        if self._items is not None and not _ran_out(self._block[1]):
+            if thread in self._threads:
+                return None
+            self._threads.add(thread)
+            return self._items
+        if self._items is not None and self.stopped:
+            raise Cancelled
+        self._threads = {thread}
+        self._items = items = map(next, self._next_block())
+        return items
+
+    def _next_block(self) -> Iterator[Iterator[T]]:
         size = len(self._again)
         if size < LARGEST:
             size = size * 4 or SMALLEST
-            self._again = [data] * size
+            self._again = [self._data] * size
         selector: Any = iter(self._again)
         if self._frozen is not None:
             selector.__setstate__(size)
@@ -77,16 +111,26 @@ class BlockProbe(Probe):
             self._block[1].__setstate__(LARGEST)
 
 
-class SequenceProbe(Probe):
+class SequenceProbe(Tracker[T]):
     """Reads and stops a loop through the iterator of a plain sequence."""
 
-    __slots__ = ("_frozen", "_iterator", "_sequence", "ended")
+    __slots__ = ("_begun", "_ended", "_frozen", "_iterator", "_sequence")
 
-    def __init__(self, sequence: Sequence[Any], iterator: Any) -> None:
+    def __init__(self, sequence: Sequence[T], iterator: Any) -> None:
         self._sequence = sequence
         self._iterator = iterator
         self._frozen: int | None = None
-        self.ended = False
+        self._begun = self._ended = False
+
+    def following(self) -> Iterator[T] | None:
+        """Return the iterator as long as it has items."""
+        if self._begun and self.stopped:
+            raise Cancelled
+        if self._begun and not length_hint(self._iterator):
+            self._ended = True
+            return None
+        self._begun = True
+        return cast("Iterator[T]", self._iterator)
 
     @property
     def done(self) -> int:
@@ -94,7 +138,7 @@ class SequenceProbe(Probe):
         handed_out = len(self._sequence) - length_hint(self._iterator)
         # stop() notes where the loop stood before it moves the iterator, so this look comes second.
         frozen = self._frozen
-        return (handed_out if self.ended else max(0, handed_out - 1)) if frozen is None else frozen
+        return (handed_out if self._ended else max(0, handed_out - 1)) if frozen is None else frozen
 
     @property
     def stopped(self) -> bool:
@@ -116,36 +160,47 @@ def _ran_out(selector: Any) -> bool:
     return len(selector.__reduce__()) < 3
 
 
-def _blocks(run: Run, data: Iterator[T], total: int | None) -> Iterator[Iterator[T]]:
-    probe = BlockProbe()
-    scope = run.open_loop(probe, total)
-    complete = False
-    try:
-        while True:
-            run.check()
-            with run.lock:
-                selector = probe.next_block(data)
-            yield map(next, selector)
-            if not _ran_out(selector):
-                complete = True
-                return
-            if probe.stopped:
-                raise Cancelled
-    finally:
-        run.close_loop(probe, scope, complete=complete)
+class _Source(Generic[T]):
+    """Gives `chain` what it pulls from, and closes the loop at its end or when nobody iterates any more."""
 
+    __slots__ = ("_over", "_probe", "_run", "_scope", "_total")
 
-def _sequence(run: Run, probe: SequenceProbe, data: Iterator[T], total: int | None) -> Iterator[Iterator[T]]:
-    scope = run.open_loop(probe, total)
-    complete = False
-    try:
-        run.check()
-        yield data
-        if probe.stopped:
-            raise Cancelled
-        probe.ended = complete = True
-    finally:
-        run.close_loop(probe, scope, complete=complete)
+    def __init__(self, run: Run, probe: Tracker[T], total: int | None) -> None:
+        self._run = run
+        self._probe = probe
+        self._total = total
+        self._scope: Scope | None = None
+        self._over = False
+
+    def __iter__(self) -> Iterator[Iterator[T]]:
+        return self
+
+    def __next__(self) -> Iterator[T]:
+        run, items = self._run, None
+        now = run.settings.mono()
+        with run.lock:
+            try:
+                if self._scope is None:
+                    self._scope = run.open_loop(self._probe, self._total, now)
+                    run.check()
+                if not self._over:
+                    items = self._probe.following()
+            except Cancelled:
+                self._close(complete=False)
+                raise
+            if items is None:
+                self._close(complete=True)
+                raise StopIteration
+        return items
+
+    def __del__(self) -> None:
+        self._close(complete=False)
+
+    def _close(self, *, complete: bool) -> None:
+        with self._run.lock:
+            if self._scope is not None and not self._over:
+                self._over = True
+                self._run.close_loop(self._probe, self._scope, complete=complete)
 
 
 def size_of(iterable: Iterable[object]) -> int | None:
@@ -167,5 +222,5 @@ def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
     data = iter(iterable)
     if type(iterable) in _PLAIN and size is not None:
         # Only the types themselves: the iterator of a subclass may be anything. A range can be too long for len().
-        return chain.from_iterable(_sequence(run, SequenceProbe(cast("Sequence[T]", iterable), data), data, total))
-    return chain.from_iterable(_blocks(run, data, total))
+        return chain.from_iterable(_Source(run, SequenceProbe(cast("Sequence[T]", iterable), data), total))
+    return chain.from_iterable(_Source(run, BlockProbe(data), total))
