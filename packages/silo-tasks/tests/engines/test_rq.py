@@ -26,13 +26,11 @@ def client(own_server: RedisServer) -> Iterator[redis.Redis]:
     client.close()
 
 
-@pytest.mark.parametrize("serializer", ["pickle", "json"])
+@pytest.mark.parametrize("serializer", ["DefaultSerializer", "JSONSerializer"])
 def test_the_serializer_of_the_queue(own_server: RedisServer, tmp_path: Path, serializer: str) -> None:
-    engine = RQ(
-        own_server.url, f"rq.serializers.{serializer.replace('pickle', 'Pickle').replace('json', 'JSON')}Serializer"
-    )
+    engine = RQ(own_server.url, f"rq.serializers.{serializer}")
     task = engine.task()
-    if serializer == "json":
+    if serializer == "JSONSerializer":
         with pytest.raises(TypeError, match="'value'"):
             task.start(jobs.give, {1, 2})
     with engine.start_worker(tmp_path / "worker"):
