@@ -148,7 +148,9 @@ def test_a_queue_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
     silo.task(name="report", runner=Queue(stores.RedisTaskStore("redis://127.0.0.1:1/0")))(made)
     status, found = examined(app)
     errors = [each["message"] for each in found["findings"] if each["level"] == "error"]
-    assert (status, errors) == (1, ["the queue of report: the task store in Redis cannot be reached: ConnectionError"])
+    assert (status, len(errors)) == (1, 1)
+    assert errors[0].startswith("the queue of report: the task store in Redis cannot be reached: ")
+    assert "127.0.0.1:1" in errors[0]
 
 
 def test_a_limit_of_state_is_told(tmp_path: Path) -> None:

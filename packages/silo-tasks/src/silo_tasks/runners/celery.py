@@ -10,6 +10,7 @@ from celery import Celery
 from kombu import serialization
 from kombu.exceptions import OperationalError
 
+from silo_tasks._ending import describe
 from silo_tasks.errors import RunnerUnavailable
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
@@ -87,7 +88,7 @@ class CeleryRunner(EngineRunner):
                 retry_policy=RETRY,
             )
         except (OperationalError, OSError) as error:
-            raise RunnerUnavailable(f"the broker cannot be reached: {type(error).__name__}") from error
+            raise RunnerUnavailable(f"the broker cannot be reached: {describe(error)}") from error
 
 
 def _beside_broker(app: Celery) -> TaskStore:

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from rq import Queue, get_current_job
 from rq.serializers import DefaultSerializer
 
+from silo_tasks._ending import describe
 from silo_tasks.errors import RunnerUnavailable, TaskError
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
@@ -79,7 +80,7 @@ class RQRunner(EngineRunner):
                 failure_ttl=FORGET_FAILED,
             )
         except RedisError as error:
-            raise RunnerUnavailable(f"the queue of RQ cannot be reached: {type(error).__name__}") from error
+            raise RunnerUnavailable(f"the queue of RQ cannot be reached: {describe(error)}") from error
 
 
 def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
+from silo_tasks._ending import describe
 from silo_tasks.errors import RunnerUnavailable
 from silo_tasks.slot import LEASE, Change, Slot, SlotStore
 
@@ -149,7 +150,7 @@ class RedisTaskStore(SlotStore):
             except NoScriptError:
                 return self._client.eval(script.text, 1, key, *args)
         except RedisError as error:
-            raise RunnerUnavailable(f"the task store in Redis cannot be reached: {type(error).__name__}") from error
+            raise RunnerUnavailable(f"the task store in Redis cannot be reached: {describe(error)}") from error
 
     def _keep(self, key: bytes, seen: _Seen) -> _Seen:
         self._seen.pop(key, None)
