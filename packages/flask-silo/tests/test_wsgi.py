@@ -79,9 +79,19 @@ def test_any_middleware_on_either_side(silo: Silo, middleware: Any, before: bool
         silo.state("counter")["value"] += 1
         return {}
 
-    path = "/v1/increment" if middleware is rewriter else "/api/increment"
+    @app.post("/api/conflict")
+    def conflict() -> Any:
+        silo.visit.jobs["to be refused"] = refuse
+        return {}
+
+    def refuse() -> None:
+        raise SessionConflict(SID)
+
+    start = "/v1/" if middleware is rewriter else "/api/"
     for _ in range(2):
-        answer = app.test_client().post(path, headers=as_(SID))
+        refused = app.test_client().post(start + "conflict", headers=as_(SID))
+        assert (refused.status_code, refused.headers[HEADER]) == (409, SID)
+        answer = app.test_client().post(start + "increment", headers=as_(SID))
         assert (answer.status_code, answer.headers[HEADER]) == (200, SID)
     assert silo.store.get(SID)["counter"] == {"value": 2}
     assert no_turn_is_kept(silo)

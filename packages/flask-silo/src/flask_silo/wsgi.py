@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
@@ -33,7 +33,8 @@ class Commit:
         if outer is not None:  # a request within a request
             visiting.set(None)
         try:
-            return self._inner(environ, exchange)
+            body = self._inner(environ, exchange)
+            return body if exchange.begun else exchange.later(body)
         except _Replaced as replaced:
             return replaced.response(environ, start_response)
         finally:
@@ -58,19 +59,22 @@ class _Exchange:
     Attributes:
         visit: the request's session, once the hook before the view has found that it has one.
         refused: whether it would have had one, but was answered before.
+        begun: whether the response has started.
     """
 
-    __slots__ = ("_commit", "_environ", "_start_response", "refused", "visit")
+    __slots__ = ("_commit", "_environ", "_start_response", "begun", "refused", "visit")
 
     def __init__(self, commit: Commit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         self.visit: Visit | None = None
         self.refused = False
+        self.begun = False
         self._commit = commit
         self._environ = environ
         self._start_response = start_response
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], Any]:
         visit = self.visit
+        self.begun = True
         if visit is not None:
             if not (visit.closed or visit.failed or status[0] == "5"):
                 self._save(visit)
@@ -79,6 +83,19 @@ class _Exchange:
         elif self.refused:
             self._commit.wire.mark(self._environ, headers, None)
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
+
+    def later(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """Give the body of a middleware that calls the application only when it is asked for it."""
+        try:
+            yield from body
+        except _Replaced as replaced:
+            yield from replaced.response(self._environ, self._start_response)
+        finally:
+            if self.visit is not None:
+                self.visit.close()
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
 
     def _save(self, visit: Visit) -> None:
         try:
