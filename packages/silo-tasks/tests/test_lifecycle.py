@@ -583,6 +583,36 @@ def test_a_full_queue_leaves_the_task_as_it_was() -> None:
     assert runner.shutdown(WAIT)
 
 
+@pytest.mark.parametrize("how", ["start", "reset"])
+def test_a_refused_start_takes_nothing_from_who_comes_just_after_it(how: str) -> None:
+    class Refusing(InlineRunner):
+        """Refuses the first run. Just when that is over, and not taken back yet, somebody else comes."""
+
+        refused = 0
+
+        def submit(self, job: Any) -> None:
+            self.refused += 1
+            if self.refused > 1:
+                super().submit(job)
+                return
+            job.done.add(self)
+            raise QueueFull("no")
+
+        def release(self) -> None:
+            task.start(lambda task: "other") if how == "start" else task.reset()
+
+    task = BackgroundTask(runner=Refusing())
+    called: list[BackgroundTask] = []
+    task.on_done(called.append)
+    with pytest.raises(QueueFull):
+        task.start(lambda task: "refused")
+    if how == "reset":
+        assert called == []
+        task.start(lambda task: "other")
+    assert task.result() == "other"
+    assert called == [task]
+
+
 def test_live_objects_cannot_be_copied() -> None:
     task = BackgroundTask()
     for copying in (copy.copy, copy.deepcopy, pickle.dumps):

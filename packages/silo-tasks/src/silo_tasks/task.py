@@ -159,8 +159,10 @@ class BackgroundTask(Reporter):
                 if watcher is not None:
                     watcher.drop()
                 with self._lock:
-                    previous.callbacks = run.take_callbacks()
-                    self._run = previous
+                    # Unless somebody else has started or reset the task since, who has its callbacks by now.
+                    if self._run is run:
+                        previous.callbacks = run.take_callbacks()
+                        self._run = previous
                 if store is not None and begun:
                     _publisher.withdraw(store, run, before)
             elif isinstance(error, TaskError) and run.status is Status.CANCELLED:
