@@ -35,6 +35,7 @@ class RoundTrips:
         self._count = 0
         self._closed = False
         self._sockets: list[socket.socket] = []
+        self._connections: list[_Connection] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -49,6 +50,11 @@ class RoundTrips:
     def reset(self) -> None:
         with self._lock:
             self._count = 0
+
+    def hang(self) -> None:
+        """Let nothing through the connections there are any more, as where the machine behind them was replaced."""
+        for connection in self._connections:
+            connection.hangs = True
 
     def close(self) -> None:
         """Break all connections and take no more."""
@@ -84,7 +90,8 @@ class RoundTrips:
                 continue
             server.settimeout(None)
             self._sockets += [client, server]
-            _Connection(self, client, server, self._delay).start(self._threads)
+            self._connections.append(_Connection(self, client, server, self._delay))
+            self._connections[-1].start(self._threads)
 
     def _add(self) -> None:
         with self._lock:
@@ -97,6 +104,7 @@ class _Connection:
     def __init__(self, link: RoundTrips, client: socket.socket, server: socket.socket, delay: float) -> None:
         self._link, self._client, self._server, self._delay = link, client, server, delay
         self._turn = server  # Whose bytes came last.
+        self.hangs = False
 
     def start(self, threads: list[threading.Thread]) -> None:
         for end in (self._client, self._server):
@@ -130,7 +138,8 @@ class _Connection:
                 if not data:
                     target.shutdown(socket.SHUT_WR)
                     return
-                target.sendall(data)
+                if not self.hangs:
+                    target.sendall(data)
 
 
 class SlowLink:

@@ -10,6 +10,7 @@ import pytest
 import redis
 from engines import jobs
 from engines.harness import ENGINES, Engine
+from links import RoundTrips
 from servers import RedisServer, until
 from silo_tasks import (
     BackgroundTask,
@@ -385,6 +386,32 @@ def test_a_broker_that_has_forgotten_all(
             task.result(WAIT)
         task.start(jobs.add, 1)
         assert task.result(WAIT) == 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_connections_that_hang(own_server: RedisServer, name: str, tmp_path: Path, gate: Path) -> None:
+    """As where another machine has taken over: the worker is heard of again, and before its lease is over."""
+    link, store = RoundTrips(own_server.port), RedisTaskStore(own_server.url)
+    engine = ENGINES[name](f"redis://127.0.0.1:{link.port}/0")
+    task = engine.task(store=store)
+    with engine.start_worker(tmp_path / "worker"):
+        task.start(jobs.hold, str(gate))
+        holding(task)
+        link.hang()
+        before = store.look("", "task")[1]
+        until(lambda: seen(store) > before + 0.1, "nothing is heard of the run any more")
+        assert task.state.status == "running"
+        gate.touch()
+        assert task.result(WAIT) == "went on"
+    engine.close()
+    link.close()
+
+
+def seen(store: RedisTaskStore) -> float:
+    """When the run was last heard of."""
+    slot, _ = store.look("", "task")
+    assert slot is not None
+    return slot.seen
 
 
 KINDS = [("rq", "rq.SimpleWorker"), ("celery", "solo"), ("celery", "threads")]

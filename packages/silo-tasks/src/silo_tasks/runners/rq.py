@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from redis import ConnectionPool, Redis
 from redis.exceptions import RedisError
 from rq import Queue, get_current_job
+from rq.connections import parse_connection
 from rq.serializers import DefaultSerializer
 
 from silo_tasks._ending import describe
@@ -15,7 +17,7 @@ from silo_tasks.errors import RunnerUnavailable, TaskError
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
 from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
-from silo_tasks.stores.redis import RETAIN, RedisTaskStore
+from silo_tasks.stores.redis import IMPATIENT, RETAIN, RedisTaskStore
 
 FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""
@@ -91,4 +93,17 @@ def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None
         args, kwargs = job.serializer.loads(values) if isinstance(values, bytes) else values
     except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
         args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
-    execute(Message.of(head, args, kwargs), RedisTaskStore(job.connection, **store), problem=problem)
+    client = _impatient(job.connection)
+    try:
+        execute(Message.of(head, args, kwargs), RedisTaskStore(client, **store), problem=problem)
+    finally:
+        client.connection_pool.disconnect()
+
+
+def _impatient(connection: Redis) -> Redis:
+    """A connection to the same server, for records.
+
+    The worker's own waits minutes for an answer, and a run that nothing was heard of for seconds is lost.
+    """
+    kind, connection_class, options = parse_connection(connection)
+    return kind(connection_pool=ConnectionPool(connection_class, **{**options, **IMPATIENT}))

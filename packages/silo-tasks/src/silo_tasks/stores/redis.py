@@ -24,6 +24,13 @@ RETAIN = 86_400.0
 TIMEOUT = 5.0
 """Seconds that the server may take for one answer, where the store has a connection of its own."""
 
+# A connection that the server has closed meanwhile is made anew. Who has waited does not wait again.
+IMPATIENT: dict[str, Any] = {
+    "socket_timeout": TIMEOUT,
+    "socket_connect_timeout": TIMEOUT,
+    "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+}
+
 # What is stored begins with a mark that is new with each change.
 MARK = 16
 
@@ -83,9 +90,7 @@ class RedisTaskStore(SlotStore):
         if not retain > 0:
             raise ValueError("retain must be positive")
         if isinstance(client, str):
-            # A connection that the server has closed meanwhile is made anew. Who has waited does not wait again.
-            retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-            client = redis.Redis.from_url(client, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry)
+            client = redis.Redis.from_url(client, **IMPATIENT)
         self.prefix = prefix
         self.retain = retain
         self.lease = lease
