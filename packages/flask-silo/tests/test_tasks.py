@@ -408,3 +408,5 @@ def test_called_it_is_the_function(silo: Silo) -> None:
 
     assert double(4) == 8
     assert (double.__doc__, double.name) == ("Twice.", "double")
+    again = silo.task(name="again", timeout=1)(double)
+    assert (again(4), again.name, double.name) == (8, "again", "double")

@@ -42,12 +42,12 @@ class SessionTask(Generic[P, R]):
         if runner is not None and (isinstance(runner, type) or not isinstance(runner, Runner)):
             raise TypeError(f"runner must be a runner, as ThreadRunner(), and not {runner!r}")
         BackgroundTask(name, **options)  # it refuses what is wrong: here, and not in the first request
+        functools.update_wrapper(self, function)  # first: it takes over the function's own attributes
         self.name = name
         self._silo = silo
         self._function = function
         self._signature = inspect.signature(function)
         self._options = options
-        functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._function(*args, **kwargs)
