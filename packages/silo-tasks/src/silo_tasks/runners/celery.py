@@ -94,7 +94,10 @@ class CeleryRunner(EngineRunner):
 def _beside_broker(app: Celery) -> TaskStore:
     url = str(app.conf.broker_write_url or "")
     if not url.startswith("redis://") or ";" in url:
-        raise ValueError("the broker is not at one redis:// URL: say where workers report to by store=")
+        raise ValueError(
+            "the broker is not at one redis:// URL: configure it before, or say where workers report to by "
+            "store=RedisTaskStore(url)"
+        )
     from silo_tasks.stores.redis import RedisTaskStore
 
     # Options in the URL are kombu's.
