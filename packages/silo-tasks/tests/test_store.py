@@ -156,6 +156,51 @@ def test_after_a_refusal_the_store_says_what_it_said_before(ran_before: bool) ->
     task.start(lambda task: None)
 
 
+class Crossing(MemoryTaskStore):
+    """The last record of a run comes just before the next one, which was refused, is taken back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on, self.came, self.begun = threading.Event(), threading.Event(), 0
+
+    def begin(
+        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+    ) -> bool:
+        self.begun += 1
+        if self.begun == 3:
+            self.go_on.set()
+            assert self.came.wait(WAIT)
+        return super().begin(owner, name, token, record, expect=expect, wait=wait)
+
+    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+        if record["running"]:
+            return super().publish(owner, name, token, record)
+        assert self.go_on.wait(WAIT)
+        stored = super().publish(owner, name, token, record)
+        self.came.set()
+        return stored
+
+
+def test_a_last_record_that_comes_amid_a_refusal_is_not_lost() -> None:
+    runner, store = ThreadRunner(workers=1, queue_size=0), Crossing()
+    task, entered, leave = BackgroundTask("job", runner=runner, store=store), threading.Event(), threading.Event()
+
+    def work(task: BackgroundTask) -> None:
+        entered.set()
+        leave.wait(WAIT)
+
+    task.start(work)
+    assert entered.wait(WAIT)
+    task.cancel(abandon=True)
+    with pytest.raises(QueueFull):
+        task.start(work)
+    found = store.read("", "job")
+    leave.set()
+    assert runner.shutdown(WAIT)
+    assert found is not None
+    assert found[1]["status"] == "cancelled"
+
+
 class Away(MemoryTaskStore):
     """Cannot be reached for a while."""
 

@@ -65,11 +65,11 @@ def _begun(store: TaskStore, run: Run, previous: Run, newest: tuple[str, Record]
         return store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait)
     except BaseException:
         # It may have begun, where only the answer was lost.
-        withdraw(store, run, newest)
+        withdraw(store, run, previous, newest)
         raise
 
 
-def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None, left: int = TRIES) -> None:
+def withdraw(store: TaskStore, run: Run, previous: Run, before: tuple[str, Record] | None, left: int = TRIES) -> None:
     """Put back what was there before a run that was not accepted; later, if the store fails.
 
     Otherwise the task would read as queued for as long as the run might have waited for a worker.
@@ -78,12 +78,15 @@ def withdraw(store: TaskStore, run: Run, before: tuple[str, Record] | None, left
         if before is None:
             store.forget(run.owner, run.name, run.token)
         else:
+            if before[0] == previous.token and previous.status.is_final and previous.away is None:
+                # Its last record may have been on its way, and was refused meanwhile.
+                before = previous.token, record_of(previous)
             store.begin(run.owner, run.name, *before, expect=run.token)
     except Exception:
         if left == TRIES:
             logger.exception("The record of task %r could not be stored", run.name)
         if left > 1:
-            publisher.call_later(INTERVAL, lambda: withdraw(store, run, before, left - 1))
+            publisher.call_later(INTERVAL, lambda: withdraw(store, run, previous, before, left - 1))
 
 
 def watch(store: TaskStore, run: Run, *, settles: bool = False) -> Watcher:

@@ -164,7 +164,7 @@ class BackgroundTask(Reporter):
                         previous.callbacks = run.take_callbacks()
                         self._run = previous
                 if store is not None and begun:
-                    _publisher.withdraw(store, run, before)
+                    _publisher.withdraw(store, run, previous, before)
             elif isinstance(error, TaskError) and run.status is Status.CANCELLED:
                 # On its way to the runner, which found nothing to run.
                 return
