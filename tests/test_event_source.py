@@ -11,6 +11,8 @@ import pytest
 from flask import Flask
 from flask_silo import Silo, current_task
 from flask_silo.events import Pace
+from servers import until
+from silo_store.testing import SID, TTL, Clock
 
 from tests.browser import browser, find
 from tests.test_examples import served
@@ -73,6 +75,40 @@ def test_a_page_sees_a_task_from_its_start_to_its_end(most: int | None, tmp_path
         assert logs == sorted(logs), "nothing was told again"
         assert tab.run("told.filter((state) => !state.running).length") == 1
         assert tab.console == []
+    silo.stop()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it")
+def test_a_browser_asks_again_for_what_was_gone(tmp_path: Path) -> None:
+    assert PROGRAM is not None
+    clock = Clock()
+    app = Flask("page")
+    silo = Silo(app, clock=clock, ttl=TTL, auto_cleanup=False)
+
+    @silo.task
+    def work() -> None: ...
+
+    @app.post("/api/start")
+    def start() -> Any:
+        work.start()
+        return {}
+
+    with served(app) as port, browser(PROGRAM, tmp_path) as tab:
+
+        def ask(method: str, path: str) -> int:
+            headers = f"{{'X-Session-ID': '{SID}'}}"
+            status: int = tab.run(f"fetch('{path}', {{method: '{method}', headers: {headers}}}).then((a) => a.status)")
+            return status
+
+        tab.send("Page.navigate", url=f"http://127.0.0.1:{port}/api/tasks/work")
+        tab.wait("document.body.innerText.includes('idle')")
+        ask("POST", "/api/start")
+        uid = silo.store.uid(SID) or ""
+        until(lambda: not silo.store.backend.held(uid), "the session is held for ever")
+        clock.advance(TTL + 1)
+        assert ask("GET", "/api/tasks/work") == 410
+        assert ask("POST", "/api/start") == 200
+        assert ask("GET", "/api/tasks/work") == 200
     silo.stop()
 
 

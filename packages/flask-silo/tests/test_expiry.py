@@ -57,7 +57,7 @@ def test_the_answer_names_the_error_and_gives_no_id(client: FlaskClient, silo: S
     client.post("/api/increment", headers=as_(SID))
     clock.advance(TTL + 1)
     answer = client.get("/api/count", headers={**as_(SID), "Origin": "http://other.example"})
-    assert answer.status_code == 410
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (410, "no-store")
     assert (answer.json or {})["error"] == "session_expired"
     assert (answer.json or {})["message"]
     assert HEADER not in answer.headers

@@ -74,6 +74,7 @@ def answer(error: Exception) -> Response:
         if found is not None:
             response = jsonify(error=found.error, message=found.message)
             response.status_code = found.status
+            response.headers["Cache-Control"] = "no-store"  # browsers keep a 410 for ever otherwise
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)
