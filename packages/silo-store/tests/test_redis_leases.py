@@ -200,7 +200,7 @@ def test_who_is_killed_in_its_turn_keeps_others_waiting_no_longer_than_its_lease
 
 def test_who_was_killed_while_waiting_keeps_nobody_waiting_for_long(admin: Any, redis_url: str) -> None:
     """Many of them, as a client makes them that asks again and again: no lease for each."""
-    url = f"{redis_url}?lease=1&timeout=1"
+    url = f"{redis_url}?lease=3"
     holder, store = open_store(url, turn_timeout=60), open_store(url, turn_timeout=60)
     count(store)
     seen: list[int] = []
@@ -217,7 +217,7 @@ def test_who_was_killed_while_waiting_keeps_nobody_waiting_for_long(admin: Any, 
                 child.kill()
         thread.join(60)
         assert seen == [2]
-        store.turn_timeout = 0.5  # of a lease
+        store.turn_timeout = 1.5  # half a lease
         assert [count(store) for _ in range(3)] == [3, 4, 5]
     assert admin.keys("*:q:*") + admin.keys(CLAIM) == []
 
