@@ -289,6 +289,7 @@ def test_more_than_may_be_open_say_what_there_is(make: Make) -> None:
 
 def test_who_watches_goes_on_once_the_store_is_back(own_redis: RedisServer, clock: Clock) -> None:
     app = App(f"{own_redis.url}?timeout=0.2", clock)
+    app.silo.add_data_endpoints("/api/*")
     app.start("one")
     with closing(app.open()) as stream:
         next(stream.states())

@@ -17,7 +17,7 @@ from .endpoints import DataEndpoints
 from .http import Wire, answer
 from .running import SessionTasks
 from .settings import Settings
-from .task_views import TaskViews
+from .task_views import EVENTS, TaskViews
 from .tasks import SessionTask
 from .visit import EXCHANGE, Visit, current_visit, visiting
 from .worker import note_application
@@ -112,6 +112,8 @@ class Binding:
         context.silo_sid = sid
 
     def _needs_data(self, req: Request) -> bool:
+        if req.endpoint == EVENTS:  # which looks by itself: while the store is away, its clients are to come back
+            return False
         return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
 
     def _view_failed(self, error: Exception) -> Any:
