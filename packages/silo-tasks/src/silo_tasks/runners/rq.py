@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from redis import ConnectionPool, Redis
+from redis import ConnectionPool
 from redis.exceptions import RedisError
 from rq import Queue, get_current_job
 from rq.connections import parse_connection
 from rq.serializers import DefaultSerializer
 
 from silo_tasks._ending import describe
+from silo_tasks._publisher import INTERVAL
+from silo_tasks._timer import publisher
 from silo_tasks.errors import RunnerUnavailable, TaskError
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
@@ -93,17 +95,31 @@ def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None
         args, kwargs = job.serializer.loads(values) if isinstance(values, bytes) else values
     except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
         args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
-    client = _impatient(job.connection)
+    records = _Records(job.connection, **store)
+    # Before its record is first stored while it runs. What is over by then needs no other connection.
+    alarm = publisher.call_later(INTERVAL / 2, records.hurry)
     try:
-        execute(Message.of(head, args, kwargs), RedisTaskStore(client, **store), problem=problem)
+        execute(Message.of(head, args, kwargs), records, problem=problem)
     finally:
-        client.connection_pool.disconnect()
+        alarm.cancel()
+        records.close()
 
 
-def _impatient(connection: Redis) -> Redis:
-    """A connection to the same server, for records.
+class _Records(RedisTaskStore):
+    """Records of a run that takes a while go over a connection of their own.
 
-    The worker's own waits minutes for an answer, and a run that nothing was heard of for seconds is lost.
+    RQ's worker waits minutes for an answer, and a run that nothing was heard of for seconds is lost.
     """
-    kind, connection_class, options = parse_connection(connection)
-    return kind(connection_pool=ConnectionPool(connection_class, **{**options, **IMPATIENT}))
+
+    own: ConnectionPool | None = None
+
+    def hurry(self) -> None:
+        """Wait no longer than other stores do, from now on."""
+        kind, connection_class, options = parse_connection(self._client)
+        self.own = ConnectionPool(connection_class, **{**options, **IMPATIENT})
+        self._client = kind(connection_pool=self.own)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self.own is not None:
+            self.own.disconnect()
