@@ -557,6 +557,35 @@ def test_under_gevent() -> None:
     ]
 
 
+def test_imported_before_gevent_patches() -> None:
+    """As by Gunicorn with a preloaded application."""
+    pytest.importorskip("gevent")
+    out = python(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        from silo_tasks import BackgroundTask, MemoryTaskStore, track
+        store = MemoryTaskStore()
+        tasks = [BackgroundTask(str(i), timeout=30, store=store) for i in range(4)]
+        from gevent import monkey
+        monkey.patch_all()
+        import time
+        def work(task, count):
+            for i in track(range(count)):
+                time.sleep(0.001)
+            return count
+        for i, task in enumerate(tasks):
+            task.start(work, i)
+        print([task.result(30) for task in tasks])
+        slow = BackgroundTask(timeout=0.05)
+        slow.start(lambda task: time.sleep(0.3))
+        print(slow.wait(30), slow.state.error_type)
+        tasks[0].start(lambda task: (time.sleep(0.05), print("drained", flush=True)))
+        """
+    )
+    assert out.splitlines() == ["[0, 1, 2, 3]", "True TaskTimeout", "drained"]
+
+
 def test_exit_under_gevent_waits_and_then_cancels() -> None:
     pytest.importorskip("gevent")
     out = python(

@@ -58,21 +58,23 @@ class Timer:
         with self._wake:
             # In one step: what is collected meanwhile may cancel alarms, and then the heap is another one.
             heapq.heappush(self._heap, entry)
+            first = None
             if self._thread is None:
-                self._start()
+                self._thread = first = threading.Thread(target=self._work, name=self._name, daemon=True)
             elif self._heap[0][2] is alarm:
                 self._wake.notify()
+        if first is not None:
+            # Not under the lock: one that is older than gevent's monkey patching would not keep the thread out.
+            self._start(first)
         return alarm
 
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+    def _start(self, thread: threading.Thread) -> None:
         try:
             thread.start()
         except RuntimeError:
             # No thread can be had, as at interpreter exit. Deadlines still hold for everybody who looks.
+            self._thread = None
             logger.warning("The thread %s could not be started", self._name)
-        else:
-            self._thread = thread
 
     def forget(self) -> None:
         """Count an alarm as cancelled, and tidy up when they are the most."""
