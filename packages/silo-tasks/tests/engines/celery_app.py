@@ -17,4 +17,5 @@ def make_app(url: str) -> Celery:
 if "ENGINE_URL" in os.environ:
     app = make_app(os.environ["ENGINE_URL"])
     app.conf.result_backend = os.environ.get("ENGINE_BACKEND")
+    app.conf.accept_content = [os.environ.get("ENGINE_ACCEPTS", "json")]
     runner = CeleryRunner(app)

@@ -12,7 +12,7 @@ from engines import jobs
 from engines.celery_app import make_app
 from engines.harness import CeleryEngine
 from servers import RedisServer
-from silo_tasks import BackgroundTask, MemoryTaskStore
+from silo_tasks import BackgroundTask, MemoryTaskStore, TaskError, TaskFailed
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.stores.redis import RedisTaskStore
 
@@ -66,6 +66,27 @@ def test_the_serializer_of_the_application(redis_url: str) -> None:
     with pytest.raises(TypeError, match="'value'"):
         task.start(jobs.give, lambda: None)
     assert CeleryRunner(app).dumps({1}) != CeleryRunner(app).dumps({2})
+
+
+def test_arguments_that_the_worker_cannot_read(
+    own_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a class that it does not have."""
+    (tmp_path / "not_with_celery.py").write_text("class Money:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    engine = CeleryEngine(own_server.url)
+    engine.app.conf.task_serializer = "pickle"
+    task = engine.task()
+    with engine.start_worker(tmp_path / "worker", env={"ENGINE_ACCEPTS": "pickle", "C_FORCE_ROOT": "1"}):
+        task.start(jobs.give, __import__("not_with_celery").Money())
+        with pytest.raises(TaskFailed, match=r"cannot read the arguments.*not_with_celery"):
+            task.result(WAIT)
+        task.start(jobs.give, {1}, x=(2,))
+        with pytest.raises(TaskError, match="not kept"):
+            task.result(WAIT)
+        task.start(jobs.give, (1, 2), x=3)
+        assert task.result(WAIT) == [[1, 2], [], {"x": 3}]
+    engine.close()
 
 
 def test_what_celery_keeps_and_shows(own_server: RedisServer, tmp_path: Path) -> None:

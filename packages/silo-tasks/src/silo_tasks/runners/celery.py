@@ -11,7 +11,7 @@ from kombu import serialization
 from kombu.exceptions import OperationalError
 
 from silo_tasks._ending import describe
-from silo_tasks.errors import RunnerUnavailable
+from silo_tasks.errors import RunnerUnavailable, TaskError
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
 from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
@@ -67,9 +67,14 @@ class CeleryRunner(EngineRunner):
 
     def dumps(self, value: Any) -> bytes:
         """Serialise one argument as the application does."""
+        data = self._pack(value)[2]
+        return data if isinstance(data, bytes) else data.encode()
+
+    def _pack(self, value: Any) -> tuple[str, str, bytes | str]:
+        """Its content type, its encoding, and the data."""
         dumps: Any = serialization.dumps
-        _, _, data = dumps(value, serializer=self.app.conf.task_serializer)
-        return data if isinstance(data, bytes) else str(data).encode()
+        packed: tuple[str, str, bytes | str] = dumps(value, serializer=self.app.conf.task_serializer)
+        return packed
 
     def send(self, message: Message) -> None:
         """Give a message to the broker.
@@ -77,9 +82,14 @@ class CeleryRunner(EngineRunner):
         Raises:
             RunnerUnavailable: It does not take it.
         """
+        values: list[Any] = [list(message.args), dict(message.kwargs)]
+        kind, encoding, data = self._pack(values)
+        if isinstance(data, bytes):
+            # As pickle gives it. Packed by themselves: where a worker cannot read them, it can still say so.
+            values = [data, [kind, encoding]]
         try:
             self.app.tasks[self._name].apply_async(
-                (message.head(), list(message.args), dict(message.kwargs)),
+                (message.head(), *values),
                 task_id=message.token,
                 queue=self._queue,
                 argsrepr=f"{message.name} ({message.function})",  # Celery would show the arguments.
@@ -107,8 +117,17 @@ def _beside_broker(app: Celery) -> TaskStore:
 def _register(app: Celery, name: str, store: TaskStore) -> None:
     """Add the Celery task that executes runs."""
 
-    def work(head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        execute(Message.of(head, args, kwargs), store)
+    loads: Any = serialization.loads
+    accepted: Any = serialization.prepare_accept_content
+
+    def work(head: Mapping[str, Any], args: Sequence[Any] | bytes, kwargs: Any) -> None:
+        problem = None
+        if isinstance(args, bytes):
+            try:
+                args, kwargs = loads(args, *kwargs, accept=accepted(app.conf.accept_content))
+            except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
+                args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
+        execute(Message.of(head, args, kwargs), store, problem=problem)
 
     # Acknowledged when it begins: whoever got the message of a worker that was killed would find the run claimed.
     app.task(
