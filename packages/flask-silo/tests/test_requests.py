@@ -9,8 +9,9 @@ import pytest
 from flask import Flask, g, jsonify
 from flask.testing import FlaskClient
 from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable, http
-from flask_silo_helpers import HEADER, as_
+from flask_silo_helpers import HEADER, as_, counter_app
 from silo_store.testing import SID, TTL, Clock, in_threads
+from silo_tasks import InlineRunner
 
 
 def count(client: FlaskClient, sid: str = SID) -> Any:
@@ -323,6 +324,36 @@ def test_a_request_within_a_request_has_its_own_session(app: Flask, client: Flas
 
     answer: Any = client.post("/api/outer", headers=as_(SID)).json
     assert answer == {"inner": {"value": 1, "sid": "b" * 32}, "page": "page", "sid": SID, "value": 1}
+
+
+def test_a_view_may_use_the_silo_of_another_application(
+    app: Flask, client: FlaskClient, silo: Silo, url: str, clock: Clock
+) -> None:
+    other = Silo(store_url=url, auto_cleanup=False, clock=clock)
+    other.register("counter", lambda: {"value": 0})
+    theirs = counter_app(other).test_client()
+
+    @silo.task(name="work", runner=InlineRunner())
+    @other.task(name="work")
+    def work() -> None:
+        with other.edit("counter", sid=SID) as counter:
+            counter["value"] += 100
+
+    @app.post("/api/both")
+    def both() -> Any:
+        silo.state("counter")["value"] += 1
+        with other.edit("counter", sid=SID) as counter:
+            counter["value"] += 10
+        with pytest.raises(RuntimeError, match="no session here"):
+            other.state("counter")
+        with pytest.raises(RuntimeError, match="no session here"):
+            other.visit  # noqa: B018 - the access raises
+        work.start()
+        return {}
+
+    assert client.post("/api/both", headers=as_(SID)).json == {}
+    assert client.get("/api/count", headers=as_(SID)).json == {"value": 1}
+    assert theirs.get("/api/count", headers=as_(SID)).json == {"value": 110}
 
 
 def test_a_late_after_request_function_may_still_change_state(app: Flask, client: FlaskClient, silo: Silo) -> None:

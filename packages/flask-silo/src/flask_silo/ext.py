@@ -27,6 +27,7 @@ from .visit import Visit, current_visit
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+H = TypeVar("H", Visit, Hold)
 
 NO_SESSION = (
     "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?), and a task "
@@ -317,14 +318,18 @@ class Silo:
         Raises:
             RuntimeError: there is no request with a session.
         """
-        visit = current_visit()
+        visit = self.own(current_visit())
         if visit is None:
-            raise RuntimeError(NO_REQUEST if current_hold() is not None else NO_SESSION)
+            raise RuntimeError(NO_REQUEST if self.own(current_hold()) is not None else NO_SESSION)
         return visit
 
+    def own(self, here: H | None) -> H | None:
+        """Return a visit or hold if it is of this `Silo`: another one, of another application, has other sessions."""
+        return here if here is not None and here.store.registry is self._registry else None
+
     def _here(self) -> Visit | Hold | None:
-        visit = current_visit()
-        return visit if visit is not None else current_hold()
+        visit = self.own(current_visit())
+        return visit if visit is not None else self.own(current_hold())
 
     @property
     def here(self) -> Visit | Hold:
@@ -370,7 +375,7 @@ class Silo:
             SessionExpired: the session that this task works for is over.
             RuntimeError: there is no session here.
         """
-        visit = current_visit()
+        visit = self.own(current_visit())
         if visit is not None:
             return visit.whole() if namespace is None else visit.load()[namespace]
         here = self.here

@@ -134,7 +134,7 @@ class SessionTask(Generic[P, R]):
         Where processes share sessions, all see the same: what the run stored last, half a second ago at most. The
         first look in a request costs nothing if the request has loaded its session.
         """
-        visit = current_visit()
+        visit = self._silo.own(current_visit())
         if visit is not None and self.name in visit.jobs:
             return TaskState(name=self.name, running=True, status=Status.QUEUED)
         return self._look().state or TaskState(name=self.name)
@@ -144,7 +144,7 @@ class SessionTask(Generic[P, R]):
 
         A run in another process hears of it within half a second.
         """
-        visit = current_visit()
+        visit = self._silo.own(current_visit())
         if visit is not None and visit.jobs.pop(self.name, None) is not None:
             return True
         task = self.task
@@ -164,7 +164,7 @@ class SessionTask(Generic[P, R]):
                 that into the session's state or files.
             RuntimeError: it was never started for this session, or this very request starts it.
         """
-        visit = current_visit()
+        visit = self._silo.own(current_visit())
         if visit is not None and self.name in visit.jobs:
             text = f"task {self.name!r} begins when this request has succeeded: ask for its result in a later one"
             raise RuntimeError(text)
