@@ -339,6 +339,15 @@ def test_nobody_takes_it(own_engine: Engine, tmp_path: Path) -> None:
     assert not notes.exists()
 
 
+@pytest.mark.parametrize("max_wait", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_time_to_wait_that_is_none(name: str, max_wait: float) -> None:
+    engine = ENGINES[name]("redis://127.0.0.1:1/0")
+    with pytest.raises(ValueError, match="max_wait"):
+        engine.make_runner(max_wait=max_wait)
+    engine.close()
+
+
 def test_no_broker(own_engine: Engine, own_server: RedisServer, redis_url: str, tmp_path: Path) -> None:
     """`start()` says so in bounded time, whether or not the store can be reached, and the task is as it was."""
     task = own_engine.task()

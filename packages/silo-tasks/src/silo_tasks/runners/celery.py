@@ -41,7 +41,7 @@ class CeleryRunner(EngineRunner):
 
     Raises:
         ValueError: The broker is not at a redis:// URL and no store is given, or the application has a runner of that
-            name with another store.
+            name with another store, or `max_wait` is not positive, or infinite.
     """
 
     def __init__(

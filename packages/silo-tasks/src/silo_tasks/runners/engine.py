@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,9 +29,14 @@ class EngineRunner(ABC):
         store: Where workers report how a run goes, for tasks that name no store themselves.
         max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
         max_bytes: Bytes that the serialised arguments of a run may take.
+
+    Raises:
+        ValueError: `max_wait` is not positive, or infinite.
     """
 
     def __init__(self, store: TaskStore, *, max_wait: float = MAX_WAIT, max_bytes: int = MAX_BYTES) -> None:
+        if not 0 < max_wait < math.inf:
+            raise ValueError("max_wait must be positive, and not infinite")
         self.store = store
         self.max_wait = max_wait
         self.max_bytes = max_bytes

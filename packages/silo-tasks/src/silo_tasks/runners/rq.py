@@ -38,6 +38,9 @@ class RQRunner(EngineRunner):
         retain: Seconds after the last news of a run for which its record is kept.
         max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
         max_bytes: Bytes that the serialised arguments of a run may take.
+
+    Raises:
+        ValueError: `max_wait` or `retain` is not positive, or `max_wait` is infinite.
     """
 
     def __init__(
