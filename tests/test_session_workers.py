@@ -798,6 +798,7 @@ def _give(value: str) -> str:
     return value
 
 
+@pytest.mark.usefixtures("scene")
 @pytest.mark.parametrize("kind", ENGINES)
 def test_a_queue_that_is_away_is_told_and_the_views_changes_stay(
     kind: str, own_redis: RedisServer, sqlite_url: str
