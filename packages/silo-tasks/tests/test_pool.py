@@ -343,6 +343,33 @@ def test_a_task_that_forks_goes_on_in_the_child() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_the_callbacks_of_a_run_that_was_forked_are_its_parents() -> None:
+    out = python(
+        """
+        import os, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from silo_tasks import BackgroundTask, ThreadRunner
+        runner, leave = ThreadRunner(), threading.Event()
+        parent = os.getpid()
+        task = BackgroundTask(runner=runner)
+        task.on_done(lambda task: os.write(1, b"parent\\n" if os.getpid() == parent else b"child\\n"))
+        task.start(lambda task: leave.wait())
+        pid = os.fork()
+        if pid == 0:
+            print(task.state.status.value, flush=True)
+            task.start(lambda task: None)
+            task.result(30)
+            print(runner.shutdown(30), flush=True)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        leave.set()
+        runner.shutdown(30)
+        """
+    )
+    assert out.splitlines() == ["failed", "True", "parent"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_what_is_queued_at_a_fork_runs_in_the_parent_alone() -> None:
     out = python(
         """
@@ -495,6 +522,21 @@ def test_a_runner_that_nobody_uses_ends_its_threads() -> None:
         assert task.wait(WAIT)
     del task
     for thread in set(threading.enumerate()) - before:
+        thread.join(WAIT)
+        assert not thread.is_alive()
+
+
+def test_a_runner_that_was_shut_down_ends_its_threads() -> None:
+    before = set(threading.enumerate())
+    runner, together = ThreadRunner(workers=3), threading.Barrier(3)
+    for _ in range(3):
+        runner.submit(PlainJob(lambda: together.wait(WAIT)))
+    threads = set(threading.enumerate()) - before
+    while len(runner._idle) < 3:
+        # Threads that wait for nothing now, and would wait for ever.
+        time.sleep(0)
+    assert runner.shutdown(WAIT)
+    for thread in threads:
         thread.join(WAIT)
         assert not thread.is_alive()
 
