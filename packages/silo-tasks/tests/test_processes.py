@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -703,6 +704,29 @@ except silo_tasks.TaskError as error:
     done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=WAIT, check=True)
     assert "was not defined in a file" in done.stdout
     assert "put it into a module" in done.stdout
+
+
+@pytest.mark.parametrize(("how", "said"), [("package", "was not defined in a file"), ("package.script", r"\A3\n\Z")])
+def test_modules_that_are_started(tmp_path: Path, how: str, said: str) -> None:
+    """The `__main__.py` of a package is nothing that another process imports; it is said before anything is started."""
+    code = """
+import silo_tasks
+def work(task):
+    return 3
+if __name__ == "__main__":
+    task = silo_tasks.BackgroundTask(runner=silo_tasks.ProcessRunner(1))
+    try:
+        task.start(work)
+        print(task.result(30))
+    except silo_tasks.TaskError as error:
+        print(error)
+"""
+    (tmp_path / "package").mkdir()
+    for name in ("__init__", "__main__", "script"):
+        (tmp_path / "package" / f"{name}.py").write_text(code, "utf-8")
+    command = [sys.executable, "-m", how]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT, check=True)
+    assert re.search(said, done.stdout)
 
 
 def test_multiprocessing_can_be_set_up_afterwards(tmp_path: Path) -> None:

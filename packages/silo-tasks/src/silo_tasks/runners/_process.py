@@ -32,13 +32,13 @@ serve(connection, stream, *rest)
 def main_of() -> dict[str, str]:
     """Where the script that was started can be imported from, for `multiprocessing.spawn.prepare()`.
 
-    Empty where there is none, as in a console. `multiprocessing` could tell, but from then on nobody could set its
-    start method any more.
+    Empty where there is none, as in a console, or where nobody imports it, as the `__main__.py` of `python -m package`.
+    `multiprocessing` could tell, but from then on nobody could set its start method any more.
     """
     main = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
     if spec is not None:
-        return {"init_main_from_name": spec.name}
+        return {} if spec.name.split(".")[-1] == "__main__" else {"init_main_from_name": spec.name}
     return {} if path is None or not Path(path).exists() else {"init_main_from_path": path}
 
 

@@ -113,7 +113,7 @@ class ProcessRunner:
             pass  # They fit.
         if getattr(function, "__module__", None) == "__main__" and not main_of():
             raise TaskError(
-                f"{function!r} was not defined in a file, so no other process can import it: put it into a module"
+                f"{function!r} was not defined in a file that another process can import: put it into a module"
             )
         try:
             return _dumps((function, tuple(args), dict(kwargs)))
