@@ -477,6 +477,17 @@ def test_current_task(runner: ThreadRunner) -> None:
     assert task.state.message == "from inside"
 
 
+def test_code_that_goes_on_after_the_end_is_still_that_of_its_task() -> None:
+    task, seen = BackgroundTask(runner=InlineRunner()), list[object]()
+
+    def work(task: BackgroundTask) -> None:
+        task.complete()
+        seen.append(current_task())
+
+    task.start(work)
+    assert seen == [task]
+
+
 def test_callbacks_run_once_and_harm_nobody(runner: ThreadRunner, caplog: pytest.LogCaptureFixture) -> None:
     task, called, done = BackgroundTask(runner=runner), [], threading.Event()
 
@@ -724,6 +735,20 @@ def test_a_failed_task_does_not_keep_its_arguments(
     del data
     assert kept() is None
     assert task.is_failed
+
+
+def test_a_run_that_was_cancelled_in_its_queue_does_not_keep_its_arguments() -> None:
+    runner, gate = ThreadRunner(workers=1), Gate()
+    blocker, task, data = BackgroundTask(runner=runner), BackgroundTask(runner=runner), Data()
+    kept = weakref.ref(data)
+    blocker.start(gate)
+    task.start(lambda task, data: None, data)
+    del data
+    assert kept() is not None
+    assert task.cancel()
+    assert kept() is None
+    gate.leave.set()
+    assert runner.shutdown(WAIT)
 
 
 def test_only_a_run_that_succeeded_keeps_its_value() -> None:
