@@ -135,7 +135,8 @@ class SlotStore(ABC):
                 return False
             if _stage(record) < _stage(slot.record):
                 return True
-            return replace(slot, record=record, seen=now)
+            # A worker has it, also where the note of that was lost, as when a server that lags behind has taken over.
+            return replace(slot, record=record, seen=now, wait=None)
 
         return self.change(owner, name, published)
 

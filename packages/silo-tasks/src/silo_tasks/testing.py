@@ -339,6 +339,13 @@ class TaskStoreContract:
         assert not store.claim("owner", "task", "a")
         assert not store.claim("owner", "task", "b")
 
+    def test_a_run_that_is_heard_of_does_not_wait(self) -> None:
+        """A claim may get lost, as where a server that lags behind takes over: it is not claimed again."""
+        store = self.make_store()
+        store.begin("owner", "task", "a", {"running": True}, expect=None, wait=60)
+        assert store.publish("owner", "task", "a", {"running": True, "n": 1})
+        assert not store.claim("owner", "task", "a")
+
     def test_one_of_many_claims(self) -> None:
         """Claim is atomic."""
         store = self.make_store()
