@@ -54,6 +54,11 @@ def test_construction_starts_nothing() -> None:
     assert BackgroundTask().name == "task"
 
 
+def test_a_status_is_its_word() -> None:
+    assert f"{Status.QUEUED}" == str(Status.QUEUED) == Status.QUEUED == "queued"
+    assert f"{Status.QUEUED:>8}" == "  queued"
+
+
 def test_idle_queued_running_succeeded() -> None:
     runner = ThreadRunner(workers=1)
     first, second = Gate(), Gate()

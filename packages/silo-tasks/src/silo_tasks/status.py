@@ -26,3 +26,7 @@ class Status(str, Enum):
     def __init__(self, value: str) -> None:
         self.is_final = value in ("succeeded", "failed", "cancelled")
         self.is_active = value in ("queued", "running")
+
+    def __str__(self) -> str:
+        # Otherwise an f-string gives the value or the name, depending on the version of Python.
+        return str(self.value)
