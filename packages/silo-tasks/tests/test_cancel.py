@@ -252,6 +252,18 @@ def test_deadline_fails_a_run_that_does_not_cooperate(runner: ThreadRunner) -> N
     leave.set()
 
 
+def test_a_long_deadline_is_said_in_seconds() -> None:
+    clock = Clock()
+    task = BackgroundTask(timeout=1_209_600.5, runner=InlineRunner(), clock=clock)
+
+    def work(task: BackgroundTask) -> None:
+        clock.now += 1_209_601
+        assert task.is_failed
+
+    task.start(work)
+    assert task.state.error == "took longer than 1209600.5 seconds"
+
+
 def test_worker_past_its_deadline_stops_at_its_next_item(runner: ThreadRunner) -> None:
     task, over, taken, stopped = BackgroundTask(timeout=0.05, runner=runner), threading.Event(), [], threading.Event()
 

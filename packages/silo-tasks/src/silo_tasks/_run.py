@@ -350,7 +350,7 @@ class Run(RunRecord):
         """Fail the run if its deadline has passed, so that a reader never sees an overdue run as running."""
         if self.deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= self.deadline:
             seconds = self.settings.timeout
-            self.give_up(Status.FAILED, None, TaskTimeout(f"took longer than {seconds:g} seconds", "TaskTimeout"))
+            self.give_up(Status.FAILED, None, TaskTimeout(f"took longer than {seconds:.10g} seconds", "TaskTimeout"))
 
     def on_alarm(self) -> None:
         """The deadline should have come; with an injected clock it may not have."""
@@ -430,7 +430,7 @@ class Run(RunRecord):
 
     def not_over(self, timeout: float | None) -> TimeoutError:
         """What is raised to somebody whose waiting ran out."""
-        return TimeoutError(f"task {self.name!r} is not over after {timeout or 0:g} seconds")
+        return TimeoutError(f"task {self.name!r} is not over after {timeout or 0:.10g} seconds")
 
     def outcome(self) -> Any:
         """The value of a finished run.
