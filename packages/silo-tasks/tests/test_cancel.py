@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -249,6 +250,25 @@ def test_deadline_fails_a_run_that_does_not_cooperate(runner: ThreadRunner) -> N
         "took longer than 0.05 seconds",
         "TaskTimeout",
     )
+    leave.set()
+
+
+def test_a_deadline_by_another_clock_comes_without_a_look(runner: ThreadRunner) -> None:
+    clock, leave, called = Clock(), threading.Event(), threading.Event()
+    task = BackgroundTask(timeout=0.001, runner=runner, clock=clock)
+    task.on_done(lambda task: called.set())
+    task.start(lambda task: leave.wait(WAIT))
+    run = task._run
+    while run._alarm is None:
+        time.sleep(0)
+    first = run._alarm
+    while run._alarm is first:
+        # By the time of this world the deadline has passed.
+        time.sleep(0)
+    assert not called.is_set()
+    clock.now += 1
+    assert called.wait(WAIT)
+    assert task.is_failed
     leave.set()
 
 

@@ -55,8 +55,8 @@ def test_construction_starts_nothing() -> None:
 
 
 def test_a_status_is_its_word() -> None:
-    assert f"{Status.QUEUED}" == str(Status.QUEUED) == Status.QUEUED == "queued"
-    assert f"{Status.QUEUED:>8}" == "  queued"
+    assert [f"{Status.QUEUED}", str(Status.QUEUED), f"{Status.QUEUED:>8}"] == ["queued", "queued", "  queued"]
+    assert Status("queued") is Status.QUEUED
 
 
 def test_idle_queued_running_succeeded() -> None:
