@@ -125,7 +125,7 @@ def test_what_a_response_streams_may_edit(app: Flask, client: FlaskClient, silo:
     assert silo.store.get(SID)["counter"] == {"value": 2}
 
 
-@pytest.mark.parametrize("how", ["abort", "handled"])
+@pytest.mark.parametrize("how", ["abort", "handled", "taken over"])
 def test_a_view_that_raises_saves_and_starts_nothing_whatever_the_answer(
     app: Flask, client: FlaskClient, silo: Silo, url: str, how: str
 ) -> None:
@@ -140,6 +140,9 @@ def test_a_view_that_raises_saves_and_starts_nothing_whatever_the_answer(
         silo.state("counter")["value"] += 1
         work.start()
         abort(400) if how == "abort" else int("x")
+
+    if how == "taken over":  # as by Flask-RESTX for its routes
+        app.handle_user_exception = lambda _error: app.make_response(({}, 400))  # type: ignore[assignment, method-assign]
 
     @app.errorhandler(ValueError)
     def handle(error: ValueError) -> Any:

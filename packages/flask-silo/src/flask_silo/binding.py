@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, g, request
+from flask import Flask, Request, current_app, g, request
 from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionExpired, SessionStore, SiloError
 from silo_store.fork import reset_after_fork
@@ -65,8 +66,6 @@ class Binding:
         store.on_end(self._session_ended)
         app.before_request(self._before_request)
         app.wsgi_app = Commit(app, app.wsgi_app, self._wire)  # type: ignore[method-assign]
-        self._handle_user_exception = app.handle_user_exception
-        app.handle_user_exception = self._view_failed  # type: ignore[assignment, method-assign]
         taken = app.error_handler_spec[None][None]
         for kind in (SiloError, TaskError, FileStoreError):
             if kind not in taken:  # the application's own handlers win, whenever they were registered
@@ -81,6 +80,10 @@ class Binding:
     def _wake(self, environ: WSGIEnvironment) -> None:
         """Begin what no import or construction may begin: threads, and clearing away what a dead process left."""
         self._awake = True
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        if getattr(app.handle_user_exception, "func", None) is not _view_failed:
+            # Not before: others, as Flask-RESTX, may have put themselves in its place since this application was made.
+            app.handle_user_exception = partial(_view_failed, app.handle_user_exception)
         warn_if_apart(self.store.backend, environ)
         if self.settings.auto_cleanup:
             self.daemon.start()
@@ -116,13 +119,14 @@ class Binding:
             return False
         return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
 
-    def _view_failed(self, error: Exception) -> Any:
-        """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved."""
-        visit = current_visit()
-        if visit is not None:
-            visit.failed = True
-        return self._handle_user_exception(error)
-
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)
         self._silo.files.end(uid)
+
+
+def _view_failed(handle: Callable[[Exception], Any], error: Exception) -> Any:
+    """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved."""
+    visit = current_visit()
+    if visit is not None:
+        visit.failed = True
+    return handle(error)
