@@ -779,6 +779,27 @@ def test_a_callback_may_ask_for_the_result() -> None:
     assert got == ["value"]
 
 
+@pytest.mark.timeout(20)
+def test_a_callback_of_a_run_that_completed_early_does_not_wait_for_its_value(runner: ThreadRunner) -> None:
+    task = BackgroundTask(runner=runner)
+    got: list[str] = []
+
+    def ask(task: BackgroundTask) -> None:
+        assert task.wait()
+        with pytest.raises(TaskError) as caught:
+            task.result()
+        got.append(str(caught.value))
+
+    def work(task: BackgroundTask) -> str:
+        task.on_done(ask)
+        task.complete()
+        return "value"
+
+    task.start(work)
+    assert task.result(WAIT) == "value"
+    assert got == ["task 'task' would wait for itself"]
+
+
 def test_texts_have_a_bound() -> None:
     task, huge = BackgroundTask(runner=InlineRunner()), "x" * 1_000_000
 

@@ -87,6 +87,7 @@ class RunRecord:
         "status",
         "steps",
         "stop",
+        "thread",
         "traceback",
         "value",
     )
@@ -125,6 +126,8 @@ class RunRecord:
         self.returned = Latch()
         self.callbacks: list[Callback] = []
         self.executing = False
+        self.thread: int | None = None
+        """The thread that executes it, if one here does."""
         self.away: Follower | None = None
         """Looks at the record of a run that a worker elsewhere is sent, as the store alone knows how it goes."""
         self.shown: TaskState | None = None

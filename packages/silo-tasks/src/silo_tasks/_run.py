@@ -69,6 +69,7 @@ class Run(RunRecord):
                 return False
             self.status = Status.RUNNING
             self.executing = here
+            self.thread = threading.get_ident() if here else None
             self.started_at = started_at
             self.began = self.progress.base.opened = now
             if timeout is not None:
