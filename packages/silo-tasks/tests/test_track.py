@@ -103,6 +103,21 @@ def test_counts_across_blocks() -> None:
     assert task.state.n == size
 
 
+@pytest.mark.parametrize("make", [lambda: list(range(10)), lambda: generate(10)], ids=["list", "generator"])
+def test_a_loop_that_is_told_where_it_is_goes_on_from_there(make: Callable[[], Iterable[int]]) -> None:
+    def work(task: BackgroundTask) -> list[int]:
+        seen = []
+        for i, _ in enumerate(task.track(make())):
+            if i == 3:
+                task.update(n=50, total=100)
+            seen.append(task.state.n)
+        return seen
+
+    task, seen = run(work)
+    assert seen == [0, 1, 2, *range(50, 57)]
+    assert (task.state.n, task.state.total) == (57, 100)
+
+
 def test_total_of_a_generator_is_unknown() -> None:
     def work(task: BackgroundTask) -> list[tuple[float, int | None]]:
         return [(task.state.progress, task.state.total) for _ in task.track(generate(4))]
