@@ -7,6 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 from silo_tasks import (
@@ -270,6 +273,15 @@ def test_a_deadline_by_another_clock_comes_without_a_look(runner: ThreadRunner) 
     assert called.wait(WAIT)
     assert task.is_failed
     leave.set()
+
+
+@pytest.mark.parametrize("timeout", [Decimal("3600.5"), Fraction(7201, 2), 3600.5, float("inf"), 10**300])
+def test_a_deadline_of_any_number(timeout: Any) -> None:
+    task = BackgroundTask(timeout=timeout, runner=InlineRunner())
+    task.start(lambda task: "in time")
+    assert task.result() == "in time"
+    with pytest.raises(OverflowError):
+        BackgroundTask(timeout=10**400)
 
 
 def test_a_long_deadline_is_said_in_seconds() -> None:

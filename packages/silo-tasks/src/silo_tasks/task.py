@@ -69,7 +69,9 @@ class BackgroundTask(Reporter):
         if store is None and isinstance(runner, EngineRunner):
             store = runner.store
         mono = time.monotonic if clock is time.time else clock
-        self._settings = Settings(str(name), str(owner), timeout, max_logs, store, clock, mono)
+        # A Decimal, or an integer too large for a float, cannot be added to the time.
+        seconds = None if timeout is None else float(timeout)
+        self._settings = Settings(str(name), str(owner), seconds, max_logs, store, clock, mono)
         self._runner = runner
         self._lock = threading.RLock()
         self._key = object()
