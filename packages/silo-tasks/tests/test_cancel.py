@@ -275,7 +275,11 @@ def test_a_deadline_by_another_clock_comes_without_a_look(runner: ThreadRunner) 
     leave.set()
 
 
-@pytest.mark.parametrize("timeout", [Decimal("3600.5"), Fraction(7201, 2), 3600.5, float("inf"), 10**300])
+@pytest.mark.parametrize(
+    "timeout",
+    [Decimal("3600.5"), Fraction(7201, 2), 3600.5, float("inf"), 10**300],
+    ids=["decimal", "fraction", "float", "infinity", "large"],
+)
 def test_a_deadline_of_any_number(timeout: Any) -> None:
     task = BackgroundTask(timeout=timeout, runner=InlineRunner())
     task.start(lambda task: "in time")
