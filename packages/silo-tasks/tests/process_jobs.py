@@ -13,10 +13,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
 
 from silo_tasks import BackgroundTask, ProcessRunner, current_task, step, track
+
+SETTING = ContextVar("SETTING", default="not set")
+SETTING.set("set by the module")  # As one does that sets the precision of decimal numbers.
+
+
+def setting(task: BackgroundTask) -> str:
+    return SETTING.get()
 
 
 def add(task: BackgroundTask, a: int, *more: int, scale: int = 1, **options: object) -> int:

@@ -582,6 +582,14 @@ def test_a_process_is_used_again_and_starts_clean(shared: ProcessRunner) -> None
     assert "pytest" not in task.result(WAIT)
 
 
+def test_what_a_module_sets_up_stays(runner: ProcessRunner) -> None:
+    """For all runs, not only for the one that had it imported."""
+    task = BackgroundTask(runner=runner)
+    for _ in range(2):
+        task.start(jobs.setting)
+        assert task.result(WAIT) == "set by the module"
+
+
 def test_programs_and_runners_inside(shared: ProcessRunner) -> None:
     task = BackgroundTask(runner=shared)
     task.start(jobs.own_process)

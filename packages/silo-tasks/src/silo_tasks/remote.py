@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NoReturn
 
 from silo_tasks import _publisher
@@ -26,8 +25,8 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
 
     It is claimed first, so that a message which is delivered twice, or was cancelled on its way, does nothing. While
     it runs its record is stored twice a second, and a cancel that somebody has asked for elsewhere is seen then. Its
-    deadline counts from now, with the import of its function. What that raises is in its record; so is a function that
-    cannot be imported.
+    deadline counts from when its function is called. What that raises is in its record; so is a function that cannot be
+    imported.
 
     Args:
         message: What was sent.
@@ -57,9 +56,11 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
         store=store,
         owner=message.owner,
     )
-    # Imported once it is claimed and heard of: whoever is killed by that, or takes long, has begun with the run.
-    run = task._adopt(message, partial(_call, message.function) if problem is None else _raising(problem))
+    run = task._adopt(message, lambda *args, **kwargs: function(*args, **kwargs))
     watcher = _publisher.watch(store, run, settles=True)
+    # Once it is claimed and heard of: whoever is killed by the import, or takes long, has begun. Not within the run, as
+    # what a module sets up in its context, such as that of decimal, would end with it.
+    function = _loaded(message.function) if problem is None else _raising(problem)
     run.execute()
     if not watcher.settle(PATIENCE):
         logger.error("The end of a run of task %r could not be stored", message.name)
@@ -86,8 +87,11 @@ def _imported(where: str) -> Callable[..., Any]:
         raise TaskError(f"the worker cannot import {where}: {error!r}") from error
 
 
-def _call(where: str, task: BackgroundTask, *args: Any, **kwargs: Any) -> Any:
-    return _imported(where)(task, *args, **kwargs)
+def _loaded(where: str) -> Callable[..., Any]:
+    try:
+        return _imported(where)
+    except TaskError as error:
+        return _raising(error)
 
 
 def _raising(error: Exception) -> Callable[..., NoReturn]:

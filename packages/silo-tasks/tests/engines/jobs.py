@@ -6,11 +6,19 @@ import itertools
 import os
 import signal
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from silo_tasks import BackgroundTask, MemoryTaskStore, current_task, track
 from silo_tasks.message import Message
+
+SETTING = ContextVar("SETTING", default="not set")
+SETTING.set("set by the module")  # As one does that sets the precision of decimal numbers.
+
+
+def setting(task: BackgroundTask) -> str:
+    return SETTING.get()
 
 
 def add(task: BackgroundTask, a: int, b: int = 0) -> int:

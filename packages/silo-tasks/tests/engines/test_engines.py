@@ -429,13 +429,15 @@ KINDS = [("rq", "rq.SimpleWorker"), ("celery", "solo"), ("celery", "threads")]
 
 @pytest.mark.parametrize(("name", "pool"), KINDS)
 def test_other_kinds_of_workers(engines_server: RedisServer, name: str, pool: str, tmp_path: Path, gate: Path) -> None:
-    """They run jobs in their own process."""
+    """They run jobs in their own process, where what a module sets up stays for all."""
     with RedisServer(tmp_path / "redis") as server:
         engine = ENGINES[name](server.url)
         with engine.start_worker(tmp_path / "worker", pool) as worker:
             task = engine.task()
             task.start(jobs.who)
             assert task.result(WAIT) == [worker.pid, True]
+            task.start(jobs.setting)
+            assert task.result(WAIT) == "set by the module"
             task.start(jobs.hold, str(gate))
             holding(task)
             gate.touch()

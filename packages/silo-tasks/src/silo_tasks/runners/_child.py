@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import CoroutineType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from silo_tasks._snapshot import news_of
 from silo_tasks._timer import publisher
@@ -112,19 +112,21 @@ class _Server:
         self._connection = connection
         self._stream = stream
         self._lock = threading.Lock()
-        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._runs: queue.SimpleQueue[tuple[Run, _Target] | None] = queue.SimpleQueue()
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, name="silo-tasks-parent", daemon=True).start()
-        while (run := self._runs.get()) is not None:
+        while (given := self._runs.get()) is not None:
+            run, target = given
             reporter = _Reporter(run, self._send)
+            target.load()
             with contextlib.suppress(KeyboardInterrupt):
                 run.execute()
             if not reporter.end():
                 # The parent is gone, or the run has closed the connection, or has forked and this is the child. Where
                 # there is a parent, it sees the end of this process instead.
                 return
-            del run, reporter
+            del given, run, target, reporter
 
     def _send(self, message: tuple[str, Any, bytes | None]) -> bool:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
@@ -141,8 +143,11 @@ class _Server:
                 if kind == "ping":
                     self._send(("ready", None, None))
                 elif kind == "run":
-                    run = _prepare(*what)
-                    self._runs.put(run)
+                    head, payload = what
+                    target = _Target(payload)
+                    run = _prepare(head, target)
+                    self._runs.put((run, target))
+                    del what, payload, target
                 elif run is not None and [run.token] == what:
                     run.cancel()
         self._runs.put(None)
@@ -153,26 +158,50 @@ class _Server:
         os._exit(1)
 
 
-def _prepare(head: Mapping[str, Any], payload: bytes) -> Run:
+def _prepare(head: Mapping[str, Any], target: _Target) -> Run:
     message = Message.of(head, (), {})
     task = BackgroundTask(message.name, max_logs=message.max_logs, runner=InlineRunner(), owner=message.owner)
-    return task._adopt(message, partial(_call, payload))
+    return task._adopt(message, target)
 
 
-def _call(payload: bytes, task: BackgroundTask) -> Any:
-    """Call the function of a run, and return its value as it is sent."""
-    try:
-        function, args, kwargs = pickle.loads(payload)  # noqa: S301 - it is our own parent
-    except Exception as error:
-        raise TaskError(f"the process cannot load the function or its arguments: {error!r}") from error
-    value = function(task, *args, **kwargs)
-    if isinstance(value, CoroutineType):
-        return value
-    try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        kind = type(value).__qualname__
-        raise TypeError(f"the function returned a {kind}, which cannot be sent back: {error}") from error
+class _Target:
+    """The function of a run with its arguments; returns the value as it is sent."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+        self._call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = _nothing, (), {}
+
+    def load(self) -> None:
+        """Import the function, and all that the arguments are of.
+
+        Not within the run, as what a module sets up in its context, such as that of `decimal`, would end with it.
+        """
+        payload, self._payload = self._payload, b""
+        try:
+            self._call = pickle.loads(payload)  # noqa: S301 - it is our own parent
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does when it is imported
+            failed = TaskError(f"the process cannot load the function or its arguments: {error!r}")
+            failed.__cause__ = error
+            self._call = _raise, (failed,), {}
+
+    def __call__(self, task: BackgroundTask) -> Any:
+        (function, args, kwargs), self._call = self._call, (_nothing, (), {})
+        value = function(task, *args, **kwargs)
+        if isinstance(value, CoroutineType):
+            return value
+        try:
+            return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            kind = type(value).__qualname__
+            raise TypeError(f"the function returned a {kind}, which cannot be sent back: {error}") from error
+
+
+def _nothing(_task: BackgroundTask) -> None:
+    """Before a function is loaded, and after it was called."""
+
+
+def _raise(_task: BackgroundTask, error: Exception) -> NoReturn:
+    raise error
 
 
 class _Reporter:
