@@ -114,6 +114,18 @@ def test_shutdown_cancels_what_is_left() -> None:
     assert runner.join(WAIT)
 
 
+def test_a_callback_may_shut_its_runner_down() -> None:
+    runner, together = ThreadRunner(workers=2), threading.Barrier(2)
+    ended: list[bool] = []
+    first, second = BackgroundTask(runner=runner), BackgroundTask(runner=runner)
+    first.on_done(lambda task: ended.append(runner.shutdown(WAIT) and not second.is_running))
+    for task in (first, second):
+        task.start(lambda task: together.wait(WAIT))
+    assert first.wait(WAIT)
+    assert runner.join(WAIT)
+    assert ended == [True]
+
+
 def test_waiting_for_a_very_long_time() -> None:
     for timeout in (math.inf, 1e12):
         runner, entered, leave = ThreadRunner(workers=1), threading.Event(), threading.Event()

@@ -29,9 +29,10 @@ GRACE = 1.0
 class _Worker:
     """A thread's place: the job it has, and the gate where it waits for the next one."""
 
-    __slots__ = ("gate", "job", "runner")
+    __slots__ = ("gate", "job", "runner", "thread")
 
     def __init__(self, job: Work, runner: ThreadRunner) -> None:
+        self.thread: int | None = None
         self.job: Work | None = job
         self.runner: ThreadRunner | None = runner
         self.gate = threading.Lock()
@@ -39,6 +40,7 @@ class _Worker:
 
 
 def _work(worker: _Worker) -> None:
+    worker.thread = threading.get_ident()
     # While it waits, a thread does not hold its runner: one that nobody uses any more goes, and its threads with it.
     while worker.runner is not None and worker.runner.serve(worker):
         worker.gate.acquire()
@@ -198,10 +200,13 @@ class ThreadRunner:
             _dismiss(self._idle)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait up to `timeout` seconds (None: for ever) until no job is left; call `close()` first."""
-        end = None if timeout is None else time.monotonic() + timeout
+        """Wait up to `timeout` seconds (None: for ever) until no job is left; call `close()` first.
+
+        A job, or a callback of one, that calls this does not wait for itself.
+        """
+        end, here = None if timeout is None else time.monotonic() + timeout, threading.get_ident()
         with self._lock:
-            while self._queue or self._busy:
+            while self._queue or any(worker.thread != here for worker in self._busy):
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
