@@ -74,6 +74,7 @@ def test_idle_queued_running_succeeded() -> None:
     assert task.wait(WAIT)
     state = task.state
     assert (state.status, state.complete, state.progress, state.error) == (Status.SUCCEEDED, True, 100.0, None)
+    assert state.message == "Done"
     assert state.finished_at is not None
     assert state.started_at is not None
     assert state.started_at <= state.finished_at
