@@ -80,34 +80,37 @@ def test_the_bar_moves_on_a_terminal() -> None:
         import sys, threading
         from silo_tasks import BackgroundTask
         from silo_tasks.console import follow
+        looked, pause = threading.Semaphore(0), threading.Event()
+        class Watched:
+            wait = property(lambda self: task.wait)
+            @property
+            def state(self):
+                looked.release()
+                return task.state
         def work(task):
-            pause = threading.Event()
             for row in task.track(range(40)):
                 pause.wait(0.01)
+                assert looked.acquire(timeout=30)
                 task.update(message="Row {n} of {total}")
         task = BackgroundTask("demo")
         task.start(work)
-        follow(task, interval=0.02)
+        follow(Watched(), interval=0.01)
+        print("That was all", flush=True)
+        sys.stdin.readline()
     """
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", textwrap.dedent(program)])
-    chunks = []
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:
-            # Linux reports the end of a terminal as an input/output error.
-            break
-        if not chunk:
-            break
-        chunks.append(chunk)
-    os.close(terminal)
+    written = b""
+    while b"That was all" not in written:
+        written += os.read(terminal, 4096)
+    os.write(terminal, b"\n")
     assert os.waitpid(pid, 0)[1] == 0
-    text = b"".join(chunks).decode()
+    os.close(terminal)
+    text = written.decode().partition("That was all")[0]
     widths = [frame.count("#") for frame in re.findall(r"\[[#-]{30}\]", text)]
     assert widths == sorted(widths)
-    assert len(set(widths)) > 3
+    assert len(set(widths)) > 3, text
     assert widths[-1] == 30
     assert "Row" in text
     assert "/s" in text
