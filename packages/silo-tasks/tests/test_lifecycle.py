@@ -9,7 +9,7 @@ import json
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -197,13 +197,34 @@ def test_a_frozen_exception_fails_the_run(runner: ThreadRunner) -> None:
     assert "_run.py" not in caught.value.traceback
 
 
-def test_coroutine_function_is_refused() -> None:
-    async def work(task: BackgroundTask) -> None:
-        pass
+async def coroutine(task: BackgroundTask) -> None: ...
+
+
+def generator(task: BackgroundTask) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(task: BackgroundTask) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("target", [coroutine, generator, async_generator])
+def test_a_function_of_which_a_call_executes_nothing_is_refused(target: Callable[..., Any]) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(target)
+    assert task.state.error_type == "TypeError"
+    assert "a plain function" in (task.state.error or "")
+
+
+def test_a_generator_that_has_begun_is_a_result() -> None:
+    def work(task: BackgroundTask) -> Iterator[int]:
+        rows = iter(n for n in range(3))
+        next(rows)
+        return rows
 
     task = BackgroundTask(runner=InlineRunner())
     task.start(work)
-    assert task.state.error_type == "TypeError"
+    assert list(task.result()) == [1, 2]
 
 
 def test_complete_and_fail_end_the_run_at_once(runner: ThreadRunner) -> None:

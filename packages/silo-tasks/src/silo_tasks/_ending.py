@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import inspect
 import logging
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from silo_tasks._context import current_run
@@ -52,6 +53,18 @@ def describe(error: BaseException | str) -> str:
     if text:
         return text
     return "unknown error" if isinstance(error, str) else type(error).__name__
+
+
+LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
+"""What a call gives that has executed nothing of its function yet."""
+
+
+def has_begun(value: Any) -> bool:
+    """Whether something of a coroutine or generator was executed; if not, it never will be."""
+    if isinstance(value, CoroutineType):
+        # It would warn that nobody has waited for it.
+        value.close()
+    return isinstance(value, GeneratorType) and inspect.getgeneratorstate(value) != inspect.GEN_CREATED
 
 
 def only_cancelled(error: BaseException) -> bool:

@@ -11,11 +11,10 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
-from types import CoroutineType
 from typing import Any
 
 from silo_tasks._context import current_run
-from silo_tasks._ending import Callback, call_back, describe, let_go, only_cancelled, traceback_of
+from silo_tasks._ending import LAZY, Callback, call_back, describe, has_begun, let_go, only_cancelled, traceback_of
 from silo_tasks._latch import Latch
 from silo_tasks._logs import cut
 from silo_tasks._progress import Probe, Scope
@@ -83,9 +82,8 @@ class Run(RunRecord):
         current_run.set(self)
         try:
             value = call.target(call.task, *call.args, **call.kwargs)
-            if isinstance(value, CoroutineType):
-                value.close()
-                raise TypeError("the target of a task is a plain function; it may call asyncio.run()")
+            if isinstance(value, LAZY) and not has_begun(value):
+                raise TypeError("the target of a task is a plain function, without yield; it may call asyncio.run()")
         except Cancelled:
             self.finish(Status.CANCELLED, message="Cancelled")
         except KeyboardInterrupt as error:
