@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import sys
 import threading
 import time
 import weakref
@@ -561,6 +562,36 @@ def test_a_module_that_ends_its_process_fails_the_run(tmp_path: Path, monkeypatc
     assert execute(message, engine.store)
     with pytest.raises(TaskFailed, match="cannot import script_without_guard:note: SystemExit"):
         task.result(WAIT)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_whose_function_takes_long_to_import_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, store = tmp_path / "gate", MemoryTaskStore()
+    gate.touch()
+    code = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.005)\n"
+    (tmp_path / "slow_to_import.py").write_text(f"{code}def work(task):\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    task.start(__import__("slow_to_import").work)
+    monkeypatch.delitem(sys.modules, "slow_to_import")
+    gate.unlink()
+    worker = threading.Thread(target=engine.work)
+    worker.start()
+    try:
+        until(lambda: task.state.status is Status.RUNNING, "it is not claimed")
+        before = store.look("", "task")[1]
+        until(lambda: seen(store) > before, "nothing is heard of it")
+        assert record_in(store)["status"] == "running"
+    finally:
+        gate.touch()
+        worker.join(WAIT)
+    assert task.result(WAIT) == 1
+
+
+def seen(store: MemoryTaskStore) -> float:
+    slot, _ = store.look("", "task")
+    assert slot is not None
+    return slot.seen
 
 
 def test_a_worker_without_the_function_that_knows_the_store_says_so() -> None:

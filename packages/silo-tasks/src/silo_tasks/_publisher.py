@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from silo_tasks._snapshot import record_of
 from silo_tasks._timer import publisher
 from silo_tasks.errors import TaskRunning
+from silo_tasks.status import Status
 
 if TYPE_CHECKING:
     from silo_tasks._run import Run
@@ -142,6 +143,9 @@ class Watcher:
         try:
             while True:
                 record = record_of(run)
+                if self._settles and record["status"] == Status.QUEUED:
+                    # A worker has claimed it, and imports what it runs.
+                    record["status"] = Status.RUNNING.value
                 newest = store.publish(run.owner, run.name, run.token, record)
                 # The run may have ended meanwhile, and its last record must not be overwritten by this one.
                 goes_on = record["running"] or record.get("returning", False)
