@@ -44,6 +44,11 @@ class Follower:
         self._failing = False
         self._looking = False
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the run was stored just now: who waits need not look yet."""
+        return time.monotonic() - self._since < SHORTEST
+
     def begin(self) -> None:
         """The run is in the store now. Whoever has asked it to stop meanwhile has asked the store."""
         with self._run.lock:
@@ -97,8 +102,9 @@ class Follower:
         while True:
             # Whoever watches waits again and again, each time a little.
             pause = min(max((now - self._since) / 10, SHORTEST), LONGEST)
-            # Of many that wait, one looks.
-            if now - self._looked >= (pause if now < end else SHORTEST):
+            # Of many that wait, one looks, and nobody at what was stored just now.
+            last, least = (max(self._looked, self._since), pause) if now < end else (self._looked, SHORTEST)
+            if now - last >= least:
                 self.look()
             if latch.is_set or now >= end:
                 return latch.is_set

@@ -254,7 +254,8 @@ class BackgroundTask(Reporter):
             TaskError: The run would wait for itself.
         """
         run = self._run
-        run.refresh()
+        if run.away is None or not run.away.is_new:
+            run.refresh()
         return not self._must_wait(run) or run.wait(run.done, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
@@ -289,7 +290,8 @@ class BackgroundTask(Reporter):
                 not kept.
         """
         run = self._run
-        run.refresh()
+        if run.away is None or not run.away.is_new:
+            run.refresh()
         self._check_started(run)
         end = None if timeout is None else time.monotonic() + timeout
         over = run.wait(run.done, timeout)
