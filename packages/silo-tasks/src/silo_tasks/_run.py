@@ -1,4 +1,4 @@
-"""One run of a task: its state machine and everything that is known of it.
+"""One run of a task: how it begins, ends and is told to stop, here or elsewhere.
 
 Each `start()` makes a new run. A run that was given up keeps its own record, so whatever its code still reports lands
 there, where nobody looks, and never in the run that took its place.
@@ -6,10 +6,8 @@ there, where nobody looks, and never in the run that took its place.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any
 
@@ -17,8 +15,8 @@ from silo_tasks._context import current_run
 from silo_tasks._ending import LAZY, Callback, call_back, describe, has_begun, let_go, only_cancelled, traceback_of
 from silo_tasks._latch import Latch
 from silo_tasks._logs import cut
-from silo_tasks._progress import Probe, Scope
-from silo_tasks._record import Call, RunRecord
+from silo_tasks._own_code import OwnCode
+from silo_tasks._record import Call
 from silo_tasks._snapshot import MAX_VALUE, NOT_KEPT, lines_in
 from silo_tasks._steps import closed
 from silo_tasks._timer import deadlines
@@ -33,8 +31,8 @@ STARTING = "Starting…"
 """Message of a run that has not said anything yet."""
 
 
-class Run(RunRecord):
-    """One run: how it begins, ends, and is told to stop."""
+class Run(OwnCode):
+    """One run."""
 
     __slots__ = ()
 
@@ -365,67 +363,7 @@ class Run(RunRecord):
                 return
         alarm.cancel()
 
-    # Reports of the run's code.
-
-    def check(self) -> None:
-        """Raise Cancelled if the run must stop and no shield is held."""
-        if self._must_stop and not self._shields:
-            raise Cancelled
-
-    def is_closed(self) -> bool:
-        """Whether the run takes no more reports; its own code is stopped by `Cancelled` if it must stop."""
-        # A watcher that reports something is not to be stopped.
-        if self._must_stop and not self._shields and self.is_here():
-            raise Cancelled
-        return self.status.is_final
-
-    def is_here(self) -> bool:
-        """Whether the calling code belongs to this run."""
-        inner = current_run.get()
-        while inner is not None and inner is not self:
-            inner = inner.parent
-        return inner is self
-
-    def say(self, message: str) -> None:
-        """Set the message, as said in the innermost scope."""
-        with self.lock:
-            # It may have ended since somebody looked.
-            if not self.status.is_final:
-                self.message, self.message_scope = cut(message), self.progress.top
-
-    def _arm(self) -> None:
-        if not self._shields:
-            self.stop, self.direct = True, False
-            for probe in self._probes:
-                probe.stop()
-
-    @contextlib.contextmanager
-    def shield(self) -> Iterator[None]:
-        """Put off a cancel or deadline for the code inside."""
-        with self.lock:
-            # In one step: no shield can come up once the loops have been told to end.
-            self.check()
-            self._shields += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self._shields -= 1
-                if self._must_stop:
-                    self._arm()
-        self.check()
-
-    def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
-        """Begin a loop."""
-        with self.lock:
-            self._probes.append(probe)
-            return self.progress.open_loop(probe, total, now)
-
-    def close_loop(self, probe: Probe, scope: Scope, *, complete: bool) -> None:
-        """End a loop."""
-        with self.lock:
-            self._probes.remove(probe)
-            self.progress.close(scope, complete=complete)
+    # What became of it.
 
     def not_over(self, timeout: float | None) -> TimeoutError:
         """What is raised to somebody whose waiting ran out."""
