@@ -21,6 +21,7 @@ from silo_store import (
     Finding,
     HoldCounts,
     Life,
+    Look,
     Moment,
     Record,
     SessionConflict,
@@ -40,6 +41,7 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
     def __init__(self, path: str) -> None:
         self.records, self.gone = open_shelf(f"{path}.records"), open_shelf(f"{path}.gone")
         self.told: list[Life] = []
+        self.rotated: dict[str, float] = {}
         self.lock = threading.Lock()
         super().__init__()
 
@@ -61,6 +63,14 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
                 record.active = at.now
                 self.keep(record)
             return record
+
+    def look(self, sid: str, at: Moment) -> Look:
+        record = self.load(sid, at)
+        if record is None and sid in self.gone:
+            return Look(None, "expired", self.gone[sid])
+        if record is None and sid in self.rotated:
+            return Look(None, "rotated", self.rotated[sid])
+        return Look(record)
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
         return Claim(sid, ""), self.load(sid, at)  # no other process: nobody to wait for
@@ -108,11 +118,12 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
                 del self.records[life.sid]
             return record is not None
 
-    def rename(self, life: Life, sid: str) -> bool:
+    def rename(self, life: Life, sid: str, at: Moment) -> bool:
         with self.lock:
             if (record := self.current(life)) is None or sid in self.records:
                 return False
             del self.records[life.sid]
+            self.rotated[life.sid] = at.now
             record.sid = sid
             self.keep(record)
             return True
@@ -150,6 +161,7 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
     def prune(self, before: float) -> None:
         for sid in [sid for sid, at in self.gone.items() if at < before]:
             del self.gone[sid]
+        self.rotated = {sid: at for sid, at in self.rotated.items() if at >= before}
 
     def count(self) -> int:
         return len(self.records)

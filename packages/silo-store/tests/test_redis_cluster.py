@@ -98,7 +98,9 @@ def use_all(backend: RedisBackend, peer: RedisBackend) -> None:
     backend._renew(["hold uid-1 someone", f"claim {SID} token", f"ended {SID} uid-1"])
     backend.held("uid-1")
     backend.unhold("uid-1")
-    backend.rename(LIFE, "c" * 32)
+    backend.rename(LIFE, "c" * 32, at(31.0))
+    backend.look("c" * 32, at(31.0))
+    backend.look("d" * 32, at(31.0))
     backend.find("uid-1")
     backend.alive("uid-x")
     backend.sids()
@@ -168,7 +170,7 @@ def test_every_key_lies_in_one_slot(redis_server: RedisServer, redis_url: str, p
     assert len({redis_crc.key_slot(key) for key in raw}) == 1
     beginnings = {key.partition(b":")[2].partition(b":")[0] for key in raw}
     assert beginnings == {
-        *(b"s", b"t", b"q", b"w", b"h", b"m", b"due", b"gone", b"ended", b"count", b"epoch", b"lost", b"noted")
+        *(b"s", b"t", b"q", b"w", b"h", b"m", b"r", b"due", b"gone", b"ended", b"count", b"epoch", b"lost", b"noted")
     }
 
 

@@ -1,6 +1,6 @@
 """Expiring state for each session id: exact expiry, writers that take turns, pluggable backends."""
 
-from .backend import Backend, Claim, Finding, Life, Moment
+from .backend import Backend, Claim, Finding, Life, Look, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .cleanup import CleanupDaemon
@@ -11,6 +11,7 @@ from .errors import (
     SessionBusy,
     SessionConflict,
     SessionExpired,
+    SessionRotated,
     SiloError,
     StateDecodeError,
     StateEncodeError,
@@ -25,7 +26,7 @@ from .record import Blob, Change, Record, Session
 from .redact import short
 from .registry import EndReason, Registry
 from .storage import InMemoryStorage, SiloStorage, StorageBackend
-from .store import SessionStore
+from .store import Lookup, SessionStore
 from .turns import Turn
 
 __version__ = "0.2.0"
@@ -44,6 +45,8 @@ __all__ = [
     "InMemoryStorage",
     "InvalidSessionId",
     "Life",
+    "Look",
+    "Lookup",
     "MemoryBackend",
     "Moment",
     "MsgpackCodec",
@@ -54,6 +57,7 @@ __all__ = [
     "SessionBusy",
     "SessionConflict",
     "SessionExpired",
+    "SessionRotated",
     "SessionStore",
     "SiloError",
     "SiloStorage",

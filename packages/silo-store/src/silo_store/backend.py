@@ -7,6 +7,10 @@ from typing import Literal, NamedTuple, Protocol
 
 from .record import Change, Record
 
+ROTATED_RETAIN = 60.0
+"""Seconds for which an id is remembered as rotated: requests with it that were sent before the client knew the new one
+have come by then, and those that waited for their turn have got it."""
+
 SMALL = 65536
 """Bytes up to which a `part` of a record takes no less time than all of it."""
 
@@ -39,6 +43,18 @@ class Claim(NamedTuple):
     token: str
 
 
+class Look(NamedTuple):
+    """What a backend knows of an id."""
+
+    record: Record | None
+    """Its record, as `Backend.load` returns it."""
+    trace: Literal["expired", "rotated", "lost"] | None = None
+    """What became of an id without a record: it expired; its session was renamed; the backend has noticed that all its
+    records were lost, and knows no more of this id than that. None where it never was, or that is forgotten."""
+    since: float = 0.0
+    """When that happened."""
+
+
 class Finding(NamedTuple):
     """What a look at a backend's health brought up."""
 
@@ -63,6 +79,9 @@ class Backend(Protocol):
 
     def load(self, sid: str, at: Moment) -> Record | None:
         """Return the record, renewed unless it is due. None where there is none."""
+
+    def look(self, sid: str, at: Moment) -> Look:
+        """Return what `load` does, and where there is no record, what became of the id; in one round trip."""
 
     def peek(self, sid: str) -> Record | None:
         """Return the record as it is, due or not, and renew nothing."""
@@ -126,8 +145,11 @@ class Backend(Protocol):
     def remove(self, life: Life) -> bool:
         """Drop the record without a trace. False where that life is over."""
 
-    def rename(self, life: Life, sid: str) -> bool:
-        """Move the record to another id; its uid stays. False where that life is over, or the id is taken."""
+    def rename(self, life: Life, sid: str, at: Moment) -> bool:
+        """Move the record to another id; its uid stays. False where that life is over, or the id is taken.
+
+        The old id is remembered as rotated for `ROTATED_RETAIN` seconds at least.
+        """
 
     def find(self, uid: str) -> str | None:
         """Return the id to which a life was renamed last. None where it is over; where it never was, None or its id."""
@@ -165,7 +187,7 @@ class Backend(Protocol):
         """
 
     def prune(self, before: float) -> None:
-        """Forget ids that expired before this time."""
+        """Forget ids that expired, or were rotated, before this time."""
 
     def hold(self, uid: str) -> None:
         """Keep a life from expiring until `unhold` is called as often, or this process is killed."""

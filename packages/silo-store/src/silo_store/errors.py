@@ -55,6 +55,12 @@ class SessionExpired(_SessionError):
     _text = "session {} has ended"
 
 
+class SessionRotated(_SessionError):
+    """This id was the session's until it was rotated. What the caller does with the old id is not saved."""
+
+    _text = "session {} has another id now: repeat the request with that one"
+
+
 class SessionBusy(_SessionError):
     """The session's work is still running, so it cannot be reset."""
 

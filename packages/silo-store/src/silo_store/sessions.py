@@ -53,6 +53,9 @@ class Sessions(Protocol):
     def ensure(self, session: Session) -> bool:
         """See to it that a session is in the backend, its changes aside. Say whether it is by this call."""
 
+    def changed(self, session: Session) -> list[str]:
+        """Return the names of namespaces that differ from what was read or written last."""
+
     def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:
         """Write a session back. Say whether it is in the backend for the first time.
 
@@ -94,6 +97,9 @@ class LiveSessions:
 
     def ensure(self, session: Session) -> bool:  # noqa: ARG002 - it is there since it began
         return False
+
+    def changed(self, session: Session) -> list[str]:  # noqa: ARG002 - what is changed is stored
+        return []
 
     def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:  # noqa: ARG002 - see `Turns`
         at = self._moment()
@@ -216,6 +222,16 @@ class CopiedSessions:
         if session.uid:
             return False
         return self._create(session, {name: blob.data for name, blob in (session.origin or {}).items()}, None)
+
+    def changed(self, session: Session) -> list[str]:
+        return [name for name, state in list(session.items()) if self._differs(session, name, state)]
+
+    def _differs(self, session: Session, name: str, state: Any) -> bool:
+        read: Mapping[str, Blob] = session.origin if session.origin is not None else {}
+        try:
+            return self._codecs[name].encode(state) != read.get(name, _NONE).data
+        except Unencodable:
+            return True
 
     def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:
         data = self._encoded(session)

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .backend import Claim, Finding, Life, Moment
+from .backend import Claim, Finding, Life, Look, Moment
 from .errors import SessionExpired
 from .fork import reset_after_fork
 from .hold import HoldCounts
@@ -134,6 +134,7 @@ class StorageBackend(HoldCounts):
     def __init__(self, storage: SiloStorage) -> None:
         self._storage = storage
         self._ended: list[Life] = []
+        self._rotated: dict[str, float] = {}
         super().__init__()
         self.after_fork()
         reset_after_fork(self)
@@ -183,6 +184,15 @@ class StorageBackend(HoldCounts):
                 session.active = at.now
                 self._set(session)
             return session if session is None else self._read(session)
+
+    def look(self, sid: str, at: Moment) -> Look:
+        with self._lock:
+            record = self.load(sid, at)
+            if record is not None:
+                return Look(record)
+            if self._storage.is_expired(sid):
+                return Look(None, "expired", at.now)
+            return Look(None, "rotated", self._rotated[sid]) if sid in self._rotated else Look(None)
 
     def peek(self, sid: str) -> Record | None:
         with self._lock:
@@ -238,12 +248,13 @@ class StorageBackend(HoldCounts):
                 self._storage.delete_session(life.sid)
             return found
 
-    def rename(self, life: Life, sid: str) -> bool:
+    def rename(self, life: Life, sid: str, at: Moment) -> bool:
         with self._lock:
             session = self._current(life)
             if session is None or self._storage.has_session(sid):
                 return False
             self._storage.delete_session(life.sid)
+            self._rotated[life.sid] = at.now
             session.sid = sid
             self._set(session)
             return True
@@ -297,6 +308,7 @@ class StorageBackend(HoldCounts):
     def prune(self, before: float) -> None:
         with self._lock:
             self._storage.prune_expired(time.time() - before)
+            self._rotated = {sid: at for sid, at in self._rotated.items() if at >= before}
 
     def count(self) -> int:
         return self._storage.session_count()

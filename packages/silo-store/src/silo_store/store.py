@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, NamedTuple
 
-from .backend import Backend, Life, Moment, part_of
+from .backend import ROTATED_RETAIN, Backend, Life, Moment, part_of
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
@@ -20,6 +20,20 @@ from .registry import EndReason, Registry, kind_of, tell
 from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
+
+NOTED_ROTATIONS = 1000
+"""Rotations of which a process remembers the newest, for requests that are under way meanwhile."""
+
+
+class Lookup(NamedTuple):
+    """What the store knows of an id."""
+
+    status: Literal["live", "expired", "rotated", "lost", "unknown"]
+    """``"live"``; ``"expired"`` within the last ``expired_retain`` seconds; ``"rotated"``: its session has another id
+    since less than a minute; ``"lost"``: the backend has lost all its records within ``expired_retain`` seconds, and
+    may have lost this one; ``"unknown"``: none of these."""
+    session: Session | None = None
+    """The session, renewed, where it lives."""
 
 
 class SessionStore:
@@ -96,6 +110,7 @@ class SessionStore:
         self._new_sid = sid_generator or new_sid
         self.turns = Turns(backend)
         self.holds = Holds()
+        self._rotations: dict[str, str] = {}
         self._ending = Ending(backend, self._sessions, self.turns, self.registry)
         # Short cuts of `get` and `is_expired` into live memory.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
@@ -227,10 +242,42 @@ class SessionStore:
     def find(self, sid: str, *, lazy: bool = False) -> Session | None:
         """Return the session like `open`, renewed; None where there is none."""
         record = self._load(check_sid(sid))
-        if record is None:
-            return None
+        return self._opened(record, lazy) if record is not None else None
+
+    def _opened(self, record: Record, lazy: bool) -> Session:
         session = self._sessions.open(record)
         return session if lazy else self._sessions.whole(session)
+
+    def lookup(self, sid: str, *, turn: Turn | None = None, lazy: bool = False) -> Lookup:
+        """Return what `find` does, and where there is no session, what became of the id.
+
+        That is one round trip; with a ``turn``, another one where there is no session.
+
+        Args:
+            sid: the session's id.
+            turn: the caller's turn, as for `open`.
+            lazy: see `open`.
+
+        Raises:
+            InvalidSessionId: ``sid`` is no session id.
+            TurnTimeout: another process did not finish writing in time.
+            StoreUnavailable: the backend cannot be reached.
+        """
+        record = self._load(check_sid(sid), turn) if turn is not None else None
+        if record is not None:
+            return Lookup("live", self._opened(record, lazy))
+        at = self.moment()
+        record, trace, since = self.backend.look(sid, at)
+        if record is not None:
+            ended = self._ending.is_over(record, at, turn.claim if turn is not None else None)
+            return Lookup("expired") if ended else Lookup("live", self._opened(record, lazy))
+        if trace is None or at.now - since > (ROTATED_RETAIN if trace == "rotated" else self.expired_retain):
+            return Lookup("unknown")
+        return Lookup(trace)
+
+    def begin(self, sid: str) -> Session:
+        """Begin a session under an id that has none, without looking first; see `open` for what comes back."""
+        return self._begin(check_sid(sid))
 
     def whole(self, session: Session) -> Session:
         """Complete a session that was opened lazily, and return it.
@@ -275,10 +322,9 @@ class SessionStore:
         record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
         return record is not None and self._ending.is_over(record, self.moment())
 
-    def touch(self, sid: str) -> None:
-        """Renew the session, if it lives."""
-        if is_sid(sid):
-            self._load(sid)
+    def touch(self, sid: str) -> bool:
+        """Renew the session, if it lives. False where it does not."""
+        return is_sid(sid) and self._load(sid) is not None
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. False where it is over."""
@@ -392,6 +438,10 @@ class SessionStore:
                 return self.write_back(current, self.turns.held(sid))
         return self.write_back(session, self.turns.held(sid))
 
+    def changed(self, session: Session) -> list[str]:
+        """Return the names of namespaces that `save` would write, in no order; none of live objects."""
+        return self._sessions.changed(session)
+
     def write_back(self, session: Session, turn: Turn | None = None, *, last: bool = False) -> Session:
         """Write back what `open` returned in a turn.
 
@@ -442,7 +492,9 @@ class SessionStore:
         return life if self.backend.remove(life) else None
 
     def rotate(self, sid: str) -> str:
-        """Give the session another id; its state, uid, tasks and files stay. The old id leads nowhere any more.
+        """Give the session another id; its state, uid, tasks and files stay.
+
+        The old id leads nowhere any more. For a minute, `lookup` tells it from one that never was.
 
         Returns:
             the new id.
@@ -466,11 +518,29 @@ class SessionStore:
             except BaseException:
                 turn.sid = sid
                 raise
+            self._note_rotation(record.uid, new)
             for hold in self.holds.of(record.uid):
                 hold.sid = new
             if turn.session is not None:
                 turn.session.sid = new
             return new
+
+    def _note_rotation(self, uid: str, sid: str) -> None:
+        self._rotations.pop(uid, None)  # a dict keeps the place of a key that is set again
+        self._rotations[uid] = sid
+        while len(self._rotations) > NOTED_ROTATIONS:
+            with suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
+                del self._rotations[next(iter(self._rotations))]
+
+    def has_moved(self, sid: str, uid: str) -> bool:
+        """Return whether this process has rotated a life that was at ``sid``. Asks the backend only if it seems so."""
+        known = self._rotations.get(uid)
+        if known is None or known == sid:
+            return False
+        if self.uid(sid) == uid:  # another process has rotated it since
+            self._note_rotation(uid, sid)
+            return False
+        return True
 
     def _rename(self, record: Record, sid: str, turn: Turn) -> None:
         """Move a session, and the claim of the turn with it. The claim first: it may fail, and then nothing is done."""
@@ -478,7 +548,7 @@ class SessionStore:
         if old is not None:
             claim, _ = self.backend.claim(sid, self.moment(), self.turn_timeout)
         try:
-            done = self.backend.rename(Life(record.sid, record.uid), sid)
+            done = self.backend.rename(Life(record.sid, record.uid), sid, self.moment())
         finally:
             if claim is not None and old is not None:
                 turn.claim = claim if done else old

@@ -171,10 +171,10 @@ class BackendContract:
         other = Life("sid-a", "uid-2")
         assert not backend.touch(other, at(1.0))
         assert not backend.remove(other)
-        assert not backend.rename(other, "sid-b")
+        assert not backend.rename(other, "sid-b", at(1.0))
         life = Life("sid-a", "uid-1")
         assert backend.touch(life, at(7.0))
-        assert backend.rename(life, "sid-b")
+        assert backend.rename(life, "sid-b", at(7.0))
         assert backend.peek("sid-a") is None
         moved = backend.peek("sid-b")
         assert moved is not None
@@ -186,10 +186,33 @@ class BackendContract:
         backend = self.make_backend()
         self.begin(backend)
         self.begin(backend, sid="sid-b", uid="uid-2")
-        assert not backend.rename(Life("sid-a", "uid-1"), "sid-b")
+        assert not backend.rename(Life("sid-a", "uid-1"), "sid-b", at(1.0))
         kept = backend.peek("sid-b")
         assert kept is not None
         assert kept.uid == "uid-2"
+
+    def test_a_look_finds_a_record_or_says_what_became_of_its_id(self) -> None:
+        backend = self.make_backend()
+        assert backend.look("sid-a", at(0.0)) == (None, None, 0.0)
+        self.begin(backend)
+        found = backend.look("sid-a", at(TTL)).record
+        assert found is not None
+        assert (found.uid, found.active) == ("uid-1", TTL), "renewed as by a load"
+        late = backend.look("sid-a", at(2 * TTL + 0.001)).record
+        assert late is not None
+        assert late.active == TTL, "a due record must not be renewed by a look"
+        assert backend.rename(Life("sid-a", "uid-1"), "sid-b", at(80.0))
+        assert backend.look("sid-a", at(81.0)) == (None, "rotated", 80.0)
+        assert backend.look("sid-b", at(81.0)).record is not None
+        assert backend.expired_at("sid-a") is None, "an id that was rotated has not expired"
+        self.begin(backend, uid="uid-2", now=81.0)
+        assert backend.expire([Life("sid-a", "uid-2")], at(900.0)) == []
+        assert backend.look("sid-a", at(900.0)) == (None, "expired", 900.0)
+        self.begin(backend, uid="uid-3", now=901.0)
+        assert backend.look("sid-a", at(901.0)).record is not None
+        assert backend.remove(Life("sid-a", "uid-3"))
+        backend.prune(1000.0)
+        assert backend.look("sid-a", at(1000.0)).trace in (None, "rotated"), "pruned, or it runs out by itself"
 
     def test_a_write_needs_the_version_that_it_read(self) -> None:
         backend = self.make_backend()
@@ -368,7 +391,7 @@ class BackendContract:
         backend = self.make_backend()
         self.begin(backend)
         assert backend.find("uid-2") is None
-        backend.rename(Life("sid-a", "uid-1"), "sid-b")
+        backend.rename(Life("sid-a", "uid-1"), "sid-b", at(1.0))
         assert backend.find("uid-1") == "sid-b"
         assert backend.alive("uid-1")
         assert all_due(backend, 1e6) == [Life("sid-b", "uid-1")]

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..backend import Claim, Finding, Life, Moment
+from ..backend import Claim, Finding, Life, Look, Moment
 from ..errors import SessionConflict, SessionExpired
 from ..fork import reset_after_fork
 from ..hold import HoldCounts
@@ -35,6 +35,7 @@ class MemoryBackend(HoldCounts):
         self.records: dict[str, Record] = {}
         self._index = ExpiryIndex()
         self.tombstones = Tombstones()
+        self._rotated: dict[str, float] = {}
         self._ended: deque[Life] = deque()
         super().__init__()
         self.after_fork()
@@ -56,6 +57,16 @@ class MemoryBackend(HoldCounts):
         if at.now - record.active <= at.ttl:
             record.active = at.now
         return record if self.live else record.twin()
+
+    def look(self, sid: str, at: Moment) -> Look:
+        record = self.load(sid, at)
+        if record is not None:
+            return Look(record)
+        since = self.tombstones.at(sid)
+        if since is not None:
+            return Look(None, "expired", since)
+        since = self._rotated.get(sid)
+        return Look(None, "rotated", since) if since is not None else Look(None)
 
     def peek(self, sid: str) -> Record | None:
         record = self.records.get(sid)
@@ -114,12 +125,14 @@ class MemoryBackend(HoldCounts):
             self._drop(record)
             return True
 
-    def rename(self, life: Life, sid: str) -> bool:
+    def rename(self, life: Life, sid: str, at: Moment) -> bool:
         with self._lock:
             record = self._current(life)
             if record is None or sid in self.records:
                 return False
             del self.records[life.sid]
+            self._rotated.pop(life.sid, None)  # a dict keeps the place of a key that is set again
+            self._rotated[life.sid] = at.now
             record.sid = sid
             self.records[sid] = record
             self._index.add(record)
@@ -202,8 +215,11 @@ class MemoryBackend(HoldCounts):
                 old = self.tombstones.older(before, 4)
                 for sid in old:
                     self.tombstones.discard(sid)
-            if not old:
-                return
+                rotated = next(iter(self._rotated.items()), None)
+                if rotated is not None and rotated[1] < before:
+                    del self._rotated[rotated[0]]
+                elif not old:
+                    return
 
     def count(self) -> int:
         return len(self.records)

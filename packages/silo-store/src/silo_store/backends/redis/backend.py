@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from ...backend import SMALL, Claim, Finding, Life, Moment
+from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
 from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...ids import new_uid
@@ -97,6 +97,17 @@ class RedisBackend:
             scripts.LOAD, (keys.record + sid, keys.epoch), at.now, at.ttl, at.slack, _keep(at)
         )
         return self._found(sid, data, epoch, at)
+
+    def look(self, sid: str, at: Moment) -> Look:
+        keys, known = self._keys, self._epoch
+        touched = (keys.record + sid, keys.epoch, keys.gone, keys.rotated + sid, keys.lost)
+        arguments = (at.now, at.ttl, at.slack, _keep(at), sid)
+        data, epoch, *trace = self._server.run(scripts.LOOK, touched, *arguments)
+        record = self._found(sid, data, epoch, at)
+        if record is None and not trace and epoch != known is not None:  # the loss of this id is known only now
+            data, epoch, *trace = self._server.run(scripts.LOOK, touched, *arguments)
+            record = self._found(sid, data, epoch, at)
+        return Look(record, trace[0].decode(), float(trace[1])) if trace else Look(record)
 
     def peek(self, sid: str) -> Record | None:
         data = self._server.command("GET", self._keys.record + sid)
@@ -285,7 +296,7 @@ class RedisBackend:
         touched = (keys.record + life.sid, keys.moved + life.uid, keys.count)
         return bool(self._server.run(scripts.REMOVE, touched, life.uid))
 
-    def rename(self, life: Life, sid: str) -> bool:
+    def rename(self, life: Life, sid: str, at: Moment) -> bool:
         keys = self._keys
         record = self.peek(life.sid)
         if record is None:
@@ -300,10 +311,13 @@ class RedisBackend:
                     keys.moved + life.uid,
                     f"{keys.bucket}{bucket}",
                     keys.buckets,
+                    keys.rotated + life.sid,
                 ),
                 life.uid,
                 sid,
                 bucket,
+                at.now,
+                int(ROTATED_RETAIN * 1000),
             )
         )
 

@@ -16,6 +16,7 @@ key              type    holds
 ``w:<token>:on`` string  there as long as the one who waits is heard of
 ``h:<uid>``      zset    who holds a life, and until when
 ``m:<uid>``      string  the id to which a life was renamed
+``r:<sid>``      string  when a life was renamed from this id
 ``count``        string  how many records there are
 ``epoch``        string  names what the server holds: another one, or none, after all was lost
 ``lost``         string  when that was noticed
@@ -51,6 +52,7 @@ class Keys:
         self.wake = base + "w:"
         self.hold = base + "h:"
         self.moved = base + "m:"
+        self.rotated = base + "r:"
         self.bucket = base + "due:"
         self.buckets = base + "due"
         self.gone = base + "gone"
@@ -122,6 +124,18 @@ def _script(body: str) -> Script:
 LOAD = _script("""
 -- keys: record, epoch; arguments: now, ttl, slack, keep
 return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
+""")
+
+LOOK = _script("""
+-- keys: record, epoch, gone, rotated, lost; arguments: now, ttl, slack, keep, sid
+local data, epoch = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])
+if data then return {data, epoch} end
+local places = {expired = {'ZSCORE', KEYS[3], ARGV[5]}, rotated = {'GET', KEYS[4]}, lost = {'GET', KEYS[5]}}
+for _, trace in ipairs({'expired', 'rotated', 'lost'}) do
+  local since = redis.call(unpack(places[trace]))
+  if since then return {false, epoch, trace, since} end
+end
+return {false, epoch}
 """)
 
 PART = _script("""
@@ -249,7 +263,8 @@ return 1
 """)
 
 RENAME = _script("""
--- keys: record, new record, moved, bucket, buckets; arguments: uid, new sid, bucket
+-- keys: record, new record, moved, bucket, buckets, rotated
+-- arguments: uid, new sid, bucket, now, milliseconds for which the old id is remembered
 local head = redis.call('GETRANGE', KEYS[1], 0, 275)
 if head == '' or uid_of(head) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('SET', KEYS[3], ARGV[2])
@@ -258,6 +273,7 @@ redis.call('RPUSH', KEYS[4], ARGV[2])
 redis.call('ZADD', KEYS[5], ARGV[3], ARGV[3])
 redis.call('SETRANGE', KEYS[1], 16, struct.pack('>I4', tonumber(ARGV[3])))
 redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('SET', KEYS[6], ARGV[4], 'PX', ARGV[5])
 return 1
 """)
 

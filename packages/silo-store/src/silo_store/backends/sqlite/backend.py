@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ...backend import SMALL, Claim, Finding, Life, Moment
+from ...backend import SMALL, Claim, Finding, Life, Look, Moment
 from ...errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...record import Blob, Change, Record
@@ -41,6 +41,7 @@ _CREATE = (
     "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) VALUES (?, ?, ?, ?, ?, 1, ?)"
 )
 _TOUCH = "UPDATE sessions SET active = max(active, ?) WHERE sid = ? AND uid = ?"
+_RENAME = "UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?"
 _DUE = (
     "SELECT noted, id, sid, uid, active FROM sessions WHERE noted <= ? AND (noted, id) > (?, ?)"
     " ORDER BY noted, id LIMIT ?"
@@ -50,6 +51,11 @@ _PRUNE = "DELETE FROM tombstones WHERE sid IN (SELECT sid FROM tombstones WHERE 
 _EXPIRED_AT = (
     "SELECT coalesce((SELECT at FROM tombstones WHERE sid = ?), (SELECT value FROM meta WHERE key = 'lost'"
     " AND NOT EXISTS (SELECT 1 FROM sessions WHERE sid = ?)))"
+)
+
+_TRACE = (
+    "SELECT 'expired', at FROM tombstones WHERE sid = ? UNION ALL SELECT 'rotated', at FROM rotated WHERE sid = ?"
+    " UNION ALL SELECT key, value FROM meta WHERE key = 'lost' LIMIT 1"
 )
 
 _Row = tuple[str, float, float, int, bytes]  # what `_LOAD` gives
@@ -135,6 +141,13 @@ class SQLiteBackend:
     def load(self, sid: str, at: Moment) -> Record | None:
         row = self._load(sid, at)
         return _record(sid, row) if row is not None else None
+
+    def look(self, sid: str, at: Moment) -> Look:
+        row = self._load(sid, at)
+        if row is not None:
+            return Look(_record(sid, row))
+        trace = self._ask(_TRACE, (sid, sid))
+        return Look(None, *trace) if trace is not None else Look(None)
 
     def peek(self, sid: str) -> Record | None:
         row = self._ask(_LOAD, (sid,))
@@ -263,8 +276,12 @@ class SQLiteBackend:
                 connection.execute("DELETE FROM holds WHERE uid = ?", (life.uid,))
         return removed
 
-    def rename(self, life: Life, sid: str) -> bool:
-        return self._do("UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?", (sid, *life)) > 0
+    def rename(self, life: Life, sid: str, at: Moment) -> bool:
+        with self._database.writing(at.now) as connection:
+            renamed = connection.execute(_RENAME, (sid, *life)).rowcount > 0
+            if renamed:
+                connection.execute("INSERT OR REPLACE INTO rotated VALUES (?, ?)", (life.sid, at.now))
+        return renamed
 
     def find(self, uid: str) -> str | None:
         row = self._ask("SELECT sid FROM sessions WHERE uid = ?", (uid,))
@@ -384,6 +401,8 @@ class SQLiteBackend:
             self._do(_PRUNE, (before, BATCH))
         if self._ask("SELECT 1 FROM meta WHERE key = 'lost' AND value < ?", (before,)):
             self._do("DELETE FROM meta WHERE key = 'lost' AND value < ?", (before,))
+        if self._ask("SELECT 1 FROM rotated WHERE at < ? LIMIT 1", (before,)):
+            self._do("DELETE FROM rotated WHERE at < ?", (before,))
 
     # Holds: in the file is who holds what, and in the lock file who of them lives.
 

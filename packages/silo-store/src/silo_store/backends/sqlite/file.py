@@ -25,7 +25,7 @@ logger = logging.getLogger("silo_store")
 
 APPLICATION_ID = 0x53496C6F
 """Tells a file of sessions from other SQLite databases."""
-VERSION = 1
+VERSION = 2
 """The version of the schema below."""
 
 # `noted` is a use of the session, the last one or an earlier one, and what the sweep finds due ones by. Only the sweep
@@ -39,6 +39,7 @@ CREATE INDEX sessions_noted ON sessions(noted);
 CREATE INDEX sessions_uid ON sessions(uid);
 CREATE TABLE tombstones(sid TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX tombstones_at ON tombstones(at);
+CREATE TABLE rotated(sid TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE ended(uid TEXT PRIMARY KEY, sid TEXT NOT NULL, owner INTEGER NOT NULL);
 CREATE INDEX ended_owner ON ended(owner);
 CREATE TABLE holds(uid TEXT, owner INTEGER, PRIMARY KEY (uid, owner)) WITHOUT ROWID;
