@@ -29,7 +29,7 @@ from silo_tasks import ThreadRunner
 
 folder, runner = Path(os.environ["FOLDER"]), ThreadRunner(workers=1, drain_timeout=float(os.environ["DRAIN"]))
 app = Flask("drain")
-silo = Silo(app, auto_cleanup=False, store_url=os.environ["STORE"])
+silo = Silo(app, auto_cleanup=False, store_url=os.environ["STORE"], accept_client_ids=True)
 
 @silo.task(runner=runner)
 def work(name):
@@ -64,7 +64,7 @@ class Served:
         self.gunicorn = Gunicorn("draining:app", *args, folder=folder / "log", cwd=folder, env=env, path="/who")
 
         self._app = Flask("watcher")
-        silo = Silo(self._app, auto_cleanup=False, store_url=self.store)
+        silo = Silo(self._app, auto_cleanup=False, store_url=self.store, accept_client_ids=True)
         self._work = silo.task(name="work")(lambda name: None)
         self._app.get("/api/status")(lambda: self._work.state.to_dict())
 

@@ -83,7 +83,7 @@ def test_a_browser_asks_again_for_what_was_gone(tmp_path: Path) -> None:
     assert PROGRAM is not None
     clock = Clock()
     app = Flask("page")
-    silo = Silo(app, clock=clock, ttl=TTL, auto_cleanup=False)
+    silo = Silo(app, clock=clock, ttl=TTL, auto_cleanup=False, accept_client_ids=True)
 
     @silo.task
     def work() -> None: ...
@@ -121,9 +121,8 @@ def test_the_page_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for block in blocks(readme)[:-1]:  # the last one is the client
         exec(compile(block, str(readme), "exec", dont_inherit=True), scope)
     text = readme.read_text(encoding="utf-8")
-    first = re.findall(r"^    ((?:let|const|sid|sessionStorage)\b.*)$", text, re.M)
-    [watch] = re.findall(r"^```js\n(.*?)^```$", text, re.S | re.M)
-    script = "\n".join([*first, watch, "window.told = [];", "await watch((state) => told.push(state));"])
+    functions = re.findall(r"^```js\n(.*?)^```$", text, re.S | re.M)
+    script = "\n".join([*functions, "window.told = [];", "await watch((state) => told.push(state));"])
 
     @scope["app"].get("/")  # type: ignore[untyped-decorator]
     def page() -> str:

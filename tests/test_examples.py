@@ -247,7 +247,7 @@ def test_a_file_from_upload_to_download_over_a_real_server(demo: Flask) -> None:
         assert (result["rows"], result["missing"], result["skipped"]) == (344, 2, 0)
 
         mine, sid = sid, ""
-        assert ask("GET", f"/api/download?_sid={'x' * 24}")[0] == 404
+        assert ask("GET", f"/api/download?_sid={'x' * 24}")[0] == 410
         sid = ""
         status, headers, content = ask("GET", f"/api/download?_sid={mine}")
         assert status == 200
@@ -307,7 +307,8 @@ def test_two_clients_are_apart(demo: Flask) -> None:
 def test_reset_removes_everything(demo: Flask, client: Client) -> None:
     client.summary(SMALL, "city")
     assert client.ask("POST", "/api/reset").status_code == 200
-    assert client.ask("GET", "/api/status").get_json()["source"] is None
+    problem(client.ask("GET", "/api/status"), 410)
+    assert silo_of(demo).store.active_count == 0
     assert silo_of(demo).file_store("uploads").total_size_bytes == 0
     assert silo_of(demo).file_store("results").total_size_bytes == 0
 
@@ -354,15 +355,18 @@ def test_a_session_does_not_expire_while_it_works(demo: Flask, client: Client, m
     assert client.finish()["complete"]
 
 
-def test_reset_ends_the_work(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_ends_the_work(demo: Flask, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch, "aggregate")
     client.upload(SMALL)
     client.start("city")
     gate.wait()
+    (session,) = silo_of(demo).store.all_sids
+    task = silo_of(demo).binding.tasks.find(silo_of(demo).store.uid(session), "summary")
+    assert task is not None
     assert client.ask("POST", "/api/reset").status_code == 200
-    state = client.ask("GET", "/api/status").get_json()
-    assert (state["source"], state["result"], state["task"]["status"]) == (None, None, "idle")
     gate.open()
+    assert task.wait(DEADLINE)
+    assert task.state.status == "cancelled"
 
 
 # --- Files as people have them ---
@@ -631,7 +635,7 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
     try:
         answer = app.test_client().get("/api/status")
         assert answer.get_json()["limits"] == {"upload_bytes": 2 * MB, "ttl": 12.5}
-        assert answer.headers["X-Other"]
+        assert app.test_client().post("/api/sample").headers["X-Other"]
         assert (tmp_path / "there").is_dir()
     finally:
         silo_of(app).stop()

@@ -19,7 +19,7 @@ import http.client
 
 SID = "a" * 32
 app = Flask("gevent")
-silo = Silo(app, auto_cleanup=True, store_url=sys.argv[1])
+silo = Silo(app, auto_cleanup=True, store_url=sys.argv[1], accept_client_ids=True)
 silo.register("counter", lambda: {"value": 0})
 
 @app.post("/api/increment")

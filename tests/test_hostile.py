@@ -93,6 +93,7 @@ class Site:
         self.silo.register("counter", lambda: {"value": 0})
         self.uploads = self.silo.add_file_store("uploads", str(folder / "site" / "uploads"), max_file_bytes=1000)
         self.silo.add_data_endpoints("/api/data")
+        self.silo.store.get(VICTIM)
         self.app = self.build()
         self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
         self.thread = threading.Thread(target=self.server.serve_forever)

@@ -34,7 +34,13 @@ from flask_silo import Silo
 
 FOLDER = Path(os.environ["FOLDER"])
 app = Flask("counting")
-silo = Silo(app, store_url=os.environ["STORE_URL"], cleanup_interval=0.1, data_endpoints=["/api/report"])
+silo = Silo(
+    app,
+    store_url=os.environ["STORE_URL"],
+    cleanup_interval=0.1,
+    data_endpoints=["/api/report"],
+    accept_client_ids=True,
+)
 silo.register("counter", lambda: {"value": 0})
 silo.register("text", lambda: {"value": ""})
 silo.register("twin", lambda: {"value": ""})
@@ -300,7 +306,7 @@ def test_a_kill_while_state_is_saved_tears_nothing(shared_url: str, serve: Calla
 
 def counting_app(url: str) -> tuple[Flask, Silo]:
     app = Flask("counting")
-    silo = Silo(app, store_url=url, auto_cleanup=False)
+    silo = Silo(app, store_url=url, auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
 
     @app.post("/api/increment")

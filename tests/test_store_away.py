@@ -31,7 +31,13 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 def app(server: RedisServer) -> Flask:
     app = Flask("away")
-    silo = Silo(app, store_url=f"{server.url}?timeout=0.3&lease=1", auto_cleanup=False, data_endpoints=["/api/report"])
+    silo = Silo(
+        app,
+        store_url=f"{server.url}?timeout=0.3&lease=1",
+        auto_cleanup=False,
+        data_endpoints=["/api/report"],
+        accept_client_ids=True,
+    )
     silo.register("counter", lambda: {"value": 0})
 
     @app.get("/api/count")

@@ -177,7 +177,7 @@ def create_app(**config: Any) -> Flask:
 
     @app.post("/api/reset")
     def reset() -> Response:
-        silo.reset_current()
+        silo.destroy_current()
         return jsonify(reset=True)
 
     @app.errorhandler(BadCsv)

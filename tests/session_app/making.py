@@ -155,7 +155,7 @@ def _hundred(state: dict[str, int]) -> None:
 def make_app(name: str, url: str) -> Flask:
     app = Flask(name)
     app.config["SHOWN"] = f"configured for {name}"
-    silo = Silo(app, store_url=url, ttl=3600, auto_cleanup=False)
+    silo = Silo(app, store_url=url, ttl=3600, auto_cleanup=False, accept_client_ids=True)
     counter = silo.register("counter", lambda: {"value": 0})
     silo.register("words", dict[str, str])
     silo.add_file_store("made", FILES / name)

@@ -13,27 +13,20 @@ export class ApiError extends Error {
 
 export const session = {
   get id() { return sessionStorage.getItem(KEY); },
-  set id(id) { if (id) sessionStorage.setItem(KEY, id); },
-  // Whether the server was given something to keep: if it has nothing, it has been lost.
-  get used() { return sessionStorage.getItem(`${KEY}-used`) !== null; },
-  set used(used) {
-    if (used) sessionStorage.setItem(`${KEY}-used`, "1");
-    else sessionStorage.removeItem(`${KEY}-used`);
-  },
-  forget() {
-    sessionStorage.removeItem(KEY);
-    this.used = false;
-  },
+  // A response without an id changes nothing, nor does a late one to a request that was sent with another id.
+  answered(sent, id) { if (id && sent === this.id) sessionStorage.setItem(KEY, id); },
+  forget() { sessionStorage.removeItem(KEY); },
 };
 
-function check(status, id, data) {
-  session.id = id;
+function check(status, sent, id, data) {
+  session.answered(sent, id);
   if (status < 200 || status > 299) throw new ApiError(status, data.error, data.message);
   return data;
 }
 
 export async function request(method, path, body) {
-  const headers = session.id ? { "X-Session-ID": session.id } : {};
+  const sent = session.id;
+  const headers = sent ? { "X-Session-ID": sent } : {};
   if (body) headers["Content-Type"] = "application/json";
   let response, data;
   try {
@@ -42,7 +35,7 @@ export async function request(method, path, body) {
   } catch {
     throw new ApiError(0, "network", UNREACHABLE);
   }
-  return check(response.status, response.headers.get("X-Session-ID"), data);
+  return check(response.status, sent, response.headers.get("X-Session-ID"), data);
 }
 
 // Sends a file and returns its answer; `onProgress` hears percent, `onStart` gets a function that stops it.
@@ -51,14 +44,15 @@ export function upload(file, onProgress, onStart) {
     const xhr = new XMLHttpRequest();
     xhr.open("POST", `/api/upload?name=${encodeURIComponent(file.name)}`);
     xhr.setRequestHeader("Content-Type", "text/csv");
-    if (session.id) xhr.setRequestHeader("X-Session-ID", session.id);
+    const sent = session.id;
+    if (sent) xhr.setRequestHeader("X-Session-ID", sent);
     xhr.upload.onprogress = (event) => event.lengthComputable && onProgress((100 * event.loaded) / event.total);
     xhr.onerror = () => reject(new ApiError(0, "network", UNREACHABLE));
     xhr.onabort = () => reject(new ApiError(0, "stopped", "The upload was stopped."));
     xhr.onload = () => {
       let data = {};
       try { data = JSON.parse(xhr.responseText); } catch { /* not ours: the status says enough */ }
-      try { resolve(check(xhr.status, xhr.getResponseHeader("X-Session-ID"), data)); } catch (error) { reject(error); }
+      try { resolve(check(xhr.status, sent, xhr.getResponseHeader("X-Session-ID"), data)); } catch (error) { reject(error); }
     };
     onStart(() => xhr.abort());
     xhr.send(file);

@@ -43,7 +43,7 @@ function failed(error, title = "That did not work") {
 function renewed() {
   clearTimeout(expiry);
   const wait = Math.min(limits.ttl * 1000 + 500, 2 ** 31 - 1);
-  if (session.used) expiry = setTimeout(() => call("GET", "/api/status").catch(failed), wait);
+  if (session.id) expiry = setTimeout(() => call("GET", "/api/status").catch(failed), wait);
 }
 
 async function call(method, path, body) {
@@ -90,7 +90,6 @@ async function send(file) {
 }
 
 function received(given) {
-  session.used = true;
   source = given;
   result = null;
   renewed();
@@ -231,7 +230,6 @@ async function resume() {
   ({ source } = state);
   if (!source) {
     show("choose", false);
-    if (session.used) expired();
   } else if (state.task.running) {
     report(state.task);
     show("running");
@@ -254,7 +252,7 @@ $("cancel").onclick = act(() => call("POST", "/api/cancel"));
 $("again").onclick = act(ask);
 $("reset").onclick = act(async () => {
   await call("POST", "/api/reset");
-  session.used = false;
+  session.forget();
   source = result = null;
   show("choose");
 });

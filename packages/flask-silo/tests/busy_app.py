@@ -16,7 +16,7 @@ def application() -> Flask:
     """The application; its settings come from the environment. Its streams say nothing while there is no news."""
     app = Flask("busy")
     app.config.from_prefixed_env("BUSY")
-    silo = Silo(app)
+    silo = Silo(app, accept_client_ids=True)
     silo.binding.task_views.pace = Pace(heartbeat=3600)
     runner = ThreadRunner(drain_timeout=0.1)  # so that no server waits for a task in the end
 

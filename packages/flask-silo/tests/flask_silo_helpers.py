@@ -27,7 +27,7 @@ def counter_app(silo: Silo) -> Flask:
 
     @app.route("/api/idle", methods=["GET", "POST"])
     def idle() -> Any:
-        return {"sid": silo.sid}
+        return {}
 
     @app.post("/api/answer/<int:status>")
     def answer(status: int) -> Any:

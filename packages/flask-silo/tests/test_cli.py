@@ -360,7 +360,7 @@ def test_what_a_session_keeps_of_its_tasks_is_no_namespace(
 
 
 def test_each_application_has_its_own_sessions(clock: Clock) -> None:
-    silo = Silo(auto_cleanup=False, clock=clock)
+    silo = Silo(auto_cleanup=False, clock=clock, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     one, two = counter_app(silo), counter_app(silo)
     begin(one.test_client(), SID)
@@ -382,7 +382,7 @@ def test_an_applications_own_command_wins() -> None:
 
 
 def test_a_storage_of_release_0_1_can_be_looked_at(clock: Clock) -> None:
-    silo = Silo(storage=InMemoryStorage(), auto_cleanup=False, clock=clock, ttl=TTL)
+    silo = Silo(storage=InMemoryStorage(), auto_cleanup=False, clock=clock, ttl=TTL, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     app = counter_app(silo)
     begin(app.test_client(), SID)

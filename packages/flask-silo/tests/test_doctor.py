@@ -47,6 +47,7 @@ def test_a_new_application_is_well(tmp_path: Path) -> None:
     assert [each["topic"] for each in found["findings"]] == [
         "settings",
         "requests",
+        "ids",
         "memory",
         "workers",
         "files: uploads",
@@ -63,6 +64,7 @@ def test_a_new_application_is_well(tmp_path: Path) -> None:
         ({"expired_retain": 30}, "SILO_EXPIRED_RETAIN"),
         ({"auto_cleanup": False}, "SILO_AUTO_CLEANUP"),
         ({"min_sid_length": 8}, "SILO_MIN_SID_LENGTH"),
+        ({"accept_client_ids": True}, "SILO_ACCEPT_CLIENT_IDS"),
     ],
 )
 def test_a_doubtful_setting_is_a_warning(options: dict[str, Any], word: str) -> None:

@@ -33,7 +33,9 @@ class App:
 
     def __init__(self, url: str, clock: Clock, **settings: Any) -> None:
         self.flask = Flask("app")
-        self.silo = Silo(self.flask, ttl=TTL, store_url=url, auto_cleanup=False, clock=clock, **settings)
+        self.silo = Silo(
+            self.flask, ttl=TTL, store_url=url, auto_cleanup=False, clock=clock, accept_client_ids=True, **settings
+        )
         self.silo.register("counter", lambda: {"value": 0})
         self.words: dict[str, queue.Queue[str]] = {}
         self.client = self.flask.test_client()

@@ -98,7 +98,7 @@ def test_errors_have_an_answer(
 
 def test_what_a_dead_process_left_is_cleared_away_at_the_first_request(url: str, tmp_path: Path) -> None:
     def serve() -> tuple[Silo, Flask]:
-        silo = Silo(store_url=url, auto_cleanup=False)
+        silo = Silo(store_url=url, auto_cleanup=False, accept_client_ids=True)
         silo.register("counter", lambda: {"value": 0})
         silo.add_file_store("uploads", str(tmp_path / "uploads"))
         return silo, counter_app(silo)
@@ -174,7 +174,7 @@ def test_a_view_saves_into_the_life_that_it_has_seen(
 
 
 def test_two_applications_keep_each_others_files(tmp_path: Path, url: str) -> None:
-    silo = Silo(store_url=url, auto_cleanup=False)
+    silo = Silo(store_url=url, auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     uploads = silo.add_file_store("uploads", tmp_path / "uploads")
     first, second = counter_app(silo), counter_app(silo)

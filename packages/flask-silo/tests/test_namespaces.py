@@ -51,7 +51,7 @@ class Cart:
 
 def make(url: str, **options: Any) -> tuple[Silo, Flask]:
     app = Flask(__name__)
-    return Silo(app, store_url=url, auto_cleanup=False, **options), app
+    return Silo(app, store_url=url, auto_cleanup=False, accept_client_ids=True, **options), app
 
 
 def post(app: Flask, view: Callable[[], Any], sid: str = SID, method: str = "POST") -> TestResponse:
@@ -200,7 +200,7 @@ def test_strings_name_the_same_namespaces(url: str) -> None:
 
 
 def test_a_namespace_serves_every_application_of_its_silo(url: str) -> None:
-    silo = Silo(auto_cleanup=False, store_url=url)
+    silo = Silo(auto_cleanup=False, store_url=url, accept_client_ids=True)
     cart = silo.register("cart", Cart)
     first, second = Flask("first"), Flask("second")
     silo.init_app(first)

@@ -31,6 +31,7 @@ def test_config_is_read_and_arguments_win() -> None:
         SILO_TURN_TIMEOUT=9,
         SILO_DATA_ENDPOINTS=["/a/data"],
         SILO_AUTO_CLEANUP=False,
+        SILO_ACCEPT_CLIENT_IDS=True,
     )
     silo = Silo(app, ttl=7)
     assert (silo.store.ttl, silo.store.turn_timeout, silo.store.backend.live) == (7, 9, False)
@@ -70,7 +71,7 @@ def test_a_wrong_setting_is_refused_at_once(wrong: dict[str, Any]) -> None:
 
 
 def test_one_silo_keeps_two_applications_apart() -> None:
-    silo = Silo(auto_cleanup=False)
+    silo = Silo(auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     first, second = counter_app(silo), counter_app(silo)
     silo.register("later", list)
@@ -125,7 +126,7 @@ def test_callbacks_survive_a_store_that_the_config_chooses() -> None:
 
 
 def test_what_was_said_to_the_store_before_the_application_counts() -> None:
-    silo = Silo(ttl=5)
+    silo = Silo(ttl=5, accept_client_ids=True)
     created: list[str] = []
     silo.store.on_create(created.append)
     silo.register("counter", lambda: {"value": 0})
@@ -146,7 +147,7 @@ def test_a_silo_without_application_says_so() -> None:
 
 def test_a_storage_of_release_0_1_is_used() -> None:
     storage = InMemoryStorage()
-    silo = Silo(storage=storage, auto_cleanup=False)
+    silo = Silo(storage=storage, auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     client = counter_app(silo).test_client()
     client.post("/api/increment", headers=as_(SID))

@@ -189,7 +189,7 @@ class Worker:
 
     def __init__(self, backend_url: str | Backend, clock: Clock) -> None:
         url = backend_url if isinstance(backend_url, str) else "memory://?copy=1"
-        self.silo = Silo(ttl=TTL, store_url=url, auto_cleanup=False, clock=clock)
+        self.silo = Silo(ttl=TTL, store_url=url, auto_cleanup=False, clock=clock, accept_client_ids=True)
         self.silo.register("counter", lambda: {"value": 0})
         self.app = counter_app(self.silo)
         if not isinstance(backend_url, str):

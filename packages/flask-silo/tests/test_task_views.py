@@ -21,7 +21,7 @@ class Shop:
 
     def __init__(self, url: str, clock: Clock, **settings: Any) -> None:
         self.clock = clock
-        self.silo = Silo(ttl=TTL, store_url=url, auto_cleanup=False, clock=clock, **settings)
+        self.silo = Silo(ttl=TTL, store_url=url, auto_cleanup=False, clock=clock, accept_client_ids=True, **settings)
         self.leave = threading.Event()
         self.app = Flask("shop")
 

@@ -32,7 +32,7 @@ def test_slashes_before_the_path_make_no_difference(client: FlaskClient, silo: S
 
 
 def test_a_prefix_beyond_ascii(clock: Clock, url: str) -> None:
-    silo = Silo(api_prefix="/äpi/", auto_cleanup=False, store_url=url)
+    silo = Silo(api_prefix="/äpi/", auto_cleanup=False, store_url=url, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     app = Flask(__name__)
     silo.init_app(app)
@@ -236,7 +236,7 @@ def test_a_view_inside_an_edit_of_the_store_joins_it(app: Flask, client: FlaskCl
 
 def test_a_request_in_the_turn_of_another_leaves_that_turn_to_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'sessions.db'}"
-    silo = Silo(store_url=url, auto_cleanup=False)
+    silo = Silo(store_url=url, auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     client = counter_app(silo).test_client()
     peer = SessionStore(backend=url, turn_timeout=0.01)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request, request_finished
 from silo_files import FileStoreError
-from silo_store import CleanupDaemon, EndReason, SessionExpired, SessionStore, SiloError
+from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskError
 
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
     from .ext import Silo
 
+logger = logging.getLogger("flask_silo")
+
+LOST = (
+    "state was changed after the response had started, and that is lost: {} (endpoint {}). "
+    "Change state in what a response streams, or calls when it is closed, with silo.edit()"
+)
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -57,6 +64,8 @@ class Binding:
         if declared:
             self.task_views.offer()
         self._silo = silo
+        self._app = app
+        self._told_lost: set[str] = set()
         self._wire = Wire(settings)
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
@@ -65,6 +74,8 @@ class Binding:
         reset_after_fork(self)
         store.on_end(self._session_ended)
         app.before_request(self._before_request)
+        app.app_ctx_globals_class = _globals_with_sid(app.app_ctx_globals_class)
+        request_finished.connect(self._watch_stream, app)
         app.wsgi_app = Commit(app, app.wsgi_app, self._wire)  # type: ignore[method-assign]
         taken = app.error_handler_spec[None][None]
         for kind in (SiloError, TaskError, FileStoreError):
@@ -98,26 +109,42 @@ class Binding:
         if not self._awake:
             self._wake(req.environ)
         exchange = req.environ.get(EXCHANGE)  # none in a context that was pushed by hand: nothing is committed there
-        sid = self._wire.presented(req)
-        presented = sid is not None
-        if sid is None:
-            sid = self.store.generate_sid()
-        elif self._needs_data(req) and self.store.is_expired(sid):
-            if exchange is not None:
-                exchange.refused = True
-            raise SessionExpired(sid)
-        visit = Visit(self.store, sid, presented, exchange is not None and req.method not in READING)
+        visit = Visit(
+            self.store,
+            self._wire.presented(req),
+            writes=exchange is not None and req.method not in READING,
+            accepts=self.settings.accept_client_ids,
+        )
         if exchange is not None:
             exchange.visit = visit
             visiting.set(visit)
-        context = g._get_current_object()
-        context.silo = visit
-        context.silo_sid = sid
+        g._get_current_object().silo = visit
+        if visit.presented is not None and self._needs_data(req):
+            visit.require()
 
     def _needs_data(self, req: Request) -> bool:
         if req.endpoint == EVENTS:  # which looks by itself: while the store is away, its clients are to come back
             return False
         return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
+
+    def _watch_stream(self, _app: Flask, response: Response, **_: Any) -> None:
+        """Look for changes that come too late: where the response goes on after its start, as a stream does."""
+        visit = current_visit()
+        if visit is None or visit.store is not self.store or self.store.backend.live:
+            return
+        if response.is_streamed or (visit.session is not None and getattr(response, "_on_close", True)):
+            response.call_on_close(partial(self._find_late_changes, visit, request.endpoint or request.path))
+
+    def _find_late_changes(self, visit: Visit, endpoint: str) -> None:
+        changed = self.store.changed(visit.session) if visit.saved and visit.session is not None else []
+        if not changed:
+            return
+        message = LOST.format(", ".join(map(repr, changed)), endpoint)
+        if self._app.testing:
+            raise RuntimeError(message)
+        if endpoint not in self._told_lost:
+            self._told_lost.add(endpoint)
+            logger.error(message)
 
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)
@@ -128,5 +155,20 @@ def _view_failed(handle: Callable[[Exception], Any], error: Exception) -> Any:
     """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved."""
     visit = current_visit()
     if visit is not None:
-        visit.failed = True
+        visit.fail(error)
     return handle(error)
+
+
+def _globals_with_sid(base: type[Any]) -> type[Any]:
+    """Make a class of ``flask.g`` that has ``silo_sid``, as release 0.1 had it: to read it is to read `Silo.sid`."""
+
+    class Globals(base):  # type: ignore[misc]
+        @property
+        def silo_sid(self) -> str:
+            visit: Visit = self.silo
+            return visit.announce()
+
+        def get(self, name: str, default: Any | None = None) -> Any:
+            return getattr(self, name, default) if name == "silo_sid" else super().get(name, default)
+
+    return Globals

@@ -34,6 +34,7 @@ def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], envir
     return [
         *_times(binding),
         *_requests(app, binding),
+        *_ids(binding),
         *_state(binding),
         *_backend(binding, environ),
         *_workers(binding, environ),
@@ -96,6 +97,19 @@ def _requests(app: Flask, binding: Binding) -> Iterator[Finding]:
                 "requests",
                 f"no URL rule of the application is below {each} (SILO_API_PREFIX): no request there has a session",
             )
+
+
+def _ids(binding: Binding) -> Iterator[Finding]:
+    if binding.settings.accept_client_ids:
+        yield Finding(
+            "warning",
+            "ids",
+            "clients may choose their ids (SILO_ACCEPT_CLIENT_IDS is set): a client that makes another one use an id "
+            "shares its session",
+        )
+    else:
+        message = "the server issues ids: one that a client made up is not adopted (SILO_ACCEPT_CLIENT_IDS is not set)"
+        yield Finding("ok", "ids", message)
 
 
 def _may_begin(rule: str, prefix: str) -> bool:

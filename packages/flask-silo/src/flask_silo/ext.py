@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
 from silo_files import FileBackend
-from silo_store import Hold, Registry, SessionExpired, SessionStore, SiloStorage
+from silo_store import Hold, Registry, SessionStore, SiloStorage
 from silo_tasks import Runner
 
 from .binding import Binding
@@ -40,7 +40,7 @@ BINDING = "flask_silo.binding"
 
 def _is_of(here: Visit | Hold, sid: str) -> bool:
     """Say whether an id is that of the session here. A task may have kept one from before its session was rotated."""
-    return sid in here.sids if isinstance(here, Hold) else sid == here.sid
+    return sid in here.sids if isinstance(here, Hold) else here.is_of(sid)
 
 
 class Silo:
@@ -75,6 +75,7 @@ class Silo:
         max_state_bytes: int | None = None,
         task_endpoints: bool | None = None,
         max_streams: int | None = None,
+        accept_client_ids: bool | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._given = {
@@ -92,6 +93,7 @@ class Silo:
             "max_state_bytes": max_state_bytes,
             "task_endpoints": task_endpoints,
             "max_streams": max_streams,
+            "accept_client_ids": accept_client_ids,
         }
         self._storage = storage
         self._clock = clock
@@ -249,9 +251,7 @@ class Silo:
 
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            visit = self.visit
-            if visit.session is None and visit.store.is_expired(visit.sid):
-                raise SessionExpired(visit.sid)
+            self.visit.require()
             result: R = current_app.ensure_sync(view)(*args, **kwargs)
             return result
 
@@ -345,12 +345,14 @@ class Silo:
 
     @property
     def sid(self) -> str:
-        """The session's id.
+        """The session's id. In a request, the session begins with the response if it has not: the id can be used.
 
         Raises:
-            RuntimeError: there is no session here.
+            SessionRotated: the client's session has another id by now.
+            RuntimeError: there is no session here, or the response has started and there is none.
         """
-        return self.here.sid
+        here = self.here
+        return here.announce() if isinstance(here, Visit) else here.sid
 
     @property
     def uid(self) -> str | None:
@@ -360,9 +362,7 @@ class Silo:
             RuntimeError: there is no session here.
         """
         here = self.here
-        if isinstance(here, Visit) and here.uid is None:
-            here.glance()
-        return here.uid or here.store.uid(here.sid)
+        return here.find_uid() if isinstance(here, Visit) else here.uid
 
     def state(self, namespace: str | None = None) -> Any:
         """Return the session's state, or one namespace of it; begun if there is none.
@@ -373,7 +373,8 @@ class Silo:
             NamespaceError: the namespace is not registered.
             TurnTimeout: another request did not finish writing in time.
             SessionExpired: the session that this task works for is over.
-            RuntimeError: there is no session here.
+            SessionRotated: the client's session has another id by now.
+            RuntimeError: there is no session here, or the response has started and there is none.
         """
         visit = self.own(current_visit())
         if visit is not None:
@@ -381,6 +382,16 @@ class Silo:
         here = self.here
         session = here.store.open(here.sid, here.uid, lazy=namespace is not None)
         return session if namespace is None else session[namespace]
+
+    def refuse_late_change(self) -> None:
+        """Refuse to give a namespace another state after the response has started.
+
+        Raises:
+            RuntimeError: it has.
+        """
+        visit = self.own(current_visit())
+        if visit is not None:
+            visit.refuse_late_change()
 
     @contextmanager
     def edit(self, namespace: str | None = None, *, sid: str | None = None, lazy: bool = False) -> Iterator[Any]:
@@ -400,7 +411,8 @@ class Silo:
             NamespaceError: the namespace is not registered.
             TurnTimeout: another writer did not finish in time.
             SessionExpired: the life of the session that this request has seen, or this task works for, is over.
-            RuntimeError: there is no session here, and ``sid`` is not given.
+            SessionRotated: the client's session has another id by now.
+            RuntimeError: there is no session here, and ``sid`` is not given; or the response has started without one.
         """
         here = self._here()
         if here is None or not (sid is None or _is_of(here, sid)):
@@ -413,12 +425,13 @@ class Silo:
             yield here[namespace] if namespace is not None else here.load() if lazy else here.whole()
         else:
             here.save()  # what the request has changed before
-            with here.store.edit(here.sid, uid=here.uid, lazy=lazy or namespace is not None) as session:
-                here.session = session
+            with here.store.edit(here.announce(), uid=here.uid, lazy=lazy or namespace is not None) as session:
+                here.go_on_with(session)
                 try:
                     yield session if namespace is None else here[namespace]
                 finally:
                     here.session = None  # looked up again when it is asked for
+            here.note_life()
 
     def commit(self) -> None:
         """Save what the view has changed so far and start the tasks that wait for it. The turn is kept."""
@@ -435,18 +448,19 @@ class Silo:
         visit.forget()
 
     def destroy_current(self) -> None:
-        """End the session, its tasks and files with it. The client gets a fresh id."""
+        """End the session, its tasks and files with it. The client's next session gets a new id."""
         visit = self.visit
-        visit.store.destroy(visit.sid)
-        visit.forget()
-        visit.give_turn_back()
-        visit.rename(visit.store.generate_sid())
-        visit.presented = False
+        if visit.candidate is not None:
+            visit.store.destroy(visit.sid)
+        visit.leave()
 
     def rotate(self) -> str:
         """Give the session another id, as after a log-in; its state, tasks and files stay.
 
-        A request of the same client that is under way meanwhile is still answered with the old id.
+        At a log-in that must not keep what the session held before, call `reset_current` first.
+
+        A request of the same client that is under way with the old id is answered with 409 ``session_rotated``, and
+        nothing that it did is saved: the client repeats it with the id that it holds then.
 
         Returns:
             the new id, which the response carries.
@@ -454,8 +468,6 @@ class Silo:
         visit = self.visit
         visit.begun()
         visit.rename(visit.store.rotate(visit.sid))
-        if visit.session is not None:
-            visit.session.sid = visit.sid
         return visit.sid
 
     def begin_session(self, sid: str) -> str:
@@ -475,6 +487,7 @@ class Silo:
                 return here.store.open(here.sid, here.uid, lazy=True).uid
             if here.session is not None:
                 return here.begun().uid
+            here.note_life()
         session = self.store.open(sid, lazy=True)
         self.store.ensure(session)
         return session.uid

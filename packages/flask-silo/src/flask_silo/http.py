@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 
 import silo_files
 import silo_tasks
-from flask import Request, Response, jsonify
+from flask import Request, Response, has_request_context, jsonify, request
 from silo_store import (
     InvalidSessionId,
     SessionBusy,
     SessionConflict,
     SessionExpired,
+    SessionRotated,
     StateTooLarge,
     StoreUnavailable,
     TurnTimeout,
     is_sid,
 )
+from werkzeug.http import dump_header, parse_dict_header
 
 from .settings import Settings
 
@@ -40,6 +42,7 @@ class Answer(NamedTuple):
 
 ANSWERS: dict[type[Exception], Answer] = {
     SessionExpired: Answer(410, "session_expired", "This session has expired. Start again to get a new one."),
+    SessionRotated: Answer(409, "session_rotated", "This session has another id now. Repeat the request with it."),
     SessionBusy: Answer(409, "session_busy", "This session's work is still running."),
     SessionConflict: Answer(409, "session_conflict", "The session was changed meanwhile. Load it again and retry."),
     StateTooLarge: Answer(413, "state_too_large", "This session has no room for that."),
@@ -101,6 +104,7 @@ class Wire:
         self._environ_key = "HTTP_" + settings.header.upper().replace("-", "_")
         self._param = settings.query_param
         self._shortest = settings.min_sid_length
+        self._warned: set[str] = set()
 
     def presented(self, request: Request) -> str | None:
         """Return the id that a request carries, or None where it carries none that can be one."""
@@ -117,7 +121,18 @@ class Wire:
         return None
 
     def mark(self, environ: Mapping[str, Any], headers: list[tuple[str, str]], sid: str | None) -> None:
-        """Put the id into a response's headers, and tell caches and browsers about the header."""
+        """Put the id into a response's headers, and tell caches and browsers about the header.
+
+        A response with an id, or to a request whose URL has one, is kept from caches that several clients share: one of
+        them would give the id, or what belongs to it, to another client. One that says it is for such caches carries no
+        id.
+        """
+        in_url = f"{self._param}=" in environ.get("QUERY_STRING", "")
+        if (in_url or sid is not None) and _make_private(headers) and sid is not None:
+            self._warn(environ)
+            sid = None
+        if in_url and not any(name.lower() == "referrer-policy" for name, _ in headers):
+            headers.append(("Referrer-Policy", "no-referrer"))
         vary = crossed = None
         for number, (name, _) in enumerate(headers):
             lower = name.lower()
@@ -134,6 +149,18 @@ class Wire:
         if "HTTP_ORIGIN" in environ:
             self._list_in(headers, crossed, "Access-Control-Expose-Headers")
 
+    def _warn(self, environ: Mapping[str, Any]) -> None:
+        """Tell the log, once for each endpoint, that a response says it is for everyone and has a session."""
+        endpoint = (request.endpoint if has_request_context() else None) or environ.get("PATH_INFO", "")
+        if endpoint not in self._warned:
+            self._warned.add(endpoint)
+            logger.warning(
+                "endpoint %s allows shared caches (Cache-Control: public or s-maxage) to keep a response of a session: "
+                "it was made private and carries no session id. Move what is the same for all clients out of the "
+                "api_prefix",
+                endpoint,
+            )
+
     def _list_in(self, headers: list[tuple[str, str]], number: int | None, name: str) -> None:
         if number is None:
             headers.append((name, self._header))
@@ -141,3 +168,20 @@ class Wire:
         present = headers[number][1]
         if self._lower not in {item.strip().lower() for item in present.split(",")}:
             headers[number] = (name, f"{present}, {self._header}")
+
+
+def _make_private(headers: list[tuple[str, str]]) -> bool:
+    """Keep shared caches from keeping a response (RFC 9111, section 3). Return whether it was meant for them."""
+    numbers = [number for number, (name, _) in enumerate(headers) if name.lower() == "cache-control"]
+    if not numbers:
+        headers.append(("Cache-Control", "no-store"))
+        return False
+    given = parse_dict_header(", ".join(headers[number][1] for number in numbers))
+    words = {name.lower(): value for name, value in given.items()}
+    shared = words.keys() & {"public", "s-maxage"}
+    if shared or not ("no-store" in words or words.get("private", "") is None):
+        rest = {name: value for name, value in words.items() if name not in shared}
+        headers[numbers[0]] = ("Cache-Control", dump_header(rest if "no-store" in words else {**rest, "private": None}))
+        for number in reversed(numbers[1:]):
+            del headers[number]
+    return bool(shared)

@@ -30,13 +30,15 @@ class Namespace(Generic[T]):
     def state(self) -> T:
         """The state of this namespace in the session of the request or the task; see `Silo.state`.
 
-        Giving it another state is an `edit`: saved with a request that writes, at once anywhere else.
+        Giving it another state is an `edit`: saved with a request that writes, at once anywhere else. Once the
+        response has started, it is a `RuntimeError`: what a response streams uses `edit`.
         """
         state: T = self._silo.state(self.name)
         return state
 
     @state.setter
     def state(self, new: T) -> None:
+        self._silo.refuse_late_change()
         with self._silo.edit(lazy=True) as session:
             session[self.name] = new
 

@@ -30,6 +30,9 @@ class Settings:
     """The query parameter that carries it where a header cannot be set, as in a download link."""
     min_sid_length: int = 16
     """Shorter ids are not taken from clients."""
+    accept_client_ids: bool = False
+    """Whether clients may choose their ids: then any id of valid form gets a session, and every response carries one.
+    By default an id that the application has not issued gets none."""
     data_endpoints: Iterable[str] = field(default=())
     """What needs a session's data, see `Silo.add_data_endpoints`."""
     auto_cleanup: bool = True

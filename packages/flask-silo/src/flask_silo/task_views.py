@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response, jsonify, request, request_started
-from silo_store import Life, SessionExpired, SessionStore, StoreUnavailable
+from silo_store import Life, SessionStore, StoreUnavailable
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
@@ -115,7 +115,7 @@ class TaskViews:
         told = Told(known or "", self._declared)
         try:
             visit = self._check()
-            uid = visit.uid or self._store.uid(visit.sid)
+            uid = visit.find_uid()
             watch = Watch(self._store, self._tasks, self._declared, Life(visit.sid, uid) if uid else None)
             states = watch.look()
         except StoreUnavailable:
@@ -139,8 +139,7 @@ class TaskViews:
         """
         visit = current_visit()
         assert visit is not None
-        if visit.session is None and visit.store.is_expired(visit.sid):
-            raise SessionExpired(visit.sid)
+        visit.require()
         return visit
 
 

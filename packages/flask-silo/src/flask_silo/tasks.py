@@ -106,15 +106,18 @@ class SessionTask(Generic[P, R]):
         """
         here = self._silo.here
         store = here.store
+        sid = here.sid if isinstance(here, Hold) else here.candidate
         if not isinstance(here, Hold):
             session = here.session or here.glance()
             if session is not None and self.name not in here.told:
                 here.told += (self.name,)
                 return session.origin
+        if sid is None:
+            return None
         if here.uid is not None:
-            return find_life(store.backend, Life(here.sid, here.uid))
-        record, at = part_of(store.backend, here.sid, RESERVED), store.moment()
-        if record is not None and at.now - record.active > at.ttl and store.uid(here.sid) != record.uid:
+            return find_life(store.backend, Life(sid, here.uid))
+        record, at = part_of(store.backend, sid, RESERVED), store.moment()
+        if record is not None and at.now - record.active > at.ttl and store.uid(sid) != record.uid:
             return None
         return record
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
 from flask import g
-from silo_store import Session, SessionExpired, SessionStore, StoreUnavailable, Turn
+from silo_store import Lookup, Session, SessionExpired, SessionRotated, SessionStore, StoreUnavailable, Turn
+
+logger = logging.getLogger("flask_silo")
 
 EXCHANGE = "flask_silo.exchange"
 """Where a request's WSGI environment has its way through `flask_silo.wsgi`."""
+
+LATE = (
+    "the response has started without a session: begin it in the view, as silo.sid and silo.state() do, and change it "
+    "in what the response streams with silo.edit()"
+)
+LATE_CHANGE = "the response has started, so this change would not be saved with it: change state in silo.edit()"
+
+_refused = False
 
 
 class Visit(MutableMapping[str, Any]):
@@ -20,36 +31,162 @@ class Visit(MutableMapping[str, Any]):
     The session is loaded when the view first asks for it. A request whose method writes takes the session's turn at
     that moment and keeps it until its changes are committed; a reading one never waits.
 
+    Which id the session has is settled when that first matters: the one that the client presented, if its session lives
+    or has expired, or a new one.
+
     Attributes:
         store: where the session is.
-        sid: the id that goes back to the client.
-        presented: whether the client sent it.
+        presented: the id that the client sent; None where it sent none.
         session: the session, once it is loaded.
         turn: the turn that this request has, if it has one.
         jobs: what to do once the changes are saved, by name; never done if they are not.
         failed: whether the view raised.
         closed: whether the response is on its way.
+        saved: whether the changes were committed with the response.
         told: names of tasks of which the loaded session has told what it knows.
     """
 
-    __slots__ = ("_writes", "closed", "failed", "jobs", "presented", "session", "sid", "store", "told", "turn")
+    __slots__ = (
+        "_accepts",
+        "_announced",
+        "_lives",
+        "_sid",
+        "_uid",
+        "_writes",
+        "closed",
+        "failed",
+        "jobs",
+        "presented",
+        "saved",
+        "session",
+        "store",
+        "told",
+        "turn",
+    )
 
-    def __init__(self, store: SessionStore, sid: str, presented: bool, writes: bool) -> None:
+    def __init__(self, store: SessionStore, presented: str | None, *, writes: bool, accepts: bool) -> None:
         self.store = store
-        self.sid = sid
         self.presented = presented
         self.session: Session | None = None
         self.turn: Turn | None = None
         self.jobs: dict[str, Callable[[], None]] = {}
         self.failed = False
         self.closed = False
+        self.saved = False
         self.told: tuple[str, ...] = ()
         self._writes = writes
+        self._accepts = accepts
+        self._sid: str | None = None
+        self._uid: str | None = None  # the life that was found under the settled id
+        self._lives = False
+        self._announced = False
+
+    # The id
+
+    @property
+    def sid(self) -> str:
+        """The id of the request's session, settled by this if it was not.
+
+        Raises:
+            SessionRotated: the client's session has another id by now.
+            RuntimeError: the response has started, and there is no session.
+        """
+        if self._sid is None:
+            self._settle()
+        assert self._sid is not None
+        return self._sid
+
+    @property
+    def candidate(self) -> str | None:
+        """The id under which the session is, if there is one: settles nothing."""
+        return self._sid or self.presented
+
+    def announce(self) -> str:
+        """Return the id to the view: its session begins with the response, so that it can be used."""
+        sid = self.sid
+        if self.closed and not (self.lives or self._accepts):
+            raise RuntimeError(LATE)
+        self._announced = True
+        return sid
+
+    def is_of(self, sid: str) -> bool:
+        """Say whether an id is that of this request's session."""
+        if self._sid is None and sid == self.presented:
+            self._settle()
+        return sid == self._sid
+
+    @property
+    def lives(self) -> bool:
+        """Whether the session is known to be in the store."""
+        return self._lives or (self.session is not None and bool(self.session.uid))
+
+    @property
+    def carried(self) -> str | None:
+        """The id that the response carries; None for none."""
+        if self._accepts and self._sid is None:
+            self._sid = self.presented or self.store.generate_sid()
+        return self.candidate if (self._accepts or self.lives) and not self._has_moved() else None
+
+    def _settle(self) -> None:
+        if self.presented is None:
+            if self.closed:
+                raise RuntimeError(LATE)
+            self._sid = self.store.generate_sid()
+            return
+        found = self.store.lookup(self.presented, lazy=True)
+        self._settle_by(found)
+        if not self._writes:
+            self.session = found.session
+
+    def _settle_by(self, found: Lookup) -> None:
+        """Settle the id by what the store knows of the presented one."""
+        presented = self.presented
+        assert presented is not None
+        if found.session is not None:
+            self._sid, self._uid, self._lives = presented, found.session.uid, True
+        elif found.status == "rotated":
+            raise SessionRotated(presented)
+        elif self.closed:
+            raise RuntimeError(LATE)
+        elif found.status == "expired" or self._accepts:
+            self._sid = presented
+        else:
+            if found.status == "unknown":
+                _log_refusal()
+            self._sid = self.store.generate_sid()
+
+    def require(self) -> None:
+        """See to it that the client's session lives: what needs its data has no use for an empty one.
+
+        Raises:
+            SessionExpired: the presented id has no session. Where clients may choose ids, an id that is not known at
+                all is taken for a new client's.
+            SessionRotated: the session has another id by now.
+        """
+        if self.presented is None or self.lives or (self.session is not None and self._sid == self.presented):
+            return
+        found = self.store.lookup(self.presented, lazy=True)
+        if found.session is None and found.status != "rotated" and not (self._accepts and found.status == "unknown"):
+            if found.status == "unknown":
+                _log_refusal()
+            raise SessionExpired(self.presented)
+        self._settle_by(found)
+        if not self._writes:
+            self.session = found.session
+
+    # The session
 
     @property
     def uid(self) -> str | None:
         """The life of the session that was loaded; None where none was, or it is not in the store yet."""
         return (self.session.uid or None) if self.session is not None else None
+
+    def find_uid(self) -> str | None:
+        """Return the life of the session; None where there is none. Begins none."""
+        self.glance()
+        if self.uid is not None or (self._sid is not None and not self.lives):
+            return self.uid
+        return self.store.uid(self.candidate) if self.candidate is not None else None
 
     @property
     def writing(self) -> bool:
@@ -61,23 +198,45 @@ class Visit(MutableMapping[str, Any]):
 
         Raises:
             TurnTimeout: the writer before this one did not finish in time.
+            SessionRotated: the client's session has another id by now.
+            RuntimeError: the response has started, and there is no session.
         """
-        session = self.session
-        if session is not None:
-            return session
-        store, turn = self.store, self.turn
-        if turn is None and self._writes and not self.closed:
-            turn = store.turns.held(self.sid)  # the view may be in `store.edit`
-            if turn is None:
-                turn = self.turn = Turn(store.turns, self.sid)
-                turn.take(store.turn_timeout)
-        if turn is not None and turn.session is not None:
-            session = turn.session
-        else:
-            session = store.get(self.sid) if store.backend.live else store.open(self.sid, turn=turn, lazy=True)
-            if turn is not None:
-                turn.session = session
-        self.session = session
+        if self.session is None:
+            self.session = self._load()
+        return self.session
+
+    def _load(self) -> Session:
+        if self.closed:
+            found = self.store.find(self.sid, lazy=True)
+            if found is None:
+                raise RuntimeError(LATE)
+            return found
+        if self._writes:
+            return self._load_in_turn()
+        if self._sid is None:
+            self._settle()
+            if self.session is not None:
+                return self.session
+        return self.store.open(self.sid, lazy=True) if self.lives else self.store.begin(self.sid)
+
+    def _load_in_turn(self) -> Session:
+        store, sid = self.store, self.candidate or self.sid
+        turn = self.turn or store.turns.held(sid)  # the view may be in `store.edit`
+        if turn is None:
+            turn = self.turn = Turn(store.turns, sid)
+            turn.take(store.turn_timeout)
+        session = turn.session
+        if session is None and self._sid is None:
+            found = store.lookup(sid, turn=turn, lazy=True)
+            self._settle_by(found)
+            session = found.session if found.session is not None or self._sid != sid else store.begin(sid)
+            if session is None:  # what is written is another session
+                self.give_turn_back()
+                return self._load_in_turn()
+        elif session is None:
+            session = store.get(sid) if store.backend.live else store.open(sid, turn=turn, lazy=True)
+        turn.session = session
+        self._sid = sid
         return session
 
     def whole(self) -> Session:
@@ -86,8 +245,11 @@ class Visit(MutableMapping[str, Any]):
 
     def glance(self) -> Session | None:
         """Return the session if there is one: what a reading request loads, without beginning one."""
-        if self.session is None and not self._writes and not self.closed and not self.store.backend.live:
-            self.session = self.store.find(self.sid, lazy=True)
+        if self.session is None and self.presented is not None and not (self._writes or self.closed):
+            if self._sid is None:
+                self._settle()
+            elif self.lives and not self.store.backend.live:
+                self.session = self.store.find(self._sid, lazy=True)
         return self.session
 
     def begun(self) -> Session:
@@ -96,14 +258,32 @@ class Visit(MutableMapping[str, Any]):
         self.store.ensure(session)
         return session
 
+    def go_on_with(self, session: Session) -> None:
+        """Use a session that was loaded by other ways.
+
+        Raises:
+            SessionRotated: it has another id by now.
+        """
+        if session.sid != self._sid:
+            raise SessionRotated(self.sid)
+        self.session = session
+
+    def note_life(self) -> None:
+        """Note that the session has begun by other ways than `begun`."""
+        self._lives = True
+
+    # Its end
+
     def commit(self, *, last: bool = False) -> None:
         """Save what changed, then do the jobs that waited for it. With ``last``, nothing will be saved after it."""
+        if last and self._announced and not self.lives:
+            self.load()
         self.save(last=last)
         if last and self.turn is not None:
             self.give_turn_back()  # a job that is done at once may want it
-        if self.session is None and self.presented:
+        if self.session is None and self._sid is None and self.presented is not None:
             with suppress(StoreUnavailable):  # the answer needs no state
-                self.store.touch(self.sid)
+                self._lives = self.store.touch(self.presented)
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
 
@@ -111,11 +291,14 @@ class Visit(MutableMapping[str, Any]):
         """Save what changed.
 
         Raises:
-            SessionConflict: somebody else wrote the same namespace meanwhile.
+            SessionConflict: another request wrote the same namespace meanwhile.
             StateEncodeError: a value in the state cannot be stored outside this process.
             StateTooLarge: the state takes more than ``max_state_bytes``.
             SessionExpired: the session ended meanwhile.
+            SessionRotated: another request gave the session another id meanwhile.
         """
+        if self._has_moved():
+            raise SessionRotated(self.sid)
         if self.session is None:
             return
         turn = self.turn or self.store.turns.held(self.sid)
@@ -123,22 +306,48 @@ class Visit(MutableMapping[str, Any]):
             # A turn that is another's, as where a view calls this one, goes on.
             self.store.write_back(self.session, turn, last=last and turn is self.turn)
         except SessionExpired:
+            if self.store.backend.find(self.session.uid) not in (None, self._sid):
+                raise SessionRotated(self.sid) from None
             if self._writes or not self.store.backend.live:
                 raise
-            # Somebody who read live objects while their session ended has lost nothing.
+            # Live objects that were read while their session ended: nothing is lost.
+
+    def _has_moved(self) -> bool:
+        """Say whether another request of this process has rotated the session."""
+        uid = self.uid or self._uid
+        return uid is not None and self._sid is not None and self.store.has_moved(self._sid, uid)
+
+    def fail(self, error: Exception) -> None:
+        """Note that the request has failed: nothing of it is saved."""
+        self.failed = True
+        if isinstance(error, (SessionExpired, SessionRotated)) and error.sid == self.candidate:
+            self._accepts = False  # no id that leads nowhere
+            self._have_none()
 
     def forget(self) -> None:
         """Drop what was loaded, changes and waiting jobs included."""
-        self.session = None
+        self._lives = self.lives
+        self.session = self._uid = None
         self.jobs.clear()
         if self.turn is not None:
             self.turn.session = None
 
+    def leave(self) -> None:
+        """Have no session any more: the next one gets a new id."""
+        self.forget()
+        self.give_turn_back()
+        self._have_none()
+        self.presented = self._sid = None
+
+    def _have_none(self) -> None:
+        self.session = self._uid = None
+        self._lives = self._announced = False
+
     def rename(self, sid: str) -> None:
         """Go on under another id."""
-        self.sid = sid
-        if g:
-            g.silo_sid = sid
+        self._sid = sid
+        if self.session is not None:
+            self.session.sid = sid
 
     def close(self) -> None:
         """Let the next writer go on, for good. Harmless when done already."""
@@ -161,7 +370,17 @@ class Visit(MutableMapping[str, Any]):
         return self.load()[namespace]
 
     def __setitem__(self, namespace: str, state: Any) -> None:
+        self.refuse_late_change()
         self.load()[namespace] = state
+
+    def refuse_late_change(self) -> None:
+        """Refuse a change that would be lost.
+
+        Raises:
+            RuntimeError: the response has started.
+        """
+        if self.closed:
+            raise RuntimeError(LATE_CHANGE)
 
     def __delitem__(self, namespace: str) -> None:
         raise TypeError("a namespace cannot be deleted: give it fresh state, or reset the session")
@@ -171,6 +390,17 @@ class Visit(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.whole())
+
+
+def _log_refusal() -> None:
+    """Tell the log once in each process why a client does not get the session id that it sent."""
+    global _refused
+    if not _refused:
+        _refused = True
+        logger.warning(
+            "a client sent a session id that this application has not issued, or has forgotten: it was not taken over. "
+            "If clients are to choose their ids, set accept_client_ids=True (SILO_ACCEPT_CLIENT_IDS)"
+        )
 
 
 visiting: ContextVar[Visit | None] = ContextVar("silo_visit", default=None)

@@ -58,15 +58,13 @@ class _Exchange:
 
     Attributes:
         visit: the request's session, once the hook before the view has found that it has one.
-        refused: whether it would have had one, but was answered before.
         begun: whether the response has started.
     """
 
-    __slots__ = ("_commit", "_environ", "_start_response", "begun", "refused", "visit")
+    __slots__ = ("_commit", "_environ", "_start_response", "begun", "visit")
 
     def __init__(self, commit: Commit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         self.visit: Visit | None = None
-        self.refused = False
         self.begun = False
         self._commit = commit
         self._environ = environ
@@ -79,9 +77,7 @@ class _Exchange:
             if not (visit.closed or visit.failed or status[0] == "5"):
                 self._save(visit)
             visit.close()
-            self._commit.wire.mark(self._environ, headers, visit.sid)
-        elif self.refused:
-            self._commit.wire.mark(self._environ, headers, None)
+            self._commit.wire.mark(self._environ, headers, visit.carried)
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
     def later(self, body: Iterable[bytes]) -> Iterator[bytes]:
@@ -100,11 +96,13 @@ class _Exchange:
     def _save(self, visit: Visit) -> None:
         try:
             visit.commit(last=True)
+            visit.saved = True
         except Exception as error:  # noqa: BLE001 - the application's error handlers decide
+            visit.fail(error)
             visit.close()
             response = self._commit.answer(error)
             headers = list(response.headers)
-            self._commit.wire.mark(self._environ, headers, visit.sid)
+            self._commit.wire.mark(self._environ, headers, visit.carried)
             response.headers.clear()
             response.headers.extend(headers)
             raise _Replaced(response) from None

@@ -1,0 +1,546 @@
+"""Which session a request has: ids are issued by the server, and settled when that first matters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, Response, g, stream_with_context
+from flask.testing import FlaskClient
+from flask_silo import Silo, visit
+from flask_silo_helpers import HEADER, as_, counter_app
+from links import RoundTrips
+from server_fixtures import redis_server, redis_url
+from servers import RedisServer
+from silo_store.testing import SID, TTL, Clock
+
+__all__ = ["redis_server", "redis_url"]
+
+RETAIN = 100
+
+
+@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/sessions.db"
+    if request.param == "redis":
+        found: str = request.getfixturevalue("redis_url")
+        return found
+    value: str = request.param
+    return value
+
+
+@pytest.fixture
+def silo(url: str, clock: Clock) -> Silo:
+    return make(url, clock)
+
+
+def make(url: str, clock: Clock, **options: Any) -> Silo:
+    silo = Silo(ttl=TTL, expired_retain=RETAIN, store_url=url, auto_cleanup=False, clock=clock, slack=0.0, **options)
+    silo.register("counter", lambda: {"value": 0})
+    silo.add_data_endpoints("/api/report")
+    return silo
+
+
+@pytest.fixture
+def app(silo: Silo) -> Flask:
+    return with_views(silo)
+
+
+def with_views(silo: Silo) -> Flask:
+    app = counter_app(silo)
+
+    @app.route("/api/report", methods=["GET", "POST"])
+    def report() -> Any:
+        return dict(silo.state("counter"))
+
+    @app.get("/api/mine")
+    @silo.requires_session
+    def mine() -> Any:
+        return dict(silo.state("counter"))
+
+    @app.route("/api/sid", methods=["GET", "POST"])
+    def sid() -> Any:
+        return {"sid": silo.sid, "g": g.silo_sid, "get": g.get("silo_sid")}
+
+    @app.post("/api/rotate")
+    def rotate() -> Any:
+        return {"sid": silo.rotate()}
+
+    @silo.task
+    def work() -> None:
+        pass
+
+    return app
+
+
+def begin(client: FlaskClient) -> str:
+    answer = client.post("/api/increment")
+    assert answer.status_code == 200
+    sid = answer.headers[HEADER]
+    assert (answer.json or {})["sid"] == sid
+    return sid
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_id_that_was_never_issued_is_not_adopted(client: FlaskClient, silo: Silo, method: str) -> None:
+    path = "/api/count" if method == "GET" else "/api/increment"
+    answer = client.open(path, method=method, headers=as_(SID))
+    given = answer.headers[HEADER]
+    assert given != SID
+    assert silo.store.exists(given)
+    assert not silo.store.exists(SID)
+    assert not silo.store.turns._queues
+    assert client.open(path, method=method, headers=as_(given)).headers[HEADER] == given
+
+
+@pytest.mark.parametrize("sid", [None, SID])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_uses_no_state_gets_no_id(client: FlaskClient, silo: Silo, method: str, sid: str | None) -> None:
+    answer = client.open("/api/idle", method=method, headers=as_(sid) if sid else {})
+    assert answer.status_code == 200
+    assert HEADER not in answer.headers
+    assert answer.headers["Vary"] == HEADER
+    assert silo.store.active_count == 0
+
+
+def test_who_presents_a_living_id_is_answered_with_it_and_renews_it(client: FlaskClient, clock: Clock) -> None:
+    sid = begin(client)
+    for path in ("/api/idle", "/api/sid", "/api/count", "/api/report", "/api/tasks/work"):
+        clock.advance(TTL)
+        assert client.get(path, headers=as_(sid)).headers[HEADER] == sid, path
+    clock.advance(TTL)
+    assert client.post("/api/increment", headers=as_(sid)).json == {"value": 2, "sid": sid}
+
+
+def test_an_expired_id_begins_again_until_it_is_forgotten(client: FlaskClient, silo: Silo, clock: Clock) -> None:
+    for swept in (False, True):
+        sid = begin(client)
+        clock.advance(TTL + 1)
+        if swept:
+            silo.store.cleanup()
+        assert client.post("/api/increment", headers=as_(sid)).json == {"value": 1, "sid": sid}
+        clock.advance(TTL + 1)
+        assert client.get("/api/count", headers=as_(sid)).headers[HEADER] == sid
+    clock.advance(TTL + 1)
+    silo.store.cleanup()
+    clock.advance(RETAIN + 1)
+    assert client.post("/api/increment", headers=as_(sid)).headers[HEADER] != sid
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_needs_a_session_answers_410_for_any_id_that_does_not_live(
+    client: FlaskClient, silo: Silo, clock: Clock, method: str
+) -> None:
+    sid = begin(client)
+    assert client.open("/api/report", method=method, headers=as_(sid)).json == {"value": 1}
+    clock.advance(TTL + 1)
+    for dead in (sid, SID):
+        for path in ("/api/report", "/api/mine", "/api/tasks/work", "/api/tasks/events"):
+            answer = client.open(path, method=method if path == "/api/report" else "GET", headers=as_(dead))
+            assert (answer.status_code, (answer.json or {})["error"]) == (410, "session_expired"), path
+            assert HEADER not in answer.headers
+    assert client.open("/api/report", method=method).status_code == 200, "a new client"
+    assert client.open("/api/report", method=method, headers=as_("too-short")).status_code == 200
+
+
+def test_an_id_that_may_have_been_lost_gets_410_or_a_new_one(clock: Clock, tmp_path: Path) -> None:
+    silo = make(f"sqlite:///{tmp_path}/sessions.db", clock)
+    client = with_views(silo).test_client()
+    sid = begin(client)
+    for file in tmp_path.glob("sessions.db*"):
+        if not file.name.endswith("-locks"):
+            file.unlink()
+    silo.store.backend.close()
+    assert client.get("/api/report", headers=as_(sid)).status_code == 410
+    assert silo.store.lookup(sid).status == "lost"
+    assert client.post("/api/increment", headers=as_(sid)).headers[HEADER] != sid
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("presented", [None, SID])
+def test_who_is_told_an_id_can_use_it(client: FlaskClient, silo: Silo, method: str, presented: str | None) -> None:
+    answer = client.open("/api/sid", method=method, headers=as_(presented) if presented else {})
+    sid = answer.headers[HEADER]
+    assert answer.json == {"sid": sid, "g": sid, "get": sid}
+    assert sid != presented
+    assert silo.store.exists(sid)
+    assert client.get("/api/report", headers=as_(sid)).json == {"value": 0}
+
+
+def test_a_view_that_fails_hands_out_no_id_that_leads_nowhere(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    @app.post("/api/fail")
+    def fail() -> Any:
+        silo.sid  # noqa: B018 - the access settles the id
+        raise ZeroDivisionError
+
+    answer = client.post("/api/fail", headers=as_(SID))
+    assert answer.status_code == 500
+    assert HEADER not in answer.headers
+    assert silo.store.active_count == 0
+    sid = begin(client)
+    assert client.post("/api/fail", headers=as_(sid)).headers[HEADER] == sid
+
+
+def test_a_file_is_saved_under_the_settled_id(app: Flask, client: FlaskClient, silo: Silo, tmp_path: Path) -> None:
+    uploads = silo.add_file_store("uploads", str(tmp_path / "uploads"))
+
+    @app.put("/api/file")
+    def put() -> Any:
+        uploads.save(silo.sid, "a.txt", b"1")
+        return {"files": uploads.list_files(silo.sid)}
+
+    answer = client.put("/api/file", headers=as_(SID))
+    sid = answer.headers[HEADER]
+    assert sid != SID
+    assert answer.json == {"files": ["a.txt"]}
+    assert uploads.list_files(sid) == ["a.txt"]
+    assert silo.store.exists(sid)
+
+
+def test_an_ended_session_gives_its_client_no_id(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    @app.post("/api/leave")
+    def leave() -> Any:
+        silo.destroy_current()
+        return {}
+
+    @app.post("/api/leave-and-come-back")
+    def come_back() -> Any:
+        silo.destroy_current()
+        return dict(silo.state("counter"))
+
+    sid = begin(client)
+    assert HEADER not in client.post("/api/leave", headers=as_(sid)).headers
+    assert client.get("/api/report", headers=as_(sid)).status_code == 410
+    sid = begin(client)
+    answer = client.post("/api/leave-and-come-back", headers=as_(sid))
+    assert answer.json == {"value": 0}
+    assert answer.headers[HEADER] != sid
+    assert client.get("/api/report", headers=as_(answer.headers[HEADER])).status_code == 200
+
+
+def test_looking_at_what_there_is_begins_nothing(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    @app.route("/api/look", methods=["GET", "POST"])
+    def look() -> Any:
+        return {"uid": silo.uid, "running": silo.binding.declared["work"].state.running}
+
+    for method in ("GET", "POST"):
+        for headers in ({}, as_(SID)):
+            answer = client.open("/api/look", method=method, headers=headers)
+            assert answer.json == {"uid": None, "running": False}
+            assert HEADER not in answer.headers
+        sid = begin(client)
+        answer = client.open("/api/look", method=method, headers=as_(sid))
+        assert (answer.json or {})["uid"] == silo.store.uid(sid) != ""
+        assert answer.headers[HEADER] == sid
+
+
+def test_clients_may_choose_their_ids_where_that_is_set(url: str, clock: Clock) -> None:
+    app = with_views(make(url, clock, accept_client_ids=True))
+    client = app.test_client()
+    assert client.get("/api/idle", headers=as_(SID)).headers[HEADER] == SID
+    assert len(client.get("/api/idle").headers[HEADER]) == 32
+    assert client.get("/api/report", headers=as_(SID)).status_code == 200, "not known at all, so new"
+    assert client.post("/api/increment", headers=as_(SID)).json == {"value": 1, "sid": SID}
+    assert client.get("/api/sid", headers=as_("b" * 32)).json == {"sid": "b" * 32, "g": "b" * 32, "get": "b" * 32}
+    clock.advance(TTL + 1)
+    assert client.get("/api/report", headers=as_(SID)).status_code == 410
+
+
+def test_the_first_refused_id_is_logged_once_with_the_setting(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(visit, "_refused", False)
+    client.get("/api/idle", headers=as_(SID))
+    assert caplog.messages == []
+    for _ in range(2):
+        client.get("/api/count", headers=as_(SID))
+        client.get("/api/report", headers=as_(SID))
+    assert len(caplog.messages) == 1
+    assert "SILO_ACCEPT_CLIENT_IDS" in caplog.text
+    assert SID not in caplog.text
+
+
+def test_round_trips_to_redis(redis_server: RedisServer, redis_url: str, clock: Clock) -> None:
+    with RoundTrips(redis_server.port) as link:
+        client = with_views(make(f"redis://127.0.0.1:{link.port}/0", clock)).test_client()
+        sid = begin(client)
+
+        def trips(method: str, path: str, sid: str | None = sid) -> int:
+            link.reset()
+            client.open(path, method=method, headers=as_(sid) if sid else {})
+            return link.count
+
+        assert trips("GET", "/api/idle", None) == trips("GET", "/api/report", "too-short-to-be") - 1 == 0
+        assert trips("GET", "/api/idle") == 1
+        assert trips("GET", "/api/count") == 1
+        assert trips("GET", "/api/report") == 1
+        assert trips("POST", "/api/increment") == 2
+        assert trips("POST", "/api/report") == 3, "the look, the claim with the load, the write or release"
+        assert trips("GET", "/api/report", SID) == 1
+        assert trips("POST", "/api/report", SID) == 1, "no claim"
+        assert trips("GET", "/api/count", None) == 1
+        assert trips("GET", "/api/count", SID) == 2
+        assert trips("GET", "/api/sid") == 1
+
+
+# An id that was rotated
+
+
+def test_a_request_under_way_does_not_follow_its_session_to_another_id(app: Flask, silo: Silo) -> None:
+    """Whatever it did with the old id, its client holds the new one by now, or has not got it yet."""
+    inside, leave = threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    @app.get("/api/slow")
+    def slow() -> Any:
+        counter = silo.state("counter")
+        inside.set()
+        assert leave.wait(30)
+        counter["value"] += 100
+        return dict(counter)
+
+    client = app.test_client()
+    sid = begin(client)
+    thread = threading.Thread(target=lambda: answers.append(app.test_client().get("/api/slow", headers=as_(sid))))
+    thread.start()
+    assert inside.wait(30)
+    new = client.post("/api/rotate", headers=as_(sid)).headers[HEADER]
+    leave.set()
+    thread.join(30)
+    assert (answers[0].status_code, answers[0].json["error"]) == (409, "session_rotated")
+    assert HEADER not in answers[0].headers
+    assert answers[0].headers["Cache-Control"] == "no-store"
+    if not silo.store.backend.live:  # live objects are changed at once
+        assert client.get("/api/count", headers=as_(new)).json == {"value": 1}
+
+
+@pytest.mark.parametrize("how", ["edit", "404", "sid"])
+def test_a_request_under_way_neither_edits_nor_carries_the_old_id(
+    app: Flask, client: FlaskClient, silo: Silo, how: str
+) -> None:
+    @app.get("/api/slow")
+    def slow() -> Any:
+        if how == "sid":
+            silo.sid  # noqa: B018 - the access settles the id
+        else:
+            silo.state("counter")
+        app.test_client().post("/api/rotate", headers=as_(sid))
+        if how == "edit":
+            with silo.edit("counter") as counter:
+                counter["value"] += 100
+        return {}, 404 if how == "404" else 200
+
+    sid = begin(client)
+    answer = client.get("/api/slow", headers=as_(sid))
+    assert (answer.status_code, (answer.json or {}).get("error")) == (409, "session_rotated")
+    assert HEADER not in answer.headers
+    (new,) = silo.store.all_sids
+    assert client.get("/api/count", headers=as_(new)).json == {"value": 1}
+
+
+@pytest.mark.parametrize("path", ["/api/increment", "/api/report", "/api/rotate", "/api/sid"])
+def test_a_request_that_waited_or_comes_late_with_the_old_id_gets_409(
+    client: FlaskClient, silo: Silo, clock: Clock, path: str
+) -> None:
+    sid = begin(client)
+    new = client.post("/api/rotate", headers=as_(sid)).headers[HEADER]
+    late = client.post(path, headers=as_(sid))
+    assert (late.status_code, (late.json or {})["error"]) == (409, "session_rotated")
+    assert HEADER not in late.headers
+    assert client.get("/api/idle", headers=as_(sid)).status_code == 200
+    assert client.get("/api/count", headers=as_(new)).json == {"value": 1}
+    assert silo.store.active_count == 1
+    clock.advance(61)  # longer than any such request is under way; and slack, so that the new one lives
+    silo.store.cleanup()
+    assert silo.store.lookup(sid).status == "unknown"
+
+
+def test_another_process_that_rotates_later_is_believed(url: str, clock: Clock, tmp_path: Path) -> None:
+    if url.startswith("memory"):
+        pytest.skip("sessions of one process")
+    one, two = (with_views(make(url, clock)).test_client() for _ in range(2))
+    sid = begin(one)
+    sid = one.post("/api/rotate", headers=as_(sid)).headers[HEADER]
+    sid = two.post("/api/rotate", headers=as_(sid)).headers[HEADER]
+    assert one.post("/api/increment", headers=as_(sid)).json == {"value": 2, "sid": sid}
+    assert one.get("/api/report", headers=as_(sid)).headers[HEADER] == sid
+
+
+def test_a_writing_request_of_another_process_that_waited_gets_409(url: str, clock: Clock) -> None:
+    if url.startswith("memory"):
+        pytest.skip("sessions of one process")
+    one, two = make(url, clock), make(url, clock)
+    first, second = with_views(one), with_views(two)
+    inside, leave = threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    @first.post("/api/log-in")
+    def log_in() -> Any:
+        one.state("counter")
+        inside.set()
+        assert leave.wait(30)
+        one.rotate()
+        return {}
+
+    sid = begin(first.test_client())
+    threads = [
+        threading.Thread(target=lambda a=a, p=p: answers.append(a.test_client().post(p, headers=as_(sid))))
+        for a, p in ((first, "/api/log-in"), (second, "/api/increment"))
+    ]
+    threads[0].start()
+    assert inside.wait(30)
+    threads[1].start()
+    leave.set()
+    for thread in threads:
+        thread.join(30)
+    found = {answer.status_code: answer for answer in answers}
+    if 409 in found:
+        assert found[409].json["error"] == "session_rotated"
+        assert two.store.active_count == 1
+    else:  # it was first in line after all
+        assert [answer.status_code for answer in answers] == [200, 200]
+
+
+# What comes after the response has started
+
+
+def test_a_session_cannot_begin_after_the_response_has_started(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    refused: list[str] = []
+
+    @app.get("/api/stream")
+    def stream() -> Any:
+        def lines() -> Iterator[str]:
+            yield "a"
+            for use in (
+                lambda: silo.state("counter"),
+                lambda: silo.state(),
+                lambda: silo.sid,
+                lambda: silo.edit("counter").__enter__(),
+                lambda: g.silo["counter"],
+            ):
+                with pytest.raises(RuntimeError, match=r"silo\.edit") as caught:
+                    use()
+                refused.append(str(caught.value))
+
+        return Response(stream_with_context(lines()))
+
+    @app.get("/api/read")
+    def read() -> Any:
+        def lines() -> Iterator[str]:
+            yield "a"
+            yield str(silo.state("counter")["value"])
+
+        return Response(stream_with_context(lines()))
+
+    for headers in ({}, as_(SID)):
+        answer = client.get("/api/stream", headers=headers)
+        assert answer.text == "a"
+        assert HEADER not in answer.headers
+    assert len(refused) == 10
+    assert silo.store.active_count == 0
+    sid = begin(client)
+
+    assert client.get("/api/read", headers=as_(sid)).text == "a1"
+
+
+def test_a_namespace_is_not_replaced_after_the_response_has_started(
+    app: Flask, client: FlaskClient, silo: Silo
+) -> None:
+    visits = silo.register("visits", int)
+
+    @app.post("/api/stream")
+    def stream() -> Any:
+        visits.state = 1
+
+        def lines() -> Iterator[str]:
+            yield "a"
+            with pytest.raises(RuntimeError, match=r"silo\.edit"):
+                visits.state = 2
+            with pytest.raises(RuntimeError, match=r"silo\.edit"):
+                g.silo["visits"] = 2
+            with silo.edit() as session:
+                session["visits"] += 4
+            yield str(visits.state)
+
+        return Response(stream_with_context(lines()))
+
+    assert client.post("/api/stream").text == "a5"
+
+
+def late_changes(app: Flask, silo: Silo) -> None:
+    @app.post("/api/stream")
+    def stream() -> Any:
+        counter = silo.state("counter")
+
+        def lines() -> Iterator[str]:
+            yield "a"
+            counter["value"] += 1
+
+        return Response(stream_with_context(lines()))
+
+    @app.post("/api/stream/found")
+    def found() -> Any:
+        silo.sid  # noqa: B018 - the access begins the session
+
+        def lines() -> Iterator[str]:
+            yield "a"
+            silo.state("counter")["value"] += 1
+
+        return Response(stream_with_context(lines()))
+
+    @app.post("/api/close")
+    def close() -> Any:
+        counter = silo.state("counter")
+        response = Response("a")
+        response.call_on_close(lambda: counter.update(value=7))
+        return response
+
+
+@pytest.mark.parametrize("path", ["/api/stream", "/api/stream/found", "/api/close"])
+def test_a_change_that_came_too_late_is_an_error_where_copies_are_kept(
+    app: Flask, client: FlaskClient, silo: Silo, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    late_changes(app, silo)
+
+    def ask() -> None:
+        answer = client.post(path)
+        assert answer.text == "a"
+        answer.close()
+
+    for _ in range(2):
+        ask()
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    if silo.store.backend.live:
+        assert errors == []
+        return
+    assert len(errors) == 1, "once for each endpoint"
+    assert "'counter'" in errors[0]
+    assert "silo.edit" in errors[0]
+    app.testing = True
+    with pytest.raises(RuntimeError, match=r"silo\.edit"):
+        ask()
+
+
+def test_a_stream_that_changes_nothing_or_edits_is_no_error(
+    app: Flask, client: FlaskClient, silo: Silo, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.testing = True
+
+    @app.post("/api/stream")
+    def stream() -> Any:
+        silo.state("counter")["value"] += 1
+
+        def lines() -> Iterator[str]:
+            yield str(silo.state("counter")["value"])
+            with silo.edit("counter") as counter:
+                counter["value"] += 1
+            yield str(silo.state("counter")["value"])
+
+        return Response(stream_with_context(lines()))
+
+    assert client.post("/api/stream").text == "12"
+    assert caplog.records == []
