@@ -52,6 +52,7 @@ def silo_app() -> tuple[Flask, Silo]:
     app = Flask("silo")
     silo = Silo(app, ttl=3600, auto_cleanup=False)
     silo.register("counter", lambda: {"value": 0})
+    silo.store.get(SID)
 
     @app.post("/api/increment")
     def increment() -> dict[str, int]:
@@ -92,6 +93,7 @@ def main() -> None:
     silo.store.cleanup()
     assert silo.store.expired_count >= 99_999
     silo.store.ttl = 3600
+    silo.store.get(SID)
     silo.add_data_endpoints("/api/increment")
     api, page = "/api/increment", "/page"
     hooked = hooked_app()

@@ -101,7 +101,7 @@ def peer_app(**config: Any) -> Flask:
 
 def caller(app: Flask, method: str, *, new: bool = False) -> Callable[[], None]:
     """Return a function that makes one request, as the client of one session or as a new one each time."""
-    headers = [] if new else [("X-Session-ID", SID), ("Cookie", f"session={_cookie(app)}")]
+    headers = [] if new else _client_of(app)
     environ = EnvironBuilder(path="/api/cart", method=method, headers=headers).get_environ()
     wsgi = app.wsgi_app
 
@@ -115,9 +115,11 @@ def caller(app: Flask, method: str, *, new: bool = False) -> Callable[[], None]:
     return call
 
 
-def _cookie(app: Flask) -> str:
-    response = app.test_client().post("/api/cart", headers={"X-Session-ID": SID})
-    return response.headers.get("Set-Cookie", "session=none").split("=", 1)[1].split(";", 1)[0]
+def _client_of(app: Flask) -> list[tuple[str, str]]:
+    """Begin a session and return the headers of its client."""
+    response = app.test_client().post("/api/cart")
+    cookie = response.headers.get("Set-Cookie", "").partition(";")[0]
+    return [("Cookie", cookie)] if cookie else [("X-Session-ID", response.headers["X-Session-ID"])]
 
 
 def redis_peer(url: str) -> Flask:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, current_app, g, request, request_finished
+from flask import Flask, Request, Response, current_app, g, request
 from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_store.fork import reset_after_fork
@@ -75,7 +75,7 @@ class Binding:
         store.on_end(self._session_ended)
         app.before_request(self._before_request)
         app.app_ctx_globals_class = _globals_with_sid(app.app_ctx_globals_class)
-        request_finished.connect(self._watch_stream, app)
+        app.after_request(self._watch_stream)
         app.wsgi_app = Commit(app, app.wsgi_app, self._wire)  # type: ignore[method-assign]
         taken = app.error_handler_spec[None][None]
         for kind in (SiloError, TaskError, FileStoreError):
@@ -127,13 +127,15 @@ class Binding:
             return False
         return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
 
-    def _watch_stream(self, _app: Flask, response: Response, **_: Any) -> None:
+    def _watch_stream(self, response: Response) -> Response:
         """Look for changes that come too late: where the response goes on after its start, as a stream does."""
-        visit = current_visit()
+        visit = visiting.get()
         if visit is None or visit.store is not self.store or self.store.backend.live:
-            return
+            return response
+        # Where Werkzeug does not say whether something is called at the end, it may be.
         if response.is_streamed or (visit.session is not None and getattr(response, "_on_close", True)):
             response.call_on_close(partial(self._find_late_changes, visit, request.endpoint or request.path))
+        return response
 
     def _find_late_changes(self, visit: Visit, endpoint: str) -> None:
         changed = self.store.changed(visit.session) if visit.saved and visit.session is not None else []

@@ -104,6 +104,8 @@ class Wire:
         self._environ_key = "HTTP_" + settings.header.upper().replace("-", "_")
         self._param = settings.query_param
         self._shortest = settings.min_sid_length
+        self._asks = f"{settings.query_param}="
+        self._watched = {"vary", "access-control-expose-headers", "cache-control", "referrer-policy", self._lower}
         self._warned: set[str] = set()
 
     def presented(self, request: Request) -> str | None:
@@ -127,27 +129,31 @@ class Wire:
         them would give the id, or what belongs to it, to another client. One that says it is for such caches carries no
         id.
         """
-        in_url = f"{self._param}=" in environ.get("QUERY_STRING", "")
-        if (in_url or sid is not None) and _make_private(headers) and sid is not None:
-            self._warn(environ)
-            sid = None
-        if in_url and not any(name.lower() == "referrer-policy" for name, _ in headers):
-            headers.append(("Referrer-Policy", "no-referrer"))
-        vary = crossed = None
+        places: dict[str, list[int]] = {}
         for number, (name, _) in enumerate(headers):
             lower = name.lower()
-            if lower == "vary":
-                vary = number
-            elif lower == "access-control-expose-headers":
-                crossed = number
-            elif lower == self._lower and sid is not None:
-                headers[number] = (name, sid)
+            if lower in self._watched:
+                places.setdefault(lower, []).append(number)
+        in_url = self._asks in environ.get("QUERY_STRING", "")
+        shared: list[int] = []
+        if in_url or sid is not None:
+            shared = places.get("cache-control", [])
+            if _make_private(headers, shared) and sid is not None:
+                self._warn(environ)
                 sid = None
+        if in_url and "referrer-policy" not in places:
+            headers.append(("Referrer-Policy", "no-referrer"))
         if sid is not None:
-            headers.append((self._header, sid))
-        self._list_in(headers, vary, "Vary")
+            own = places.get(self._lower)
+            if own:
+                headers[own[0]] = (self._header, sid)
+            else:
+                headers.append((self._header, sid))
+        self._list_in(headers, places.get("vary"), "Vary")
         if "HTTP_ORIGIN" in environ:
-            self._list_in(headers, crossed, "Access-Control-Expose-Headers")
+            self._list_in(headers, places.get("access-control-expose-headers"), "Access-Control-Expose-Headers")
+        for number in reversed(shared[1:]):  # one header says it all now
+            del headers[number]
 
     def _warn(self, environ: Mapping[str, Any]) -> None:
         """Tell the log, once for each endpoint, that a response says it is for everyone and has a session."""
@@ -161,27 +167,28 @@ class Wire:
                 endpoint,
             )
 
-    def _list_in(self, headers: list[tuple[str, str]], number: int | None, name: str) -> None:
-        if number is None:
+    def _list_in(self, headers: list[tuple[str, str]], numbers: list[int] | None, name: str) -> None:
+        if numbers is None:
             headers.append((name, self._header))
             return
-        present = headers[number][1]
+        present = headers[numbers[-1]][1]
         if self._lower not in {item.strip().lower() for item in present.split(",")}:
-            headers[number] = (name, f"{present}, {self._header}")
+            headers[numbers[-1]] = (name, f"{present}, {self._header}")
 
 
-def _make_private(headers: list[tuple[str, str]]) -> bool:
-    """Keep shared caches from keeping a response (RFC 9111, section 3). Return whether it was meant for them."""
-    numbers = [number for number, (name, _) in enumerate(headers) if name.lower() == "cache-control"]
+def _make_private(headers: list[tuple[str, str]], numbers: list[int]) -> bool:
+    """Keep shared caches from keeping a response (RFC 9111, section 3). Return whether it was meant for them.
+
+    Args:
+        headers: the response's headers, to be changed.
+        numbers: which of them are ``Cache-Control``. The first one says what they all say, afterwards.
+    """
     if not numbers:
         headers.append(("Cache-Control", "no-store"))
         return False
     given = parse_dict_header(", ".join(headers[number][1] for number in numbers))
     words = {name.lower(): value for name, value in given.items()}
     shared = words.keys() & {"public", "s-maxage"}
-    if shared or not ("no-store" in words or words.get("private", "") is None):
-        rest = {name: value for name, value in words.items() if name not in shared}
-        headers[numbers[0]] = ("Cache-Control", dump_header(rest if "no-store" in words else {**rest, "private": None}))
-        for number in reversed(numbers[1:]):
-            del headers[number]
+    rest = {name: value for name, value in words.items() if name not in shared}
+    headers[numbers[0]] = ("Cache-Control", dump_header(rest if "no-store" in rest else {**rest, "private": None}))
     return bool(shared)

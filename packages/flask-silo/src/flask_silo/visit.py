@@ -314,6 +314,8 @@ class Visit(MutableMapping[str, Any]):
 
     def _has_moved(self) -> bool:
         """Say whether another request of this process has rotated the session."""
+        if not self.store.rotations:
+            return False
         uid = self.uid or self._uid
         return uid is not None and self._sid is not None and self.store.has_moved(self._sid, uid)
 

@@ -110,7 +110,7 @@ class SessionStore:
         self._new_sid = sid_generator or new_sid
         self.turns = Turns(backend)
         self.holds = Holds()
-        self._rotations: dict[str, str] = {}
+        self.rotations: dict[str, str] = {}  # the ids that this process has given to lives, by uid
         self._ending = Ending(backend, self._sessions, self.turns, self.registry)
         # Short cuts of `get` and `is_expired` into live memory.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
@@ -180,17 +180,23 @@ class SessionStore:
         Raises:
             InvalidSessionId: ``sid`` is no session id.
         """
+        session = self._living(sid)
+        if session is None:
+            session = self.open(sid)
+            self.ensure(session)
+        return session
+
+    def _living(self, sid: str) -> Session | None:
+        """Take a short cut to live objects in memory. None where there are none, or not even a hashable id."""
         try:
             session: Session = self._live[sid]
-            now = self._clock()
-            if now - session.active <= self.ttl:
-                session.active = now
-                return session
-        except (KeyError, TypeError):  # none yet, or not even a hashable id: `open` says
-            pass
-        session = self.open(sid)
-        self.ensure(session)
-        return session
+        except (KeyError, TypeError):
+            return None
+        now = self._clock()
+        if now - session.active <= self.ttl:
+            session.active = now
+            return session
+        return None
 
     def get_namespace(self, sid: str, namespace: str) -> Any:
         """Return one namespace of `get`.
@@ -263,6 +269,9 @@ class SessionStore:
             TurnTimeout: another process did not finish writing in time.
             StoreUnavailable: the backend cannot be reached.
         """
+        session = self._living(sid)
+        if session is not None:
+            return Lookup("live", session)
         record = self._load(check_sid(sid), turn) if turn is not None else None
         if record is not None:
             return Lookup("live", self._opened(record, lazy))
@@ -526,15 +535,15 @@ class SessionStore:
             return new
 
     def _note_rotation(self, uid: str, sid: str) -> None:
-        self._rotations.pop(uid, None)  # a dict keeps the place of a key that is set again
-        self._rotations[uid] = sid
-        while len(self._rotations) > NOTED_ROTATIONS:
+        self.rotations.pop(uid, None)  # a dict keeps the place of a key that is set again
+        self.rotations[uid] = sid
+        while len(self.rotations) > NOTED_ROTATIONS:
             with suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
-                del self._rotations[next(iter(self._rotations))]
+                del self.rotations[next(iter(self.rotations))]
 
     def has_moved(self, sid: str, uid: str) -> bool:
         """Return whether this process has rotated a life that was at ``sid``. Asks the backend only if it seems so."""
-        known = self._rotations.get(uid)
+        known = self.rotations.get(uid)
         if known is None or known == sid:
             return False
         if self.uid(sid) == uid:  # another process has rotated it since
