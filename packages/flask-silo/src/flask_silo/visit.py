@@ -57,7 +57,7 @@ class Visit(MutableMapping[str, Any]):
         return self._writes and not self.closed
 
     def load(self) -> Session:
-        """Return the session, in turn. Only ``session[name]`` finds all of its namespaces, until it is whole.
+        """Return the session, in turn. It yields only namespaces that were asked for by name, until it is whole.
 
         Raises:
             TurnTimeout: the writer before this one did not finish in time.
@@ -159,6 +159,14 @@ class Visit(MutableMapping[str, Any]):
 
     def __getitem__(self, namespace: str) -> Any:
         return self.load()[namespace]
+
+    # Not the mixin's: to those, a KeyError of a factory says that there is no such namespace.
+    def __contains__(self, namespace: object) -> bool:
+        return namespace in self.load()
+
+    def get(self, namespace: str, default: Any = None) -> Any:
+        """Return what ``[]`` finds, or the default."""
+        return self.load().get(namespace, default)
 
     def __setitem__(self, namespace: str, state: Any) -> None:
         self.load()[namespace] = state

@@ -15,7 +15,7 @@ from .ending import Ending
 from .errors import NamespaceError, SessionBusy, SessionExpired
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
-from .record import RESERVED, Record, Session
+from .record import META, RESERVED, Record, Session
 from .registry import EndReason, Registry, kind_of, tell
 from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
@@ -201,8 +201,8 @@ class SessionStore:
             sid: the session's id.
             uid: only this life of it will do.
             turn: the caller's turn, if it has taken one: other processes are kept from writing too.
-            lazy: decode each namespace when ``session[name]`` first asks for it. Nothing else finds it until then;
-                `whole` completes the session.
+            lazy: decode each namespace when it is first asked for by name. Until then ``in`` finds it and iteration
+                does not yield it; `whole` completes the session.
 
         Raises:
             SessionExpired: that life is over.
@@ -388,7 +388,7 @@ class SessionStore:
         """
         if not isinstance(session, Session):
             with self.edit(sid, lazy=True) as current:
-                current.update((name, state) for name, state in session.items() if name != "_meta")
+                current.update((name, state) for name, state in session.items() if name != META)
                 return self.write_back(current, self.turns.held(sid))
         return self.write_back(session, self.turns.held(sid))
 
