@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -32,7 +33,19 @@ class Visit(MutableMapping[str, Any]):
         told: names of tasks of which the loaded session has told what it knows.
     """
 
-    __slots__ = ("_writes", "closed", "failed", "jobs", "presented", "session", "sid", "store", "told", "turn")
+    __slots__ = (
+        "_loading",
+        "_writes",
+        "closed",
+        "failed",
+        "jobs",
+        "presented",
+        "session",
+        "sid",
+        "store",
+        "told",
+        "turn",
+    )
 
     def __init__(self, store: SessionStore, sid: str, presented: bool, writes: bool) -> None:
         self.store = store
@@ -45,6 +58,7 @@ class Visit(MutableMapping[str, Any]):
         self.closed = False
         self.told: tuple[str, ...] = ()
         self._writes = writes
+        self._loading = threading.RLock()  # for the threads that a view starts; a factory may ask for other state
 
     @property
     def uid(self) -> str | None:
@@ -63,8 +77,14 @@ class Visit(MutableMapping[str, Any]):
             TurnTimeout: the writer before this one did not finish in time.
         """
         session = self.session
-        if session is not None:
-            return session
+        if session is None:
+            with self._loading:
+                session = self.session
+                if session is None:
+                    session = self._load()
+        return session
+
+    def _load(self) -> Session:
         store, turn = self.store, self.turn
         if turn is None and self._writes and not self.closed:
             turn = store.turns.held(self.sid)  # the view may be in `store.edit`
@@ -87,7 +107,9 @@ class Visit(MutableMapping[str, Any]):
     def glance(self) -> Session | None:
         """Return the session if there is one: what a reading request loads, without beginning one."""
         if self.session is None and not self._writes and not self.closed and not self.store.backend.live:
-            self.session = self.store.find(self.sid, lazy=True)
+            with self._loading:
+                if self.session is None:
+                    self.session = self.store.find(self.sid, lazy=True)
         return self.session
 
     def begun(self) -> Session:
@@ -116,12 +138,13 @@ class Visit(MutableMapping[str, Any]):
             StateTooLarge: the state takes more than ``max_state_bytes``.
             SessionExpired: the session ended meanwhile.
         """
-        if self.session is None:
+        session = self.session  # another thread of a reading view may be done with its `edit` meanwhile
+        if session is None:
             return
         turn = self.turn or self.store.turns.held(self.sid)
         try:
             # A turn that is another's, as where a view calls this one, goes on.
-            self.store.write_back(self.session, turn, last=last and turn is self.turn)
+            self.store.write_back(session, turn, last=last and turn is self.turn)
         except SessionExpired:
             if self._writes or not self.store.backend.live:
                 raise
