@@ -186,8 +186,9 @@ def test_in_decodes_nothing_and_calls_no_factory(make_store: Callable[..., Sessi
     store = make_store()
     calls: list[str] = []
     life = Life(SID, store.get(SID).uid)
-    blob = (store.backend.peek(SID) or {})["counter"]
-    assert isinstance(blob, Blob)
+    record = store.backend.peek(SID)
+    assert record is not None
+    blob: Blob = record["counter"]
     store.backend.write(life, {"counter": Change(blob.version, b"\xc1")}, store.moment())
     store.register_namespace("late", lambda: calls.append("made"))
     session = store.open(SID, lazy=True)
