@@ -29,9 +29,12 @@ R = TypeVar("R")
 T = TypeVar("T")
 H = TypeVar("H", Visit, Hold)
 
+IN_A_THREAD = "a thread that a view or a task starts has it with contextvars.copy_context().run"
+
 NO_SESSION = (
-    "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?), and a task "
-    "in another process only if processes share sessions (set SILO_STORE_URL)"
+    "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?); "
+    f"{IN_A_THREAD}, as in pool.submit(copy_context().run, function); a task in another process has one only if "
+    "processes share sessions (set SILO_STORE_URL)"
 )
 
 NO_REQUEST = "this works in a request only, not in a task"
@@ -526,7 +529,9 @@ class Silo:
             return found
         bindings = self._each_binding()
         if len(bindings) != 1:
-            raise RuntimeError("which application? call init_app() first, or enter an application context")
+            raise RuntimeError(
+                f"which application? call init_app() first, or enter an application context; {IN_A_THREAD}"
+            )
         return bindings[0]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -50,6 +51,7 @@ class Visit(MutableMapping[str, Any]):
         "_accepts",
         "_announced",
         "_lives",
+        "_loading",
         "_sid",
         "_uid",
         "_writes",
@@ -80,6 +82,7 @@ class Visit(MutableMapping[str, Any]):
         self._uid: str | None = None  # the life that was found under the settled id
         self._lives = False
         self._announced = False
+        self._loading = threading.RLock()  # for the threads that a view starts; a factory may ask for other state
 
     # The id
 
@@ -128,12 +131,18 @@ class Visit(MutableMapping[str, Any]):
         return self.candidate if (self._accepts or self.lives) and not self._has_moved() else None
 
     def _settle(self) -> None:
-        if self.presented is None:
-            if self.closed:
+        with self._loading:
+            if self._sid is not None:
+                return
+            if self.presented is not None:
+                self._take(self.store.lookup(self.presented, lazy=True))
+            elif self.closed:
                 raise RuntimeError(LATE)
-            self._sid = self.store.generate_sid()
-            return
-        found = self.store.lookup(self.presented, lazy=True)
+            else:
+                self._sid = self.store.generate_sid()
+
+    def _take(self, found: Lookup) -> None:
+        """Settle the id, and take over the session that was found. A request that writes loads it in its turn."""
         self._settle_by(found)
         if not self._writes:
             self.session = found.session
@@ -170,9 +179,7 @@ class Visit(MutableMapping[str, Any]):
             if found.status == "unknown":
                 _log_refusal()
             raise SessionExpired(self.presented)
-        self._settle_by(found)
-        if not self._writes:
-            self.session = found.session
+        self._take(found)
 
     # The session
 
@@ -194,16 +201,20 @@ class Visit(MutableMapping[str, Any]):
         return self._writes and not self.closed
 
     def load(self) -> Session:
-        """Return the session, in turn. Only ``session[name]`` finds all of its namespaces, until it is whole.
+        """Return the session, in turn. It yields only namespaces that were asked for by name, until it is whole.
 
         Raises:
             TurnTimeout: the writer before this one did not finish in time.
             SessionRotated: the client's session has another id by now.
             RuntimeError: the response has started, and there is no session.
         """
-        if self.session is None:
-            self.session = self._load()
-        return self.session
+        session = self.session
+        if session is None:
+            with self._loading:
+                session = self.session
+                if session is None:
+                    session = self.session = self._load()
+        return session
 
     def _load(self) -> Session:
         if self.closed:
@@ -246,10 +257,11 @@ class Visit(MutableMapping[str, Any]):
     def glance(self) -> Session | None:
         """Return the session if there is one: what a reading request loads, without beginning one."""
         if self.session is None and self.presented is not None and not (self._writes or self.closed):
-            if self._sid is None:
-                self._settle()
-            elif self.lives and not self.store.backend.live:
-                self.session = self.store.find(self._sid, lazy=True)
+            with self._loading:
+                if self._sid is None:
+                    self._settle()
+                elif self.session is None and self.lives and not self.store.backend.live:
+                    self.session = self.store.find(self._sid, lazy=True)
         return self.session
 
     def begun(self) -> Session:
@@ -283,7 +295,7 @@ class Visit(MutableMapping[str, Any]):
             self.give_turn_back()  # a job that is done at once may want it
         if self.session is None and self._sid is None and self.presented is not None:
             with suppress(StoreUnavailable):  # the answer needs no state
-                self._lives = self.store.touch(self.presented)
+                self._lives = self.store.find(self.presented, lazy=True) is not None
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
 
@@ -299,14 +311,15 @@ class Visit(MutableMapping[str, Any]):
         """
         if self._has_moved():
             raise SessionRotated(self.sid)
-        if self.session is None:
+        session = self.session  # another thread of a reading view may be done with its `edit` meanwhile
+        if session is None:
             return
         turn = self.turn or self.store.turns.held(self.sid)
         try:
             # A turn that is another's, as where a view calls this one, goes on.
-            self.store.write_back(self.session, turn, last=last and turn is self.turn)
+            self.store.write_back(session, turn, last=last and turn is self.turn)
         except SessionExpired:
-            if self.store.backend.find(self.session.uid) not in (None, self._sid):
+            if self.store.backend.find(session.uid) not in (None, self._sid):
                 raise SessionRotated(self.sid) from None
             if self._writes or not self.store.backend.live:
                 raise
@@ -370,6 +383,14 @@ class Visit(MutableMapping[str, Any]):
 
     def __getitem__(self, namespace: str) -> Any:
         return self.load()[namespace]
+
+    # Not the mixin's: to those, a KeyError of a factory says that there is no such namespace.
+    def __contains__(self, namespace: object) -> bool:
+        return namespace in self.load()
+
+    def get(self, namespace: str, default: Any = None) -> Any:
+        """Return what ``[]`` finds, or the default."""
+        return self.load().get(namespace, default)
 
     def __setitem__(self, namespace: str, state: Any) -> None:
         self.refuse_late_change()

@@ -10,6 +10,9 @@ from .errors import NamespaceError
 RESERVED = "_task:"
 """What has a name that begins so is no namespace: the session does not show it, but it lives and dies with it."""
 
+META = "_meta"
+"""What release 0.1 had beside the namespaces of a session; so it is no namespace either."""
+
 
 class Blob(NamedTuple):
     """One namespace as a backend that encodes keeps it."""
@@ -58,8 +61,8 @@ class Session(Record):
         created: when this life began, in seconds since the epoch.
         active: when it was last used, in seconds since the epoch.
 
-    ``session["_meta"]`` gives these as a dict, as earlier releases did; it is made when asked for and is not among
-    the keys.
+    ``session["_meta"]`` gives ``created_at``, ``last_active`` and ``sid`` as a dict, as release 0.1 did. It is made
+    when asked for: ``in`` and `get` find it, iteration does not yield it.
     """
 
     __slots__ = ("origin",)
@@ -73,11 +76,18 @@ class Session(Record):
         if self.origin is not None:
             self.origin.update(blobs)
 
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key == META
+
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a namespace, or ``_meta``, or the default."""
-        return self[key] if key in self or key == "_meta" else default
+        """Return what ``session[key]`` finds, or the default."""
+        return self[key] if key in self else default  # noqa: SIM401 - `get` is this very method
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return what ``session[key]`` finds; where that is nothing, the default becomes the namespace's state."""
+        return self[key] if key in self else super().setdefault(key, default)
 
     def __missing__(self, key: str) -> Any:
-        if key == "_meta":
+        if key == META:
             return {"created_at": self.created, "last_active": self.active, "sid": self.sid}
         raise NamespaceError(key)

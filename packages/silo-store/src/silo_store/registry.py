@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_origin
 
-from .record import RESERVED
+from .record import META, RESERVED
 from .redact import short
 
 logger = logging.getLogger("silo_store")
@@ -32,6 +32,8 @@ class Registry:
         """
         if name.startswith(RESERVED):
             raise ValueError(f"no namespace can have a name that begins with {RESERVED}")
+        if name == META:
+            raise ValueError(f"no namespace can have the name {META}: it stands for the session's id and times")
         if kind is Any:
             self.kinds.pop(name, None)
         else:

@@ -22,7 +22,7 @@ from .errors import (
     TurnLost,
 )
 from .ids import new_uid
-from .record import RESERVED, Blob, Change, Record, Session
+from .record import META, RESERVED, Blob, Change, Record, Session
 from .registry import missing
 from .turns import Turn
 
@@ -42,7 +42,7 @@ class Sessions(Protocol):
         """Make the session of a record as it is stored: namespaces that it does not have stay missing."""
 
     def open(self, record: Record) -> Session:
-        """Make the session of a record. Only ``session[name]`` finds all of its namespaces, until it is whole."""
+        """Make the session of a record. It yields only namespaces that were asked for by name, until it is whole."""
 
     def whole(self, session: Session) -> Session:
         """Complete a session that was opened, and return it."""
@@ -115,20 +115,18 @@ class _Copy(Session):
     So a namespace that nobody asks for costs nothing, and one that does not decode breaks nobody else.
     """
 
-    __slots__ = ("fetch",)
+    __slots__ = ("source",)
 
-    fetch: Callable[[_Copy, str], Any] | None
+    source: CopiedSessions | None
+    """Where the namespaces come from that it was not asked for; None once it is whole."""
 
-    def get(self, key: str, default: Any = None) -> Any:
-        try:
-            return self[key]
-        except NamespaceError:
-            return default
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or (self.source is not None and self.source.has(self, key))
 
     def __missing__(self, key: str) -> Any:
-        if self.fetch is None or key == "_meta":
+        if self.source is None or key == META:
             return super().__missing__(key)
-        return self.fetch(self, key)
+        return self.source.fetch(self, key)
 
 
 class CopiedSessions:
@@ -158,30 +156,42 @@ class CopiedSessions:
     def view(self, record: Record) -> Session:
         session = self.open(record)
         self._read_all(session)
-        session.fetch = None
+        session.source = None
         return session
 
     def open(self, record: Record) -> _Copy:
         session = _Copy(record.sid, record.uid, record.created, record.active, record)
-        session.fetch = self._fetch
+        session.source = self
         return session
 
     def whole(self, session: Session) -> Session:
-        if isinstance(session, _Copy) and session.fetch is not None:
+        if isinstance(session, _Copy) and session.source is not None:
             self._read_all(session)
             if not self._factories.keys() <= session.keys():
                 for name in list(self._factories):
                     session[name]  # fetches it
-            session.fetch = None
+            session.source = None
         return session
 
     def _read_all(self, session: Session) -> None:
+        known = session.keys()
         for name, blob in (session.origin or {}).items():
-            if name not in session and (name in self._factories or not name.startswith(RESERVED)):
+            if name not in known and (name in self._factories or not name.startswith(RESERVED)):
                 session[name] = self._read(session, name, blob)
 
-    def _fetch(self, session: Session, name: str) -> Any:
-        """Give a session a namespace that it was not asked for yet."""
+    def has(self, session: Session, name: object) -> bool:
+        """Say whether `fetch` finds a namespace, without reading it."""
+        if name in self._factories:
+            return True
+        return isinstance(name, str) and name in (session.origin or {}) and not name.startswith(RESERVED)
+
+    def fetch(self, session: Session, name: str) -> Any:
+        """Give a session a namespace that it was not asked for yet.
+
+        Raises:
+            NamespaceError: it is not registered, and nothing is stored under that name.
+            StateDecodeError: what is stored does not fit the namespace's type.
+        """
         origin = session.origin
         assert origin is not None
         blob: Blob | None = origin.get(name)
@@ -192,12 +202,12 @@ class CopiedSessions:
             origin[name] = self._first(session.sid, name, state)
         else:
             raise NamespaceError(name)
-        return session.setdefault(name, state)  # another thread of the request may have been quicker
+        return dict.setdefault(session, name, state)  # another thread of the request may have been quicker
 
     def begin(self, sid: str) -> tuple[Session, bool]:
         now = self._moment().now
         session = _Copy(sid, "", now, now, Record(sid, "", now, now))
-        session.fetch = None
+        session.source = None
         session.update(missing(self._factories, {}))
         session.read_as({name: self._first(sid, name, state) for name, state in session.items()})
         return session, False

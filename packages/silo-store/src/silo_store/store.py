@@ -15,7 +15,7 @@ from .ending import Ending
 from .errors import NamespaceError, SessionBusy, SessionExpired
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
-from .record import RESERVED, Record, Session
+from .record import META, RESERVED, Record, Session
 from .registry import EndReason, Registry, kind_of, tell
 from .sessions import CopiedSessions, LiveSessions, Sessions
 from .storage import SiloStorage, StorageBackend
@@ -222,8 +222,8 @@ class SessionStore:
             sid: the session's id.
             uid: only this life of it will do.
             turn: the caller's turn, if it has taken one: other processes are kept from writing too.
-            lazy: decode each namespace when ``session[name]`` first asks for it. Nothing else finds it until then;
-                `whole` completes the session.
+            lazy: decode each namespace when it is first asked for by name. Until then ``in`` finds it and iteration
+                does not yield it; `whole` completes the session.
 
         Raises:
             SessionExpired: that life is over.
@@ -331,9 +331,10 @@ class SessionStore:
         record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
         return record is not None and self._ending.is_over(record, self.moment())
 
-    def touch(self, sid: str) -> bool:
-        """Renew the session, if it lives. False where it does not."""
-        return is_sid(sid) and self._load(sid) is not None
+    def touch(self, sid: str) -> None:
+        """Renew the session, if it lives."""
+        if is_sid(sid):
+            self._load(sid)
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. False where it is over."""
@@ -443,7 +444,7 @@ class SessionStore:
         """
         if not isinstance(session, Session):
             with self.edit(sid, lazy=True) as current:
-                current.update((name, state) for name, state in session.items() if name != "_meta")
+                current.update((name, state) for name, state in session.items() if name != META)
                 return self.write_back(current, self.turns.held(sid))
         return self.write_back(session, self.turns.held(sid))
 
