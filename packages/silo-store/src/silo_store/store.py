@@ -272,7 +272,8 @@ class SessionStore:
         session = self._living(sid)
         if session is not None:
             return Lookup("live", session)
-        record = self._load(check_sid(sid), turn) if turn is not None else None
+        check_sid(sid)
+        record = self._load(sid, turn) if turn is not None else None
         if record is not None:
             return Lookup("live", self._opened(record, lazy))
         at = self.moment()
