@@ -92,11 +92,12 @@ class RedisBackend:
     # Reading
 
     def load(self, sid: str, at: Moment) -> Record | None:
-        keys = self._keys
+        keys, known = self._keys, self._epoch
         data, epoch = self._server.run(
             scripts.LOAD, (keys.record + sid, keys.epoch), at.now, at.ttl, at.slack, _keep(at)
         )
-        return self._found(sid, data, epoch, at)
+        self._compare(known, epoch, at.now)
+        return self._found(sid, data, at)
 
     def peek(self, sid: str) -> Record | None:
         data = self._server.command("GET", self._keys.record + sid)
@@ -107,9 +108,7 @@ class RedisBackend:
         data = self._server.run(scripts.PART, (self._keys.record + sid,), beginning, SMALL)
         return _record(sid, data) if data is not None else None
 
-    def _found(self, sid: str, data: bytes | None, epoch: bytes | None, at: Moment) -> Record | None:
-        if epoch != self._epoch:
-            self._note(epoch, at.now)
+    def _found(self, sid: str, data: bytes | None, at: Moment) -> Record | None:
         if data is None:
             return None
         record = _record(sid, data)
@@ -117,20 +116,32 @@ class RedisBackend:
             record.active = at.now  # as the script has done
         return record
 
-    def _note(self, epoch: bytes | None, now: float) -> None:
-        """Remember what the server's data are called. Where they were called otherwise before, all was lost."""
+    def _compare(self, known: bytes | None, epoch: bytes | None, now: float) -> None:
+        """See from the epoch in an answer whether all was lost, and note that.
+
+        Args:
+            known: what this process knew when it asked. Another thread may have learned of an epoch since: an answer
+                from before that is compared with what was known before that.
+            epoch: what the answer says.
+            now: the store's clock.
+        """
+        if epoch == known:
+            return
         self._ahead = now - time.time()
-        if self._epoch is None:
-            self._epoch = epoch
+        if known is None:
+            if self._epoch is None:
+                self._epoch = epoch
             return
         keys = self._keys
         with contextlib.suppress(StoreUnavailable):  # it cannot write now: the next one who asks tries again
-            self._epoch = self._server.run(scripts.NOTE_LOSS, (keys.epoch, keys.lost, keys.noted), new_uid(), now)
+            self._epoch = self._server.run(
+                scripts.NOTE_LOSS, (keys.epoch, keys.lost, keys.noted), new_uid(), now, known
+            )
 
     # Writing
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
-        keys, server = self._keys, self._server
+        keys, server, known = self._keys, self._server, self._epoch
         claim = Claim(sid, f"{self._me}:{next(self._numbers)}")
         wake = keys.wake + claim.token
         touched = (keys.record + sid, keys.epoch, keys.claim + sid, keys.queue + sid, f"{wake}:on")
@@ -143,8 +154,10 @@ class RedisBackend:
                 reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
             if reply is None:
                 raise TurnTimeout(sid)
-            data, epoch = reply
-            record = self._found(sid, data, epoch, at)
+            data, *told = reply
+            for epoch in told:
+                self._compare(known, epoch, at.now)
+            record = self._found(sid, data, at)
             self._keeper.add(_claim_name(claim))
         except StoreUnavailable:  # nor could it be given back now; the server may still come to do what it was asked
             self._unanswered.append(claim)
@@ -168,7 +181,7 @@ class RedisBackend:
                 if data is not None and arguments[0] - HEAD.unpack_from(data)[0] > arguments[2]:  # to be renewed
                     found: list[Any] = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
                     return found
-                return [data, self._epoch]
+                return [data]  # and no epoch
             reply = self._server.run(scripts.CLAIM, touched, *arguments, "1")
             if isinstance(reply, list):
                 return reply
@@ -208,7 +221,7 @@ class RedisBackend:
             raise TurnLost(claim.sid)
 
     def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
-        keys, sid = self._keys, record.sid
+        keys, sid, known = self._keys, record.sid, self._epoch
         self._check(claim)
         bucket = _bucket(record.active)
         uid = record.uid.encode()
@@ -238,8 +251,7 @@ class RedisBackend:
         if reply == b"lost":
             raise TurnLost(sid)
         old, epoch = reply
-        if epoch != self._epoch:
-            self._note(epoch, at.now)
+        self._compare(known, epoch, at.now)
         if old is not None:
             return _record(sid, old)
         if last and claim:
@@ -372,9 +384,10 @@ class RedisBackend:
             self._keeper.discard(_ended_name(life))
 
     def expired_at(self, sid: str) -> float | None:
+        known = self._epoch
         at, epoch = self._expired_at(sid)
-        if epoch != self._epoch is not None:
-            self._note(epoch, time.time() + self._ahead)
+        if epoch != known is not None:
+            self._compare(known, epoch, time.time() + self._ahead)
             at, _ = self._expired_at(sid)
         return float(at) if at is not None else None
 

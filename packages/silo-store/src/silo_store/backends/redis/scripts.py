@@ -365,10 +365,11 @@ if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) e
 """)
 
 NOTE_LOSS = _script("""
--- keys: epoch, lost, noted; arguments: a new epoch, now
+-- What differs now from what the caller knew when it asked was lost; what it was told meanwhile may be out of date.
+-- keys: epoch, lost, noted; arguments: a new epoch, now, the epoch that the caller knew
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local epoch = redis.call('GET', KEYS[1])
-if redis.call('GET', KEYS[3]) ~= epoch then
+if epoch ~= ARGV[3] and redis.call('GET', KEYS[3]) ~= epoch then
   redis.call('SET', KEYS[3], epoch)
   redis.call('SET', KEYS[2], ARGV[2])
 end
