@@ -12,6 +12,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 from silo_store import StoreUnavailable, short
+from silo_store.redact import redact
 
 from . import peeking
 from .doctor import examine
@@ -99,7 +100,7 @@ def stats(sizes: bool) -> Answer:
     binding = _binding()
     store = binding.store
     at, backend = store.moment(), store.backend
-    where = peeking.address(binding.settings.store_url) if store.storage is None else ""
+    where = redact(binding.settings.store_url) if store.storage is None else ""
     document: dict[str, Any] = {
         "backend": type(backend if store.storage is None else store.storage).__name__,
         "url": where or None,

@@ -11,7 +11,6 @@ from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from silo_store import InvalidSessionId, Moment, Record, SessionStore, StateDecodeError, is_sid, short
@@ -209,16 +208,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     raise TypeError
-
-
-def address(url: str) -> str:
-    """Return a backend's URL without what may be secret: user, password, options. Only the scheme where in doubt."""
-    parts = urlsplit(url)
-    bare = f"{parts.scheme}://"
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError:  # a password with a slash in it
-        return bare
-    if "@" in parts.path or "@" in parts.query + parts.fragment:
-        return bare
-    return bare + (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "") + parts.path

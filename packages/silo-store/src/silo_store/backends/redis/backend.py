@@ -11,8 +11,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
+from ...address import options, seconds
 from ...backend import SMALL, Claim, Finding, Life, Moment
 from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
@@ -23,6 +24,7 @@ from . import scripts
 from .connections import Connections
 from .health import look
 from .keeper import Keeper
+from .location import read
 from .scripts import BUCKET, HEAD, Keys
 
 BATCH = 256
@@ -38,7 +40,8 @@ class RedisBackend:
     """Sessions on a Redis server of release 6.2 or later, or on Valkey. See `Backend` for what each method does.
 
     Args:
-        url: as redis-py takes it: ``redis://user:password@host:6379/0``, ``rediss://`` with TLS, ``unix:///path``.
+        url: as redis-py takes it: ``redis://user:password@host:6379/0``, ``rediss://`` with TLS, ``unix:///path``. In
+            user name and password, ``/`` is written as ``%2F``, ``?`` as ``%3F``, ``#`` as ``%23``.
         prefix: keeps the sessions of several applications apart on one server.
         timeout: seconds after which a server that does not answer counts as unreachable.
         lease: seconds after which a process that is not heard of loses its claims and holds.
@@ -67,18 +70,16 @@ class RedisBackend:
         """Make one from a URL, with this class's arguments among the options that follow the ``?``.
 
         Raises:
-            ValueError: an option is wrong, or redis-py does not know it.
+            ValueError: the URL cannot be read, or an option is not known or has a value that it cannot have. The
+                message repeats no value: there may be a password in it.
         """
-        base, _, query = url.partition("?")
         own: dict[str, Any] = {}
-        rest = []
-        for name, value in parse_qsl(query, keep_blank_values=True):
-            if name == "prefix":
-                own[name] = value
-            elif name in ("timeout", "lease"):
-                own[name] = float(value)
-            else:
-                rest.append((name, value))
+        rest = options(read(url))
+        for name in ("prefix", "timeout", "lease"):
+            if name in rest:
+                value = rest.pop(name)
+                own[name] = value if name == "prefix" else seconds(name, value)
+        base = url.strip().partition("?")[0]
         return cls(f"{base}?{urlencode(rest)}" if rest else base, **own)
 
     def after_fork(self) -> None:

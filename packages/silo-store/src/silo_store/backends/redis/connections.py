@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
@@ -17,6 +16,7 @@ from redis.retry import Retry
 
 from ...errors import StoreUnavailable
 from ...fork import reset_after_fork
+from .location import connection_of
 
 IDLE = 60.0
 """Seconds after which a connection that nobody needs is closed, one for each that is given back."""
@@ -41,7 +41,7 @@ class Connections:
         timeout: seconds for one answer.
 
     Raises:
-        ValueError: the URL is none, or redis-py knows no such option.
+        ValueError: the URL cannot be read, or an option is not known or has a value that it cannot have.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -53,15 +53,8 @@ class Connections:
             "encoding": "utf-8",
             "decode_responses": False,
         }
-        pool = redis.ConnectionPool.from_url(_without(url, own), **own)
-        self._make: Any = pool.connection_class
-        self._settings = pool.connection_kwargs
-        try:
-            self._make(**self._settings)
-        except TypeError as error:
-            raise ValueError(
-                f"the URL of sessions in Redis has an option that redis-py does not know: {error}"
-            ) from None
+        self._make: Any
+        self._make, self._settings = connection_of(url, own)
         self.timeout = timeout
         self.after_fork()
         reset_after_fork(self)
@@ -166,13 +159,6 @@ def _packed(words: Iterable[Any]) -> bytes:
 def _is_demoted(error: Exception) -> bool:
     """Say whether the server has become a replica. Redis 6.2 says so of a script within a longer text."""
     return isinstance(error, (ReadOnlyError, MasterDownError)) or "READONLY" in str(error)
-
-
-def _without(url: str, names: Container[str]) -> str:
-    """Drop options from a URL: how the answers are read is not its matter."""
-    base, _, query = url.partition("?")
-    rest = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in names]
-    return f"{base}?{urlencode(rest)}" if rest else base
 
 
 def _said(error: Exception) -> str:

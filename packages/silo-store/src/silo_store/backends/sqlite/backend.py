@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from ...address import known, seconds, split
 from ...backend import SMALL, Claim, Finding, Life, Moment
 from ...errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...record import Blob, Change, Record
 from ..packing import pack, unpack_into, unpack_part_into
-from ..urls import options
 from .file import Connection, Database
 from .health import check_file
 
@@ -102,18 +102,17 @@ class SQLiteBackend:
         Raises:
             ValueError: it is no such URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "sqlite" or parts.netloc or not parts.path.startswith("/") or parts.fragment:
+        parts = split(url)
+        netloc = parts.user is not None or parts.host or parts.port is not None or not parts.sound
+        if parts.scheme != "sqlite" or netloc or not parts.path.startswith("/") or parts.fragment:
             raise ValueError("the URL of sessions in SQLite is sqlite:///relative.db or sqlite:////absolute.db")
-        given = options(url, "timeout", "durable")
+        given = known(parts, "timeout", "durable")
         durable = given.get("durable", "0")
         if durable not in ("0", "1"):
             raise ValueError("durable is 0 or 1")
-        try:
-            timeout = float(given.get("timeout", "5"))
-        except ValueError:
-            raise ValueError("timeout is a number of seconds") from None
-        return cls(unquote(parts.path[1:]), timeout=timeout, durable=durable == "1")
+        return cls(
+            unquote(parts.path[1:]), timeout=seconds("timeout", given.get("timeout", "5")), durable=durable == "1"
+        )
 
     @property
     def path(self) -> str:
