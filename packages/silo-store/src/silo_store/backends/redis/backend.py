@@ -93,12 +93,24 @@ class RedisBackend:
     # Reading
 
     def load(self, sid: str, at: Moment) -> Record | None:
-        keys, known = self._keys, self._epoch
-        data, epoch = self._server.run(
-            scripts.LOAD, (keys.record + sid, keys.epoch), at.now, at.ttl, at.slack, _keep(at)
-        )
+        known = self._epoch
+        data, epoch = self._load(sid, at)
         self._compare(known, epoch, at.now)
         return self._found(sid, data, at)
+
+    def _load(self, sid: str, at: Moment) -> tuple[bytes | None, bytes | None]:
+        """Return a record's data and the epoch.
+
+        A replica has read them and cannot note the use: the server that has taken its place, if any, is asked too.
+        """
+        keys = self._keys
+        asked = (scripts.LOAD, (keys.record + sid, keys.epoch), at.now, at.ttl, at.slack, _keep(at))
+        data, epoch, demoted = self._server.run(*asked)
+        if demoted:
+            self._server.close()
+            with contextlib.suppress(StoreUnavailable):
+                data, epoch, _ = self._server.run(*asked)
+        return data, epoch
 
     def peek(self, sid: str) -> Record | None:
         data = self._server.command("GET", self._keys.record + sid)
@@ -180,8 +192,8 @@ class RedisBackend:
             if woken is not None:
                 data = woken[1] or None
                 if data is not None and arguments[0] - HEAD.unpack_from(data)[0] > arguments[2]:  # to be renewed
-                    found: list[Any] = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
-                    return found
+                    data, epoch, _ = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
+                    return [data, epoch]
                 return [data]  # and no epoch
             reply = self._server.run(scripts.CLAIM, touched, *arguments, "1")
             if isinstance(reply, list):

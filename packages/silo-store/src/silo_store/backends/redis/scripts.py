@@ -76,17 +76,22 @@ local function renew(key, now, keep)
   redis.call('PEXPIRE', key, keep)
 end
 
--- A record, renewed where that is due to be noted. Where the server cannot write, it can still read.
+-- A record, renewed where that is due to be noted. Where the server cannot write, it can still read; it also says
+-- whether it cannot because it is a replica.
 local function load(key, now, ttl, slack, keep)
-  local data = redis.call('GET', key)
+  local data, demoted = redis.call('GET', key), 0
   if data then
     local since = idle(data, now)
     if since > tonumber(slack) and since <= tonumber(ttl) then
       local failed = redis.pcall('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
-      if type(failed) ~= 'table' then redis.call('PEXPIRE', key, keep) end
+      if type(failed) ~= 'table' then
+        redis.call('PEXPIRE', key, keep)
+      elseif string.find(failed.err, 'READONLY', 1, true) then
+        demoted = 1
+      end
     end
   end
-  return data
+  return data, demoted
 end
 
 -- The claim goes to who has waited longest, of those who are still heard of, and the record with it.
@@ -121,7 +126,8 @@ def _script(body: str) -> Script:
 
 LOAD = _script("""
 -- keys: record, epoch; arguments: now, ttl, slack, keep
-return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
+local data, demoted = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+return {data, redis.call('GET', KEYS[2]), demoted}
 """)
 
 PART = _script("""
