@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import re
+import struct
 import threading
 import time
 from collections import deque
@@ -15,17 +17,20 @@ from urllib.parse import urlencode
 
 from ...address import options, seconds
 from ...backend import SMALL, Claim, Finding, Life, Moment
-from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
+from ...errors import RecordDamaged, SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...ids import new_uid
 from ...record import Change, Record
-from ..packing import pack, unpack_into
+from ...redact import short
+from ..packing import is_head, pack, unpack_into
 from . import scripts
 from .connections import Connections
-from .health import look
+from .health import look, look_at_records
 from .keeper import Keeper
 from .location import read
 from .scripts import BUCKET, HEAD, Keys
+
+logger = logging.getLogger("silo_store")
 
 BATCH = 256
 """Lives handled by one script: well below a millisecond."""
@@ -61,6 +66,7 @@ class RedisBackend:
         self._heard = str(int(max(timeout, 1.0) * 1000))  # who waits is heard of at least twice in that time
         self._keeper = Keeper(self._renew, lease / 3)
         self._epoch: bytes | None = None
+        self._skipped: set[str] = set()  # damaged records that a sweep has told of
         self._ahead = 0.0  # seconds that the store's clock is ahead of this host's
         self.after_fork()
         reset_after_fork(self)
@@ -113,7 +119,7 @@ class RedisBackend:
         return data, epoch
 
     def peek(self, sid: str) -> Record | None:
-        data = self._server.command("GET", self._keys.record + sid)
+        data = self._server.run(scripts.PEEK, (self._keys.record + sid,))
         return _record(sid, data) if data is not None else None
 
     def part(self, sid: str, beginning: str) -> Record | None:
@@ -191,7 +197,8 @@ class RedisBackend:
             woken = self._server.command("BLPOP", wake, f"{max(wait, 0.001):.3f}")  # 0 is for ever
             if woken is not None:
                 data = woken[1] or None
-                if data is not None and arguments[0] - HEAD.unpack_from(data)[0] > arguments[2]:  # to be renewed
+                last_use = data[:8] if data is not None else b""
+                if len(last_use) == 8 and arguments[0] - _time.unpack(last_use)[0] > arguments[2]:  # to be renewed
                     data, epoch, _ = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
                     return [data, epoch]
                 return [data]  # and no epoch
@@ -363,10 +370,21 @@ class RedisBackend:
                     keys.record,
                     keys.bucket,
                 )
+                found, damaged = found
+                self._skip(damaged)
                 lives = [life for life in _lives(found) if life not in seen]
                 seen.update(lives)
                 if lives:
                     yield lives
+
+    def _skip(self, damaged: list[bytes]) -> None:
+        """Tell of damaged records, of each once."""
+        for sid in {each.decode(errors="replace") for each in damaged} - self._skipped:
+            self._skipped.add(sid)
+            logger.warning(
+                "the record of session %s in Redis is damaged: sweeps skip it until it is reset or destroyed",
+                short(sid),
+            )
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
         keys, kept = self._keys, []
@@ -383,11 +401,21 @@ class RedisBackend:
         return kept
 
     def ended(self) -> list[Life]:
-        found = self._server.run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
-        lives = [Life(*each.decode().split(" ")) for each in found]
-        for life in lives:
-            self._keeper.add(_ended_name(life))
-        return lives
+        while True:
+            found = self._server.run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
+            lives = [
+                Life(*words)
+                for words in (each.decode(errors="replace").split(" ") for each in found)
+                if len(words) == 2
+            ]
+            for life in lives:
+                self._keeper.add(_ended_name(life))
+            if lives or not found:
+                return lives
+            self._server.command("ZREM", self._keys.ended, *found)
+            logger.warning(
+                "an entry of ended lives in Redis is damaged and was removed: no callback was told of that life"
+            )
 
     def settle(self, lives: Iterable[Life]) -> None:
         done = list(lives)
@@ -482,7 +510,7 @@ class RedisBackend:
                 return
 
     def check(self, now: float) -> list[Finding]:
-        return look(self._server, now)
+        return [*look(self._server, now), *look_at_records(self._server, self._keys.record, self._living())]
 
     def close(self) -> None:
         self._keeper.stop()
@@ -490,7 +518,8 @@ class RedisBackend:
 
 
 _GLOB = re.compile(r"[\[\]*?\\^-]")
-_REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": TurnLost}
+_time = struct.Struct(">d")
+_REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": TurnLost, b"damaged": RecordDamaged}
 
 
 def _keep(at: Moment) -> int:
@@ -503,15 +532,22 @@ def _bucket(active: float) -> int:
 
 
 def _record(sid: str, data: bytes) -> Record:
-    active, created, bucket, length = HEAD.unpack_from(data)
-    start = HEAD.size + length
-    record = Record(sid, data[HEAD.size : start].decode(), created, active)
+    try:
+        active, created, bucket, length = HEAD.unpack_from(data)
+        start = HEAD.size + length
+        uid = data[HEAD.size : start].decode()
+    except (struct.error, UnicodeDecodeError):
+        raise RecordDamaged(sid) from None
+    if len(data) < start or not is_head(uid, created, active):
+        raise RecordDamaged(sid)
+    record = Record(sid, uid, created, active)
     record.bucket = bucket
     return unpack_into(record, data, start)
 
 
 def _lives(flat: list[bytes]) -> list[Life]:
-    return [Life(sid.decode(), uid.decode()) for sid, uid in zip(flat[::2], flat[1::2], strict=True)]
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return [Life(sid.decode(errors="replace"), uid.decode()) for sid, uid in pairs]
 
 
 def _claim_name(claim: Claim) -> str:
