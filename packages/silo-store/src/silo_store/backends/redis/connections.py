@@ -177,12 +177,15 @@ def _packed(words: Iterable[Any]) -> bytes:
 def _is_demoted(error: Exception) -> bool:
     """Say whether the server has become a replica.
 
-    Redis 6.2 says so of a script within a longer text, and UNBLOCKED to those who wait.
+    Redis 6.2 says READONLY of a script within a longer text, and UNBLOCKED to a client that waits. redis-py 5.0 has no
+    class for MASTERDOWN.
     """
     if isinstance(error, (ReadOnlyError, MasterDownError)):
         return True
     text = str(error)
-    return isinstance(error, redis.ResponseError) and ("READONLY" in text or text.startswith("UNBLOCKED"))
+    return isinstance(error, redis.ResponseError) and (
+        "READONLY" in text or text.startswith(("MASTERDOWN", "UNBLOCKED"))
+    )
 
 
 def _said(error: Exception) -> str:
