@@ -18,7 +18,6 @@ from click.testing import CliRunner, Result
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo
-from flask_silo.peeking import address
 from flask_silo.task_records import TaskRecords
 from flask_silo.text import duration, printable
 from flask_silo_helpers import as_, counter_app
@@ -391,23 +390,6 @@ def test_a_storage_of_release_0_1_can_be_looked_at(clock: Clock) -> None:
     assert ask(app, "show", SID)["namespaces"]["counter"]["state"] == {"value": 1}
     assert ask(app, "expire", SID)["expired"] is True
     assert ask(app, "show", SID, status=1)["error"] == "session_expired"
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("memory://?copy=1", "memory://"),
-        ("sqlite:////var/lib/s.db?timeout=2", "sqlite:////var/lib/s.db"),
-        ("redis://user:secret@host:6379/0?password=secret", "redis://host:6379/0"),
-        ("rediss://:secret@[::1]:6380", "rediss://[::1]:6380"),
-        ("unix:///run/redis.sock?db=0&password=secret", "unix:///run/redis.sock"),
-        ("redis://user:secret/secret@host/0", "redis://"),
-        ("redis://user:123/secret@host/0", "redis://"),
-        ("redis://user:sec#ret@host/0", "redis://"),
-    ],
-)
-def test_an_address_shows_no_password(url: str, shown: str) -> None:
-    assert address(url) == shown
 
 
 def test_words_for_times() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -170,3 +171,14 @@ def test_where_sessions_are_may_come_from_the_environment(monkeypatch: pytest.Mo
     app = Flask("three")
     app.config["SILO_STORE_URL"] = "memory://"
     assert Silo(app).store.backend.live
+
+
+def test_no_setting_shows_the_password_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "redis://user:s3cret@127.0.0.1:1/0"
+    silo = Silo(Flask(__name__), store_url=url)
+    assert silo.binding.settings.store_url == url
+    assert "s3cret" not in repr(silo.binding.settings)
+    monkeypatch.setenv("SILO_STORE_URL", "redis://user:s3c/ret@127.0.0.1:1/0")
+    with pytest.raises(ValueError, match="%2F") as caught:
+        Silo(Flask(__name__))
+    assert "s3c" not in "".join(traceback.format_exception(caught.value))

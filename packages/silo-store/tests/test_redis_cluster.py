@@ -139,7 +139,19 @@ def monitored(server: RedisServer, backend: RedisBackend, peer: RedisBackend) ->
 NO_KEYS = {"INFO", "TIME", "CLIENT", "SELECT", "HELLO", "PING", "SCAN"}
 ALL_KEYS = {"DEL", "EXISTS"}
 ONE_KEY = {"GET", "SET", "GETRANGE", "SETRANGE", "PEXPIRE", "PTTL", "INCR", "DECR", "LPOP", "RPUSH", "LRANGE", "LTRIM"}
-ONE_KEY |= {"LREM", "LLEN", "LPOS", "ZADD", "ZREM", "ZRANGE", "ZRANGEBYSCORE", "ZREMRANGEBYSCORE", "ZSCORE", "ZCARD"}
+ONE_KEY |= {
+    "LREM",
+    "LLEN",
+    "LPOS",
+    "ZADD",
+    "ZREM",
+    "ZRANGE",
+    "ZRANGEBYSCORE",
+    "ZREMRANGEBYSCORE",
+    "ZSCORE",
+    "ZCARD",
+    "STRLEN",
+}
 
 
 def keys_of(words: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ import redis
 from children import Child
 from links import RoundTrips
 from servers import RedisServer, redis_binary, until
-from silo_store import Claim, Moment, SessionStore, StoreUnavailable, TurnLost, TurnTimeout, open_backend
+from silo_store import Claim, Life, Moment, SessionStore, StoreUnavailable, TurnLost, TurnTimeout, open_backend
 from silo_store.backends.redis import RedisBackend, connections
 from silo_store.record import Record
 from silo_store.testing import SID, TTL, Clock, at, in_threads
@@ -482,25 +482,109 @@ def test_reads_go_on_while_the_server_is_a_replica(own_redis: RedisServer, admin
     assert count(store) == 2
 
 
-def test_after_a_failover_the_server_that_has_taken_over_is_found(
-    own_redis: RedisServer, admin: redis.Redis, tmp_path: Path
+class Failover:
+    """Two servers behind one address. The connections that there are stay with the first one, which is demoted."""
+
+    def __init__(self, first: RedisServer, second: RedisServer) -> None:
+        self._first, self._second = first, second
+        self._link = RoundTrips(first.port)
+        self.url = f"redis://127.0.0.1:{self._link.port}/0"
+
+    def happen(self) -> None:
+        with redis.Redis(port=self._first.port) as first, redis.Redis(port=self._second.port) as second:
+            first.config_set("repl-diskless-sync-delay", "0")
+            second.replicaof("127.0.0.1", str(self._first.port))
+            until(lambda: second.dbsize() == first.dbsize(), "the replica does not catch up")
+            second.replicaof("NO", "ONE")
+            self._link._server_port = self._second.port
+            first.replicaof("127.0.0.1", "1" if self.cut_off else str(self._second.port))
+
+    cut_off = False
+    """Whether the demoted server does not find the other one."""
+
+    def close(self) -> None:
+        self._link.close()
+
+
+@pytest.fixture
+def failover(own_redis: RedisServer, tmp_path: Path) -> Iterator[Failover]:
+    with RedisServer(tmp_path / "second") as second:
+        made = Failover(own_redis, second)
+        yield made
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("work", "then"),
+    [
+        (count, 2),
+        (lambda store: store.update(SID, "counter", lambda _: {"value": 9}), 9),
+        (lambda store: count(store, OTHER), 1),
+        (lambda store: store.reset(SID), 0),
+        (lambda store: store.destroy(SID), 0),
+        (lambda store: store.renew(Life(SID, store.uid(SID))), 1),
+        (lambda store: store.hold(SID).release(), 1),
+        (lambda store: store.expire(SID), 0),
+    ],
+    ids=["edit", "update", "begin", "reset", "destroy", "renew", "hold", "expire"],
+)
+def test_after_a_failover_a_write_goes_to_the_server_that_has_taken_over(
+    failover: Failover, work: Callable[[SessionStore], object], then: int
 ) -> None:
-    """The address leads elsewhere now, and the connections that there are still lead to the old server, a replica."""
-    link = RoundTrips(own_redis.port)
-    store = open_store(f"redis://127.0.0.1:{link.port}/0")
+    """The demoted one has refused it, so nothing is done twice."""
+    store = open_store(failover.url)
     count(store)
-    with RedisServer(tmp_path / "second") as second, redis.Redis(port=second.port) as successor:
-        successor.replicaof("127.0.0.1", str(own_redis.port))
-        until(lambda: successor.dbsize() == admin.dbsize(), "the replica does not catch up")
-        successor.replicaof("NO", "ONE")
-        admin.replicaof("127.0.0.1", str(second.port))
-        link._server_port = second.port
+    store.backend._server.command("PING")  # type: ignore[attr-defined]
+    failover.happen()
+    assert value(store) == 1, "read on the demoted server"
+    work(store)
+    assert value(store) == then
+    store.close()
+
+
+def test_after_a_failover_a_read_notes_the_use_on_the_server_that_has_taken_over(failover: Failover) -> None:
+    clock = Clock()
+    store = open_store(failover.url, clock=clock, ttl=TTL)
+    count(store)
+    failover.happen()
+    for _ in range(3):
+        clock.advance(TTL * 0.9)
         assert value(store) == 1
-        refused(lambda: count(store), "(?i)readonly|read only")
-        assert count(store) == 2
-        assert value(store) == 2
-        store.close()
-        link.close()
+    assert open_store(failover.url, clock=clock, ttl=TTL).exists(SID)
+    store.close()
+
+
+def test_a_demoted_server_that_answers_nothing_is_left_at_once(failover: Failover, admin: redis.Redis) -> None:
+    """It says MASTERDOWN, also to those who read."""
+    store = open_store(failover.url)
+    count(store)
+    admin.config_set("replica-serve-stale-data", "no")
+    failover.cut_off = True
+    failover.happen()
+    assert value(store) == 1
+    assert count(store) == 2
+    store.close()
+
+
+def test_a_writer_that_waits_through_a_failover_gets_its_turn(failover: Failover, admin: redis.Redis) -> None:
+    store, waiting = open_store(failover.url, timeout=20), open_store(failover.url, timeout=20)
+    count(store)
+
+    def work(number: int) -> None:
+        if number:
+            until(lambda: bool(admin.exists("{silo}:t:" + SID)), "there is no claim")
+            count(waiting)
+            return
+        with store.edit(SID, "counter") as counter:
+            until(lambda: bool(admin.keys("{silo}:w:*")), "nobody waits")
+            until(lambda: int(admin.info("clients")["blocked_clients"]) == 1, "nobody waits")
+            failover.happen()
+            counter["value"] += 1
+
+    in_threads(2, work)
+    assert value(store) == 3
+    store.close()
+    waiting.close()
 
 
 def test_connections_that_nobody_needs_any_more_are_closed(
@@ -660,6 +744,32 @@ def test_a_closed_port_a_wrong_password_and_a_wrong_database_are_told(tmp_path: 
                 assert "secret" not in str(error)
         assert count(open_store(f"redis://:secret@{base}/0")) == 1
     refused(lambda: open_store(f"redis://:secret@{base}/0").get(SID))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda store: store.get(SID),
+        count,
+        lambda store: store.find(SID),
+        lambda store: store.update(SID, "counter", lambda _: {"value": "x" * 100_000}),
+    ],
+    ids=["get", "edit", "find", "large"],
+)
+@pytest.mark.filterwarnings("ignore:.*lib_name.*:DeprecationWarning")
+def test_a_server_that_wants_a_password_says_so_whatever_is_asked_first(
+    tmp_path: Path, work: Callable[[SessionStore], object]
+) -> None:
+    """To one who has not said it, a long command is a breach of the protocol."""
+    if redis_binary() is None:
+        pytest.skip("there is no redis-server")
+    with RedisServer(tmp_path / "redis", "requirepass secret") as server:
+        for options in ("", "?lib_name=&lib_version="):  # some releases of redis-py ask something before
+            store = SessionStore(backend=server.url + options)
+            store.register_namespace("counter", lambda: {"value": 0})
+            for _ in range(2):
+                refused(lambda store=store: work(store), "Authentication required")  # type: ignore[misc]
+            store.close()
 
 
 def test_a_server_that_lacks_commands_is_told_without_an_id(tmp_path: Path) -> None:

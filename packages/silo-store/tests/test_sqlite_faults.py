@@ -235,7 +235,7 @@ def test_a_healthy_file(path: Path, backend: SQLiteBackend, monkeypatch: pytest.
     begin(backend)
     monkeypatch.setattr(sqlite_health, "LITTLE", 0)
     found = levels(backend.check(0.0))
-    assert found == dict.fromkeys(["file", "journal", "sqlite", "integrity", "file system", "space"], "ok")
+    assert found == dict.fromkeys(["file", "journal", "sqlite", "integrity", "records", "file system", "space"], "ok")
     monkeypatch.setattr(sqlite_health, "SMALL", 0)
     assert [f.message[:11] for f in backend.check(0.0) if f.topic == "integrity"] == ["not checked"]
 

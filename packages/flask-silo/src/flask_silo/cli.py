@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask import current_app
 from flask.cli import AppGroup
-from silo_store import StoreUnavailable, short
+from silo_store import RecordDamaged, StoreUnavailable, short
+from silo_store.redact import redact
 
 from . import peeking
 from .doctor import examine
@@ -52,6 +53,8 @@ class SiloCommand(click.Command):
             answer: Answer = super().invoke(ctx)
         except Refused as error:
             answer = _trouble(error.code, str(error), 1)
+        except RecordDamaged as error:
+            answer = _trouble("record_damaged", f"{error}, as by flask silo expire", 1)
         except StoreUnavailable as error:
             answer = _trouble("store_unavailable", f"session store unavailable: {error}", 2)
         if as_json:
@@ -99,7 +102,7 @@ def stats(sizes: bool) -> Answer:
     binding = _binding()
     store = binding.store
     at, backend = store.moment(), store.backend
-    where = peeking.address(binding.settings.store_url) if store.storage is None else ""
+    where = redact(binding.settings.store_url) if store.storage is None else ""
     document: dict[str, Any] = {
         "backend": type(backend if store.storage is None else store.storage).__name__,
         "url": where or None,
@@ -216,10 +219,13 @@ def expire(sid: str) -> Answer:
     """End one session now, as if its time were over.
 
     Its files and tasks go, and its client gets a 410 where the application needs its data. SID is its id, or the
-    beginning of it that `flask silo sessions` shows.
+    beginning of it that `flask silo sessions` shows. A session whose record is damaged is destroyed.
     """
     store = _binding().store
-    found = peeking.find(store, sid).sid
+    try:
+        found = peeking.find(store, sid).sid
+    except RecordDamaged as error:
+        found = error.sid
     if not store.expire(found):
         raise Refused(
             "session_busy", f"session {short(found)} is in use, by a task or by a request that writes: it lives on"

@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from flask import Flask
 from silo_files import FileStore, LocalFileBackend
 from silo_store import Finding, StoreUnavailable
+from silo_store.address import split
+from silo_store.redact import redact
 from silo_tasks import RunnerUnavailable
 from silo_tasks.runners.engine import EngineRunner
 
@@ -130,8 +131,9 @@ def _state(binding: Binding) -> Iterator[Finding]:
 
 
 def _backend(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
-    store, parts = binding.store, urlsplit(binding.settings.store_url)
-    if environ.get("SILO_STORE_URL", binding.settings.store_url) not in ("", binding.settings.store_url):
+    store, url = binding.store, binding.settings.store_url
+    parts = split(url)
+    if environ.get("SILO_STORE_URL", url) not in ("", url):
         yield Finding(
             "warning",
             "store_url",
@@ -141,7 +143,7 @@ def _backend(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "store_url",
-            f"{parts.scheme}://{parts.path} is looked for in the folder in which a process starts, here {Path.cwd()}: "
+            f"{redact(url)} is looked for in the folder in which a process starts, here {Path.cwd()}: "
             "one that starts elsewhere has other sessions. Four slashes begin a path from the root",
         )
     findings = store.backend.check(store.moment().now)
@@ -184,7 +186,7 @@ def _tasks(binding: Binding) -> Iterator[Finding]:
 
 
 def _files(binding: Binding, stores: Mapping[str, FileStore]) -> Iterator[Finding]:
-    several_hosts = urlsplit(binding.settings.store_url).scheme in ("redis", "rediss")
+    several_hosts = split(binding.settings.store_url).scheme in ("redis", "rediss")
     for name, store in stores.items():
         topic, folder = f"files: {name}", Path(store.base_dir)
         if not isinstance(store.backend, LocalFileBackend):

@@ -6,15 +6,24 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
-from silo_store import InvalidSessionId, Moment, Record, SessionStore, StateDecodeError, is_sid, short
+from silo_store import (
+    InvalidSessionId,
+    Moment,
+    Record,
+    RecordDamaged,
+    SessionStore,
+    StateDecodeError,
+    is_sid,
+    short,
+)
 from silo_store.record import RESERVED
 
 from .task_records import TaskRecords, slot_in
@@ -74,11 +83,12 @@ class Glance:
 
 
 def records(store: SessionStore) -> Iterator[Record]:
-    """Go through all records, in no order."""
+    """Go through all records, in no order. Damaged ones are passed over: the doctor counts them."""
     for sid in store.backend.sids():
-        record = store.backend.peek(sid)
-        if record is not None:
-            yield record
+        with suppress(RecordDamaged):
+            record = store.backend.peek(sid)
+            if record is not None:
+                yield record
 
 
 def latest(store: SessionStore, limit: int) -> tuple[list[Glance], int]:
@@ -112,6 +122,7 @@ def find(store: SessionStore, given: str) -> Record:
 
     Raises:
         Refused: there is none, it has expired, several begin so, or that is no id.
+        RecordDamaged: it cannot be read.
     """
     given = given.removesuffix("…").removesuffix("...")
     if not is_sid(given):
@@ -167,6 +178,8 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
     }
     try:
         session = store.peek(record.sid)
+    except RecordDamaged:  # just now
+        raise
     except StateDecodeError as error:
         found[error.namespace]["error"] = f"what is stored does not fit the namespace's type: {error.reason}"
         return found
@@ -179,8 +192,16 @@ def tasks(store: SessionStore, record: Record) -> dict[str, str]:
     """Return how the tasks are of which the session keeps a record, by name; none where it keeps live objects."""
     now = store.moment().now
     names = sorted(name.removeprefix(RESERVED) for name in record if name.startswith(RESERVED))
-    found = {name: slot_in(record, name) for name in names}
-    return {name: slot.at(now, TaskRecords.lease).record["status"] for name, slot in found.items() if slot is not None}
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            slot = slot_in(record, name)
+        except StateDecodeError:
+            found[name] = "damaged"
+        else:
+            if slot is not None:
+                found[name] = slot.at(now, TaskRecords.lease).record["status"]
+    return found
 
 
 def _shown(state: Any) -> dict[str, Any]:
@@ -209,16 +230,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     raise TypeError
-
-
-def address(url: str) -> str:
-    """Return a backend's URL without what may be secret: user, password, options. Only the scheme where in doubt."""
-    parts = urlsplit(url)
-    bare = f"{parts.scheme}://"
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError:  # a password with a slash in it
-        return bare
-    if "@" in parts.path or "@" in parts.query + parts.fragment:
-        return bare
-    return bare + (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "") + parts.path

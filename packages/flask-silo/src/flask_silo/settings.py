@@ -39,8 +39,8 @@ class Settings:
     """Whether a thread sweeps, from the first request on."""
     api_prefix: str | tuple[str, ...] = "/api/"
     """Requests below this path have a session."""
-    store_url: str = "memory://"
-    """Where sessions are kept, see `silo_store.open_backend`."""
+    store_url: str = field(default="memory://", repr=False)
+    """Where sessions are kept, see `silo_store.open_backend`. There may be a password in it."""
     turn_timeout: float = 30.0
     """Seconds that a writing request waits for the one before it."""
     slack: float | None = None

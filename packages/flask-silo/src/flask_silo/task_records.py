@@ -6,7 +6,16 @@ import atexit
 import json
 import threading
 
-from silo_store import Backend, Change, Life, Record, SessionConflict, SessionExpired, SessionStore
+from silo_store import (
+    Backend,
+    Change,
+    Life,
+    Record,
+    SessionConflict,
+    SessionExpired,
+    SessionStore,
+    StateDecodeError,
+)
 from silo_store.backend import part_of
 from silo_store.record import RESERVED
 from silo_tasks import Status
@@ -23,9 +32,16 @@ atexit.register(_exiting.set)
 
 
 def slot_in(record: Record, name: str) -> Slot | None:
-    """Return what a session's record says of the newest run of a task; None where there is none."""
+    """Return what a session's record says of the newest run of a task; None where there is none.
+
+    Raises:
+        StateDecodeError: that is damaged.
+    """
     blob = record.get(RESERVED + name)
-    return Slot.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
+    try:
+        return Slot.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise StateDecodeError(record.sid, RESERVED + name, "", "it is no record of a task") from None
 
 
 def find_life(backend: Backend, life: Life) -> Record | None:

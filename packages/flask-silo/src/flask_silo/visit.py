@@ -10,7 +10,16 @@ from contextvars import ContextVar
 from typing import Any
 
 from flask import g
-from silo_store import Lookup, Session, SessionExpired, SessionRotated, SessionStore, StoreUnavailable, Turn
+from silo_store import (
+    Lookup,
+    RecordDamaged,
+    Session,
+    SessionExpired,
+    SessionRotated,
+    SessionStore,
+    StoreUnavailable,
+    Turn,
+)
 
 logger = logging.getLogger("flask_silo")
 
@@ -135,7 +144,10 @@ class Visit(MutableMapping[str, Any]):
             if self._sid is not None:
                 return
             if self.presented is not None:
-                self._take(self.store.lookup(self.presented, lazy=True))
+                try:
+                    self._take(self.store.lookup(self.presented, lazy=True))
+                except RecordDamaged:  # it is the client's all the same, to be reset or destroyed
+                    self._sid, self._lives = self.presented, True
             elif self.closed:
                 raise RuntimeError(LATE)
             else:
@@ -294,7 +306,7 @@ class Visit(MutableMapping[str, Any]):
         if last and self.turn is not None:
             self.give_turn_back()  # a job that is done at once may want it
         if self.session is None and self._sid is None and self.presented is not None:
-            with suppress(StoreUnavailable):  # the answer needs no state
+            with suppress(StoreUnavailable, RecordDamaged):  # the answer needs no state
                 self._lives = self.store.find(self.presented, lazy=True) is not None
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()

@@ -8,6 +8,7 @@ from .codec import Codec, MsgpackCodec, Undecodable, Unencodable
 from .errors import (
     InvalidSessionId,
     NamespaceError,
+    RecordDamaged,
     SessionBusy,
     SessionConflict,
     SessionExpired,
@@ -52,6 +53,7 @@ __all__ = [
     "MsgpackCodec",
     "NamespaceError",
     "Record",
+    "RecordDamaged",
     "Registry",
     "Session",
     "SessionBusy",

@@ -67,7 +67,8 @@ class Backend(Protocol):
     """Keeps records. Knows nothing of namespaces' meaning, factories or callbacks.
 
     Every method is safe to call from several threads and runs no code of the user. One that cannot reach what it
-    needs, or has no room, raises `StoreUnavailable` within the backend's timeout, and nothing is half done.
+    needs, or has no room, raises `StoreUnavailable` within the backend's timeout, and nothing is half done. One that
+    finds at a session's id what is no record raises `RecordDamaged`; one that looks at many passes over it.
     """
 
     live: bool
@@ -143,7 +144,10 @@ class Backend(Protocol):
         """Renew the record. False where that life is over."""
 
     def remove(self, life: Life) -> bool:
-        """Drop the record without a trace. False where that life is over."""
+        """Drop the record without a trace. False where that life is over.
+
+        An empty uid stands for that of a damaged record, where it cannot be read: only such a one is dropped then.
+        """
 
     def rename(self, life: Life, sid: str, at: Moment) -> bool:
         """Move the record to another id; its uid stays. False where that life is over, or the id is taken.

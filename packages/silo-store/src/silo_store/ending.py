@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from .backend import Backend, Claim, Life, Moment
-from .errors import StateDecodeError
+from .errors import RecordDamaged, StateDecodeError
 from .fork import reset_after_fork
 from .record import Record
 from .redact import short
@@ -97,6 +97,9 @@ class Ending:
         """Renew a due session that is written just now, or busy; say whether it was."""
         kept = self._turns.writing(life.sid)
         if not kept and self._registry.busy_check is not None:
-            record = self._backend.peek(life.sid)
+            try:
+                record = self._backend.peek(life.sid)
+            except RecordDamaged:  # the application cannot be asked; see `is_busy`
+                record = None
             kept = record is not None and self.is_busy(record)
         return kept and self._backend.touch(life, at)

@@ -129,6 +129,24 @@ class StateDecodeError(SiloError, ValueError):
         return type(self), (self.sid, self.namespace, self.path, self.reason)
 
 
+class RecordDamaged(StateDecodeError):
+    """The whole record of a session is damaged, as by a faulty disk or another program. ``namespace`` is empty.
+
+    `SessionStore.reset` and `SessionStore.destroy` end the session.
+
+    Attributes:
+        uid: the life that the record is of; empty where that cannot be read either.
+    """
+
+    def __init__(self, sid: str, uid: str = "") -> None:
+        super().__init__(sid, "", "", "the record is damaged")
+        self.uid = uid
+        self.args = (f"the record of session {short(sid)} is damaged: reset or destroy the session",)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sid, self.uid)
+
+
 class StateTooLarge(SiloError, ValueError):
     """The session's state takes more bytes than ``max_state_bytes``. Nothing was saved.
 

@@ -12,7 +12,7 @@ from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
 from .ending import Ending
-from .errors import NamespaceError, SessionBusy, SessionExpired
+from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import META, RESERVED, Record, Session
@@ -229,7 +229,7 @@ class SessionStore:
             SessionExpired: that life is over.
             TurnTimeout: another process did not finish writing in time.
             StoreUnavailable: the backend cannot be reached.
-            StateDecodeError: what is stored does not fit a namespace's type.
+            StateDecodeError: what is stored does not fit a namespace's type, or (`RecordDamaged`) is no record.
         """
         session = self._open(check_sid(sid), uid, turn)
         return session if lazy else self._sessions.whole(session)
@@ -329,13 +329,17 @@ class SessionStore:
             at = self.backend.expired_at(sid) if is_sid(sid) else None
         if at is not None:
             return self._clock() - at <= self.expired_retain
-        record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
+        try:
+            record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
+        except RecordDamaged:  # which does not say when it was used last
+            return False
         return record is not None and self._ending.is_over(record, self.moment())
 
     def touch(self, sid: str) -> None:
         """Renew the session, if it lives."""
         if is_sid(sid):
-            self._load(sid)
+            with suppress(RecordDamaged):
+                self._load(sid)
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. False where it is over."""
@@ -478,29 +482,34 @@ class SessionStore:
         Raises:
             SessionBusy: the busy check says that its work is running.
         """
-        record = self._load(check_sid(sid))
-        if record is not None and self._ending.is_busy(record):
-            raise SessionBusy(sid)
+        with suppress(RecordDamaged):  # its work cannot be asked for; see `Ending.is_busy`
+            record = self._load(check_sid(sid))
+            if record is not None and self._ending.is_busy(record):
+                raise SessionBusy(sid)
         ended = None
         try:
-            with self._writing(sid) as record:
-                if record is not None:
-                    ended = self._end(record)
+            with self._writing(sid) as life:
+                if life is not None:
+                    ended = self._end(life)
                     self._sessions.ensure(self._begin(sid, announce=False))
         finally:  # the old life is over, also where the next one could not begin
-            if ended is not None:
-                tell(self._ending.on_end, *ended, "reset")
+            self._tell_end(ended, "reset")
 
     def destroy(self, sid: str) -> None:
         """End the session, without remembering its id as expired."""
-        with self._writing(check_sid(sid)) as record:
-            ended = self._end(record) if record is not None else None
-        if ended is not None:
-            tell(self._ending.on_end, *ended, "destroyed")
+        with self._writing(check_sid(sid)) as life:
+            ended = self._end(life) if life is not None else None
+        self._tell_end(ended, "destroyed")
 
-    def _end(self, record: Record) -> Life | None:
-        life = Life(record.sid, record.uid)
-        return life if self.backend.remove(life) else None
+    def _end(self, life: Life) -> Life | None:
+        if self.backend.remove(life):
+            return life
+        self.backend.peek(life.sid)  # it is another life's by now, or still damaged
+        return None
+
+    def _tell_end(self, ended: Life | None, reason: EndReason) -> None:
+        if ended is not None and ended.uid:  # which cannot be read of some damaged records
+            tell(self._ending.on_end, *ended, reason)
 
     def rotate(self, sid: str) -> str:
         """Give the session another id; its state, uid, tasks and files stay.
@@ -568,14 +577,20 @@ class SessionStore:
             raise SessionExpired(record.sid)
 
     @contextmanager
-    def _writing(self, sid: str) -> Iterator[Record | None]:
+    def _writing(self, sid: str) -> Iterator[Life | None]:
         with self.turn(sid) as turn:
             held = self.turns.held(sid)
             if held is None:
                 turn.take(self.turn_timeout)
             else:
                 held.session = None  # what was loaded in this turn is of the past
-            yield self._load(sid, held or turn)
+            try:
+                record = self._load(sid, held or turn)
+            except RecordDamaged as error:
+                life: Life | None = Life(sid, error.uid)
+            else:
+                life = Life(sid, record.uid) if record is not None else None
+            yield life
 
     # Ending
 
@@ -613,10 +628,16 @@ class SessionStore:
     def expire(self, sid: str) -> bool:
         """End the session now, as if its time were over: its id is remembered as expired, and the callbacks run.
 
+        One whose record is damaged is destroyed.
+
         Returns:
             False where there is none, or it lives on because it is held, busy or being written.
         """
-        record = self.backend.peek(check_sid(sid))
+        try:
+            record = self.backend.peek(check_sid(sid))
+        except RecordDamaged:
+            self.destroy(sid)
+            return True
         return record is not None and self._ending.end_now(record, self.moment())
 
     def _load(self, sid: str, turn: Turn | None = None) -> Record | None:

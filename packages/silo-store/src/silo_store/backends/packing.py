@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from typing import Protocol
 
+from ..errors import RecordDamaged
 from ..record import Blob, Record
 
 _head = struct.Struct(">HII")  # bytes of the name, version, bytes of the data
+
+LATEST = 2.0**32
+"""A time that no record has, in the year 2106."""
+
+_is_uid = re.compile("[!-~]+").fullmatch
 
 
 def pack(blobs: Mapping[str, Blob]) -> bytes:
@@ -21,13 +28,22 @@ def pack(blobs: Mapping[str, Blob]) -> bytes:
 
 
 def unpack_into(record: Record, packed: bytes, start: int = 0) -> Record:
-    """Put what `pack` gave, from byte ``start`` on, into a record, and return it."""
+    """Put what `pack` gave, from byte ``start`` on, into a record, and return it.
+
+    Raises:
+        RecordDamaged: `pack` did not give that.
+    """
     end = len(packed)
-    while start < end:
-        name_length, version, length = _head.unpack_from(packed, start)
-        name_end = start + _head.size + name_length
-        start_of_data, start = name_end, name_end + length
-        record[packed[name_end - name_length : name_end].decode()] = Blob(version, packed[start_of_data:start])
+    try:
+        while start < end:
+            name_length, version, length = _head.unpack_from(packed, start)
+            name_end = start + _head.size + name_length
+            start_of_data, start = name_end, name_end + length
+            record[packed[name_end - name_length : name_end].decode()] = Blob(version, packed[start_of_data:start])
+    except (struct.error, UnicodeDecodeError):
+        start = -1
+    if start != end:
+        raise RecordDamaged(record.sid, record.uid)
     return record
 
 
@@ -40,14 +56,35 @@ class Slices(Protocol):
 
 
 def unpack_part_into(record: Record, packed: Slices, beginning: str) -> Record:
-    """Put the namespaces whose names begin so into a record, and return it. The data of others are not read."""
+    """Put the namespaces whose names begin so into a record, and return it. The data of others are not read.
+
+    Raises:
+        RecordDamaged: `pack` did not give that.
+    """
     start, end = 0, len(packed)
-    while start < end:
-        name_start = start + _head.size
-        name_length, version, length = _head.unpack(packed[start:name_start])
-        name_end = name_start + name_length
-        start = name_end + length
-        name = packed[name_start:name_end].decode()
-        if name.startswith(beginning):
-            record[name] = Blob(version, packed[name_end:start])
+    try:
+        while start < end:
+            name_start = start + _head.size
+            name_length, version, length = _head.unpack(packed[start:name_start])
+            name_end = name_start + name_length
+            start = name_end + length
+            name = packed[name_start:name_end].decode()
+            if name.startswith(beginning):
+                record[name] = Blob(version, packed[name_end:start])
+    except (struct.error, UnicodeDecodeError):
+        start = -1
+    if start != end:
+        raise RecordDamaged(record.sid, record.uid)
     return record
+
+
+def is_head(uid: object, created: object, active: object) -> bool:
+    """Say whether these can be what a record begins with: text without spaces, and two times."""
+    return (
+        type(uid) is str
+        and _is_uid(uid) is not None
+        and type(created) is float
+        and type(active) is float
+        and abs(created) < LATEST
+        and abs(active) < LATEST
+    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
-
+from ..address import known, split
 from ..backend import Backend
 from .memory import MemoryBackend
 
@@ -27,7 +26,7 @@ def open_backend(url: str) -> Backend:
         ValueError: no backend has that URL. The message does not repeat it: there may be a password in it.
         ImportError: the backend needs a package that is not installed; the message says which.
     """
-    scheme = urlsplit(url).scheme
+    scheme = split(url).scheme
     if scheme == "memory":
         return _open_memory(url)
     if scheme == "sqlite":
@@ -37,31 +36,27 @@ def open_backend(url: str) -> Backend:
     if scheme in ("redis", "rediss", "unix"):
         try:
             from .redis import RedisBackend
-        except ModuleNotFoundError as error:
-            raise ImportError("sessions in Redis need redis-py: pip install 'silo-store[redis]'") from error
+        except ImportError as error:
+            raise _not_imported(error) from error
         return RedisBackend.from_url(url)
     raise ValueError(f"no session backend has that URL: use one of {SCHEMES}")
 
 
-def options(url: str, *known: str) -> dict[str, str]:
-    """Return the options that follow the ``?`` of a backend's URL.
-
-    Raises:
-        ValueError: one is not known, or is given twice.
-    """
-    parts = urlsplit(url)
-    found: dict[str, str] = {}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in known or name in found:
-            names = ", ".join(known)
-            raise ValueError(f"a {parts.scheme}:// URL takes each of these options once: {names}; not {name!r}")
-        found[name] = value
-    return found
+def _not_imported(error: ImportError) -> ImportError:
+    """Say what is to be done about a redis-py that cannot be imported: it, or what it needs itself, may be missing."""
+    name = error.name or ""
+    if name == "redis" and isinstance(error, ModuleNotFoundError):
+        advice = "redis-py, which is not installed: pip install 'silo-store[redis]'"
+    elif name.partition(".")[0] == "redis":
+        advice = "another redis-py than the one that is installed: pip install --upgrade 'silo-store[redis]'"
+    else:
+        advice = f"redis-py, which is installed and cannot be imported: {error}"
+    return ImportError(f"sessions in Redis need {advice}", name=error.name, path=error.path)
 
 
 def _open_memory(url: str) -> Backend:
-    parts = urlsplit(url)
-    copy = options(url, "copy").get("copy", "0")
-    if parts.netloc or parts.path not in ("", "/") or copy not in ("0", "1"):
+    parts = split(url)
+    copy = known(parts, "copy").get("copy", "0")
+    if parts.user is not None or parts.host or parts.path not in ("", "/") or copy not in ("0", "1"):
         raise ValueError("the URL of sessions in memory is memory:// or memory://?copy=1")
     return MemoryBackend(copy=copy == "1")

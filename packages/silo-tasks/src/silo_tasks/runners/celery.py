@@ -108,10 +108,11 @@ def _beside_broker(app: Celery) -> TaskStore:
             "the broker is not at one redis:// URL: configure it before, or say where workers report to by "
             "store=RedisTaskStore(url)"
         )
+    from silo_tasks.stores.address import without_options
     from silo_tasks.stores.redis import RedisTaskStore
 
     # Options in the URL are kombu's.
-    return RedisTaskStore(url.partition("?")[0])
+    return RedisTaskStore(without_options(url))
 
 
 def _register(app: Celery, name: str, store: TaskStore) -> None:

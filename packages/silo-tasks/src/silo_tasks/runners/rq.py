@@ -40,7 +40,8 @@ class RQRunner(EngineRunner):
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: `max_wait` or `retain` is not positive, or `max_wait` is infinite.
+        ValueError: `max_wait` or `retain` is not positive, or `max_wait` is infinite, or the queue's connection has an
+            option that redis-py refuses, as ssl_cert_reqs=CERT_REQUIRED in its URL.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from silo_tasks._ending import describe
 from silo_tasks.errors import RunnerUnavailable
 from silo_tasks.slot import LEASE, Change, Slot, SlotStore
+from silo_tasks.stores.address import check, client_of
 
 RETAIN = 86_400.0
 """Seconds for which a record is kept after the last news of its run."""
@@ -76,7 +77,8 @@ class RedisTaskStore(SlotStore):
         lease: Seconds after which a run that nothing was heard of reads as lost.
 
     Raises:
-        ValueError: `retain` is not positive, or the URL is none.
+        ValueError: `retain` is not positive, or the URL or an option of the client is none that redis-py can use. The
+            message repeats no URL: there may be a password in it.
     """
 
     def __init__(
@@ -90,7 +92,8 @@ class RedisTaskStore(SlotStore):
         if not retain > 0:
             raise ValueError("retain must be positive")
         if isinstance(client, str):
-            client = redis.Redis.from_url(client, **IMPATIENT)
+            client = client_of(client, **IMPATIENT)
+        check(client)
         self.prefix = prefix
         self.retain = retain
         self.lease = lease

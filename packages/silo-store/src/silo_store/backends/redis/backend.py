@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import re
+import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
+from ...address import options, seconds
 from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
-from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
+from ...errors import RecordDamaged, SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...ids import new_uid
 from ...record import Change, Record
-from ..packing import pack, unpack_into
+from ...redact import short
+from ..packing import is_head, pack, unpack_into
 from . import scripts
-from .connections import Connections
-from .health import look
+from .connections import Connections, Script
+from .health import look, look_at_records
 from .keeper import Keeper
+from .location import read
 from .scripts import BUCKET, HEAD, Keys
+
+logger = logging.getLogger("silo_store")
 
 BATCH = 256
 """Lives handled by one script: well below a millisecond."""
@@ -38,7 +45,8 @@ class RedisBackend:
     """Sessions on a Redis server of release 6.2 or later, or on Valkey. See `Backend` for what each method does.
 
     Args:
-        url: as redis-py takes it: ``redis://user:password@host:6379/0``, ``rediss://`` with TLS, ``unix:///path``.
+        url: as redis-py takes it: ``redis://user:password@host:6379/0``, ``rediss://`` with TLS, ``unix:///path``. In
+            user name and password, ``/`` is written as ``%2F``, ``?`` as ``%3F``, ``#`` as ``%23``.
         prefix: keeps the sessions of several applications apart on one server.
         timeout: seconds after which a server that does not answer counts as unreachable.
         lease: seconds after which a process that is not heard of loses its claims and holds.
@@ -58,6 +66,7 @@ class RedisBackend:
         self._heard = str(int(max(timeout, 1.0) * 1000))  # who waits is heard of at least twice in that time
         self._keeper = Keeper(self._renew, lease / 3)
         self._epoch: bytes | None = None
+        self._skipped: set[str] = set()  # damaged records that a sweep has told of
         self._ahead = 0.0  # seconds that the store's clock is ahead of this host's
         self.after_fork()
         reset_after_fork(self)
@@ -67,18 +76,16 @@ class RedisBackend:
         """Make one from a URL, with this class's arguments among the options that follow the ``?``.
 
         Raises:
-            ValueError: an option is wrong, or redis-py does not know it.
+            ValueError: the URL cannot be read, or an option is not known or has a value that it cannot have. The
+                message repeats no value: there may be a password in it.
         """
-        base, _, query = url.partition("?")
         own: dict[str, Any] = {}
-        rest = []
-        for name, value in parse_qsl(query, keep_blank_values=True):
-            if name == "prefix":
-                own[name] = value
-            elif name in ("timeout", "lease"):
-                own[name] = float(value)
-            else:
-                rest.append((name, value))
+        rest = options(read(url))
+        for name in ("prefix", "timeout", "lease"):
+            if name in rest:
+                value = rest.pop(name)
+                own[name] = value if name == "prefix" else seconds(name, value)
+        base = url.strip().partition("?")[0]
         return cls(f"{base}?{urlencode(rest)}" if rest else base, **own)
 
     def after_fork(self) -> None:
@@ -92,25 +99,36 @@ class RedisBackend:
     # Reading
 
     def load(self, sid: str, at: Moment) -> Record | None:
-        keys = self._keys
-        data, epoch = self._server.run(
-            scripts.LOAD, (keys.record + sid, keys.epoch), at.now, at.ttl, at.slack, _keep(at)
-        )
-        return self._found(sid, data, epoch, at)
+        keys, known = self._keys, self._epoch
+        data, epoch, _ = self._read(scripts.LOAD, (keys.record + sid, keys.epoch), *_renewal(at))
+        self._compare(known, epoch, at.now)
+        return self._found(sid, data, at)
 
     def look(self, sid: str, at: Moment) -> Look:
         keys, known = self._keys, self._epoch
-        touched = (keys.record + sid, keys.epoch, keys.gone, keys.rotated + sid, keys.lost)
-        arguments = (at.now, at.ttl, at.slack, _keep(at), sid)
-        data, epoch, *trace = self._server.run(scripts.LOOK, touched, *arguments)
-        record = self._found(sid, data, epoch, at)
-        if record is None and not trace and epoch != known is not None:  # the loss of this id is known only now
-            data, epoch, *trace = self._server.run(scripts.LOOK, touched, *arguments)
-            record = self._found(sid, data, epoch, at)
-        return Look(record, trace[0].decode(), float(trace[1])) if trace else Look(record)
+        asked = (keys.record + sid, keys.epoch, keys.gone, keys.rotated + sid, keys.lost)
+        data, epoch, _, *trace = self._read(scripts.LOOK, asked, *_renewal(at), sid)
+        self._compare(known, epoch, at.now)
+        if data is None and not trace and epoch != known is not None:  # the loss has been noted by this
+            data, epoch, _, *trace = self._read(scripts.LOOK, asked, *_renewal(at), sid)
+        if trace:
+            return Look(None, trace[0].decode(), float(trace[1]))
+        return Look(self._found(sid, data, at))
+
+    def _read(self, script: Script, keys: tuple[str, ...], *arguments: Any) -> list[Any]:
+        """Return a script's answer: a record's data, the epoch, whether the server is a replica, and what more it says.
+
+        A replica has read them and cannot note the use: the server that has taken its place, if any, is asked too.
+        """
+        answer: list[Any] = self._server.run(script, keys, *arguments)
+        if answer[2]:
+            self._server.close()
+            with contextlib.suppress(StoreUnavailable):
+                answer = self._server.run(script, keys, *arguments)
+        return answer
 
     def peek(self, sid: str) -> Record | None:
-        data = self._server.command("GET", self._keys.record + sid)
+        data = self._server.run(scripts.PEEK, (self._keys.record + sid,))
         return _record(sid, data) if data is not None else None
 
     def part(self, sid: str, beginning: str) -> Record | None:
@@ -118,9 +136,7 @@ class RedisBackend:
         data = self._server.run(scripts.PART, (self._keys.record + sid,), beginning, SMALL)
         return _record(sid, data) if data is not None else None
 
-    def _found(self, sid: str, data: bytes | None, epoch: bytes | None, at: Moment) -> Record | None:
-        if epoch != self._epoch:
-            self._note(epoch, at.now)
+    def _found(self, sid: str, data: bytes | None, at: Moment) -> Record | None:
         if data is None:
             return None
         record = _record(sid, data)
@@ -128,24 +144,36 @@ class RedisBackend:
             record.active = at.now  # as the script has done
         return record
 
-    def _note(self, epoch: bytes | None, now: float) -> None:
-        """Remember what the server's data are called. Where they were called otherwise before, all was lost."""
+    def _compare(self, known: bytes | None, epoch: bytes | None, now: float) -> None:
+        """See from the epoch in an answer whether all was lost, and note that.
+
+        Args:
+            known: what this process knew when it asked. Another thread may have learned of an epoch since: an answer
+                from before that is compared with what was known before that.
+            epoch: what the answer says.
+            now: the store's clock.
+        """
+        if epoch == known:
+            return
         self._ahead = now - time.time()
-        if self._epoch is None:
-            self._epoch = epoch
+        if known is None:
+            if self._epoch is None:
+                self._epoch = epoch
             return
         keys = self._keys
         with contextlib.suppress(StoreUnavailable):  # it cannot write now: the next one who asks tries again
-            self._epoch = self._server.run(scripts.NOTE_LOSS, (keys.epoch, keys.lost, keys.noted), new_uid(), now)
+            self._epoch = self._server.run(
+                scripts.NOTE_LOSS, (keys.epoch, keys.lost, keys.noted), new_uid(), now, known
+            )
 
     # Writing
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
-        keys, server = self._keys, self._server
+        keys, server, known = self._keys, self._server, self._epoch
         claim = Claim(sid, f"{self._me}:{next(self._numbers)}")
         wake = keys.wake + claim.token
         touched = (keys.record + sid, keys.epoch, keys.claim + sid, keys.queue + sid, f"{wake}:on")
-        arguments = (at.now, at.ttl, at.slack, _keep(at), claim.token, self._lease, self._heard)
+        arguments = (*_renewal(at), claim.token, self._lease, self._heard)
         if self._unanswered:
             self._give_back_unanswered()
         try:
@@ -154,8 +182,10 @@ class RedisBackend:
                 reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
             if reply is None:
                 raise TurnTimeout(sid)
-            data, epoch = reply
-            record = self._found(sid, data, epoch, at)
+            data, *told = reply
+            for epoch in told:
+                self._compare(known, epoch, at.now)
+            record = self._found(sid, data, at)
             self._keeper.add(_claim_name(claim))
         except StoreUnavailable:  # nor could it be given back now; the server may still come to do what it was asked
             self._unanswered.append(claim)
@@ -176,10 +206,11 @@ class RedisBackend:
             woken = self._server.command("BLPOP", wake, f"{max(wait, 0.001):.3f}")  # 0 is for ever
             if woken is not None:
                 data = woken[1] or None
-                if data is not None and arguments[0] - HEAD.unpack_from(data)[0] > arguments[2]:  # to be renewed
-                    found: list[Any] = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
-                    return found
-                return [data, self._epoch]
+                last_use = data[:8] if data is not None else b""
+                if len(last_use) == 8 and arguments[0] - _time.unpack(last_use)[0] > arguments[2]:  # to be renewed
+                    data, epoch, _ = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
+                    return [data, epoch]
+                return [data]  # and no epoch
             reply = self._server.run(scripts.CLAIM, touched, *arguments, "1")
             if isinstance(reply, list):
                 return reply
@@ -219,7 +250,7 @@ class RedisBackend:
             raise TurnLost(claim.sid)
 
     def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
-        keys, sid = self._keys, record.sid
+        keys, sid, known = self._keys, record.sid, self._epoch
         self._check(claim)
         bucket = _bucket(record.active)
         uid = record.uid.encode()
@@ -249,8 +280,7 @@ class RedisBackend:
         if reply == b"lost":
             raise TurnLost(sid)
         old, epoch = reply
-        if epoch != self._epoch:
-            self._note(epoch, at.now)
+        self._compare(known, epoch, at.now)
         if old is not None:
             return _record(sid, old)
         if last and claim:
@@ -352,10 +382,21 @@ class RedisBackend:
                     keys.record,
                     keys.bucket,
                 )
+                found, damaged = found
+                self._skip(damaged)
                 lives = [life for life in _lives(found) if life not in seen]
                 seen.update(lives)
                 if lives:
                     yield lives
+
+    def _skip(self, damaged: list[bytes]) -> None:
+        """Tell of damaged records, of each once."""
+        for sid in {each.decode(errors="replace") for each in damaged} - self._skipped:
+            self._skipped.add(sid)
+            logger.warning(
+                "the record of session %s in Redis is damaged: sweeps skip it until it is reset or destroyed",
+                short(sid),
+            )
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
         keys, kept = self._keys, []
@@ -372,11 +413,21 @@ class RedisBackend:
         return kept
 
     def ended(self) -> list[Life]:
-        found = self._server.run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
-        lives = [Life(*each.decode().split(" ")) for each in found]
-        for life in lives:
-            self._keeper.add(_ended_name(life))
-        return lives
+        while True:
+            found = self._server.run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
+            lives = [
+                Life(*words)
+                for words in (each.decode(errors="replace").split(" ") for each in found)
+                if len(words) == 2
+            ]
+            for life in lives:
+                self._keeper.add(_ended_name(life))
+            if lives or not found:
+                return lives
+            self._server.command("ZREM", self._keys.ended, *found)
+            logger.warning(
+                "an entry of ended lives in Redis is damaged and was removed: no callback was told of that life"
+            )
 
     def settle(self, lives: Iterable[Life]) -> None:
         done = list(lives)
@@ -386,9 +437,10 @@ class RedisBackend:
             self._keeper.discard(_ended_name(life))
 
     def expired_at(self, sid: str) -> float | None:
+        known = self._epoch
         at, epoch = self._expired_at(sid)
-        if epoch != self._epoch is not None:
-            self._note(epoch, time.time() + self._ahead)
+        if epoch != known is not None:
+            self._compare(known, epoch, time.time() + self._ahead)
             at, _ = self._expired_at(sid)
         return float(at) if at is not None else None
 
@@ -470,7 +522,7 @@ class RedisBackend:
                 return
 
     def check(self, now: float) -> list[Finding]:
-        return look(self._server, now)
+        return [*look(self._server, now), *look_at_records(self._server, self._keys.record, self._living())]
 
     def close(self) -> None:
         self._keeper.stop()
@@ -478,7 +530,12 @@ class RedisBackend:
 
 
 _GLOB = re.compile(r"[\[\]*?\\^-]")
-_REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": TurnLost}
+_time = struct.Struct(">d")
+_REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": TurnLost, b"damaged": RecordDamaged}
+
+
+def _renewal(at: Moment) -> tuple[float, float, float, int]:
+    return at.now, at.ttl, at.slack, _keep(at)
 
 
 def _keep(at: Moment) -> int:
@@ -491,15 +548,22 @@ def _bucket(active: float) -> int:
 
 
 def _record(sid: str, data: bytes) -> Record:
-    active, created, bucket, length = HEAD.unpack_from(data)
-    start = HEAD.size + length
-    record = Record(sid, data[HEAD.size : start].decode(), created, active)
+    try:
+        active, created, bucket, length = HEAD.unpack_from(data)
+        start = HEAD.size + length
+        uid = data[HEAD.size : start].decode()
+    except (struct.error, UnicodeDecodeError):
+        raise RecordDamaged(sid) from None
+    if len(data) < start or not is_head(uid, created, active):
+        raise RecordDamaged(sid)
+    record = Record(sid, uid, created, active)
     record.bucket = bucket
     return unpack_into(record, data, start)
 
 
 def _lives(flat: list[bytes]) -> list[Life]:
-    return [Life(sid.decode(), uid.decode()) for sid, uid in zip(flat[::2], flat[1::2], strict=True)]
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return [Life(sid.decode(errors="replace"), uid.decode()) for sid, uid in pairs]
 
 
 def _claim_name(claim: Claim) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
@@ -17,6 +16,7 @@ from redis.retry import Retry
 
 from ...errors import StoreUnavailable
 from ...fork import reset_after_fork
+from .location import connection_of
 
 IDLE = 60.0
 """Seconds after which a connection that nobody needs is closed, one for each that is given back."""
@@ -30,6 +30,13 @@ class Script:
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+class Demoted(StoreUnavailable):
+    """The server has become a replica, and has done nothing of what it was asked.
+
+    A new connection may lead to the server that has taken its place, so what was asked is asked once more there.
+    """
+
+
 class Connections:
     """Connections of redis-py, the one given back last used first.
 
@@ -41,7 +48,7 @@ class Connections:
         timeout: seconds for one answer.
 
     Raises:
-        ValueError: the URL is none, or redis-py knows no such option.
+        ValueError: the URL cannot be read, or an option is not known or has a value that it cannot have.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -53,15 +60,8 @@ class Connections:
             "encoding": "utf-8",
             "decode_responses": False,
         }
-        pool = redis.ConnectionPool.from_url(_without(url, own), **own)
-        self._make: Any = pool.connection_class
-        self._settings = pool.connection_kwargs
-        try:
-            self._make(**self._settings)
-        except TypeError as error:
-            raise ValueError(
-                f"the URL of sessions in Redis has an option that redis-py does not know: {error}"
-            ) from None
+        self._make: Any
+        self._make, self._settings = connection_of(url, own)
         self.timeout = timeout
         self.after_fork()
         reset_after_fork(self)
@@ -76,6 +76,12 @@ class Connections:
         Raises:
             StoreUnavailable: there was none in time, or it was an error.
         """
+        try:
+            return self._command(words)
+        except Demoted:
+            return self._command(words)
+
+    def _command(self, words: tuple[Any, ...]) -> Any:
         with self._connection() as connection:
             connection.send_packed_command([_packed(words)])
             return connection.read_response()
@@ -86,6 +92,12 @@ class Connections:
         Raises:
             StoreUnavailable: there was no answer in time, or it was an error.
         """
+        try:
+            return self._run(script, keys, arguments)
+        except Demoted:
+            return self._run(script, keys, arguments)
+
+    def _run(self, script: Script, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
         with self._connection() as connection:
             connection.send_packed_command([_packed((b"EVALSHA", script.digest, len(keys), *keys, *arguments))])
             try:
@@ -102,16 +114,15 @@ class Connections:
             yield connection
         except (RedisError, OSError, ValueError) as error:  # ValueError: what answers speaks another language
             text = f"sessions in Redis cannot be reached: {_said(error)}"
-            if isinstance(error, redis.ResponseError):
-                if _is_demoted(error):  # whoever connects anew may get to the one that has taken its place
-                    if connection is not None:
-                        connection.disconnect()
-                        connection = None
-                    self.close()
-                raise StoreUnavailable(text) from None  # the server's own words may hold a session's id
-            if connection is not None:
+            demoted = _is_demoted(error)
+            if connection is not None and (demoted or not isinstance(error, redis.ResponseError)):
                 connection.disconnect()
                 connection = None
+            if demoted:
+                self.close()
+                raise Demoted(text) from None
+            if isinstance(error, redis.ResponseError):
+                raise StoreUnavailable(text) from None  # the server's own words may hold a session's id
             raise StoreUnavailable(text) from error
         except BaseException:  # a signal or a greenlet's timeout: an answer may be on its way
             if connection is not None:
@@ -164,17 +175,21 @@ def _packed(words: Iterable[Any]) -> bytes:
 
 
 def _is_demoted(error: Exception) -> bool:
-    """Say whether the server has become a replica. Redis 6.2 says so of a script within a longer text."""
-    return isinstance(error, (ReadOnlyError, MasterDownError)) or "READONLY" in str(error)
+    """Say whether the server has become a replica.
 
-
-def _without(url: str, names: Container[str]) -> str:
-    """Drop options from a URL: how the answers are read is not its matter."""
-    base, _, query = url.partition("?")
-    rest = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in names]
-    return f"{base}?{urlencode(rest)}" if rest else base
+    Redis 6.2 says READONLY of a script within a longer text, and UNBLOCKED to a client that waits. redis-py 5.0 has no
+    class for MASTERDOWN.
+    """
+    if isinstance(error, (ReadOnlyError, MasterDownError)):
+        return True
+    text = str(error)
+    return isinstance(error, redis.ResponseError) and (
+        "READONLY" in text or text.startswith(("MASTERDOWN", "UNBLOCKED"))
+    )
 
 
 def _said(error: Exception) -> str:
     text = str(error).split("\n", 1)[0].split(", with args", 1)[0]  # what follows are keys
+    if "unauthenticated" in text:  # a long command is a breach of the protocol before the password was given
+        return "Authentication required."
     return text[:200] or type(error).__name__

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from ...backend import Finding
+from ...backend import Finding, Life
 from ...errors import StoreUnavailable
+from ...redact import short
+from . import scripts
 from .connections import Connections
 
 SKEW = 1.0
 """Seconds by which clocks may differ before sessions expire noticeably early or late."""
 OLDEST = (6, 2)
+LOOKED_AT = 20_000
+"""Records that are looked at for damage: a second's work at most."""
+BATCH = 256
+"""Records looked at by one script."""
 
 
 def look(server: Connections, now: float) -> list[Finding]:
@@ -28,6 +35,34 @@ def look(server: Connections, now: float) -> list[Finding]:
     except StoreUnavailable as error:
         findings.append(Finding("error", "reachable", str(error)))
     return findings
+
+
+def look_at_records(server: Connections, beginning: str, lives: Iterable[Life]) -> list[Finding]:
+    """Count the damaged records among the first ones.
+
+    Args:
+        server: where they are; nothing is found where it cannot be reached, for `look` says so.
+        beginning: what the keys of records begin with.
+        lives: the records, as lists of ids have them.
+    """
+    count, damaged = 0, set[bytes]()
+    try:
+        sids = iter(dict.fromkeys(life.sid for life in islice(lives, LOOKED_AT)))
+        while batch := list(islice(sids, BATCH)):
+            count += len(batch)
+            damaged.update(server.run(scripts.DAMAGED, (beginning,), beginning, *batch))
+    except StoreUnavailable:
+        return []
+    if not damaged:
+        return [Finding("ok", "records", f"{count:,} looked at, none damaged")]
+    some = ", ".join(sorted(short(sid.decode()) for sid in damaged)[:3])
+    return [
+        Finding(
+            "error",
+            "records",
+            f"{len(damaged):,} of {count:,} records are damaged ({some}): reset or destroy the sessions",
+        )
+    ]
 
 
 def _info(server: Connections) -> dict[str, str]:

@@ -64,12 +64,33 @@ class Keys:
 
 
 _LIBRARY = """
-local function idle(data, now)
-  return tonumber(now) - struct.unpack('>d', data)
+-- A record's bytes. Where something else has its key, bytes that are no record.
+local function bytes_of(key)
+  local data = redis.pcall('GET', key)
+  if type(data) == 'table' or data == '' then return '?' end
+  return data
 end
 
-local function uid_of(head)
-  local _, _, _, uid = struct.unpack('>ddI4Bc0', head)
+-- What a record begins with: last use, beginning, bucket, uid, and where its namespaces are. False if it is damaged.
+local function parse(data)
+  if #data < 21 or #data < 21 + string.byte(data, 21) then return false end
+  local active, created, bucket, uid, place = struct.unpack('>ddI4Bc0', data)
+  if not (math.abs(active) < 4294967296 and math.abs(created) < 4294967296 and string.find(uid, '^[!-~]+$')) then
+    return false
+  end
+  return active, created, bucket, uid, place
+end
+
+-- The same of a record of which no more is read. Nil where there is none.
+local function head_of(key)
+  local head = redis.pcall('GETRANGE', key, 0, 275)
+  if head == '' and redis.call('EXISTS', key) == 0 then return nil end
+  if type(head) == 'table' then return false end
+  return parse(head)
+end
+
+local function uid_of(key)
+  local _, _, _, uid = head_of(key)
   return uid
 end
 
@@ -78,17 +99,23 @@ local function renew(key, now, keep)
   redis.call('PEXPIRE', key, keep)
 end
 
--- A record, renewed where that is due to be noted. Where the server cannot write, it can still read.
+-- A record, renewed where that is due to be noted. Where the server cannot write, it can still read; it also says
+-- whether it cannot because it is a replica.
 local function load(key, now, ttl, slack, keep)
-  local data = redis.call('GET', key)
-  if data then
-    local since = idle(data, now)
+  local data, demoted = bytes_of(key), 0
+  local active = data and parse(data)
+  if active then
+    local since = tonumber(now) - active
     if since > tonumber(slack) and since <= tonumber(ttl) then
       local failed = redis.pcall('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
-      if type(failed) ~= 'table' then redis.call('PEXPIRE', key, keep) end
+      if type(failed) ~= 'table' then
+        redis.call('PEXPIRE', key, keep)
+      elseif string.find(failed.err, 'READONLY', 1, true) then
+        demoted = 1
+      end
     end
   end
-  return data
+  return data, demoted
 end
 
 -- The claim goes to who has waited longest, of those who are still heard of, and the record with it.
@@ -123,33 +150,42 @@ def _script(body: str) -> Script:
 
 LOAD = _script("""
 -- keys: record, epoch; arguments: now, ttl, slack, keep
-return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
+local data, demoted = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+return {data, redis.call('GET', KEYS[2]), demoted}
+""")
+
+PEEK = _script("""
+-- keys: record
+return bytes_of(KEYS[1])
 """)
 
 LOOK = _script("""
 -- keys: record, epoch, gone, rotated, lost; arguments: now, ttl, slack, keep, sid
-local data, epoch = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])
-if data then return {data, epoch} end
+local data, demoted = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+local epoch = redis.call('GET', KEYS[2])
+if data then return {data, epoch, demoted} end
 local places = {expired = {'ZSCORE', KEYS[3], ARGV[5]}, rotated = {'GET', KEYS[4]}, lost = {'GET', KEYS[5]}}
 for _, trace in ipairs({'expired', 'rotated', 'lost'}) do
   local since = redis.call(unpack(places[trace]))
-  if since then return {false, epoch, trace, since} end
+  if since then return {false, epoch, demoted, trace, since} end
 end
-return {false, epoch}
+return {false, epoch, demoted}
 """)
 
 PART = _script("""
 -- A record without some of its namespaces. Of those that are left out, the heads alone are read.
 -- keys: record; arguments: what the names of the others begin with, the size up to which all are given
+local active, _, _, _, place = head_of(KEYS[1])
+if not active then return bytes_of(KEYS[1]) end
 local size = redis.call('STRLEN', KEYS[1])
 if size <= tonumber(ARGV[2]) then return redis.call('GET', KEYS[1]) end
-local head = redis.call('GETRANGE', KEYS[1], 0, 275)
-local _, _, _, _, place = struct.unpack('>ddI4Bc0', head)
-local parts = {string.sub(head, 1, place - 1)}
+local parts = {redis.call('GETRANGE', KEYS[1], 0, place - 2)}
 while place <= size do
-  head = redis.call('GETRANGE', KEYS[1], place - 1, place + 8 + #ARGV[1])
+  local head = redis.call('GETRANGE', KEYS[1], place - 1, place + 8 + #ARGV[1])
+  if #head < 10 then return '?' end
   local length, _, bytes = struct.unpack('>I2I4I4', head)
   local following = place + 10 + length + bytes
+  if following > size + 1 then return '?' end
   if length >= #ARGV[1] and string.sub(head, 11) == ARGV[1] then
     parts[#parts + 1] = redis.call('GETRANGE', KEYS[1], place - 1, following - 2)
   end
@@ -180,7 +216,7 @@ RELEASE = _script("""
 -- keys: record, claim, queue, wake, the sign of being heard of; arguments: token, lease, the wake keys' beginning
 redis.call('DEL', KEYS[4], KEYS[5])
 if redis.call('GET', KEYS[2]) == ARGV[1] then
-  pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], redis.call('GET', KEYS[1]))
+  pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], bytes_of(KEYS[1]))
 else
   redis.call('LREM', KEYS[3], 0, ARGV[1])
 end
@@ -195,7 +231,7 @@ CREATE = _script("""
 -- keys: record, epoch, claim, queue, gone, bucket, buckets, count
 -- arguments: sid, keep, token, last, lease, the wake keys' beginning, record, bucket, a new epoch
 if ARGV[3] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[3] then return 'lost' end
-local old = redis.call('GET', KEYS[1])
+local old = bytes_of(KEYS[1])
 if old then return {old, redis.call('GET', KEYS[2])} end
 redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[2])
 redis.call('RPUSH', KEYS[6], ARGV[1])
@@ -211,17 +247,20 @@ WRITE = _script("""
 -- keys: record, claim, queue
 -- arguments: uid, now, keep, token, last, lease, the wake keys' beginning, then name, version and data of each change
 if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[4] then return 'lost' end
-local data = redis.call('GET', KEYS[1])
+local data = bytes_of(KEYS[1])
 if not data then return 'gone' end
-local _, created, bucket, uid, place = struct.unpack('>ddI4Bc0', data)
+local active, created, bucket, uid, place = parse(data)
+if not active then return 'damaged' end
 if uid ~= ARGV[1] then return 'gone' end
 local changes = {}
 for i = 8, #ARGV, 3 do changes[ARGV[i]] = i end
 local parts = {struct.pack('>ddI4Bc0', tonumber(ARGV[2]), created, bucket, #uid, uid)}
 while place <= #data do
+  if #data < place + 9 then return 'damaged' end
   local length, version, size, start = struct.unpack('>I2I4I4', data, place)
   local name = string.sub(data, start, start + length - 1)
   local following = start + length + size
+  if following > #data + 1 then return 'damaged' end
   local i = changes[name]
   if i then
     if tonumber(ARGV[i + 1]) ~= version then return 'conflict' end
@@ -247,16 +286,15 @@ return 'ok'
 
 TOUCH = _script("""
 -- keys: record; arguments: uid, now, keep
-local head = redis.call('GETRANGE', KEYS[1], 0, 275)
-if head == '' or uid_of(head) ~= ARGV[1] then return 0 end
+if uid_of(KEYS[1]) ~= ARGV[1] then return 0 end
 renew(KEYS[1], ARGV[2], ARGV[3])
 return 1
 """)
 
 REMOVE = _script("""
--- keys: record, moved, count; arguments: uid
-local head = redis.call('GETRANGE', KEYS[1], 0, 275)
-if head == '' or uid_of(head) ~= ARGV[1] then return 0 end
+-- keys: record, moved, count; arguments: uid, '' for a record whose uid cannot be read
+local active, _, _, uid = head_of(KEYS[1])
+if active == nil or (uid or '') ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('DECR', KEYS[3])
 return 1
@@ -265,8 +303,7 @@ return 1
 RENAME = _script("""
 -- keys: record, new record, moved, bucket, buckets, rotated
 -- arguments: uid, new sid, bucket, now, milliseconds for which the old id is remembered
-local head = redis.call('GETRANGE', KEYS[1], 0, 275)
-if head == '' or uid_of(head) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if uid_of(KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('SET', KEYS[3], ARGV[2])
 redis.call('PEXPIRE', KEYS[3], redis.call('PTTL', KEYS[1]))
 redis.call('RPUSH', KEYS[4], ARGV[2])
@@ -278,15 +315,18 @@ return 1
 """)
 
 DUE = _script("""
--- Looks at the first ids of a bucket. Those that are due stay in it, at its end, until they are expired.
+-- Looks at the first ids of a bucket. Those that are due stay in it, at its end, until they are expired; so do those
+-- whose records are damaged, which are told apart.
 -- keys: bucket, buckets
 -- arguments: bucket, now, ttl, how many, a bucket's seconds, the beginnings of the records' and the buckets' keys
-local found, stay, move = {}, {}, {}
+local found, damaged, stay, move = {}, {}, {}, {}
 local sids = redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1)
 for _, sid in ipairs(sids) do
-  local head = redis.call('GETRANGE', ARGV[6] .. sid, 0, 275)
-  if head ~= '' then
-    local active, _, bucket, uid = struct.unpack('>ddI4Bc0', head)
+  local active, _, bucket, uid = head_of(ARGV[6] .. sid)
+  if active == false then
+    damaged[#damaged + 1] = sid
+    stay[#stay + 1] = sid
+  elseif active then
     if bucket == tonumber(ARGV[1]) then
       if tonumber(ARGV[2]) - active > tonumber(ARGV[3]) then
         found[#found + 1] = sid
@@ -310,7 +350,7 @@ for _, each in ipairs(move) do
 end
 redis.call('LTRIM', KEYS[1], #sids, -1)
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
-return found
+return {found, damaged}
 """)
 
 EXPIRE = _script("""
@@ -321,9 +361,9 @@ for i = 5, #ARGV, 2 do
   local number = (i - 5) / 2
   local place = 4 + number * 4
   local record, claim = KEYS[place], redis.call('GET', KEYS[place + 1])
-  local head = redis.call('GETRANGE', record, 0, 275)
-  if head ~= '' and uid_of(head) == ARGV[i + 1] then
-    if idle(head, ARGV[1]) <= tonumber(ARGV[2]) then
+  local active, _, _, uid = head_of(record)
+  if active and uid == ARGV[i + 1] then
+    if tonumber(ARGV[1]) - active <= tonumber(ARGV[2]) then
       kept[#kept + 1] = number
     elseif (claim and claim ~= ARGV[4]) or is_held(KEYS[place + 2], now_ms) then
       renew(record, ARGV[1], ARGV[3])
@@ -381,10 +421,11 @@ if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) e
 """)
 
 NOTE_LOSS = _script("""
--- keys: epoch, lost, noted; arguments: a new epoch, now
+-- What differs now from what the caller knew when it asked was lost; what it was told meanwhile may be out of date.
+-- keys: epoch, lost, noted; arguments: a new epoch, now, the epoch that the caller knew
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local epoch = redis.call('GET', KEYS[1])
-if redis.call('GET', KEYS[3]) ~= epoch then
+if epoch ~= ARGV[3] and redis.call('GET', KEYS[3]) ~= epoch then
   redis.call('SET', KEYS[3], epoch)
   redis.call('SET', KEYS[2], ARGV[2])
 end
@@ -392,32 +433,58 @@ return epoch
 """)
 
 RECORDED = _script("""
--- The ids and uids of records.
+-- The ids and uids of records; '' for the uid of one that is damaged.
 -- keys: buckets; arguments: the records' beginning, ids
 local found = {}
 for i = 2, #ARGV do
-  local head = redis.call('GETRANGE', ARGV[1] .. ARGV[i], 0, 275)
-  if head ~= '' then
+  local active, _, _, uid = head_of(ARGV[1] .. ARGV[i])
+  if active ~= nil then
     found[#found + 1] = ARGV[i]
-    found[#found + 1] = uid_of(head)
+    found[#found + 1] = uid or ''
   end
 end
 return found
 """)
 
 LIVING = _script("""
--- The ids and uids of some of a bucket's records.
+-- The ids and uids of some of a bucket's records; '' for the uid of one that is damaged.
 -- keys: bucket; arguments: bucket, first, last, the records' beginning
 local found = {}
 for _, sid in ipairs(redis.call('LRANGE', KEYS[1], ARGV[2], ARGV[3])) do
-  local head = redis.call('GETRANGE', ARGV[4] .. sid, 0, 275)
-  if head ~= '' then
-    local _, _, bucket, uid = struct.unpack('>ddI4Bc0', head)
-    if bucket == tonumber(ARGV[1]) then
-      found[#found + 1] = sid
-      found[#found + 1] = uid
-    end
+  local active, _, bucket, uid = head_of(ARGV[4] .. sid)
+  if active == false or (active and bucket == tonumber(ARGV[1])) then
+    found[#found + 1] = sid
+    found[#found + 1] = uid or ''
   end
+end
+return found
+""")
+
+DAMAGED = _script("""
+-- Which of some records are damaged: their heads and those of their namespaces are read.
+-- keys: buckets; arguments: the records' beginning, ids
+local function is_text(bytes)
+  local rest = string.gsub(bytes, '[\\194-\\244][\\128-\\191]+', '')
+  return not string.find(rest, '[\\128-\\255]')
+end
+
+local function is_damaged(key)
+  local active, _, _, _, place = head_of(key)
+  if not active then return active == false end
+  local size = redis.call('STRLEN', key)
+  while place <= size do
+    local head = redis.call('GETRANGE', key, place - 1, place + 8)
+    if #head < 10 then return true end
+    local length, _, bytes = struct.unpack('>I2I4I4', head)
+    if not is_text(redis.call('GETRANGE', key, place + 9, place + 8 + length)) then return true end
+    place = place + 10 + length + bytes
+  end
+  return place ~= size + 1
+end
+
+local found = {}
+for i = 2, #ARGV do
+  if is_damaged(ARGV[1] .. ARGV[i]) then found[#found + 1] = ARGV[i] end
 end
 return found
 """)

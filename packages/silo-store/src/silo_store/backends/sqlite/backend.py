@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import os
 import secrets
@@ -13,16 +14,29 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from ...address import known, seconds, split
 from ...backend import SMALL, Claim, Finding, Life, Look, Moment
-from ...errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
+from ...errors import (
+    RecordDamaged,
+    SessionConflict,
+    SessionExpired,
+    SiloError,
+    StoreUnavailable,
+    TurnLost,
+    TurnTimeout,
+)
 from ...fork import reset_after_fork
+from ...ids import is_sid
 from ...record import Blob, Change, Record
-from ..packing import pack, unpack_into, unpack_part_into
-from ..urls import options
+from ...redact import short
+from ..packing import is_head, pack, unpack_part_into
 from .file import Connection, Database
 from .health import check_file
+from .rows import Row, record_of, uid_of
+
+logger = logging.getLogger("silo_store")
 
 BATCH = 256
 """Sessions in one transaction of a sweep, and in one page of those that are due."""
@@ -43,7 +57,7 @@ _CREATE = (
 _TOUCH = "UPDATE sessions SET active = max(active, ?) WHERE sid = ? AND uid = ?"
 _RENAME = "UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?"
 _DUE = (
-    "SELECT noted, id, sid, uid, active FROM sessions WHERE noted <= ? AND (noted, id) > (?, ?)"
+    "SELECT noted, id, sid, uid, active, created FROM sessions WHERE noted <= ? AND (noted, id) > (?, ?)"
     " ORDER BY noted, id LIMIT ?"
 )
 _UNCLAIMED = "SELECT sid, uid FROM ended WHERE owner = 0 ORDER BY rowid LIMIT ?"
@@ -57,8 +71,6 @@ _TRACE = (
     "SELECT 'expired', at FROM tombstones WHERE sid = ? UNION ALL SELECT 'rotated', at FROM rotated WHERE sid = ?"
     " UNION ALL SELECT key, value FROM meta WHERE key = 'lost' LIMIT 1"
 )
-
-_Row = tuple[str, float, float, int, bytes]  # what `_LOAD` gives
 
 
 class _Read(NamedTuple):
@@ -94,6 +106,7 @@ class SQLiteBackend:
             raise ValueError("timeout is a number of seconds, 0 or more")
         self._database = Database(name, timeout, durable, self._adopt)
         self._locks = self._database.locks
+        self._skipped: set[str] = set()  # damaged records that a sweep has told of
         self._busy_timeout = f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}"
         self.after_fork()
         reset_after_fork(self)
@@ -108,18 +121,17 @@ class SQLiteBackend:
         Raises:
             ValueError: it is no such URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "sqlite" or parts.netloc or not parts.path.startswith("/") or parts.fragment:
+        parts = split(url)
+        netloc = parts.user is not None or parts.host or parts.port is not None or not parts.sound
+        if parts.scheme != "sqlite" or netloc or not parts.path.startswith("/") or parts.fragment:
             raise ValueError("the URL of sessions in SQLite is sqlite:///relative.db or sqlite:////absolute.db")
-        given = options(url, "timeout", "durable")
+        given = known(parts, "timeout", "durable")
         durable = given.get("durable", "0")
         if durable not in ("0", "1"):
             raise ValueError("durable is 0 or 1")
-        try:
-            timeout = float(given.get("timeout", "5"))
-        except ValueError:
-            raise ValueError("timeout is a number of seconds") from None
-        return cls(unquote(parts.path[1:]), timeout=timeout, durable=durable == "1")
+        return cls(
+            unquote(parts.path[1:]), timeout=seconds("timeout", given.get("timeout", "5")), durable=durable == "1"
+        )
 
     @property
     def path(self) -> str:
@@ -140,50 +152,54 @@ class SQLiteBackend:
 
     def load(self, sid: str, at: Moment) -> Record | None:
         row = self._load(sid, at)
-        return _record(sid, row) if row is not None else None
+        return record_of(sid, row) if row is not None else None
 
     def look(self, sid: str, at: Moment) -> Look:
         row = self._load(sid, at)
         if row is not None:
-            return Look(_record(sid, row))
+            return Look(record_of(sid, row))
         trace = self._ask(_TRACE, (sid, sid))
         return Look(None, *trace) if trace is not None else Look(None)
 
     def peek(self, sid: str) -> Record | None:
         row = self._ask(_LOAD, (sid,))
-        return _record(sid, row) if row is not None else None
+        return record_of(sid, row) if row is not None else None
 
     def part(self, sid: str, beginning: str) -> Record | None:
         """Return what `part_of` asks for."""
         row = self._ask(_PART, (SMALL, sid))
         if row is None or row[4] is not None:
-            return _record(sid, row) if row is not None else None
+            return record_of(sid, row) if row is not None else None
         if sys.version_info < (3, 11):  # which cannot open a blob
             return self.peek(sid)
         with self._database.reading() as connection:
             connection.execute("BEGIN")  # one state of the file for both looks
             row = connection.execute(_PART, (SMALL, sid)).fetchone()
-            record = Record(sid, *row[:3]) if row is not None else None
-            if record is not None:
+            record = None
+            if row is not None:
+                if not is_head(*row[:3]):
+                    raise RecordDamaged(sid)
+                record = Record(sid, *row[:3])
                 with connection.blobopen("sessions", "state", row[3], readonly=True) as state:
                     unpack_part_into(record, state, beginning)
             connection.execute("COMMIT")
         return record
 
-    def _load(self, sid: str, at: Moment) -> _Row | None:
+    def _load(self, sid: str, at: Moment) -> Row | None:
         """Read a row and renew it."""
         now = at.now
         connection = self._database.take(now)
         try:
-            row: _Row | None = connection.execute(_LOAD, (sid,)).fetchone()
+            row: Row | None = connection.execute(_LOAD, (sid,)).fetchone()
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self._database.fail(connection, error)
-        if row is not None and at.slack < now - row[2] <= at.ttl:
+        is_used = row is not None and type(row[2]) is float and at.slack < now - row[2] <= at.ttl
+        if row is not None and is_used and is_head(*row[:3]):
             return self._renew(connection, sid, row, now)
         self._database.give(connection)
         return row
 
-    def _renew(self, connection: Connection, sid: str, row: _Row, now: float) -> _Row:
+    def _renew(self, connection: Connection, sid: str, row: Row, now: float) -> Row:
         """Note a use, and give the connection back. What can be read can be read also where nothing can be written."""
         try:
             connection.execute(f"PRAGMA busy_timeout = {_RENEWAL_WAIT}")
@@ -204,7 +220,7 @@ class SQLiteBackend:
             raise TurnTimeout(sid)
         try:
             row = self._load(sid, at)
-            record = _record(sid, row) if row is not None else None
+            record = record_of(sid, row) if row is not None else None
         except BaseException:
             self._locks.give_back(token)
             raise
@@ -227,7 +243,7 @@ class SQLiteBackend:
             else:
                 row = connection.execute(_LOAD, (sid,)).fetchone()
         if row is not None:
-            return _record(sid, row)
+            return record_of(sid, row)
         if claim is not None:
             if last:
                 self.release(claim)
@@ -271,7 +287,13 @@ class SQLiteBackend:
 
     def remove(self, life: Life) -> bool:
         with self._database.writing() as connection:
-            removed = connection.execute("DELETE FROM sessions WHERE sid = ? AND uid = ?", life).rowcount > 0
+            if life.uid:
+                removed = connection.execute("DELETE FROM sessions WHERE sid = ? AND uid = ?", life).rowcount > 0
+            else:
+                row: Row | None = connection.execute(_LOAD, (life.sid,)).fetchone()
+                removed = row is not None and not uid_of(life.sid, row)
+                if removed:
+                    connection.execute("DELETE FROM sessions WHERE sid = ?", (life.sid,))
             if removed:  # whoever held it may be dead, and no sweep comes by here any more
                 connection.execute("DELETE FROM holds WHERE uid = ?", (life.uid,))
         return removed
@@ -313,16 +335,29 @@ class SQLiteBackend:
         while True:
             with self._database.reading(at.now) as connection:
                 rows = connection.execute(_DUE, (latest, noted, last, BATCH)).fetchall()
-            used = [(row[1],) for row in rows if row[4] > row[0] and at.now - row[4] <= at.ttl]
+            whole = [row for row in rows if is_sid(row[2]) and is_head(*row[3:])]
+            if len(whole) < len(rows):
+                self._skip({str(row[2]) for row in rows} - {row[2] for row in whole})
+            used = [(row[1],) for row in whole if row[4] > row[0] and at.now - row[4] <= at.ttl]
             if used:
                 with self._database.writing(at.now) as connection:
                     connection.executemany("UPDATE sessions SET noted = active WHERE id = ?", used)
-            lives = [Life(row[2], row[3]) for row in rows if at.now - row[4] > at.ttl]
+            lives = [Life(row[2], row[3]) for row in whole if at.now - row[4] > at.ttl]
             if lives:
                 yield lives
             if len(rows) < BATCH:
                 return
             noted, last = rows[-1][0], rows[-1][1]
+
+    def _skip(self, damaged: set[str]) -> None:
+        """Tell of damaged records, of each once."""
+        for sid in damaged - self._skipped:
+            self._skipped.add(sid)
+            logger.warning(
+                "the record of session %s in %s is damaged: sweeps skip it until it is reset or destroyed",
+                short(sid),
+                self._database.path,
+            )
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
         kept: list[Life] = []
@@ -340,7 +375,7 @@ class SQLiteBackend:
         for life in lives:
             found = connection.execute("SELECT active FROM sessions WHERE sid = ? AND uid = ?", life).fetchone()
             if found is not None:
-                (due if at.now - found[0] > at.ttl else kept).append(life)
+                (due if type(found[0]) is float and at.now - found[0] > at.ttl else kept).append(life)
         bytes_of = {life: _byte_of(life.sid) for life in due}
         claimed = self._locks.taken(bytes_of.values(), claim.token if claim is not None else None)
         held = self._held_of(connection, due)
@@ -480,7 +515,7 @@ class SQLiteBackend:
 
     def sids(self) -> list[str]:
         with self._database.reading() as connection:
-            return [sid for (sid,) in connection.execute("SELECT sid FROM sessions")]
+            return [sid for (sid,) in connection.execute("SELECT sid FROM sessions") if is_sid(sid)]
 
     def check(self, now: float) -> list[Finding]:  # noqa: ARG002 - the file has no clock
         return check_file(self._database)
@@ -492,10 +527,6 @@ class SQLiteBackend:
             self._unheld.clear()
         self._locks.give_back(token)
         self._database.close()
-
-
-def _record(sid: str, row: _Row) -> Record:
-    return unpack_into(Record(sid, row[0], row[1], row[2]), row[4])
 
 
 def _byte_of(sid: str) -> int:
@@ -522,10 +553,10 @@ def _write(connection: Connection, life: Life, changes: Mapping[str, Change], no
         if written is not None:
             return written
     while True:
-        row: _Row | None = connection.execute(_LOAD, (sid,)).fetchone()
+        row: Row | None = connection.execute(_LOAD, (sid,)).fetchone()
         if row is None or row[0] != uid:
             raise SessionExpired(sid)
-        read = _Read(uid, row[3], dict(_record(sid, row)))
+        read = _Read(uid, row[3], dict(record_of(sid, row)))
         if _does_not_fit(changes, read):
             raise SessionConflict(sid)
         written = _write_over(connection, sid, changes, now, read)

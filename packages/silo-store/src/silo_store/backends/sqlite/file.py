@@ -13,6 +13,7 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic, sleep
 from typing import NoReturn
 from urllib.parse import quote
@@ -52,6 +53,9 @@ LARGE_LOG = 1 << 25
 """Bytes of the write-ahead log from which on a sweep empties it."""
 _TRIM_WAIT, _TRIM_TRIES = 250, 20  # milliseconds, and how often
 _FORK_WAIT = 1.0  # seconds for which a fork waits for other threads, beyond those that they may wait themselves
+
+
+_text = partial(str, encoding="utf-8", errors="surrogateescape")  # what is damaged is told by who reads it
 
 
 class Connection(sqlite3.Connection):
@@ -235,6 +239,7 @@ class Database:
             self._all.add(connection)
             try:
                 connection.generation = self._generation
+                connection.text_factory = _text
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 if self._inode == -1:
                     self._prepare(connection)

@@ -10,13 +10,20 @@ from pathlib import Path
 
 from ...backend import Finding
 from ...errors import StoreUnavailable
+from ...ids import is_sid
+from ...redact import short
 from .file import Connection, Database
 from .mounts import file_system, is_network, mounts
+from .rows import is_damaged
 
 SMALL = 32 << 20
 """Bytes of a file that is read from end to end."""
+LOOKED_AT = 20_000
+"""Records that are looked at for damage: a second's work at most."""
 LITTLE = 64 << 20
 """Bytes of free space that are few."""
+
+_ROWS = "SELECT sid, uid, created, active, revision, state FROM sessions LIMIT ?"
 
 
 def check_file(database: Database) -> list[Finding]:
@@ -51,7 +58,24 @@ def _content(connection: Connection, path: str) -> list[Finding]:
         findings.append(
             Finding("ok" if result == "ok" else "error", "integrity", f"SQLite's quick_check says: {result}")
         )
-    return findings
+    return [*findings, _records(connection)]
+
+
+def _records(connection: Connection) -> Finding:
+    count, damaged = 0, []
+    try:
+        for sid, *row in connection.execute(_ROWS, (LOOKED_AT,)):
+            count += 1
+            if not is_sid(sid) or is_damaged(sid, tuple(row)):
+                damaged.append(short(str(sid)))
+    except sqlite3.DatabaseError as error:
+        return Finding("error", "records", f"SQLite cannot read them: {error}")
+    if not damaged:
+        return Finding("ok", "records", f"{count:,} looked at, none damaged")
+    some = ", ".join(sorted(damaged)[:3])
+    return Finding(
+        "error", "records", f"{len(damaged):,} of {count:,} records are damaged ({some}): reset or destroy the sessions"
+    )
 
 
 def _rights(path: str) -> list[Finding]:

@@ -1,0 +1,93 @@
+"""The URL of a backend in its parts, read so that no error ever repeats it: there may be a password in it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+_parts = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
+_host = re.compile(r"(\[[0-9a-f:.%]+\]|[^][:]*)(?::([0-9]{1,5})?)?", re.IGNORECASE)
+_name = re.compile(r"[A-Za-z_]{1,40}")
+
+
+class Address(NamedTuple):
+    """The parts of a URL as they are written: what is percent-encoded still is."""
+
+    scheme: str
+    """In lower case; empty where there is none."""
+    user: str | None
+    """User name and password; None where there is no ``@`` in the authority."""
+    host: str
+    """An IPv6 address with its brackets."""
+    port: int | None
+    path: str
+    query: str
+    fragment: str | None
+    sound: bool
+    """Whether host and port can be what they are taken for, and no ``@`` comes later. A ``/``, ``?`` or ``#`` in a
+    password, where ``%2F``, ``%3F`` and ``%23`` should be, makes it false."""
+
+
+def split(url: str) -> Address:
+    """Take a URL apart. Raises nothing: what makes no sense is not `Address.sound`."""
+    found = _parts.fullmatch(url.strip())
+    assert found is not None  # it matches every text
+    scheme, authority, path, query, fragment = found.groups()
+    user, at, place = (authority or "").rpartition("@")
+    host = _host.fullmatch(place)
+    port = int(host[2]) if host is not None and host[2] else None
+    sound = (
+        host is not None
+        and (port is None or port < 65536)
+        and not re.search(r"[\0- \x7f\[\]]", user)
+        and not any("@" in part for part in (query or "", fragment or ""))
+        and not (authority and "@" in path)
+    )
+    return Address(
+        (scheme or "").lower(), user if at else None, host[1] if host else "", port, path, query or "", fragment, sound
+    )
+
+
+def options(address: Address) -> dict[str, str]:
+    """Return the options that follow the ``?``.
+
+    Raises:
+        ValueError: one is given twice.
+    """
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(address.query, keep_blank_values=True):
+        if name in found:
+            raise ValueError(f"a {address.scheme}:// URL takes each option once, and has {shown(name)} twice")
+        found[name] = value
+    return found
+
+
+def known(address: Address, *names: str) -> dict[str, str]:
+    """Return the options that follow the ``?``, which are among these.
+
+    Raises:
+        ValueError: one is not known, or is given twice.
+    """
+    found = options(address)
+    for name in found:
+        if name not in names:
+            raise ValueError(f"a {address.scheme}:// URL takes the options {', '.join(names)}; not {shown(name)}")
+    return found
+
+
+def seconds(name: str, value: str) -> float:
+    """Read an option that is a number of seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{name} is a number of seconds") from None
+
+
+def shown(name: str) -> str:
+    """Show the name of an option, if it can be one."""
+    return repr(name) if _name.fullmatch(name) else "what can be no option's name"

@@ -1,0 +1,94 @@
+"""Where a server is and how it is talked to, as a URL says it: looked through before redis-py sees it.
+
+redis-py repeats parts of a URL that it cannot read, passes over others, and finds words that it does not know at the
+first command only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError
+
+from ...address import Address, options, shown, split
+
+_YES = ("1", "t", "true", "y", "yes")
+_NO = ("0", "f", "false", "n", "no")
+_FLAG = {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}
+_WORDS: dict[str, tuple[Mapping[str, Any], str]] = {
+    "ssl_cert_reqs": ({word: word for word in ("none", "optional", "required")}, "none, optional or required"),
+    "ssl_check_hostname": (_FLAG, "true or false"),
+    "ssl_validate_ocsp": (_FLAG, "true or false"),
+    "ssl_validate_ocsp_stapled": (_FLAG, "true or false"),
+    "ssl_min_version": ({"771": 771, "772": 772}, "771 (TLS 1.2) or 772 (TLS 1.3)"),
+    "socket_keepalive": (_FLAG, "true or false"),
+}
+"""What an option may say, to what that amounts, and how to tell so."""
+_NUMBERS = ("db", "socket_read_size", "health_check_interval", "max_connections")
+
+UNREADABLE = (
+    "the URL of sessions in Redis cannot be read. It is redis://user:password@host:6379/0, rediss:// for TLS, or "
+    "unix:///path?db=0. In user name and password, every character but letters, digits and - . _ ~ is written "
+    "percent-encoded: / as %2F, ? as %3F, # as %23, @ as %40"
+)
+
+
+def read(url: str) -> Address:
+    """Take the URL of a server apart.
+
+    Raises:
+        ValueError: it makes no sense, or what makes sense of it may be half of a password. The message repeats nothing.
+    """
+    address = split(url)
+    unix = address.scheme == "unix"
+    place = bool(address.path.strip("/")) and not address.host if unix else re.fullmatch(r"(/\d*/?)?", address.path)
+    if address.scheme not in ("redis", "rediss", "unix") or not address.sound or not place or address.fragment:
+        raise ValueError(UNREADABLE)
+    return address
+
+
+def connection_of(url: str, own: Mapping[str, Any]) -> tuple[type[Any], dict[str, Any]]:
+    """Return redis-py's class of connections to a server, and what it is made with. Connects to nothing.
+
+    Args:
+        url: as redis-py takes it.
+        own: settings that are not the URL's matter.
+
+    Raises:
+        ValueError: the URL cannot be read, or an option has a value that it cannot have.
+    """
+    address = read(url)
+    given = {name: value for name, value in options(address).items() if name not in own}
+    settings = {name: _setting(address.scheme, name, value) for name, value in given.items()}
+    base = url.strip().partition("?")[0].partition("#")[0]
+    try:
+        pool = redis.ConnectionPool.from_url(base, **settings, **own)
+        connection_class, made_with = pool.connection_class, {**pool.connection_kwargs}
+        if "db" in settings:  # which wins over the path
+            made_with["db"] = settings["db"]
+        connection_class(**made_with)
+    except TypeError as error:
+        names = [shown(name) for name in given if repr(name) in str(error)]
+        said = f"an option that redis-py does not know: {names[0]}" if names else "an option that redis-py refuses"
+        raise ValueError(f"the URL of sessions in Redis has {said}") from None
+    except (ValueError, RedisError):
+        raise ValueError(UNREADABLE) from None
+    return connection_class, made_with
+
+
+def _setting(scheme: str, name: str, value: str) -> Any:
+    if name.startswith("ssl_") and scheme != "rediss":
+        raise ValueError(f"{shown(name)} is an option of rediss:// URLs, and the one of sessions is {scheme}://")
+    if name in _NUMBERS:
+        if not re.fullmatch(r"[0-9]{1,9}", value):
+            raise ValueError(f"{name} in the URL of sessions in Redis is a whole number")
+        return int(value)
+    if name in _WORDS:
+        meaning, words = _WORDS[name]
+        if value.lower() not in meaning:
+            raise ValueError(f"{name} in the URL of sessions in Redis is {words}")
+        return meaning[value.lower()]
+    return value

@@ -1,0 +1,41 @@
+"""A session's row, and the record that it is. Other programs can have written a row too."""
+
+from __future__ import annotations
+
+from ...errors import RecordDamaged
+from ...record import Record
+from ..packing import is_head, unpack_into
+
+Row = tuple[str, float, float, int, bytes]
+"""uid, beginning, last use, revision, namespaces."""
+
+
+def record_of(sid: str, row: Row) -> Record:
+    """Make a record of a row.
+
+    Raises:
+        RecordDamaged: it is none.
+    """
+    uid, created, active, number, state = row
+    if not is_head(uid, created, active):
+        raise RecordDamaged(sid)
+    if type(number) is not int or type(state) is not bytes:
+        raise RecordDamaged(sid, uid)
+    return unpack_into(Record(sid, uid, created, active), state)
+
+
+def uid_of(sid: str, row: Row) -> str:
+    """Return the uid of a row, empty where it is damaged so that this cannot be told."""
+    try:
+        return record_of(sid, row).uid
+    except RecordDamaged as error:
+        return error.uid
+
+
+def is_damaged(sid: str, row: Row) -> bool:
+    """Say whether a row is no record."""
+    try:
+        record_of(sid, row)
+    except RecordDamaged:
+        return True
+    return False

@@ -1,0 +1,333 @@
+"""One damaged record is an error to callers who ask for that session, and stops no sweep."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sqlite3
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import redis
+from servers import RedisServer
+from silo_store import (
+    Life,
+    RecordDamaged,
+    SessionConflict,
+    SessionExpired,
+    SessionStore,
+    StateDecodeError,
+    TurnTimeout,
+)
+from silo_store.backend import part_of
+from silo_store.record import RESERVED
+from silo_store.testing import SID, TTL, Clock, in_threads
+
+OTHERS = [f"{number:032d}" for number in range(300)]
+KEY = "{silo}:s:"
+
+Damage = Callable[[str], None]
+
+
+class Place:
+    """Where sessions are, and how to damage them."""
+
+    url: str
+    kinds: dict[str, Any]
+
+    def damage(self, sid: str, kind: str) -> None:
+        raise NotImplementedError
+
+
+class InRedis(Place):
+    def __init__(self, server: RedisServer) -> None:
+        self.url = server.url
+        self.client = redis.Redis.from_url(server.url)
+
+    def damage(self, sid: str, kind: str) -> None:
+        key = KEY + sid
+        data = self.client.get(key)
+        assert isinstance(data, bytes)
+        head = 21 + data[20]
+        with self.client.pipeline() as all_at_once:
+            if kind == "a list":
+                all_at_once.delete(key)
+                all_at_once.rpush(key, "x")
+            else:
+                new = {
+                    "empty": b"",
+                    "short": b"x",
+                    "half a head": data[:20],
+                    "half a uid": data[: head - 1],
+                    "no uid": data[:20] + b"\0" + data[head:],
+                    "a uid of other bytes": data[:21] + b"\xff" + data[22:],
+                    "no number": struct.pack(">d", float("nan")) + data[8:],
+                    "no beginning": data[:8] + struct.pack(">d", float("inf")) + data[16:],
+                    "cut": data[:-1],
+                    "cut in a head": data[: head + 3],
+                    "too long": data + b"x",
+                    "a name of other bytes": data[: head + 10] + b"\xff" + data[head + 11 :],
+                }[kind]
+                all_at_once.set(key, new)
+            all_at_once.pexpire(key, 1_000_000_000)
+            all_at_once.execute()
+
+
+class InSQLite(Place):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{quote(str(path))}"
+
+    def damage(self, sid: str, kind: str) -> None:
+        change = {
+            "no state": "state = X''||X'00'",
+            "text": "state = 'some text'",
+            "a number": "state = 7",
+            "cut": "state = CAST(substr(state, 1, length(state) - 1) AS BLOB)",
+            "too long": "state = CAST(state || X'00' AS BLOB)",
+            "a uid of bytes": "uid = X'00'",
+            "a uid of other bytes": "uid = CAST(X'ff' AS TEXT)",
+            "no number": "active = 'x'",
+            "no beginning": "created = 9e999",
+            "no revision": "revision = 'x'",
+        }[kind]
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            assert connection.execute(f"UPDATE sessions SET {change} WHERE sid = ?", (sid,)).rowcount == 1
+
+
+REDIS = (
+    *("empty", "short", "half a head", "half a uid", "no uid", "a uid of other bytes", "no number", "no beginning"),
+    *("cut", "cut in a head", "too long", "a name of other bytes", "a list"),
+)
+SQLITE = (
+    *("no state", "text", "a number", "cut", "too long", "a uid of bytes", "a uid of other bytes", "no number"),
+    *("no beginning", "no revision"),
+)
+WITH_A_UID = {
+    "cut",
+    "cut in a head",
+    "too long",
+    "a name of other bytes",
+    "no state",
+    "text",
+    "a number",
+    "no revision",
+}
+"""Kinds of damage that leave the life's uid readable."""
+
+
+@pytest.fixture(params=[*[("redis", kind) for kind in REDIS], *[("sqlite", kind) for kind in SQLITE]], ids=" ".join)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    pair: tuple[str, str] = request.param
+    return pair
+
+
+@pytest.fixture
+def place(kind: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if kind[0] == "sqlite":
+        yield InSQLite(tmp_path / "sessions.db")
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.flush()
+    made = InRedis(server)
+    yield made
+    made.client.close()
+
+
+@pytest.fixture
+def damage(place: Place, kind: tuple[str, str]) -> Damage:
+    return lambda sid: place.damage(sid, kind[1])
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(place: Place, clock: Clock) -> Iterator[SessionStore]:
+    made = opened(place.url, clock)
+    yield made
+    made.close()
+
+
+def opened(url: str, clock: Clock) -> SessionStore:
+    store = SessionStore(backend=url, clock=clock, ttl=TTL, expired_retain=100)
+    store.register_namespace("counter", lambda: {"value": 0})
+    return store
+
+
+def count(store: SessionStore, sid: str = SID) -> int:
+    with store.edit(sid, "counter") as counter:
+        counter["value"] += 1
+        value: int = counter["value"]
+    return value
+
+
+def test_who_asks_for_it_gets_an_error_and_can_end_it(
+    store: SessionStore, damage: Damage, kind: tuple[str, str], clock: Clock
+) -> None:
+    ends: list[tuple[str, str, str]] = []
+    store.on_end(lambda *end: ends.append(end))
+    for end, reason in ((store.reset, "reset"), (store.destroy, "destroyed"), (store.expire, "destroyed")):
+        count(store)
+        count(store, OTHERS[0])
+        uid = store.uid(SID)
+        ends.clear()
+        damage(SID)
+        for ask in (
+            lambda: store.get(SID),
+            lambda: store.find(SID),
+            lambda: store.peek(SID),
+            lambda: count(store),
+            lambda: store.update(SID, "counter", lambda _: {"value": 7}),
+            lambda: store.rotate(SID),
+        ):
+            with pytest.raises(StateDecodeError) as caught:
+                ask()
+            assert SID not in str(caught.value)
+            assert isinstance(caught.value, RecordDamaged)
+        assert store.is_expired(SID) is False
+        store.touch(SID)
+        clock.advance(1)
+        end(SID)
+        assert ends == ([(SID, uid, reason)] if kind[1] in WITH_A_UID else [])
+        assert store.exists(SID) is (reason == "reset")
+        assert store.get(SID)["counter"] == {"value": 0}
+        assert count(store) == 1
+        assert count(store, OTHERS[0]) > 1
+        store.destroy(SID)
+
+
+def test_a_sweep_goes_on_and_says_so_once(
+    place: Place, damage: Damage, clock: Clock, caplog: pytest.LogCaptureFixture, kind: tuple[str, str]
+) -> None:
+    """Those of its bucket and of later ones end, whether or not a busy check wants to see them."""
+    store = opened(place.url, clock)
+    store.set_busy_check(lambda _sid, session: session["counter"]["value"] > 5)
+    expired: list[str] = []
+    store.on_expire(expired.append)
+    for number, sid in enumerate(OTHERS):
+        if number == 100:
+            count(store)
+        count(store, sid)
+        clock.advance(0.1)
+    damage(SID)
+    clock.advance(TTL + 1)
+    with caplog.at_level(logging.WARNING, "silo_store"):
+        for _ in range(3):
+            store.cleanup()
+            clock.advance(10)
+    assert set(OTHERS) <= set(expired)
+    if kind[1] not in WITH_A_UID:
+        assert SID not in expired
+        said = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+        assert len(said) == 1
+        assert SID[:6] in said[0]
+    assert SID not in caplog.text
+    store.close()
+
+
+def test_the_health_check_counts_it(store: SessionStore, damage: Damage, clock: Clock) -> None:
+    for sid in (SID, *OTHERS[:3]):
+        count(store, sid)
+    (finding,) = [each for each in store.backend.check(clock()) if each.topic == "records"]
+    assert finding.level == "ok"
+    for sid in (SID, OTHERS[1]):
+        damage(sid)
+    (finding,) = [each for each in store.backend.check(clock()) if each.topic == "records"]
+    assert finding.level == "error"
+    assert finding.message.startswith("2 of 4 records are damaged")
+    assert SID not in finding.message
+    assert SID in store.backend.sids()
+
+
+def test_what_was_loaded_before_is_not_written_over_it(store: SessionStore, damage: Damage) -> None:
+    count(store)
+    session = store.get(SID)
+    session["counter"]["value"] = 9
+    damage(SID)
+    with pytest.raises((RecordDamaged, SessionExpired, SessionConflict)):
+        store.save(SID, session)
+    store.destroy(SID)
+    assert count(store) == 1
+
+
+def test_a_turn_on_it_is_free_again(store: SessionStore, damage: Damage) -> None:
+    """Also for one who waits for it while it is damaged."""
+    count(store)
+    inside, damaged = threading.Event(), threading.Event()
+
+    def work(number: int) -> None:
+        if number == 0:
+            with (  # noqa: PT012
+                pytest.raises((RecordDamaged, SessionExpired, SessionConflict)),
+                store.edit(SID, "counter") as counter,
+            ):
+                counter["value"] += 1
+                inside.set()
+                damage(SID)
+                damaged.set()
+            return
+        assert inside.wait(30)
+        assert damaged.wait(30)
+        with pytest.raises(RecordDamaged):
+            count(store)
+
+    if type(store.backend).__name__ == "RedisBackend":
+        in_threads(2, work)
+    else:
+        damage(SID)
+        with pytest.raises(RecordDamaged):
+            count(store)
+    store.turn_timeout = 1
+    store.destroy(SID)
+    try:
+        assert count(store) == 1
+    except TurnTimeout:
+        pytest.fail("its turn is taken for ever")
+
+
+def test_lives_are_found_beside_it(store: SessionStore, damage: Damage, kind: tuple[str, str]) -> None:
+    for sid in (SID, OTHERS[0]):
+        count(store, sid)
+    uid = store.uid(OTHERS[0])
+    assert uid is not None
+    damage(SID)
+    assert store.has_life(uid)
+    assert not store.has_life("none")
+    assert not store.backend.remove(Life(OTHERS[0], "")), "that one is whole"
+    assert store.backend.peek(OTHERS[0]) is not None
+    if kind[1] != "no revision":  # which a part does not have
+        with pytest.raises(RecordDamaged):
+            part_of(store.backend, SID, RESERVED)
+
+
+def test_the_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(RecordDamaged(SID, "uid")))
+    assert (type(error), error.sid, error.uid, error.namespace) == (RecordDamaged, SID, "uid", "")
+    assert SID not in str(error)
+
+
+def test_an_ended_life_that_cannot_be_read_keeps_no_other_from_being_told(
+    redis_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = opened(redis_url, clock)
+    expired: list[str] = []
+    store.on_expire(expired.append)
+    count(store)
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd("{silo}:ended", {b"\xff": 0, "one two three": 0})
+        clock.advance(TTL + 1)
+        for _ in range(3):
+            store.cleanup()
+        assert expired == [SID]
+        assert client.zcard("{silo}:ended") == 0
+    assert "damaged" in caplog.text
+    store.close()
