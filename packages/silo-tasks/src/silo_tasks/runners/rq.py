@@ -19,7 +19,7 @@ from silo_tasks.errors import RunnerUnavailable, TaskError
 from silo_tasks.message import Message
 from silo_tasks.remote import execute
 from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
-from silo_tasks.stores.redis import IMPATIENT, RETAIN, RedisTaskStore
+from silo_tasks.stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
 
 FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""
@@ -87,6 +87,7 @@ class RQRunner(EngineRunner):
                 failure_ttl=FORGET_FAILED,
             )
         except RedisError as error:
+            leave_replica(self._queue.connection, error)
             raise RunnerUnavailable(f"the queue of RQ cannot be reached: {describe(error)}") from error
 
 
