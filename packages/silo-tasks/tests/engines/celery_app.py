@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 
 from celery import Celery
 from silo_tasks.runners.celery import CeleryRunner
@@ -18,4 +19,6 @@ if "ENGINE_URL" in os.environ:
     app = make_app(os.environ["ENGINE_URL"])
     app.conf.result_backend = os.environ.get("ENGINE_BACKEND")
     app.conf.accept_content = [os.environ.get("ENGINE_ACCEPTS", "json")]
+    if authority := os.environ.get("ENGINE_CA"):
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": authority}
     runner = CeleryRunner(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -9,6 +10,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from kombu import serialization
 from kombu.exceptions import OperationalError
+from kombu.utils.url import parse_url
 
 from silo_tasks._ending import describe
 from silo_tasks.errors import RunnerUnavailable, TaskError
@@ -33,15 +35,17 @@ class CeleryRunner(EngineRunner):
 
     Args:
         app: The application, configured.
-        store: Where workers report how a run goes; by default a `RedisTaskStore` at the broker's URL.
+        store: Where workers report how a run goes; by default a `RedisTaskStore` at the broker's URL, with the TLS
+            settings that the broker has in `broker_use_ssl` or in its URL.
         queue: The Celery queue; by default as the application routes the task `name`.
         name: Name of the Celery task. Runners of one application share it, unless their stores differ.
         max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: The broker is not at a redis:// URL and no store is given, or the application has a runner of that
-            name with another store, or `max_wait` is not positive, or infinite.
+        ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or `broker_use_ssl` is no
+            dict of redis-py's options. Or the application has a runner of that name with another store, or `max_wait`
+            is not positive, or infinite.
     """
 
     def __init__(
@@ -103,15 +107,47 @@ class CeleryRunner(EngineRunner):
 
 def _beside_broker(app: Celery) -> TaskStore:
     url = str(app.conf.broker_write_url or "")
-    if not url.startswith("redis://") or ";" in url:
+    if not url.startswith(("redis://", "rediss://")) or ";" in url:
         raise ValueError(
-            "the broker is not at one redis:// URL: configure it before, or say where workers report to by "
-            "store=RedisTaskStore(url)"
+            "the broker is not at one redis:// or rediss:// URL: configure it before, or say where workers report to "
+            "by store=RedisTaskStore(url)"
         )
     from silo_tasks.stores.redis import RedisTaskStore
 
     # Options in the URL are kombu's.
-    return RedisTaskStore(url.partition("?")[0])
+    place, tls = url.partition("?")[0], _tls_of(app, url)
+    return RedisTaskStore(_over_tls(place, tls) if tls else place)
+
+
+def _tls_of(app: Celery, url: str) -> Any:
+    """What kombu makes of the URL and of `broker_use_ssl`; nothing where it connects without TLS."""
+    try:
+        given = parse_url(url).get("ssl")
+    except (KeyError, ValueError):
+        raise ValueError(
+            "kombu cannot read the broker's URL: ssl_cert_reqs in it is CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE"
+        ) from None
+    # Without a word on that, kombu does not look at the certificate either.
+    return given or app.conf.broker_use_ssl or (url.startswith("rediss://") and {"ssl_cert_reqs": ssl.CERT_NONE})
+
+
+def _over_tls(url: str, settings: Any) -> Any:
+    """Make a client that connects as kombu does."""
+    import redis
+
+    from silo_tasks.stores.redis import IMPATIENT
+
+    try:
+        client = redis.Redis.from_url(f"rediss{url[url.index('://') :]}", **IMPATIENT, **settings)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # Refuses what redis-py does not know. Connects to nothing.
+    except (TypeError, redis.RedisError):
+        raise ValueError(
+            "broker_use_ssl of a broker in Redis is a dict of redis-py's options, as in {'ssl_cert_reqs': "
+            "ssl.CERT_REQUIRED, 'ssl_ca_certs': '/path/of/authority.pem'}: configure it so, or say where workers "
+            "report to by store=RedisTaskStore(url)"
+        ) from None
+    return client
 
 
 def _register(app: Celery, name: str, store: TaskStore) -> None:
