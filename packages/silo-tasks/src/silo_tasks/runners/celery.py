@@ -7,20 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery import Celery
+from celery import Celery, signals
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from kombu import serialization
 from kombu.exceptions import OperationalError
 from kombu.utils.url import parse_url
 
 from silo_tasks._ending import describe
-from silo_tasks.errors import RunnerUnavailable, TaskError
+from silo_tasks.errors import RunnerUnavailable, TaskError, TaskFailed, TaskTimeout
 from silo_tasks.message import Message
-from silo_tasks.remote import execute
-from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
+from silo_tasks.remote import execute, fail
+from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, ended_by_worker, lost, signal_words
 from silo_tasks.store import TaskStore
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """How often a message is offered to a broker that does not take it."""
+
+HEAD = "silo_tasks"
+"""The header of a message of Celery that holds the head of ours, for a worker that cannot read the rest."""
 
 _stores: WeakKeyDictionary[Celery, dict[str, TaskStore]] = WeakKeyDictionary()
 
@@ -96,6 +100,7 @@ class CeleryRunner(EngineRunner):
                 (message.head(), *values),
                 task_id=message.token,
                 queue=self._queue,
+                headers={HEAD: message.head()},
                 argsrepr=f"{message.name} ({message.function})",  # Celery would show the arguments.
                 kwargsrepr="{}",
                 retry=True,
@@ -153,17 +158,13 @@ def _over_tls(url: str, settings: Any) -> Any:
 def _register(app: Celery, name: str, store: TaskStore) -> None:
     """Add the Celery task that executes runs."""
 
-    loads: Any = serialization.loads
-    accepted: Any = serialization.prepare_accept_content
-
     def work(head: Mapping[str, Any], args: Sequence[Any] | bytes, kwargs: Any) -> None:
         problem = None
-        if isinstance(args, bytes):
-            try:
-                args, kwargs = loads(args, *kwargs, accept=accepted(app.conf.accept_content))
-            except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
-                args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
-        execute(Message.of(head, args, kwargs), store, problem=problem)
+        try:
+            args, kwargs = _unpacked(app, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
+            args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
+        execute(Message.of(head, args, kwargs), store, problem=problem, ended=_ended)
 
     # Acknowledged when it begins: whoever got the message of a worker that was killed would find the run claimed.
     app.task(
@@ -175,3 +176,74 @@ def _register(app: Celery, name: str, store: TaskStore) -> None:
         track_started=False,
         max_retries=0,
     )(work)
+
+
+def _unpacked(app: Celery, args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if not isinstance(args, bytes):
+        return args, kwargs
+    loads: Any = serialization.loads
+    accepted: Any = serialization.prepare_accept_content
+    args, kwargs = loads(args, *kwargs, accept=accepted(app.conf.accept_content))
+    return args, kwargs
+
+
+def _ended(error: BaseException) -> TaskFailed | None:
+    if isinstance(error, SoftTimeLimitExceeded):
+        return TaskTimeout("took longer than the soft time limit of its worker", "TaskTimeout")
+    return ended_by_worker(error, "billiard", "celery")
+
+
+# What Celery says of a message to the process that has received it. The process that executed it may be dead by then.
+
+
+def _on_failure(sender: Any, exception: BaseException, args: Any, **_: Any) -> None:
+    """A process was killed, or the Celery task itself failed, which one does not whose run fails."""
+    store = _store_of(sender, getattr(sender, "name", None))
+    if store is None or not args:
+        return
+    if isinstance(exception, TimeLimitExceeded):
+        error: TaskFailed = lost(f"its worker ended it at the time limit of {exception.args[0]:g} seconds")
+    elif isinstance(exception, WorkerLostError):
+        error = lost(f"its process has ended: {describe(exception)}")
+    else:
+        error = TaskFailed(f"the worker of Celery failed: {describe(exception)}", type(exception).__name__)
+    head, *values = args
+    _fail(store, sender.app, head, values, error)
+
+
+def _on_revoke(sender: Any, request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:
+    store = _store_of(sender, getattr(sender, "name", None))
+    if store is None:
+        return
+    if terminated:
+        how = f" by {signal_words(signum)}" if isinstance(signum, int) else ""
+        reason = f"it was revoked, and its worker ended it{how}"
+    else:
+        reason = "it expired before a worker took it" if expired else "it was revoked before a worker took it"
+    _fail(store, sender.app, request.get(HEAD), (), lost(reason))
+
+
+def _on_rejection(sender: Any, message: Any, exc: Exception | None, **_: Any) -> None:
+    """The worker cannot read the message, or may not."""
+    store = _store_of(sender, (message.headers or {}).get("task"))
+    if store is not None and exc is not None:
+        error = TaskFailed(f"the worker of Celery refuses the message: {describe(exc)}", type(exc).__name__)
+        _fail(store, sender.app, message.headers.get(HEAD), (), error)
+
+
+def _store_of(sender: Any, name: Any) -> TaskStore | None:
+    """The store of a runner of ours; None for what else Celery executes."""
+    app = getattr(sender, "app", None)
+    return _stores.get(app, {}).get(name) if isinstance(app, Celery) else None
+
+
+def _fail(store: TaskStore, app: Celery, head: Any, values: Sequence[Any], error: TaskFailed) -> None:
+    if isinstance(head, Mapping):
+        # Only a function that brings its store needs them for that.
+        args, kwargs = _unpacked(app, *values) if values and head.get("brings_store") else ((), {})
+        fail(Message.of(head, args, kwargs), store, error)
+
+
+signals.task_failure.connect(_on_failure)
+signals.task_revoked.connect(_on_revoke)
+signals.task_rejected.connect(_on_rejection)
