@@ -21,6 +21,7 @@ from rq.registry import FailedJobRegistry
 from servers import RedisServer, until
 from silo_tasks import BackgroundTask, TaskFailed, TaskLost, TaskTimeout
 from silo_tasks.runners.rq import on_failure
+from silo_tasks.stores.redis import RedisTaskStore
 
 WAIT = 30.0
 
@@ -144,6 +145,27 @@ def test_a_job_that_is_told_to_stop(own_server: RedisServer, tmp_path: Path, gat
         with pytest.raises(TaskLost, match=r"^lost: its worker was told to stop its job, and ended it"):
             task.result(WAIT)
         goes_on(task)
+    engine.close()
+
+
+def test_a_job_that_is_told_to_stop_whose_function_brings_its_store(
+    own_server: RedisServer, tmp_path: Path, gate: Path
+) -> None:
+    """The worker itself does not open it: the processes for the next jobs would have what that imports."""
+    engine, store = RQ(own_server.url), RedisTaskStore(own_server.url)
+    with engine.start_worker(tmp_path / "worker", env={"ENGINE_STORE": own_server.url}) as worker:
+        task = engine.task(store=store)
+        task.start(jobs.hold_with_store, str(gate))
+        until(lambda: task.state.message == "holding", "no worker has begun")
+        send_stop_job_command(engine.connection, engine.sent[-1].token)
+        until(lambda: "stopped by user" in worker.log(), "it goes on")
+        goes_on(engine.task("other"))
+        store.lease = 0.5
+        with pytest.raises(TaskLost, match="its process has ended"):
+            task.result(WAIT)
+        opened = Path(f"{gate}.opened").read_text().split()
+        assert len(opened) == 1
+        assert str(worker.pid) not in opened
     engine.close()
 
 

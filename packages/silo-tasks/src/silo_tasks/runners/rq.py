@@ -143,14 +143,16 @@ def on_failure(job: Job, connection: Redis, kind: type[BaseException], error: Ba
 
 def on_stopped(job: Job, connection: Redis) -> None:
     """Fail a run that was told to stop by `rq.command.send_stop_job_command()`. RQ's workers call this."""
-    _fail(job, connection, lost("its worker was told to stop its job, and ended it"))
+    # The worker itself calls this, not a process for the job. What knows the store may be a whole application, which
+    # the processes for the next jobs would have from then on: such a run is lost when its lease is over.
+    _fail(job, connection, lost("its worker was told to stop its job, and ended it"), opens=False)
 
 
-def _fail(job: Job, connection: Redis, error: TaskFailed) -> None:
+def _fail(job: Job, connection: Redis, error: TaskFailed, *, opens: bool = True) -> None:
     note: Any = connection.hget(job.key, NOTE)
-    if note is None:
+    values = {} if note is None else json.loads(note)
+    if not values or (values["head"]["brings_store"] and not opens):
         return
-    values = json.loads(note)
     try:
         args, kwargs = _unpacked(job, job.args[1])
     except Exception:  # noqa: BLE001 - it may be that for which the job failed
