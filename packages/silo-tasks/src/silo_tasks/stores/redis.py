@@ -218,6 +218,6 @@ def leave_replica(client: redis.Redis, error: BaseException) -> bool:
 
 def is_demoted(error: BaseException) -> bool:
     """Whether an error is the answer of a server that is a replica now."""
-    # Redis before 7 says it of a script within a longer text.
-    said = isinstance(error, redis.ResponseError) and "READONLY" in str(error)
+    # Redis before 7 says it of a script within a longer text, and redis-py 5.0 knows no MASTERDOWN.
+    said = isinstance(error, redis.ResponseError) and ("READONLY" in str(error) or "MASTERDOWN" in str(error))
     return said or isinstance(error, (ReadOnlyError, MasterDownError))
