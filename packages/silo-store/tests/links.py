@@ -51,6 +51,10 @@ class RoundTrips:
         with self._lock:
             self._count = 0
 
+    def lead_to(self, server_port: int) -> None:
+        """Let new connections go to another server, as a failover behind one address does; the others stay."""
+        self._server_port = server_port
+
     def hang(self) -> None:
         """Let nothing through the connections there are any more, as where the machine behind them was replaced."""
         for connection in self._connections:

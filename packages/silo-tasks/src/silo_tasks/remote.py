@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from silo_tasks import _publisher
-from silo_tasks.errors import TaskError
+from silo_tasks.errors import TaskError, TaskFailed
 from silo_tasks.message import Message, resolve
 from silo_tasks.runners.inline import InlineRunner
+from silo_tasks.slot import Slot
 from silo_tasks.store import TaskStore
 from silo_tasks.task import BackgroundTask
 
@@ -20,7 +21,13 @@ PATIENCE = 60.0
 """Seconds for which a worker tries to reach a task store, to claim a run or to store how it ended."""
 
 
-def execute(message: Message, store: TaskStore | None = None, *, problem: Exception | None = None) -> bool:
+def execute(
+    message: Message,
+    store: TaskStore | None = None,
+    *,
+    problem: Exception | None = None,
+    ended: Callable[[BaseException], TaskFailed | None] = lambda _: None,
+) -> bool:
     """Execute a run that was sent here, to its end; the one entry of all engines.
 
     It is claimed first, so that a message which is delivered twice, or was cancelled on its way, does nothing. While
@@ -33,18 +40,18 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
         store: Where the run reports to. A function that has an attribute `open_store` brings its own:
             `open_store(message)` returns it. It had better be cheap to import, as it is not claimed before.
         problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
+        ended: Tells an exception by which the engine ends a run from one of the run's own code: returns what the run
+            fails with then, or None.
 
     Returns:
         Whether the run was executed here.
 
     Raises:
         TaskError: Nobody says where to report to, or a function that would cannot be imported.
+        SystemExit: The engine ended the run by it. The run has failed, and the worker goes on to end.
         Exception: The store could not be reached for `PATIENCE` seconds. The run stays as it is.
     """
-    if message.brings_store:
-        store = _imported(message.function).open_store(message)  # type: ignore[attr-defined]
-    if store is None:
-        raise TaskError(f"task {message.name!r} has no store that its worker could report to")
+    store = _store_of(message, store)
     if not _claim(store, message):
         logger.info("A run of task %r was delivered that is taken or over", message.name)
         return False
@@ -56,7 +63,20 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
         store=store,
         owner=message.owner,
     )
-    run = task._adopt(message, lambda *args, **kwargs: function(*args, **kwargs))
+    exits: list[SystemExit] = []
+
+    def target(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            failed = ended(error)
+            if failed is None:
+                raise
+            if isinstance(error, SystemExit):
+                exits.append(error)
+            raise failed from error
+
+    run = task._adopt(message, target)
     watcher = _publisher.watch(store, run, settles=True)
     # Once it is claimed and heard of: whoever is killed by the import, or takes long, has begun. Not within the run, as
     # what a module sets up in its context, such as that of decimal, would end with it.
@@ -64,7 +84,42 @@ def execute(message: Message, store: TaskStore | None = None, *, problem: Except
     run.execute()
     if not watcher.settle(PATIENCE):
         logger.error("The end of a run of task %r could not be stored", message.name)
+    if exits:
+        raise SystemExit(exits[0].code)
     return True
+
+
+def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
+    """Fail a run of which its engine says that no worker will finish it.
+
+    Args:
+        message: What was sent. Where its arguments cannot be read, they may be left out.
+        store: Where the run reports to; see `execute()`.
+        error: What the run fails with.
+
+    Returns:
+        Whether the run was queued or running, and has failed now. Where the store cannot be opened or reached, the run
+        stays as it is, and that is logged.
+    """
+    try:
+        store = _store_of(message, store)
+        found = store.read(message.owner, message.name)
+        if found is None or found[0] != message.token or not found[1].get("running"):
+            return False
+        logger.error("Task %r failed: %s", message.name, error)
+        failed = Slot(*found, time.time()).failed(error.error, error.error_type)
+        return store.publish(message.owner, message.name, message.token, failed.record)
+    except Exception:
+        logger.exception("The end of a run of task %r could not be stored", message.name)
+        return False
+
+
+def _store_of(message: Message, store: TaskStore | None) -> TaskStore:
+    if message.brings_store:
+        store = _imported(message.function).open_store(message)  # type: ignore[attr-defined]
+    if store is None:
+        raise TaskError(f"task {message.name!r} has no store that its worker could report to")
+    return store
 
 
 def _claim(store: TaskStore, message: Message) -> bool:

@@ -49,8 +49,11 @@ class Slot:
 
     def lost(self, reason: str) -> Slot:
         """Return it failed."""
-        error = f"lost: {reason}"
-        return self._over(self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type="TaskLost")
+        return self.failed(f"lost: {reason}", "TaskLost")
+
+    def failed(self, error: str, error_type: str | None) -> Slot:
+        """Return it failed when it was last heard of."""
+        return self._over(self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type=error_type)
 
     def claimed(self, now: float) -> Slot:
         """Return it taken by a worker."""
@@ -133,7 +136,7 @@ class SlotStore(ABC):
         def published(slot: Slot | None, now: float) -> Slot | bool:
             if slot is None or slot.token != token:
                 return False
-            if _stage(record) < _stage(slot.record):
+            if _stage(record) < _stage(slot.record) or _stage(slot.record) == _OVER:
                 return True
             # A worker has it, also where the note of that was lost, as when a server that lags behind has taken over.
             return replace(slot, record=record, seen=now, wait=None)
@@ -169,6 +172,9 @@ class SlotStore(ABC):
         return self.change(owner, name, forgotten)
 
 
+_OVER = 2
+
+
 def _stage(record: Record) -> int:
     """How far a run is: 0 until it is over, 1 until it has returned as well."""
-    return 0 if record.get("running") else 1 if record.get("returning") else 2
+    return 0 if record.get("running") else 1 if record.get("returning") else _OVER

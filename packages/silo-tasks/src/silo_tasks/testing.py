@@ -390,11 +390,12 @@ class TaskStoreContract:
         assert store.read("owner", "task") == found
 
     def test_the_record_of_the_end_stays(self) -> None:
-        """A late record of a running run does not bring it back."""
+        """A late record does not bring the run back, nor does another one of its end replace the first."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True}, expect=None)
         assert store.publish("owner", "task", "a", {"running": False, "n": 5})
         assert store.publish("owner", "task", "a", {"running": True, "n": 4})
+        assert store.publish("owner", "task", "a", {"running": False, "n": 4})
         assert store.publish("owner", "task", "a", {"running": False, "returning": True, "n": 4})
         assert store.read("owner", "task") == ("a", {"running": False, "n": 5})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import ssl
 
 from celery import Celery
 from silo_tasks.runners.celery import CeleryRunner
@@ -18,4 +20,7 @@ if "ENGINE_URL" in os.environ:
     app = make_app(os.environ["ENGINE_URL"])
     app.conf.result_backend = os.environ.get("ENGINE_BACKEND")
     app.conf.accept_content = [os.environ.get("ENGINE_ACCEPTS", "json")]
+    app.conf.update(json.loads(os.environ.get("ENGINE_CONF", "{}")))
+    if authority := os.environ.get("ENGINE_CA"):
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": authority}
     runner = CeleryRunner(app)

@@ -12,6 +12,7 @@ from typing import Any
 
 from silo_tasks import BackgroundTask, MemoryTaskStore, current_task, track
 from silo_tasks.message import Message
+from silo_tasks.stores.redis import RedisTaskStore
 
 SETTING = ContextVar("SETTING", default="not set")
 SETTING.set("set by the module")  # As one does that sets the precision of decimal numbers.
@@ -87,3 +88,17 @@ def _no_store(message: Message) -> MemoryTaskStore:
 
 
 with_store.open_store = _no_store  # type: ignore[attr-defined]
+
+
+def hold_with_store(task: BackgroundTask, gate: str) -> str:
+    """Its store is at `ENGINE_STORE`; which processes open it is noted beside the gate."""
+    return hold(task, gate)
+
+
+def _own_store(message: Message) -> RedisTaskStore:
+    with Path(f"{message.args[0]}.opened").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return RedisTaskStore(os.environ["ENGINE_STORE"])
+
+
+hold_with_store.open_store = _own_store  # type: ignore[attr-defined]

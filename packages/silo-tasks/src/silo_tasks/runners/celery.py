@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery import Celery
+from celery import Celery, signals
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from kombu import serialization
 from kombu.exceptions import OperationalError
+from kombu.utils.url import parse_url
 
 from silo_tasks._ending import describe
-from silo_tasks.errors import RunnerUnavailable, TaskError
+from silo_tasks.errors import RunnerUnavailable, TaskError, TaskFailed, TaskTimeout
 from silo_tasks.message import Message
-from silo_tasks.remote import execute
-from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
+from silo_tasks.remote import execute, fail
+from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, ended_by_worker, lost, signal_words
 from silo_tasks.store import TaskStore
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """How often a message is offered to a broker that does not take it."""
+
+HEAD = "silo_tasks"
+"""The header of a message of Celery that holds the head of ours, for a worker that cannot read the rest."""
 
 _stores: WeakKeyDictionary[Celery, dict[str, TaskStore]] = WeakKeyDictionary()
 
@@ -33,15 +39,17 @@ class CeleryRunner(EngineRunner):
 
     Args:
         app: The application, configured.
-        store: Where workers report how a run goes; by default a `RedisTaskStore` at the broker's URL.
+        store: Where workers report how a run goes; by default a `RedisTaskStore` at the broker's URL, with the TLS
+            settings that the broker has in `broker_use_ssl` or in its URL.
         queue: The Celery queue; by default as the application routes the task `name`.
         name: Name of the Celery task. Runners of one application share it, unless their stores differ.
         max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: The broker is not at a redis:// URL and no store is given, or the application has a runner of that
-            name with another store, or `max_wait` is not positive, or infinite.
+        ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or `broker_use_ssl` is no
+            dict of redis-py's options. Or the application has a runner of that name with another store, or `max_wait`
+            is not positive, or infinite.
     """
 
     def __init__(
@@ -92,6 +100,7 @@ class CeleryRunner(EngineRunner):
                 (message.head(), *values),
                 task_id=message.token,
                 queue=self._queue,
+                headers={HEAD: message.head()},
                 argsrepr=f"{message.name} ({message.function})",  # Celery would show the arguments.
                 kwargsrepr="{}",
                 retry=True,
@@ -103,32 +112,60 @@ class CeleryRunner(EngineRunner):
 
 def _beside_broker(app: Celery) -> TaskStore:
     url = str(app.conf.broker_write_url or "")
-    if not url.startswith("redis://") or ";" in url:
+    if not url.startswith(("redis://", "rediss://")) or ";" in url:
         raise ValueError(
-            "the broker is not at one redis:// URL: configure it before, or say where workers report to by "
-            "store=RedisTaskStore(url)"
+            "the broker is not at one redis:// or rediss:// URL: configure it before, or say where workers report to "
+            "by store=RedisTaskStore(url)"
         )
     from silo_tasks.stores.address import without_options
     from silo_tasks.stores.redis import RedisTaskStore
 
     # Options in the URL are kombu's.
-    return RedisTaskStore(without_options(url))
+    place, tls = without_options(url), _tls_of(app, url)
+    return RedisTaskStore(_over_tls(place, tls) if tls else place)
+
+
+def _tls_of(app: Celery, url: str) -> Any:
+    """What kombu makes of the URL and of `broker_use_ssl`; nothing where it connects without TLS."""
+    try:
+        given = parse_url(url).get("ssl")
+    except (KeyError, ValueError):
+        raise ValueError(
+            "kombu cannot read the broker's URL: ssl_cert_reqs in it is CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE"
+        ) from None
+    # Without a word on that, kombu does not look at the certificate either.
+    return given or app.conf.broker_use_ssl or (url.startswith("rediss://") and {"ssl_cert_reqs": ssl.CERT_NONE})
+
+
+def _over_tls(url: str, settings: Any) -> Any:
+    """Make a client that connects as kombu does."""
+    import redis
+
+    from silo_tasks.stores.redis import IMPATIENT
+
+    try:
+        client = redis.Redis.from_url(f"rediss{url[url.index('://') :]}", **IMPATIENT, **settings)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # Refuses what redis-py does not know. Connects to nothing.
+    except (TypeError, redis.RedisError):
+        raise ValueError(
+            "broker_use_ssl of a broker in Redis is a dict of redis-py's options, as in {'ssl_cert_reqs': "
+            "ssl.CERT_REQUIRED, 'ssl_ca_certs': '/path/of/authority.pem'}: configure it so, or say where workers "
+            "report to by store=RedisTaskStore(url)"
+        ) from None
+    return client
 
 
 def _register(app: Celery, name: str, store: TaskStore) -> None:
     """Add the Celery task that executes runs."""
 
-    loads: Any = serialization.loads
-    accepted: Any = serialization.prepare_accept_content
-
     def work(head: Mapping[str, Any], args: Sequence[Any] | bytes, kwargs: Any) -> None:
         problem = None
-        if isinstance(args, bytes):
-            try:
-                args, kwargs = loads(args, *kwargs, accept=accepted(app.conf.accept_content))
-            except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
-                args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
-        execute(Message.of(head, args, kwargs), store, problem=problem)
+        try:
+            args, kwargs = _unpacked(app, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
+            args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
+        execute(Message.of(head, args, kwargs), store, problem=problem, ended=_ended)
 
     # Acknowledged when it begins: whoever got the message of a worker that was killed would find the run claimed.
     app.task(
@@ -140,3 +177,74 @@ def _register(app: Celery, name: str, store: TaskStore) -> None:
         track_started=False,
         max_retries=0,
     )(work)
+
+
+def _unpacked(app: Celery, args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if not isinstance(args, bytes):
+        return args, kwargs
+    loads: Any = serialization.loads
+    accepted: Any = serialization.prepare_accept_content
+    args, kwargs = loads(args, *kwargs, accept=accepted(app.conf.accept_content))
+    return args, kwargs
+
+
+def _ended(error: BaseException) -> TaskFailed | None:
+    if isinstance(error, SoftTimeLimitExceeded):
+        return TaskTimeout("took longer than the soft time limit of its worker", "TaskTimeout")
+    return ended_by_worker(error, "billiard", "celery")
+
+
+# What Celery says of a message to the process that has received it. The process that executed it may be dead by then.
+
+
+def _on_failure(sender: Any, exception: BaseException, args: Any, **_: Any) -> None:
+    """A process was killed, or the Celery task itself failed, which one does not whose run fails."""
+    store = _store_of(sender, getattr(sender, "name", None))
+    if store is None or not args:
+        return
+    if isinstance(exception, TimeLimitExceeded):
+        error: TaskFailed = lost(f"its worker ended it at the time limit of {exception.args[0]:g} seconds")
+    elif isinstance(exception, WorkerLostError):
+        error = lost(f"its process has ended: {describe(exception)}")
+    else:
+        error = TaskFailed(f"the worker of Celery failed: {describe(exception)}", type(exception).__name__)
+    head, *values = args
+    _fail(store, sender.app, head, values, error)
+
+
+def _on_revoke(sender: Any, request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:
+    store = _store_of(sender, getattr(sender, "name", None))
+    if store is None:
+        return
+    if terminated:
+        how = f" by {signal_words(signum)}" if isinstance(signum, int) else ""
+        reason = f"it was revoked, and its worker ended it{how}"
+    else:
+        reason = "it expired before a worker took it" if expired else "it was revoked before a worker took it"
+    _fail(store, sender.app, request.get(HEAD), (), lost(reason))
+
+
+def _on_rejection(sender: Any, message: Any, exc: Exception | None, **_: Any) -> None:
+    """The worker cannot read the message, or may not."""
+    store = _store_of(sender, (message.headers or {}).get("task"))
+    if store is not None and exc is not None:
+        error = TaskFailed(f"the worker of Celery refuses the message: {describe(exc)}", type(exc).__name__)
+        _fail(store, sender.app, message.headers.get(HEAD), (), error)
+
+
+def _store_of(sender: Any, name: Any) -> TaskStore | None:
+    """The store of a runner of ours; None for what else Celery executes."""
+    app = getattr(sender, "app", None)
+    return _stores.get(app, {}).get(name) if isinstance(app, Celery) else None
+
+
+def _fail(store: TaskStore, app: Celery, head: Any, values: Sequence[Any], error: TaskFailed) -> None:
+    if isinstance(head, Mapping):
+        # Only a function that brings its store needs them for that.
+        args, kwargs = _unpacked(app, *values) if values and head.get("brings_store") else ((), {})
+        fail(Message.of(head, args, kwargs), store, error)
+
+
+signals.task_failure.connect(_on_failure)
+signals.task_revoked.connect(_on_revoke)
+signals.task_rejected.connect(_on_rejection)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from silo_tasks.errors import TaskError
+from silo_tasks.errors import TaskError, TaskLost
 from silo_tasks.message import Message, check, message_of
 from silo_tasks.runner import Job
 from silo_tasks.store import TaskStore
@@ -96,3 +97,37 @@ class EngineRunner(ABC):
         Raises:
             RunnerUnavailable: The queue cannot be reached.
         """
+
+
+def ended_by_worker(error: BaseException, *packages: str) -> TaskLost | None:
+    """Say what a `SystemExit` means that a worker raises into a run, as its handler of a signal does.
+
+    Args:
+        error: What ended the run.
+        packages: The packages that the engine's worker consists of.
+
+    Returns:
+        What the run fails with; None for an error of the run's own code.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if not isinstance(error, SystemExit) or traceback is None:
+        return None
+    if str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0] not in packages:
+        return None
+    # Celery's processes give the number of the signal, counted from -256.
+    number = 256 + error.code if isinstance(error.code, int) else 0
+    if number not in list(signal.Signals):
+        return lost("its worker was shut down")
+    return lost(f"its worker ended it by {signal_words(number)}, as at a time limit, a revoke or a shutdown")
+
+
+def lost(reason: str) -> TaskLost:
+    """What a run fails with that no worker will finish."""
+    return TaskLost(f"lost: {reason}", "TaskLost")
+
+
+def signal_words(number: int) -> str:
+    """Name a signal, as in "signal 15 (SIGTERM)"."""
+    return f"signal {number} ({signal.Signals(number).name})"

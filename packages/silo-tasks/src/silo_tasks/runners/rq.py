@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis import ConnectionPool
+from redis import ConnectionPool, Redis
 from redis.exceptions import RedisError
-from rq import Queue, get_current_job
+from rq import Callback, Queue, get_current_job
 from rq.connections import parse_connection
+from rq.exceptions import DeserializationError
+from rq.job import Job
 from rq.serializers import DefaultSerializer
 
 from silo_tasks._ending import describe
 from silo_tasks._publisher import INTERVAL
 from silo_tasks._timer import publisher
-from silo_tasks.errors import RunnerUnavailable, TaskError
+from silo_tasks.errors import RunnerUnavailable, TaskError, TaskFailed
 from silo_tasks.message import Message
-from silo_tasks.remote import execute
-from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner
-from silo_tasks.stores.redis import IMPATIENT, RETAIN, RedisTaskStore
+from silo_tasks.remote import execute, fail
+from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, ended_by_worker, lost
+from silo_tasks.stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
 
 FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""
+
+NOTE = "silo_tasks"
+"""The field of RQ's job that says, as JSON, whose run it is and where that reports to."""
 
 
 class RQRunner(EngineRunner):
@@ -75,6 +81,8 @@ class RQRunner(EngineRunner):
         values: Any = [list(message.args), dict(message.kwargs)]
         # Pickled by themselves: where a worker cannot read them, it can still say so.
         values = self.dumps(values) if self._pickles else values
+        # With one for the callbacks, beside what the queue serialises: a worker may have another serializer.
+        pipe = self._queue.connection.pipeline() if self._queue.is_async else None
         try:
             self._queue.enqueue_call(
                 work,
@@ -86,8 +94,16 @@ class RQRunner(EngineRunner):
                 ttl=math.ceil(self.max_wait),
                 result_ttl=0,
                 failure_ttl=FORGET_FAILED,
+                on_failure=Callback(on_failure),
+                on_stopped=Callback(on_stopped),
+                pipeline=pipe,
             )
+            if pipe is not None:
+                note = json.dumps({"head": message.head(), "store": self._store_settings})
+                pipe.hset(Job.key_for(message.token), NOTE, note)
+                pipe.execute()
         except RedisError as error:
+            leave_replica(self._queue.connection, error)
             raise RunnerUnavailable(f"the queue of RQ cannot be reached: {describe(error)}") from error
 
 
@@ -96,17 +112,53 @@ def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None
     job, problem = get_current_job(), None
     assert job is not None
     try:
-        args, kwargs = job.serializer.loads(values) if isinstance(values, bytes) else values
+        args, kwargs = _unpacked(job, values)
     except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
         args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
     records = _Records(job.connection, **store)
     # Before its record is first stored while it runs. What is over by then needs no other connection.
     alarm = publisher.call_later(INTERVAL / 2, records.hurry)
     try:
-        execute(Message.of(head, args, kwargs), records, problem=problem)
+        execute(Message.of(head, args, kwargs), records, problem=problem, ended=_ended)
     finally:
         alarm.cancel()
         records.close()
+
+
+def _unpacked(job: Job, values: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    args, kwargs = job.serializer.loads(values) if isinstance(values, bytes) else values
+    return args, kwargs
+
+
+def _ended(error: BaseException) -> TaskFailed | None:
+    return ended_by_worker(error, "rq")
+
+
+def on_failure(job: Job, connection: Redis, kind: type[BaseException], error: BaseException, _: object) -> None:
+    """Fail a run whose job RQ cannot execute. RQ's workers call this; a run that fails is a job that is done."""
+    what = describe(error.__cause__ or error)
+    if issubclass(kind, DeserializationError):
+        what = f"{what}. The worker needs the serializer of the queue"
+    _fail(job, connection, TaskFailed(f"the worker of RQ cannot execute the job: {what}", kind.__name__))
+
+
+def on_stopped(job: Job, connection: Redis) -> None:
+    """Fail a run that was told to stop by `rq.command.send_stop_job_command()`. RQ's workers call this."""
+    # The worker itself calls this, not a process for the job. What knows the store may be a whole application, which
+    # the processes for the next jobs would have from then on: such a run is lost when its lease is over.
+    _fail(job, connection, lost("its worker was told to stop its job, and ended it"), opens=False)
+
+
+def _fail(job: Job, connection: Redis, error: TaskFailed, *, opens: bool = True) -> None:
+    note: Any = connection.hget(job.key, NOTE)
+    values = {} if note is None else json.loads(note)
+    if not values or (values["head"]["brings_store"] and not opens):
+        return
+    try:
+        args, kwargs = _unpacked(job, job.args[1])
+    except Exception:  # noqa: BLE001 - it may be that for which the job failed
+        args, kwargs = (), {}
+    fail(Message.of(values["head"], args, kwargs), RedisTaskStore(connection, **values["store"]), error)
 
 
 class _Records(RedisTaskStore):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from silo_tasks._ending import describe
@@ -152,13 +152,19 @@ class RedisTaskStore(SlotStore):
         return True
 
     def _run(self, script: _Script, key: bytes, *args: str | int) -> Any:
-        try:
+        again = True
+        while True:
             try:
-                return self._client.evalsha(script.digest, 1, key, *args)
-            except NoScriptError:
-                return self._client.eval(script.text, 1, key, *args)
-        except RedisError as error:
-            raise RunnerUnavailable(f"the task store in Redis cannot be reached: {describe(error)}") from error
+                try:
+                    return self._client.evalsha(script.digest, 1, key, *args)
+                except NoScriptError:
+                    return self._client.eval(script.text, 1, key, *args)
+            except RedisError as error:
+                # Where the server is a replica now, nothing was changed, and another may have taken over already.
+                if leave_replica(self._client, error) and again:
+                    again = False
+                    continue
+                raise RunnerUnavailable(f"the task store in Redis cannot be reached: {describe(error)}") from error
 
     def _keep(self, key: bytes, seen: _Seen) -> _Seen:
         self._seen.pop(key, None)
@@ -189,3 +195,32 @@ class _Seen(NamedTuple):
 
 def _ahead(seconds: str, micros: str) -> float:
     return int(seconds) + int(micros) / 1e6 - monotonic()
+
+
+def leave_replica(client: redis.Redis, error: BaseException) -> bool:
+    """Close a client's connections if the error says that its server is a replica now.
+
+    Such a server keeps its connections and refuses every write. A new connection to the same address leads to the
+    server that has taken over. Connections that other threads use are left: those threads get the error too.
+
+    Returns:
+        Whether the error says so.
+    """
+    if not is_demoted(error):
+        return False
+    pool: Any = client.connection_pool
+    own: Any = client.connection  # With `single_connection_client`.
+    if own is not None:
+        own.disconnect()
+    try:
+        pool.disconnect(inuse_connections=False)
+    except TypeError:  # An older redis-py, and its `BlockingConnectionPool`.
+        pool.disconnect()
+    return True
+
+
+def is_demoted(error: BaseException) -> bool:
+    """Whether an error is the answer of a server that is a replica now."""
+    # Redis before 7 says it of a script within a longer text, and redis-py 5.0 knows no MASTERDOWN.
+    said = isinstance(error, redis.ResponseError) and ("READONLY" in str(error) or "MASTERDOWN" in str(error))
+    return said or isinstance(error, (ReadOnlyError, MasterDownError))
