@@ -143,6 +143,26 @@ def test_a_second_start_is_refused_while_it_runs(client: FlaskClient, job: Job) 
     assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 2}
 
 
+def test_what_is_said_of_a_task_that_runs(app: Flask, client: FlaskClient, job: Job) -> None:
+    @app.post("/api/again")
+    def again() -> Any:
+        task = job.task.task
+        if task is None:
+            job.task.start(1)
+        with pytest.raises(RuntimeError, match="already running"):
+            job.task.start(1)
+        if task is not None:
+            with pytest.raises(RuntimeError, match="Cannot reset"):
+                task.reset()
+        return {}
+
+    app.testing = True
+    assert client.post("/api/again", headers=as_(SID)).status_code == 200
+    assert client.post("/api/again", headers=as_(SID)).status_code == 200
+    job.leave.set()
+    client.get("/api/task/result", headers=as_(SID))
+
+
 def test_of_two_requests_that_start_it_at_once_one_is_refused(
     app: Flask, client: FlaskClient, silo: Silo, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

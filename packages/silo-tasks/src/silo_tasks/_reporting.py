@@ -49,8 +49,8 @@ class Reporter:
         No lock is taken for `progress` alone, so it can be called for every item.
 
         Args:
-            progress: Percent of the innermost open step, or of the run when none is open. Above 100 counts as 100; a
-                value below the last one is ignored, so that progress never goes back.
+            progress: Percent of the innermost open step, or of the run when none is open; below 0 counts as 0, above
+                100 as 100. A value below the last one is shown as well, but what loops and steps have reached stays.
             message: What is being done. `{n}`, `{total}`, `{percent}`, `{rate}` and `{eta}` are filled in when
                 somebody reads it; the counts are those of the loop the message was given in. Like a log line, it is
                 cut to `MAX_LINE` characters.
@@ -65,8 +65,11 @@ class Reporter:
                 return
         if progress is not None:
             base = run.progress.base
-            if progress > base.percent:
+            # What is no number, as NaN, changes nothing.
+            if progress >= 0:
                 base.percent = progress
+            elif progress < 0:
+                base.percent = 0.0
         if message is not None:
             run.say(str(message))
         if n is not None or total is not None:

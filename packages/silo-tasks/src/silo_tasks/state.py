@@ -34,7 +34,7 @@ class TaskState:
     running: bool = False
     """Whether a run is queued or running."""
     progress: float = 0.0
-    """Percent of the run, 0.0 to 100.0. It never goes back within a run."""
+    """Percent of the run, 0.0 to 100.0. Within a run only `update(progress=)` makes it go back."""
     message: str = ""
     """The last message, cut to `MAX_LINE` characters, with its counts filled in."""
     logs: list[str] = field(default_factory=list)

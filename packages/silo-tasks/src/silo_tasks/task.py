@@ -136,7 +136,7 @@ class BackgroundTask(Reporter):
         now = self._settings.clock()
         self._run.refresh()
         with self._lock:
-            previous = self._at_rest("start")
+            previous = self._at_rest("Task {name!r} is already running (status: {status})")
             run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
             if previous.callbacks:
                 run.callbacks = previous.take_callbacks()
@@ -175,13 +175,14 @@ class BackgroundTask(Reporter):
             if run.callbacks:
                 run.follow()
 
-    def _at_rest(self, what: str) -> Run:
+    def _at_rest(self, refusal: str) -> Run:
         newest = self._run
         if self._mine() is not newest:
             # A run that was given up has no say about its successor.
             raise Cancelled
         if newest.status.is_active:
-            raise TaskRunning(f"cannot {what} task {self.name!r}: it is {newest.status.value}")
+            status = newest.status.value
+            raise TaskRunning(f"{refusal.format(name=self.name, status=status)}. Wait for its end, or cancel it first")
         return newest
 
     def _adopt(self, message: Message, target: Callable[..., Any]) -> Run:
@@ -200,7 +201,7 @@ class BackgroundTask(Reporter):
         """
         self._run.refresh()
         with self._lock:
-            previous = self._at_rest("reset")
+            previous = self._at_rest("Cannot reset {status} task {name!r}")
             run = Run(self._settings, self._key, None, previous)
             run.callbacks = previous.take_callbacks()
             self._run = run
