@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 from typing import NamedTuple, cast
 
@@ -12,6 +13,15 @@ MAX_LINE = 2000
 
 SHORT = 200
 """Characters of a text that waits to be formatted."""
+
+LINE = 150
+"""Bytes that a line takes beside its text."""
+
+PLAIN = LINE + sys.getsizeof("") + MAX_LINE
+"""Bytes that a line of `MAX_LINE` ASCII characters takes."""
+
+LEAST = 100_000
+"""Bytes that the log of a run may take, however few lines it keeps."""
 
 
 class LogLine(NamedTuple):
@@ -53,6 +63,14 @@ class Entry:
         if isinstance(content, tuple):
             self._content = content = _format(*content)
         return content
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes as it is now."""
+        content = self._content
+        if isinstance(content, tuple):
+            return LINE + sys.getsizeof(content[0]) + sum(map(sys.getsizeof, content[1]))
+        return LINE + sys.getsizeof(content)
 
 
 def _small(arg: object) -> bool:
@@ -107,10 +125,11 @@ class LogView(NamedTuple):
 
 
 class LogRing:
-    """Keeps the newest `size` lines.
+    """Keeps the newest `size` lines, as far as they fit a budget of bytes: that of `size` plain lines of `MAX_LINE`.
 
-    Lines are only ever appended to a list; when it holds twice the size, a new list with the newest lines takes its
-    place. So a view is a list and two numbers, taken in constant time, and nothing changes under it.
+    Lines are only ever appended to a list; when it holds twice the size or the budget, a new list with the newest lines
+    takes its place. So a view is a list and two numbers, taken in constant time, and nothing changes under it. At the
+    end of a run, `trim()` leaves no more than what is to be kept.
 
     Args:
         size: Lines kept; 0 keeps none.
@@ -118,10 +137,12 @@ class LogRing:
         last_seq: Sequence number of the last line before this log.
     """
 
-    __slots__ = ("_entries", "_size", "first_seq", "last_seq", "lock")
+    __slots__ = ("_budget", "_entries", "_size", "_taken", "first_seq", "last_seq", "lock")
 
     def __init__(self, size: int, lock: AbstractContextManager[object], last_seq: int = 0) -> None:
         self._size = size
+        self._budget = max(size * PLAIN, LEAST)
+        self._taken = 0
         self._entries: list[Entry] = []
         self.lock = lock
         self.first_seq = last_seq + 1
@@ -141,10 +162,30 @@ class LogRing:
             self._keep(Entry(seq, time, level, text, ()))
 
     def _keep(self, entry: Entry) -> None:
-        if len(self._entries) >= 2 * self._size:
-            self._entries = self._entries[len(self._entries) - self._size + 1 :] if self._size > 1 else []
-        if self._size:
-            self._entries.append(entry)
+        if not self._size:
+            return
+        if len(self._entries) >= 2 * self._size or self._taken > 2 * self._budget:
+            self._leave(self._size - 1)
+        self._entries.append(entry)
+        self._taken += entry.size
+
+    def trim(self) -> None:
+        """Leave what is to be kept, formatted, as no line may grow from now on."""
+        with self.lock:
+            for entry in self._entries[max(0, len(self._entries) - self._size) :]:
+                entry.text  # noqa: B018 - to format it
+            self._leave(self._size)
+
+    def _leave(self, count: int) -> None:
+        """Leave up to so many of the newest lines, as far as they fit the budget, and the newest one in any case."""
+        entries, taken = self._entries, 0
+        start = stop = len(entries)
+        while start and stop - start < count:
+            size = entries[start - 1].size
+            if taken + size > self._budget and start < stop:
+                break
+            start, taken = start - 1, taken + size
+        self._entries, self._taken = entries[start:], taken
 
     def view(self) -> tuple[LogView, int, int]:
         """The log now, the last sequence number, and how many lines have been dropped."""

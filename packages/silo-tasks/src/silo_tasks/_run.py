@@ -50,6 +50,8 @@ class Run(OwnCode):
             self.call = call = None
             if self.exception is not None:
                 let_go(self.exception)
+            # Of a run that called `complete()`, what it has logged since.
+            self.log.trim()
             self.returned.set()
 
     def begin(self, *, here: bool = False) -> bool:
@@ -166,6 +168,7 @@ class Run(OwnCode):
                 self.call = None
         if alarm is not None:
             alarm.cancel()
+        self.log.trim()
         if not executing:
             self.returned.set()
         self.done.set()

@@ -39,7 +39,7 @@ class BackgroundTask(Reporter):
         name: Name for people and logs.
         timeout: Seconds a run may take, counted from when it begins to run. Past it the run is failed for everybody who
             watches, at once; its code is stopped when it next reports or takes an item.
-        max_logs: Log lines that are kept: the newest.
+        max_logs: Log lines that are kept: the newest, as far as they fit 2,200 bytes for each.
         runner: Where runs are executed; None is the shared `ThreadRunner`.
         store: Where the task's record is published for watchers elsewhere; None is nowhere, or the store of a runner
             whose workers are elsewhere.
