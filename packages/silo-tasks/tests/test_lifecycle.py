@@ -114,7 +114,8 @@ def test_a_queued_task_is_neither_started_nor_reset() -> None:
     gate.leave.set()
     assert task.wait(WAIT)
     task.reset()
-    assert task.state.status is Status.IDLE
+    assert task.state.run == 1
+    assert task.state.complete is False
     assert runner.shutdown(WAIT)
 
 

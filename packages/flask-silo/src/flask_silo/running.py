@@ -84,6 +84,11 @@ class Newest(NamedTuple):
         return self.work.state if self.work is not None else None
 
 
+def _label(name: str, sid: str) -> str:
+    """Return what the log calls the task of a session."""
+    return f"{name!r} of session {short(sid)}"
+
+
 class SessionTasks:
     """The tasks of one application's sessions in this process: at most one of each name for each session."""
 
@@ -117,6 +122,10 @@ class SessionTasks:
             slot = slot.at(self._store.moment().now, TaskRecords.lease)
         return Newest(work, slot, Life(record.sid, record.uid))
 
+    def outward(self, state: TaskState) -> dict[str, Any]:
+        """Return a state as clients get it: what is not for them only while the application is debugged."""
+        return state.to_dict(public=not self._app.debug)
+
     def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
         """Make a task for a session."""
         if self._store.backend.live:
@@ -137,6 +146,7 @@ class SessionTasks:
         """
         sid, uid = life
         runner = call.task.runner
+        task.label = _label(task.name, sid)
         if isinstance(runner, EngineRunner):
             # Its worker holds the session while it works.
             try:
@@ -197,7 +207,16 @@ class SessionTasks:
         sid, uid = life if self._store.backend.shared else (None, None)
         return Place(app=self._app.import_name, task=name, sid=sid, uid=uid)
 
-    def _target(self, _task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
+    def _target(self, task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
+        if hold is None:
+            return self._execute(hold, call)
+        task.label = _label(call.task.name, hold.sid)
+        try:
+            return self._execute(hold, call)
+        finally:
+            task.label = _label(call.task.name, hold.sid)  # it may have got another id
+
+    def _execute(self, hold: Hold | None, call: Call) -> Any:
         # A run may be executed inside a request, whose view of the session is not the task's.
         visit, token = visiting.set(None), _holding.set(hold)
         turn = self._store.turns.held(hold.sid) if hold is not None else None

@@ -50,7 +50,9 @@ class Slot:
     def lost(self, reason: str) -> Slot:
         """Return it failed."""
         error = f"lost: {reason}"
-        return self._over(self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type="TaskLost")
+        return self._over(
+            self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type="TaskLost", error_public=True
+        )
 
     def claimed(self, now: float) -> Slot:
         """Return it taken by a worker."""
