@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -227,14 +228,21 @@ def test_a_running_task_holds_its_session(client: FlaskClient, silo: Silo, job: 
     assert silo.binding.tasks._tasks == {}
 
 
-def test_reset_cancels_and_the_late_task_cannot_write(client: FlaskClient, silo: Silo, job: Job) -> None:
+def test_reset_cancels_and_the_late_task_cannot_write(
+    client: FlaskClient, silo: Silo, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
     client.post("/api/start/3", headers=as_(SID))
     assert job.entered.wait(30)
+    work = job.task._silo.binding.tasks.find(silo.store.uid(SID), "count up")
+    assert work is not None
     client.post("/api/reset", headers=as_(SID))
     assert (client.get("/api/task", headers=as_(SID)).json or {})["status"] == "idle"
     job.leave.set()
     assert job.done.wait(30)
     assert client.get("/api/count", headers=as_(SID)).json == {"value": 0}
+    assert work.wait(30)
+    assert work.state.status == "cancelled"
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_task_whose_session_ends_when_it_begins_is_cancelled(

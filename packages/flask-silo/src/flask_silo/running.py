@@ -213,8 +213,23 @@ class SessionTasks:
         task.label = _label(call.task.name, hold.sid)
         try:
             return self._execute(hold, call)
+        except Exception as error:
+            if not self._is_over(hold, error):
+                raise
+            # What it worked on is gone, as after a reset: so it cannot go on, and nothing is wrong with it.
+            kind = type(error).__name__
+            logger.info("task %s was cancelled, as its session has ended (%s: %s)", task.label, kind, error)
+            raise Cancelled from None
         finally:
             task.label = _label(call.task.name, hold.sid)  # it may have got another id
+
+    def _is_over(self, hold: Hold, error: Exception) -> bool:
+        if isinstance(error, SessionExpired) and error.sid in {hold.sid, *hold.sids}:
+            return True
+        try:
+            return find_life(self._store.backend, Life(hold.sid, hold.uid)) is None
+        except StoreUnavailable:
+            return False
 
     def _execute(self, hold: Hold | None, call: Call) -> Any:
         # A run may be executed inside a request, whose view of the session is not the task's.
