@@ -10,10 +10,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo, current_task
+from flask_silo.worker import Place, serve
 from flask_silo_helpers import as_
 from silo_store import short
 from silo_store.testing import SID
-from silo_tasks import InlineRunner
+from silo_tasks import BackgroundTask, InlineRunner
 
 SECRET = "cannot connect to postgres://admin:secret@db"
 LOGGER = logging.getLogger("silo.public.flask")
@@ -95,3 +96,11 @@ def test_the_log_names_task_and_session(client: FlaskClient, failing: Any, caplo
 def test_what_is_public_is_checked_when_the_task_is_declared(silo: Silo, given: Any) -> None:
     with pytest.raises(TypeError, match="public_errors takes exception classes, and not"):
         silo.task(public_errors=given)(lambda: None)
+
+
+def test_the_log_of_a_worker_names_task_and_session(app: Flask, silo: Silo, caplog: pytest.LogCaptureFixture) -> None:
+    task = BackgroundTask("unknown", runner=InlineRunner())
+    task.start(serve, Place(app=app.import_name, task="unknown", sid=SID, uid="uid"))
+    assert not task.state.error_public
+    assert f"Task 'unknown' of session {short(SID)} failed: " in caplog.text
+    assert SID not in caplog.text

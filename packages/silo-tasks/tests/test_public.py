@@ -70,9 +70,20 @@ def test_timeouts_and_losses_are_public(kind: type[Exception]) -> None:
     assert failed(kind("took longer")).to_dict(public=True)["error"] == "took longer"
 
 
-@pytest.mark.parametrize("given", ["KeyError", 5, None, [KeyError, "BadFile"], int, (KeyError, KeyError("x"))], ids=str)
-def test_only_exception_classes_can_be_public(given: Any) -> None:
-    with pytest.raises(TypeError, match="public_errors takes exception classes, and not"):
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("KeyError", "'KeyError'"),
+        (5, "5"),
+        (None, "None"),
+        ([KeyError, "BadFile"], "'BadFile'"),
+        (int, "<class 'int'>"),
+        ((KeyError, KeyError("x")), r"KeyError\('x'\)"),
+        (iter([KeyError]), "<list_iterator"),
+    ],
+)
+def test_only_exception_classes_can_be_public(given: Any, named: str) -> None:
+    with pytest.raises(TypeError, match=f"public_errors takes exception classes, and not {named}"):
         BackgroundTask(public_errors=given)
 
 

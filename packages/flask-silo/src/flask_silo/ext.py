@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
@@ -269,7 +269,7 @@ class Silo:
         name: str | None = None,
         runner: Runner | None = None,
         timeout: float | None = None,
-        public_errors: type[BaseException] | Iterable[type[BaseException]] = (),
+        public_errors: type[BaseException] | Collection[type[BaseException]] = (),
     ) -> Callable[[Callable[P, R]], SessionTask[P, R]]: ...
 
     def task(
@@ -280,7 +280,7 @@ class Silo:
         name: str | None = None,
         runner: Runner | None = None,
         timeout: float | None = None,
-        public_errors: type[BaseException] | Iterable[type[BaseException]] = (),
+        public_errors: type[BaseException] | Collection[type[BaseException]] = (),
     ) -> Any:
         """Make a function a background task of sessions; use it as a decorator, with or without arguments.
 

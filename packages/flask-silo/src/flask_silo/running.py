@@ -20,7 +20,7 @@ from silo_tasks.slot import Slot
 
 from .task_records import TaskRecords, find_life, slot_in
 from .visit import visiting
-from .worker import Place, serve
+from .worker import Place, label_of, serve
 
 if TYPE_CHECKING:
     from .tasks import SessionTask
@@ -84,11 +84,6 @@ class Newest(NamedTuple):
         return self.work.state if self.work is not None else None
 
 
-def _label(name: str, sid: str) -> str:
-    """Return what the log calls the task of a session."""
-    return f"{name!r} of session {short(sid)}"
-
-
 class SessionTasks:
     """The tasks of one application's sessions in this process: at most one of each name for each session."""
 
@@ -146,7 +141,7 @@ class SessionTasks:
         """
         sid, uid = life
         runner = call.task.runner
-        task.label = _label(task.name, sid)
+        task.label = label_of(task.name, sid)
         if isinstance(runner, EngineRunner):
             # Its worker holds the session while it works.
             try:
@@ -210,7 +205,7 @@ class SessionTasks:
     def _target(self, task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
         if hold is None:
             return self._execute(hold, call)
-        task.label = _label(call.task.name, hold.sid)
+        task.label = label_of(call.task.name, hold.sid)
         try:
             return self._execute(hold, call)
         except Exception as error:
@@ -221,7 +216,7 @@ class SessionTasks:
             logger.info("task %s was cancelled, as its session has ended (%s: %s)", task.label, kind, error)
             raise Cancelled from None
         finally:
-            task.label = _label(call.task.name, hold.sid)  # it may have got another id
+            task.label = label_of(call.task.name, hold.sid)  # it may have got another id
 
     def _is_over(self, hold: Hold, error: Exception) -> bool:
         if isinstance(error, SessionExpired) and error.sid in {hold.sid, *hold.sids}:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TypeAlias
 
 from silo_tasks.errors import TaskLost, TaskTimeout
 
-PublicErrors: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
+PublicErrors: TypeAlias = type[BaseException] | Collection[type[BaseException]]
 """A class of exceptions, or several."""
 
 
@@ -17,9 +17,8 @@ def names_of(given: PublicErrors) -> frozenset[str]:
     Raises:
         TypeError: Something is no class of exceptions; the message names it.
     """
-    if isinstance(given, type) or not isinstance(given, Iterable):
-        given = (given,)
-    classes = tuple(given)
+    # A text is a collection of texts.
+    classes = tuple(given) if isinstance(given, Collection) and not isinstance(given, (type, str)) else (given,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise TypeError(f"public_errors takes exception classes, and not {each!r}")

@@ -178,9 +178,8 @@ class TaskState:
             return self._newest_logs(count), 0
         if view is not None:
             entries = [entry for entry in view.all() if entry.public]
-            return [entry.text for entry in entries[max(0, len(entries) - count) :]], view.stop - view.start - len(
-                entries
-            )
+            withheld = view.stop - view.start - len(entries)
+            return [entry.text for entry in entries[max(0, len(entries) - count) :]], withheld
         private = range(len(self.logs)) if self.private_logs is None else set(self.private_logs)
         logs = [text for i, text in enumerate(self.logs) if i not in private]
         return logs[max(0, len(logs) - count) :], len(self.logs) - len(logs)
