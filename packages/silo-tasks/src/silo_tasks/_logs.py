@@ -183,6 +183,8 @@ class LogRing:
 
     def trim(self) -> None:
         """Leave what is to be kept, formatted, as no line may grow from now on."""
+        if not self._entries:
+            return
         with self.lock:
             for entry in self._entries[max(0, len(self._entries) - self._size) :]:
                 entry.text  # noqa: B018 - to format it
