@@ -82,7 +82,7 @@ def create_app(**config: Any) -> Flask:
         # Looking begins no session: who has none yet gets an empty answer.
         job = silo.state("job") if silo.uid else {"source": None, "result": None}
         limits = {"upload_bytes": limit, "ttl": silo.store.ttl}
-        return jsonify(source=job["source"], result=job["result"], task=task.to_dict(), limits=limits)
+        return jsonify(source=job["source"], result=job["result"], task=task.to_dict(public=True), limits=limits)
 
     @app.post("/api/upload")
     def upload() -> Response:
@@ -144,7 +144,7 @@ def create_app(**config: Any) -> Flask:
         opener = partial(uploads.open, silo.sid, source["stored"])
         job = processing.Job(by, value, how, app.config["MAX_GROUPS"])
         try:
-            with task.logging("data_processor"):
+            with task.logging("data_processor", public=True):
                 summary, table = processing.run(opener, source["size"], Table(**source["table"]), job)
         except BadCsv as error:
             task.fail(str(error))
@@ -156,7 +156,7 @@ def create_app(**config: Any) -> Flask:
 
     @app.get("/api/task")
     def task() -> Response:
-        return jsonify(summarise.state.to_dict())
+        return jsonify(summarise.state.to_dict(public=True))
 
     @app.post("/api/cancel")
     def cancel() -> Response:

@@ -280,6 +280,21 @@ def two(url: str, clock: Clock) -> Iterator[tuple[Worker, Worker]]:
 Two = tuple[Worker, Worker]
 
 
+def test_a_task_whose_session_another_process_ends_is_cancelled(two: Two, caplog: pytest.LogCaptureFixture) -> None:
+    one, other = two
+    one.ask("POST", "/api/start/1")
+    assert one.entered.wait(WAIT)
+    uid = one.silo.store.uid(SID)
+    work = one.silo.binding.tasks.find(uid, "job")
+    assert work is not None
+    other.ask("POST", "/api/reset")
+    # No look at the store in between, which would cancel it.
+    one.leave.set()
+    assert work.wait(WAIT)
+    assert work.state.status == "cancelled"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_a_task_is_seen_from_elsewhere(two: Two) -> None:
     one, other = two
     assert one.ask("POST", "/api/start/4") == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,6 +144,26 @@ def test_a_second_start_is_refused_while_it_runs(client: FlaskClient, job: Job) 
     assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 2}
 
 
+def test_what_is_said_of_a_task_that_runs(app: Flask, client: FlaskClient, job: Job) -> None:
+    @app.post("/api/again")
+    def again() -> Any:
+        task = job.task.task
+        if task is None:
+            job.task.start(1)
+        with pytest.raises(RuntimeError, match="already running"):
+            job.task.start(1)
+        if task is not None:
+            with pytest.raises(RuntimeError, match="Cannot reset"):
+                task.reset()
+        return {}
+
+    app.testing = True
+    assert client.post("/api/again", headers=as_(SID)).status_code == 200
+    assert client.post("/api/again", headers=as_(SID)).status_code == 200
+    job.leave.set()
+    client.get("/api/task/result", headers=as_(SID))
+
+
 def test_of_two_requests_that_start_it_at_once_one_is_refused(
     app: Flask, client: FlaskClient, silo: Silo, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,14 +228,21 @@ def test_a_running_task_holds_its_session(client: FlaskClient, silo: Silo, job: 
     assert silo.binding.tasks._tasks == {}
 
 
-def test_reset_cancels_and_the_late_task_cannot_write(client: FlaskClient, silo: Silo, job: Job) -> None:
+def test_reset_cancels_and_the_late_task_cannot_write(
+    client: FlaskClient, silo: Silo, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
     client.post("/api/start/3", headers=as_(SID))
     assert job.entered.wait(30)
+    work = job.task._silo.binding.tasks.find(silo.store.uid(SID), "count up")
+    assert work is not None
     client.post("/api/reset", headers=as_(SID))
     assert (client.get("/api/task", headers=as_(SID)).json or {})["status"] == "idle"
     job.leave.set()
     assert job.done.wait(30)
     assert client.get("/api/count", headers=as_(SID)).json == {"value": 0}
+    assert work.wait(30)
+    assert work.state.status == "cancelled"
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_task_whose_session_ends_when_it_begins_is_cancelled(

@@ -112,15 +112,25 @@ def test_from_start_to_end(engine: Engine) -> None:
     assert (task.state.run, [line.seq for line in task.logs(since=1)]) == (2, [2])
 
 
+def _refuses(task: BackgroundTask) -> None:
+    with pytest.raises(TaskRunning, match="already running"):
+        task.start(wait_for_gate)
+    with pytest.raises(TaskRunning, match="Cannot reset"):
+        task.reset()
+
+
 def test_progress_is_seen_while_it_runs(engine: Engine) -> None:
     task = BackgroundTask("gate", runner=engine)
     task.start(wait_for_gate)
+    _refuses(task)
     engine.serve()
     while task.state.status is not Status.RUNNING:
         pass
     assert task.is_running
-    with pytest.raises(TaskRunning):
-        task.start(wait_for_gate)
+    _refuses(task)
+    other = BackgroundTask.attach("gate", engine.store)
+    assert other is not None
+    _refuses(other)
     GATE.set()
     assert task.result(WAIT) == "open"
 
@@ -155,7 +165,7 @@ def test_any_process_can_watch_and_cancel_a_run(engine: Engine) -> None:
     assert other.result() == 3
     assert (other.state.run, other.state.dropped, other.logs()) == (2, 0, task.logs())
     other.start(wait_for_gate)
-    with pytest.raises(TaskRunning, match="running elsewhere; another name or owner"):
+    with pytest.raises(TaskRunning, match="already running elsewhere; another name or owner"):
         task.start(wait_for_gate)
     GATE.set()
     assert other.result(WAIT) == "open"

@@ -88,16 +88,35 @@ def test_target_gets_the_task_and_its_arguments() -> None:
 
 
 def test_start_while_running_raises(runner: ThreadRunner) -> None:
-    task, gate = BackgroundTask(runner=runner), Gate()
+    task, gate = BackgroundTask("job", runner=runner), Gate()
     task.start(gate)
-    with pytest.raises(TaskRunning) as caught:
+    assert gate.entered.wait(WAIT)
+    with pytest.raises(TaskRunning, match="Task 'job' is already running") as caught:
         task.start(gate)
     assert isinstance(caught.value, RuntimeError)
     assert isinstance(caught.value, TaskError)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="Cannot reset running task 'job'"):
         task.reset()
     gate.leave.set()
     assert task.wait(WAIT)
+
+
+def test_a_queued_task_is_neither_started_nor_reset() -> None:
+    runner, gate = ThreadRunner(workers=1), Gate()
+    first, task = BackgroundTask(runner=runner), BackgroundTask("job", runner=runner)
+    first.start(gate)
+    task.start(gate)
+    assert task.state.status is Status.QUEUED
+    with pytest.raises(RuntimeError, match=r"Task 'job' is already running \(status: queued\)"):
+        task.start(gate)
+    with pytest.raises(RuntimeError, match="Cannot reset queued task 'job'"):
+        task.reset()
+    gate.leave.set()
+    assert task.wait(WAIT)
+    task.reset()
+    assert task.state.run == 1
+    assert task.state.complete is False
+    assert runner.shutdown(WAIT)
 
 
 def test_of_many_starts_at_once_one_wins(runner: ThreadRunner) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -203,3 +205,78 @@ def test_the_log_keeps_no_long_arguments(line: Callable[[str], tuple[Any, ...]])
     finally:
         tracemalloc.stop()
     assert all(len(text) <= MAX_LINE + 1 for text in task.state.logs)
+
+
+def chatty(task: BackgroundTask, lines: int, text: str) -> None:
+    for i in range(lines):
+        task.log(f"{i} {text}")
+
+
+@pytest.mark.parametrize("complete", [False, True], ids=["returned", "goes on after complete"])
+@pytest.mark.parametrize("char", ["x", "ü", "…", "😀"])
+def test_the_log_of_a_finished_run_fits_its_budget(char: str, complete: bool) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+
+    def work(task: BackgroundTask) -> None:
+        if complete:
+            task.complete()
+        chatty(task, 1999, char * 3000)
+
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        task.start(work)
+        assert task.wait(WAIT)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 1_500_000 < taken < 2_500_000
+    state = task.state
+    assert sum(map(sys.getsizeof, state.logs)) < 2_200_000
+    assert state.logs[-1].startswith("1998 ")
+    assert state.dropped == 1999 - len(state.logs)
+    assert [line.seq for line in task.logs()] == list(range(state.dropped + 1, 2000))
+
+
+def test_plain_lines_of_full_length_all_fit() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(chatty, 1500, "x" * (MAX_LINE - 10))
+    assert (len(task.state.logs), task.state.dropped) == (1000, 500)
+
+
+def test_the_budget_counts_lines_as_they_are_read() -> None:
+    """Formatting a line later must not make the log grow beyond it."""
+    task = BackgroundTask(runner=InlineRunner())
+    part = "€" * 200
+
+    def work(task: BackgroundTask) -> None:
+        for i in range(1000):
+            task.log("%d %s%s%s%s%s%s%s%s%s", i, *[part] * 9)
+
+    task.start(work)
+    lines = task.state.logs
+    assert 0 < len(lines) < 1000
+    assert sum(map(sys.getsizeof, lines)) < 2_200_000
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_short_log_keeps_long_lines(size: int) -> None:
+    task = BackgroundTask(max_logs=size, runner=InlineRunner())
+    task.start(chatty, 10, "😀" * 3000)
+    assert len(task.state.logs) == size
+
+
+def test_a_running_task_keeps_no_more_than_twice_its_budget(runner: ThreadRunner) -> None:
+    task, written, leave = BackgroundTask(runner=runner), threading.Event(), threading.Event()
+
+    def work(task: BackgroundTask) -> None:
+        chatty(task, 1999, "😀" * 3000)
+        written.set()
+        assert leave.wait(WAIT)
+
+    task.start(work)
+    assert written.wait(WAIT)
+    assert sum(map(sys.getsizeof, task.state.logs)) < 4_500_000
+    leave.set()
+    assert task.wait(WAIT)

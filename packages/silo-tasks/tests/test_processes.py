@@ -563,6 +563,7 @@ def test_no_process_can_be_started(runner: ProcessRunner, monkeypatch: pytest.Mo
     task.start(jobs.add, 1)
     with pytest.raises(TaskLost, match=r"no process could be started: .*/nowhere/python"):
         task.result(WAIT)
+    assert task.state.to_dict(public=True)["error"] == "The task failed", "it names a path of the server"
     monkeypatch.undo()
     task.start(jobs.add, 1)
     assert task.result(WAIT) == 1
@@ -684,6 +685,28 @@ def test_a_script_that_starts_a_task_when_it_is_imported(tmp_path: Path) -> None
     three, words = done.stdout.splitlines()
     assert three == "3", "no script is needed for functions of other modules"
     assert 'What a script does goes under: if __name__ == "__main__":' in words
+
+
+def test_a_class_of_the_script_is_public(tmp_path: Path) -> None:
+    """The process knows the script by another name than its parent does."""
+    code = """
+        from silo_tasks import BackgroundTask, ProcessRunner
+
+        class BadFile(Exception):
+            pass
+
+        def work(task, public):
+            raise (BadFile if public else KeyError)("text")
+
+        if __name__ == "__main__":
+            task = BackgroundTask("odd", runner=ProcessRunner(1), public_errors=BadFile)
+            for public in (True, False):
+                task.start(work, public)
+                task.wait()
+                print(task.state.to_dict(public=True)["error"])
+    """
+    done = subprocess.run(script(tmp_path, code), capture_output=True, text=True, timeout=WAIT, check=True)
+    assert done.stdout.splitlines() == ["text", "The task failed"]
 
 
 def test_a_failure_is_logged_once_and_by_the_parent(tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def test_any_reports(nodes: Any) -> None:
                 if kind == "break" and item == 2:
                     break
         record = look(task)
-        assert record["progress"] >= seen[-1]
+        # Only progress that is given by hand goes back.
+        assert record["progress"] >= seen[-1] or kind == "progress"
         seen.append(record["progress"])
 
     def work(task: BackgroundTask) -> None:
@@ -110,7 +111,7 @@ def test_any_reports(nodes: Any) -> None:
 
 def test_percent_as_a_decimal() -> None:
     task = BackgroundTask()
-    for percent, shown in (("3.7", 3.7), ("1e30", 100), ("-Infinity", 100)):
+    for percent, shown in (("3.7", 3.7), ("1e30", 100), ("-Infinity", 0)):
         task.update(progress=Decimal(percent))  # type: ignore[arg-type]
         assert look(task)["progress"] == shown
 

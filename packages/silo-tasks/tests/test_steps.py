@@ -142,11 +142,59 @@ def test_advance_and_counts() -> None:
     assert (task.state.n, task.state.progress) == (0, 75)
 
 
-def test_progress_is_clamped_and_never_goes_back() -> None:
+def test_progress_by_hand_is_clamped_and_may_go_back() -> None:
     task = BackgroundTask()
-    for value, seen in ((-5, 0), (30, 30), (20, 30), (float("nan"), 30), (True, 30), (float("inf"), 100), (5, 100)):
+    for value, seen in ((150, 100), (-10, 0), (30, 30), (20, 20), (float("nan"), 20), (True, 1), (float("inf"), 100)):
         task.update(progress=value)
         assert task.state.progress == seen
+    task.update(progress=5)
+    assert (task.state.progress, task.state.to_dict()["progress"]) == (5.0, 5.0)
+
+
+def test_progress_by_hand_goes_back_to_what_the_steps_before_have_reached() -> None:
+    task = BackgroundTask()
+    task.plan(("a", 1), ("b", 1))
+    with task.step("a"):
+        task.update(progress=80)
+        assert task.state.progress == 40
+        task.update(progress=-1)
+        assert task.state.progress == 0
+    with task.step("b"):
+        for value, seen in ((60, 80), (20, 60), (-5, 50)):
+            task.update(progress=value)
+            assert task.state.progress == seen
+
+
+def test_progress_by_hand_takes_nothing_back_from_a_loop() -> None:
+    task, seen = BackgroundTask(), []
+    for item in task.track(range(4)):
+        task.update(progress=90 if item == 1 else 10)
+        seen.append(task.state.progress)
+    assert seen == [10, 90, 50, 75]
+    task.update(progress=0)
+    assert task.state.progress == 100
+
+
+def test_a_loop_keeps_the_place_where_it_began() -> None:
+    task = BackgroundTask()
+    task.update(progress=50)
+    for _ in task.track(range(2)):
+        task.update(progress=0)
+        assert task.state.progress >= 50
+    assert task.state.progress == 100
+
+
+def test_a_step_that_ends_early_keeps_what_was_seen() -> None:
+    """Also where a loop inside it is left open, which has not come as far."""
+    task = BackgroundTask()
+    task.plan(("a", 1), ("b", 1))
+    with contextlib.suppress(KeyError), task.step("a"):
+        loop = task.track(range(10))
+        next(loop)
+        task.update(progress=80)
+        assert task.state.progress == 40
+        raise KeyError
+    assert task.state.progress == 40
 
 
 @pytest.mark.parametrize(

@@ -559,8 +559,8 @@ Op = tuple[str, int]
         max_leaves=20,
     )
 )
-def test_percent_never_goes_back(tree: Any) -> None:
-    seen: list[float] = []
+def test_only_a_percent_by_hand_goes_back(tree: Any) -> None:
+    seen: list[float] = [0.0]
 
     def do(task: BackgroundTask, node: Any) -> None:
         kind, arg = node
@@ -586,13 +586,14 @@ def test_percent_never_goes_back(tree: Any) -> None:
                 each(task, arg)
                 if kind == "break":
                     break
-        seen.append(task.state.progress)
+        percent = task.state.progress
+        assert percent >= seen[-1] or kind == "update"
+        seen.append(percent)
 
     def each(task: BackgroundTask, nodes: Any) -> None:
         for node in nodes:
             do(task, node)
 
     task, _ = run(lambda task: do(task, tree))
-    assert seen == sorted(seen)
     assert all(0 <= percent <= 100 for percent in seen)
     assert task.state.progress == 100.0

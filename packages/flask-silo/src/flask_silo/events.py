@@ -132,7 +132,7 @@ class Watch:
         if self._life is not None and record.sid != self._life.sid:
             raise SessionExpired(self._life.sid)
         states = {name: self._tasks.newest(record, name).state for name in self.names()}
-        return {name: state.to_dict() for name, state in states.items() if state is not None}
+        return {name: self._tasks.outward(state) for name, state in states.items() if state is not None}
 
 
 class Slots:
@@ -203,5 +203,5 @@ def stream(watch: Watch, told: Told, server: Server, most: int, pace: Pace) -> I
 def _say(told: Told, name: str, state: dict[str, Any] | None) -> str:
     """Make the event of a task, and note it."""
     told.note(name, state)
-    data = json.dumps(state if state is not None else TaskState(name=name).to_dict())
+    data = json.dumps(state if state is not None else TaskState(name=name).to_dict(public=True))
     return f"event: task\nid: {told}\ndata: {data}\n\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
@@ -272,6 +272,7 @@ class Silo:
         name: str | None = None,
         runner: Runner | None = None,
         timeout: float | None = None,
+        public_errors: type[BaseException] | Collection[type[BaseException]] = (),
     ) -> Callable[[Callable[P, R]], SessionTask[P, R]]: ...
 
     def task(
@@ -282,6 +283,7 @@ class Silo:
         name: str | None = None,
         runner: Runner | None = None,
         timeout: float | None = None,
+        public_errors: type[BaseException] | Collection[type[BaseException]] = (),
     ) -> Any:
         """Make a function a background task of sessions; use it as a decorator, with or without arguments.
 
@@ -295,14 +297,17 @@ class Silo:
                 threads that all tasks share by default. A worker elsewhere needs the same application, and sessions
                 that processes share.
             timeout: seconds after which it fails, counted from when it begins.
+            public_errors: classes of exceptions, or one class, whose text clients may read, as it was written for them.
+                Of any other exception a client reads "The task failed", and the log of the server the rest.
 
         Raises:
             ValueError: there is a task of that name, or ``timeout`` is not positive.
-            TypeError: ``runner`` is no runner.
+            TypeError: ``runner`` is no runner, or what ``public_errors`` names is no class of exceptions.
         """
 
         def made(function: Callable[..., Any]) -> SessionTask[..., Any]:
-            task = SessionTask(self, function, name or function.__name__, {"runner": runner, "timeout": timeout})
+            options = {"runner": runner, "timeout": timeout, "public_errors": public_errors}
+            task = SessionTask(self, function, name or function.__name__, options)
             if task.name in self._tasks:
                 raise ValueError(f"there is a task {task.name!r} already: give this one another name")
             self._tasks[task.name] = task

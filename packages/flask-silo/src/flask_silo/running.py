@@ -20,7 +20,7 @@ from silo_tasks.slot import Slot
 
 from .task_records import TaskRecords, find_life, slot_in
 from .visit import visiting
-from .worker import Place, serve
+from .worker import Place, label_of, serve
 
 if TYPE_CHECKING:
     from .tasks import SessionTask
@@ -117,6 +117,10 @@ class SessionTasks:
             slot = slot.at(self._store.moment().now, TaskRecords.lease)
         return Newest(work, slot, Life(record.sid, record.uid))
 
+    def outward(self, state: TaskState) -> dict[str, Any]:
+        """Return a state as clients get it: what is not for them only while the application is debugged."""
+        return state.to_dict(public=not self._app.debug)
+
     def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
         """Make a task for a session."""
         if self._store.backend.live:
@@ -137,6 +141,7 @@ class SessionTasks:
         """
         sid, uid = life
         runner = call.task.runner
+        task.label = label_of(task.name, sid)
         if isinstance(runner, EngineRunner):
             # Its worker holds the session while it works.
             try:
@@ -197,7 +202,31 @@ class SessionTasks:
         sid, uid = life if self._store.backend.shared else (None, None)
         return Place(app=self._app.import_name, task=name, sid=sid, uid=uid)
 
-    def _target(self, _task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
+    def _target(self, task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
+        if hold is None:
+            return self._execute(hold, call)
+        task.label = label_of(call.task.name, hold.sid)
+        try:
+            return self._execute(hold, call)
+        except Exception as error:
+            if not self._is_over(hold, error):
+                raise
+            # What it worked on is gone, as after a reset: so it cannot go on, and nothing is wrong with it.
+            kind = type(error).__name__
+            logger.info("task %s was cancelled, as its session has ended (%s: %s)", task.label, kind, error)
+            raise Cancelled from None
+        finally:
+            task.label = label_of(call.task.name, hold.sid)  # it may have got another id
+
+    def _is_over(self, hold: Hold, error: Exception) -> bool:
+        if isinstance(error, SessionExpired) and error.sid in {hold.sid, *hold.sids}:
+            return True
+        try:
+            return find_life(self._store.backend, Life(hold.sid, hold.uid)) is None
+        except StoreUnavailable:
+            return False
+
+    def _execute(self, hold: Hold | None, call: Call) -> Any:
         # A run may be executed inside a request, whose view of the session is not the task's.
         visit, token = visiting.set(None), _holding.set(hold)
         turn = self._store.turns.held(hold.sid) if hold is not None else None

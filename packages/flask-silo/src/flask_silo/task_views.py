@@ -104,7 +104,8 @@ class TaskViews:
             answer.status_code = 404
         else:
             self._check()
-            answer = jsonify(cancelled=task.cancel()) if request.method == "DELETE" else jsonify(task.state.to_dict())
+            is_cancel = request.method == "DELETE"
+            answer = jsonify(cancelled=task.cancel()) if is_cancel else jsonify(self._tasks.outward(task.state))
         answer.headers.update(NO_STORE)
         return answer
 

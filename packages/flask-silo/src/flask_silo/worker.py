@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
 from flask.cli import ScriptInfo
-from silo_store import Life, StoreUnavailable, check_sid
+from silo_store import Life, StoreUnavailable, check_sid, short
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.message import Message
 
@@ -113,12 +113,19 @@ def _where(name: str) -> str:
     return os.environ.get("FLASK_APP") or name
 
 
+def label_of(name: str, sid: str) -> str:
+    """Return what the log calls the task of a session."""
+    return f"{name!r} of session {short(sid)}"
+
+
 def serve(task: BackgroundTask, place: Place, *args: Any, **kwargs: Any) -> Any:
     """Run a session's task: what silo-tasks calls in the worker.
 
     Raises:
         TaskError: there is no such application, or it has no such task.
     """
+    if place["sid"] is not None:
+        task.label = label_of(place["task"], place["sid"])
     binding, declared = find(place)
     if declared is None:
         raise TaskError(

@@ -34,9 +34,10 @@ _taken = _Taken()
 class RunHandler(logging.Handler):
     """Copies the records that the code of one run emits into the log of that run."""
 
-    def __init__(self, run: Run, level: int) -> None:
+    def __init__(self, run: Run, level: int, *, public: bool) -> None:
         super().__init__(level)
         self._run = run
+        self._public = public
 
     def filter(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
         """Whether the record was emitted by this run's own code."""
@@ -47,7 +48,8 @@ class RunHandler(logging.Handler):
         try:
             run = self._run
             if _taken.note(record, run):
-                run.log.append(run.settings.clock(), record.levelname.lower(), record.getMessage(), ())
+                level, text = record.levelname.lower(), record.getMessage()
+                run.log.append(run.settings.clock(), level, text, public=self._public)
         except Exception:  # noqa: BLE001 - the way of the logging module: it reports, and the code goes on
             self.handleError(record)
 
@@ -60,9 +62,9 @@ def _above(logger: logging.Logger | None) -> Iterator[logging.Logger]:
 
 
 @contextmanager
-def capture(run: Run, names: tuple[str, ...], level: int) -> Iterator[None]:
+def capture(run: Run, names: tuple[str, ...], level: int, *, public: bool) -> Iterator[None]:
     """Listen to the named loggers, or to all through the root logger."""
-    handler = RunHandler(run, level)
+    handler = RunHandler(run, level, public=public)
     chosen = {logging.getLogger(name) for name in names or ("",)}
     # What reaches one of the loggers above is taken there.
     loggers = [logger for logger in chosen if chosen.isdisjoint(_above(logger))]

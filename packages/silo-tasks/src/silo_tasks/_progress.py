@@ -1,7 +1,8 @@
 """How far a run has come: a stack of scopes, each filling a share of the one below.
 
 The lowest scope is the whole run, from 0 to 100 percent. A step or a loop opened inside gets a span of what its parent
-has left. How far the run is, is the farthest that any open scope has come.
+has left. How far the run is, is the farthest that any open scope has come. What loops, steps and counts have reached
+stays; a percent that was given by hand may be lowered by the next one.
 """
 
 from __future__ import annotations
@@ -109,6 +110,11 @@ class Scope:
         # Here and not in update(), which may be called for every item. It need not be a float.
         return float(min(self.percent, 100)) / 100
 
+    def begin_child(self, spent: float) -> None:
+        """Keep the place where a child begins, whatever is said of this scope by hand from now on."""
+        if self.probe is None:
+            self._spent = spent
+
     def cell(self) -> tuple[float, float, float]:
         """What a child may fill: where it begins, how wide it is, and the fraction that is already spent.
 
@@ -134,12 +140,13 @@ class Scope:
             self._filled = self._spent
 
     def value(self) -> float:
-        """Percent of the whole run that is reached here."""
+        """Percent of the whole run that is reached here for good."""
         low, width, _ = self.cell()
-        reached = self._filled
-        if self.probe is None:
-            reached = max(reached, self._reported(), self._counted())
-        return low + width * reached
+        return low + width * (self._filled if self.probe is not None else max(self._filled, self._counted()))
+
+    def said(self) -> float:
+        """Percent of the whole run by what was given by hand here; 0 in a loop, where nothing is."""
+        return self.low + (self.high - self.low) * self._reported() if self.probe is None else 0.0
 
 
 class Progress:
@@ -183,7 +190,10 @@ class Progress:
 
     def _open(self, share: float, probe: Probe | None, now: float) -> Scope:
         low, width, spent = self.top.cell()
+        self.top.begin_child(spent)
         begin = low + width * spent
+        # What is said of the parent by hand may go back from now on; the child does not.
+        self._note(begin)
         scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, now)
         self.top = scope
         return scope
@@ -198,7 +208,11 @@ class Progress:
     def close(self, scope: Scope, *, complete: bool) -> None:
         """Close a scope and whatever is still open inside. A complete one has filled its span."""
         with self.lock:
-            value = scope.high if complete else self.top.value()
+            value = scope.high if complete else 0.0
+            inner: Scope | None = self.top
+            while inner is not None and inner is not scope.parent:
+                value = max(value, inner.value(), inner.said())
+                inner = inner.parent
             # The counts stay, the iterators go: they hold the data.
             scope.n, scope.probe, scope.closed = scope.done, None, True
             if scope.counts and not self._over:
@@ -252,14 +266,18 @@ class Progress:
         return inner if inner is not None and inner.counts else self._shown
 
     def percent(self) -> float:
-        """Percent of the whole run, 0.0 to 100.0; it never goes back."""
+        """Percent of the whole run, 0.0 to 100.0; only what was given by hand goes back."""
         with self.lock:
+            if self._over:
+                return self._reached
             # Of loops that run side by side, an outer one may move while the innermost stands still.
             scope: Scope | None = self.top
+            said = 0.0
             while scope is not None:
                 self._note(scope.value())
+                said = max(said, scope.said())
                 scope = scope.parent
-            return self._reached
+            return min(max(self._reached, said), 100.0)
 
     def depth(self) -> int:
         """Steps that are open."""

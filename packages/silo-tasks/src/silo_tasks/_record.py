@@ -36,6 +36,10 @@ class Settings(NamedTuple):
     clock: Callable[[], float]
     mono: Callable[[], float]
     """Like `clock`, for durations; monotonic unless the clock was injected."""
+    public_errors: frozenset[str]
+    """Names of the exceptions whose text clients may read."""
+    label: str
+    """What the log of the server calls it."""
 
 
 class Call(NamedTuple):
@@ -66,6 +70,7 @@ class RunRecord:
         "done",
         "ended",
         "error",
+        "error_public",
         "error_type",
         "exception",
         "executing",
@@ -112,6 +117,7 @@ class RunRecord:
         self.message = ""
         self.message_scope: Scope | None = None
         self.error: str | None = None
+        self.error_public = False
         self.error_type: str | None = None
         self.traceback = ""
         self.exception: BaseException | None = None
@@ -152,6 +158,16 @@ class RunRecord:
     def name(self) -> str:
         """Name of the task."""
         return self.settings.name
+
+    @property
+    def label(self) -> str:
+        """What the log of the server calls the task."""
+        return self.settings.label
+
+    @property
+    def public_errors(self) -> frozenset[str]:
+        """Names of the exceptions whose text clients may read."""
+        return self.settings.public_errors
 
     @property
     def owner(self) -> str:

@@ -49,8 +49,8 @@ class Reporter:
         No lock is taken for `progress` alone, so it can be called for every item.
 
         Args:
-            progress: Percent of the innermost open step, or of the run when none is open. Above 100 counts as 100; a
-                value below the last one is ignored, so that progress never goes back.
+            progress: Percent of the innermost open step, or of the run when none is open; below 0 counts as 0, above
+                100 as 100. A value below the last one is shown as well, but what loops and steps have reached stays.
             message: What is being done. `{n}`, `{total}`, `{percent}`, `{rate}` and `{eta}` are filled in when
                 somebody reads it; the counts are those of the loop the message was given in. Like a log line, it is
                 cut to `MAX_LINE` characters.
@@ -65,8 +65,11 @@ class Reporter:
                 return
         if progress is not None:
             base = run.progress.base
-            if progress > base.percent:
+            # What is no number, as NaN, changes nothing.
+            if progress >= 0:
                 base.percent = progress
+            elif progress < 0:
+                base.percent = 0.0
         if message is not None:
             run.say(str(message))
         if n is not None or total is not None:
@@ -142,7 +145,7 @@ class Reporter:
                 run.progress.plan(planned)
 
     def log(self, message: str, *args: object, level: str = "info") -> None:
-        """Add a line to the log.
+        """Add a line to the log, which clients may read.
 
         The newest `max_logs` lines are kept, each cut to `MAX_LINE` characters.
 
@@ -156,7 +159,9 @@ class Reporter:
             run.is_closed()
         run.log.append(run.settings.clock(), cut(str(level)), str(message), args)
 
-    def logging(self, *names: str, level: int = logging.NOTSET) -> contextlib.AbstractContextManager[None]:
+    def logging(
+        self, *names: str, level: int = logging.NOTSET, public: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
         """Copy what these loggers emit into the log, as long as the context is open.
 
         Only records of this run's own code are taken, so tasks that run side by side do not mix.
@@ -165,8 +170,10 @@ class Reporter:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
                 two of them, or two captures of the run, is taken once.
             level: The least level that is taken.
+            public: Whether clients may read what is taken. Libraries log addresses, queries and what else is not for
+                them, so the lines are left out of `state.to_dict(public=True)` unless this says otherwise.
         """
-        return capture(self._mine(), names, level)
+        return capture(self._mine(), names, level, public=public)
 
     def checkpoint(self) -> None:
         """Stop here by raising `Cancelled` if the run was cancelled or is past its deadline."""
@@ -188,9 +195,10 @@ class Reporter:
         """End the run as failed.
 
         Args:
-            error: What went wrong. With a text, the exception that is being handled is kept as the cause.
+            error: What went wrong. A text is for clients to read. The exception that is being handled is kept as its
+                cause. What an exception says is for the server, unless its class is among the task's `public_errors`.
         """
-        self._mine().finish(Status.FAILED, error=error, cause=exception_here())
+        self._mine().fail(error, exception_here())
 
 
 def track(iterable: Iterable[T], total: int | None = None, *, task: Reporter | None = None) -> Iterator[T]:

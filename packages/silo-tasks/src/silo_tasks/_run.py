@@ -16,6 +16,7 @@ from silo_tasks._ending import LAZY, Callback, call_back, describe, has_begun, l
 from silo_tasks._latch import Latch
 from silo_tasks._logs import cut
 from silo_tasks._own_code import OwnCode
+from silo_tasks._public import is_public
 from silo_tasks._record import Call
 from silo_tasks._snapshot import MAX_VALUE, NOT_KEPT, lines_in
 from silo_tasks._steps import closed
@@ -26,6 +27,9 @@ from silo_tasks.status import Status
 from silo_tasks.store import Record
 
 logger = logging.getLogger("silo_tasks")
+
+FAILED = "Task %s failed: %s"
+"""What is logged of a run that has failed."""
 
 STARTING = "Starting…"
 """Message of a run that has not said anything yet."""
@@ -50,6 +54,8 @@ class Run(OwnCode):
             self.call = call = None
             if self.exception is not None:
                 let_go(self.exception)
+            # Of a run that called `complete()`, what it has logged since.
+            self.log.trim()
             self.returned.set()
 
     def begin(self, *, here: bool = False) -> bool:
@@ -113,6 +119,7 @@ class Run(OwnCode):
         cause: BaseException | None = None,
         error_type: str | None = None,
         details: str = "",
+        public: bool | None = None,
         finished_at: float | None = None,
         detach: bool = False,
         quiet: bool = False,
@@ -127,6 +134,7 @@ class Run(OwnCode):
             cause: The exception behind it.
             error_type: Name of its class, where it was raised elsewhere.
             details: Its traceback, likewise.
+            public: Whether clients may read what went wrong; None is by its class.
             finished_at: When it ended, where that was elsewhere; None is now.
             detach: Call the callbacks in a thread of their own, if one can be had.
             quiet: Keep the callbacks, for a run that was never accepted.
@@ -136,6 +144,8 @@ class Run(OwnCode):
             cause = error
         if cause is not None:
             details = traceback_of(cause)
+        if public is None:
+            public = error is not None and is_public(error, self.settings.public_errors)
         ended = self.settings.mono()
         if finished_at is None:
             finished_at = self.settings.clock()
@@ -151,6 +161,7 @@ class Run(OwnCode):
                 message = "Done"
             if text is not None:
                 self.error, self.error_type, self.traceback = text, error_type, details
+                self.error_public = public
                 message = f"Failed: {text}"
             if cause is not None:
                 self.error_type, self.exception = type(cause).__name__, cause
@@ -166,6 +177,7 @@ class Run(OwnCode):
                 self.call = None
         if alarm is not None:
             alarm.cancel()
+        self.log.trim()
         if not executing:
             self.returned.set()
         self.done.set()
@@ -205,9 +217,19 @@ class Run(OwnCode):
         traceback = error.__traceback__
         BaseException.with_traceback(error, traceback and traceback.tb_next)
         if self.finish(Status.FAILED, error=error):
-            logger.error("Task %r failed: %s", self.name, self.error, exc_info=error)
+            logger.error(FAILED, self.label, self.error, exc_info=error)
         else:
-            logger.warning("Task %r raised after its end", self.name, exc_info=error)
+            logger.warning("Task %s raised after its end", self.label, exc_info=error)
+
+    def fail(self, error: BaseException | str, cause: BaseException | None) -> None:
+        """End the run as failed, as its code says.
+
+        What is no text for clients can only be read in the log.
+        """
+        if self.finish(Status.FAILED, error=error, cause=cause):
+            cause = self.exception
+            level = logging.ERROR if isinstance(error, BaseException) else logging.INFO
+            logger.log(level, FAILED, self.label, self.error, exc_info=cause)
 
     def cancel(self, *, detach: bool = False) -> bool:
         """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs.
@@ -244,9 +266,9 @@ class Run(OwnCode):
                 on_stop()
         return ended
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, *, public: bool = True) -> None:
         """Fail a run that nobody will finish."""
-        if not self.finish(Status.FAILED, error=reason, error_type="TaskLost"):
+        if not self.finish(Status.FAILED, error=reason, error_type="TaskLost", public=public):
             self._never_returns()
 
     def killed(self) -> None:
@@ -277,6 +299,7 @@ class Run(OwnCode):
             for line in lines_in(record, self.log.last_seq):
                 self.log.insert(*line)
             self.log.last_seq = max(self.log.last_seq, shown.last_seq)
+            self.log.private = max(self.log.private, shown.private_count)
             if self.status.is_final:
                 if self.executing and not record.get("returning"):
                     self.value, self.executing, self.call = record.get("value", value), False, None
@@ -297,6 +320,7 @@ class Run(OwnCode):
                 error=shown.error,
                 error_type=shown.error_type,
                 details=record.get("traceback", ""),
+                public=shown.error_public,
                 finished_at=shown.finished_at,
             )
 
@@ -347,7 +371,9 @@ class Run(OwnCode):
         """Fail the run if its deadline has passed, so that a reader never sees an overdue run as running."""
         if self.deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= self.deadline:
             seconds = self.settings.timeout
-            self.give_up(Status.FAILED, None, TaskTimeout(f"took longer than {seconds:.10g} seconds", "TaskTimeout"))
+            error = TaskTimeout(f"took longer than {seconds:.10g} seconds", "TaskTimeout")
+            if self.give_up(Status.FAILED, None, error):
+                logger.warning(FAILED, self.label, error)
 
     def on_alarm(self) -> None:
         """The deadline should have come; with an injected clock it may not have."""

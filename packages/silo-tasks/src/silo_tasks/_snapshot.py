@@ -54,7 +54,7 @@ def state_of(run: Run) -> TaskState:
             if scope is not None and not scope.closed:
                 rate = pace.rate(now, scope, n)
         message, told_in = run.message, run.message_scope
-        view, last_seq, dropped = run.log.view()
+        view, last_seq, dropped, private = run.log.view()
         if "{" in message:
             left = 0.0 if status is Status.SUCCEEDED else eta
             if told_in is None or told_in is scope or not told_in.counts:
@@ -82,6 +82,8 @@ def state_of(run: Run) -> TaskState:
             error_type=run.error_type,
             last_seq=last_seq,
             dropped=dropped,
+            error_public=run.error_public,
+            private_count=private,
         )
 
 
@@ -89,7 +91,7 @@ def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
     """Take the state of a run that is executed elsewhere: what was last heard of it, and how it ended for this side."""
     with run.lock:
         status, over = run.status, run.status.is_final
-        view, last_seq, dropped = run.log.view()
+        view, last_seq, dropped, private = run.log.view()
         return snapshot(
             view,
             running=status.is_active,
@@ -113,6 +115,8 @@ def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
             error_type=run.error_type,
             last_seq=last_seq,
             dropped=dropped,
+            error_public=run.error_public,
+            private_count=private,
         )
 
 
@@ -164,17 +168,27 @@ def news_of(run: Run, since: int) -> tuple[Record, int]:
     record = state.to_dict(max_logs=0)
     record["logs"] = [line.text for line in lines]
     record["lines"] = [(line.time, line.level) for line in lines]
+    record["private_logs"] = [i for i, line in enumerate(lines) if not line.public]
     record["traceback"] = run.traceback
     return record, state.last_seq
 
 
-def lines_in(record: Record, after: int) -> list[tuple[int, float, str, str]]:
-    """The log lines of a record whose number is greater than `after`: number, time, level, text."""
+def lines_in(record: Record, after: int) -> list[tuple[int, float, str, str, bool]]:
+    """The log lines of a record whose number is greater than `after`: number, time, level, text, whether it is public.
+
+    Where the record does not say what is private, all of it is.
+    """
     texts: list[str] = record.get("logs", [])
     marks: list[Any] = record.get("lines", [])
+    private = record.get("private_logs")
     first = record.get("last_seq", 0) - len(texts) + 1
     return [
-        (first + i, *(marks[i] if i < len(marks) else (0.0, "info")), text)
+        (
+            first + i,
+            *(marks[i] if i < len(marks) else (0.0, "info")),
+            text,
+            private is not None and i not in private,
+        )
         for i, text in enumerate(texts)
         if first + i > after
     ]

@@ -35,6 +35,8 @@ class Message:
     """Number of the last log line of the run before."""
     brings_store: bool = False
     """Whether the function has an `open_store`, which the worker has to import it for before it can claim the run."""
+    public_errors: Sequence[str] = ()
+    """Names of the exceptions whose text clients may read, as `package.module:name`."""
     args: Sequence[Any] = field(default=(), repr=False)
     """Positional arguments after the task."""
     kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -70,6 +72,7 @@ def message_of(job: Job) -> Message:
         job.max_logs,
         job.last_seq,
         hasattr(job.target, "open_store"),
+        sorted(job.public_errors),
         job.args,
         job.kwargs,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -32,6 +32,14 @@ class Job(Work, Protocol):
     @property
     def name(self) -> str:
         """Name of the task."""
+
+    @property
+    def label(self) -> str:
+        """What the log of the server calls the task."""
+
+    @property
+    def public_errors(self) -> Collection[str]:
+        """Names of the exceptions whose text clients may read, as `package.module:name`."""
 
     @property
     def owner(self) -> str:
@@ -84,8 +92,13 @@ class Job(Work, Protocol):
     def report(self, record: dict[str, Any], value: Any = ...) -> None:
         """Show what was heard of a job that is executed elsewhere; the record of its end ends it, with its value."""
 
-    def lose(self, reason: str) -> None:
-        """Tell the job that nobody will finish it, as its thread or process is gone. It fails with that reason."""
+    def lose(self, reason: str, *, public: bool = True) -> None:
+        """Tell the job that nobody will finish it, as its thread or process is gone. It fails with that reason.
+
+        Args:
+            reason: What happened.
+            public: Whether clients may read it.
+        """
 
     def killed(self) -> None:
         """Tell the job that its process was killed because it did not stop. It is cancelled."""

@@ -52,8 +52,11 @@ class Slot:
         return self.failed(f"lost: {reason}", "TaskLost")
 
     def failed(self, error: str, error_type: str | None) -> Slot:
-        """Return it failed when it was last heard of."""
-        return self._over(self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type=error_type)
+        """Return it failed when it was last heard of. What the engine says is not public, that it is lost is."""
+        public = error_type == "TaskLost"
+        return self._over(
+            self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type=error_type, error_public=public
+        )
 
     def claimed(self, now: float) -> Slot:
         """Return it taken by a worker."""

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from silo_tasks._logs import LogView
 from silo_tasks.status import Status
 
+PRIVATE = "The task failed"
+"""What clients read in place of an error that is not for them."""
+
 
 class StepState(NamedTuple):
     """One step of a run."""
@@ -27,6 +30,11 @@ class StepState(NamedTuple):
     """When it ended, or None."""
 
 
+def _unknown() -> list[int] | None:
+    # By a factory, so that a snapshot without it asks `__getattr__`.
+    return None
+
+
 @dataclass
 class TaskState:
     """A task at one moment. Nothing in it changes when the task goes on."""
@@ -34,7 +42,7 @@ class TaskState:
     running: bool = False
     """Whether a run is queued or running."""
     progress: float = 0.0
-    """Percent of the run, 0.0 to 100.0. It never goes back within a run."""
+    """Percent of the run, 0.0 to 100.0. Within a run only `update(progress=)` makes it go back."""
     message: str = ""
     """The last message, cut to `MAX_LINE` characters, with its counts filled in."""
     logs: list[str] = field(default_factory=list)
@@ -71,13 +79,26 @@ class TaskState:
     """Sequence number of the last log line."""
     dropped: int = 0
     """Log lines of this run that are no longer kept."""
+    error_public: bool = False
+    """Whether clients may read `error`: it is the text of `fail()`, of a timeout, of the loss of a process, or of a
+    class that `public_errors` names."""
+    private_logs: list[int] | None = field(default_factory=_unknown)
+    """Positions in `logs` of the lines that clients may not read, captured from loggers; None where that is not known,
+    and then clients may read none."""
+    private_count: int = 0
+    """Log lines of this run that clients may not read, kept or not."""
 
-    def to_dict(self, *, max_logs: int = 50) -> dict[str, Any]:
+    def to_dict(self, *, max_logs: int = 50, public: bool = False) -> dict[str, Any]:
         """The state as plain values that JSON can hold.
 
         Args:
             max_logs: How many of the newest log lines to include.
+            public: Whether it is for clients. Then an error that is not for them, and the message with it, says "The
+                task failed", and lines that were captured from loggers are left out and not counted. `error_type`
+                stays. A view sends this form.
         """
+        if public:
+            return self._outward(max_logs)
         return {
             "running": self.running,
             "progress": rounded(_finite(self.progress) or 0.0, 1),
@@ -99,7 +120,22 @@ class TaskState:
             "error_type": self.error_type,
             "last_seq": self.last_seq,
             "dropped": self.dropped,
+            "error_public": self.error_public,
+            "private_logs": self._private_in(max_logs),
+            "private_count": self.private_count,
         }
+
+    def _outward(self, max_logs: int) -> dict[str, Any]:
+        record = self.to_dict(max_logs=0)
+        record["logs"], withheld = self._public_logs(max_logs)
+        private = max(self.private_count, withheld)
+        # As if the others had never been written, so that the numbers of the lines fit.
+        record["last_seq"] = max(0, self.last_seq - private)
+        record["dropped"] = max(0, self.dropped - (private - withheld))
+        record["private_logs"], record["private_count"] = [], 0
+        if not self.error_public and (self.error is not None or self.status is Status.FAILED):
+            record["error"] = record["message"] = PRIVATE
+        return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TaskState:
@@ -113,6 +149,8 @@ class TaskState:
         values = {each.name: record[each.name] for each in fields(cls) if each.name in record}
         values["status"] = Status(record.get("status", Status.IDLE))
         values["logs"] = list(record.get("logs", ()))
+        private = record.get("private_logs")
+        values["private_logs"] = None if private is None else list(private)
         values["steps"] = [StepState(*map(step.get, StepState._fields)) for step in record.get("steps", ())]
         return cls(**values)
 
@@ -122,15 +160,43 @@ class TaskState:
             return [entry.text for entry in view.newest(count)]
         return self.logs[-count:] if count > 0 else []
 
+    def _private_in(self, count: int) -> list[int] | None:
+        """Positions of the private lines among the newest ones."""
+        view: LogView | None = self.__dict__.get("_view")
+        if view is not None and not self.private_count:
+            return []
+        private = self.private_logs
+        if not private:
+            return private
+        left_out = max(0, len(self.logs) - max(0, count))
+        return [at - left_out for at in private if at >= left_out]
+
+    def _public_logs(self, count: int) -> tuple[list[str], int]:
+        """The newest lines that clients may read, and how many of the kept ones they may not."""
+        view: LogView | None = self.__dict__.get("_view")
+        if view is not None and not self.private_count:
+            return self._newest_logs(count), 0
+        if view is not None:
+            entries = [entry for entry in view.all() if entry.public]
+            withheld = view.stop - view.start - len(entries)
+            return [entry.text for entry in entries[max(0, len(entries) - count) :]], withheld
+        private = range(len(self.logs)) if self.private_logs is None else set(self.private_logs)
+        logs = [text for i, text in enumerate(self.logs) if i not in private]
+        return logs[max(0, len(logs) - count) :], len(self.logs) - len(logs)
+
     def __getattr__(self, name: str) -> Any:
         # Only reached for what the instance does not have: the log of a snapshot, until it is first read.
         if name == "logs" and "_view" in self.__dict__:
             self.logs = logs = self.__dict__["_view"].texts()
             return logs
+        if name == "private_logs" and "_view" in self.__dict__:
+            entries = self.__dict__["_view"].all()
+            self.private_logs = private = [i for i, entry in enumerate(entries) if not entry.public]
+            return private
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "logs": self.logs, "_view": None}
+        return {**self.__dict__, "logs": self.logs, "private_logs": self.private_logs, "_view": None}
 
 
 def snapshot(view: LogView, **fields: Any) -> TaskState:

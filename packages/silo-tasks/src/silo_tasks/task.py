@@ -12,6 +12,7 @@ from silo_tasks._ending import Callback, call_back
 from silo_tasks._follower import Follower
 from silo_tasks._fork import renew_after_fork
 from silo_tasks._logs import LogLine
+from silo_tasks._public import PublicErrors, names_of
 from silo_tasks._record import Call, Settings
 from silo_tasks._reporting import Reporter
 from silo_tasks._run import STARTING, Run
@@ -39,16 +40,20 @@ class BackgroundTask(Reporter):
         name: Name for people and logs.
         timeout: Seconds a run may take, counted from when it begins to run. Past it the run is failed for everybody who
             watches, at once; its code is stopped when it next reports or takes an item.
-        max_logs: Log lines that are kept: the newest.
+        max_logs: Log lines that are kept: the newest, as far as they fit 2,200 bytes for each.
         runner: Where runs are executed; None is the shared `ThreadRunner`.
         store: Where the task's record is published for watchers elsewhere; None is nowhere, or the store of a runner
             whose workers are elsewhere.
         owner: Whose task it is, the first half of the key in the store.
         clock: Seconds since the epoch, for tests. Durations follow it only when it is injected; otherwise they are
             measured by a monotonic clock, so that setting the system's time moves no deadline.
+        public_errors: Classes of exceptions, or one class, whose text clients may read in
+            `state.to_dict(public=True)`; their subclasses as well. The text of any other exception may hold what is not
+            for them, such as the address of a database.
 
     Raises:
         ValueError: `timeout` is not positive, or `max_logs` is negative.
+        TypeError: What `public_errors` names is no class of exceptions.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class BackgroundTask(Reporter):
         store: TaskStore | None = None,
         owner: str = "",
         clock: Callable[[], float] = time.time,
+        public_errors: PublicErrors = (),
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError("timeout must be positive")
@@ -71,7 +77,8 @@ class BackgroundTask(Reporter):
         mono = time.monotonic if clock is time.time else clock
         # A Decimal, or an integer too large for a float, cannot be added to the time.
         seconds = None if timeout is None else float(timeout)
-        self._settings = Settings(str(name), str(owner), seconds, max_logs, store, clock, mono)
+        names = names_of(public_errors)
+        self._settings = Settings(str(name), str(owner), seconds, max_logs, store, clock, mono, names, repr(str(name)))
         self._runner = runner
         self._lock = threading.RLock()
         self._key = object()
@@ -112,6 +119,16 @@ class BackgroundTask(Reporter):
         """Name of the task."""
         return self._settings.name
 
+    @property
+    def label(self) -> str:
+        """What the log of the server calls the task: its name in quotes, until something else is set."""
+        return self._settings.label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._settings = self._settings._replace(label=label)
+        self._mine().settings = self._settings
+
     # Starting and stopping.
 
     def start(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -136,7 +153,7 @@ class BackgroundTask(Reporter):
         now = self._settings.clock()
         self._run.refresh()
         with self._lock:
-            previous = self._at_rest("start")
+            previous = self._at_rest("Task {name!r} is already running (status: {status})")
             run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
             if previous.callbacks:
                 run.callbacks = previous.take_callbacks()
@@ -175,17 +192,19 @@ class BackgroundTask(Reporter):
             if run.callbacks:
                 run.follow()
 
-    def _at_rest(self, what: str) -> Run:
+    def _at_rest(self, refusal: str) -> Run:
         newest = self._run
         if self._mine() is not newest:
             # A run that was given up has no say about its successor.
             raise Cancelled
         if newest.status.is_active:
-            raise TaskRunning(f"cannot {what} task {self.name!r}: it is {newest.status.value}")
+            status = newest.status.value
+            raise TaskRunning(f"{refusal.format(name=self.name, status=status)}. Wait for its end, or cancel it first")
         return newest
 
     def _adopt(self, message: Message, target: Callable[..., Any]) -> Run:
         """Make the run of a message the newest one, in the process that executes it."""
+        self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
         run = Run(self._settings, self._key, Call(self, target, tuple(message.args), dict(message.kwargs)), None)
         run.take_over(message.token, message.number, message.last_seq)
         run.message, run.started_at, run.status = STARTING, self._settings.clock(), Status.QUEUED
@@ -200,7 +219,7 @@ class BackgroundTask(Reporter):
         """
         self._run.refresh()
         with self._lock:
-            previous = self._at_rest("reset")
+            previous = self._at_rest("Cannot reset {status} task {name!r}")
             run = Run(self._settings, self._key, None, previous)
             run.callbacks = previous.take_callbacks()
             self._run = run

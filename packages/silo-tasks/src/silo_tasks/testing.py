@@ -5,6 +5,7 @@ Derive from a contract in a test module and say how to make the thing; pytest ru
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,8 @@ class PlainJob:
         self.body = body
         self.executed = 0
         self.done = threading.Event()
-        self.name = "job"
+        self.name = self.label = "job"
+        self.public_errors: Sequence[str] = ()
         self.owner = ""
         self.token = "token"  # noqa: S105 - the name of a run, not a secret
         self.target: Callable[..., Any] = body
@@ -65,7 +67,7 @@ class PlainJob:
         """Not for a job that runs here."""
         raise NotImplementedError
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, *, public: bool = True) -> None:  # noqa: ARG002
         """Note the reason."""
         self.lost = reason
 
@@ -79,6 +81,17 @@ class PlainJob:
 
 def _fail(task: BackgroundTask) -> None:
     raise ValueError(f"{task.name} fails on purpose")
+
+
+def _log_and_raise(task: BackgroundTask, kind: str) -> None:
+    task.log("mine")
+    with task.logging("silo_tasks.testing.contract"):
+        logging.getLogger("silo_tasks.testing.contract").error("of a library")
+    raise {"ValueError": ValueError, "ZeroDivisionError": ZeroDivisionError}[kind]("some text")
+
+
+def _fail_with_text(task: BackgroundTask) -> None:
+    task.fail("for everyone")
 
 
 def _return_fine(task: BackgroundTask) -> str:
@@ -172,6 +185,24 @@ class RunnerContract:
         assert (task.state.error, task.state.error_type) == ("contract fails on purpose", "ValueError")
         task.start(_return_fine)
         assert task.result(WAIT) == "contract is fine"
+        assert runner.shutdown(WAIT)
+
+    def test_whether_an_error_is_public_is_known(self) -> None:
+        """It is decided where the run fails, by the classes that the task names; so are lines of the log."""
+        runner = self.make_runner()
+        task = BackgroundTask("contract", runner=runner, public_errors=(ArithmeticError, KeyError))
+        for kind in ("ValueError", "ZeroDivisionError"):
+            task.start(_log_and_raise, kind)
+            assert task.wait(WAIT)
+            state, public = task.state, kind == "ZeroDivisionError"
+            assert (state.error, state.error_type, state.error_public) == ("some text", kind, public)
+            assert [(line.text, line.public) for line in task.logs()] == [("mine", True), ("of a library", False)]
+            shown = state.to_dict(public=True)
+            assert shown["error"] == ("some text" if public else "The task failed")
+            assert shown["logs"] == ["mine"]
+        task.start(_fail_with_text)
+        assert task.wait(WAIT)
+        assert (task.state.to_dict(public=True)["error"], task.state.error_public) == ("for everyone", True)
         assert runner.shutdown(WAIT)
 
     def test_arguments_and_result_get_through(self) -> None:

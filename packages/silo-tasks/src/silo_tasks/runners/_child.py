@@ -17,6 +17,7 @@ from functools import partial
 from types import CoroutineType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from silo_tasks._run import FAILED
 from silo_tasks._snapshot import news_of
 from silo_tasks._timer import publisher
 from silo_tasks.errors import TaskError
@@ -85,7 +86,7 @@ def _die_with(lifeline: int) -> None:
 
 def _is_for_here(record: logging.LogRecord) -> bool:
     # The parent logs how a run has failed, as it knows where to.
-    return record.msg != "Task %r failed: %s"
+    return record.msg != FAILED
 
 
 def _let_go(connection: socket.socket) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from silo_tasks._fork import renew_after_fork
+from silo_tasks._run import FAILED
 from silo_tasks._timer import Alarm, deadlines
 from silo_tasks.errors import TaskError
 from silo_tasks.message import Message, check, named
@@ -237,7 +238,9 @@ class _Errand:
         try:
             process = runner.take()
         except Exception as error:  # noqa: BLE001 - nobody else would end the job
-            job.lose(f"lost: no process could be started: {error}")
+            logger.error("Task %s is lost: no process could be started: %s", job.label, error)
+            # What the system says may name paths of the server.
+            job.lose(f"lost: no process could be started: {error}", public=False)
             return
         try:
             tell = self._use(process)
@@ -264,8 +267,8 @@ class _Errand:
         job.on_stop = self._stop
         if not job.begin():
             return lambda: None
-        head = Message("", job.name, job.owner, job.token, job.number, None, job.max_logs, job.last_seq).head()
-        process.run(head, self._payload)
+        numbers = job.number, None, job.max_logs, job.last_seq, False, sorted(job.public_errors)
+        process.run(Message("", job.name, job.owner, job.token, *numbers).head(), self._payload)
         self._payload = b""
         self._sent = True
         if self._stopping:
@@ -280,7 +283,7 @@ class _Errand:
         return job.killed if self._killed else partial(self._lose, how)
 
     def _lose(self, how: str) -> None:
-        logger.error("Task %r is lost: its process %s", self._job.name, how)
+        logger.error("Task %s is lost: its process %s", self._job.label, how)
         self._job.lose(f"lost: its process {how}")
 
     def _leave(self) -> bool:
@@ -318,7 +321,7 @@ class _Errand:
                 self._killed = True
                 process.kill()
         if process is not None:
-            logger.warning("The process of task %r was killed, as it did not stop", self._job.name)
+            logger.warning("The process of task %s was killed, as it did not stop", self._job.label)
 
 
 def _report_end(job: Job, record: dict[str, Any], payload: bytes | None) -> None:
@@ -329,9 +332,9 @@ def _report_end(job: Job, record: dict[str, Any], payload: bytes | None) -> None
         except Exception as error:  # noqa: BLE001 - whatever the class of the value does
             text = f"what the function returned cannot be loaded here: {error!r}"
             failed = {"status": "failed", "complete": False, "message": f"Failed: {text}", "error": text}
-            record = {**record, **failed, "error_type": type(error).__name__}
+            record = {**record, **failed, "error_type": type(error).__name__, "error_public": False}
     if record["status"] == "failed":
-        logger.error("Task %r failed: %s\n%s", job.name, record["error"], record["traceback"])
+        logger.error(FAILED + "\n%s", job.label, record["error"], record["traceback"])
     job.report(record, value)
 
 

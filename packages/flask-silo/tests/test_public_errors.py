@@ -1,0 +1,106 @@
+"""What of a task its client may read, and what the log of the server says of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_silo import Silo, current_task
+from flask_silo.worker import Place, serve
+from flask_silo_helpers import as_
+from silo_store import short
+from silo_store.testing import SID
+from silo_tasks import BackgroundTask, InlineRunner
+
+SECRET = "cannot connect to postgres://admin:secret@db"
+LOGGER = logging.getLogger("silo.public.flask")
+
+
+class BadFile(ValueError):
+    """An error that is for clients."""
+
+
+@pytest.fixture
+def failing(app: Flask, silo: Silo) -> Any:
+    @silo.task(runner=InlineRunner(), public_errors=BadFile)
+    def work(text: str, public: bool) -> None:
+        task = current_task()
+        assert task is not None
+        task.log("mine")
+        with task.logging(LOGGER.name):
+            LOGGER.error(text)
+        raise (BadFile if public else ConnectionError)(text)
+
+    @app.post("/api/work/<int:public>")
+    def start(public: int) -> Any:
+        work.start("no column B" if public else SECRET, bool(public))
+        return {}
+
+    return work
+
+
+def said(client: FlaskClient) -> list[dict[str, Any]]:
+    """What the endpoint of the task and the stream tell."""
+    state: Any = client.get("/api/tasks/work", headers=as_(SID)).json
+    stream = client.get("/api/tasks/events", headers=as_(SID)).get_data(as_text=True)
+    told = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]
+    assert len(told) == 1
+    return [state, *told]
+
+
+def test_clients_do_not_read_the_text_of_an_exception(client: FlaskClient, failing: Any) -> None:
+    client.post("/api/work/0", headers=as_(SID))
+    for state in said(client):
+        assert (state["status"], state["error_type"]) == ("failed", "ConnectionError")
+        assert (state["error"], state["message"], state["logs"]) == ("The task failed", "The task failed", ["mine"])
+        assert state["last_seq"] == 1
+        assert "secret" not in json.dumps(state)
+
+
+def test_clients_read_what_is_written_for_them(client: FlaskClient, failing: Any) -> None:
+    client.post("/api/work/1", headers=as_(SID))
+    for state in said(client):
+        assert (state["error"], state["message"], state["logs"]) == ("no column B", "Failed: no column B", ["mine"])
+
+
+def test_everything_goes_out_while_the_application_is_debugged(app: Flask, client: FlaskClient, failing: Any) -> None:
+    app.debug = True
+    client.post("/api/work/0", headers=as_(SID))
+    for state in said(client):
+        assert (state["error"], state["logs"]) == (SECRET, ["mine", SECRET])
+
+
+def test_the_state_has_all(app: Flask, client: FlaskClient, failing: Any) -> None:
+    @app.get("/api/state")
+    def state() -> Any:
+        return failing.state.to_dict()
+
+    client.post("/api/work/0", headers=as_(SID))
+    found: Any = client.get("/api/state", headers=as_(SID)).json
+    assert (found["error"], found["logs"]) == (SECRET, ["mine", SECRET])
+
+
+def test_the_log_names_task_and_session(client: FlaskClient, failing: Any, caplog: pytest.LogCaptureFixture) -> None:
+    client.post("/api/work/0", headers=as_(SID))
+    failed = [record for record in caplog.records if "failed" in record.getMessage()]
+    assert [record.getMessage() for record in failed] == [f"Task 'work' of session {short(SID)} failed: {SECRET}"]
+    assert failed[0].exc_info
+    assert SID not in caplog.text
+
+
+@pytest.mark.parametrize("given", ["BadFile", 5, [BadFile, int]], ids=str)
+def test_what_is_public_is_checked_when_the_task_is_declared(silo: Silo, given: Any) -> None:
+    with pytest.raises(TypeError, match="public_errors takes exception classes, and not"):
+        silo.task(public_errors=given)(lambda: None)
+
+
+def test_the_log_of_a_worker_names_task_and_session(app: Flask, silo: Silo, caplog: pytest.LogCaptureFixture) -> None:
+    task = BackgroundTask("unknown", runner=InlineRunner())
+    task.start(serve, Place(app=app.import_name, task="unknown", sid=SID, uid="uid"))
+    assert not task.state.error_public
+    assert f"Task 'unknown' of session {short(SID)} failed: " in caplog.text
+    assert SID not in caplog.text
