@@ -184,6 +184,7 @@ def test_who_asks_for_it_gets_an_error_and_can_end_it(
         for ask in (
             lambda: store.get(SID),
             lambda: store.find(SID),
+            lambda: store.lookup(SID),
             lambda: store.peek(SID),
             lambda: count(store),
             lambda: store.update(SID, "counter", lambda _: {"value": 7}),

@@ -67,11 +67,12 @@ def test_newcomers_at_once_are_no_loss(url_of_round: Callable[[int], str]) -> No
     "ask",
     [
         lambda store: store.find(SID),
+        lambda store: store.lookup(SID),
         lambda store: store.get(SID),
         lambda store: store.is_expired(SID),
         lambda store: store.update(SID, "counter", lambda _: {"value": 1}),
     ],
-    ids=["find", "get", "is_expired", "update"],
+    ids=["find", "lookup", "get", "is_expired", "update"],
 )
 def test_an_answer_from_before_the_first_record_is_no_loss(redis_url: str, ask: Callable[[SessionStore], Any]) -> None:
     """Another thread begins a session between the answer and what is made of it."""

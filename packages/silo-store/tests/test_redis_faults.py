@@ -549,6 +549,8 @@ def test_after_a_failover_a_read_notes_the_use_on_the_server_that_has_taken_over
     failover.happen()
     for _ in range(3):
         clock.advance(TTL * 0.9)
+        assert store.lookup(SID).status == "live"
+        clock.advance(TTL * 0.9)
         assert value(store) == 1
     assert open_store(failover.url, clock=clock, ttl=TTL).exists(SID)
     store.close()
