@@ -16,6 +16,7 @@ from .errors import (
     StateEncodeError,
     StateTooLarge,
     StoreUnavailable,
+    TooManySessions,
     TurnLost,
     TurnTimeout,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "StateTooLarge",
     "StorageBackend",
     "StoreUnavailable",
+    "TooManySessions",
     "Turn",
     "TurnLost",
     "TurnTimeout",

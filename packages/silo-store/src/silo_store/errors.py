@@ -146,6 +146,24 @@ class StateTooLarge(SiloError, ValueError):
         return type(self), (self.sid, self.size, self.limit, self.namespace)
 
 
+class TooManySessions(SiloError):
+    """There are as many sessions as ``max_sessions`` allows, so no other begins. Those that live go on.
+
+    Attributes:
+        limit: how many there may be.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"no session can begin: there are {limit:,} already, as many as max_sessions allows; one begins again once "
+            "another has ended"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.limit,)
+
+
 class StoreUnavailable(SiloError):
     """The backend cannot be reached or cannot store now.
 

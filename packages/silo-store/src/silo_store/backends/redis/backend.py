@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from ...backend import SMALL, Claim, Finding, Life, Moment
-from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
+from ...errors import SessionConflict, SessionExpired, StoreUnavailable, TooManySessions, TurnLost, TurnTimeout
 from ...fork import reset_after_fork
 from ...ids import new_uid
 from ...record import Change, Record
@@ -207,7 +207,15 @@ class RedisBackend:
         if claim is not None and not claim.token.startswith(self._me):
             raise TurnLost(claim.sid)
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         keys, sid = self._keys, record.sid
         self._check(claim)
         bucket = _bucket(record.active)
@@ -223,7 +231,7 @@ class RedisBackend:
                 keys.gone,
                 f"{keys.bucket}{bucket}",
                 keys.buckets,
-                keys.count,
+                keys.living,
             ),
             sid,
             _keep(at),
@@ -234,9 +242,12 @@ class RedisBackend:
             data,
             bucket,
             new_uid(),
+            limit if limit is not None else "",
         )
         if reply == b"lost":
             raise TurnLost(sid)
+        if reply == b"full" and limit is not None:
+            raise TooManySessions(limit)
         old, epoch = reply
         if epoch != self._epoch:
             self._note(epoch, at.now)
@@ -282,8 +293,8 @@ class RedisBackend:
 
     def remove(self, life: Life) -> bool:
         keys = self._keys
-        touched = (keys.record + life.sid, keys.moved + life.uid, keys.count)
-        return bool(self._server.run(scripts.REMOVE, touched, life.uid))
+        touched = (keys.record + life.sid, keys.moved + life.uid, keys.living)
+        return bool(self._server.run(scripts.REMOVE, touched, life.uid, life.sid))
 
     def rename(self, life: Life, sid: str) -> bool:
         keys = self._keys
@@ -300,10 +311,12 @@ class RedisBackend:
                     keys.moved + life.uid,
                     f"{keys.bucket}{bucket}",
                     keys.buckets,
+                    keys.living,
                 ),
                 life.uid,
                 sid,
                 bucket,
+                life.sid,
             )
         )
 
@@ -329,7 +342,7 @@ class RedisBackend:
             for _ in range(-(-self._server.command("LLEN", key) // BATCH)):
                 found = self._server.run(
                     scripts.DUE,
-                    (key, keys.buckets),
+                    (key, keys.buckets, keys.living),
                     bucket,
                     at.now,
                     at.ttl,
@@ -347,7 +360,7 @@ class RedisBackend:
         keys, kept = self._keys, []
         rest = iter(lives)
         while batch := list(itertools.islice(rest, BATCH)):
-            touched = [keys.gone, keys.ended, keys.count]
+            touched = [keys.gone, keys.ended, keys.living]
             words: list[str] = []
             for sid, uid in batch:
                 touched += (keys.record + sid, keys.claim + sid, keys.hold + uid, keys.moved + uid)
@@ -427,7 +440,7 @@ class RedisBackend:
     # Looking in
 
     def count(self) -> int:
-        return int(self._server.command("GET", self._keys.count) or 0)
+        return int(self._server.command("SCARD", self._keys.living))
 
     def expired_count(self) -> int:
         return int(self._server.command("ZCARD", self._keys.gone))

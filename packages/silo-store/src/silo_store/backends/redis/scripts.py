@@ -16,7 +16,7 @@ key              type    holds
 ``w:<token>:on`` string  there as long as the one who waits is heard of
 ``h:<uid>``      zset    who holds a life, and until when
 ``m:<uid>``      string  the id to which a life was renamed
-``count``        string  how many records there are
+``living``       set     the ids of records, to count them; `DUE` takes out what the server has dropped by itself
 ``epoch``        string  names what the server holds: another one, or none, after all was lost
 ``lost``         string  when that was noticed
 ``noted``        string  the epoch in which it was noticed
@@ -55,7 +55,7 @@ class Keys:
         self.buckets = base + "due"
         self.gone = base + "gone"
         self.ended = base + "ended"
-        self.count = base + "count"
+        self.living = base + "living"
         self.epoch = base + "epoch"
         self.lost = base + "lost"
         self.noted = base + "noted"
@@ -178,15 +178,16 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARG
 """)
 
 CREATE = _script("""
--- keys: record, epoch, claim, queue, gone, bucket, buckets, count
--- arguments: sid, keep, token, last, lease, the wake keys' beginning, record, bucket, a new epoch
+-- keys: record, epoch, claim, queue, gone, bucket, buckets, living
+-- arguments: sid, keep, token, last, lease, the wake keys' beginning, record, bucket, a new epoch, limit
 if ARGV[3] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[3] then return 'lost' end
 local old = redis.call('GET', KEYS[1])
 if old then return {old, redis.call('GET', KEYS[2])} end
+if ARGV[10] ~= '' and redis.call('SCARD', KEYS[8]) >= tonumber(ARGV[10]) then return 'full' end
 redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[2])
 redis.call('RPUSH', KEYS[6], ARGV[1])
 redis.call('ZADD', KEYS[7], ARGV[8], ARGV[8])
-redis.call('INCR', KEYS[8])
+redis.call('SADD', KEYS[8], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SET', KEYS[2], ARGV[9], 'NX')
 if ARGV[4] == '1' then pass_on(KEYS[3], KEYS[4], ARGV[6], ARGV[5], ARGV[7]) end
@@ -240,16 +241,16 @@ return 1
 """)
 
 REMOVE = _script("""
--- keys: record, moved, count; arguments: uid
+-- keys: record, moved, living; arguments: uid, sid
 local head = redis.call('GETRANGE', KEYS[1], 0, 275)
 if head == '' or uid_of(head) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('DECR', KEYS[3])
+redis.call('SREM', KEYS[3], ARGV[2])
 return 1
 """)
 
 RENAME = _script("""
--- keys: record, new record, moved, bucket, buckets; arguments: uid, new sid, bucket
+-- keys: record, new record, moved, bucket, buckets, living; arguments: uid, new sid, bucket, sid
 local head = redis.call('GETRANGE', KEYS[1], 0, 275)
 if head == '' or uid_of(head) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('SET', KEYS[3], ARGV[2])
@@ -258,12 +259,14 @@ redis.call('RPUSH', KEYS[4], ARGV[2])
 redis.call('ZADD', KEYS[5], ARGV[3], ARGV[3])
 redis.call('SETRANGE', KEYS[1], 16, struct.pack('>I4', tonumber(ARGV[3])))
 redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('SREM', KEYS[6], ARGV[4])
+redis.call('SADD', KEYS[6], ARGV[2])
 return 1
 """)
 
 DUE = _script("""
 -- Looks at the first ids of a bucket. Those that are due stay in it, at its end, until they are expired.
--- keys: bucket, buckets
+-- keys: bucket, buckets, living
 -- arguments: bucket, now, ttl, how many, a bucket's seconds, the beginnings of the records' and the buckets' keys
 local found, stay, move = {}, {}, {}
 local sids = redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1)
@@ -283,6 +286,8 @@ for _, sid in ipairs(sids) do
         stay[#stay + 1] = sid
       end
     end
+  else
+    redis.call('SREM', KEYS[3], sid)
   end
 end
 if #stay > 0 then redis.call('RPUSH', KEYS[1], unpack(stay)) end
@@ -298,7 +303,7 @@ return found
 """)
 
 EXPIRE = _script("""
--- keys: gone, ended, count, then record, claim, hold and moved of each life
+-- keys: gone, ended, living, then record, claim, hold and moved of each life
 -- arguments: now, ttl, keep, token, then sid and uid of each life
 local kept, now_ms = {}, server_time()
 for i = 5, #ARGV, 2 do
@@ -316,7 +321,7 @@ for i = 5, #ARGV, 2 do
       redis.call('ZADD', KEYS[1], ARGV[1], ARGV[i])
       redis.call('ZADD', KEYS[2], 0, ARGV[i] .. ' ' .. ARGV[i + 1])
       redis.call('DEL', record, KEYS[place + 3])
-      redis.call('DECR', KEYS[3])
+      redis.call('SREM', KEYS[3], ARGV[i])
     end
   end
 end

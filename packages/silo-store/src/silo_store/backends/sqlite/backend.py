@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ...backend import SMALL, Claim, Finding, Life, Moment
-from ...errors import SessionConflict, SessionExpired, SiloError, StoreUnavailable, TurnLost, TurnTimeout
+from ...errors import (
+    SessionConflict,
+    SessionExpired,
+    SiloError,
+    StoreUnavailable,
+    TooManySessions,
+    TurnLost,
+    TurnTimeout,
+)
 from ...fork import reset_after_fork
 from ...record import Blob, Change, Record
 from ..packing import pack, unpack_into, unpack_part_into
@@ -38,7 +46,8 @@ _WRITE = (
     " WHERE sid = ? AND uid = ? AND revision = ?"
 )
 _CREATE = (
-    "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) VALUES (?, ?, ?, ?, ?, 1, ?)"
+    "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) SELECT ?, ?, ?, ?, ?, 1, ?"
+    " WHERE coalesce((SELECT value FROM meta WHERE key = 'count') < ?, 1)"
 )
 _TOUCH = "UPDATE sessions SET active = max(active, ?) WHERE sid = ? AND uid = ?"
 _DUE = (
@@ -203,18 +212,29 @@ class SQLiteBackend:
         self._read.pop(claim.token, None)
         self._locks.give_back(claim.token)
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         sid, state = record.sid, pack(record)
         self._check(claim, sid)
         with self._database.writing(at.now) as connection:
-            new = (sid, record.uid, record.created, record.active, record.active, state)
-            if connection.execute(_CREATE, new).rowcount:
+            new = (sid, record.uid, record.created, record.active, record.active, state, limit)
+            created = connection.execute(_CREATE, new).rowcount > 0
+            if created:
                 row = None
                 connection.execute("DELETE FROM tombstones WHERE sid = ?", (sid,))
             else:
                 row = connection.execute(_LOAD, (sid,)).fetchone()
         if row is not None:
             return _record(sid, row)
+        if not created and limit is not None:
+            raise TooManySessions(limit)
         if claim is not None:
             if last:
                 self.release(claim)
@@ -454,7 +474,7 @@ class SQLiteBackend:
     # Looking in
 
     def count(self) -> int:
-        return int(self._ask("SELECT count(*) FROM sessions")[0])
+        return int(self._ask("SELECT value FROM meta WHERE key = 'count'")[0])
 
     def expired_count(self) -> int:
         return int(self._ask("SELECT count(*) FROM tombstones")[0])
