@@ -16,6 +16,7 @@ from silo_store import (
     StateEncodeError,
     StateTooLarge,
     StoreUnavailable,
+    TooManySessions,
     TurnTimeout,
 )
 from silo_tasks import BackgroundTask, TaskError, TaskRunning, TaskState, current_task, step, track
@@ -50,6 +51,7 @@ __all__ = [
     "TaskError",
     "TaskRunning",
     "TaskState",
+    "TooManySessions",
     "TurnTimeout",
     "__version__",
     "current_task",

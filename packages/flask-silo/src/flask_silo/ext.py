@@ -73,6 +73,7 @@ class Silo:
         turn_timeout: float | None = None,
         slack: float | None = None,
         max_state_bytes: int | None = None,
+        max_sessions: int | None = None,
         task_endpoints: bool | None = None,
         max_streams: int | None = None,
         clock: Callable[[], float] = time.time,
@@ -90,6 +91,7 @@ class Silo:
             "turn_timeout": turn_timeout,
             "slack": slack,
             "max_state_bytes": max_state_bytes,
+            "max_sessions": max_sessions,
             "task_endpoints": task_endpoints,
             "max_streams": max_streams,
         }
@@ -135,6 +137,7 @@ class Silo:
                 turn_timeout=settings.turn_timeout,
                 slack=settings.slack,
                 max_state_bytes=settings.max_state_bytes,
+                max_sessions=settings.max_sessions,
                 storage=self._storage,
                 backend=None if self._storage is not None else settings.store_url,
                 registry=self._registry,
@@ -149,6 +152,7 @@ class Silo:
         early.turn_timeout = settings.turn_timeout
         early.slack = settings.slack
         early.max_state_bytes = settings.max_state_bytes
+        early.max_sessions = settings.max_sessions
         return early
 
     def _settings(self) -> Settings:

@@ -44,6 +44,8 @@ class Settings:
     """Seconds after a noted use for which another is not noted, see `SessionStore`; None to choose it by ``ttl``."""
     max_state_bytes: int | None = None
     """What the state of one session may take where the store keeps bytes; no limit by default."""
+    max_sessions: int | None = None
+    """How many sessions there may be where they are kept, see `SessionStore`; no limit by default."""
     task_endpoints: bool = True
     """Whether ``tasks/<name>`` and ``tasks/events`` are served below each prefix, once there is a `Silo.task`."""
     max_streams: int | None = None
@@ -79,11 +81,13 @@ class Settings:
             number = getattr(settings, name)
             if not _is_number(number) or not number > 0:
                 raise ValueError(f"{name} must be a positive number")
-        slack, limit = settings.slack, settings.max_state_bytes
+        slack = settings.slack
         if slack is not None and not (_is_number(slack) and 0 <= slack < settings.ttl):
             raise ValueError("slack must be a number, not negative and less than ttl")
-        if limit is not None and not (_is_number(limit) and isinstance(limit, int) and limit > 0):
-            raise ValueError("max_state_bytes must be a positive whole number")
+        for name in ("max_state_bytes", "max_sessions"):
+            limit = getattr(settings, name)
+            if limit is not None and not (_is_number(limit) and isinstance(limit, int) and limit > 0):
+                raise ValueError(f"{name} must be a positive whole number")
         streams = settings.max_streams
         if streams is not None and not (_is_number(streams) and isinstance(streams, int) and streams >= 0):
             raise ValueError("max_streams must be a whole number, not negative")
