@@ -75,7 +75,7 @@ def test_the_limit_comes_from_the_config_and_holds_for_each_application(clock: C
     apps = [Flask("one"), Flask("two")]
     for app in apps:
         app.config["SILO_MAX_SESSIONS"] = 1
-    limits = []
+    limits: list[int | None] = []
     for app in apps:
         silo.init_app(app)
         app.add_url_rule("/api/count", view_func=lambda: silo.state("counter"))

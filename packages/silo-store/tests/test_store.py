@@ -18,6 +18,7 @@ from silo_store import (
     StateEncodeError,
     StoreUnavailable,
     TooManySessions,
+    TooManyWaiters,
     short,
 )
 from silo_store.testing import SID, TTL, Clock
@@ -490,7 +491,7 @@ def test_what_is_held_busy_or_written_is_not_expired_before_its_time(store: Sess
 
 def test_errors_can_be_pickled(store: SessionStore) -> None:
     encoding = StateEncodeError(SID, "n", "['x']", "object", "advice")
-    for error in (SessionExpired(SID), NamespaceError("x"), encoding, TooManySessions(7)):
+    for error in (SessionExpired(SID), NamespaceError("x"), encoding, TooManySessions(7), TooManyWaiters(SID)):
         back = pickle.loads(pickle.dumps(error))
         assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
         assert SID not in repr(error.args)

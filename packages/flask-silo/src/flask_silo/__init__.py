@@ -17,6 +17,7 @@ from silo_store import (
     StateTooLarge,
     StoreUnavailable,
     TooManySessions,
+    TooManyWaiters,
     TurnTimeout,
 )
 from silo_tasks import BackgroundTask, TaskError, TaskRunning, TaskState, current_task, step, track
@@ -52,6 +53,7 @@ __all__ = [
     "TaskRunning",
     "TaskState",
     "TooManySessions",
+    "TooManyWaiters",
     "TurnTimeout",
     "__version__",
     "current_task",

@@ -17,6 +17,7 @@ from .errors import (
     StateTooLarge,
     StoreUnavailable,
     TooManySessions,
+    TooManyWaiters,
     TurnLost,
     TurnTimeout,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "StorageBackend",
     "StoreUnavailable",
     "TooManySessions",
+    "TooManyWaiters",
     "Turn",
     "TurnLost",
     "TurnTimeout",

@@ -77,7 +77,7 @@ class Backend(Protocol):
         heard of for a while; the late writer finds out when it writes.
 
         Raises:
-            TurnTimeout: another process kept its claim for longer than ``timeout`` seconds.
+            TurnTimeout: another process kept its claim for longer than ``timeout`` seconds; at once where that is 0.
         """
 
     def release(self, claim: Claim) -> None:

@@ -79,6 +79,12 @@ class TurnTimeout(_SessionError, TimeoutError):
     _text = "session {} is being written by somebody else for too long"
 
 
+class TooManyWaiters(TurnTimeout):
+    """Another writer has the turn on this session, and as many threads wait already as may. This one did not wait."""
+
+    _text = "session {} is being written by another writer, and too many threads wait already"
+
+
 class StateEncodeError(SiloError, TypeError):
     """A value of the session's state cannot be stored outside this process. Nothing was saved.
 

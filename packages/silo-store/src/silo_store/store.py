@@ -13,7 +13,7 @@ from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
 from .ending import Ending
-from .errors import NamespaceError, SessionBusy, SessionExpired, TooManySessions
+from .errors import NamespaceError, SessionBusy, SessionExpired, TooManySessions, TurnTimeout
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import RESERVED, Record, Session
@@ -551,11 +551,20 @@ class SessionStore:
         if turn is None or self.backend.live:
             record, claim = self.backend.load(sid, at), None
         elif turn.claim is None:
-            turn.claim, record = self.backend.claim(sid, at, max(0.0, self.turn_timeout - turn.waited))
+            turn.claim, record = self._claim(sid, at, max(0.0, self.turn_timeout - turn.waited))
             claim = turn.claim
         else:
             record, claim = self.backend.load(sid, at), turn.claim
         return record if record is not None and not self._ending.is_over(record, at, claim) else None
+
+    def _claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        waiting = self.turns.waiting
+        if waiting is None:
+            return self.backend.claim(sid, at, timeout)
+        with suppress(TurnTimeout):
+            return self.backend.claim(sid, at, 0.0)  # what is free at once is not waited for
+        with waiting(sid):
+            return self.backend.claim(sid, at, timeout)
 
     def _seen(self, sid: str) -> Record | None:
         record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
