@@ -27,6 +27,7 @@ from silo_store import (
     SessionConflict,
     SessionExpired,
     SessionStore,
+    TooManySessions,
 )
 
 
@@ -77,10 +78,20 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
 
     def release(self, claim: Claim) -> None: ...
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         with self.lock:
             if (other := self.peek(record.sid)) is not None:
                 return other
+            if limit is not None and len(self.records) >= limit:
+                raise TooManySessions(limit)
             self.gone.pop(record.sid, None)
             self.keep(record)
             return record

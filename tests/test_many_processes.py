@@ -188,7 +188,7 @@ def held(server: Gunicorn, folder: Path) -> Iterator[int]:
 
 @gunicorn
 def test_no_increment_is_lost_among_workers(shared_url: str, serve: Callable[..., Gunicorn]) -> None:
-    with serve(shared_url) as server:
+    with serve(shared_url, "--threads=16") as server:  # of which half may wait: as many as there are clients
 
         def many(number: int) -> None:
             with Client(server.port) as client:

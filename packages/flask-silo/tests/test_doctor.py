@@ -49,6 +49,7 @@ def test_a_new_application_is_well(tmp_path: Path) -> None:
         "requests",
         "ids",
         "memory",
+        "capacity",
         "workers",
         "files: uploads",
     ]
@@ -163,6 +164,30 @@ def test_a_limit_of_state_is_told(tmp_path: Path) -> None:
         (finding,) = [each for each in examined(app)[1]["findings"] if each["topic"] == "state"]
         assert finding["level"] == "ok"
         assert words in finding["message"]
+
+
+def test_the_number_of_sessions_is_told_beside_the_limit(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    for options, words in (({}, "any number of sessions"), ({"max_sessions": 20}, "at most 20 sessions may live (")):
+        (finding,) = of(made(store_url=url, **options)[0], "capacity")
+        assert finding["level"] == "ok"
+        assert words in finding["message"]
+        assert "proxy" in finding["message"], "limits for each address are not ours"
+    (finding,) = of(made(max_sessions=20)[0], "capacity")
+    assert "in each process" in finding["message"]
+    app, silo = made(store_url=url, max_sessions=20)
+    for number, level in ((17, "ok"), (18, "warning"), (20, "warning")):
+        while silo.store.active_count < number:
+            silo.store.ensure(silo.store.get(f"{silo.store.active_count:032}"))
+        (finding,) = of(app, "sessions")
+        assert (finding["level"], f"{number} sessions there" in finding["message"]) == (level, True)
+        assert "of 20 " in finding["message"]
+    (finding,) = of(made(store_url=url)[0], "sessions")
+    assert (finding["level"], finding["message"]) == ("ok", "can be reached: 20 sessions there")
+
+
+def of(app: Flask, topic: str) -> list[dict[str, str]]:
+    return [each for each in examined(app)[1]["findings"] if each["topic"] == topic]
 
 
 def test_a_relative_database_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NoReturn
 
 import pytest
-from silo_store import CleanupDaemon, Hold, SessionExpired, SessionStore, TurnTimeout
+from servers import until
+from silo_store import CleanupDaemon, Hold, SessionExpired, SessionStore, TooManyWaiters, TurnTimeout
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -410,3 +412,51 @@ def test_a_child_that_is_forked_in_a_turn_does_not_have_the_turn(make_store: Mak
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         counter["value"] += 1
     assert store.get(SID)["counter"] == {"value": 1}
+
+
+def test_a_wait_for_a_turn_is_entered_and_can_be_refused(make_store: Make) -> None:
+    store = make_store()
+    entered: list[str] = []
+
+    @contextmanager
+    def waiting(sid: str) -> Iterator[None]:
+        entered.append(sid)
+        if len(entered) > 1:
+            raise TooManyWaiters(sid)
+        yield
+
+    store.turns.waiting = waiting
+    increment_slowly(store)
+    assert entered == [], "a turn that is free at once is no wait"
+    with store.edit(SID):
+        first = threading.Thread(target=increment_slowly, args=(store,))
+        first.start()
+        until(lambda: entered == [SID], "the other writer does not wait")
+        with pytest.raises(TooManyWaiters):
+            in_threads(1, lambda _: increment_slowly(store))
+    first.join(30)
+    assert entered == [SID, SID]
+    assert store.get(SID)["counter"] == {"value": 2}
+    increment_slowly(store)
+    assert store.turns._queues == {}
+    assert len(entered) == 2
+
+
+def test_a_wait_for_another_process_is_entered_and_can_be_refused(make_store: Make) -> None:
+    store, other = make_store(), make_store()
+    if not store.backend.shared:
+        return
+
+    def waiting(sid: str) -> NoReturn:
+        raise TooManyWaiters(sid)
+
+    store.turns.waiting = waiting
+    increment_slowly(store)
+    with other.edit(SID, "counter") as counter:
+        for _ in range(2):
+            with pytest.raises(TooManyWaiters):
+                increment_slowly(store)
+        counter["value"] += 10
+    increment_slowly(store)
+    increment_slowly(other)
+    assert store.get(SID)["counter"] == {"value": 13}

@@ -17,6 +17,8 @@ from silo_store import (
     SessionStore,
     StateEncodeError,
     StoreUnavailable,
+    TooManySessions,
+    TooManyWaiters,
     short,
 )
 from silo_store.testing import SID, TTL, Clock
@@ -488,7 +490,8 @@ def test_what_is_held_busy_or_written_is_not_expired_before_its_time(store: Sess
 
 
 def test_errors_can_be_pickled(store: SessionStore) -> None:
-    for error in (SessionExpired(SID), NamespaceError("x"), StateEncodeError(SID, "n", "['x']", "object", "advice")):
+    encoding = StateEncodeError(SID, "n", "['x']", "object", "advice")
+    for error in (SessionExpired(SID), NamespaceError("x"), encoding, TooManySessions(7), TooManyWaiters(SID)):
         back = pickle.loads(pickle.dumps(error))
         assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
         assert SID not in repr(error.args)

@@ -47,9 +47,9 @@ class Recorder(MemoryBackend):
         super().__init__(copy=True)
         self.writes: list[set[str]] = []
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(self, record: Record, *args: Any, **options: Any) -> Record:
         self.writes.append(set(record))
-        return super().create(record, at, claim, last=last)
+        return super().create(record, *args, **options)
 
     def write(
         self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False

@@ -17,6 +17,8 @@ from silo_store import (
     StateEncodeError,
     StateTooLarge,
     StoreUnavailable,
+    TooManySessions,
+    TooManyWaiters,
     TurnTimeout,
 )
 from silo_tasks import BackgroundTask, TaskError, TaskRunning, TaskState, current_task, step, track
@@ -52,6 +54,8 @@ __all__ = [
     "TaskError",
     "TaskRunning",
     "TaskState",
+    "TooManySessions",
+    "TooManyWaiters",
     "TurnTimeout",
     "__version__",
     "current_task",

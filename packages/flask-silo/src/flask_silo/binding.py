@@ -18,10 +18,12 @@ from .cli import commands
 from .endpoints import DataEndpoints
 from .http import Wire, answer
 from .running import SessionTasks
+from .server import Server
 from .settings import Settings
 from .task_views import EVENTS, TaskViews
 from .tasks import SessionTask
 from .visit import EXCHANGE, Visit, current_visit, visiting
+from .waiting import Waiting
 from .worker import note_application
 from .workers import warn_if_apart
 from .wsgi import Commit
@@ -70,6 +72,7 @@ class Binding:
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
         self._data_endpoints.add(*settings.data_endpoints)
+        self.waiting = store.turns.waiting = Waiting(settings.max_waiters)
         self.after_fork()
         reset_after_fork(self)
         store.on_end(self._session_ended)
@@ -95,6 +98,7 @@ class Binding:
         if getattr(app.handle_user_exception, "func", None) is not _view_failed:
             # Not before: others, as Flask-RESTX, may have put themselves in its place since this application was made.
             app.handle_user_exception = partial(_view_failed, app.handle_user_exception)
+        self.waiting.threads = Server.of(environ).threads
         warn_if_apart(self.store.backend, environ)
         if self.settings.auto_cleanup:
             self.daemon.start()

@@ -26,6 +26,8 @@ SHORT_RETAIN = 3600.0
 """Seconds: who was away for an hour and comes back should not be given an empty session without a word."""
 GUESSABLE = 16
 """Characters: shorter ids can be guessed."""
+NEARLY_FULL = 0.9
+"""The part of ``max_sessions`` from which on an operator should know."""
 LITTLE_SPACE = 100_000_000
 """Bytes."""
 
@@ -38,6 +40,7 @@ def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], envir
         *_ids(binding),
         *_state(binding),
         *_backend(binding, environ),
+        *_capacity(binding),
         *_workers(binding, environ),
         *_tasks(binding),
         *_files(binding, stores),
@@ -154,7 +157,27 @@ def _backend(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
         except StoreUnavailable as error:
             yield Finding("error", "sessions", f"cannot be reached: {error}")
         else:
-            yield Finding("ok", "sessions", f"can be reached: {plural(count, 'session')} there")
+            yield _counted(count, store.max_sessions)
+
+
+def _counted(count: int, limit: int | None) -> Finding:
+    said = f"can be reached: {plural(count, 'session')} there"
+    if limit is None:
+        return Finding("ok", "sessions", said)
+    said += f", those that are due included, of {limit:,} that there may be (SILO_MAX_SESSIONS)"
+    if count < NEARLY_FULL * limit:
+        return Finding("ok", "sessions", said)
+    return Finding("warning", "sessions", f"{said}: where there is no room, new clients are answered with 503")
+
+
+def _capacity(binding: Binding) -> Iterator[Finding]:
+    store, limit = binding.store, binding.store.max_sessions
+    if limit is None:
+        said = "any number of sessions may begin (SILO_MAX_SESSIONS is not set)"
+    else:
+        where = "" if store.backend.shared else " in each process"
+        said = f"at most {plural(limit, 'session')} may live{where} (SILO_MAX_SESSIONS)"
+    yield Finding("ok", "capacity", f"{said}; limit the requests of one address in a proxy in front of the server")
 
 
 def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:

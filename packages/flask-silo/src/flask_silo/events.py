@@ -136,7 +136,7 @@ class Watch:
 
 
 class Slots:
-    """How many streams are open in this process."""
+    """How many of a kind there are in this process: streams that are open, requests that wait."""
 
     def __init__(self) -> None:
         self.after_fork()
@@ -146,6 +146,11 @@ class Slots:
         """What is open is the parent's."""
         self._lock = threading.Lock()
         self._open = 0
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._open
 
     def take(self, most: int) -> bool:
         """Count one more, unless there are as many as may be."""
@@ -161,6 +166,7 @@ class Slots:
 
 
 slots = Slots()
+"""The streams that are open in this process."""
 
 
 def stream(watch: Watch, told: Told, server: Server, most: int, pace: Pace) -> Iterator[bytes]:

@@ -74,8 +74,10 @@ class Silo:
         storage: SiloStorage | None = None,
         store_url: str | None = None,
         turn_timeout: float | None = None,
+        max_waiters: int | None = None,
         slack: float | None = None,
         max_state_bytes: int | None = None,
+        max_sessions: int | None = None,
         task_endpoints: bool | None = None,
         max_streams: int | None = None,
         accept_client_ids: bool | None = None,
@@ -92,8 +94,10 @@ class Silo:
             "api_prefix": api_prefix,
             "store_url": store_url,
             "turn_timeout": turn_timeout,
+            "max_waiters": max_waiters,
             "slack": slack,
             "max_state_bytes": max_state_bytes,
+            "max_sessions": max_sessions,
             "task_endpoints": task_endpoints,
             "max_streams": max_streams,
             "accept_client_ids": accept_client_ids,
@@ -140,6 +144,7 @@ class Silo:
                 turn_timeout=settings.turn_timeout,
                 slack=settings.slack,
                 max_state_bytes=settings.max_state_bytes,
+                max_sessions=settings.max_sessions,
                 storage=self._storage,
                 backend=None if self._storage is not None else settings.store_url,
                 registry=self._registry,
@@ -154,6 +159,7 @@ class Silo:
         early.turn_timeout = settings.turn_timeout
         early.slack = settings.slack
         early.max_state_bytes = settings.max_state_bytes
+        early.max_sessions = settings.max_sessions
         return early
 
     def _settings(self) -> Settings:

@@ -18,6 +18,7 @@ from silo_store import (
     SessionRotated,
     StateTooLarge,
     StoreUnavailable,
+    TooManySessions,
     TurnTimeout,
     is_sid,
 )
@@ -48,6 +49,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     StateTooLarge: Answer(413, "state_too_large", "This session has no room for that."),
     TurnTimeout: Answer(503, "session_locked", "Another request is still changing this session.", 1),
     StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
+    TooManySessions: Answer(503, "too_many_sessions", "There is no room for another session at the moment.", 5),
     InvalidSessionId: Answer(400, "invalid_session_id", "This is not a session id."),
     silo_tasks.TaskRunning: Answer(409, "task_running", "This task is still running."),
     silo_tasks.RunnerUnavailable: Answer(503, "task_queue_unavailable", "Tasks cannot be started at the moment.", 5),

@@ -30,6 +30,8 @@ class Server:
     """Gunicorn's worker."""
     connection: Any = None
     """The client's socket, to look at."""
+    in_line: bool = False
+    """Whether the requests of one connection are answered one after the other, as Gunicorn does with HTTP/2."""
 
     @classmethod
     def of(cls, environ: WSGIEnvironment) -> Server:
@@ -39,19 +41,20 @@ class Server:
             environ.get("gunicorn.socket") or environ.get("werkzeug.socket") or getattr(channel, "socket", None)
         )
         software = environ.get("SERVER_SOFTWARE", "")
-        worker, threads = None, None
+        worker, threads, in_line = None, None, False
         if software.startswith("gevent/"):  # it says that it has no threads
             threads = MANY if _greenlets_sleep() else 1
         elif not environ.get("wsgi.multithread"):
             threads = 1
         elif "gunicorn.socket" in environ:
             worker = _gunicorn_worker()
-            threads = _gunicorn_threads(worker, environ)
+            threads = _gunicorn_threads(worker)
+            in_line = environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2")
         elif channel is not None:
             threads = getattr(channel.adj, "threads", None)
         elif software.startswith("Werkzeug/"):
             threads = MANY
-        return cls(threads, worker, connection)
+        return cls(threads, worker, connection, in_line)
 
     def streams(self, wanted: int | None) -> int:
         """How many streams may stay open in this process, so that threads are left for everything else.
@@ -59,6 +62,8 @@ class Server:
         Args:
             wanted: what the operator says; trusted where the number of threads cannot be known.
         """
+        if self.in_line:
+            return 0
         if self.threads is None:
             return wanted or 0
         return min(MOST_STREAMS, self.threads // 2) if wanted is None else min(wanted, self.threads - 1)
@@ -91,11 +96,9 @@ def _gunicorn_worker() -> Any:
     return None
 
 
-def _gunicorn_threads(worker: Any, environ: WSGIEnvironment) -> int | None:
+def _gunicorn_threads(worker: Any) -> int | None:
     if worker is None:
         return None
-    if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
-        return 1  # the requests of a connection are answered one after the other
     kind = type(worker).__module__.rpartition(".")[2]
     if kind == "gthread":
         return int(worker.cfg.threads)

@@ -43,10 +43,15 @@ class Settings:
     """Where sessions are kept, see `silo_store.open_backend`. There may be a password in it."""
     turn_timeout: float = 30.0
     """Seconds that a writing request waits for the one before it."""
+    max_waiters: int | None = None
+    """How many requests of one process may wait for a session that another one writes, or in `SessionTask.result`, so
+    that threads are left for other clients; None to choose it by the server's threads."""
     slack: float | None = None
     """Seconds after a noted use for which another is not noted, see `SessionStore`; None to choose it by ``ttl``."""
     max_state_bytes: int | None = None
     """What the state of one session may take where the store keeps bytes; no limit by default."""
+    max_sessions: int | None = None
+    """How many sessions there may be where they are kept, see `SessionStore`; no limit by default."""
     task_endpoints: bool = True
     """Whether ``tasks/<name>`` and ``tasks/events`` are served below each prefix, once there is a `Silo.task`."""
     max_streams: int | None = None
@@ -82,14 +87,17 @@ class Settings:
             number = getattr(settings, name)
             if not _is_number(number) or not number > 0:
                 raise ValueError(f"{name} must be a positive number")
-        slack, limit = settings.slack, settings.max_state_bytes
+        slack = settings.slack
         if slack is not None and not (_is_number(slack) and 0 <= slack < settings.ttl):
             raise ValueError("slack must be a number, not negative and less than ttl")
-        if limit is not None and not (_is_number(limit) and isinstance(limit, int) and limit > 0):
-            raise ValueError("max_state_bytes must be a positive whole number")
-        streams = settings.max_streams
-        if streams is not None and not (_is_number(streams) and isinstance(streams, int) and streams >= 0):
-            raise ValueError("max_streams must be a whole number, not negative")
+        for name in ("max_state_bytes", "max_sessions"):
+            limit = getattr(settings, name)
+            if limit is not None and not (_is_number(limit) and isinstance(limit, int) and limit > 0):
+                raise ValueError(f"{name} must be a positive whole number")
+        for name in ("max_streams", "max_waiters"):
+            most = getattr(settings, name)
+            if most is not None and not (_is_number(most) and isinstance(most, int) and most >= 0):
+                raise ValueError(f"{name} must be a whole number, not negative")
         if settings.min_sid_length > MADE_LENGTH:
             raise ValueError(f"min_sid_length must be at most {MADE_LENGTH}, the length of the ids that are made")
         for name in ("header", "query_param"):

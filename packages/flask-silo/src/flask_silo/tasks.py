@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from silo_store import Hold, Life, Record
@@ -124,7 +125,9 @@ class SessionTask(Generic[P, R]):
     @property
     def task(self) -> BackgroundTask | None:
         """The session's latest task of this function, wherever it runs; None before its first start."""
-        newest = self._look()
+        return self._attached(self._look())
+
+    def _attached(self, newest: Newest) -> BackgroundTask | None:
         if newest.work is not None or newest.life is None:
             return newest.work
         records = TaskRecords(self._silo.here.store, newest.life.sid)
@@ -163,6 +166,7 @@ class SessionTask(Generic[P, R]):
             TaskFailed: it raised.
             TaskCancelled: it was cancelled.
             TimeoutError: it was not done in ``timeout`` seconds.
+            TooManyWaiters: it runs, and as many requests wait as may (``max_waiters``).
             TaskError: it ran in another process and returned something that its record cannot hold: let the task put
                 that into the session's state or files.
             RuntimeError: it was never started for this session, or this very request starts it.
@@ -172,11 +176,14 @@ class SessionTask(Generic[P, R]):
             text = f"task {self.name!r} begins when this request has succeeded: ask for its result in a later one"
             raise RuntimeError(text)
         loaded = visit.session if visit is not None else None
-        task = self.task
+        newest = self._look()
+        task = self._attached(newest)
         if task is None:
             raise RuntimeError(f"task {self.name!r} was not started for this session")
+        waits = newest.running and (timeout is None or timeout > 0)
         try:
-            value: R = task.result(timeout)
+            with self._silo.binding.waiting(self._silo.here.sid) if waits else nullcontext():
+                value: R = task.result(timeout)
         finally:
             if visit is not None and loaded is None:
                 visit.session = None  # what was loaded to find the task is of the past

@@ -18,6 +18,8 @@ from .errors import (
     StateEncodeError,
     StateTooLarge,
     StoreUnavailable,
+    TooManySessions,
+    TooManyWaiters,
     TurnLost,
     TurnTimeout,
 )
@@ -68,6 +70,8 @@ __all__ = [
     "StateTooLarge",
     "StorageBackend",
     "StoreUnavailable",
+    "TooManySessions",
+    "TooManyWaiters",
     "Turn",
     "TurnLost",
     "TurnTimeout",

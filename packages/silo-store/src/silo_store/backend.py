@@ -97,25 +97,37 @@ class Backend(Protocol):
         heard of for a while; the late writer finds out when it writes.
 
         Raises:
-            TurnTimeout: another process kept its claim for longer than ``timeout`` seconds.
+            TurnTimeout: another process kept its claim for longer than ``timeout`` seconds; at once where that is 0.
         """
 
     def release(self, claim: Claim) -> None:
         """Give a claim back. Raises nothing, also where the claim is lost."""
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         """Keep a new record and forget that its id had expired; where one exists, return that one instead.
 
-        Where `live` is false, that one is a copy.
+        Where `live` is false, that one is a copy. The number of records is compared with ``limit`` in the same step, so
+        that there are never more, however many threads and processes create some.
 
         Args:
             record: the new record.
             at: when.
             claim: the writer's, if it has one.
             last: give the claim back with it.
+            limit: how many records there may be, those included that are due and not yet swept; None for any number.
 
         Raises:
             TurnLost: the claim was taken away. Nothing was written.
+            TooManySessions: the id has no record, and there are as many as there may be. Nothing was written, and the
+                claim is kept.
         """
 
     def write(
@@ -205,7 +217,7 @@ class Backend(Protocol):
     # Looking in
 
     def count(self) -> int:
-        """How many records there are, those included that are due and not yet swept."""
+        """How many records there are, those included that are due and not yet swept. Does not scan."""
 
     def expired_count(self) -> int:
         """How many expired ids are remembered."""

@@ -85,6 +85,12 @@ class TurnTimeout(_SessionError, TimeoutError):
     _text = "session {} is being written by somebody else for too long"
 
 
+class TooManyWaiters(TurnTimeout):
+    """Another writer has the turn on this session, and as many threads wait already as may. This one did not wait."""
+
+    _text = "session {} is being written by another writer, and too many threads wait already"
+
+
 class StateEncodeError(SiloError, TypeError):
     """A value of the session's state cannot be stored outside this process. Nothing was saved.
 
@@ -168,6 +174,24 @@ class StateTooLarge(SiloError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.sid, self.size, self.limit, self.namespace)
+
+
+class TooManySessions(SiloError):
+    """There are as many sessions as ``max_sessions`` allows, so no other begins. Those that live go on.
+
+    Attributes:
+        limit: how many there may be.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"no session can begin: there are {limit:,} already, as many as max_sessions allows; one begins again once "
+            "another has ended"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.limit,)
 
 
 class StoreUnavailable(SiloError):

@@ -28,6 +28,13 @@ from .turns import Turn
 
 Factories = Mapping[str, Callable[[], Any]]
 
+
+class Create(Protocol):
+    """Keeps a new record, as `Backend.create` does, where there is room for one more."""
+
+    def __call__(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record: ...
+
+
 _NONE = Blob(0, b"")
 """What a session has of a namespace that is not stored: no state encodes to no bytes."""
 
@@ -67,9 +74,15 @@ class LiveSessions:
     """Sessions whose objects the backend keeps: what is changed is changed."""
 
     def __init__(
-        self, backend: Backend, factories: Factories, moment: Callable[[], Moment], present: Callable[[str], str | None]
+        self,
+        backend: Backend,
+        create: Create,
+        factories: Factories,
+        moment: Callable[[], Moment],
+        present: Callable[[str], str | None],
     ) -> None:
         self._backend = backend
+        self._keep_new = create
         self._factories = factories
         self._moment = moment
         self._present = present
@@ -92,7 +105,7 @@ class LiveSessions:
         at = self._moment()
         session = Session(sid, new_uid(), at.now, at.now)
         session.update(state)
-        winner = self._backend.create(session, at)
+        winner = self._keep_new(session, at)
         return self.open(winner), winner is session
 
     def ensure(self, session: Session) -> bool:  # noqa: ARG002 - it is there since it began
@@ -140,6 +153,7 @@ class CopiedSessions:
     def __init__(
         self,
         backend: Backend,
+        create: Create,
         codecs: Codecs,
         factories: Factories,
         moment: Callable[[], Moment],
@@ -147,6 +161,7 @@ class CopiedSessions:
         max_bytes: Callable[[], int | None],
     ) -> None:
         self._backend = backend
+        self._keep_new = create
         self._codecs = codecs
         self._factories = factories
         self._moment = moment
@@ -308,7 +323,7 @@ class CopiedSessions:
         record = Record(session.sid, new_uid(), session.created, at.now)
         for name, new in data.items():
             record[name] = Blob(2 if name in changes else 1, new)
-        winner = self._backend.create(record, at, turn.claim if turn is not None else None, last=last)
+        winner = self._keep_new(record, at, turn.claim if turn is not None else None, last=last)
         session.uid = winner.uid
         if winner is record:
             if turn is not None and last:

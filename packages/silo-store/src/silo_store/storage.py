@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .backend import Claim, Finding, Life, Look, Moment
-from .errors import SessionExpired
+from .errors import SessionExpired, TooManySessions
 from .fork import reset_after_fork
 from .hold import HoldCounts
 from .record import Change, Record, Session
@@ -205,11 +205,21 @@ class StorageBackend(HoldCounts):
     def release(self, claim: Claim) -> None:
         """Nothing to give back."""
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         with self._lock:
             winner = self._get(record.sid)
             if winner is not None:
                 return self._read(winner)
+            if limit is not None and self._storage.session_count() >= limit:
+                raise TooManySessions(limit)
             self._set(record)
             self._storage.clear_expired(record.sid)
             return self._read(record) if isinstance(record, Session) else record

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from .backend import ROTATED_RETAIN, Backend, Life, Moment, part_of
+from .backend import ROTATED_RETAIN, Backend, Claim, Life, Moment, part_of
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .codec import Codec, Codecs, MsgpackCodec
 from .ending import Ending
-from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired
+from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions, TurnTimeout
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import META, RESERVED, Record, Session
@@ -57,6 +58,8 @@ class SessionStore:
             session may expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects
             have none.
         max_state_bytes: what the encoded state of one session may take; no limit by default. Live objects have none.
+        max_sessions: how many sessions there may be, counted where they are kept: in this process, in the file, or on
+            the server below one prefix. What is due is ended before one more is refused. No limit by default.
         registry: namespaces and callbacks shared with another store.
 
     Raises:
@@ -78,6 +81,7 @@ class SessionStore:
         turn_timeout: float = 30.0,
         slack: float | None = None,
         max_state_bytes: int | None = None,
+        max_sessions: int | None = None,
         registry: Registry | None = None,
     ) -> None:
         if storage is not None and backend is not None:
@@ -88,6 +92,7 @@ class SessionStore:
         self.turn_timeout = turn_timeout
         self.slack = slack
         self.max_state_bytes = max_state_bytes
+        self.max_sessions = max_sessions
         self.storage = storage
         self.registry = registry if registry is not None else Registry()
         if storage is not None:
@@ -99,12 +104,12 @@ class SessionStore:
         factories = self._factories = self.registry.factories
         self._codecs = Codecs(codec or MsgpackCodec(), self.registry.kinds)
         if backend.live:
-            self._sessions = LiveSessions(backend, factories, self.moment, self.uid)
+            self._sessions = LiveSessions(backend, self._create, factories, self.moment, self.uid)
         else:
             for name in factories:
                 self._codecs[name]  # made now, or refused
             self._sessions = CopiedSessions(
-                backend, self._codecs, factories, self.moment, self.uid, lambda: self.max_state_bytes
+                backend, self._create, self._codecs, factories, self.moment, self.uid, lambda: self.max_state_bytes
             )
         self._clock = clock
         self._new_sid = sid_generator or new_sid
@@ -179,6 +184,7 @@ class SessionStore:
 
         Raises:
             InvalidSessionId: ``sid`` is no session id.
+            TooManySessions: there is none, and there are as many others as there may be.
         """
         session = self._living(sid)
         if session is None:
@@ -377,6 +383,7 @@ class SessionStore:
             SessionExpired: that life is over.
             StateEncodeError: the backend keeps bytes and a value has none.
             StateTooLarge: the state takes more than ``max_state_bytes``.
+            TooManySessions: the session would begin, and there are as many others as there may be.
         """
         if namespace is not None and namespace not in self._factories:
             raise NamespaceError(namespace)
@@ -481,6 +488,7 @@ class SessionStore:
 
         Raises:
             SessionBusy: the busy check says that its work is running.
+            TooManySessions: another session has taken its place at that moment. Its old life is over.
         """
         with suppress(RecordDamaged):  # its work cannot be asked for; see `Ending.is_busy`
             record = self._load(check_sid(sid))
@@ -645,11 +653,20 @@ class SessionStore:
         if turn is None or self.backend.live:
             record, claim = self.backend.load(sid, at), None
         elif turn.claim is None:
-            turn.claim, record = self.backend.claim(sid, at, max(0.0, self.turn_timeout - turn.waited))
+            turn.claim, record = self._claim(sid, at, max(0.0, self.turn_timeout - turn.waited))
             claim = turn.claim
         else:
             record, claim = self.backend.load(sid, at), turn.claim
         return record if record is not None and not self._ending.is_over(record, at, claim) else None
+
+    def _claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
+        waiting = self.turns.waiting
+        if waiting is None:
+            return self.backend.claim(sid, at, timeout)
+        with suppress(TurnTimeout):
+            return self.backend.claim(sid, at, 0.0)  # what is free at once is not waited for
+        with waiting(sid):
+            return self.backend.claim(sid, at, timeout)
 
     def _seen(self, sid: str) -> Record | None:
         record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
@@ -668,6 +685,19 @@ class SessionStore:
         if created and announce:
             tell(self.registry.on_create, sid)
         return session
+
+    def _create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+        """Keep a new record. Where there are as many as there may be, end what is due until there is room."""
+        if self.max_sessions is None:
+            return self.backend.create(record, at, claim, last=last)
+        create = partial(self.backend.create, record, at, claim, last=last, limit=self.max_sessions)
+        with suppress(TooManySessions):
+            return create()
+        for lives in self.backend.due(at):
+            self._ending.end_due(lives, at)
+            with suppress(TooManySessions):
+                return create()
+        return create()  # the look itself may have found that some are gone
 
     # Looking in
 

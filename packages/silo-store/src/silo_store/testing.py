@@ -20,7 +20,7 @@ from typing import Any
 
 from .backend import SMALL, Backend, Life, Moment, part_of
 from .codec import Codec, Unencodable
-from .errors import SessionConflict, SessionExpired, TurnLost, TurnTimeout
+from .errors import SessionConflict, SessionExpired, TooManySessions, TurnLost, TurnTimeout
 from .record import Blob, Change, Record, Session
 
 SID = "a" * 32
@@ -98,12 +98,24 @@ class BackendContract:
         """Do what happens to the claims of a process that is not heard of for too long; False where nothing does."""
         return False
 
-    def begin(self, backend: Backend, sid: str = "sid-a", uid: str = "uid-1", now: float = 0.0) -> Record:
+    def begin(
+        self, backend: Backend, sid: str = "sid-a", uid: str = "uid-1", now: float = 0.0, limit: int | None = None
+    ) -> Record:
         """Create a record with one namespace, ``ns``."""
         kind = Session if backend.live else Record
         record = kind(sid, uid, now, now)
         record["ns"] = {"value": 1} if backend.live else Blob(1, b"one")
-        return backend.create(record, at(now))
+        return backend.create(record, at(now), limit=limit)
+
+    def is_refused(self, backend: Backend, sid: str, limit: int) -> bool:
+        """Say whether `limit` keeps a record from being created, and see to it that a refusal leaves nothing."""
+        refusal = None
+        try:
+            self.begin(backend, sid, f"uid-{sid}", limit=limit)
+        except TooManySessions as error:
+            refusal = error
+        assert refusal is None or (refusal.limit == limit and backend.peek(sid) is None)
+        return refusal is not None
 
     def test_nothing_is_there_at_first(self) -> None:
         backend = self.make_backend()
@@ -164,6 +176,67 @@ class BackendContract:
         assert self.begin(backend, uid="uid-2").uid == "uid-1"
         uids = set(in_threads(8, lambda n: self.begin(backend, sid="sid-b", uid=f"uid-{n}").uid))
         assert len(uids) == 1
+
+    def test_a_creation_beyond_the_limit_is_refused(self) -> None:
+        backend = self.make_backend()
+        assert self.is_refused(backend, "sid-a", 0)
+        assert not self.is_refused(backend, "sid-a", 2)
+        assert not self.is_refused(backend, "sid-b", 2)
+        assert self.is_refused(backend, "sid-c", 2)
+        assert self.begin(backend, sid="sid-a", uid="uid-2", limit=1).uid == "uid-sid-a", "what exists is no creation"
+        assert not self.is_refused(backend, "sid-c", 3)
+        assert (backend.count(), sorted(backend.sids())) == (3, ["sid-a", "sid-b", "sid-c"])
+
+    def test_what_ends_makes_room_and_a_renamed_record_does_not(self) -> None:
+        backend = self.make_backend()
+        life = Life("sid-b", "uid-1")
+        self.begin(backend)
+        backend.rename(Life("sid-a", "uid-1"), "sid-b", at(1.0))
+        assert self.is_refused(backend, "sid-a", 1)
+        assert self.is_refused(backend, "sid-c", 1)
+        assert not backend.rename(Life("sid-b", "uid-2"), "sid-d", at(1.0))
+        assert not backend.remove(Life("sid-b", "uid-2"))
+        assert self.is_refused(backend, "sid-c", 1), "what failed has changed the number"
+        assert backend.expire([life, life], at(100.0)) == []
+        assert not self.is_refused(backend, "sid-c", 1)
+        assert self.is_refused(backend, "sid-b", 1)
+        assert backend.expired_at("sid-b") is not None, "a refusal forgets no tombstone"
+        assert backend.remove(Life("sid-c", "uid-sid-c"))
+        assert not self.is_refused(backend, "sid-b", 1), "an expired id begins again where there is room"
+        assert (backend.count(), backend.expired_at("sid-b")) == (1, None)
+
+    def test_of_many_creations_as_many_live_as_may(self) -> None:
+        backend = self.make_backend()
+        both = (backend, self.make_peer(backend) or backend)
+        self.begin(backend)
+
+        def fill(number: int) -> int:
+            tries = [f"sid-{number}-{each}" for each in range(5)]
+            self.begin(both[number % 2], uid="uid-2", limit=1)  # it exists
+            return sum(not self.is_refused(both[number % 2], sid, 20) for sid in tries)
+
+        assert sum(in_threads(8, fill)) == 19
+        assert (backend.count(), len(backend.sids())) == (20, 20)
+
+    def test_a_refused_creation_keeps_its_claim(self) -> None:
+        backend = self.make_backend()
+        if backend.live:
+            return
+        self.begin(backend)
+        claim, _ = backend.claim("sid-b", at(0.0), 1.0)
+        mine = Record("sid-b", "uid-2", 0.0, 0.0)
+        mine["ns"] = Blob(1, b"one")
+        try:
+            backend.create(mine, at(0.0), claim, last=True, limit=1)
+        except TooManySessions:
+            pass
+        else:
+            raise AssertionError("a creation beyond the limit must be refused")
+        backend.remove(Life("sid-a", "uid-1"))
+        assert backend.create(mine, at(0.0), claim, last=True, limit=1) is mine
+        claim, found = backend.claim("sid-b", at(0.0), 0.0)
+        backend.release(claim)
+        assert found is not None
 
     def test_touch_remove_and_rename_act_on_their_own_life_only(self) -> None:
         backend = self.make_backend()

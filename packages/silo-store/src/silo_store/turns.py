@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import TracebackType
 
@@ -18,10 +20,16 @@ from .record import Session
 
 
 class Turns:
-    """Who writes which session now. Knows only the sessions that somebody writes."""
+    """Who writes which session now. Knows only the sessions that somebody writes.
+
+    Attributes:
+        waiting: entered with the session's id for the time of each wait, here and for another process; what it raises
+            ends the wait. A turn that is free at once does not enter it. None where any number may wait.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.waiting: Callable[[str], AbstractContextManager[object]] | None = None
         self.after_fork()
         reset_after_fork(self)
 
@@ -110,7 +118,7 @@ class Turn:
         """Wait for the turn.
 
         Raises:
-            TurnTimeout: it did not come within ``timeout`` seconds.
+            TurnTimeout: it did not come within ``timeout`` seconds, or too many threads wait already.
         """
         self._key = self.sid
         queue = self.turns.join(self._key)
@@ -118,7 +126,8 @@ class Turn:
             taken = False
             began = time.monotonic()
             try:
-                taken = queue.lock.acquire(timeout=timeout)
+                with self.turns.waiting(self.sid) if self.turns.waiting is not None else nullcontext():
+                    taken = queue.lock.acquire(timeout=timeout)
             finally:  # also when a signal or a greenlet's timeout interrupts the wait
                 if not taken:
                     self.turns.leave(self._key, queue)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..backend import Claim, Finding, Life, Look, Moment
-from ..errors import SessionConflict, SessionExpired
+from ..errors import SessionConflict, SessionExpired, TooManySessions
 from ..fork import reset_after_fork
 from ..hold import HoldCounts
 from ..record import Blob, Change, Record
@@ -44,6 +44,7 @@ class MemoryBackend(HoldCounts):
     def after_fork(self) -> None:
         """Begin with a free lock and no holds: what held sessions runs in the parent."""
         self._lock = threading.Lock()
+        self._sweeps: list[list[tuple[int, list[str]]]] = []  # what each that is under way has taken from the index
         self.release_all()
 
     def _current(self, life: Life) -> Record | None:
@@ -79,11 +80,22 @@ class MemoryBackend(HoldCounts):
     def release(self, claim: Claim) -> None:
         """Nothing to give back."""
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         kept = record if self.live else record.twin()
         with self._lock:
-            winner = self.records.setdefault(record.sid, kept)
-            if winner is kept:
+            winner = self.records.get(record.sid)
+            if winner is None:
+                if limit is not None and len(self.records) >= limit:
+                    raise TooManySessions(limit)
+                winner = self.records[record.sid] = kept
                 self._index.add(kept)
                 self.tombstones.discard(record.sid)
         if winner is kept:
@@ -151,8 +163,10 @@ class MemoryBackend(HoldCounts):
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
         with self._lock:
+            others = [bucket for sweep in self._sweeps for bucket in sweep]
             buckets = self._index.take(at.now - at.ttl)
-        rest = ((second, sid) for second, sids in buckets for sid in sids)
+            self._sweeps.append(buckets)
+        rest = _entries(buckets)
         try:
             while chunk := list(itertools.islice(rest, BATCH)):
                 try:
@@ -164,6 +178,13 @@ class MemoryBackend(HoldCounts):
         finally:  # the caller may stop half-way
             while chunk := list(itertools.islice(rest, BATCH)):
                 self._reindex(chunk)
+            with self._lock:
+                self._sweeps = [sweep for sweep in self._sweeps if sweep is not buckets]
+        rest = _entries(others)
+        while chunk := list(itertools.islice(rest, BATCH)):
+            lives = self._due_of(chunk, at)
+            if lives:
+                yield lives
 
     def _due_of(self, entries: list[tuple[int, str]], at: Moment) -> list[Life]:
         # No lock: it reads each record once, and `expire` looks again. Making tuples under the lock would let a run
@@ -235,3 +256,7 @@ class MemoryBackend(HoldCounts):
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _entries(buckets: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, str]]:
+    return ((second, sid) for second, sids in buckets for sid in sids)

@@ -17,7 +17,15 @@ from urllib.parse import urlencode
 
 from ...address import options, seconds
 from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
-from ...errors import RecordDamaged, SessionConflict, SessionExpired, StoreUnavailable, TurnLost, TurnTimeout
+from ...errors import (
+    RecordDamaged,
+    SessionConflict,
+    SessionExpired,
+    StoreUnavailable,
+    TooManySessions,
+    TurnLost,
+    TurnTimeout,
+)
 from ...fork import reset_after_fork
 from ...ids import new_uid
 from ...record import Change, Record
@@ -249,7 +257,15 @@ class RedisBackend:
         if claim is not None and not claim.token.startswith(self._me):
             raise TurnLost(claim.sid)
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         keys, sid, known = self._keys, record.sid, self._epoch
         self._check(claim)
         bucket = _bucket(record.active)
@@ -265,7 +281,7 @@ class RedisBackend:
                 keys.gone,
                 f"{keys.bucket}{bucket}",
                 keys.buckets,
-                keys.count,
+                keys.living,
             ),
             sid,
             _keep(at),
@@ -276,9 +292,12 @@ class RedisBackend:
             data,
             bucket,
             new_uid(),
+            limit if limit is not None else "",
         )
         if reply == b"lost":
             raise TurnLost(sid)
+        if reply == b"full" and limit is not None:
+            raise TooManySessions(limit)
         old, epoch = reply
         self._compare(known, epoch, at.now)
         if old is not None:
@@ -323,8 +342,8 @@ class RedisBackend:
 
     def remove(self, life: Life) -> bool:
         keys = self._keys
-        touched = (keys.record + life.sid, keys.moved + life.uid, keys.count)
-        return bool(self._server.run(scripts.REMOVE, touched, life.uid))
+        touched = (keys.record + life.sid, keys.moved + life.uid, keys.living)
+        return bool(self._server.run(scripts.REMOVE, touched, life.uid, life.sid))
 
     def rename(self, life: Life, sid: str, at: Moment) -> bool:
         keys = self._keys
@@ -342,12 +361,14 @@ class RedisBackend:
                     f"{keys.bucket}{bucket}",
                     keys.buckets,
                     keys.rotated + life.sid,
+                    keys.living,
                 ),
                 life.uid,
                 sid,
                 bucket,
                 at.now,
                 int(ROTATED_RETAIN * 1000),
+                life.sid,
             )
         )
 
@@ -373,7 +394,7 @@ class RedisBackend:
             for _ in range(-(-self._server.command("LLEN", key) // BATCH)):
                 found = self._server.run(
                     scripts.DUE,
-                    (key, keys.buckets),
+                    (key, keys.buckets, keys.living),
                     bucket,
                     at.now,
                     at.ttl,
@@ -402,7 +423,7 @@ class RedisBackend:
         keys, kept = self._keys, []
         rest = iter(lives)
         while batch := list(itertools.islice(rest, BATCH)):
-            touched = [keys.gone, keys.ended, keys.count]
+            touched = [keys.gone, keys.ended, keys.living]
             words: list[str] = []
             for sid, uid in batch:
                 touched += (keys.record + sid, keys.claim + sid, keys.hold + uid, keys.moved + uid)
@@ -493,7 +514,7 @@ class RedisBackend:
     # Looking in
 
     def count(self) -> int:
-        return int(self._server.command("GET", self._keys.count) or 0)
+        return int(self._server.command("SCARD", self._keys.living))
 
     def expired_count(self) -> int:
         return int(self._server.command("ZCARD", self._keys.gone))

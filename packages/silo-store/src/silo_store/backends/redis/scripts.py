@@ -17,7 +17,7 @@ key              type    holds
 ``h:<uid>``      zset    who holds a life, and until when
 ``m:<uid>``      string  the id to which a life was renamed
 ``r:<sid>``      string  when a life was renamed from this id
-``count``        string  how many records there are
+``living``       set     the ids of records, to count them; `DUE` takes out what the server has dropped by itself
 ``epoch``        string  names what the server holds: another one, or none, after all was lost
 ``lost``         string  when that was noticed
 ``noted``        string  the epoch in which it was noticed
@@ -57,7 +57,7 @@ class Keys:
         self.buckets = base + "due"
         self.gone = base + "gone"
         self.ended = base + "ended"
-        self.count = base + "count"
+        self.living = base + "living"
         self.epoch = base + "epoch"
         self.lost = base + "lost"
         self.noted = base + "noted"
@@ -228,15 +228,16 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARG
 """)
 
 CREATE = _script("""
--- keys: record, epoch, claim, queue, gone, bucket, buckets, count
--- arguments: sid, keep, token, last, lease, the wake keys' beginning, record, bucket, a new epoch
+-- keys: record, epoch, claim, queue, gone, bucket, buckets, living
+-- arguments: sid, keep, token, last, lease, the wake keys' beginning, record, bucket, a new epoch, limit
 if ARGV[3] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[3] then return 'lost' end
 local old = bytes_of(KEYS[1])
 if old then return {old, redis.call('GET', KEYS[2])} end
+if ARGV[10] ~= '' and redis.call('SCARD', KEYS[8]) >= tonumber(ARGV[10]) then return 'full' end
 redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[2])
 redis.call('RPUSH', KEYS[6], ARGV[1])
 redis.call('ZADD', KEYS[7], ARGV[8], ARGV[8])
-redis.call('INCR', KEYS[8])
+redis.call('SADD', KEYS[8], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SET', KEYS[2], ARGV[9], 'NX')
 if ARGV[4] == '1' then pass_on(KEYS[3], KEYS[4], ARGV[6], ARGV[5], ARGV[7]) end
@@ -292,17 +293,17 @@ return 1
 """)
 
 REMOVE = _script("""
--- keys: record, moved, count; arguments: uid, '' for a record whose uid cannot be read
+-- keys: record, moved, living; arguments: uid or '' for a record whose uid cannot be read, sid
 local active, _, _, uid = head_of(KEYS[1])
 if active == nil or (uid or '') ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('DECR', KEYS[3])
+redis.call('SREM', KEYS[3], ARGV[2])
 return 1
 """)
 
 RENAME = _script("""
--- keys: record, new record, moved, bucket, buckets, rotated
--- arguments: uid, new sid, bucket, now, milliseconds for which the old id is remembered
+-- keys: record, new record, moved, bucket, buckets, rotated, living
+-- arguments: uid, new sid, bucket, now, milliseconds for which the old id is remembered, sid
 if uid_of(KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('SET', KEYS[3], ARGV[2])
 redis.call('PEXPIRE', KEYS[3], redis.call('PTTL', KEYS[1]))
@@ -311,13 +312,15 @@ redis.call('ZADD', KEYS[5], ARGV[3], ARGV[3])
 redis.call('SETRANGE', KEYS[1], 16, struct.pack('>I4', tonumber(ARGV[3])))
 redis.call('RENAME', KEYS[1], KEYS[2])
 redis.call('SET', KEYS[6], ARGV[4], 'PX', ARGV[5])
+redis.call('SREM', KEYS[7], ARGV[6])
+redis.call('SADD', KEYS[7], ARGV[2])
 return 1
 """)
 
 DUE = _script("""
 -- Looks at the first ids of a bucket. Those that are due stay in it, at its end, until they are expired; so do those
 -- whose records are damaged, which are told apart.
--- keys: bucket, buckets
+-- keys: bucket, buckets, living
 -- arguments: bucket, now, ttl, how many, a bucket's seconds, the beginnings of the records' and the buckets' keys
 local found, damaged, stay, move = {}, {}, {}, {}
 local sids = redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1)
@@ -339,6 +342,8 @@ for _, sid in ipairs(sids) do
         stay[#stay + 1] = sid
       end
     end
+  else
+    redis.call('SREM', KEYS[3], sid)
   end
 end
 if #stay > 0 then redis.call('RPUSH', KEYS[1], unpack(stay)) end
@@ -354,7 +359,7 @@ return {found, damaged}
 """)
 
 EXPIRE = _script("""
--- keys: gone, ended, count, then record, claim, hold and moved of each life
+-- keys: gone, ended, living, then record, claim, hold and moved of each life
 -- arguments: now, ttl, keep, token, then sid and uid of each life
 local kept, now_ms = {}, server_time()
 for i = 5, #ARGV, 2 do
@@ -372,7 +377,7 @@ for i = 5, #ARGV, 2 do
       redis.call('ZADD', KEYS[1], ARGV[1], ARGV[i])
       redis.call('ZADD', KEYS[2], 0, ARGV[i] .. ' ' .. ARGV[i + 1])
       redis.call('DEL', record, KEYS[place + 3])
-      redis.call('DECR', KEYS[3])
+      redis.call('SREM', KEYS[3], ARGV[i])
     end
   end
 end

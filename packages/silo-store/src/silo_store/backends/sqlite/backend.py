@@ -24,6 +24,7 @@ from ...errors import (
     SessionExpired,
     SiloError,
     StoreUnavailable,
+    TooManySessions,
     TurnLost,
     TurnTimeout,
 )
@@ -52,7 +53,8 @@ _WRITE = (
     " WHERE sid = ? AND uid = ? AND revision = ?"
 )
 _CREATE = (
-    "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) VALUES (?, ?, ?, ?, ?, 1, ?)"
+    "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) SELECT ?, ?, ?, ?, ?, 1, ?"
+    " WHERE coalesce((SELECT value FROM meta WHERE key = 'count') < ?, 1)"
 )
 _TOUCH = "UPDATE sessions SET active = max(active, ?) WHERE sid = ? AND uid = ?"
 _RENAME = "UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?"
@@ -232,18 +234,29 @@ class SQLiteBackend:
         self._read.pop(claim.token, None)
         self._locks.give_back(claim.token)
 
-    def create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def create(
+        self,
+        record: Record,
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        limit: int | None = None,
+    ) -> Record:
         sid, state = record.sid, pack(record)
         self._check(claim, sid)
         with self._database.writing(at.now) as connection:
-            new = (sid, record.uid, record.created, record.active, record.active, state)
-            if connection.execute(_CREATE, new).rowcount:
+            new = (sid, record.uid, record.created, record.active, record.active, state, limit)
+            created = connection.execute(_CREATE, new).rowcount > 0
+            if created:
                 row = None
                 connection.execute("DELETE FROM tombstones WHERE sid = ?", (sid,))
             else:
                 row = connection.execute(_LOAD, (sid,)).fetchone()
         if row is not None:
             return record_of(sid, row)
+        if not created and limit is not None:
+            raise TooManySessions(limit)
         if claim is not None:
             if last:
                 self.release(claim)
@@ -508,7 +521,7 @@ class SQLiteBackend:
     # Looking in
 
     def count(self) -> int:
-        return int(self._ask("SELECT count(*) FROM sessions")[0])
+        return int(self._ask("SELECT value FROM meta WHERE key = 'count'")[0])
 
     def expired_count(self) -> int:
         return int(self._ask("SELECT count(*) FROM tombstones")[0])

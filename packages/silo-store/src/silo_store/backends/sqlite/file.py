@@ -46,6 +46,12 @@ CREATE INDEX ended_owner ON ended(owner);
 CREATE TABLE holds(uid TEXT, owner INTEGER, PRIMARY KEY (uid, owner)) WITHOUT ROWID;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
+_COUNTING = (
+    "CREATE TRIGGER sessions_begin AFTER INSERT ON sessions"
+    " BEGIN UPDATE meta SET value = value + 1 WHERE key = 'count'; END",
+    "CREATE TRIGGER sessions_end AFTER DELETE ON sessions"
+    " BEGIN UPDATE meta SET value = value - 1 WHERE key = 'count'; END",
+)
 
 _SETUP = 3 << 61  # the byte of the lock file that keeps two processes from making one database
 _MOST_IDLE = 32  # connections
@@ -322,9 +328,9 @@ class Database:
             if mode != "wal":
                 raise StoreUnavailable(f"the file system of {self.path} does not allow SQLite's write-ahead log")
             connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA.split(";"):
+            for statement in (*_SCHEMA.split(";"), *_COUNTING):
                 connection.execute(statement)
-            meta = {"epoch": uuid.uuid4().hex, "born": self._seen}
+            meta = {"epoch": uuid.uuid4().hex, "born": self._seen, "count": 0}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")

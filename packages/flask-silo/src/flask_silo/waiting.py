@@ -1,0 +1,71 @@
+"""Requests that wait for a session, and how many of one process may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import has_request_context
+from silo_store import TooManyWaiters
+
+from .events import Slots, slots
+
+UNKNOWN = 4
+"""Requests that may wait in a process whose server does not show how many threads it has."""
+
+waiters = Slots()
+"""The requests that wait in this process. Its applications share the threads of the server."""
+
+
+class Waiting:
+    """Keeps the requests that wait from taking every thread of the server; entered for the time of each wait.
+
+    A request waits while another one writes its session, and in `SessionTask.result`. Meanwhile it takes a thread of
+    the server, or a greenlet where each request has one. A task takes none, and may wait in any case.
+
+    Args:
+        wanted: how many may wait, as the operator says.
+
+    Attributes:
+        threads: how many requests the server answers at once in this process; None where that is not known.
+    """
+
+    def __init__(self, wanted: int | None) -> None:
+        self._wanted = wanted
+        self.threads: int | None = None
+
+    @contextmanager
+    def __call__(self, sid: str) -> Iterator[None]:
+        """Count a request that waits for a session.
+
+        Raises:
+            TooManyWaiters: as many wait as may.
+        """
+        most = most_waiters(self.threads, self._wanted, slots.open)
+        if most is None or not has_request_context():
+            yield
+            return
+        if not waiters.take(most):
+            raise TooManyWaiters(sid)
+        try:
+            yield
+        finally:
+            waiters.give_back()
+
+
+def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> int | None:
+    """Say how many requests may wait in one process, so that a thread is left for everything else.
+
+    Args:
+        threads: how many the server has; None where that is not known.
+        wanted: what the operator says.
+        streams: how many of the threads have an open stream.
+
+    Returns:
+        the number; None for any, where the server answers one request at a time and no other could be kept waiting.
+    """
+    if threads == 1:
+        return wanted
+    if threads is None:
+        return UNKNOWN if wanted is None else wanted
+    return min(max(2, threads // 2) if wanted is None else wanted, threads - 1 - streams)
