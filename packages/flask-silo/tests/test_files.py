@@ -96,6 +96,19 @@ def test_errors_have_an_answer(
     assert uploads.list_files(SID) == []
 
 
+@pytest.mark.parametrize("look", ["open", "stat"])
+def test_a_missing_file_is_404(uploads: FileStore, app: Flask, client: FlaskClient, silo: Silo, look: str) -> None:
+    @app.get("/api/file")
+    def file() -> Any:
+        getattr(uploads, look)(silo.sid, "none.csv")
+
+    for _ in range(2):  # a session without files, and one that has another
+        answer = client.get("/api/file", headers=as_(SID))
+        assert (answer.status_code, (answer.json or {})["error"]) == (404, "file_missing")
+        assert answer.headers["Cache-Control"] == "no-store"
+        upload(client)
+
+
 def test_what_a_dead_process_left_is_cleared_away_at_the_first_request(url: str, tmp_path: Path) -> None:
     def serve() -> tuple[Silo, Flask]:
         silo = Silo(store_url=url, auto_cleanup=False)

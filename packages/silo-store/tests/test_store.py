@@ -16,6 +16,7 @@ from silo_store import (
     SessionExpired,
     SessionStore,
     StateEncodeError,
+    StateValueError,
     StoreUnavailable,
     short,
 )
@@ -488,7 +489,8 @@ def test_what_is_held_busy_or_written_is_not_expired_before_its_time(store: Sess
 
 
 def test_errors_can_be_pickled(store: SessionStore) -> None:
-    for error in (SessionExpired(SID), NamespaceError("x"), StateEncodeError(SID, "n", "['x']", "object", "advice")):
+    place = (SID, "n", "['x']", "object", "advice")
+    for error in (SessionExpired(SID), NamespaceError("x"), StateEncodeError(*place), StateValueError(*place)):
         back = pickle.loads(pickle.dumps(error))
         assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
         assert SID not in repr(error.args)

@@ -15,6 +15,7 @@ from silo_store import (
     StateDecodeError,
     StateEncodeError,
     StateTooLarge,
+    StateValueError,
     StoreUnavailable,
     TurnTimeout,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "StateDecodeError",
     "StateEncodeError",
     "StateTooLarge",
+    "StateValueError",
     "StoreUnavailable",
     "TaskError",
     "TaskRunning",
