@@ -49,7 +49,7 @@ export async function request(method, path, body) {
 export function upload(file, onProgress, onStart) {
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
-    xhr.open("POST", `/api/upload?name=${encodeURIComponent(file.name)}`);
+    xhr.open("POST", `api/upload?name=${encodeURIComponent(file.name)}`);
     xhr.setRequestHeader("Content-Type", "text/csv");
     if (session.id) xhr.setRequestHeader("X-Session-ID", session.id);
     xhr.upload.onprogress = (event) => event.lengthComputable && onProgress((100 * event.loaded) / event.total);
