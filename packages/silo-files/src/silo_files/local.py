@@ -212,7 +212,7 @@ class LocalFileBackend:
     def _record_name(self, folder: str, area: str, key: str, name: str) -> None:
         with self._journal_lock:
             if journal.append(folder, name, durable=self._durable):
-                journal.compact(folder, area, key, durable=self._durable)
+                journal.compact(folder, area, key, name, durable=self._durable)
 
     def _area(self, digest: str) -> str:
         return f"{self._areas}/{digest[:2]}/{digest}"
