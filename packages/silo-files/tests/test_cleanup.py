@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,29 +89,27 @@ def test_no_thread_starts_before_it_is_needed(store: FileStore) -> None:
 
 @posix
 @fork_warning
-def test_a_forked_child_cleans_up_too(store: FileStore) -> None:
+def test_a_forked_child_cleans_up_too(store: FileStore, fork: Callable[[Callable[[], object]], int]) -> None:
     store.save("sid", "a", b"1")
     store.cleanup("sid")
     store.save("mine", "a", b"1")
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            store.save("child", "a", b"1")
-            store.cleanup("child")
-            store.cleanup("mine")
-            while trash(store):
-                pass
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def work() -> None:
+        store.save("child", "a", b"1")
+        store.cleanup("child")
+        store.cleanup("mine")
+        while trash(store):
+            pass
+
+    assert os.waitpid(fork(work), 0)[1] == 0
     assert store.total_size_bytes == 0
 
 
 @posix
 @fork_warning
-def test_a_fork_while_others_save_does_not_hang_the_child(tmp_path: Path) -> None:
+def test_a_fork_while_others_save_does_not_hang_the_child(
+    tmp_path: Path, fork: Callable[[Callable[[], object]], int]
+) -> None:
     store = FileStore(tmp_path / "base", max_session_bytes=10_000, max_store_bytes=1_000_000)
     stop = threading.Event()
 
@@ -119,22 +118,17 @@ def test_a_fork_while_others_save_does_not_hang_the_child(tmp_path: Path) -> Non
             store.save(sid, "a", b"1")
             store.cleanup(sid)
 
+    def work_in_child() -> None:
+        for number in range(4):
+            store.save(f"child{number}", "a", b"1")
+            store.cleanup(f"child{number}")
+
     threads = [threading.Thread(target=work, args=(f"sid{number}",)) for number in range(4)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(20):
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    for number in range(4):
-                        store.save(f"child{number}", "a", b"1")
-                        store.cleanup(f"child{number}")
-                    status = 0
-                finally:
-                    os._exit(status)
-            assert os.waitpid(child, 0)[1] == 0
+            assert os.waitpid(fork(work_in_child), 0)[1] == 0
     finally:
         stop.set()
         for thread in threads:
