@@ -28,7 +28,7 @@ class Codec(Protocol):
         """Encode a namespace's state.
 
         Raises:
-            Unencodable: a value in it cannot be encoded.
+            Unencodable: a value in it cannot be encoded. Its ``is_plain`` says whether a client may have sent it.
         """
 
     def decode(self, data: bytes) -> Any:
