@@ -6,7 +6,8 @@ damage, whatever the code under test does with what it is given:
 - an audit hook (`guard_hook`) refuses every change outside the run's own folders, in this process and in every
   Python process that a test starts; what cannot be watched is not started (see `unguarded_child`);
 - a refused operation fails its test, also when the exception was swallowed or raised in a child;
-- a test marked `hostile` runs only if the guard is active, and as an unprivileged user if the run has root's rights.
+- a test marked `hostile` runs only if the guard is active, and as an unprivileged user if the run has root's rights;
+  through ctypes it can call nothing, as what a C library does raises no audit event.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +162,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("the guard is not active")
 
 
+@contextmanager
+def _hostile() -> Iterator[None]:
+    """Refuse C libraries too, in this process and the Python processes that it starts."""
+    policy = _runs[-1].policy
+    policy.hostile = True
+    os.environ[guard_policy.ROOTS_VARIABLE] = guard_policy.enforced()
+    try:
+        yield
+    finally:
+        policy.hostile = False
+        os.environ[guard_policy.ROOTS_VARIABLE] = guard_policy.enforced()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a hostile test's body in a child that has given up root's rights."""
+    """Run a hostile test's body without C libraries, and where there are root's rights, in a child without them."""
     marker = pyfuncitem.get_closest_marker("hostile")
-    if marker is None or not guard_drop.privileged():
+    if marker is None:
         return None
     args = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    if not guard_drop.privileged():
+        with _hostile():
+            pyfuncitem.obj(**args)
+        return True
     private = _runs[-1].private
     with guard_policy.exempt():
         home = Path(tempfile.mkdtemp(prefix="hostile-", dir=private))
@@ -177,7 +196,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     def body() -> None:
         _redirect_temporary_files(home)
-        pyfuncitem.obj(**args)
+        with _hostile():
+            pyfuncitem.obj(**args)
 
     def describe(error: BaseException) -> str:
         return str(pyfuncitem.repr_failure(pytest.ExceptionInfo.from_exception(error)))

@@ -10,7 +10,7 @@ import sys
 
 from tests.guard_paths import FOLLOW, LEAF, PATHS, WRITING, judge, on_bind, on_open, on_paths, on_sqlite
 from tests.guard_policy import CHILD_FOLDER, ROOTS_VARIABLE, Policy, enforced, local, policies
-from tests.guard_programs import judge_program, on_command, on_program, text_of
+from tests.guard_programs import judge_program, on_command, on_library, on_program, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def inherit(text: str) -> None:
         roots, protected, prefixes, report = (
             [path for kind, path in rows if kind == wanted] for wanted in ("root", "protected", "prefix", "report")
         )
-        policies.append(Policy(roots, protected, prefixes, report[0], owner=-1))
+        policy = Policy(roots, protected, prefixes, report[0], owner=-1)
+        policy.hostile = ("hostile", "yes") in rows
+        policies.append(policy)
     _install()
 
 
@@ -64,6 +66,9 @@ _CHECKS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
     "os.system": on_command,
     "os.startfile": on_command,
     "os.startfile/2": on_command,
+    "ctypes.dlopen": on_library,
+    "ctypes.dlsym": on_library,
+    "ctypes.dlsym/handle": on_library,
     PROBE: _on_probe,
     **dict.fromkeys(PATHS, on_paths),
 }

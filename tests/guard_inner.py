@@ -8,6 +8,7 @@ has to be failed by the guard. In a child, `main` attempts every operation and p
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import shutil
@@ -448,6 +449,34 @@ def test_hostile_tests_can_generate(name: str) -> None:
 @given(st.integers())
 def test_fails_when_hostile_and_generated(number: int) -> None:
     assert number < 7, "the smallest"
+
+
+LIBRARIES: dict[str, Callable[[], object]] = {
+    "open": lambda: ctypes.CDLL(None),
+    "open by name": lambda: ctypes.CDLL(f"{OUTSIDE}/none.so"),
+    "look up": lambda: ctypes.pythonapi["Py_GetVersion"],
+    "child": lambda: subprocess.run([sys.executable, "-c", CALL], stderr=subprocess.DEVNULL),
+}
+CALL = "import ctypes; ctypes.CDLL(None)"
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_fails_when_hostile_and_calls_a_library(name: str) -> None:
+    with contextlib.suppress(BaseException):
+        LIBRARIES[name]()
+
+
+@pytest.mark.hostile
+def test_hostile_children_can_import_ctypes() -> None:
+    if os.access(sys.executable, os.X_OK):
+        subprocess.run([sys.executable, "-c", "import ctypes"], check=True)
+
+
+def test_other_tests_can_call_libraries() -> None:
+    assert ctypes.pythonapi["Py_IsInitialized"]()
+    subprocess.run([sys.executable, "-c", CALL], check=True)
+    assert guard.drain() == []
 
 
 @pytest.mark.hostile

@@ -44,9 +44,12 @@ local = Local()
 
 
 class Policy:
-    """What one test run may change; a nested run adds its own, and every policy must agree."""
+    """What one test run may change; a nested run adds its own, and every policy must agree.
 
-    __slots__ = ("comes_and_goes", "owner", "prefixes", "protected", "report", "roots", "seen")
+    `hostile` is set while a hostile test runs, in its process and its children: then no C library may be called.
+    """
+
+    __slots__ = ("comes_and_goes", "hostile", "owner", "prefixes", "protected", "report", "roots", "seen")
 
     def __init__(
         self, roots: Sequence[str], protected: Sequence[str], prefixes: Sequence[str], report: str, owner: int
@@ -57,6 +60,7 @@ class Policy:
         self.prefixes = tuple(prefixes)
         self.report = report
         self.owner = owner
+        self.hostile = False
         self.seen: list[str] = []
 
     def allows(self, path: str, opened: bool) -> bool:
@@ -90,6 +94,7 @@ class Policy:
         """The policy as text for the environment of a child."""
         named = [("root", self.roots), ("protected", self.protected), ("prefix", self.prefixes)]
         rows = [f"{kind} {path}" for kind, paths in named for path in paths]
+        rows += ["hostile yes"] if self.hostile else []
         return "\n".join([*rows, f"report {self.report}"])
 
 

@@ -1,9 +1,10 @@
 # ruff: noqa: PTH118, PTH119, PTH120, PTH123
-"""Programs that would run without the hook, and how a Python child would lose it."""
+"""Programs and libraries that would run without the hook, and how a Python child would lose it."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from tests.guard_policy import CHILD_FOLDER, ROOTS_VARIABLE, enforced, local, policies, refuse
 
@@ -127,3 +128,13 @@ def on_program(event: str, args: tuple[Any, ...]) -> None:
 def on_command(event: str, args: tuple[Any, ...]) -> None:
     if not local.unguarded:
         refuse(policies, f"{event} of {args[0]!r}: a shell cannot be watched; see guard.unguarded_child()")
+
+
+def on_library(event: str, args: tuple[Any, ...]) -> None:
+    """What is called in a C library raises no audit event, so hostile tests load none."""
+    against = [policy for policy in policies if policy.hostile]
+    if not against or local.exempt:
+        return
+    importing = getattr(sys.modules.get("ctypes"), "__spec__", None)
+    if not getattr(importing, "_initializing", False):  # its own import opens and looks up a little
+        refuse(against, f"{event} of {args[-1]!r}: what a library does cannot be watched")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
 from flask_silo import StoreUnavailable
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tests.browser import Browser, browser, find
 from tests.test_examples import DEMO, Gate, create_app, expire_all, served, silo_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PROGRAM = find()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it")
@@ -25,15 +32,17 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     """Serves the demo with the given settings and opens its page."""
     with ExitStack() as stack:
 
-        def open_page(**config: object) -> tuple[Flask, Browser]:
+        def open_page(
+            mount: Callable[[Flask], WSGIApplication] = lambda app: app, path: str = "/", **config: object
+        ) -> tuple[Flask, Browser]:
             assert PROGRAM is not None
             profile = tmp_path / "browser"
             profile.mkdir()
             app = create_app(DATA_DIR=str(tmp_path / "data"), **config)
             stack.callback(silo_of(app).stop)
-            port = stack.enter_context(served(app))
+            port = stack.enter_context(served(mount(app)))
             page = stack.enter_context(browser(PROGRAM, profile))
-            page.send("Page.navigate", url=f"http://127.0.0.1:{port}/")
+            page.send("Page.navigate", url=f"http://127.0.0.1:{port}{path}")
             page.wait(shown("choose"))
             return app, page
 
@@ -108,6 +117,61 @@ def test_the_whole_way(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.run("notice.hidden && !main.inert")
     click(page, "sample")
     page.wait(shown("options"))
+
+
+PREFIX = "/tools/demo"
+
+
+def mounted(app: Flask) -> WSGIApplication:
+    """Beside other applications of one server."""
+    return DispatcherMiddleware(NotFound(), {PREFIX: app})
+
+
+def behind_a_proxy(app: Flask) -> WSGIApplication:
+    """Behind a proxy that takes the prefix away and names it in a header."""
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
+    return stripped(app, {"HTTP_X_FORWARDED_PREFIX": PREFIX})
+
+
+def stripped(app: Flask, names: dict[str, str] | None = None) -> WSGIApplication:
+    """Behind a proxy that takes the prefix away and, without a header, does not say so."""
+
+    def proxy(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path != PREFIX and not path.startswith(f"{PREFIX}/"):
+            return NotFound()(environ, start_response)
+        return app({**environ, "PATH_INFO": path[len(PREFIX) :], **(names or {})}, start_response)
+
+    return proxy
+
+
+@pytest.mark.parametrize(
+    ("mount", "entrance"),
+    [(mounted, "/"), (mounted, ""), (behind_a_proxy, "/"), (behind_a_proxy, ""), (stripped, "/")],
+)
+def test_the_way_below_a_path_prefix(
+    mount: Callable[[Flask], WSGIApplication], entrance: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, "aggregate")
+    _, page = opened(mount, PREFIX + entrance)
+    assert page.run("location.pathname") == f"{PREFIX}/"
+    page.choose_file("#file", SAMPLE)
+    ask(page, "island")
+    gate.wait()
+    page.wait(shown("running"))
+    reload(page)
+    page.wait(shown("running"))
+    gate.open()
+    page.wait(shown("result"))
+    assert page.run("document.querySelectorAll('#chart .bar').length") == 3
+    download = "fetch(document.getElementById('download').href).then((answer) => answer.text())"
+    assert page.run(download).splitlines()[1] == "Biscoe,168"
+    asked = page.run("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)")
+    assert {f"{PREFIX}/static/style.css", f"{PREFIX}/static/chart.js", f"{PREFIX}/api/task"} <= set(asked)
+    assert [path for path in asked if not path.startswith(f"{PREFIX}/")] == []
+    click(page, "reset")
+    page.wait(shown("choose"))
+    assert page.console == []
 
 
 def test_cancel_and_ask_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

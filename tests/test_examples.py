@@ -17,13 +17,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo, track
+from silo_files import MAX_NAME_BYTES, check_name
+from werkzeug.http import parse_options_header
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
@@ -36,6 +38,9 @@ import processing  # noqa: E402
 import reading  # noqa: E402
 from app import create_app as create_app  # noqa: E402
 from app import private_folder  # noqa: E402
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 DEADLINE = 30.0
 MB = 1024 * 1024
@@ -55,7 +60,7 @@ def client(demo: Flask) -> Client:
 
 
 @contextmanager
-def served(app: Flask) -> Iterator[int]:
+def served(app: WSGIApplication) -> Iterator[int]:
     """The application on a free port of this machine."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
@@ -424,6 +429,83 @@ def test_one_column_and_one_row(client: Client) -> None:
 def test_numbers_that_are_none(client: Client) -> None:
     data = b"a,b\nx,1_000\nx,inf\nx,nan\nx,1e999\nx,0x10\nx, 7 \ny,1e308\ny,1e308\n"
     assert client.summary(data, "a", "sum", "b") == [["x", 6, 7], ["y", 2, None]]
+
+
+def download(client: Client) -> TestResponse:
+    assert client.finish()["complete"]
+    answer = client.ask("GET", "/api/download")
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def saved_as(answer: TestResponse) -> str:
+    options = parse_options_header(answer.headers["Content-Disposition"])[1]
+    return options["filename"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("x" * 251 + ".csv", id="255 bytes"),
+        pytest.param("x" * 255, id="255 bytes, no extension"),
+        pytest.param("ü" * 125 + ".csv", id="254 bytes"),
+        pytest.param("🐧" * 62 + ".tsv", id="252 bytes"),
+        pytest.param("x" * 247, id="247 bytes"),
+        pytest.param("a b (1).csv", id="short"),
+    ],
+)
+def test_a_name_may_be_as_long_as_the_store_takes(client: Client, name: str) -> None:
+    assert client.upload(SMALL, name).get_json()["source"]["name"] == name
+    assert client.ask("GET", "/api/status").get_json()["source"]["name"] == name
+    assert client.start("city").status_code == 202
+    saved = saved_as(download(client))
+    assert saved == check_name(saved)
+    assert saved.startswith(name[:50] if len(name) > 50 else "a b (1)-summary")
+    assert saved.endswith(".csv")
+    assert len(saved.encode()) <= MAX_NAME_BYTES
+
+
+def test_a_name_that_the_store_refuses_is_refused(client: Client) -> None:
+    for name in ("x" * 256, "ü" * 128, "NUL.csv"):
+        problem(client.upload(SMALL, name), 400)
+    assert client.upload(SMALL, "u\u0308.csv").get_json()["source"]["name"] == "\u00fc.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"), [("a:b?.csv", "a_b_-summary.csv"), ("<x>|*.csv", "_x___-summary.csv"), ("c", "c-summary.csv")]
+)
+def test_a_download_has_a_name_that_windows_takes(client: Client, name: str, saved: str) -> None:
+    assert client.upload(SMALL, name).get_json()["source"]["name"] == name
+    client.start("city")
+    assert saved_as(download(client)) == saved
+
+
+def test_a_result_holds_no_formula(client: Client) -> None:
+    numbers = ["-1.5", "+3", "-2,5", "1e5"]
+    labels = ["=1+1", "+1+1", "-1+1", "@sum(a1)", "\uff1d1+1", "a;=1+1", "b\t-1+x", "plain", "-", *numbers]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["=cmd|' /C calc'!A0", "@n"], *([label, "-1.5"] for label in labels)])
+    assert client.upload(text.getvalue().encode()).status_code == 200
+    assert client.start("=cmd|' /C calc'!A0", "sum", "@n").status_code == 202
+    content = download(client).text
+    header, *rows = csv.reader(io.StringIO(content, newline=""))
+    assert header == ["'=cmd|' /C calc'!A0", "rows", "sum of @n"]
+    quoted = ["'=1+1", "'+1+1", "'-1+1", "'@sum(a1)", "'\uff1d1+1", "a;'=1+1", "b\t'-1+x", "plain", "'-", *numbers]
+    assert sorted(row[0] for row in rows) == sorted(quoted)
+    assert {row[2] for row in rows} == {"-1.5"}, "a number stays one"
+    shown = client.ask("GET", "/api/result").get_json()["shown"]
+    assert {row[0] for row in shown} == set(labels), "the page shows what is in the file"
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff0b"])
+def test_text_that_a_spreadsheet_would_execute_is_quoted(begin: str) -> None:
+    assert processing.harmless(f"{begin}x").startswith(f"'{begin}")
+    assert processing.harmless(f"x{begin}x") == ("x\tx" if begin == "\t" else f"x{begin}x")
+
+
+@pytest.mark.parametrize("number", [-1.5, 0, None, "-1.5", "+2", "-1e-5", "-1,5"])
+def test_numbers_are_not_quoted(number: Any) -> None:
+    assert processing.harmless(number) == number
 
 
 # --- Files that cannot be processed ---

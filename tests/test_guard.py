@@ -66,6 +66,8 @@ def test_inner_run(tmp_path: Path) -> None:
     assert not wrong, done.stdout
     assert outcomes["test_passes_and_then_errs_in_teardown"] == {"PASSED", "ERROR"}
     assert done.stdout.count("refused os.remove of") >= 7
+    assert "refused ctypes.dlopen of None" in done.stdout
+    assert "refused ctypes.dlsym of 'Py_GetVersion'" in done.stdout
     assert "the child's own words" in done.stdout
     assert "number=7" in done.stdout
     if guard_drop.privileged():

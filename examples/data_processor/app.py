@@ -7,6 +7,8 @@ Several workers share sessions that are kept elsewhere, and a visit goes on wher
 ``SILO_STORE_URL=sqlite:////tmp/sessions.db gunicorn -w 4 --threads 8 "app:create_app()"``, or with the URL of a Redis,
 ``redis://localhost:6379/0``. All of them need the same ``DEMO_DATA_DIR``; the default is one of the machine.
 
+Behind a path prefix the page works as it is: its addresses are relative.
+
 Environment variables set what `DEFAULTS` lists, as ``DEMO_MAX_UPLOAD_MB=20``, and flask-silo, as ``SILO_TTL=600``.
 """
 
@@ -29,6 +31,7 @@ import processing
 from flask import Flask, Response, abort, jsonify, request, send_file
 from flask_silo import Silo, TaskRunning, current_task
 from reading import BadCsv, Table, inspect
+from silo_files import check_name, portable_names
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_input_stream
 
@@ -98,8 +101,9 @@ def create_app(**config: Any) -> Flask:
         refuse_while_running()
         if not name:
             abort(400, "The file has no name.")
-        # Each upload has a name of its own, so that the file before stays whole if this one is refused.
-        stored = f"{secrets.token_hex(4)}-{name}"
+        name = check_name(name)
+        # Each upload is stored under a name of its own, so that the file before stays whole if this one is refused.
+        stored = secrets.token_hex(8)
         uploads.save(silo.sid, stored, data, size=size)
         try:
             with uploads.open(silo.sid, stored) as file:
@@ -173,7 +177,8 @@ def create_app(**config: Any) -> Flask:
         if not job or not job["result"]:
             abort(404, "There is no result yet.")
         name = f"{Path(job['source']['name']).stem}-summary.csv"
-        return send_file(results.open(silo.sid, RESULT), "text/csv", as_attachment=True, download_name=name)
+        saved = portable_names([name])[name]
+        return send_file(results.open(silo.sid, RESULT), "text/csv", as_attachment=True, download_name=saved)
 
     @app.post("/api/reset")
     def reset() -> Response:

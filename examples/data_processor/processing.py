@@ -11,6 +11,7 @@ import csv
 import io
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
@@ -24,6 +25,9 @@ logger.setLevel(logging.INFO)  # The task shows these lines to its client; nobod
 BLOCK = 1 << 20
 LOGGED = 5
 SHOWN = 50
+# Where a formula begins: first in a cell, and after what parts cells for a spreadsheet set to another language.
+# https://owasp.org/www-community/attacks/CSV_Injection
+FORMULA = re.compile(r"(?:^|(?<=[;\t]))(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 MEASURES = ("count", "sum", "mean", "min", "max")
 
 Opener = Callable[[], BinaryIO]
@@ -181,9 +185,16 @@ def ranked(groups: dict[str, Group], how: str) -> list[tuple[str, int, float | N
 
 
 def write(header: list[str], rows: Iterable[tuple[Any, ...]], total: int) -> bytes:
-    """Make a CSV file of a result."""
+    """Make a CSV file of a result. No cell of it is a formula to a spreadsheet."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(track(rows, total))
+    writer.writerow(map(harmless, header))
+    writer.writerows(map(harmless, row) for row in track(rows, total))
     return text.getvalue().encode()
+
+
+def harmless(cell: Any) -> Any:
+    """Put an apostrophe before text that a spreadsheet would execute; numbers stay as they are."""
+    if not isinstance(cell, str) or to_number(cell, ";") is not None:
+        return cell
+    return FORMULA.sub("'", cell)

@@ -42,7 +42,7 @@ export async function request(method, path, body) {
 export function upload(file, onProgress, onStart) {
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
-    xhr.open("POST", `/api/upload?name=${encodeURIComponent(file.name)}`);
+    xhr.open("POST", `api/upload?name=${encodeURIComponent(file.name)}`);
     xhr.setRequestHeader("Content-Type", "text/csv");
     const sent = session.id;
     if (sent) xhr.setRequestHeader("X-Session-ID", sent);

@@ -43,7 +43,7 @@ function failed(error, title = "That did not work") {
 function renewed() {
   clearTimeout(expiry);
   const wait = Math.min(limits.ttl * 1000 + 500, 2 ** 31 - 1);
-  if (session.id) expiry = setTimeout(() => call("GET", "/api/status").catch(failed), wait);
+  if (session.id) expiry = setTimeout(() => call("GET", "api/status").catch(failed), wait);
 }
 
 async function call(method, path, body) {
@@ -119,7 +119,7 @@ function offer() {
 
 async function start() {
   const value = $("how").value === "count" ? null : $("value").value;
-  await call("POST", "/api/start", { by: $("by").value, how: $("how").value, value });
+  await call("POST", "api/start", { by: $("by").value, how: $("how").value, value });
   result = null;
   report({ progress: 0, message: "Starting", steps: [], logs: [], eta: null });
   show("running");
@@ -148,7 +148,7 @@ function report(task) {
 async function watch() {
   const mine = ++watching;
   let lost = false, over = false, goOn = () => {};
-  const events = new EventSource(`/api/tasks/events?_sid=${encodeURIComponent(session.id)}`);
+  const events = new EventSource(`api/tasks/events?_sid=${encodeURIComponent(session.id)}`);
   events.addEventListener("task", (event) => {
     const task = JSON.parse(event.data);
     over = !task.running;
@@ -158,7 +158,7 @@ async function watch() {
   try {
     while (mine === watching) {
       try {
-        const task = await call("GET", "/api/task");
+        const task = await call("GET", "api/task");
         if (mine !== watching) return;
         if (lost) dismiss();
         lost = false;
@@ -182,7 +182,7 @@ async function watch() {
 
 async function finished(task) {
   if (task.complete) {
-    present(await call("GET", "/api/result"));
+    present(await call("GET", "api/result"));
     return;
   }
   ask();
@@ -210,7 +210,7 @@ function present(given) {
   if (given.odd) facts.push(`${format(given.odd)} values no numbers`);
   $("result-title").textContent = `${what} by ${by}`;
   $("result-facts").textContent = `${facts.join(", ")}.`;
-  $("download").href = `/api/download?_sid=${encodeURIComponent(session.id)}`;
+  $("download").href = `api/download?_sid=${encodeURIComponent(session.id)}`;
   rows($("table"), given.names, given.shown.map((row) => [row[0] || "(empty)", row[1], row[2]]), (at) => at > 0);
   $("table-more").textContent = given.groups > given.shown.length
     ? `The first ${given.shown.length} of ${format(given.groups)} groups. The download has them all.` : "";
@@ -220,7 +220,7 @@ function present(given) {
 
 // Begins where the person left off.
 async function resume() {
-  const state = await call("GET", "/api/status").catch((error) => {
+  const state = await call("GET", "api/status").catch((error) => {
     show("choose", false);
     throw error;
   });
@@ -244,21 +244,21 @@ $("file").onchange = act(() => {
   return send(file);
 });
 $("sending-stop").onclick = () => stopUpload?.();
-$("sample").onclick = act(async () => received((await call("POST", "/api/sample")).source));
+$("sample").onclick = act(async () => received((await call("POST", "api/sample")).source));
 $("how").onchange = () => { $("value").disabled = $("how").value === "count"; };
 $("question").onsubmit = act(start);
 $("other").onclick = act(() => show("choose"));
-$("cancel").onclick = act(() => call("POST", "/api/cancel"));
+$("cancel").onclick = act(() => call("POST", "api/cancel"));
 $("again").onclick = act(ask);
 $("reset").onclick = act(async () => {
-  await call("POST", "/api/reset");
+  await call("POST", "api/reset");
   session.forget();
   source = result = null;
   show("choose");
 });
 // Ask first: an expired session shall be told here and not in an empty page.
 $("download").onclick = act(async () => {
-  await call("GET", "/api/status");
+  await call("GET", "api/status");
   location.href = $("download").href;
 });
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {

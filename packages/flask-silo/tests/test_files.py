@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import FileStore, SessionExpired, Silo, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
+from silo_files import TruncatedInput
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 
@@ -96,6 +97,19 @@ def test_errors_have_an_answer(
     assert uploads.list_files(SID) == []
 
 
+@pytest.mark.parametrize("look", ["open", "stat"])
+def test_a_missing_file_is_404(uploads: FileStore, app: Flask, client: FlaskClient, silo: Silo, look: str) -> None:
+    @app.get("/api/file")
+    def file() -> Any:
+        getattr(uploads, look)(silo.sid, "none.csv")
+
+    for _ in range(2):  # a session without files, and one that has another
+        answer = client.get("/api/file", headers=as_(SID))
+        assert (answer.status_code, (answer.json or {})["error"]) == (404, "file_missing")
+        assert answer.headers["Cache-Control"] == "no-store"
+        upload(client)
+
+
 def test_what_a_dead_process_left_is_cleared_away_at_the_first_request(url: str, tmp_path: Path) -> None:
     def serve() -> tuple[Silo, Flask]:
         silo = Silo(store_url=url, auto_cleanup=False, accept_client_ids=True)
@@ -156,6 +170,132 @@ def test_an_upload_that_ends_after_its_session_leaves_nothing(
     assert uploads.list_files(SID) == []
     uploads.purge()
     assert uploads.total_size_bytes == 0
+
+
+def areas(store: FileStore) -> list[Path]:
+    return list(Path(store.base_dir).glob("areas/*/*"))
+
+
+class Ends(io.BytesIO):
+    """Ends the session when it is first read, and does something else when it is read again."""
+
+    def __init__(self, silo: Silo, then: Any) -> None:
+        super().__init__(b"x" * 100)
+        self.silo = silo
+        self.then = then
+
+    def readinto(self, buffer: Any) -> int:
+        if self.tell() == 0:
+            in_threads(1, lambda _: self.silo.store.destroy(SID))
+        else:
+            self.then()
+        return super().readinto(buffer)
+
+
+def broken_off() -> None:
+    raise ConnectionResetError("the client is gone")
+
+
+@pytest.mark.parametrize(
+    ("then", "options", "error"),
+    [
+        (broken_off, {}, ConnectionResetError),
+        (lambda: None, {"size": 101}, TruncatedInput),
+    ],
+)
+def test_an_upload_that_fails_after_its_session_ended_leaves_nothing(
+    uploads: FileStore, client: FlaskClient, silo: Silo, then: Any, options: Any, error: type[Exception]
+) -> None:
+    silo.store.get(SID)
+    with client.application.app_context(), pytest.raises(error):
+        uploads.save(SID, "late.csv", Ends(silo, then), **options)
+    assert areas(uploads) == []
+
+
+def test_an_upload_that_fails_once_its_folder_is_there_leaves_nothing(
+    uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = uploads.backend.stage
+
+    def late(key: str, name: str) -> Any:
+        in_threads(1, lambda _: silo.store.destroy(SID))  # whose clean-up finds nothing
+        staged = stage(key, name)
+        assert areas(uploads)
+        monkeypatch.setattr(type(staged), "finish", lambda self: broken_off())
+        return staged
+
+    monkeypatch.setattr(uploads.backend, "stage", late)
+    silo.store.get(SID)
+    with client.application.app_context(), pytest.raises(ConnectionResetError):
+        uploads.save(SID, "late.csv", b"x")
+    assert areas(uploads) == []
+
+
+def test_a_folder_of_a_session_that_ends_meanwhile_is_not_left(
+    uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    area_path = uploads.backend.area_path
+
+    def late(key: str, *, create: bool) -> Any:
+        in_threads(1, lambda _: silo.store.destroy(SID))
+        return area_path(key, create=create)
+
+    monkeypatch.setattr(uploads.backend, "area_path", late)
+    with client.application.app_context(), pytest.raises(SessionExpired):
+        uploads.session_dir(SID)
+    assert areas(uploads) == []
+
+
+def test_a_folder_is_never_one_of_the_session_id(
+    uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that ended just after it was begun has no uid any more, and its id must not take that place."""
+    begin, keys = silo.begin_session, list[str]()
+
+    def begun_and_ended(sid: str) -> str:
+        uid = begin(sid)
+        silo.store.destroy(sid)
+        return uid
+
+    area_path = uploads.backend.area_path
+
+    def noted(key: str, *, create: bool) -> Any:
+        keys.append(key)
+        return area_path(key, create=create)
+
+    monkeypatch.setattr(silo, "begin_session", begun_and_ended)
+    monkeypatch.setattr(uploads.backend, "area_path", noted)
+    with client.application.app_context(), pytest.raises(SessionExpired):
+        uploads.session_dir(SID)
+    assert keys
+    assert SID not in keys
+    assert areas(uploads) == []
+
+
+def test_the_error_of_a_save_is_told_though_the_sessions_cannot_be_reached(
+    uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        def uid(sid: str) -> str:
+            raise StoreUnavailable("away")
+
+        monkeypatch.setattr(silo.store, "uid", uid)
+        raise ConnectionResetError
+
+    silo.store.get(SID)
+    with client.application.app_context(), pytest.raises(ConnectionResetError):
+        uploads.save(SID, "late.csv", Ends(silo, away))
+
+
+def test_a_failed_save_of_a_living_session_takes_nothing_away(
+    uploads: FileStore, client: FlaskClient, silo: Silo
+) -> None:
+    upload(client)
+    with client.application.app_context():
+        with pytest.raises(TruncatedInput):
+            uploads.save(SID, "late.csv", b"1", size=2)
+        assert uploads.list_files(SID) == ["a.csv"]
+        assert Path(uploads.session_dir(SID)).is_dir()
 
 
 def test_a_view_saves_into_the_life_that_it_has_seen(

@@ -24,6 +24,7 @@ from flask_silo import (
     Silo,
     StateEncodeError,
     StateTooLarge,
+    StateValueError,
     StoreUnavailable,
 )
 from flask_silo_helpers import as_
@@ -388,6 +389,58 @@ def test_state_that_cannot_be_stored_is_500_and_changes_nothing(caplog: pytest.L
     assert spoil({1, "x"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("sent", "place", "advice"),
+    [
+        ('{"n": 1180591620717411303424}', "plain['value']['n']", "64 bits"),
+        (r'{"rows": [1, {"a": "x\ud800"}]}', "plain['value']['rows'][1]['a']", "surrogate pair"),
+        (r'{"\udfff": 1}', "plain['value'].keys()", "surrogate pair"),
+        ("[" * 150 + "1180591620717411303424" + "]" * 150, "plain['value'][0][0]", "nested too deeply"),
+    ],
+)
+@pytest.mark.parametrize("at", ["commit", "edit"])
+def test_a_value_of_a_client_that_cannot_be_stored_is_422_and_names_its_place(
+    sent: str, place: str, advice: str, at: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_silo.http._logged", {})
+    silo, app = make(COPIES)
+    silo.register("plain", dict[str, Any])
+
+    @app.route("/api/keep", methods=["POST", "GET"])
+    def keep() -> Any:
+        value = request.get_json()
+        if at == "edit":
+            with silo.store.edit(SID, "plain") as plain:
+                plain["value"] = value
+        else:
+            silo.state("plain")["value"] = value
+        return {}
+
+    answers = [
+        app.test_client().open("/api/keep", method=method, headers=as_(SID), data=sent, content_type="application/json")
+        for method in ("POST", "GET")
+    ]
+    for answer in answers:
+        said = answer.json or {}
+        assert (answer.status_code, said["error"]) == (422, "invalid_value")
+        assert said["message"].startswith(f"{place}")
+        assert re.search(advice, said["message"])
+        assert SID[:5] not in answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert f"422 invalid_value: session {SID[:5]}" in record.getMessage(), "it may be the view's own mistake"
+    assert silo.store.get(SID)["plain"] == {}
+
+
+def test_a_value_that_does_not_fit_the_type_is_422() -> None:
+    silo, app = make(COPIES)
+    cart = silo.register("cart", Cart)
+    answer = post(app, lambda: cart.state.items.append(3))  # type: ignore[arg-type]
+    said = answer.json or {}
+    assert (answer.status_code, said["error"]) == (422, "invalid_value")
+    assert said["message"].startswith("cart.items[0] cannot be stored: ")
+
+
 def test_a_running_task_is_refused_as_state() -> None:
     silo, _ = make(COPIES)
     silo.register("plain", dict)
@@ -418,6 +471,7 @@ def test_too_much_state_is_413_and_changes_nothing(caplog: pytest.LogCaptureFixt
         (SessionConflict(SID), 409, "session_conflict", None),
         (TurnLost(SID), 409, "session_conflict", None),
         (StateTooLarge(SID, 2, 1, "cart"), 413, "state_too_large", None),
+        (StateValueError(SID, "cart", ".items[0]", "int", "too large"), 422, "invalid_value", None),
         (StoreUnavailable("down"), 503, "store_unavailable", "1"),
         (StoreUnavailable("down", retry_after=30), 503, "store_unavailable", "30"),
     ],

@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from silo_files import AreaGone, FileStore, FileStoreError
+from silo_files import AreaGone, FileStore, FileStoreError, StorageFull
 from silo_files.names import hash_key
 from silo_files.trash import Trash
 
@@ -88,29 +89,27 @@ def test_no_thread_starts_before_it_is_needed(store: FileStore) -> None:
 
 @posix
 @fork_warning
-def test_a_forked_child_cleans_up_too(store: FileStore) -> None:
+def test_a_forked_child_cleans_up_too(store: FileStore, fork: Callable[[Callable[[], object]], int]) -> None:
     store.save("sid", "a", b"1")
     store.cleanup("sid")
     store.save("mine", "a", b"1")
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            store.save("child", "a", b"1")
-            store.cleanup("child")
-            store.cleanup("mine")
-            while trash(store):
-                pass
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def work() -> None:
+        store.save("child", "a", b"1")
+        store.cleanup("child")
+        store.cleanup("mine")
+        while trash(store):
+            pass
+
+    assert os.waitpid(fork(work), 0)[1] == 0
     assert store.total_size_bytes == 0
 
 
 @posix
 @fork_warning
-def test_a_fork_while_others_save_does_not_hang_the_child(tmp_path: Path) -> None:
+def test_a_fork_while_others_save_does_not_hang_the_child(
+    tmp_path: Path, fork: Callable[[Callable[[], object]], int]
+) -> None:
     store = FileStore(tmp_path / "base", max_session_bytes=10_000, max_store_bytes=1_000_000)
     stop = threading.Event()
 
@@ -119,22 +118,17 @@ def test_a_fork_while_others_save_does_not_hang_the_child(tmp_path: Path) -> Non
             store.save(sid, "a", b"1")
             store.cleanup(sid)
 
+    def work_in_child() -> None:
+        for number in range(4):
+            store.save(f"child{number}", "a", b"1")
+            store.cleanup(f"child{number}")
+
     threads = [threading.Thread(target=work, args=(f"sid{number}",)) for number in range(4)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(20):
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    for number in range(4):
-                        store.save(f"child{number}", "a", b"1")
-                        store.cleanup(f"child{number}")
-                    status = 0
-                finally:
-                    os._exit(status)
-            assert os.waitpid(child, 0)[1] == 0
+            assert os.waitpid(fork(work_in_child), 0)[1] == 0
     finally:
         stop.set()
         for thread in threads:
@@ -256,19 +250,24 @@ def test_a_file_that_slips_in_is_deleted_too(
     assert caplog.text == ""
 
 
-@posix
-def test_a_folder_that_is_busy_is_emptied_piece_by_piece(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows, where an open file keeps its folder from being renamed."""
+@pytest.fixture
+def like_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open file keeps its folder from being renamed."""
     still(monkeypatch)
     monkeypatch.setattr("silo_files.trash._RENAMES_BUSY_FOLDERS", False)
     rename = os.rename
 
-    def like_windows(source: str, target: str) -> None:
+    def refuse(source: str, target: str) -> None:
         if source.endswith(".part") or (Path(source).is_dir() and list(Path(source).rglob("*.part"))):
             raise PermissionError(13, "in use")
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", like_windows)
+    monkeypatch.setattr(os, "rename", refuse)
+
+
+@posix
+@pytest.mark.usefixtures("like_windows")
+def test_a_folder_that_is_busy_is_emptied_piece_by_piece(store: FileStore) -> None:
     store.save("sid", "a", b"1")
     staged = store.backend.stage("sid", "late")
     staged.write(b"late")
@@ -282,6 +281,44 @@ def test_a_folder_that_is_busy_is_emptied_piece_by_piece(store: FileStore, monke
     assert store.list_files("sid") == ["b"]
     store.purge()
     assert trash(store) == []
+
+
+@posix
+@pytest.mark.usefixtures("like_windows")
+@pytest.mark.parametrize("end", ["fails before the commit", "fails at the commit"])
+def test_a_save_that_fails_leaves_no_folder_of_a_removed_area(store: FileStore, end: str) -> None:
+    """Nothing would remove it: its session is over."""
+    store.save("sid", "a", b"1")
+    staged = store.backend.stage("sid", "late")
+    staged.write(b"late")
+    store.cleanup("sid")
+    if end == "fails at the commit":
+        staged.finish()
+        with pytest.raises(AreaGone):
+            staged.commit()
+    staged.abort()
+    assert list(Path(store.base_dir).glob("areas/*/*")) == []
+
+
+@posix
+def test_an_area_that_cannot_be_made_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk each try would leave one more folder."""
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if data.startswith(b'{"key"'):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    store.save("other", "a", b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for _ in range(3):
+            with pytest.raises(StorageFull):
+                store.save("sid", "a", b"1")
+    assert [path.name for path in Path(store.base_dir).glob("areas/*/*")] == [hash_key("other")]
+    store.save("sid", "a", b"1")
+    assert store.list_files("sid") == ["a"]
 
 
 def test_a_lost_journal_stops_no_later_save(store: FileStore) -> None:

@@ -66,6 +66,15 @@ def test_names_of_deleted_files_do_not_pile_up(tmp_path: Path, monkeypatch: pyte
     assert store.sweep(lambda key: key == "sid") == 0
 
 
+def test_a_file_whose_name_makes_the_journal_too_long_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 100)
+    store = FileStore(tmp_path)
+    for number in range(300):
+        store.save("sid", f"new-{number}", b"1")
+        assert store.list_files("sid") == [f"new-{number}"]
+        store.delete("sid", f"new-{number}")
+
+
 def test_a_journal_of_living_names_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_WORTH_COMPACTING", 100)
     replaced: list[str] = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from silo_files import MAX_KEY_LENGTH, FileStore, InvalidFileName, InvalidKey, check_key, check_name
+from silo_files import MAX_KEY_LENGTH, FileStore, InvalidFileName, InvalidKey, check_key, check_name, portable_names
 from silo_files.errors import FileStoreError
 from silo_files.names import hash_key, hash_name
 
@@ -117,3 +119,55 @@ def test_every_key_has_a_plain_folder(key: str) -> None:
 )  # fmt: skip
 def test_only_harmless_extensions_are_kept(name: str, extension: str) -> None:
     assert hash_name(name)[32:] == extension
+
+
+@pytest.mark.parametrize(
+    ("name", "portable"),
+    [
+        ("a:b.txt", "a_b.txt"), ("<b>.csv", "_b_.csv"), ("*?", "__"), ('say "hi" | no.md', "say _hi_ _ no.md"),
+        ("C: x", "C_ x"), ("Pinguine \U0001f427.csv", "Pinguine \U0001f427.csv"), ("a.", "a_"), ("a. .", "a_"),
+        ("", "_"), ("a/b\\c", "a_b_c"),
+        ("NUL.txt", "_NUL.txt"), ("com1", "_com1"), ("a\r\n\0b", "a___b"), ("a\ud800", "a_"),
+        ("CON?", "CON_"), (".bashrc", ".bashrc"), ("..", "_"), ("x" * 300 + ".csv", "x" * 251 + ".csv"),
+        ("x" * 300, "x" * 255), ("x" * 100 + "." + "y" * 200, "x" * 100 + "." + "y" * 154),
+        ("\u00fc" * 200 + ".csv", "\u00fc" * 125 + ".csv"), ("x" * 250 + " .y.csv", "x" * 250 + ".csv"),
+    ],
+)  # fmt: skip
+def test_what_windows_refuses_is_replaced(name: str, portable: str) -> None:
+    assert portable_names([name]) == {name: portable}
+
+
+def test_portable_names_stay_distinct() -> None:
+    names = ["a:b.txt", "a_b.txt", "a?b.txt", "A_B.TXT", "a_b (2).txt", "x" * 255, "X" * 255, ".b:", ".b?", "a:b.txt"]
+    assert list(portable_names(names).items()) == [
+        ("a:b.txt", "a_b (3).txt"),
+        ("a_b.txt", "a_b.txt"),
+        ("a?b.txt", "a_b (4).txt"),
+        ("A_B.TXT", "A_B (2).TXT"),
+        ("a_b (2).txt", "a_b (2) (2).txt"),
+        ("x" * 255, "x" * 255),
+        ("X" * 255, "X" * 251 + " (2)"),
+        (".b:", ".b_"),
+        (".b?", ".b_ (2)"),
+    ]
+
+
+def test_very_many_names_that_become_alike() -> None:
+    names = ["".join(signs) for signs in itertools.product(':?*<>|"', repeat=4)]
+    assert len({portable.casefold() for portable in portable_names(names).values()}) == len(names)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(ACCEPTED) | st.text('aA._:?*<>|"\u00e4\u00c4\u00df ()2', max_size=6)))
+def test_portable_names_can_be_saved_anywhere(given_names: list[str]) -> None:
+    names = []
+    for name in given_names:
+        with contextlib.suppress(InvalidFileName):
+            names.append(check_name(name))
+    found = portable_names(names)
+    assert list(found) == list(dict.fromkeys(names))
+    assert len({portable.casefold() for portable in found.values()}) == len(found)
+    for portable in found.values():
+        assert check_name(portable) == portable
+        assert not set(portable) & set('<>:"/\\|?*')
+    assert portable_names(found.values()) == {portable: portable for portable in found.values()}

@@ -272,16 +272,6 @@ def test_saves_and_cleanups_at_once(store: FileStore) -> None:
     assert list((Path(store.base_dir) / "trash").iterdir()) == []
 
 
-def test_durable_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(fd) or fsync(fd))  # type: ignore[func-returns-value]
-    FileStore(tmp_path / "plain").save("sid", "a", b"1")
-    assert synced == []
-    FileStore(tmp_path / "durable", durable=True).save("sid", "a", b"1")
-    assert len(synced) >= 3
-
-
 def test_new_folders_are_synced_before_others_can_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     rename = os.rename

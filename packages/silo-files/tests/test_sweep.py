@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -143,21 +143,21 @@ def test_a_store_that_is_gone_owns_nothing(tmp_path: Path) -> None:
 
 @posix
 @fork_warning
-def test_a_forked_child_is_an_owner_of_its_own(tmp_path: Path) -> None:
+def test_a_forked_child_is_an_owner_of_its_own(tmp_path: Path, fork: Callable[[Callable[[], object]], int]) -> None:
     store = FileStore(tmp_path)
     other = FileStore(tmp_path)
     store.save("parent", "a", b"1")
     ready, ready_child = os.pipe()
     wait, release = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            store.save("child", "a", b"1")
-            os.write(ready_child, b"x")
-            os.read(wait, 1)
-        finally:
-            os._exit(0)
-    os.read(ready, 1)
+
+    def work() -> None:
+        store.save("child", "a", b"1")
+        os.write(ready_child, b"x")
+        os.read(wait, 1)
+
+    child = fork(work)
+    os.close(ready_child)
+    assert os.read(ready, 1) == b"x"
     store.close()
     asked = Asked()
     assert other.sweep(asked.refuse) == 1, "the child keeps the parent's lock"
@@ -165,7 +165,7 @@ def test_a_forked_child_is_an_owner_of_its_own(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert other.sweep(never) == 1
-    for fd in (ready, ready_child, wait, release):
+    for fd in (ready, wait, release):
         os.close(fd)
 
 

@@ -16,6 +16,7 @@ from silo_store import (
     SessionExpired,
     SessionStore,
     StateEncodeError,
+    StateValueError,
     StoreUnavailable,
     TooManySessions,
     TooManyWaiters,
@@ -490,8 +491,9 @@ def test_what_is_held_busy_or_written_is_not_expired_before_its_time(store: Sess
 
 
 def test_errors_can_be_pickled(store: SessionStore) -> None:
-    encoding = StateEncodeError(SID, "n", "['x']", "object", "advice")
-    for error in (SessionExpired(SID), NamespaceError("x"), encoding, TooManySessions(7), TooManyWaiters(SID)):
+    place = (SID, "n", "['x']", "object", "advice")
+    states = (StateEncodeError(*place), StateValueError(*place))
+    for error in (SessionExpired(SID), NamespaceError("x"), *states, TooManySessions(7), TooManyWaiters(SID)):
         back = pickle.loads(pickle.dumps(error))
         assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
         assert SID not in repr(error.args)

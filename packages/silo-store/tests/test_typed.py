@@ -33,6 +33,7 @@ from silo_store import (
     StateDecodeError,
     StateEncodeError,
     StateTooLarge,
+    StateValueError,
     short,
 )
 from silo_store.testing import SID, TTL, Clock
@@ -373,6 +374,71 @@ def test_what_cannot_be_encoded_is_refused_before_anything_is_written(
     assert SID not in str(error)
     assert backend.writes == []
     assert store.get(SID) == {"other": {}, "ns": {}}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": 2**70},
+        {"a": [-(2**64)]},
+        {"a": "\ud800"},
+        {"a": {"\udfff": 1}},
+        {"a": [[{"b": [1, "x", "\ud800"]}]]},
+        {"a": dt.datetime.min.replace(tzinfo=dt.timezone(dt.timedelta(hours=5)))},
+        {"a": deep(100_000)},
+    ],
+)
+def test_plain_data_that_cannot_be_encoded_is_a_value_error(backend: Recorder, state: Any) -> None:
+    store = on(backend, ns=dict)
+    with pytest.raises(StateValueError) as caught:
+        store.update(SID, "ns", lambda _: state)
+    assert caught.value.path.startswith("['a']")
+    assert isinstance(caught.value, ValueError)
+    assert backend.writes == []
+
+
+class Huge(enum.IntEnum):
+    NUMBER = 2**70
+
+
+@pytest.mark.parametrize(
+    "state",
+    [state for state, _, kind, _ in REFUSED if kind not in ("int", "str", "datetime")] + [{"a": Huge.NUMBER}],
+)
+def test_an_object_that_has_no_encoding_is_no_value_error(state: Any) -> None:
+    store = on("memory://?copy=1", ns=dict)
+    with pytest.raises(StateEncodeError) as caught:
+        store.update(SID, "ns", lambda _: state)
+    assert type(caught.value) is StateEncodeError
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "expected"),
+    [
+        (Cart, Cart(items=["a", 3]), StateValueError),  # type: ignore[list-item]
+        (Cart, None, StateValueError),
+        (dict[str, Point], {"p": Point(2**70)}, StateValueError),
+        (dict[str, int], {"x": deep(5)}, StateValueError),
+        (dict[str, dt.date], {"x": "no date"}, StateValueError),
+        (set, {Point(1)}, StateEncodeError),
+    ],
+)
+def test_a_plain_value_that_does_not_fit_the_type_is_a_value_error(
+    kind: Any, state: Any, expected: type[Exception]
+) -> None:
+    store = on("memory://?copy=1", ns=kind)
+    with pytest.raises(StateEncodeError) as caught, store.edit(SID) as session:
+        session["ns"] = state
+    assert type(caught.value) is expected
+
+
+def test_what_a_factory_makes_is_no_value_of_a_client() -> None:
+    for made in (2**70, "text"):
+        store = SessionStore(backend="memory://?copy=1")
+        store.register_namespace("ns", lambda made=made: made, int)  # type: ignore[misc]
+        with pytest.raises(StateEncodeError) as caught:
+            store.get(SID)
+        assert type(caught.value) is StateEncodeError
 
 
 def test_a_file_is_refused_with_advice(tmp_path: Any) -> None:

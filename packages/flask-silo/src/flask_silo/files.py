@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,9 +27,13 @@ class SessionFileStore(FileStore):
         self._silo = silo
 
     def session_dir(self, sid: str) -> str:
-        """Return the session's folder, begun if there is none."""
-        self._silo.begin_session(sid)
-        return super().session_dir(sid)
+        """Return the session's folder, begun if there is none.
+
+        Raises:
+            SessionExpired: the session ended meanwhile. There is no folder then.
+        """
+        with self._life(sid) as uid:
+            return self.key_dir(uid)
 
     def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
         """Save a file of the session, which is begun if there is none. See `FileStore.save`.
@@ -36,13 +41,33 @@ class SessionFileStore(FileStore):
         Raises:
             SessionExpired: the session ended before the file was whole. Nothing of it stays.
         """
+        with self._life(sid) as uid:
+            return self.save_key(uid, filename, data, size=size)
+
+    @contextmanager
+    def _life(self, sid: str) -> Iterator[str]:
+        """Give the uid of the session, begun if there is none, and see to it that nothing is made for one that ended.
+
+        The clean-up at the session's end may have found nothing yet. So there is a look afterwards, also if the caller
+        failed: a file that broke off has made its folder.
+        """
         uid = self._silo.begin_session(sid)
-        path = self.save_key(uid, filename, data, size=size)
-        if self._silo.store.uid(sid) != uid and not self._silo.has_life(uid):
-            # It ended after the clean-up of its files found none yet.
-            self.cleanup_key(uid)
+        try:
+            yield uid
+        except BaseException:
+            try:
+                self._drop_if_ended(sid, uid)
+            except (OSError, FileStoreError, StoreUnavailable):  # the caller is to get the error that came first
+                logger.exception("what a failed save has made may stay until another process begins")
+            raise
+        if self._drop_if_ended(sid, uid):
             raise SessionExpired(sid)
-        return path
+
+    def _drop_if_ended(self, sid: str, uid: str) -> bool:
+        ended = self._silo.store.uid(sid) != uid and not self._silo.has_life(uid)
+        if ended:
+            self.cleanup_key(uid)
+        return ended
 
 
 class SessionFiles:

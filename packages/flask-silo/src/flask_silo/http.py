@@ -17,6 +17,7 @@ from silo_store import (
     SessionExpired,
     SessionRotated,
     StateTooLarge,
+    StateValueError,
     StoreUnavailable,
     TooManySessions,
     TurnTimeout,
@@ -46,6 +47,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     SessionRotated: Answer(409, "session_rotated", "This session has another id now. Repeat the request with it."),
     SessionBusy: Answer(409, "session_busy", "This session's work is still running."),
     SessionConflict: Answer(409, "session_conflict", "The session was changed meanwhile. Load it again and retry."),
+    StateValueError: Answer(422, "invalid_value", "This value cannot be stored."),
     StateTooLarge: Answer(413, "state_too_large", "This session has no room for that."),
     TurnTimeout: Answer(503, "session_locked", "Another request is still changing this session.", 1),
     StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
@@ -55,6 +57,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     silo_tasks.RunnerUnavailable: Answer(503, "task_queue_unavailable", "Tasks cannot be started at the moment.", 5),
     silo_tasks.QueueFull: Answer(503, "task_queue_full", "Too many tasks are waiting. Try again later.", 5),
     silo_files.InvalidFileName: Answer(400, "invalid_file_name", "The file's name cannot be used."),
+    silo_files.FileMissing: Answer(404, "file_missing", "There is no such file."),
     silo_files.TruncatedInput: Answer(400, "truncated_upload", "The upload ended early. Nothing was saved."),
     silo_files.FileTooLarge: Answer(413, "file_too_large", "The file is too large."),
     silo_files.SessionQuotaExceeded: Answer(413, "session_quota", "This session has no room for the file."),
@@ -77,20 +80,23 @@ def answer(error: Exception) -> Response:
     for kind in type(error).__mro__:
         found = ANSWERS.get(kind)
         if found is not None:
-            response = jsonify(error=found.error, message=found.message)
+            message = found.message
+            if isinstance(error, StateValueError):  # the client cannot mend what it does not find
+                message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
+            response = jsonify(error=found.error, message=message)
             response.status_code = found.status
             response.headers["Cache-Control"] = "no-store"  # browsers keep a 410 for ever otherwise
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)
-            if found.status >= 500:
+            if found.status >= 500 or isinstance(error, StateValueError):  # which may be the view's own mistake
                 _log(found, error)
             return response
     raise error
 
 
 def _log(found: Answer, error: Exception) -> None:
-    """Tell the log why the server could not answer: the client is not told, and cannot mend it."""
+    """Tell the log of an error that may be the server's to mend, or the view's."""
     now = time.monotonic()
     if now - _logged.get(found.error, -LOG_EVERY) >= LOG_EVERY:
         _logged[found.error] = now

@@ -18,7 +18,7 @@ from silo_files.errors import (
     UnsafeFolder,
 )
 from silo_files.local import LocalFileBackend
-from silo_files.names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name
+from silo_files.names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portable_names
 from silo_files.store import FileStore
 
 __version__ = "0.2.0"
@@ -50,4 +50,5 @@ __all__ = [
     "__version__",
     "check_key",
     "check_name",
+    "portable_names",
 ]

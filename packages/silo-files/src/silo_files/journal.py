@@ -50,10 +50,15 @@ def append(folder: str, name: str, *, durable: bool) -> bool:
     return end > _WORTH_COMPACTING and end.bit_length() != (end - len(line)).bit_length()
 
 
-def compact(folder: str, area: str, key: str, *, durable: bool) -> None:
-    """Drop the names of files that are no longer there, if that halves the journal."""
+def compact(folder: str, area: str, key: str, coming: str, *, durable: bool) -> None:
+    """Drop the names of files that are no longer there, if that halves the journal.
+
+    `coming` is the name of the file that is about to appear. There is one at a time: commits of a key take turns.
+    """
     path = os.path.join(folder, JOURNAL)
-    names = [name for name in read_names(folder) if os.path.lexists(os.path.join(area, hash_name(name)))]
+    names = [
+        name for name in read_names(folder) if name == coming or os.path.lexists(os.path.join(area, hash_name(name)))
+    ]
     data = _line({"key": key}) + b"".join(_line({"name": name}) for name in names)
     if 2 * len(data) > os.stat(path).st_size:
         return

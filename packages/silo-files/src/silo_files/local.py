@@ -196,21 +196,23 @@ class LocalFileBackend:
             make_dir(shelf)
             make_dir(area)
             make_dir(fresh)
-            journal.start(fresh, key, durable=self._durable)
-            if self._durable:
-                # Before other threads can see the folder and commit. The area itself is synced with each commit.
-                for path in (fresh, area, shelf, self._areas, self._base):
-                    sync_dir(path)
             try:
-                os.rename(fresh, folder)
-            except OSError:  # another thread of ours was faster
-                os.unlink(os.path.join(fresh, journal.JOURNAL))
-                os.rmdir(fresh)
+                journal.start(fresh, key, durable=self._durable)
+                if self._durable:
+                    # Before other threads can see the folder and commit. The area itself is synced with each commit.
+                    for path in (fresh, area, shelf, self._areas, self._base):
+                        sync_dir(path)
+                with contextlib.suppress(OSError):  # another thread of ours was faster
+                    os.rename(fresh, folder)
+            finally:
+                journal.drop_leftovers(fresh)
+                with contextlib.suppress(OSError):  # the area is empty only if nothing could be written
+                    os.rmdir(area)
 
     def _record_name(self, folder: str, area: str, key: str, name: str) -> None:
         with self._journal_lock:
             if journal.append(folder, name, durable=self._durable):
-                journal.compact(folder, area, key, durable=self._durable)
+                journal.compact(folder, area, key, name, durable=self._durable)
 
     def _area(self, digest: str) -> str:
         return f"{self._areas}/{digest[:2]}/{digest}"

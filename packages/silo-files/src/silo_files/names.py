@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from hashlib import sha256
 
 from silo_files.errors import InvalidFileName, InvalidKey
@@ -31,6 +33,8 @@ _BLANK = re.compile(
 )
 # ISO superscript digits count as digits in Windows device names.
 _DEVICE = re.compile("(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[1-9\u00b9\u00b2\u00b3]) *(?:[.:]|$)", re.I)
+_NOT_PORTABLE = re.compile('[\x00-\x1f\x7f<>:"/\\\\|?*\ud800-\udfff]|[. ]+\\Z')
+_LONGEST_EXTENSION = 32
 FILE = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
 """What `hash_name` returns."""
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,16}", re.A)
@@ -51,13 +55,16 @@ def check_key(key: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return `name` in Unicode form NFC if it is safe as a file name everywhere.
+    """Return `name` in Unicode form NFC if it is safe to store.
 
     Accepts any normal Unicode, emoji too. Raises `InvalidFileName` for: a name that is empty or only dots, spaces
     and characters that show nothing; separators (`/`, `\\`); control characters (NUL, CR, LF ...); characters that
     change the direction of writing or are invisible; lone surrogates; a space at the start, a dot or space at the
     end; Windows device names (`CON`, `NUL.txt` ...); more than `MAX_NAME_BYTES` bytes of UTF-8. The error text
     gives the reason and never the name.
+
+    What only Windows refuses, as `:` or `?`, passes: before a name leaves the store, as in a download or an archive,
+    `portable_names` replaces it.
     """
     if not isinstance(name, str):
         raise InvalidFileName(f"file name refused: it is a {type(name).__name__}, not a str")
@@ -79,6 +86,28 @@ def check_name(name: str) -> str:
     return name
 
 
+def portable_names(names: Iterable[str]) -> dict[str, str]:
+    """Return for each of `names` one under which any system can save it, no two of them alike.
+
+    What Windows refuses becomes `_`: the characters `< > : " / \\ | ? *`, control characters, a dot or space at the
+    end; a device name gets a `_` in front. A name of more than `MAX_NAME_BYTES` bytes is cut before its extension.
+    Names that would be alike then, also where upper and lower case are one, are numbered: `a_b.txt`, `a_b (2).txt`;
+    first come those that no system refuses. The order is that of `names`.
+    """
+    wanted = {name: _portable(name) for name in names}
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    for name, portable in sorted(wanted.items(), key=lambda item: item[0] != item[1]):
+        alike = portable.casefold()
+        while portable.casefold() in taken:
+            numbers[alike] += 1
+            portable = _fitting(wanted[name], f" ({numbers[alike] + 1})")
+        taken.add(portable.casefold())
+        found[name] = portable
+    return {name: found[name] for name in wanted}
+
+
 def hash_key(key: str) -> str:
     """Return the name of the folder of `key`: 64 hexadecimal digits."""
     return sha256(key.encode()).hexdigest()
@@ -91,6 +120,25 @@ def hash_name(name: str) -> str:
     if dot > 0 and _EXTENSION.fullmatch(extension := name[dot:].lower()):
         return digest + extension
     return digest
+
+
+def _portable(name: str) -> str:
+    name = _NOT_PORTABLE.sub("_", name) or "_"
+    return _fitting("_" + name if _DEVICE.match(name) else name)
+
+
+def _fitting(name: str, suffix: str = "") -> str:
+    """Return `name` with `suffix` before its extension, its stem cut to what has room."""
+    dot = name.rfind(".")
+    if dot < 1 or len(name[dot:].encode()) > _LONGEST_EXTENSION:
+        dot = len(name)
+    stem, end = name[:dot], suffix + name[dot:]
+    room = MAX_NAME_BYTES - len(end.encode())
+    if len(stem.encode()) > room:
+        stem = stem.encode()[:room].decode(errors="ignore")
+        while stem and (stem[-1] in ". " or unicodedata.category(stem[-1]) == "Cf"):  # a cut emoji's joiner
+            stem = stem[:-1]
+    return (stem or "_") + end
 
 
 def _refuse_invisible(name: str) -> None:

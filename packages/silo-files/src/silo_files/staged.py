@@ -19,12 +19,11 @@ class LocalStagedFile:
     even when a new area stands in the old one's place.
     """
 
-    __slots__ = ("_durable", "_fd", "_folder", "_gone", "_part", "_record", "_target")
+    __slots__ = ("_durable", "_fd", "_folder", "_part", "_record", "_target")
 
     def __init__(self, fd: int, part: str, target: str, *, durable: bool, record: Callable[[], None]) -> None:
         self._fd = fd
         self._folder = os.path.dirname(part)
-        self._gone = False
         self._part = part
         self._target = target
         self._durable = durable
@@ -59,7 +58,6 @@ class LocalStagedFile:
             if self._durable:
                 sync_dir(os.path.dirname(self._target))
         except FileNotFoundError:
-            self._gone = True
             raise AreaGone("the session's files were cleaned up while this file was being saved") from None
         except OSError as error:
             raise_if_full(error)
@@ -74,10 +72,11 @@ class LocalStagedFile:
             with contextlib.suppress(OSError):
                 os.unlink(self._part)
             self._part = ""
-        if self._gone:
-            # What may be left of a half-removed area must not stand in the way of the next save.
-            with contextlib.suppress(OSError):
-                os.rmdir(self._folder)
+            # Of an area that was removed piece by piece, these may be left: they would stand in the way of the next
+            # save, or stay for good. What is in use is not empty.
+            for folder in (self._folder, os.path.dirname(self._folder)):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
 
     def _close(self) -> None:
         if self._fd >= 0:

@@ -59,7 +59,11 @@ class FileStore:
 
         Its name is a hash. Raises `NoLocalPath` if the backend has no folders.
         """
-        path = self.backend.area_path(self._key(sid), create=self.auto_create)
+        return self.key_dir(self._key(sid))
+
+    def key_dir(self, key: str) -> str:
+        """Return the folder of `key`, as `key_for` gave it, without asking `key_for`. Otherwise as `session_dir`."""
+        path = self.backend.area_path(check_key(key), create=self.auto_create)
         if path is None:
             raise NoLocalPath("this backend has no folders")
         return path

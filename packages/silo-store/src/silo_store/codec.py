@@ -28,7 +28,7 @@ class Codec(Protocol):
         """Encode a namespace's state.
 
         Raises:
-            Unencodable: a value in it cannot be encoded.
+            Unencodable: a value in it cannot be encoded. Its ``is_plain`` says whether a client may have sent it.
         """
 
     def decode(self, data: bytes) -> Any:
@@ -80,12 +80,15 @@ class Unencodable(TypeError):
         path: where it lies in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
         type_name: its type.
         advice: what to store instead.
+        is_plain: whether it is plain data of which only this value does not encode, so that a client may have sent it;
+            False for an object of a kind that has no encoding.
     """
 
-    def __init__(self, path: str, type_name: str, advice: str) -> None:
+    def __init__(self, path: str, type_name: str, advice: str, *, is_plain: bool = False) -> None:
         self.path = path
         self.type_name = type_name
         self.advice = advice
+        self.is_plain = is_plain
         super().__init__(f"{path or 'the state'} is a {type_name}: {advice}")
 
 
@@ -170,6 +173,9 @@ def _stranger(kind: Any) -> type | None:
 
 # What msgspec says of types alone. Its other messages may hold what is stored.
 _SAFE = re.compile(r"Expected `|Object missing required field `|MessagePack data is malformed|Input data was truncated")
+UNHASHABLE = "a dict's key or a set's member comes back as a dict or list, which cannot be one"
+"""The reason of an `Undecodable` that lies in the state's type, whatever its values are."""
+
 _AT = re.compile(r" - at (`key` in )?`\$(.*?)`$", re.S)
 
 
@@ -177,7 +183,7 @@ def _undecodable(text: str) -> Undecodable:
     at = _AT.search(text)
     path = at[2] + (".keys()" if at[1] else "") if at else ""
     if "hashable" in text:
-        return Undecodable(path, "a dict's key or a set's member comes back as a dict or list, which cannot be one")
+        return Undecodable(path, UNHASHABLE)
     reason = text[: at.start()] if at else text
     return Undecodable(path, reason if _SAFE.match(reason) else "a value that its type does not take")
 
@@ -203,8 +209,9 @@ class _Search:
                 break
             if id(value) in seen:
                 return Unencodable(_join(steps), type(value).__name__, "it contains itself")
-        advice = "it is nested too deeply" if isinstance(error, RecursionError) else _advice(value)
-        return Unencodable(_join(steps), type(value).__name__, advice)
+        too_deep = isinstance(error, RecursionError) or len(steps) == _DEEPEST
+        advice = "it is nested too deeply" if too_deep else _advice(value)
+        return Unencodable(_join(steps), type(value).__name__, advice, is_plain=too_deep or _is_plain(value))
 
     def _refusal(self, value: Any) -> Exception | None:
         try:
@@ -266,6 +273,10 @@ _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("__next__",), "what is yielded can be read once only; keep a list of it"),
     (("__iter__", "__len__"), "keep a list or a dict of it"),
 )
+
+
+def _is_plain(culprit: Any) -> bool:
+    return isinstance(culprit, (int, str, dt.datetime)) and not isinstance(culprit, enum.Enum)
 
 
 def _advice(culprit: Any) -> str:

@@ -113,6 +113,14 @@ class StateEncodeError(SiloError, TypeError):
         return type(self), (self.sid, self.namespace, self.path, self.type_name, self.advice)
 
 
+class StateValueError(StateEncodeError, ValueError):
+    """A plain value of the session's state, such as a client may have sent, cannot be stored. Nothing was saved.
+
+    An integer beyond 64 bits, text with half of a surrogate pair, a value that the namespace's type does not take. An
+    object that has no encoding, whatever its value, is a `StateEncodeError` and no `StateValueError`.
+    """
+
+
 class StateDecodeError(SiloError, ValueError):
     """What is stored does not fit the namespace's type any more, as after a deployment that changed it.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from .backend import Backend, Claim, Life, Moment
-from .codec import Codecs, Undecodable, Unencodable
+from .codec import UNHASHABLE, Codecs, Undecodable, Unencodable
 from .errors import (
     NamespaceError,
     SessionConflict,
@@ -19,6 +19,7 @@ from .errors import (
     StateDecodeError,
     StateEncodeError,
     StateTooLarge,
+    StateValueError,
     TurnLost,
 )
 from .ids import new_uid
@@ -234,9 +235,9 @@ class CopiedSessions:
             data = codec.encode(state)
             back = codec.decode(data)
         except Unencodable as error:
-            raise _refusal(sid, name, error) from error
+            raise StateEncodeError(sid, name, error.path, error.type_name, error.advice) from error
         except ValueError as error:
-            raise _no_return(sid, name, error) from error
+            raise StateEncodeError(sid, name, *_no_return(error)) from error
         if not (isinstance(state, type(back)) or (type(state) is int and type(back) is float)):
             kind = type(state).__name__
             advice = f"it would come back as a {type(back).__name__}: register the namespace with type={kind}"
@@ -360,7 +361,8 @@ class CopiedSessions:
             try:
                 data[name] = codecs[name].encode(state)
             except Unencodable as error:
-                raise _refusal(session.sid, name, error) from error
+                kind = _refused(error.is_plain)
+                raise kind(session.sid, name, error.path, error.type_name, error.advice) from error
         return data
 
     def _prove(self, sid: str, changes: Mapping[str, Change]) -> None:
@@ -371,7 +373,8 @@ class CopiedSessions:
                 try:
                     codec.decode(new)
                 except ValueError as error:
-                    raise _no_return(sid, name, error) from error
+                    is_plain = isinstance(error, Undecodable) and error.reason != UNHASHABLE
+                    raise _refused(is_plain)(sid, name, *_no_return(error)) from error
 
     def _check_size(self, sid: str, read: Mapping[str, Blob], data: Mapping[str, bytes]) -> None:
         limit = self._max_bytes()
@@ -389,15 +392,16 @@ def _check_time(session: Session, at: Moment, present: Callable[[str], str | Non
         raise SessionExpired(session.sid)
 
 
-def _refusal(sid: str, name: str, error: Unencodable) -> StateEncodeError:
-    return StateEncodeError(sid, name, error.path, error.type_name, error.advice)
+def _refused(is_plain: bool) -> type[StateEncodeError]:
+    return StateValueError if is_plain else StateEncodeError
 
 
 def _misfit(error: ValueError) -> tuple[str, str]:
     return (error.path, error.reason) if isinstance(error, Undecodable) else ("", type(error).__name__)
 
 
-def _no_return(sid: str, name: str, error: ValueError) -> StateEncodeError:
+def _no_return(error: ValueError) -> tuple[str, str, str]:
+    """Return place, type and advice for what would not come back as what it is."""
     path, reason = _misfit(error)
     found = re.search(r"got `(\w+)`", reason)
-    return StateEncodeError(sid, name, path, found[1] if found else "value", f"it would not come back: {reason}")
+    return path, found[1] if found else "value", f"it would not come back: {reason}"

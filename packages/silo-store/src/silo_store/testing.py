@@ -731,4 +731,5 @@ class CodecContract:
                 refusal = error
             assert refusal is not None, f"{kind} must be refused"
             assert (refusal.path, refusal.type_name) == (place, kind)
+            assert refusal.is_plain == (kind == "int"), "a client can send a large number, and none of the objects"
             assert refusal.advice

@@ -1,0 +1,38 @@
+"""Children that end with their test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+
+@pytest.fixture
+def fork() -> Iterator[Callable[[Callable[[], object]], int]]:
+    """Forks children that do some work, 1 as their status if it raises. Those that are left are killed by their pid."""
+    children: list[int] = []
+
+    def start(work: Callable[[], object]) -> int:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                work()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        with suppress(ChildProcessError):  # the test has waited for it
+            if os.waitpid(child, os.WNOHANG) == (0, 0):
+                os.kill(child, signal.SIGKILL)  # not reaped yet, so the id is its own
+                os.waitpid(child, 0)
