@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -318,6 +319,39 @@ def test_a_request_under_way_does_not_follow_its_session_to_another_id(app: Flas
         assert client.get("/api/count", headers=as_(new)).json == {"value": 1}
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("use", ["state", "edit", "file"])
+def test_a_request_that_knew_the_id_begins_nothing_under_it(
+    app: Flask, client: FlaskClient, silo: Silo, url: str, clock: Clock, tmp_path: Path, method: str, use: str
+) -> None:
+    uploads = silo.add_file_store("uploads", str(tmp_path / "uploads"))
+
+    @app.route("/api/slow", methods=["GET", "POST"])
+    def slow() -> Any:
+        settled = silo.sid
+        elsewhere.post("/api/rotate", headers=as_(settled))
+        if use == "state":
+            silo.state("counter")
+        elif use == "edit":
+            with silo.edit("counter"):
+                pass
+        else:
+            uploads.save(settled, "a.txt", b"1")
+        return {}
+
+    elsewhere = app.test_client() if url.startswith("memory") else with_views(make(url, clock)).test_client()
+    sid = begin(client)
+    answer = client.open("/api/slow", method=method, headers=as_(sid))
+    if use == "state" and method == "GET" and silo.store.backend.shared:
+        assert answer.status_code == 200, "it has read before that, and writes nothing"
+    else:
+        assert (answer.status_code, (answer.json or {})["error"]) == (409, "session_rotated")
+        assert HEADER not in answer.headers
+    (new,) = silo.store.all_sids
+    assert new != sid
+    assert uploads.list_files(new) == []
+
+
 @pytest.mark.parametrize("how", ["edit", "404", "sid"])
 def test_a_request_under_way_neither_edits_nor_carries_the_old_id(
     app: Flask, client: FlaskClient, silo: Silo, how: str
@@ -340,6 +374,45 @@ def test_a_request_under_way_neither_edits_nor_carries_the_old_id(
     assert HEADER not in answer.headers
     (new,) = silo.store.all_sids
     assert client.get("/api/count", headers=as_(new)).json == {"value": 1}
+
+
+@pytest.mark.parametrize("process", ["same", "other"])
+def test_an_upload_under_way_replaces_no_file_of_a_session_with_another_id(
+    app: Flask, client: FlaskClient, silo: Silo, url: str, clock: Clock, tmp_path: Path, process: str
+) -> None:
+    if process == "other" and url.startswith("memory"):
+        pytest.skip("sessions of one process")
+    uploads = silo.add_file_store("uploads", str(tmp_path / "uploads"))
+    elsewhere = client if process == "same" else with_views(make(url, clock)).test_client()
+
+    class Body(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            block = super().read(size)
+            if block and self.tell() == 3:
+                elsewhere.post("/api/rotate", headers=as_(sid))
+            return block
+
+        readinto = None  # type: ignore[assignment]
+
+    @app.put("/api/file")
+    def put() -> Any:
+        uploads.save(silo.sid, "a.txt", b"old")
+        return {}
+
+    @app.get("/api/slow")
+    def slow() -> Any:
+        uploads.save(silo.sid, "a.txt", Body(b"new"))
+        return {}
+
+    sid = begin(client)
+    assert client.put("/api/file", headers=as_(sid)).status_code == 200
+    answer = client.get("/api/slow", headers=as_(sid))
+    assert (answer.status_code, (answer.json or {})["error"]) == (409, "session_rotated")
+    assert HEADER not in answer.headers
+    (new,) = silo.store.all_sids
+    assert new != sid
+    with uploads.open(new, "a.txt") as file:
+        assert file.read() == b"old"
 
 
 @pytest.mark.parametrize("path", ["/api/increment", "/api/report", "/api/rotate", "/api/sid"])

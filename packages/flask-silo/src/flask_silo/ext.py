@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
 from silo_files import FileBackend
-from silo_store import Hold, Registry, SessionStore, SiloStorage
+from silo_store import Hold, Registry, SessionRotated, SessionStore, SiloStorage
 from silo_tasks import Runner
 
 from .binding import Binding
@@ -445,7 +445,7 @@ class Silo:
                     yield session if namespace is None else here[namespace]
                 finally:
                     here.session = None  # looked up again when it is asked for
-            here.note_life()
+            here.note_life(session.uid)
 
     def commit(self) -> None:
         """Save what the view has changed so far and start the tasks that wait for it. The turn is kept."""
@@ -493,15 +493,13 @@ class Silo:
             its uid.
 
         Raises:
-            SessionExpired: the session that this task works for is over.
+            SessionExpired: the session that this request has seen, or this task works for, is over.
         """
         here = self._here()
         if here is not None and _is_of(here, sid):
             if isinstance(here, Hold):
                 return here.store.open(here.sid, here.uid, lazy=True).uid
-            if here.session is not None:
-                return here.begun().uid
-            here.note_life()
+            return here.begin_life()
         session = self.store.open(sid, lazy=True)
         self.store.ensure(session)
         return session.uid
@@ -512,6 +510,15 @@ class Silo:
         if here is not None and _is_of(here, sid) and here.uid is not None:
             return here.uid
         return self.store.uid(sid) or sid
+
+    def refuse_rotated(self, sid: str, uid: str) -> None:
+        """Refuse to go on for a request whose session has got another id; a task follows its session.
+
+        Raises:
+            SessionRotated: ``uid`` lives under another id than ``sid``.
+        """
+        if self.own(current_visit()) is not None and self.store.uid(sid) != uid and self.has_life(uid):
+            raise SessionRotated(sid)
 
     def has_life(self, uid: str) -> bool:
         """Say whether any session of any application that this `Silo` serves has this uid."""

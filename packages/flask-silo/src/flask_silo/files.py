@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any
 
@@ -40,9 +41,11 @@ class SessionFileStore(FileStore):
 
         Raises:
             SessionExpired: the session ended before the file was whole. Nothing of it stays.
+            SessionRotated: another request gave the session another id before the file was whole. Nothing of it stays.
         """
         with self._life(sid) as uid:
-            return self.save_key(uid, filename, data, size=size)
+            check = partial(self._silo.refuse_rotated, sid, uid)
+            return self.save_key(uid, filename, data, size=size, check=check)
 
     @contextmanager
     def _life(self, sid: str) -> Iterator[str]:

@@ -240,7 +240,7 @@ class Visit(MutableMapping[str, Any]):
             self._settle()
             if self.session is not None:
                 return self.session
-        return self.store.open(self.sid, lazy=True) if self.lives else self.store.begin(self.sid)
+        return self._load_again() if self.lives else self.store.begin(self.sid)
 
     def _load_in_turn(self) -> Session:
         store, sid = self.store, self.candidate or self.sid
@@ -257,10 +257,17 @@ class Visit(MutableMapping[str, Any]):
                 self.give_turn_back()
                 return self._load_in_turn()
         elif session is None:
-            session = store.get(sid) if store.backend.live else store.open(sid, turn=turn, lazy=True)
+            session = self._load_again(turn) if self.lives else store.open(sid, turn=turn, lazy=True)
         turn.session = session
         self._sid = sid
         return session
+
+    def _load_again(self, turn: Turn | None = None) -> Session:
+        """Load a session that was found before; begun again under its id, if it has ended meanwhile."""
+        found = self.store.lookup(self.sid, turn=turn, lazy=True)
+        if found.status == "rotated":
+            raise SessionRotated(self.sid)
+        return found.session if found.session is not None else self.store.begin(self.sid)
 
     def whole(self) -> Session:
         """Return the session as `load` does, with all of its namespaces."""
@@ -282,6 +289,25 @@ class Visit(MutableMapping[str, Any]):
         self.store.ensure(session)
         return session
 
+    def begin_life(self) -> str:
+        """Return the uid of the session, begun if there is none, without waiting for its turn.
+
+        Raises:
+            SessionExpired: the session that was found is over.
+        """
+        if self.session is not None:
+            return self.begun().uid
+        sid = self.announce()
+        if not self.lives:
+            session = self.store.begin(sid)
+            self.store.ensure(session)
+            self.note_life(session.uid)
+        elif self._uid is None:
+            self._uid = self.store.uid(sid)
+        if self._uid is None:
+            raise SessionExpired(sid)
+        return self._uid
+
     def go_on_with(self, session: Session) -> None:
         """Use a session that was loaded by other ways.
 
@@ -292,9 +318,9 @@ class Visit(MutableMapping[str, Any]):
             raise SessionRotated(self.sid)
         self.session = session
 
-    def note_life(self) -> None:
+    def note_life(self, uid: str) -> None:
         """Note that the session has begun by other ways than `begun`."""
-        self._lives = True
+        self._uid, self._lives = uid, True
 
     # Its end
 

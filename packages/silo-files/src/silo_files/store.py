@@ -79,8 +79,20 @@ class FileStore:
         """
         return self.save_key(self._key(sid), filename, data, size=size)
 
-    def save_key(self, key: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
-        """Save a file that belongs to `key`, as `key_for` gave it, without asking `key_for`. Otherwise as `save`."""
+    def save_key(
+        self,
+        key: str,
+        filename: str,
+        data: IO[bytes] | Block,
+        *,
+        size: int | None = None,
+        check: Callable[[], object] | None = None,
+    ) -> str:
+        """Save a file that belongs to `key`, as `key_for` gave it, without asking `key_for`. Otherwise as `save`.
+
+        `check()` is called once all bytes are there, before the file gets its name, with no lock held. If it raises,
+        the old file stays and nothing else does.
+        """
         key = check_key(key)
         name = check_name(filename)
         checked = read_blocks(data, size=size, limit=self._max_file_bytes)
@@ -90,10 +102,10 @@ class FileStore:
         staged = self.backend.stage(key, name)
         try:
             if self._ledger is None:
-                return self._finish(key, staged, blocks)
+                return self._finish(key, staged, blocks, check)
             # Only now, so that a clean-up either comes before and is counted, or lets the commit fail.
             with self._ledger.begin(key, name) as hold:
-                return self._finish(key, staged, hold.meter(blocks), hold)
+                return self._finish(key, staged, hold.meter(blocks), check, hold)
         except BaseException:
             staged.abort()
             raise
@@ -191,10 +203,19 @@ class FileStore:
         sid = check_key(sid)
         return sid if self._key_for is None else check_key(self._key_for(sid))
 
-    def _finish(self, key: str, staged: StagedFile, blocks: Iterable[Block], hold: Hold | None = None) -> str:
+    def _finish(
+        self,
+        key: str,
+        staged: StagedFile,
+        blocks: Iterable[Block],
+        check: Callable[[], object] | None,
+        hold: Hold | None = None,
+    ) -> str:
         for block in blocks:
             staged.write(block)
         staged.finish()
+        if check is not None:
+            check()
         # A clean-up of this key waits here, so that the counts see both in one order.
         with self._locks.of(key):
             location = staged.commit()
