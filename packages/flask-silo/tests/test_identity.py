@@ -596,6 +596,33 @@ def test_a_change_that_came_too_late_is_an_error_where_copies_are_kept(
     app.testing = True
     with pytest.raises(RuntimeError, match=r"silo\.edit"):
         ask()
+    if path != "/api/close":
+        with pytest.raises(RuntimeError, match=r"silo\.edit"):
+            client.post(path).text  # noqa: B018 - it reads the body, and closes nothing
+
+
+def test_a_stream_is_closed_whether_it_was_read_or_not(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    closed: list[str] = []
+
+    class Lines:
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a", "b"])
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    @app.get("/api/stream")
+    def stream() -> Any:
+        silo.state("counter")
+        return Response(Lines())
+
+    for read in (False, True):
+        answer = client.get("/api/stream")
+        if read:
+            assert answer.text == "ab"
+        answer.close()
+        assert closed.pop() == "closed"
+        assert closed == []
 
 
 def test_a_stream_that_changes_nothing_or_edits_is_no_error(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskError
+from werkzeug.wsgi import ClosingIterator
 
 from .cli import commands
 from .endpoints import DataEndpoints
@@ -136,15 +137,20 @@ class Binding:
         visit = visiting.get()
         if visit is None or visit.store is not self.store or self.store.backend.live:
             return response
-        # Where Werkzeug does not say whether something is called at the end, it may be.
-        if response.is_streamed or (visit.session is not None and getattr(response, "_on_close", True)):
-            response.call_on_close(partial(self._find_late_changes, visit, request.endpoint or request.path))
+        check = partial(self._find_late_changes, visit, request.endpoint or request.path)
+        if response.is_streamed and not response.direct_passthrough:
+            # At its end, as a test may not close the response; and when it is closed, for what is called then.
+            response.response = _followed(response.response, check)
+            response.call_on_close(check)
+        elif visit.session is not None and getattr(response, "_on_close", True):  # if Werkzeug does not say, it may be
+            response.call_on_close(check)
         return response
 
     def _find_late_changes(self, visit: Visit, endpoint: str) -> None:
         changed = self.store.changed(visit.session) if visit.saved and visit.session is not None else []
         if not changed:
             return
+        visit.saved = False  # said once
         message = LOST.format(", ".join(map(repr, changed)), endpoint)
         if self._app.testing:
             raise RuntimeError(message)
@@ -155,6 +161,17 @@ class Binding:
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)
         self._silo.files.end(uid)
+
+
+def _followed(body: Iterable[Any], check: Callable[[], object]) -> Iterable[Any]:
+    """Give a response's body, and call a function when it has come to its end."""
+
+    def blocks() -> Iterator[Any]:
+        yield from body
+        check()
+
+    close = getattr(body, "close", None)
+    return ClosingIterator(blocks(), [close] if close is not None else [])
 
 
 def _view_failed(handle: Callable[[Exception], Any], error: Exception) -> Any:
