@@ -474,7 +474,7 @@ class Silo:
         If the session must not keep what it held before the log-in, call `reset_current` first.
 
         A request of the same client that is under way with the old id gets 409 ``session_rotated``, and nothing that it
-        did is saved: the client repeats it with the id that it holds then.
+        did is saved, except in live objects: the client repeats it with the id that it holds then.
 
         Returns:
             the new id, which the response carries.

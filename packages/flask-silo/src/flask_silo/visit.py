@@ -134,7 +134,7 @@ class Visit(MutableMapping[str, Any]):
 
     @property
     def carried(self) -> str | None:
-        """The id that the response carries; None for none."""
+        """The id that the response carries; None if it carries none."""
         if self._accepts and self._sid is None:
             self._sid = self.presented or self.store.generate_sid()
         return self.candidate if (self._accepts or self.lives) and not self._has_moved() else None
@@ -319,7 +319,7 @@ class Visit(MutableMapping[str, Any]):
         self.session = session
 
     def note_life(self, uid: str) -> None:
-        """Note that other code than `begun` has begun the session."""
+        """Note that code other than `begun` has begun the session."""
         self._uid, self._lives = uid, True
 
     # Its end

@@ -54,7 +54,7 @@ class Waiting:
 
 
 def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> int | None:
-    """Say how many requests may wait in one process, so that a thread is left for everything else.
+    """Say how many requests may wait in one process, so that a thread is left for other requests.
 
     Args:
         threads: how many threads the server has; None where that is not known.

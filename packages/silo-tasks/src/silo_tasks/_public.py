@@ -15,7 +15,7 @@ def names_of(given: PublicErrors) -> frozenset[str]:
     """The names of the classes, by which a worker knows them without importing them.
 
     Raises:
-        TypeError: Something else than a class of exceptions was given; the message names it.
+        TypeError: What was given is not a class of exceptions; the message names it.
     """
     # A str is a collection too, but of no classes.
     classes = tuple(given) if isinstance(given, Collection) and not isinstance(given, (type, str)) else (given,)

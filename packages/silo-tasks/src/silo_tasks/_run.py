@@ -224,7 +224,7 @@ class Run(OwnCode):
     def fail(self, error: BaseException | str, cause: BaseException | None) -> None:
         """End the run as failed, as its code asks.
 
-        An error that is no text for clients is logged as an error, as only the log has it.
+        An exception is logged at ERROR, as clients may not read its text; a text for clients is logged at INFO.
         """
         if self.finish(Status.FAILED, error=error, cause=cause):
             cause = self.exception

@@ -53,7 +53,7 @@ class BackgroundTask(Reporter):
 
     Raises:
         ValueError: `timeout` is not positive, or `max_logs` is negative.
-        TypeError: `public_errors` names something else than classes of exceptions.
+        TypeError: `public_errors` names something other than classes of exceptions.
     """
 
     def __init__(
