@@ -177,7 +177,7 @@ def _hostile() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a hostile test's body without C libraries, and where there are root's rights, in a child without them."""
+    """Run a hostile test's body without C libraries; as root, run it in a child without root's rights."""
     marker = pyfuncitem.get_closest_marker("hostile")
     if marker is None:
         return None

@@ -131,7 +131,7 @@ def on_command(event: str, args: tuple[Any, ...]) -> None:
 
 
 def on_library(event: str, args: tuple[Any, ...]) -> None:
-    """What is called in a C library raises no audit event, so hostile tests load none."""
+    """A call into a C library raises no audit event, so hostile tests load no C library."""
     against = [policy for policy in policies if policy.hostile]
     if not against or local.exempt:
         return

@@ -128,13 +128,13 @@ def mounted(app: Flask) -> WSGIApplication:
 
 
 def behind_a_proxy(app: Flask) -> WSGIApplication:
-    """Behind a proxy that takes the prefix away and names it in a header."""
+    """Behind a proxy that removes the prefix and names it in a header."""
     app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
     return stripped(app, {"HTTP_X_FORWARDED_PREFIX": PREFIX})
 
 
 def stripped(app: Flask, names: dict[str, str] | None = None) -> WSGIApplication:
-    """Behind a proxy that takes the prefix away and, without a header, does not say so."""
+    """Behind a proxy that removes the prefix and sends no header with it."""
 
     def proxy(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]

@@ -7,7 +7,7 @@ Several workers share sessions that are kept elsewhere, and a visit goes on wher
 ``SILO_STORE_URL=sqlite:////tmp/sessions.db gunicorn -w 4 --threads 8 "app:create_app()"``, or with the URL of a Redis,
 ``redis://localhost:6379/0``. All of them need the same ``DEMO_DATA_DIR``; the default is one of the machine.
 
-Behind a path prefix the page works as it is: its addresses are relative.
+The page works behind a path prefix without changes, as its addresses are relative.
 
 Environment variables set what `DEFAULTS` lists, as ``DEMO_MAX_UPLOAD_MB=20``, and flask-silo, as ``SILO_TTL=600``.
 """

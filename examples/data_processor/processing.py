@@ -25,7 +25,7 @@ logger.setLevel(logging.INFO)  # The task shows these lines to its client; nobod
 BLOCK = 1 << 20
 LOGGED = 5
 SHOWN = 50
-# Where a formula begins: first in a cell, and after what parts cells for a spreadsheet set to another language.
+# Where a formula begins: at the start of a cell, or after a separator of cells in a spreadsheet of another language.
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"(?:^|(?<=[;\t]))(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 MEASURES = ("count", "sum", "mean", "min", "max")
@@ -185,7 +185,7 @@ def ranked(groups: dict[str, Group], how: str) -> list[tuple[str, int, float | N
 
 
 def write(header: list[str], rows: Iterable[tuple[Any, ...]], total: int) -> bytes:
-    """Make a CSV file of a result. No cell of it is a formula to a spreadsheet."""
+    """Make a CSV file of a result. A spreadsheet takes none of its cells for a formula."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(map(harmless, header))

@@ -1,4 +1,4 @@
-"""``max_sessions``: newcomers are answered with 503 where there is no room, and those who are in go on."""
+"""``max_sessions``: new clients get 503 once the limit is reached, and clients with a session go on."""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ def test_round_trips_to_redis(redis_server: RedisServer, redis_url: str, clock: 
 
 
 def test_a_request_under_way_does_not_follow_its_session_to_another_id(app: Flask, silo: Silo) -> None:
-    """Whatever it did with the old id, its client holds the new one by now, or has not got it yet."""
+    """It gets 409, whether or not its client holds the new id by then."""
     inside, leave = threading.Event(), threading.Event()
     answers: list[Any] = []
 

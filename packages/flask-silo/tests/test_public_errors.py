@@ -1,4 +1,4 @@
-"""What of a task its client may read, and what the log of the server says of it."""
+"""What a client may read of its task, and what the log of the server says of the task."""
 
 from __future__ import annotations
 

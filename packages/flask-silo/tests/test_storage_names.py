@@ -1,4 +1,4 @@
-"""Names of the old storage interface, which release 0.1.0 did not have. They are no part of the contract with it."""
+"""Names of the old storage interface, which release 0.1.0 did not have. They are not part of its contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads that a view or a task starts have its session by ``copy_context().run``, and are told so without it."""
+"""Threads that a view or a task starts have its session by ``copy_context().run``; without it, an error says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``max_waiters``: requests that wait for one session leave threads of the server to everybody else."""
+"""``max_waiters``: requests that wait for one session leave threads of the server to other clients."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def is_refused(answer: TestResponse) -> bool:
 
 
 def in_another_thread(app: Flask, sid: str, method: str = "POST", path: str = "/api/increment") -> TestResponse:
-    """A request that does not stand in the turn of this thread."""
+    """A request that does not share the turn of this thread."""
     answers: list[TestResponse] = []
     client = app.test_client()
     thread = threading.Thread(target=lambda: answers.append(client.open(path, method=method, headers=as_(sid))))

@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def fork() -> Iterator[Callable[[Callable[[], object]], int]]:
-    """Forks children that do some work, 1 as their status if it raises. Those that are left are killed by their pid."""
+    """Forks children that do some work; their status is 1 if it raises. Children that are left are killed by pid."""
     children: list[int] = []
 
     def start(work: Callable[[], object]) -> int:

@@ -287,7 +287,7 @@ def test_a_folder_that_is_busy_is_emptied_piece_by_piece(store: FileStore) -> No
 @pytest.mark.usefixtures("like_windows")
 @pytest.mark.parametrize("end", ["fails before the commit", "fails at the commit"])
 def test_a_save_that_fails_leaves_no_folder_of_a_removed_area(store: FileStore, end: str) -> None:
-    """Nothing would remove it: its session is over."""
+    """Nothing would ever remove it, as its session has ended."""
     store.save("sid", "a", b"1")
     staged = store.backend.stage("sid", "late")
     staged.write(b"late")

@@ -1,4 +1,4 @@
-"""``max_sessions``: as many sessions as there may be, and no living one ended for another."""
+"""``max_sessions``: never more sessions than the limit, and no living session ends for another."""
 
 from __future__ import annotations
 

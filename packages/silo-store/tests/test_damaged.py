@@ -1,4 +1,4 @@
-"""One damaged record is an error to callers who ask for that session, and stops no sweep."""
+"""A damaged record is an error for callers that ask for its session, and stops no sweep."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_what_was_loaded_before_is_not_written_over_it(store: SessionStore, dama
 
 
 def test_a_turn_on_it_is_free_again(store: SessionStore, damage: Damage) -> None:
-    """Also for one who waits for it while it is damaged."""
+    """A writer that waits for the turn while the record is damaged gets it too."""
     count(store)
     inside, damaged = threading.Event(), threading.Event()
 

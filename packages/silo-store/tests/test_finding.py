@@ -1,4 +1,4 @@
-"""What a session is asked for by name: ``[]``, ``in`` and ``get`` find the same, however the session was handed out."""
+"""What a session finds by name: ``[]``, ``in`` and ``get`` agree, however the caller got the session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first record of an empty server or file, made by many threads and processes at once, is the loss of nothing."""
+"""The first record of an empty server or file, made by many threads and processes at once, does not count as a loss."""
 
 from __future__ import annotations
 

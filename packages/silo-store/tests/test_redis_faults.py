@@ -483,7 +483,7 @@ def test_reads_go_on_while_the_server_is_a_replica(own_redis: RedisServer, admin
 
 
 class Failover:
-    """Two servers behind one address. The connections that there are stay with the first one, which is demoted."""
+    """Two servers behind one address. Existing connections stay with the first one, which is demoted."""
 
     def __init__(self, first: RedisServer, second: RedisServer) -> None:
         self._first, self._second = first, second
@@ -531,7 +531,7 @@ def failover(own_redis: RedisServer, tmp_path: Path) -> Iterator[Failover]:
 def test_after_a_failover_a_write_goes_to_the_server_that_has_taken_over(
     failover: Failover, work: Callable[[SessionStore], object], then: int
 ) -> None:
-    """The demoted one has refused it, so nothing is done twice."""
+    """The demoted server has refused the command, so nothing is done twice."""
     store = open_store(failover.url)
     count(store)
     store.backend._server.command("PING")  # type: ignore[attr-defined]
@@ -557,7 +557,7 @@ def test_after_a_failover_a_read_notes_the_use_on_the_server_that_has_taken_over
 
 
 def test_a_demoted_server_that_answers_nothing_is_left_at_once(failover: Failover, admin: redis.Redis) -> None:
-    """It says MASTERDOWN, also to those who read."""
+    """Such a server says MASTERDOWN, also to a client that reads."""
     store = open_store(failover.url)
     count(store)
     admin.config_set("replica-serve-stale-data", "no")
@@ -762,7 +762,7 @@ def test_a_closed_port_a_wrong_password_and_a_wrong_database_are_told(tmp_path: 
 def test_a_server_that_wants_a_password_says_so_whatever_is_asked_first(
     tmp_path: Path, work: Callable[[SessionStore], object]
 ) -> None:
-    """To one who has not said it, a long command is a breach of the protocol."""
+    """Redis takes a long command before the password for a breach of the protocol."""
     if redis_binary() is None:
         pytest.skip("there is no redis-server")
     with RedisServer(tmp_path / "redis", "requirepass secret") as server:

@@ -246,7 +246,7 @@ def test_plain_lines_of_full_length_all_fit() -> None:
 
 
 def test_the_budget_counts_lines_as_they_are_read() -> None:
-    """Formatting a line later must not make the log grow beyond it."""
+    """Formatting a line later must not make the log exceed its budget."""
     task = BackgroundTask(runner=InlineRunner())
     part = "€" * 200
 

@@ -688,7 +688,7 @@ def test_a_script_that_starts_a_task_when_it_is_imported(tmp_path: Path) -> None
 
 
 def test_a_class_of_the_script_is_public(tmp_path: Path) -> None:
-    """The process knows the script by another name than its parent does."""
+    """The script has another name in the process than in its parent."""
     code = """
         from silo_tasks import BackgroundTask, ProcessRunner
 

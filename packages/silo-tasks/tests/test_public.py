@@ -1,4 +1,4 @@
-"""What of a task its clients may read."""
+"""What clients may read of a task."""
 
 from __future__ import annotations
 

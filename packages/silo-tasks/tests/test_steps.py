@@ -185,7 +185,7 @@ def test_a_loop_keeps_the_place_where_it_began() -> None:
 
 
 def test_a_step_that_ends_early_keeps_what_was_seen() -> None:
-    """Also where a loop inside it is left open, which has not come as far."""
+    """That holds also if a loop inside it, which has not come as far, is left open."""
     task = BackgroundTask()
     task.plan(("a", 1), ("b", 1))
     with contextlib.suppress(KeyError), task.step("a"):

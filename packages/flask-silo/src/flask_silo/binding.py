@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flask_silo")
 
 LOST = (
-    "state was changed after the response had started, and that is lost: {} (endpoint {}). "
-    "Change state in what a response streams, or calls when it is closed, with silo.edit()"
+    "state was changed after the response had started, and the change is lost: {} (endpoint {}). "
+    "Use silo.edit() to change state in what a response streams, or calls when it is closed"
 )
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -133,7 +133,7 @@ class Binding:
         return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
 
     def _watch_stream(self, response: Response) -> Response:
-        """Look for changes that come too late: where the response goes on after its start, as a stream does."""
+        """Arrange a look for late changes, if the response goes on after its start, as a stream does."""
         visit = visiting.get()
         if visit is None or visit.store is not self.store or self.store.backend.live:
             return response
@@ -183,7 +183,7 @@ def _view_failed(handle: Callable[[Exception], Any], error: Exception) -> Any:
 
 
 def _globals_with_sid(base: type[Any]) -> type[Any]:
-    """Make a class of ``flask.g`` that has ``silo_sid``, as release 0.1 had it: to read it is to read `Silo.sid`."""
+    """Make a class of ``flask.g`` that has ``silo_sid``, as in release 0.1. Reading it reads `Silo.sid`."""
 
     class Globals(base):  # type: ignore[misc]
         @property

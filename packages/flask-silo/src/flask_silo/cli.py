@@ -54,7 +54,7 @@ class SiloCommand(click.Command):
         except Refused as error:
             answer = _trouble(error.code, str(error), 1)
         except RecordDamaged as error:
-            answer = _trouble("record_damaged", f"{error}, as by flask silo expire", 1)
+            answer = _trouble("record_damaged", f"{error}, for example with flask silo expire", 1)
         except StoreUnavailable as error:
             answer = _trouble("store_unavailable", f"session store unavailable: {error}", 2)
         if as_json:

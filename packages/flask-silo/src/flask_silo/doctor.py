@@ -27,7 +27,7 @@ SHORT_RETAIN = 3600.0
 GUESSABLE = 16
 """Characters: shorter ids can be guessed."""
 NEARLY_FULL = 0.9
-"""The part of ``max_sessions`` from which on an operator should know."""
+"""The share of ``max_sessions`` from which an operator should be warned."""
 LITTLE_SPACE = 100_000_000
 """Bytes."""
 
@@ -108,11 +108,11 @@ def _ids(binding: Binding) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "ids",
-            "clients may choose their ids (SILO_ACCEPT_CLIENT_IDS is set): a client that makes another one use an id "
-            "shares its session",
+            "clients may choose their ids (SILO_ACCEPT_CLIENT_IDS is set): a client that makes another client use an "
+            "id shares its session",
         )
     else:
-        message = "the server issues ids: one that a client made up is not adopted (SILO_ACCEPT_CLIENT_IDS is not set)"
+        message = "the server issues ids and adopts none that a client made up (SILO_ACCEPT_CLIENT_IDS is not set)"
         yield Finding("ok", "ids", message)
 
 
@@ -164,10 +164,10 @@ def _counted(count: int, limit: int | None) -> Finding:
     said = f"can be reached: {plural(count, 'session')} there"
     if limit is None:
         return Finding("ok", "sessions", said)
-    said += f", those that are due included, of {limit:,} that there may be (SILO_MAX_SESSIONS)"
+    said += f", including those that are due, of {limit:,} that there may be (SILO_MAX_SESSIONS)"
     if count < NEARLY_FULL * limit:
         return Finding("ok", "sessions", said)
-    return Finding("warning", "sessions", f"{said}: where there is no room, new clients are answered with 503")
+    return Finding("warning", "sessions", f"{said}: once the limit is reached, new clients get 503")
 
 
 def _capacity(binding: Binding) -> Iterator[Finding]:

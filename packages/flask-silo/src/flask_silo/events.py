@@ -136,7 +136,7 @@ class Watch:
 
 
 class Slots:
-    """How many of a kind there are in this process: streams that are open, requests that wait."""
+    """A count of streams that are open, or of requests that wait, in this process."""
 
     def __init__(self) -> None:
         self.after_fork()

@@ -303,12 +303,12 @@ class Silo:
                 threads that all tasks share by default. A worker elsewhere needs the same application, and sessions
                 that processes share.
             timeout: seconds after which it fails, counted from when it begins.
-            public_errors: classes of exceptions, or one class, whose text clients may read, as it was written for them.
-                Of any other exception a client reads "The task failed", and the log of the server the rest.
+            public_errors: classes of exceptions, or one class, whose text clients may read, as it is written for them.
+                For any other exception a client reads "The task failed"; the server's log has its text.
 
         Raises:
             ValueError: there is a task of that name, or ``timeout`` is not positive.
-            TypeError: ``runner`` is no runner, or what ``public_errors`` names is no class of exceptions.
+            TypeError: ``runner`` is no runner, or ``public_errors`` names something other than classes of exceptions.
         """
 
         def made(function: Callable[..., Any]) -> SessionTask[..., Any]:
@@ -359,11 +359,11 @@ class Silo:
 
     @property
     def sid(self) -> str:
-        """The session's id. In a request, the session begins with the response if it has not: the id can be used.
+        """The session's id. In a request, a session that has not begun begins with the response, so the id can be used.
 
         Raises:
             SessionRotated: the client's session has another id by now.
-            RuntimeError: there is no session here, or the response has started and there is none.
+            RuntimeError: there is no session here, or the response has started without one.
         """
         here = self.here
         return here.announce() if isinstance(here, Visit) else here.sid
@@ -388,7 +388,7 @@ class Silo:
             TurnTimeout: another request did not finish writing in time.
             SessionExpired: the session that this task works for is over.
             SessionRotated: the client's session has another id by now.
-            RuntimeError: there is no session here, or the response has started and there is none.
+            RuntimeError: there is no session here, or the response has started without one.
         """
         visit = self.own(current_visit())
         if visit is not None:
@@ -401,7 +401,7 @@ class Silo:
         """Refuse to give a namespace another state after the response has started.
 
         Raises:
-            RuntimeError: it has.
+            RuntimeError: the response has started.
         """
         visit = self.own(current_visit())
         if visit is not None:
@@ -471,10 +471,10 @@ class Silo:
     def rotate(self) -> str:
         """Give the session another id, as after a log-in; its state, tasks and files stay.
 
-        At a log-in that must not keep what the session held before, call `reset_current` first.
+        If the session must not keep what it held before the log-in, call `reset_current` first.
 
-        A request of the same client that is under way with the old id is answered with 409 ``session_rotated``, and
-        nothing that it did is saved: the client repeats it with the id that it holds then.
+        A request of the same client that is under way with the old id gets 409 ``session_rotated``, and nothing that it
+        did is saved, except in live objects: the client repeats it with the id that it holds then.
 
         Returns:
             the new id, which the response carries.
@@ -512,7 +512,7 @@ class Silo:
         return self.store.uid(sid) or sid
 
     def refuse_rotated(self, sid: str, uid: str) -> None:
-        """Refuse to go on for a request whose session has got another id; a task follows its session.
+        """Refuse to go on for a request whose session was given another id; a task follows its session.
 
         Raises:
             SessionRotated: ``uid`` lives under another id than ``sid``.

@@ -28,10 +28,10 @@ class SessionFileStore(FileStore):
         self._silo = silo
 
     def session_dir(self, sid: str) -> str:
-        """Return the session's folder, begun if there is none.
+        """Return the folder of the session, which is begun if there is none.
 
         Raises:
-            SessionExpired: the session ended meanwhile. There is no folder then.
+            SessionExpired: the session ended meanwhile. Its folder is removed.
         """
         with self._life(sid) as uid:
             return self.key_dir(uid)
@@ -49,10 +49,10 @@ class SessionFileStore(FileStore):
 
     @contextmanager
     def _life(self, sid: str) -> Iterator[str]:
-        """Give the uid of the session, begun if there is none, and see to it that nothing is made for one that ended.
+        """Give the uid of the session, which is begun if there is none; remove what was made if the session has ended.
 
-        The clean-up at the session's end may have found nothing yet. So there is a look afterwards, also if the caller
-        failed: a file that broke off has made its folder.
+        The clean-up at the session's end may have come too early to find anything. So this looks again afterwards, also
+        if the caller failed: an upload that broke off has made its folder.
         """
         uid = self._silo.begin_session(sid)
         try:
@@ -60,8 +60,10 @@ class SessionFileStore(FileStore):
         except BaseException:
             try:
                 self._drop_if_ended(sid, uid)
-            except (OSError, FileStoreError, StoreUnavailable):  # the caller is to get the error that came first
-                logger.exception("what a failed save has made may stay until another process begins")
+            except (OSError, FileStoreError, StoreUnavailable):  # the caller gets the error that came first
+                logger.exception(
+                    "the folder of a failed save could not be removed: it may stay until another process begins"
+                )
             raise
         if self._drop_if_ended(sid, uid):
             raise SessionExpired(sid)

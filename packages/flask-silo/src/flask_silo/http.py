@@ -81,7 +81,7 @@ def answer(error: Exception) -> Response:
         found = ANSWERS.get(kind)
         if found is not None:
             message = found.message
-            if isinstance(error, StateValueError):  # the client cannot mend what it does not find
+            if isinstance(error, StateValueError):  # the client cannot mend a value that it does not find
                 message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
             response = jsonify(error=found.error, message=message)
             response.status_code = found.status
@@ -96,7 +96,7 @@ def answer(error: Exception) -> Response:
 
 
 def _log(found: Answer, error: Exception) -> None:
-    """Tell the log of an error that may be the server's to mend, or the view's."""
+    """Log an error that the operator or the author of the view may have to mend."""
     now = time.monotonic()
     if now - _logged.get(found.error, -LOG_EVERY) >= LOG_EVERY:
         _logged[found.error] = now
@@ -133,9 +133,9 @@ class Wire:
     def mark(self, environ: Mapping[str, Any], headers: list[tuple[str, str]], sid: str | None) -> None:
         """Put the id into a response's headers, and tell caches and browsers about the header.
 
-        A response with an id, or to a request whose URL has one, is kept from caches that several clients share: one of
-        them would give the id, or what belongs to it, to another client. One that says it is for such caches carries no
-        id.
+        A response with an id, or to a request whose URL has one, is kept out of caches that several clients share: such
+        a cache would give the id, or what belongs to it, to another client. A response that allows such caches carries
+        no id.
         """
         places: dict[str, list[int]] = {}
         for number, (name, _) in enumerate(headers):
@@ -160,11 +160,11 @@ class Wire:
         self._list_in(headers, places.get("vary"), "Vary")
         if "HTTP_ORIGIN" in environ:
             self._list_in(headers, places.get("access-control-expose-headers"), "Access-Control-Expose-Headers")
-        for number in reversed(shared[1:]):  # one header says it all now
+        for number in reversed(shared[1:]):  # the first header has all directives now
             del headers[number]
 
     def _warn(self, environ: Mapping[str, Any]) -> None:
-        """Tell the log, once for each endpoint, that a response says it is for everyone and has a session."""
+        """Log once for each endpoint that its response allows shared caches and belongs to a session."""
         endpoint = (request.endpoint if has_request_context() else None) or environ.get("PATH_INFO", "")
         if endpoint not in self._warned:
             self._warned.add(endpoint)
@@ -185,11 +185,11 @@ class Wire:
 
 
 def _make_private(headers: list[tuple[str, str]], numbers: list[int]) -> bool:
-    """Keep shared caches from keeping a response (RFC 9111, section 3). Return whether it was meant for them.
+    """Keep a response out of shared caches (RFC 9111, section 3). Return whether it allowed them.
 
     Args:
         headers: the response's headers, to be changed.
-        numbers: which of them are ``Cache-Control``. The first one says what they all say, afterwards.
+        numbers: which of them are ``Cache-Control``. Afterwards the first one has the directives of all.
     """
     if not numbers:
         headers.append(("Cache-Control", "no-store"))

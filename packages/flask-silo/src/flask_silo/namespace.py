@@ -31,7 +31,7 @@ class Namespace(Generic[T]):
         """The state of this namespace in the session of the request or the task; see `Silo.state`.
 
         Giving it another state is an `edit`: saved with a request that writes, at once anywhere else. Once the
-        response has started, it is a `RuntimeError`: what a response streams uses `edit`.
+        response has started, that raises `RuntimeError`: use `edit` in what a response streams.
         """
         state: T = self._silo.state(self.name)
         return state

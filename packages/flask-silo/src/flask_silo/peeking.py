@@ -83,7 +83,7 @@ class Glance:
 
 
 def records(store: SessionStore) -> Iterator[Record]:
-    """Go through all records, in no order. Damaged ones are passed over: the doctor counts them."""
+    """Go through all records, in no order. Damaged records are skipped: the doctor counts them."""
     for sid in store.backend.sids():
         with suppress(RecordDamaged):
             record = store.backend.peek(sid)
@@ -122,7 +122,7 @@ def find(store: SessionStore, given: str) -> Record:
 
     Raises:
         Refused: there is none, it has expired, several begin so, or that is no id.
-        RecordDamaged: it cannot be read.
+        RecordDamaged: the record cannot be read.
     """
     given = given.removesuffix("…").removesuffix("...")
     if not is_sid(given):
@@ -178,7 +178,7 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
     }
     try:
         session = store.peek(record.sid)
-    except RecordDamaged:  # just now
+    except RecordDamaged:  # it has been damaged since the caller read it
         raise
     except StateDecodeError as error:
         found[error.namespace]["error"] = f"what is stored does not fit the namespace's type: {error.reason}"

@@ -118,7 +118,7 @@ class SessionTasks:
         return Newest(work, slot, Life(record.sid, record.uid))
 
     def outward(self, state: TaskState) -> dict[str, Any]:
-        """Return a state as clients get it: what is not for them only while the application is debugged."""
+        """Return a state as clients get it: its public form, or all of it while the application is debugged."""
         return state.to_dict(public=not self._app.debug)
 
     def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
@@ -211,12 +211,12 @@ class SessionTasks:
         except Exception as error:
             if not self._is_over(hold, error):
                 raise
-            # What it worked on is gone, as after a reset: so it cannot go on, and nothing is wrong with it.
+            # The session is gone, as after a reset, so the task cannot go on. It is not at fault.
             kind = type(error).__name__
             logger.info("task %s was cancelled, as its session has ended (%s: %s)", task.label, kind, error)
             raise Cancelled from None
         finally:
-            task.label = label_of(call.task.name, hold.sid)  # it may have got another id
+            task.label = label_of(call.task.name, hold.sid)  # the session may have another id now
 
     def _is_over(self, hold: Hold, error: Exception) -> bool:
         if isinstance(error, SessionExpired) and error.sid in {hold.sid, *hold.sids}:

@@ -31,8 +31,8 @@ class Settings:
     min_sid_length: int = 16
     """Shorter ids are not taken from clients."""
     accept_client_ids: bool = False
-    """Whether clients may choose their ids: then any id of valid form gets a session, and every response carries one.
-    By default an id that the application has not issued gets none."""
+    """Whether clients may choose their ids: then any id of valid form gets a session, and every response carries an id.
+    By default an id that the application has not issued gets no session."""
     data_endpoints: Iterable[str] = field(default=())
     """What needs a session's data, see `Silo.add_data_endpoints`."""
     auto_cleanup: bool = True
@@ -44,8 +44,8 @@ class Settings:
     turn_timeout: float = 30.0
     """Seconds that a writing request waits for the one before it."""
     max_waiters: int | None = None
-    """How many requests of one process may wait for a session that another one writes, or in `SessionTask.result`, so
-    that threads are left for other clients; None to choose it by the server's threads."""
+    """How many requests of one process may wait for another request that writes their session, or in
+    `SessionTask.result`, so that threads are left for other clients; None to choose it by the server's threads."""
     slack: float | None = None
     """Seconds after a noted use for which another is not noted, see `SessionStore`; None to choose it by ``ttl``."""
     max_state_bytes: int | None = None

@@ -32,10 +32,10 @@ atexit.register(_exiting.set)
 
 
 def slot_in(record: Record, name: str) -> Slot | None:
-    """Return what a session's record says of the newest run of a task; None where there is none.
+    """Return what a session's record says of the newest run of a task; None where it has none.
 
     Raises:
-        StateDecodeError: that is damaged.
+        StateDecodeError: the record of the task is damaged.
     """
     blob = record.get(RESERVED + name)
     try:

@@ -166,7 +166,7 @@ class SessionTask(Generic[P, R]):
             TaskFailed: it raised.
             TaskCancelled: it was cancelled.
             TimeoutError: it was not done in ``timeout`` seconds.
-            TooManyWaiters: it runs, and as many requests wait as may (``max_waiters``).
+            TooManyWaiters: the task runs, and ``max_waiters`` requests wait already.
             TaskError: it ran in another process and returned something that its record cannot hold: let the task put
                 that into the session's state or files.
             RuntimeError: it was never started for this session, or this very request starts it.

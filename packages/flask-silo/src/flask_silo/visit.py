@@ -41,8 +41,8 @@ class Visit(MutableMapping[str, Any]):
     The session is loaded when the view first asks for it. A request whose method writes takes the session's turn at
     that moment and keeps it until its changes are committed; a reading one never waits.
 
-    Which id the session has is settled when that first matters: the one that the client presented, if its session lives
-    or has expired, or a new one.
+    The id of the session is settled when it first matters: it is the one that the client presented, if its session
+    lives or has expired, or a new one.
 
     Attributes:
         store: where the session is.
@@ -97,11 +97,11 @@ class Visit(MutableMapping[str, Any]):
 
     @property
     def sid(self) -> str:
-        """The id of the request's session, settled by this if it was not.
+        """The id of the request's session. Reading it settles the id.
 
         Raises:
             SessionRotated: the client's session has another id by now.
-            RuntimeError: the response has started, and there is no session.
+            RuntimeError: the response has started without a session.
         """
         if self._sid is None:
             self._settle()
@@ -110,7 +110,7 @@ class Visit(MutableMapping[str, Any]):
 
     @property
     def candidate(self) -> str | None:
-        """The id under which the session is, if there is one: settles nothing."""
+        """The id under which a session would be found. Reading it settles nothing."""
         return self._sid or self.presented
 
     def announce(self) -> str:
@@ -134,7 +134,7 @@ class Visit(MutableMapping[str, Any]):
 
     @property
     def carried(self) -> str | None:
-        """The id that the response carries; None for none."""
+        """The id that the response carries; None if it carries none."""
         if self._accepts and self._sid is None:
             self._sid = self.presented or self.store.generate_sid()
         return self.candidate if (self._accepts or self.lives) and not self._has_moved() else None
@@ -146,7 +146,7 @@ class Visit(MutableMapping[str, Any]):
             if self.presented is not None:
                 try:
                     self._take(self.store.lookup(self.presented, lazy=True))
-                except RecordDamaged:  # it is the client's all the same, to be reset or destroyed
+                except RecordDamaged:  # it is still the client's session, to be reset or destroyed
                     self._sid, self._lives = self.presented, True
             elif self.closed:
                 raise RuntimeError(LATE)
@@ -177,11 +177,11 @@ class Visit(MutableMapping[str, Any]):
             self._sid = self.store.generate_sid()
 
     def require(self) -> None:
-        """See to it that the client's session lives: what needs its data has no use for an empty one.
+        """Refuse the request unless the client's session lives, as a view that needs its data cannot use an empty one.
 
         Raises:
-            SessionExpired: the presented id has no session. Where clients may choose ids, an id that is not known at
-                all is taken for a new client's.
+            SessionExpired: the presented id has no session. Where clients may choose ids, an unknown id counts as that
+                of a new client.
             SessionRotated: the session has another id by now.
         """
         if self.presented is None or self.lives or (self.session is not None and self._sid == self.presented):
@@ -201,7 +201,7 @@ class Visit(MutableMapping[str, Any]):
         return (self.session.uid or None) if self.session is not None else None
 
     def find_uid(self) -> str | None:
-        """Return the life of the session; None where there is none. Begins none."""
+        """Return the uid of the session, or None. Begins no session."""
         self.glance()
         if self.uid is not None or (self._sid is not None and not self.lives):
             return self.uid
@@ -213,7 +213,7 @@ class Visit(MutableMapping[str, Any]):
         return self._writes and not self.closed
 
     def load(self) -> Session:
-        """Return the session, in turn. It yields only namespaces that were asked for by name, until it is whole.
+        """Return the session, in turn. Until it is whole, it yields only namespaces that were asked for by name.
 
         Raises:
             TurnTimeout: the writer before this one did not finish in time.
@@ -253,7 +253,7 @@ class Visit(MutableMapping[str, Any]):
             found = store.lookup(sid, turn=turn, lazy=True)
             self._settle_by(found)
             session = found.session if found.session is not None or self._sid != sid else store.begin(sid)
-            if session is None:  # what is written is another session
+            if session is None:  # the request writes another session
                 self.give_turn_back()
                 return self._load_in_turn()
         elif session is None:
@@ -263,7 +263,7 @@ class Visit(MutableMapping[str, Any]):
         return session
 
     def _load_again(self, turn: Turn | None = None) -> Session:
-        """Load a session that was found before; begun again under its id, if it has ended meanwhile."""
+        """Load a session that was found before. If it has ended meanwhile, begin another one under its id."""
         found = self.store.lookup(self.sid, turn=turn, lazy=True)
         if found.status == "rotated":
             raise SessionRotated(self.sid)
@@ -290,10 +290,10 @@ class Visit(MutableMapping[str, Any]):
         return session
 
     def begin_life(self) -> str:
-        """Return the uid of the session, begun if there is none, without waiting for its turn.
+        """Return the uid of the session, which is begun if there is none, without waiting for its turn.
 
         Raises:
-            SessionExpired: the session that was found is over.
+            SessionExpired: the session that was found has ended.
         """
         if self.session is not None:
             return self.begun().uid
@@ -309,17 +309,17 @@ class Visit(MutableMapping[str, Any]):
         return self._uid
 
     def go_on_with(self, session: Session) -> None:
-        """Use a session that was loaded by other ways.
+        """Use a session that other code has loaded.
 
         Raises:
-            SessionRotated: it has another id by now.
+            SessionRotated: the session has another id by now.
         """
         if session.sid != self._sid:
             raise SessionRotated(self.sid)
         self.session = session
 
     def note_life(self, uid: str) -> None:
-        """Note that the session has begun by other ways than `begun`."""
+        """Note that code other than `begun` has begun the session."""
         self._uid, self._lives = uid, True
 
     # Its end
@@ -349,7 +349,7 @@ class Visit(MutableMapping[str, Any]):
         """
         if self._has_moved():
             raise SessionRotated(self.sid)
-        session = self.session  # another thread of a reading view may be done with its `edit` meanwhile
+        session = self.session  # another thread of a reading view may end its `edit` meanwhile
         if session is None:
             return
         turn = self.turn or self.store.turns.held(self.sid)
@@ -361,7 +361,7 @@ class Visit(MutableMapping[str, Any]):
                 raise SessionRotated(self.sid) from None
             if self._writes or not self.store.backend.live:
                 raise
-            # Live objects that were read while their session ended: nothing is lost.
+            # The session ended while its live objects were only read: nothing is lost.
 
     def _has_moved(self) -> bool:
         """Say whether another request of this process has rotated the session."""
@@ -374,7 +374,7 @@ class Visit(MutableMapping[str, Any]):
         """Note that the request has failed: nothing of it is saved."""
         self.failed = True
         if isinstance(error, (SessionExpired, SessionRotated)) and error.sid == self.candidate:
-            self._accepts = False  # no id that leads nowhere
+            self._accepts = False  # the response must not carry an id without a session
             self._have_none()
 
     def forget(self) -> None:
@@ -386,7 +386,7 @@ class Visit(MutableMapping[str, Any]):
             self.turn.session = None
 
     def leave(self) -> None:
-        """Have no session any more: the next one gets a new id."""
+        """Leave the session: the next one gets a new id."""
         self.forget()
         self.give_turn_back()
         self._have_none()
@@ -422,7 +422,7 @@ class Visit(MutableMapping[str, Any]):
     def __getitem__(self, namespace: str) -> Any:
         return self.load()[namespace]
 
-    # Not the mixin's: to those, a KeyError of a factory says that there is no such namespace.
+    # Not the mixin's methods: they take a factory's KeyError for a missing namespace.
     def __contains__(self, namespace: object) -> bool:
         return namespace in self.load()
 
@@ -435,7 +435,7 @@ class Visit(MutableMapping[str, Any]):
         self.load()[namespace] = state
 
     def refuse_late_change(self) -> None:
-        """Refuse a change that would be lost.
+        """Refuse a change that would not be saved.
 
         Raises:
             RuntimeError: the response has started.
@@ -454,13 +454,13 @@ class Visit(MutableMapping[str, Any]):
 
 
 def _log_refusal() -> None:
-    """Tell the log once in each process why a client does not get the session id that it sent."""
+    """Log once in each process why a client does not get the session id that it sent."""
     global _refused
     if not _refused:
         _refused = True
         logger.warning(
-            "a client sent a session id that this application has not issued, or has forgotten: it was not taken over. "
-            "If clients are to choose their ids, set accept_client_ids=True (SILO_ACCEPT_CLIENT_IDS)"
+            "a client sent a session id that this application has not issued, or has forgotten: it was not adopted. "
+            "To let clients choose their ids, set accept_client_ids=True (SILO_ACCEPT_CLIENT_IDS)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Requests that wait for a session, and how many of one process may."""
+"""Requests that wait for a session, and how many requests of one process may wait."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ waiters = Slots()
 
 
 class Waiting:
-    """Keeps the requests that wait from taking every thread of the server; entered for the time of each wait.
+    """Keeps waiting requests from taking every thread of the server. A request enters it for the time of each wait.
 
     A request waits while another one writes its session, and in `SessionTask.result`. Meanwhile it takes a thread of
-    the server, or a greenlet where each request has one. A task takes none, and may wait in any case.
+    the server, or a greenlet where each request has one. A task takes no thread of the server and may always wait.
 
     Args:
-        wanted: how many may wait, as the operator says.
+        wanted: how many requests may wait, if the operator sets that.
 
     Attributes:
         threads: how many requests the server answers at once in this process; None where that is not known.
@@ -39,7 +39,7 @@ class Waiting:
         """Count a request that waits for a session.
 
         Raises:
-            TooManyWaiters: as many wait as may.
+            TooManyWaiters: as many requests wait as may.
         """
         most = most_waiters(self.threads, self._wanted, slots.open)
         if most is None or not has_request_context():
@@ -54,15 +54,15 @@ class Waiting:
 
 
 def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> int | None:
-    """Say how many requests may wait in one process, so that a thread is left for everything else.
+    """Say how many requests may wait in one process, so that a thread is left for other requests.
 
     Args:
-        threads: how many the server has; None where that is not known.
-        wanted: what the operator says.
+        threads: how many threads the server has; None where that is not known.
+        wanted: how many requests may wait, if the operator sets that.
         streams: how many of the threads have an open stream.
 
     Returns:
-        the number; None for any, where the server answers one request at a time and no other could be kept waiting.
+        the number; None for any number, where the server answers one request at a time: no other one loses a thread.
     """
     if threads == 1:
         return wanted

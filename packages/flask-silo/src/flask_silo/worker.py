@@ -114,7 +114,7 @@ def _where(name: str) -> str:
 
 
 def label_of(name: str, sid: str) -> str:
-    """Return what the log calls the task of a session."""
+    """Return the words by which the log names the task of a session."""
     return f"{name!r} of session {short(sid)}"
 
 

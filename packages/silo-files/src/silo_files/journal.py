@@ -53,7 +53,7 @@ def append(folder: str, name: str, *, durable: bool) -> bool:
 def compact(folder: str, area: str, key: str, coming: str, *, durable: bool) -> None:
     """Drop the names of files that are no longer there, if that halves the journal.
 
-    `coming` is the name of the file that is about to appear. There is one at a time: commits of a key take turns.
+    `coming` is the name of the file that is about to be committed. There is only one, as commits of a key take turns.
     """
     path = os.path.join(folder, JOURNAL)
     names = [

@@ -206,7 +206,7 @@ class LocalFileBackend:
                     os.rename(fresh, folder)
             finally:
                 journal.drop_leftovers(fresh)
-                with contextlib.suppress(OSError):  # the area is empty only if nothing could be written
+                with contextlib.suppress(OSError):  # the area is empty only if the write failed
                     os.rmdir(area)
 
     def _record_name(self, folder: str, area: str, key: str, name: str) -> None:

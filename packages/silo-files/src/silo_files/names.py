@@ -63,8 +63,8 @@ def check_name(name: str) -> str:
     end; Windows device names (`CON`, `NUL.txt` ...); more than `MAX_NAME_BYTES` bytes of UTF-8. The error text
     gives the reason and never the name.
 
-    What only Windows refuses, as `:` or `?`, passes: before a name leaves the store, as in a download or an archive,
-    `portable_names` replaces it.
+    Characters that only Windows refuses, such as `:` or `?`, pass. Call `portable_names` before a name leaves the
+    store, as in a download or an archive.
     """
     if not isinstance(name, str):
         raise InvalidFileName(f"file name refused: it is a {type(name).__name__}, not a str")
@@ -87,12 +87,12 @@ def check_name(name: str) -> str:
 
 
 def portable_names(names: Iterable[str]) -> dict[str, str]:
-    """Return for each of `names` one under which any system can save it, no two of them alike.
+    """Return for each of `names` a name under which any system can save the file; no two of them are alike.
 
     What Windows refuses becomes `_`: the characters `< > : " / \\ | ? *`, control characters, a dot or space at the
     end; a device name gets a `_` in front. A name of more than `MAX_NAME_BYTES` bytes is cut before its extension.
-    Names that would be alike then, also where upper and lower case are one, are numbered: `a_b.txt`, `a_b (2).txt`;
-    first come those that no system refuses. The order is that of `names`.
+    Names that would then be alike, also where the system ignores case, are numbered: `a_b.txt`, `a_b (2).txt`. Names
+    that every system accepts get theirs first. The order is that of `names`.
     """
     wanted = {name: _portable(name) for name in names}
     found: dict[str, str] = {}
@@ -128,7 +128,7 @@ def _portable(name: str) -> str:
 
 
 def _fitting(name: str, suffix: str = "") -> str:
-    """Return `name` with `suffix` before its extension, its stem cut to what has room."""
+    """Return `name` with `suffix` before its extension, its stem cut to the room that is left."""
     dot = name.rfind(".")
     if dot < 1 or len(name[dot:].encode()) > _LONGEST_EXTENSION:
         dot = len(name)

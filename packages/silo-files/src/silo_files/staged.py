@@ -72,8 +72,8 @@ class LocalStagedFile:
             with contextlib.suppress(OSError):
                 os.unlink(self._part)
             self._part = ""
-            # Of an area that was removed piece by piece, these may be left: they would stand in the way of the next
-            # save, or stay for good. What is in use is not empty.
+            # An area that was removed piece by piece may leave these folders: they would stand in the way of the next
+            # save, or stay for good. A folder in use is not empty.
             for folder in (self._folder, os.path.dirname(self._folder)):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)

@@ -62,7 +62,7 @@ class FileStore:
         return self.key_dir(self._key(sid))
 
     def key_dir(self, key: str) -> str:
-        """Return the folder of `key`, as `key_for` gave it, without asking `key_for`. Otherwise as `session_dir`."""
+        """Return the folder of `key`, which `key_for` gave, without asking `key_for`. Otherwise as `session_dir`."""
         path = self.backend.area_path(check_key(key), create=self.auto_create)
         if path is None:
             raise NoLocalPath("this backend has no folders")
@@ -90,8 +90,8 @@ class FileStore:
     ) -> str:
         """Save a file that belongs to `key`, as `key_for` gave it, without asking `key_for`. Otherwise as `save`.
 
-        `check()` is called once all bytes are there, before the file gets its name, with no lock held. If it raises,
-        the old file stays and nothing else does.
+        `check()` is called once all bytes are written, before the file gets its name, with no lock held. If it raises,
+        the old file stays and nothing of the new one does.
         """
         key = check_key(key)
         name = check_name(filename)

@@ -1,4 +1,4 @@
-"""The URL of a backend in its parts, read so that no error ever repeats it: there may be a password in it."""
+"""The parts of a backend's URL, read so that no error ever repeats the URL: there may be a password in it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _name = re.compile(r"[A-Za-z_]{1,40}")
 
 
 class Address(NamedTuple):
-    """The parts of a URL as they are written: what is percent-encoded still is."""
+    """The parts of a URL as they are written, still percent-encoded."""
 
     scheme: str
-    """In lower case; empty where there is none."""
+    """In lower case; empty where the URL has no scheme."""
     user: str | None
     """User name and password; None where there is no ``@`` in the authority."""
     host: str
@@ -25,12 +25,12 @@ class Address(NamedTuple):
     query: str
     fragment: str | None
     sound: bool
-    """Whether host and port can be what they are taken for, and no ``@`` comes later. A ``/``, ``?`` or ``#`` in a
-    password, where ``%2F``, ``%3F`` and ``%23`` should be, makes it false."""
+    """Whether host and port are valid and no ``@`` follows them. It is false where a password has ``/``, ``?`` or ``#``
+    instead of ``%2F``, ``%3F`` or ``%23``."""
 
 
 def split(url: str) -> Address:
-    """Take a URL apart. Raises nothing: what makes no sense is not `Address.sound`."""
+    """Take a URL apart. Raises nothing: the parts of a URL that cannot be read are not `Address.sound`."""
     found = _parts.fullmatch(url.strip())
     assert found is not None  # it matches every text
     scheme, authority, path, query, fragment = found.groups()
@@ -53,26 +53,26 @@ def options(address: Address) -> dict[str, str]:
     """Return the options that follow the ``?``.
 
     Raises:
-        ValueError: one is given twice.
+        ValueError: an option is given twice.
     """
     found: dict[str, str] = {}
     for name, value in parse_qsl(address.query, keep_blank_values=True):
         if name in found:
-            raise ValueError(f"a {address.scheme}:// URL takes each option once, and has {shown(name)} twice")
+            raise ValueError(f"a {address.scheme}:// URL takes each option once, but has {shown(name)} twice")
         found[name] = value
     return found
 
 
 def known(address: Address, *names: str) -> dict[str, str]:
-    """Return the options that follow the ``?``, which are among these.
+    """Return the options that follow the ``?``, all of which must be among ``names``.
 
     Raises:
-        ValueError: one is not known, or is given twice.
+        ValueError: an option is not among them, or is given twice.
     """
     found = options(address)
     for name in found:
         if name not in names:
-            raise ValueError(f"a {address.scheme}:// URL takes the options {', '.join(names)}; not {shown(name)}")
+            raise ValueError(f"a {address.scheme}:// URL takes the options {', '.join(names)}, and not {shown(name)}")
     return found
 
 
@@ -80,14 +80,14 @@ def seconds(name: str, value: str) -> float:
     """Read an option that is a number of seconds.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is not a number.
     """
     try:
         return float(value)
     except ValueError:
-        raise ValueError(f"{name} is a number of seconds") from None
+        raise ValueError(f"{name} must be a number of seconds") from None
 
 
 def shown(name: str) -> str:
-    """Show the name of an option, if it can be one."""
-    return repr(name) if _name.fullmatch(name) else "what can be no option's name"
+    """Return the name of an option for an error message, unless it may be part of a password."""
+    return repr(name) if _name.fullmatch(name) else "a name that no option can have"

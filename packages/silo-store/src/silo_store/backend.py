@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple, Protocol
 from .record import Change, Record
 
 ROTATED_RETAIN = 60.0
-"""Seconds for which an id is remembered as rotated: requests with it that were sent before the client knew the new one
-have come by then, and those that waited for their turn have got it."""
+"""Seconds for which an id is remembered as rotated. By then, requests that were sent before the client knew the new id
+have arrived, and requests that waited for their turn have got it."""
 
 SMALL = 65536
 """Bytes up to which a `part` of a record takes no less time than all of it."""
@@ -49,8 +49,8 @@ class Look(NamedTuple):
     record: Record | None
     """Its record, as `Backend.load` returns it."""
     trace: Literal["expired", "rotated", "lost"] | None = None
-    """What became of an id without a record: it expired; its session was renamed; the backend has noticed that all its
-    records were lost, and knows no more of this id than that. None where it never was, or that is forgotten."""
+    """What became of an id without a record: it expired; its session was renamed; or the backend has noticed that it
+    lost all its records and knows nothing else of this id. None for an id that never was, or that is forgotten."""
     since: float = 0.0
     """When that happened."""
 
@@ -67,8 +67,8 @@ class Backend(Protocol):
     """Keeps records. Knows nothing of namespaces' meaning, factories or callbacks.
 
     Every method is safe to call from several threads and runs no code of the user. One that cannot reach what it
-    needs, or has no room, raises `StoreUnavailable` within the backend's timeout, and nothing is half done. One that
-    finds at a session's id what is no record raises `RecordDamaged`; one that looks at many passes over it.
+    needs, or has no room, raises `StoreUnavailable` within the backend's timeout, and nothing is half done. A method
+    that finds a damaged record at a session's id raises `RecordDamaged`. A method that looks at many records skips it.
     """
 
     live: bool
@@ -82,7 +82,7 @@ class Backend(Protocol):
         """Return the record, renewed unless it is due. None where there is none."""
 
     def look(self, sid: str, at: Moment) -> Look:
-        """Return what `load` does, and where there is no record, what became of the id; in one round trip."""
+        """Return what `load` returns, or what became of an id without a record, in one round trip."""
 
     def peek(self, sid: str) -> Record | None:
         """Return the record as it is, due or not, and renew nothing."""
@@ -115,18 +115,18 @@ class Backend(Protocol):
         """Keep a new record and forget that its id had expired; where one exists, return that one instead.
 
         Where `live` is false, that one is a copy. The number of records is compared with ``limit`` in the same step, so
-        that there are never more, however many threads and processes create some.
+        that there are never more, however many threads and processes create records.
 
         Args:
             record: the new record.
             at: when.
             claim: the writer's, if it has one.
             last: give the claim back with it.
-            limit: how many records there may be, those included that are due and not yet swept; None for any number.
+            limit: how many records there may be, including those that are due and not yet swept; None for any number.
 
         Raises:
             TurnLost: the claim was taken away. Nothing was written.
-            TooManySessions: the id has no record, and there are as many as there may be. Nothing was written, and the
+            TooManySessions: the id has no record, and there are ``limit`` records already. Nothing was written, and the
                 claim is kept.
         """
 
@@ -158,13 +158,13 @@ class Backend(Protocol):
     def remove(self, life: Life) -> bool:
         """Drop the record without a trace. False where that life is over.
 
-        An empty uid stands for that of a damaged record, where it cannot be read: only such a one is dropped then.
+        An empty uid stands for the uid of a damaged record that cannot be read. Only such a record is dropped then.
         """
 
     def rename(self, life: Life, sid: str, at: Moment) -> bool:
         """Move the record to another id; its uid stays. False where that life is over, or the id is taken.
 
-        The old id is remembered as rotated for `ROTATED_RETAIN` seconds at least.
+        The old id is remembered as rotated for at least `ROTATED_RETAIN` seconds.
         """
 
     def find(self, uid: str) -> str | None:

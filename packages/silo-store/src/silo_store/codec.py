@@ -28,7 +28,7 @@ class Codec(Protocol):
         """Encode a namespace's state.
 
         Raises:
-            Unencodable: a value in it cannot be encoded. Its ``is_plain`` says whether a client may have sent it.
+            Unencodable: a value in the state cannot be encoded. ``is_plain`` says whether a client may have sent it.
         """
 
     def decode(self, data: bytes) -> Any:
@@ -80,8 +80,8 @@ class Unencodable(TypeError):
         path: where it lies in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
         type_name: its type.
         advice: what to store instead.
-        is_plain: whether it is plain data of which only this value does not encode, so that a client may have sent it;
-            False for an object of a kind that has no encoding.
+        is_plain: True for plain data, such as a client may have sent, of which only this value has no encoding; False
+            for an object of a type that has none.
     """
 
     def __init__(self, path: str, type_name: str, advice: str, *, is_plain: bool = False) -> None:
@@ -174,7 +174,7 @@ def _stranger(kind: Any) -> type | None:
 # What msgspec says of types alone. Its other messages may hold what is stored.
 _SAFE = re.compile(r"Expected `|Object missing required field `|MessagePack data is malformed|Input data was truncated")
 UNHASHABLE = "a dict's key or a set's member comes back as a dict or list, which cannot be one"
-"""The reason of an `Undecodable` that lies in the state's type, whatever its values are."""
+"""The reason of an `Undecodable` that is due to the state's type, whatever its values are."""
 
 _AT = re.compile(r" - at (`key` in )?`\$(.*?)`$", re.S)
 

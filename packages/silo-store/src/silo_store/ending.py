@@ -99,7 +99,7 @@ class Ending:
         if not kept and self._registry.busy_check is not None:
             try:
                 record = self._backend.peek(life.sid)
-            except RecordDamaged:  # the application cannot be asked; see `is_busy`
+            except RecordDamaged:  # the busy check cannot be asked; see `is_busy`
                 record = None
             kept = record is not None and self.is_busy(record)
         return kept and self._backend.touch(life, at)

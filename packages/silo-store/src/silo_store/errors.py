@@ -56,7 +56,7 @@ class SessionExpired(_SessionError):
 
 
 class SessionRotated(_SessionError):
-    """This id was the session's until it was rotated. What the caller does with the old id is not saved."""
+    """The session was given another id. What the caller does with this old id is not saved."""
 
     _text = "session {} has another id now: repeat the request with that one"
 
@@ -86,7 +86,7 @@ class TurnTimeout(_SessionError, TimeoutError):
 
 
 class TooManyWaiters(TurnTimeout):
-    """Another writer has the turn on this session, and as many threads wait already as may. This one did not wait."""
+    """Another writer has the turn on this session, and as many threads wait as may. This thread did not wait."""
 
     _text = "session {} is being written by another writer, and too many threads wait already"
 
@@ -116,8 +116,8 @@ class StateEncodeError(SiloError, TypeError):
 class StateValueError(StateEncodeError, ValueError):
     """A plain value of the session's state, such as a client may have sent, cannot be stored. Nothing was saved.
 
-    An integer beyond 64 bits, text with half of a surrogate pair, a value that the namespace's type does not take. An
-    object that has no encoding, whatever its value, is a `StateEncodeError` and no `StateValueError`.
+    Such values are an integer beyond 64 bits, text with half of a surrogate pair, or a value that the namespace's type
+    does not take. An object of a type that has no encoding raises `StateEncodeError`, and not `StateValueError`.
     """
 
 
@@ -149,7 +149,7 @@ class RecordDamaged(StateDecodeError):
     `SessionStore.reset` and `SessionStore.destroy` end the session.
 
     Attributes:
-        uid: the life that the record is of; empty where that cannot be read either.
+        uid: the life that the record belongs to; empty where that cannot be read either.
     """
 
     def __init__(self, sid: str, uid: str = "") -> None:
@@ -185,17 +185,17 @@ class StateTooLarge(SiloError, ValueError):
 
 
 class TooManySessions(SiloError):
-    """There are as many sessions as ``max_sessions`` allows, so no other begins. Those that live go on.
+    """There are as many sessions as ``max_sessions`` allows, so no new one begins. Living sessions go on.
 
     Attributes:
-        limit: how many there may be.
+        limit: how many sessions there may be.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(
-            f"no session can begin: there are {limit:,} already, as many as max_sessions allows; one begins again once "
-            "another has ended"
+            f"no session can begin: there are {limit:,} already, as many as max_sessions allows; try again once "
+            "another session has ended"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ RESERVED = "_task:"
 """What has a name that begins so is no namespace: the session does not show it, but it lives and dies with it."""
 
 META = "_meta"
-"""What release 0.1 had beside the namespaces of a session; so it is no namespace either."""
+"""A key that sessions of release 0.1 had beside their namespaces; no namespace can have this name."""
 
 
 class Blob(NamedTuple):
@@ -84,7 +84,7 @@ class Session(Record):
         return self[key] if key in self else default  # noqa: SIM401 - `get` is this very method
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return what ``session[key]`` finds; where that is nothing, the default becomes the namespace's state."""
+        """Return what ``session[key]`` finds. Where it finds nothing, the default becomes the namespace's state."""
         return self[key] if key in self else super().setdefault(key, default)
 
     def __missing__(self, key: str) -> Any:

@@ -1,4 +1,4 @@
-"""Secrets as people may see them."""
+"""Ids and URLs in a form that people may see."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def short(sid: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Return a backend's URL without what may be secret: user, password, options. Only the scheme where in doubt."""
+    """Return a backend's URL without what may be secret: user, password and options. In doubt, only its scheme."""
     parts = split(url)
     bare = f"{parts.scheme}://" if parts.scheme else ""
     if not bare or not parts.sound or "@" in parts.path or (parts.port is not None and not parts.host):

@@ -33,7 +33,7 @@ class Registry:
         if name.startswith(RESERVED):
             raise ValueError(f"no namespace can have a name that begins with {RESERVED}")
         if name == META:
-            raise ValueError(f"no namespace can have the name {META}: it stands for the session's id and times")
+            raise ValueError(f"no namespace can have the name {META}: sessions keep their id and times there")
         if kind is Any:
             self.kinds.pop(name, None)
         else:

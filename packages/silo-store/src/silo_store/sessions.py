@@ -31,7 +31,7 @@ Factories = Mapping[str, Callable[[], Any]]
 
 
 class Create(Protocol):
-    """Keeps a new record, as `Backend.create` does, where there is room for one more."""
+    """Keeps a new record, as `Backend.create` does, if there is room for it."""
 
     def __call__(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record: ...
 
@@ -62,7 +62,7 @@ class Sessions(Protocol):
         """See to it that a session is in the backend, its changes aside. Say whether it is by this call."""
 
     def changed(self, session: Session) -> list[str]:
-        """Return the names of namespaces that differ from what was read or written last."""
+        """Return the names of the namespaces that differ from what was last read or written."""
 
     def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:
         """Write a session back. Say whether it is in the backend for the first time.
@@ -132,7 +132,7 @@ class _Copy(Session):
     __slots__ = ("source",)
 
     source: CopiedSessions | None
-    """Where the namespaces come from that it was not asked for; None once it is whole."""
+    """Where to read namespaces that callers have not asked for yet; None once the session is whole."""
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or (self.source is not None and self.source.has(self, key))
@@ -202,10 +202,10 @@ class CopiedSessions:
         return isinstance(name, str) and name in (session.origin or {}) and not name.startswith(RESERVED)
 
     def fetch(self, session: Session, name: str) -> Any:
-        """Give a session a namespace that it was not asked for yet.
+        """Read a namespace that callers have not asked for yet into a session.
 
         Raises:
-            NamespaceError: it is not registered, and nothing is stored under that name.
+            NamespaceError: the namespace is not registered, and nothing is stored under that name.
             StateDecodeError: what is stored does not fit the namespace's type.
         """
         origin = session.origin
@@ -401,7 +401,7 @@ def _misfit(error: ValueError) -> tuple[str, str]:
 
 
 def _no_return(error: ValueError) -> tuple[str, str, str]:
-    """Return place, type and advice for what would not come back as what it is."""
+    """Return place, type and advice for a value that would not come back as its type."""
     path, reason = _misfit(error)
     found = re.search(r"got `(\w+)`", reason)
     return path, found[1] if found else "value", f"it would not come back: {reason}"

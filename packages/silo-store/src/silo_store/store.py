@@ -23,16 +23,16 @@ from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
 
 NOTED_ROTATIONS = 1000
-"""Rotations of which a process remembers the newest, for requests that are under way meanwhile."""
+"""How many of its newest rotations a process remembers, for requests that are under way meanwhile."""
 
 
 class Lookup(NamedTuple):
     """What the store knows of an id."""
 
     status: Literal["live", "expired", "rotated", "lost", "unknown"]
-    """``"live"``; ``"expired"`` within the last ``expired_retain`` seconds; ``"rotated"``: its session has another id
-    since less than a minute; ``"lost"``: the backend has lost all its records within ``expired_retain`` seconds, and
-    may have lost this one; ``"unknown"``: none of these."""
+    """``"live"``; ``"expired"`` within the last ``expired_retain`` seconds; ``"rotated"``: its session was given
+    another id within the last minute; ``"lost"``: the backend lost all its records within the last ``expired_retain``
+    seconds, perhaps this one among them; ``"unknown"``: none of these."""
     session: Session | None = None
     """The session, renewed, where it lives."""
 
@@ -59,7 +59,7 @@ class SessionStore:
             have none.
         max_state_bytes: what the encoded state of one session may take; no limit by default. Live objects have none.
         max_sessions: how many sessions there may be, counted where they are kept: in this process, in the file, or on
-            the server below one prefix. What is due is ended before one more is refused. No limit by default.
+            the server below one prefix. Sessions that are due are ended before one is refused. No limit by default.
         registry: namespaces and callbacks shared with another store.
 
     Raises:
@@ -184,7 +184,7 @@ class SessionStore:
 
         Raises:
             InvalidSessionId: ``sid`` is no session id.
-            TooManySessions: there is none, and there are as many others as there may be.
+            TooManySessions: the id has no session, and there are as many sessions as ``max_sessions`` allows.
         """
         session = self._living(sid)
         if session is None:
@@ -193,7 +193,7 @@ class SessionStore:
         return session
 
     def _living(self, sid: str) -> Session | None:
-        """Take a short cut to live objects in memory. None where there are none, or not even a hashable id."""
+        """Take a short cut to live objects in memory. None where there are none, or the id is not even hashable."""
         try:
             session: Session = self._live[sid]
         except (KeyError, TypeError):
@@ -228,14 +228,15 @@ class SessionStore:
             sid: the session's id.
             uid: only this life of it will do.
             turn: the caller's turn, if it has taken one: other processes are kept from writing too.
-            lazy: decode each namespace when it is first asked for by name. Until then ``in`` finds it and iteration
-                does not yield it; `whole` completes the session.
+            lazy: decode each namespace when the caller first asks for it by name. Until then, ``in`` finds it but
+                iteration does not yield it; `whole` completes the session.
 
         Raises:
             SessionExpired: that life is over.
             TurnTimeout: another process did not finish writing in time.
             StoreUnavailable: the backend cannot be reached.
-            StateDecodeError: what is stored does not fit a namespace's type, or (`RecordDamaged`) is no record.
+            StateDecodeError: what is stored does not fit a namespace's type.
+            RecordDamaged: what is stored is not a record.
         """
         session = self._open(check_sid(sid), uid, turn)
         return session if lazy else self._sessions.whole(session)
@@ -261,9 +262,9 @@ class SessionStore:
         return session if lazy else self._sessions.whole(session)
 
     def lookup(self, sid: str, *, turn: Turn | None = None, lazy: bool = False) -> Lookup:
-        """Return what `find` does, and where there is no session, what became of the id.
+        """Return what `find` returns, or what became of an id without a session.
 
-        That is one round trip; with a ``turn``, another one where there is no session.
+        That takes one round trip; with a ``turn`` and no session, two.
 
         Args:
             sid: the session's id.
@@ -337,7 +338,7 @@ class SessionStore:
             return self._clock() - at <= self.expired_retain
         try:
             record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
-        except RecordDamaged:  # which does not say when it was used last
+        except RecordDamaged:  # it does not say when it was last used
             return False
         return record is not None and self._ending.is_over(record, self.moment())
 
@@ -383,7 +384,7 @@ class SessionStore:
             SessionExpired: that life is over.
             StateEncodeError: the backend keeps bytes and a value has none.
             StateTooLarge: the state takes more than ``max_state_bytes``.
-            TooManySessions: the session would begin, and there are as many others as there may be.
+            TooManySessions: the session would begin, and there are as many sessions as ``max_sessions`` allows.
         """
         if namespace is not None and namespace not in self._factories:
             raise NamespaceError(namespace)
@@ -488,9 +489,9 @@ class SessionStore:
 
         Raises:
             SessionBusy: the busy check says that its work is running.
-            TooManySessions: another session has taken its place at that moment. Its old life is over.
+            TooManySessions: a new session has taken the place in the meantime. The old life is over.
         """
-        with suppress(RecordDamaged):  # its work cannot be asked for; see `Ending.is_busy`
+        with suppress(RecordDamaged):  # the busy check cannot be asked; see `Ending.is_busy`
             record = self._load(check_sid(sid))
             if record is not None and self._ending.is_busy(record):
                 raise SessionBusy(sid)
@@ -512,17 +513,17 @@ class SessionStore:
     def _end(self, life: Life) -> Life | None:
         if self.backend.remove(life):
             return life
-        self.backend.peek(life.sid)  # it is another life's by now, or still damaged
+        self.backend.peek(life.sid)  # raises if it is still damaged; otherwise the id has another life
         return None
 
     def _tell_end(self, ended: Life | None, reason: EndReason) -> None:
-        if ended is not None and ended.uid:  # which cannot be read of some damaged records
+        if ended is not None and ended.uid:  # the uid of some damaged records cannot be read
             tell(self._ending.on_end, *ended, reason)
 
     def rotate(self, sid: str) -> str:
         """Give the session another id; its state, uid, tasks and files stay.
 
-        The old id leads nowhere any more. For a minute, `lookup` tells it from one that never was.
+        The old id no longer finds a session. For a minute, `lookup` says that it was rotated.
 
         Returns:
             the new id.
@@ -561,7 +562,7 @@ class SessionStore:
                 del self.rotations[next(iter(self.rotations))]
 
     def has_moved(self, sid: str, uid: str) -> bool:
-        """Return whether this process has rotated a life that was at ``sid``. Asks the backend only if it seems so."""
+        """Say whether this process has rotated a life away from ``sid``. Asks the backend only if it seems so."""
         known = self.rotations.get(uid)
         if known is None or known == sid:
             return False
@@ -636,7 +637,7 @@ class SessionStore:
     def expire(self, sid: str) -> bool:
         """End the session now, as if its time were over: its id is remembered as expired, and the callbacks run.
 
-        One whose record is damaged is destroyed.
+        A session whose record is damaged is destroyed.
 
         Returns:
             False where there is none, or it lives on because it is held, busy or being written.
@@ -664,7 +665,7 @@ class SessionStore:
         if waiting is None:
             return self.backend.claim(sid, at, timeout)
         with suppress(TurnTimeout):
-            return self.backend.claim(sid, at, 0.0)  # what is free at once is not waited for
+            return self.backend.claim(sid, at, 0.0)  # a claim that is free at once is no wait
         with waiting(sid):
             return self.backend.claim(sid, at, timeout)
 
@@ -687,7 +688,7 @@ class SessionStore:
         return session
 
     def _create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
-        """Keep a new record. Where there are as many as there may be, end what is due until there is room."""
+        """Keep a new record. If ``max_sessions`` is reached, end sessions that are due until there is room."""
         if self.max_sessions is None:
             return self.backend.create(record, at, claim, last=last)
         create = partial(self.backend.create, record, at, claim, last=last, limit=self.max_sessions)
@@ -697,7 +698,7 @@ class SessionStore:
             self._ending.end_due(lives, at)
             with suppress(TooManySessions):
                 return create()
-        return create()  # the look itself may have found that some are gone
+        return create()  # `due` itself may have found that some records are gone
 
     # Looking in
 

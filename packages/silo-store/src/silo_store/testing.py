@@ -108,7 +108,7 @@ class BackendContract:
         return backend.create(record, at(now), limit=limit)
 
     def is_refused(self, backend: Backend, sid: str, limit: int) -> bool:
-        """Say whether `limit` keeps a record from being created, and see to it that a refusal leaves nothing."""
+        """Say whether `limit` keeps a record from being created, and check that a refusal leaves nothing."""
         refusal = None
         try:
             self.begin(backend, sid, f"uid-{sid}", limit=limit)

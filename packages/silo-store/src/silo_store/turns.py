@@ -23,8 +23,8 @@ class Turns:
     """Who writes which session now. Knows only the sessions that somebody writes.
 
     Attributes:
-        waiting: entered with the session's id for the time of each wait, here and for another process; what it raises
-            ends the wait. A turn that is free at once does not enter it. None where any number may wait.
+        waiting: a context manager that is entered with the session's id for each wait, here or for another process. An
+            error that it raises ends the wait. A turn that is free at once does not enter it. None for no limit.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -118,7 +118,7 @@ class Turn:
         """Wait for the turn.
 
         Raises:
-            TurnTimeout: it did not come within ``timeout`` seconds, or too many threads wait already.
+            TurnTimeout: the turn did not come within ``timeout`` seconds, or too many threads wait already.
         """
         self._key = self.sid
         queue = self.turns.join(self._key)

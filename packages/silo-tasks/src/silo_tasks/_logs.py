@@ -36,7 +36,7 @@ class LogLine(NamedTuple):
     text: str
     """The formatted text, at most `MAX_LINE` characters and a mark."""
     public: bool = True
-    """Whether clients may read it: the task wrote it, or had it captured for them."""
+    """Whether clients may read it: the task wrote the line, or captured it for them."""
 
 
 class Entry:
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """The bytes that it takes as it is now."""
+        """The bytes that the line takes as it is now."""
         content = self._content
         if isinstance(content, tuple):
             return LINE + sys.getsizeof(content[0]) + sum(map(sys.getsizeof, content[1]))
@@ -132,11 +132,11 @@ class LogView(NamedTuple):
 
 
 class LogRing:
-    """Keeps the newest `size` lines, as far as they fit a budget of bytes: that of `size` plain lines of `MAX_LINE`.
+    """Keeps the newest `size` lines, as far as they fit a budget: the bytes of `size` ASCII lines of `MAX_LINE`.
 
     Lines are only ever appended to a list; when it holds twice the size or the budget, a new list with the newest lines
     takes its place. So a view is a list and two numbers, taken in constant time, and nothing changes under it. At the
-    end of a run, `trim()` leaves no more than what is to be kept.
+    end of a run, `trim()` drops everything beyond the size and the budget.
 
     Args:
         size: Lines kept; 0 keeps none.
@@ -144,7 +144,7 @@ class LogRing:
         last_seq: Sequence number of the last line before this log.
 
     Attributes:
-        private: Lines that clients may not read, kept or not.
+        private: How many lines clients may not read, kept or not.
     """
 
     __slots__ = ("_budget", "_entries", "_size", "_taken", "first_seq", "last_seq", "lock", "private")
@@ -182,7 +182,7 @@ class LogRing:
         self._taken += entry.size
 
     def trim(self) -> None:
-        """Leave what is to be kept, formatted, as no line may grow from now on."""
+        """Drop what is not to be kept, and format the other lines, so that no line grows from now on."""
         if not self._entries:
             return
         with self.lock:
@@ -191,7 +191,7 @@ class LogRing:
             self._leave(self._size)
 
     def _leave(self, count: int) -> None:
-        """Leave up to so many of the newest lines, as far as they fit the budget, and the newest one in any case."""
+        """Keep up to `count` of the newest lines, as far as they fit the budget; the newest one in any case."""
         entries, taken = self._entries, 0
         start = stop = len(entries)
         while start and stop - start < count:

@@ -2,7 +2,7 @@
 
 The lowest scope is the whole run, from 0 to 100 percent. A step or a loop opened inside gets a span of what its parent
 has left. How far the run is, is the farthest that any open scope has come. What loops, steps and counts have reached
-stays; a percent that was given by hand may be lowered by the next one.
+stays; a percent that was given by hand may be followed by a lower one.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Scope:
         return float(min(self.percent, 100)) / 100
 
     def begin_child(self, spent: float) -> None:
-        """Keep the place where a child begins, whatever is said of this scope by hand from now on."""
+        """Keep the place where a child begins, whatever percent this scope is given by hand from now on."""
         if self.probe is None:
             self._spent = spent
 
@@ -140,12 +140,12 @@ class Scope:
             self._filled = self._spent
 
     def value(self) -> float:
-        """Percent of the whole run that is reached here for good."""
+        """Percent of the whole run that this scope has reached for good."""
         low, width, _ = self.cell()
         return low + width * (self._filled if self.probe is not None else max(self._filled, self._counted()))
 
     def said(self) -> float:
-        """Percent of the whole run by what was given by hand here; 0 in a loop, where nothing is."""
+        """Percent of the whole run that was given by hand for this scope; 0 in a loop, which takes none."""
         return self.low + (self.high - self.low) * self._reported() if self.probe is None else 0.0
 
 
@@ -192,7 +192,7 @@ class Progress:
         low, width, spent = self.top.cell()
         self.top.begin_child(spent)
         begin = low + width * spent
-        # What is said of the parent by hand may go back from now on; the child does not.
+        # A percent given by hand for the parent may go back from now on; the child does not.
         self._note(begin)
         scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, now)
         self.top = scope
@@ -266,7 +266,7 @@ class Progress:
         return inner if inner is not None and inner.counts else self._shown
 
     def percent(self) -> float:
-        """Percent of the whole run, 0.0 to 100.0; only what was given by hand goes back."""
+        """Percent of the whole run, 0.0 to 100.0; only a percent given by hand goes back."""
         with self.lock:
             if self._over:
                 return self._reached

@@ -12,12 +12,12 @@ PublicErrors: TypeAlias = type[BaseException] | Collection[type[BaseException]]
 
 
 def names_of(given: PublicErrors) -> frozenset[str]:
-    """Names of classes, by which a worker knows them without importing them.
+    """The names of the classes, by which a worker knows them without importing them.
 
     Raises:
-        TypeError: Something is no class of exceptions; the message names it.
+        TypeError: What was given is not a class of exceptions; the message names it.
     """
-    # A text is a collection of texts.
+    # A str is a collection too, but of no classes.
     classes = tuple(given) if isinstance(given, Collection) and not isinstance(given, (type, str)) else (given,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
@@ -26,13 +26,13 @@ def names_of(given: PublicErrors) -> frozenset[str]:
 
 
 def is_public(error: BaseException | str, names: frozenset[str]) -> bool:
-    """Whether clients may read the text of an error: it was written for them, or its class was named."""
+    """Whether clients may read the text of an error: it was written for them, or `names` has its class."""
     if not isinstance(error, BaseException) or isinstance(error, (TaskTimeout, TaskLost)):
         return True
     return not names.isdisjoint(map(_name, type(error).__mro__))
 
 
 def _name(kind: type) -> str:
-    # A process knows the script that its parent was started with by another name.
+    # A child process gives another name to the script that its parent was started with.
     module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
     return f"{module}:{kind.__qualname__}"

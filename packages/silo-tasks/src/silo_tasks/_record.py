@@ -39,7 +39,7 @@ class Settings(NamedTuple):
     public_errors: frozenset[str]
     """Names of the exceptions whose text clients may read."""
     label: str
-    """What the log of the server calls it."""
+    """What the log of the server calls the task."""
 
 
 class Call(NamedTuple):

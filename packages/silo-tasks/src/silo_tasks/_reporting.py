@@ -50,7 +50,7 @@ class Reporter:
 
         Args:
             progress: Percent of the innermost open step, or of the run when none is open; below 0 counts as 0, above
-                100 as 100. A value below the last one is shown as well, but what loops and steps have reached stays.
+                100 as 100. It may be lower than the last one, but what loops and steps have reached stays.
             message: What is being done. `{n}`, `{total}`, `{percent}`, `{rate}` and `{eta}` are filled in when
                 somebody reads it; the counts are those of the loop the message was given in. Like a log line, it is
                 cut to `MAX_LINE` characters.
@@ -65,7 +65,7 @@ class Reporter:
                 return
         if progress is not None:
             base = run.progress.base
-            # What is no number, as NaN, changes nothing.
+            # NaN changes nothing.
             if progress >= 0:
                 base.percent = progress
             elif progress < 0:
@@ -145,7 +145,7 @@ class Reporter:
                 run.progress.plan(planned)
 
     def log(self, message: str, *args: object, level: str = "info") -> None:
-        """Add a line to the log, which clients may read.
+        """Add a line, which clients may read, to the log.
 
         The newest `max_logs` lines are kept, each cut to `MAX_LINE` characters.
 
@@ -170,8 +170,8 @@ class Reporter:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
                 two of them, or two captures of the run, is taken once.
             level: The least level that is taken.
-            public: Whether clients may read what is taken. Libraries log addresses, queries and what else is not for
-                them, so the lines are left out of `state.to_dict(public=True)` unless this says otherwise.
+            public: Whether clients may read what is taken. Libraries log addresses, queries and other things that are
+                not for clients, so `state.to_dict(public=True)` leaves the lines out unless this is True.
         """
         return capture(self._mine(), names, level, public=public)
 
@@ -195,8 +195,8 @@ class Reporter:
         """End the run as failed.
 
         Args:
-            error: What went wrong. A text is for clients to read. The exception that is being handled is kept as its
-                cause. What an exception says is for the server, unless its class is among the task's `public_errors`.
+            error: What went wrong. Clients may read a text; the exception that is being handled is kept as its cause.
+                The text of an exception is for the server, unless its class is among the task's `public_errors`.
         """
         self._mine().fail(error, exception_here())
 

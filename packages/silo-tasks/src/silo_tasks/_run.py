@@ -29,7 +29,7 @@ from silo_tasks.store import Record
 logger = logging.getLogger("silo_tasks")
 
 FAILED = "Task %s failed: %s"
-"""What is logged of a run that has failed."""
+"""The log message of a run that has failed."""
 
 STARTING = "Starting…"
 """Message of a run that has not said anything yet."""
@@ -54,7 +54,7 @@ class Run(OwnCode):
             self.call = call = None
             if self.exception is not None:
                 let_go(self.exception)
-            # Of a run that called `complete()`, what it has logged since.
+            # A run that called `complete()` may have logged lines since.
             self.log.trim()
             self.returned.set()
 
@@ -134,7 +134,7 @@ class Run(OwnCode):
             cause: The exception behind it.
             error_type: Name of its class, where it was raised elsewhere.
             details: Its traceback, likewise.
-            public: Whether clients may read what went wrong; None is by its class.
+            public: Whether clients may read what went wrong; None decides by its class.
             finished_at: When it ended, where that was elsewhere; None is now.
             detach: Call the callbacks in a thread of their own, if one can be had.
             quiet: Keep the callbacks, for a run that was never accepted.
@@ -222,9 +222,9 @@ class Run(OwnCode):
             logger.warning("Task %s raised after its end", self.label, exc_info=error)
 
     def fail(self, error: BaseException | str, cause: BaseException | None) -> None:
-        """End the run as failed, as its code says.
+        """End the run as failed, as its code asks.
 
-        What is no text for clients can only be read in the log.
+        An exception is logged at ERROR, as clients may not read its text; a text for clients is logged at INFO.
         """
         if self.finish(Status.FAILED, error=error, cause=cause):
             cause = self.exception

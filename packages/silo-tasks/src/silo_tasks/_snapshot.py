@@ -176,7 +176,7 @@ def news_of(run: Run, since: int) -> tuple[Record, int]:
 def lines_in(record: Record, after: int) -> list[tuple[int, float, str, str, bool]]:
     """The log lines of a record whose number is greater than `after`: number, time, level, text, whether it is public.
 
-    Where the record does not say what is private, all of it is.
+    Where the record does not say which lines are private, all of them are.
     """
     texts: list[str] = record.get("logs", [])
     marks: list[Any] = record.get("lines", [])

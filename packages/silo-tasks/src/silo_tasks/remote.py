@@ -40,15 +40,15 @@ def execute(
         store: Where the run reports to. A function that has an attribute `open_store` brings its own:
             `open_store(message)` returns it. It had better be cheap to import, as it is not claimed before.
         problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
-        ended: Tells an exception by which the engine ends a run from one of the run's own code: returns what the run
-            fails with then, or None.
+        ended: Recognises an exception by which the engine ends a run: returns what the run fails with then, or None for
+            an exception of the run's own code.
 
     Returns:
         Whether the run was executed here.
 
     Raises:
         TaskError: Nobody says where to report to, or a function that would cannot be imported.
-        SystemExit: The engine ended the run by it. The run has failed, and the worker goes on to end.
+        SystemExit: The engine ended the run with it. The run has failed, and the worker still has to exit.
         Exception: The store could not be reached for `PATIENCE` seconds. The run stays as it is.
     """
     store = _store_of(message, store)
@@ -90,7 +90,7 @@ def execute(
 
 
 def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
-    """Fail a run of which its engine says that no worker will finish it.
+    """Fail a run that no worker will finish, as its engine reports.
 
     Args:
         message: What was sent. Where its arguments cannot be read, they may be left out.
@@ -98,8 +98,8 @@ def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
         error: What the run fails with.
 
     Returns:
-        Whether the run was queued or running, and has failed now. Where the store cannot be opened or reached, the run
-        stays as it is, and that is logged.
+        Whether the run was queued or running, and has failed now. If the store cannot be opened or reached, the run
+        stays as it is, and the problem is logged.
     """
     try:
         store = _store_of(message, store)

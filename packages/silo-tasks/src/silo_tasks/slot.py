@@ -52,7 +52,7 @@ class Slot:
         return self.failed(f"lost: {reason}", "TaskLost")
 
     def failed(self, error: str, error_type: str | None) -> Slot:
-        """Return it failed when it was last heard of. What the engine says is not public, that it is lost is."""
+        """Return it failed, ended when it last reported. Clients may read a loss, but not an error of the engine."""
         public = error_type == "TaskLost"
         return self._over(
             self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type=error_type, error_public=public

@@ -42,7 +42,7 @@ class TaskState:
     running: bool = False
     """Whether a run is queued or running."""
     progress: float = 0.0
-    """Percent of the run, 0.0 to 100.0. Within a run only `update(progress=)` makes it go back."""
+    """Percent of the run, 0.0 to 100.0. Within a run, only `update(progress=)` can lower it."""
     message: str = ""
     """The last message, cut to `MAX_LINE` characters, with its counts filled in."""
     logs: list[str] = field(default_factory=list)
@@ -80,11 +80,11 @@ class TaskState:
     dropped: int = 0
     """Log lines of this run that are no longer kept."""
     error_public: bool = False
-    """Whether clients may read `error`: it is the text of `fail()`, of a timeout, of the loss of a process, or of a
-    class that `public_errors` names."""
+    """Whether clients may read `error`: it is the text of `fail()`, of a timeout, of the loss of a process, or of an
+    exception whose class `public_errors` names."""
     private_logs: list[int] | None = field(default_factory=_unknown)
-    """Positions in `logs` of the lines that clients may not read, captured from loggers; None where that is not known,
-    and then clients may read none."""
+    """Positions in `logs` of the lines that clients may not read, as they were captured from loggers. None where that
+    is not known; clients may read no line then."""
     private_count: int = 0
     """Log lines of this run that clients may not read, kept or not."""
 
@@ -93,9 +93,9 @@ class TaskState:
 
         Args:
             max_logs: How many of the newest log lines to include.
-            public: Whether it is for clients. Then an error that is not for them, and the message with it, says "The
-                task failed", and lines that were captured from loggers are left out and not counted. `error_type`
-                stays. A view sends this form.
+            public: Whether to return the form for clients, which a view sends. In it, an error that clients may not
+                read, and the message with it, says "The task failed"; lines that were captured from loggers are left
+                out and not counted. `error_type` stays.
         """
         if public:
             return self._outward(max_logs)
@@ -129,7 +129,7 @@ class TaskState:
         record = self.to_dict(max_logs=0)
         record["logs"], withheld = self._public_logs(max_logs)
         private = max(self.private_count, withheld)
-        # As if the others had never been written, so that the numbers of the lines fit.
+        # As if the private lines had never been written, so that the numbers of the lines fit.
         record["last_seq"] = max(0, self.last_seq - private)
         record["dropped"] = max(0, self.dropped - (private - withheld))
         record["private_logs"], record["private_count"] = [], 0
@@ -172,7 +172,7 @@ class TaskState:
         return [at - left_out for at in private if at >= left_out]
 
     def _public_logs(self, count: int) -> tuple[list[str], int]:
-        """The newest lines that clients may read, and how many of the kept ones they may not."""
+        """The newest lines that clients may read, and how many of the kept lines they may not."""
         view: LogView | None = self.__dict__.get("_view")
         if view is not None and not self.private_count:
             return self._newest_logs(count), 0

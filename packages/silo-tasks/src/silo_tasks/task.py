@@ -40,7 +40,7 @@ class BackgroundTask(Reporter):
         name: Name for people and logs.
         timeout: Seconds a run may take, counted from when it begins to run. Past it the run is failed for everybody who
             watches, at once; its code is stopped when it next reports or takes an item.
-        max_logs: Log lines that are kept: the newest, as far as they fit 2,200 bytes for each.
+        max_logs: Log lines that are kept: the newest, up to 2,200 bytes for each on average.
         runner: Where runs are executed; None is the shared `ThreadRunner`.
         store: Where the task's record is published for watchers elsewhere; None is nowhere, or the store of a runner
             whose workers are elsewhere.
@@ -48,12 +48,12 @@ class BackgroundTask(Reporter):
         clock: Seconds since the epoch, for tests. Durations follow it only when it is injected; otherwise they are
             measured by a monotonic clock, so that setting the system's time moves no deadline.
         public_errors: Classes of exceptions, or one class, whose text clients may read in
-            `state.to_dict(public=True)`; their subclasses as well. The text of any other exception may hold what is not
-            for them, such as the address of a database.
+            `state.to_dict(public=True)`; subclasses count. The text of any other exception may hold what is not for
+            clients, such as the address of a database.
 
     Raises:
         ValueError: `timeout` is not positive, or `max_logs` is negative.
-        TypeError: What `public_errors` names is no class of exceptions.
+        TypeError: `public_errors` names something other than classes of exceptions.
     """
 
     def __init__(

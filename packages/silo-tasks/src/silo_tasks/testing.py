@@ -188,7 +188,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
 
     def test_whether_an_error_is_public_is_known(self) -> None:
-        """It is decided where the run fails, by the classes that the task names; so are lines of the log."""
+        """The process in which the run fails decides, by the classes that the task names; so it is with log lines."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner, public_errors=(ArithmeticError, KeyError))
         for kind in ("ValueError", "ZeroDivisionError"):

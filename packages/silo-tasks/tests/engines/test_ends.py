@@ -1,4 +1,4 @@
-"""Runs that the engine ends, or refuses to begin with: what their records say."""
+"""Runs that the engine ends, or refuses to begin: what their records say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def gate(tmp_path: Path) -> Path:
 
 
 def holding(engine: Engine, gate: Path) -> BackgroundTask:
-    """A task that a worker has begun with."""
+    """A task that a worker has begun."""
     task = engine.task()
     task.start(jobs.hold, str(gate))
     until(lambda: task.state.message == "holding", "no worker has begun")
@@ -192,7 +192,7 @@ def test_what_rq_cannot_read(own_server: RedisServer, tmp_path: Path, queue: str
 
 
 def test_what_rq_cannot_read_where_only_the_arguments_say_which_store(own_server: RedisServer, tmp_path: Path) -> None:
-    """Nothing can be stored, and RQ lists the job for the reason that it failed for."""
+    """Nothing can be stored, and RQ lists the job with the reason of its failure."""
     reader, sender = RQ(own_server.url), RQ(own_server.url, "rq.serializers.JSONSerializer")
     with reader.start_worker(tmp_path / "worker") as worker:
         task = sender.task()

@@ -145,7 +145,7 @@ def test_start_and_cancel(pair: Pair, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_queue_beside_another_store(pair: Pair, name: str, redis_url: str) -> None:
-    """`start()` finds that the queue's server is a replica, and the task is as it was; the next one gets through."""
+    """`start()` finds that the queue's server is a replica, and the task is as it was. The next one gets through."""
     engine = ENGINES[name](pair.url)
     task = engine.task(store=RedisTaskStore(redis_url))
     task.start(jobs.add, 1)
@@ -184,7 +184,7 @@ def _seen(store: RedisTaskStore) -> float:
 
 
 def test_a_thread_of_this_process_is_heard_of_again(pair: Pair, tmp_path: Path) -> None:
-    """The publisher goes over too."""
+    """The publisher goes on at the new server too."""
     store, gate = RedisTaskStore(pair.second.url), tmp_path / "gate"
     task = BackgroundTask("task", store=RedisTaskStore(pair.url))
     task.start(jobs.hold, str(gate))

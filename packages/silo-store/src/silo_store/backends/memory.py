@@ -44,7 +44,7 @@ class MemoryBackend(HoldCounts):
     def after_fork(self) -> None:
         """Begin with a free lock and no holds: what held sessions runs in the parent."""
         self._lock = threading.Lock()
-        self._sweeps: list[list[tuple[int, list[str]]]] = []  # what each that is under way has taken from the index
+        self._sweeps: list[list[tuple[int, list[str]]]] = []  # what each sweep under way has taken from the index
         self.release_all()
 
     def _current(self, life: Life) -> Record | None:

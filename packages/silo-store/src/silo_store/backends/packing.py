@@ -31,7 +31,7 @@ def unpack_into(record: Record, packed: bytes, start: int = 0) -> Record:
     """Put what `pack` gave, from byte ``start`` on, into a record, and return it.
 
     Raises:
-        RecordDamaged: `pack` did not give that.
+        RecordDamaged: the bytes are not what `pack` gave.
     """
     end = len(packed)
     try:
@@ -59,7 +59,7 @@ def unpack_part_into(record: Record, packed: Slices, beginning: str) -> Record:
     """Put the namespaces whose names begin so into a record, and return it. The data of others are not read.
 
     Raises:
-        RecordDamaged: `pack` did not give that.
+        RecordDamaged: the bytes are not what `pack` gave.
     """
     start, end = 0, len(packed)
     try:
@@ -79,7 +79,7 @@ def unpack_part_into(record: Record, packed: Slices, beginning: str) -> Record:
 
 
 def is_head(uid: object, created: object, active: object) -> bool:
-    """Say whether these can be what a record begins with: text without spaces, and two times."""
+    """Say whether a record can begin with these: text without spaces, and two times."""
     return (
         type(uid) is str
         and _is_uid(uid) is not None

@@ -43,7 +43,7 @@ def open_backend(url: str) -> Backend:
 
 
 def _not_imported(error: ImportError) -> ImportError:
-    """Say what is to be done about a redis-py that cannot be imported: it, or what it needs itself, may be missing."""
+    """Say what to do where redis-py cannot be imported: it, or a package that it needs, may be missing."""
     name = error.name or ""
     if name == "redis" and isinstance(error, ModuleNotFoundError):
         advice = "redis-py, which is not installed: pip install 'silo-store[redis]'"

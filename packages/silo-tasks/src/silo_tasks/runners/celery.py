@@ -24,7 +24,7 @@ RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_
 """How often a message is offered to a broker that does not take it."""
 
 HEAD = "silo_tasks"
-"""The header of a message of Celery that holds the head of ours, for a worker that cannot read the rest."""
+"""The header of a Celery message that holds the head of our message, for a worker that cannot read the rest."""
 
 _stores: WeakKeyDictionary[Celery, dict[str, TaskStore]] = WeakKeyDictionary()
 
@@ -47,8 +47,8 @@ class CeleryRunner(EngineRunner):
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or `broker_use_ssl` is no
-            dict of redis-py's options. Or the application has a runner of that name with another store, or `max_wait`
+        ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or `broker_use_ssl` is not
+            a dict of redis-py's options. Or the application has a runner of that name with another store, or `max_wait`
             is not positive, or infinite.
     """
 
@@ -126,14 +126,14 @@ def _beside_broker(app: Celery) -> TaskStore:
 
 
 def _tls_of(app: Celery, url: str) -> Any:
-    """What kombu makes of the URL and of `broker_use_ssl`; nothing where it connects without TLS."""
+    """What kombu makes of the URL and of `broker_use_ssl`; a false value where it connects without TLS."""
     try:
         given = parse_url(url).get("ssl")
     except (KeyError, ValueError):
         raise ValueError(
             "kombu cannot read the broker's URL: ssl_cert_reqs in it is CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE"
         ) from None
-    # Without a word on that, kombu does not look at the certificate either.
+    # Where nothing is said of the certificate, kombu does not check it either.
     return given or app.conf.broker_use_ssl or (url.startswith("rediss://") and {"ssl_cert_reqs": ssl.CERT_NONE})
 
 
@@ -146,7 +146,7 @@ def _over_tls(url: str, settings: Any) -> Any:
     try:
         client = redis.Redis.from_url(f"rediss{url[url.index('://') :]}", **IMPATIENT, **settings)
         pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # Refuses what redis-py does not know. Connects to nothing.
+        pool.connection_class(**pool.connection_kwargs)  # Refuses unknown options. Opens no connection.
     except (TypeError, redis.RedisError):
         raise ValueError(
             "broker_use_ssl of a broker in Redis is a dict of redis-py's options, as in {'ssl_cert_reqs': "
@@ -194,11 +194,11 @@ def _ended(error: BaseException) -> TaskFailed | None:
     return ended_by_worker(error, "billiard", "celery")
 
 
-# What Celery says of a message to the process that has received it. The process that executed it may be dead by then.
+# Celery sends these signals in the process that received the message. The one that executed it may be dead by then.
 
 
 def _on_failure(sender: Any, exception: BaseException, args: Any, **_: Any) -> None:
-    """A process was killed, or the Celery task itself failed, which one does not whose run fails."""
+    """A process was killed, or the Celery task itself failed; the task of a run that fails does not."""
     store = _store_of(sender, getattr(sender, "name", None))
     if store is None or not args:
         return
@@ -225,7 +225,7 @@ def _on_revoke(sender: Any, request: Any, terminated: bool, signum: Any, expired
 
 
 def _on_rejection(sender: Any, message: Any, exc: Exception | None, **_: Any) -> None:
-    """The worker cannot read the message, or may not."""
+    """The worker cannot read the message, or is not allowed to."""
     store = _store_of(sender, (message.headers or {}).get("task"))
     if store is not None and exc is not None:
         error = TaskFailed(f"the worker of Celery refuses the message: {describe(exc)}", type(exc).__name__)
@@ -233,14 +233,14 @@ def _on_rejection(sender: Any, message: Any, exc: Exception | None, **_: Any) ->
 
 
 def _store_of(sender: Any, name: Any) -> TaskStore | None:
-    """The store of a runner of ours; None for what else Celery executes."""
+    """The store of a `CeleryRunner`; None for any other task of Celery."""
     app = getattr(sender, "app", None)
     return _stores.get(app, {}).get(name) if isinstance(app, Celery) else None
 
 
 def _fail(store: TaskStore, app: Celery, head: Any, values: Sequence[Any], error: TaskFailed) -> None:
     if isinstance(head, Mapping):
-        # Only a function that brings its store needs them for that.
+        # Only a function that brings its store needs the arguments here.
         args, kwargs = _unpacked(app, *values) if values and head.get("brings_store") else ((), {})
         fail(Message.of(head, args, kwargs), store, error)
 

@@ -100,11 +100,11 @@ class EngineRunner(ABC):
 
 
 def ended_by_worker(error: BaseException, *packages: str) -> TaskLost | None:
-    """Say what a `SystemExit` means that a worker raises into a run, as its handler of a signal does.
+    """Say what a `SystemExit` means that a worker raises inside a run, as its signal handler does.
 
     Args:
         error: What ended the run.
-        packages: The packages that the engine's worker consists of.
+        packages: The packages of the engine's worker.
 
     Returns:
         What the run fails with; None for an error of the run's own code.
@@ -124,7 +124,7 @@ def ended_by_worker(error: BaseException, *packages: str) -> TaskLost | None:
 
 
 def lost(reason: str) -> TaskLost:
-    """What a run fails with that no worker will finish."""
+    """Return the error of a run that no worker will finish."""
     return TaskLost(f"lost: {reason}", "TaskLost")
 
 

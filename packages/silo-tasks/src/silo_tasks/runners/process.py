@@ -239,7 +239,7 @@ class _Errand:
             process = runner.take()
         except Exception as error:  # noqa: BLE001 - nobody else would end the job
             logger.error("Task %s is lost: no process could be started: %s", job.label, error)
-            # What the system says may name paths of the server.
+            # The error of the system may name paths of the server.
             job.lose(f"lost: no process could be started: {error}", public=False)
             return
         try:

@@ -28,7 +28,7 @@ FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""
 
 NOTE = "silo_tasks"
-"""The field of RQ's job that says, as JSON, whose run it is and where that reports to."""
+"""The field of an RQ job that says, as JSON, whose run it is and where the run reports to."""
 
 
 class RQRunner(EngineRunner):
@@ -47,7 +47,7 @@ class RQRunner(EngineRunner):
 
     Raises:
         ValueError: `max_wait` or `retain` is not positive, or `max_wait` is infinite, or the queue's connection has an
-            option that redis-py refuses, as ssl_cert_reqs=CERT_REQUIRED in its URL.
+            option that redis-py refuses, such as ssl_cert_reqs=CERT_REQUIRED in its URL.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RQRunner(EngineRunner):
         values: Any = [list(message.args), dict(message.kwargs)]
         # Pickled by themselves: where a worker cannot read them, it can still say so.
         values = self.dumps(values) if self._pickles else values
-        # With one for the callbacks, beside what the queue serialises: a worker may have another serializer.
+        # The note for the callbacks lies beside what the queue serialises, as a worker may have another serializer.
         pipe = self._queue.connection.pipeline() if self._queue.is_async else None
         try:
             self._queue.enqueue_call(
@@ -135,7 +135,7 @@ def _ended(error: BaseException) -> TaskFailed | None:
 
 
 def on_failure(job: Job, connection: Redis, kind: type[BaseException], error: BaseException, _: object) -> None:
-    """Fail a run whose job RQ cannot execute. RQ's workers call this; a run that fails is a job that is done."""
+    """Fail a run whose job RQ cannot execute. RQ's workers call this; the job of a run that fails is done."""
     what = describe(error.__cause__ or error)
     if issubclass(kind, DeserializationError):
         what = f"{what}. The worker needs the serializer of the queue"
@@ -144,8 +144,8 @@ def on_failure(job: Job, connection: Redis, kind: type[BaseException], error: Ba
 
 def on_stopped(job: Job, connection: Redis) -> None:
     """Fail a run that was told to stop by `rq.command.send_stop_job_command()`. RQ's workers call this."""
-    # The worker itself calls this, not a process for the job. What knows the store may be a whole application, which
-    # the processes for the next jobs would have from then on: such a run is lost when its lease is over.
+    # The worker itself calls this, not the process of the job. To open a store that the function brings could load a
+    # whole application, which the processes of later jobs would inherit. Such a run is lost when its lease is over.
     _fail(job, connection, lost("its worker was told to stop its job, and ended it"), opens=False)
 
 
@@ -156,7 +156,7 @@ def _fail(job: Job, connection: Redis, error: TaskFailed, *, opens: bool = True)
         return
     try:
         args, kwargs = _unpacked(job, job.args[1])
-    except Exception:  # noqa: BLE001 - it may be that for which the job failed
+    except Exception:  # noqa: BLE001 - perhaps the reason for which the job failed
         args, kwargs = (), {}
     fail(Message.of(values["head"], args, kwargs), RedisTaskStore(connection, **values["store"]), error)
 

@@ -1,6 +1,6 @@
-"""A client of redis-py from a URL, which is looked through first: redis-py repeats what it cannot read.
+"""A client of redis-py from a URL, which is checked first.
 
-It also finds some words only when it connects, and passes over others.
+redis-py repeats what it cannot read, finds some values that it does not know only when it connects, and ignores others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def without_options(url: str) -> str:
     """Return a URL without what follows the "?".
 
     Raises:
-        ValueError: It cannot be read. The message does not repeat it: there may be a password in it.
+        ValueError: The URL cannot be read. The message does not repeat it: there may be a password in it.
     """
     url = url.strip()
     if _URL.fullmatch(url) is None:
@@ -48,17 +48,17 @@ def without_options(url: str) -> str:
 
 
 def client_of(url: str, **own: Any) -> redis.Redis:
-    """Make a client, with settings of our own, which a URL may overrule. Connects to nothing.
+    """Make a client, with settings of our own, which a URL may overrule. Opens no connection.
 
     Raises:
-        ValueError: The URL cannot be read, or an option is not known or has a value that it cannot have. The message
+        ValueError: The URL cannot be read, or an option is unknown or has a value that it cannot have. The message
             repeats no value.
     """
     without_options(url)
     for name, value in parse_qsl(url.strip().partition("?")[2], keep_blank_values=True):
         pattern, words = _OPTIONS.get(name, ("(?s:.*)", ""))
         if re.fullmatch(pattern, value) is None:
-            raise ValueError(f"{name} in the URL of the task store in Redis is {words}")
+            raise ValueError(f"{name} in the URL of the task store in Redis must be {words}")
     try:
         return redis.Redis.from_url(url.strip(), **own)
     except ValueError:
@@ -66,10 +66,10 @@ def client_of(url: str, **own: Any) -> redis.Redis:
 
 
 def check(client: Any) -> None:
-    """See whether a client can make connections at all, without connecting.
+    """Check whether a client can make connections at all, without connecting.
 
     Raises:
-        ValueError: It would refuse one of its own options at its first command.
+        ValueError: The client would refuse one of its own options at its first command.
     """
     pool = getattr(client, "connection_pool", None)
     if pool is None:  # The client of a cluster.
@@ -77,7 +77,7 @@ def check(client: Any) -> None:
     word = pool.connection_kwargs.get("ssl_cert_reqs")
     pattern, words = _OPTIONS["ssl_cert_reqs"]
     if isinstance(word, str) and re.fullmatch(pattern, word) is None:
-        raise ValueError(f"ssl_cert_reqs of the client of Redis is {words}")
+        raise ValueError(f"ssl_cert_reqs of the client of Redis must be {words}")
     try:
         pool.connection_class(**pool.connection_kwargs)
     except TypeError as error:

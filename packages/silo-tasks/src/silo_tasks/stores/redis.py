@@ -77,8 +77,8 @@ class RedisTaskStore(SlotStore):
         lease: Seconds after which a run that nothing was heard of reads as lost.
 
     Raises:
-        ValueError: `retain` is not positive, or the URL or an option of the client is none that redis-py can use. The
-            message repeats no URL: there may be a password in it.
+        ValueError: `retain` is not positive, or redis-py cannot use the URL or an option of the client. The message
+            repeats no URL: there may be a password in it.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class RedisTaskStore(SlotStore):
                 except NoScriptError:
                     return self._client.eval(script.text, 1, key, *args)
             except RedisError as error:
-                # Where the server is a replica now, nothing was changed, and another may have taken over already.
+                # A server that is a replica now has changed nothing, and another one may have taken over already.
                 if leave_replica(self._client, error) and again:
                     again = False
                     continue
@@ -221,6 +221,6 @@ def leave_replica(client: redis.Redis, error: BaseException) -> bool:
 
 def is_demoted(error: BaseException) -> bool:
     """Whether an error is the answer of a server that is a replica now."""
-    # Redis before 7 says it of a script within a longer text, and redis-py 5.0 knows no MASTERDOWN.
+    # When a script is refused, Redis before 7 says it within a longer text. redis-py 5.0 has no class for MASTERDOWN.
     said = isinstance(error, redis.ResponseError) and ("READONLY" in str(error) or "MASTERDOWN" in str(error))
     return said or isinstance(error, (ReadOnlyError, MasterDownError))

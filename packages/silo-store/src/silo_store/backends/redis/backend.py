@@ -74,7 +74,7 @@ class RedisBackend:
         self._heard = str(int(max(timeout, 1.0) * 1000))  # who waits is heard of at least twice in that time
         self._keeper = Keeper(self._renew, lease / 3)
         self._epoch: bytes | None = None
-        self._skipped: set[str] = set()  # damaged records that a sweep has told of
+        self._skipped: set[str] = set()  # damaged records that a sweep has logged
         self._ahead = 0.0  # seconds that the store's clock is ahead of this host's
         self.after_fork()
         reset_after_fork(self)
@@ -84,8 +84,8 @@ class RedisBackend:
         """Make one from a URL, with this class's arguments among the options that follow the ``?``.
 
         Raises:
-            ValueError: the URL cannot be read, or an option is not known or has a value that it cannot have. The
-                message repeats no value: there may be a password in it.
+            ValueError: the URL cannot be read, or an option is unknown or has a value that it cannot have. The message
+                repeats no value: there may be a password in it.
         """
         own: dict[str, Any] = {}
         rest = options(read(url))
@@ -117,16 +117,16 @@ class RedisBackend:
         asked = (keys.record + sid, keys.epoch, keys.gone, keys.rotated + sid, keys.lost)
         data, epoch, _, *trace = self._read(scripts.LOOK, asked, *_renewal(at), sid)
         self._compare(known, epoch, at.now)
-        if data is None and not trace and epoch != known is not None:  # the loss has been noted by this
+        if data is None and not trace and epoch != known is not None:  # the look has just noted the loss
             data, epoch, _, *trace = self._read(scripts.LOOK, asked, *_renewal(at), sid)
         if trace:
             return Look(None, trace[0].decode(), float(trace[1]))
         return Look(self._found(sid, data, at))
 
     def _read(self, script: Script, keys: tuple[str, ...], *arguments: Any) -> list[Any]:
-        """Return a script's answer: a record's data, the epoch, whether the server is a replica, and what more it says.
+        """Return a script's answer: a record's data, the epoch, whether the server is a replica, and the rest.
 
-        A replica has read them and cannot note the use: the server that has taken its place, if any, is asked too.
+        A replica can read them but not note the use, so the server that has taken its place, if any, is asked too.
         """
         answer: list[Any] = self._server.run(script, keys, *arguments)
         if answer[2]:
@@ -153,12 +153,12 @@ class RedisBackend:
         return record
 
     def _compare(self, known: bytes | None, epoch: bytes | None, now: float) -> None:
-        """See from the epoch in an answer whether all was lost, and note that.
+        """Compare the epoch in an answer with the known one, and note a loss of all records.
 
         Args:
-            known: what this process knew when it asked. Another thread may have learned of an epoch since: an answer
-                from before that is compared with what was known before that.
-            epoch: what the answer says.
+            known: the epoch that this process knew when it asked. Another thread may have learned of a newer one since;
+                an older answer is compared with what was known before.
+            epoch: the epoch in the answer.
             now: the store's clock.
         """
         if epoch == known:
@@ -411,7 +411,7 @@ class RedisBackend:
                     yield lives
 
     def _skip(self, damaged: list[bytes]) -> None:
-        """Tell of damaged records, of each once."""
+        """Log damaged records, each of them once."""
         for sid in {each.decode(errors="replace") for each in damaged} - self._skipped:
             self._skipped.add(sid)
             logger.warning(
@@ -446,9 +446,7 @@ class RedisBackend:
             if lives or not found:
                 return lives
             self._server.command("ZREM", self._keys.ended, *found)
-            logger.warning(
-                "an entry of ended lives in Redis is damaged and was removed: no callback was told of that life"
-            )
+            logger.warning("a damaged entry of an ended session was removed from Redis: its callbacks were not run")
 
     def settle(self, lives: Iterable[Life]) -> None:
         done = list(lives)

@@ -31,9 +31,9 @@ class Script:
 
 
 class Demoted(StoreUnavailable):
-    """The server has become a replica, and has done nothing of what it was asked.
+    """The server has become a replica, and has not executed the command.
 
-    A new connection may lead to the server that has taken its place, so what was asked is asked once more there.
+    A new connection may lead to the server that has taken its place, so the command is sent once more there.
     """
 
 
@@ -48,7 +48,7 @@ class Connections:
         timeout: seconds for one answer.
 
     Raises:
-        ValueError: the URL cannot be read, or an option is not known or has a value that it cannot have.
+        ValueError: the URL cannot be read, or an option is unknown or has a value that it cannot have.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -177,8 +177,8 @@ def _packed(words: Iterable[Any]) -> bytes:
 def _is_demoted(error: Exception) -> bool:
     """Say whether the server has become a replica.
 
-    Redis 6.2 says READONLY of a script within a longer text, and UNBLOCKED to a client that waits. redis-py 5.0 has no
-    class for MASTERDOWN.
+    When a script is refused, Redis 6.2 says READONLY within a longer text; to a client that waits it says UNBLOCKED.
+    redis-py 5.0 has no class for MASTERDOWN.
     """
     if isinstance(error, (ReadOnlyError, MasterDownError)):
         return True
@@ -190,6 +190,6 @@ def _is_demoted(error: Exception) -> bool:
 
 def _said(error: Exception) -> str:
     text = str(error).split("\n", 1)[0].split(", with args", 1)[0]  # what follows are keys
-    if "unauthenticated" in text:  # a long command is a breach of the protocol before the password was given
+    if "unauthenticated" in text:  # Redis rejects a long command as a breach of protocol before the password
         return "Authentication required."
     return text[:200] or type(error).__name__

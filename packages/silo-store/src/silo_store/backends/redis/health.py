@@ -16,7 +16,7 @@ SKEW = 1.0
 """Seconds by which clocks may differ before sessions expire noticeably early or late."""
 OLDEST = (6, 2)
 LOOKED_AT = 20_000
-"""Records that are looked at for damage: a second's work at most."""
+"""Records that are checked for damage: a second's work at most."""
 BATCH = 256
 """Records looked at by one script."""
 
@@ -41,9 +41,9 @@ def look_at_records(server: Connections, beginning: str, lives: Iterable[Life]) 
     """Count the damaged records among the first ones.
 
     Args:
-        server: where they are; nothing is found where it cannot be reached, for `look` says so.
+        server: where the records are. Nothing is found where it cannot be reached, as `look` says so.
         beginning: what the keys of records begin with.
-        lives: the records, as lists of ids have them.
+        lives: the records, as the lists of ids name them.
     """
     count, damaged = 0, set[bytes]()
     try:

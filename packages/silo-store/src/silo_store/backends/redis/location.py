@@ -1,7 +1,7 @@
-"""Where a server is and how it is talked to, as a URL says it: looked through before redis-py sees it.
+"""Where a server is and how to connect to it: reads and checks a URL before redis-py sees it.
 
-redis-py repeats parts of a URL that it cannot read, passes over others, and finds words that it does not know at the
-first command only.
+redis-py repeats parts of a URL that it cannot read and ignores others. It finds values that it does not know only at
+the first command.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WORDS: dict[str, tuple[Mapping[str, Any], str]] = {
     "ssl_min_version": ({"771": 771, "772": 772}, "771 (TLS 1.2) or 772 (TLS 1.3)"),
     "socket_keepalive": (_FLAG, "true or false"),
 }
-"""What an option may say, to what that amounts, and how to tell so."""
+"""For each option: the values that it may have, what they mean, and the words for an error message."""
 _NUMBERS = ("db", "socket_read_size", "health_check_interval", "max_connections")
 
 UNREADABLE = (
@@ -40,7 +40,7 @@ def read(url: str) -> Address:
     """Take the URL of a server apart.
 
     Raises:
-        ValueError: it makes no sense, or what makes sense of it may be half of a password. The message repeats nothing.
+        ValueError: the URL cannot be read, or a part of it may be half of a password. The message repeats nothing.
     """
     address = split(url)
     unix = address.scheme == "unix"
@@ -51,14 +51,14 @@ def read(url: str) -> Address:
 
 
 def connection_of(url: str, own: Mapping[str, Any]) -> tuple[type[Any], dict[str, Any]]:
-    """Return redis-py's class of connections to a server, and what it is made with. Connects to nothing.
+    """Return redis-py's class of connections to a server, and its arguments. Opens no connection.
 
     Args:
         url: as redis-py takes it.
-        own: settings that are not the URL's matter.
+        own: settings of this package, which the URL cannot change.
 
     Raises:
-        ValueError: the URL cannot be read, or an option has a value that it cannot have.
+        ValueError: the URL cannot be read, or an option is unknown or has a value that it cannot have.
     """
     address = read(url)
     given = {name: value for name, value in options(address).items() if name not in own}
@@ -67,7 +67,7 @@ def connection_of(url: str, own: Mapping[str, Any]) -> tuple[type[Any], dict[str
     try:
         pool = redis.ConnectionPool.from_url(base, **settings, **own)
         connection_class, made_with = pool.connection_class, {**pool.connection_kwargs}
-        if "db" in settings:  # which wins over the path
+        if "db" in settings:  # it wins over the path
             made_with["db"] = settings["db"]
         connection_class(**made_with)
     except TypeError as error:
@@ -81,14 +81,14 @@ def connection_of(url: str, own: Mapping[str, Any]) -> tuple[type[Any], dict[str
 
 def _setting(scheme: str, name: str, value: str) -> Any:
     if name.startswith("ssl_") and scheme != "rediss":
-        raise ValueError(f"{shown(name)} is an option of rediss:// URLs, and the one of sessions is {scheme}://")
+        raise ValueError(f"{shown(name)} is an option of rediss:// URLs, but the URL of sessions is {scheme}://")
     if name in _NUMBERS:
         if not re.fullmatch(r"[0-9]{1,9}", value):
-            raise ValueError(f"{name} in the URL of sessions in Redis is a whole number")
+            raise ValueError(f"{name} in the URL of sessions in Redis must be a whole number")
         return int(value)
     if name in _WORDS:
         meaning, words = _WORDS[name]
         if value.lower() not in meaning:
-            raise ValueError(f"{name} in the URL of sessions in Redis is {words}")
+            raise ValueError(f"{name} in the URL of sessions in Redis must be {words}")
         return meaning[value.lower()]
     return value

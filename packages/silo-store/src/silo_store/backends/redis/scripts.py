@@ -64,14 +64,14 @@ class Keys:
 
 
 _LIBRARY = """
--- A record's bytes. Where something else has its key, bytes that are no record.
+-- A record's bytes. Where its key holds something else, bytes that cannot be a record.
 local function bytes_of(key)
   local data = redis.pcall('GET', key)
   if type(data) == 'table' or data == '' then return '?' end
   return data
 end
 
--- What a record begins with: last use, beginning, bucket, uid, and where its namespaces are. False if it is damaged.
+-- The head of a record: last use, beginning, bucket, uid, and where its namespaces are. False if it is damaged.
 local function parse(data)
   if #data < 21 or #data < 21 + string.byte(data, 21) then return false end
   local active, created, bucket, uid, place = struct.unpack('>ddI4Bc0', data)
@@ -81,7 +81,7 @@ local function parse(data)
   return active, created, bucket, uid, place
 end
 
--- The same of a record of which no more is read. Nil where there is none.
+-- The same, reading only the head of a record. Nil where there is no record.
 local function head_of(key)
   local head = redis.pcall('GETRANGE', key, 0, 275)
   if head == '' and redis.call('EXISTS', key) == 0 then return nil end
@@ -319,7 +319,7 @@ return 1
 
 DUE = _script("""
 -- Looks at the first ids of a bucket. Those that are due stay in it, at its end, until they are expired; so do those
--- whose records are damaged, which are told apart.
+-- whose records are damaged, which are returned separately.
 -- keys: bucket, buckets, living
 -- arguments: bucket, now, ttl, how many, a bucket's seconds, the beginnings of the records' and the buckets' keys
 local found, damaged, stay, move = {}, {}, {}, {}
@@ -426,7 +426,7 @@ if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) e
 """)
 
 NOTE_LOSS = _script("""
--- What differs now from what the caller knew when it asked was lost; what it was told meanwhile may be out of date.
+-- All was lost if the epoch is not the one that the caller knew when it asked; an answer since may be out of date.
 -- keys: epoch, lost, noted; arguments: a new epoch, now, the epoch that the caller knew
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local epoch = redis.call('GET', KEYS[1])
@@ -466,7 +466,7 @@ return found
 """)
 
 DAMAGED = _script("""
--- Which of some records are damaged: their heads and those of their namespaces are read.
+-- The ids of damaged records among those given. Reads the heads of the records and of their namespaces.
 -- keys: buckets; arguments: the records' beginning, ids
 local function is_text(bytes)
   local rest = string.gsub(bytes, '[\\194-\\244][\\128-\\191]+', '')

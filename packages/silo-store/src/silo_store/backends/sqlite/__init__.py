@@ -3,7 +3,7 @@
 ========== ==========================================================================================
 `backend`  `SQLiteBackend`: the seam's methods
 `file`     the database file: made, opened, pooled, noticed when it is replaced, closed before a fork
-`rows`     a session's row, and the record that it is
+`rows`     a session's row, and the record in it
 `locks`    claims and signs of life: locks on single bytes of a file
 `mounts`   what file system a file is on
 `health`   what an operator should know of the file

@@ -108,7 +108,7 @@ class SQLiteBackend:
             raise ValueError("timeout is a number of seconds, 0 or more")
         self._database = Database(name, timeout, durable, self._adopt)
         self._locks = self._database.locks
-        self._skipped: set[str] = set()  # damaged records that a sweep has told of
+        self._skipped: set[str] = set()  # damaged records that a sweep has logged
         self._busy_timeout = f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}"
         self.after_fork()
         reset_after_fork(self)
@@ -363,7 +363,7 @@ class SQLiteBackend:
             noted, last = rows[-1][0], rows[-1][1]
 
     def _skip(self, damaged: set[str]) -> None:
-        """Tell of damaged records, of each once."""
+        """Log damaged records, each of them once."""
         for sid in damaged - self._skipped:
             self._skipped.add(sid)
             logger.warning(

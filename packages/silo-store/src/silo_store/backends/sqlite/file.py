@@ -61,7 +61,7 @@ _TRIM_WAIT, _TRIM_TRIES = 250, 20  # milliseconds, and how often
 _FORK_WAIT = 1.0  # seconds for which a fork waits for other threads, beyond those that they may wait themselves
 
 
-_text = partial(str, encoding="utf-8", errors="surrogateescape")  # what is damaged is told by who reads it
+_text = partial(str, encoding="utf-8", errors="surrogateescape")  # the reader of a row reports damage
 
 
 class Connection(sqlite3.Connection):

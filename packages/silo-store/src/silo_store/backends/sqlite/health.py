@@ -19,7 +19,7 @@ from .rows import is_damaged
 SMALL = 32 << 20
 """Bytes of a file that is read from end to end."""
 LOOKED_AT = 20_000
-"""Records that are looked at for damage: a second's work at most."""
+"""Records that are checked for damage: a second's work at most."""
 LITTLE = 64 << 20
 """Bytes of free space that are few."""
 

@@ -1,4 +1,4 @@
-"""A session's row, and the record that it is. Other programs can have written a row too."""
+"""A session's row, and the record in it. Other programs may have written a row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def record_of(sid: str, row: Row) -> Record:
     """Make a record of a row.
 
     Raises:
-        RecordDamaged: it is none.
+        RecordDamaged: the row is not a valid record.
     """
     uid, created, active, number, state = row
     if not is_head(uid, created, active):
@@ -25,7 +25,7 @@ def record_of(sid: str, row: Row) -> Record:
 
 
 def uid_of(sid: str, row: Row) -> str:
-    """Return the uid of a row, empty where it is damaged so that this cannot be told."""
+    """Return the uid of a row; empty where the row is damaged so that its uid cannot be read."""
     try:
         return record_of(sid, row).uid
     except RecordDamaged as error:
@@ -33,7 +33,7 @@ def uid_of(sid: str, row: Row) -> str:
 
 
 def is_damaged(sid: str, row: Row) -> bool:
-    """Say whether a row is no record."""
+    """Say whether a row is not a valid record."""
     try:
         record_of(sid, row)
     except RecordDamaged:
