@@ -122,7 +122,7 @@ def test_the_page_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         exec(compile(block, str(readme), "exec", dont_inherit=True), scope)
     text = readme.read_text(encoding="utf-8")
     functions = re.findall(r"^```js\n(.*?)^```$", text, re.S | re.M)
-    script = "\n".join([*functions, "window.told = [];", "await watch((state) => told.push(state));"])
+    script = "\n".join([*functions, "window.told = [];", "await start((state) => told.push(state));"])
 
     @scope["app"].get("/")  # type: ignore[untyped-decorator]
     def page() -> str:
