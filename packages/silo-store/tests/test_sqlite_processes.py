@@ -336,10 +336,13 @@ def test_a_kill_at_any_moment_undoes_nothing_that_was_acknowledged(path: Path) -
 
 
 FILL = """
+import pathlib
 store = open_store(sys.argv[1], turn_timeout=1)
 store.register_namespace("notes", str)
 sid = "a" * 32
 kept = 0
+other = pathlib.Path(sys.argv[2])
+other.write_bytes(bytes(64 * 1024))
 try:
     for size in range(1, 1000):
         store.update(sid, "notes", lambda notes: "x" * size * 1000)
@@ -349,6 +352,7 @@ except StoreUnavailable as error:
 session = store.open(sid)
 assert len(session["notes"]) == kept * 1000, kept
 assert store.backend._database.take().execute("PRAGMA integrity_check").fetchone() == ("ok",)
+other.unlink()  # how much a write needs depends on how the file is laid out: make room for any
 store.update(sid, "notes", lambda notes: "")
 assert store.open(sid)["notes"] == ""
 say("done")
@@ -361,7 +365,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
     with guard.unguarded_child() as env:
         if subprocess.run(["unshare", "-Urm", "sh", "-c", mount], env=env, capture_output=True).returncode:
             pytest.skip("this system does not let users mount")
-        program = [sys.executable, "-c", PRELUDE + FILL, url_of(tmp_path / "sessions.db")]
+        program = [sys.executable, "-c", PRELUDE + FILL, url_of(tmp_path / "sessions.db"), str(tmp_path / "other")]
         command = ["unshare", "-Urm", "sh", "-c", f"{mount} && exec {shlex.join(program)}"]
         ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert (ran.stdout, ran.stderr) == ("full\ndone\n", "")
