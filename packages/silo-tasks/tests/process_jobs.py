@@ -235,3 +235,11 @@ def own_task(task: BackgroundTask) -> int:
 
 def read_stdin(task: BackgroundTask) -> str:
     return sys.stdin.read()
+
+
+class TaskTimeout(Exception):
+    """Named as one of silo-tasks is."""
+
+
+def raise_namesake(task: BackgroundTask) -> None:
+    raise TaskTimeout("postgres://admin:secret@db")

@@ -8,11 +8,13 @@ import pickle
 import threading
 from typing import Any
 
+import process_jobs
 import pytest
 from silo_tasks import (
     BackgroundTask,
     InlineRunner,
     MemoryTaskStore,
+    ProcessRunner,
     TaskLost,
     TaskState,
     TaskTimeout,
@@ -276,3 +278,31 @@ def test_a_message_names_the_classes() -> None:
     assert list(sent[0].public_errors) == sorted([f"{__name__}:BadFile", "builtins:KeyError"])
     assert Message.of(json.loads(json.dumps(sent[0].head())), (), {}).public_errors == sent[0].public_errors
     task.cancel()
+
+
+def test_a_class_that_is_named_as_one_of_ours_makes_nothing_public() -> None:
+    """Of the error of a run in another process, only the name of its class is known."""
+    runner = ProcessRunner(workers=1)
+    inner, outer = BackgroundTask("inner", runner=runner), BackgroundTask("outer")
+    inner.start(process_jobs.raise_namesake)
+    outer.start(lambda _: inner.result(30))
+    assert outer.wait(30)
+    runner.shutdown()
+    assert inner.state.error_type == "TaskTimeout"
+    assert "secret" in (outer.state.error or "")
+    assert outer.state.to_dict(public=True)["error"] == "The task failed"
+    assert "secret" not in str(outer.state.to_dict(public=True))
+
+
+def test_a_lost_run_whose_words_are_private_stays_so_in_another_task() -> None:
+    error = TaskLost("lost: no process could be started: /srv/secret", "TaskLost")
+    error.public = False
+
+    def again(_: BackgroundTask) -> None:
+        raise error
+
+    task = BackgroundTask("again")
+    task.start(again)
+    assert task.wait(30)
+    assert task.state.to_dict(public=True)["error"] == "The task failed"
+    assert task.state.error == "lost: no process could be started: /srv/secret"

@@ -27,7 +27,7 @@ def names_of(given: PublicErrors) -> frozenset[str]:
 
 def is_public(error: BaseException | str, names: frozenset[str]) -> bool:
     """Whether clients may read the text of an error: it was written for them, or `names` has its class."""
-    if not isinstance(error, BaseException) or isinstance(error, (TaskTimeout, TaskLost)):
+    if not isinstance(error, BaseException) or (isinstance(error, (TaskTimeout, TaskLost)) and error.public):
         return True
     return not names.isdisjoint(map(_name, type(error).__mro__))
 

@@ -409,7 +409,9 @@ class Run(OwnCode):
             kind = TaskFailed
             if self.exception is None or isinstance(self.exception, TaskFailed):
                 kind = {"TaskTimeout": TaskTimeout, "TaskLost": TaskLost}.get(self.error_type or "", TaskFailed)
-            raise kind(self.error or "", self.error_type, self.traceback) from self.exception
+            failed = kind(self.error or "", self.error_type, self.traceback)
+            failed.public = self.error_public
+            raise failed from self.exception
         if self.value is NOT_KEPT:
             raise TaskError(
                 f"task {self.name!r} has succeeded elsewhere, and what it returned was not kept: it is no plain value "

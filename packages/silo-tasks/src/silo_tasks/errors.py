@@ -34,7 +34,12 @@ class TaskFailed(TaskError):
         error_type: Name of the exception's class, or None when `fail()` was called with a text.
         traceback: The formatted traceback, or "" when there is none. Of one longer than 20,000 characters the middle
             is left out.
+
+    Attributes:
+        public: Whether clients may read the text, should a task raise the error again.
     """
+
+    public = True
 
     def __init__(self, error: str, error_type: str | None = None, traceback: str = "") -> None:
         super().__init__(error)
