@@ -310,4 +310,7 @@ def test_an_unknown_server_is_trusted_with_nothing() -> None:
     assert Server.of({"SERVER_SOFTWARE": "gevent/25 Python/3"}).streams(7) == 0, "it sleeps without greenlets here"
     assert Server(threads=3).streams(None) == 1
     assert Server(threads=3).streams(7) == 2
+    assert Server(threads=8).streams(None, waiting=2) == 4
+    assert Server(threads=8).streams(None, waiting=4) == 3
+    assert Server(threads=8).streams(7, waiting=7) == 0
     assert not Server(threads=3).is_leaving()

@@ -56,17 +56,19 @@ class Server:
             threads = MANY
         return cls(threads, worker, connection, in_line)
 
-    def streams(self, wanted: int | None) -> int:
+    def streams(self, wanted: int | None, waiting: int = 0) -> int:
         """How many streams may stay open in this process, so that threads are left for everything else.
 
         Args:
             wanted: what the operator says; trusted where the number of threads cannot be known.
+            waiting: how many of the threads have a request that waits.
         """
         if self.in_line:
             return 0
         if self.threads is None:
             return wanted or 0
-        return min(MOST_STREAMS, self.threads // 2) if wanted is None else min(wanted, self.threads - 1)
+        most = min(MOST_STREAMS, self.threads // 2) if wanted is None else wanted
+        return max(0, min(most, self.threads - 1 - waiting))
 
     def is_leaving(self) -> bool:
         """Whether the server waits for its last requests to end, or the client has gone."""

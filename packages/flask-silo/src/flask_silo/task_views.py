@@ -14,6 +14,7 @@ from werkzeug.routing import Rule
 from .events import Pace, Told, Watch, stream
 from .server import Server
 from .visit import Visit, current_visit
+from .waiting import waiters
 
 if TYPE_CHECKING:
     from .running import SessionTasks
@@ -126,7 +127,7 @@ class TaskViews:
             if known and not told.news(watch.names(), states) and not any(each["running"] for each in states.values()):
                 return Response(status=204, headers=NO_STORE)
             server = Server.of(request.environ)
-            body = stream(watch, told, server, server.streams(self._most), self.pace)
+            body = stream(watch, told, server, server.streams(self._most, waiters.open), self.pace)
             # Passed through: a hook that wants to see the whole answer would wait for its end.
             answer = Response(body, direct_passthrough=True)
         answer.headers.update({**NO_STORE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})

@@ -57,7 +57,8 @@ def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> i
     """Say how many requests may wait in one process, so that a thread is left for other requests.
 
     Args:
-        threads: how many threads the server has; None where that is not known.
+        threads: how many threads the server has; None where that is not known. The request that the others wait for
+            takes one of them.
         wanted: how many requests may wait, if the operator sets that.
         streams: how many of the threads have an open stream.
 
@@ -68,4 +69,5 @@ def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> i
         return wanted
     if threads is None:
         return UNKNOWN if wanted is None else wanted
-    return min(max(2, threads // 2) if wanted is None else wanted, threads - 1 - streams)
+    most = max(2, threads // 2) if wanted is None else wanted
+    return max(0, min(most, threads - 2 - streams))
