@@ -71,7 +71,7 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
             return Look(None, "expired", self.gone[sid])
         if record is None and sid in self.rotated:
             return Look(None, "rotated", self.rotated[sid])
-        return Look(record)
+        return Look(record if record is not None else self.load(sid, at))  # it may have begun just now
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
         return Claim(sid, ""), self.load(sid, at)  # no other process: nobody to wait for
@@ -172,7 +172,7 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
     def prune(self, before: float) -> None:
         for sid in [sid for sid, at in self.gone.items() if at < before]:
             del self.gone[sid]
-        self.rotated = {sid: at for sid, at in self.rotated.items() if at >= before}
+        self.rotated = {sid: at for sid, at in self.rotated.items() if at >= before - 60}
 
     def count(self) -> int:
         return len(self.records)

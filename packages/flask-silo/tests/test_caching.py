@@ -95,7 +95,7 @@ def test_what_an_id_in_the_url_is_answered_with_stays_with_its_client(
     app: Flask, client: FlaskClient, silo: Silo, said: Any, sent: str
 ) -> None:
     serve(app, said, state=lambda: None)
-    for path in (f"/api/page?_sid={'a' * 32}", f"/api/page?x=1&_sid={'a' * 32}"):
+    for path in (f"/api/page?_sid={'a' * 32}", f"/api/page?x=1&_sid={'a' * 32}", f"/api/page?%5Fs%69d={'a' * 32}"):
         answer = client.get(path)
         assert answer.headers["Cache-Control"] == sent
         assert answer.headers["Referrer-Policy"] == "no-referrer"

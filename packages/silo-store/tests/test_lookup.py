@@ -117,3 +117,39 @@ def test_what_changed_is_told_without_writing_it(store: SessionStore) -> None:
     assert sorted(store.changed(session)) == ([] if store.backend.live else ["counter", "notes"])
     if not store.backend.live:
         assert store.get(SID)["counter"] == {"value": 0}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_session_that_begins_between_two_steps_of_a_look_is_found(
+    store: SessionStore, clock: Clock, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    backend = store.backend
+    name = "_load" if hasattr(backend, "_load") else "load"
+    if not hasattr(backend, "tombstones") and name == "load":
+        pytest.skip("looks in one step, on its server")
+    if ended:
+        store.get(SID)
+        clock.advance(TTL + 1)
+        store.cleanup()
+    step, steps = getattr(backend, name), list[None]()
+
+    def late(sid: str, at: object) -> object:
+        steps.append(None)
+        if len(steps) > 1:
+            return step(sid, at)
+        store.ensure(store.begin(sid))
+        return None
+
+    monkeypatch.setattr(backend, name, late)
+    assert store.lookup(SID).status == "live"
+
+
+def test_rotations_are_remembered_for_a_minute_whatever_is_remembered_of_expiry(
+    make_store: Callable[..., SessionStore], clock: Clock
+) -> None:
+    store = make_store(expired_retain=5)
+    store.get(SID)
+    store.rotate(SID)
+    clock.advance(ROTATED_RETAIN - 1)
+    store.cleanup()
+    assert store.lookup(SID).status == "rotated"

@@ -439,7 +439,7 @@ class Silo:
             yield here[namespace] if namespace is not None else here.load() if lazy else here.whole()
         else:
             here.save()  # what the request has changed before
-            with here.store.edit(here.announce(), uid=here.uid, lazy=lazy or namespace is not None) as session:
+            with here.store.edit(here.announce(), uid=here.known_uid, lazy=lazy or namespace is not None) as session:
                 here.go_on_with(session)
                 try:
                     yield session if namespace is None else here[namespace]
@@ -457,9 +457,7 @@ class Silo:
         Raises:
             SessionBusy: the busy check says that its work is running.
         """
-        visit = self.visit
-        visit.store.reset(visit.sid)
-        visit.forget()
+        self.visit.reset()
 
     def destroy_current(self) -> None:
         """End the session, its tasks and files with it. The client's next session gets a new id."""
@@ -507,8 +505,11 @@ class Silo:
     def file_key(self, sid: str) -> str:
         """Return what a session's files belong to: the life that the request or task works for, or its present one."""
         here = self._here()
-        if here is not None and _is_of(here, sid) and here.uid is not None:
-            return here.uid
+        if here is not None and _is_of(here, sid):
+            uid = here.uid if isinstance(here, Hold) else here.known_uid
+            if uid is not None:
+                return uid
+            sid = here.sid
         return self.store.uid(sid) or sid
 
     def refuse_rotated(self, sid: str, uid: str) -> None:
@@ -517,7 +518,12 @@ class Silo:
         Raises:
             SessionRotated: ``uid`` lives under another id than ``sid``.
         """
-        if self.own(current_visit()) is not None and self.store.uid(sid) != uid and self.has_life(uid):
+        visit = self.own(current_visit())
+        if visit is None:
+            return
+        if visit.is_of(sid):
+            sid = visit.sid
+        if self.store.uid(sid) != uid and self.has_life(uid):
             raise SessionRotated(sid)
 
     def has_life(self, uid: str) -> bool:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 import silo_files
 import silo_tasks
@@ -142,7 +143,8 @@ class Wire:
             lower = name.lower()
             if lower in self._watched:
                 places.setdefault(lower, []).append(number)
-        in_url = self._asks in environ.get("QUERY_STRING", "")
+        query = environ.get("QUERY_STRING", "")
+        in_url = self._asks in query or ("%" in query and self._param in parse_qs(query, keep_blank_values=True))
         shared: list[int] = []
         if in_url or sid is not None:
             shared = places.get("cache-control", [])

@@ -14,9 +14,11 @@ from silo_store import (
     Lookup,
     RecordDamaged,
     Session,
+    SessionBusy,
     SessionExpired,
     SessionRotated,
     SessionStore,
+    SiloError,
     StoreUnavailable,
     Turn,
 )
@@ -59,8 +61,10 @@ class Visit(MutableMapping[str, Any]):
     __slots__ = (
         "_accepts",
         "_announced",
+        "_former",
         "_lives",
         "_loading",
+        "_required",
         "_sid",
         "_uid",
         "_writes",
@@ -91,6 +95,8 @@ class Visit(MutableMapping[str, Any]):
         self._uid: str | None = None  # the life that was found under the settled id
         self._lives = False
         self._announced = False
+        self._required = False
+        self._former: tuple[str, ...] = ()
         self._loading = threading.RLock()  # for the threads that a view starts; a factory may ask for other state
 
     # The id
@@ -122,10 +128,10 @@ class Visit(MutableMapping[str, Any]):
         return sid
 
     def is_of(self, sid: str) -> bool:
-        """Say whether an id is that of this request's session."""
+        """Return whether an id is that of this request's session: the settled, the presented or a former one."""
         if self._sid is None and sid == self.presented:
             self._settle()
-        return sid == self._sid
+        return sid in (self._sid, self.presented, *self._former)
 
     @property
     def lives(self) -> bool:
@@ -169,12 +175,12 @@ class Visit(MutableMapping[str, Any]):
             raise SessionRotated(presented)
         elif self.closed:
             raise RuntimeError(LATE)
-        elif found.status == "expired" or self._accepts:
-            self._sid = presented
         else:
-            if found.status == "unknown":
+            self._lives = False
+            if found.status == "unknown" and not self._accepts:
                 _log_refusal()
-            self._sid = self.store.generate_sid()
+            adopted = found.status == "expired" or self._accepts
+            self._sid = presented if adopted else self.store.generate_sid()
 
     def require(self) -> None:
         """Refuse the request unless the client's session lives, as a view that needs its data cannot use an empty one.
@@ -192,6 +198,7 @@ class Visit(MutableMapping[str, Any]):
                 _log_refusal()
             raise SessionExpired(self.presented)
         self._take(found)
+        self._required = self.lives
 
     # The session
 
@@ -199,6 +206,11 @@ class Visit(MutableMapping[str, Any]):
     def uid(self) -> str | None:
         """The life of the session that was loaded; None where none was, or it is not in the store yet."""
         return (self.session.uid or None) if self.session is not None else None
+
+    @property
+    def known_uid(self) -> str | None:
+        """The life that was found or loaded under the settled id; None where none was."""
+        return self.uid or self._uid
 
     def find_uid(self) -> str | None:
         """Return the uid of the session, or None. Begins no session."""
@@ -263,11 +275,21 @@ class Visit(MutableMapping[str, Any]):
         return session
 
     def _load_again(self, turn: Turn | None = None) -> Session:
-        """Load a session that was found before. If it has ended meanwhile, begin another one under its id."""
-        found = self.store.lookup(self.sid, turn=turn, lazy=True)
-        if found.status == "rotated":
-            raise SessionRotated(self.sid)
-        return found.session if found.session is not None else self.store.begin(self.sid)
+        """Load a session that was found before. One that has expired since begins again, unless the view requires it.
+
+        Raises:
+            SessionRotated: another request has given the session another id.
+            SessionExpired: the session has ended, and does not begin again under its id.
+        """
+        sid, uid = self.sid, self._uid
+        found = self.store.lookup(sid, turn=turn, lazy=True)
+        if found.session is not None:
+            return found.session
+        if found.status == "rotated" or (uid is not None and self.store.backend.find(uid) not in (None, sid)):
+            raise SessionRotated(sid)
+        if self._required or not (found.status == "expired" or self._accepts):
+            raise SessionExpired(sid)
+        return self.store.begin(sid)
 
     def whole(self) -> Session:
         """Return the session as `load` does, with all of its namespaces."""
@@ -331,11 +353,21 @@ class Visit(MutableMapping[str, Any]):
         self.save(last=last)
         if last and self.turn is not None:
             self.give_turn_back()  # a job that is done at once may want it
+        self.renew()
+        while self.jobs:
+            self.jobs.pop(next(iter(self.jobs)))()
+
+    def renew(self) -> None:
+        """Renew the session of the presented id, unless that was looked up before.
+
+        A view that has failed may have told its client an id, in the answer to its error: that session begins too.
+        """
+        if self.failed and self._announced and not self.lives:
+            with suppress(SiloError):
+                self.begin_life()
         if self.session is None and self._sid is None and self.presented is not None:
             with suppress(StoreUnavailable, RecordDamaged):  # the answer needs no state
                 self._lives = self.store.find(self.presented, lazy=True) is not None
-        while self.jobs:
-            self.jobs.pop(next(iter(self.jobs)))()
 
     def save(self, *, last: bool = False) -> None:
         """Save what changed.
@@ -362,12 +394,14 @@ class Visit(MutableMapping[str, Any]):
             if self._writes or not self.store.backend.live:
                 raise
             # The session ended while its live objects were only read: nothing is lost.
+            if last:
+                self._have_none()
 
     def _has_moved(self) -> bool:
         """Say whether another request of this process has rotated the session."""
         if not self.store.rotations:
             return False
-        uid = self.uid or self._uid
+        uid = self.known_uid
         return uid is not None and self._sid is not None and self.store.has_moved(self._sid, uid)
 
     def fail(self, error: Exception) -> None:
@@ -376,6 +410,7 @@ class Visit(MutableMapping[str, Any]):
         if isinstance(error, (SessionExpired, SessionRotated)) and error.sid == self.candidate:
             self._accepts = False  # the response must not carry an id without a session
             self._have_none()
+            self.presented = self._sid = None
 
     def forget(self) -> None:
         """Drop what was loaded, changes and waiting jobs included."""
@@ -384,6 +419,25 @@ class Visit(MutableMapping[str, Any]):
         self.jobs.clear()
         if self.turn is not None:
             self.turn.session = None
+
+    def reset(self) -> None:
+        """End this life of the session and begin the next.
+
+        Raises:
+            SessionBusy: the session's work is running. Nothing was changed.
+        """
+        sid = self.sid
+        try:
+            self.store.reset(sid)
+        except SessionBusy:
+            raise
+        except BaseException:  # the old life may be over, and the next not begun
+            self.forget()
+            self._have_none()
+            raise
+        self.forget()
+        self._uid = self.store.uid(sid)
+        self._lives = self._uid is not None
 
     def leave(self) -> None:
         """Leave the session: the next one gets a new id."""
@@ -398,6 +452,8 @@ class Visit(MutableMapping[str, Any]):
 
     def rename(self, sid: str) -> None:
         """Go on under another id."""
+        if self._sid is not None:
+            self._former = (*self._former, self._sid)
         self._sid = sid
         if self.session is not None:
             self.session.sid = sid

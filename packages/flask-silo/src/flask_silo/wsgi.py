@@ -74,8 +74,11 @@ class _Exchange:
         visit = self.visit
         self.begun = True
         if visit is not None:
-            if not (visit.closed or visit.failed or status[0] == "5"):
-                self._save(visit)
+            if not (visit.closed or status[0] == "5"):
+                if visit.failed:
+                    visit.renew()
+                else:
+                    self._save(visit)
             visit.close()
             self._commit.wire.mark(self._environ, headers, visit.carried)
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .backend import Claim, Finding, Life, Look, Moment
+from .backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from .errors import SessionExpired, TooManySessions
 from .fork import reset_after_fork
 from .hold import HoldCounts
@@ -318,7 +318,7 @@ class StorageBackend(HoldCounts):
     def prune(self, before: float) -> None:
         with self._lock:
             self._storage.prune_expired(time.time() - before)
-            self._rotated = {sid: at for sid, at in self._rotated.items() if at >= before}
+            self._rotated = {sid: at for sid, at in self._rotated.items() if at >= before - ROTATED_RETAIN}
 
     def count(self) -> int:
         return self._storage.session_count()

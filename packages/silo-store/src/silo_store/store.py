@@ -115,6 +115,7 @@ class SessionStore:
         self._new_sid = sid_generator or new_sid
         self.turns = Turns(backend)
         self.holds = Holds()
+        self._resetting: set[str] = set()
         self.rotations: dict[str, str] = {}  # the ids that this process has given to lives, by uid
         self._ending = Ending(backend, self._sessions, self.turns, self.registry)
         # Short cuts of `get` and `is_expired` into live memory.
@@ -489,7 +490,6 @@ class SessionStore:
 
         Raises:
             SessionBusy: the busy check says that its work is running.
-            TooManySessions: a new session has taken the place in the meantime. The old life is over.
         """
         with suppress(RecordDamaged):  # the busy check cannot be asked; see `Ending.is_busy`
             record = self._load(check_sid(sid))
@@ -500,7 +500,11 @@ class SessionStore:
             with self._writing(sid) as life:
                 if life is not None:
                     ended = self._end(life)
-                    self._sessions.ensure(self._begin(sid, announce=False))
+                    self._resetting.add(sid)
+                    try:
+                        self._sessions.ensure(self._begin(sid, announce=False))
+                    finally:
+                        self._resetting.discard(sid)
         finally:  # the old life is over, also where the next one could not begin
             self._tell_end(ended, "reset")
 
@@ -689,7 +693,7 @@ class SessionStore:
 
     def _create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
         """Keep a new record. If ``max_sessions`` is reached, end sessions that are due until there is room."""
-        if self.max_sessions is None:
+        if self.max_sessions is None or record.sid in self._resetting:  # a reset keeps the place that the session has
             return self.backend.create(record, at, claim, last=last)
         create = partial(self.backend.create, record, at, claim, last=last, limit=self.max_sessions)
         with suppress(TooManySessions):

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..backend import Claim, Finding, Life, Look, Moment
+from ..backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from ..errors import SessionConflict, SessionExpired, TooManySessions
 from ..fork import reset_after_fork
 from ..hold import HoldCounts
@@ -67,7 +67,9 @@ class MemoryBackend(HoldCounts):
         if since is not None:
             return Look(None, "expired", since)
         since = self._rotated.get(sid)
-        return Look(None, "rotated", since) if since is not None else Look(None)
+        if since is not None:
+            return Look(None, "rotated", since)
+        return Look(self.load(sid, at))  # it may have begun just now
 
     def peek(self, sid: str) -> Record | None:
         record = self.records.get(sid)
@@ -142,9 +144,9 @@ class MemoryBackend(HoldCounts):
             record = self._current(life)
             if record is None or sid in self.records:
                 return False
-            del self.records[life.sid]
             self._rotated.pop(life.sid, None)  # a dict keeps the place of a key that is set again
-            self._rotated[life.sid] = at.now
+            self._rotated[life.sid] = at.now  # before the record goes, for a look that does not find it any more
+            del self.records[life.sid]
             record.sid = sid
             self.records[sid] = record
             self._index.add(record)
@@ -212,8 +214,8 @@ class MemoryBackend(HoldCounts):
                 if held or at.now - record.active <= at.ttl:
                     kept.append(life)
                 else:
+                    self.tombstones.bury(life.sid, at.now)  # first, for a look that does not find the record any more
                     self._drop(record)
-                    self.tombstones.bury(life.sid, at.now)
                     self._ended.append(life)
         return kept
 
@@ -237,7 +239,7 @@ class MemoryBackend(HoldCounts):
                 for sid in old:
                     self.tombstones.discard(sid)
                 rotated = next(iter(self._rotated.items()), None)
-                if rotated is not None and rotated[1] < before:
+                if rotated is not None and rotated[1] < before - ROTATED_RETAIN:
                     del self._rotated[rotated[0]]
                 elif not old:
                     return

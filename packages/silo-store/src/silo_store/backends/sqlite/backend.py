@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from ...address import known, seconds, split
-from ...backend import SMALL, Claim, Finding, Life, Look, Moment
+from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
 from ...errors import (
     RecordDamaged,
     SessionConflict,
@@ -161,7 +161,10 @@ class SQLiteBackend:
         if row is not None:
             return Look(record_of(sid, row))
         trace = self._ask(_TRACE, (sid, sid))
-        return Look(None, *trace) if trace is not None else Look(None)
+        if trace is not None:
+            return Look(None, *trace)
+        row = self._load(sid, at)  # it may have begun just now
+        return Look(record_of(sid, row) if row is not None else None)
 
     def peek(self, sid: str) -> Record | None:
         row = self._ask(_LOAD, (sid,))
@@ -449,8 +452,8 @@ class SQLiteBackend:
             self._do(_PRUNE, (before, BATCH))
         if self._ask("SELECT 1 FROM meta WHERE key = 'lost' AND value < ?", (before,)):
             self._do("DELETE FROM meta WHERE key = 'lost' AND value < ?", (before,))
-        if self._ask("SELECT 1 FROM rotated WHERE at < ? LIMIT 1", (before,)):
-            self._do("DELETE FROM rotated WHERE at < ?", (before,))
+        if self._ask("SELECT 1 FROM rotated WHERE at < ? LIMIT 1", (before - ROTATED_RETAIN,)):
+            self._do("DELETE FROM rotated WHERE at < ?", (before - ROTATED_RETAIN,))
 
     # Holds: in the file is who holds what, and in the lock file who of them lives.
 
