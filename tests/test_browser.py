@@ -90,22 +90,22 @@ def test_the_whole_way(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     gate.wait()
     page.wait("document.getElementById('step').textContent === 'Step 3 of 4: Aggregate'")
     assert 40 < page.run("bar.value") < 100
-    assert "344 rows can be used, 0 are skipped" in page.text()
+    assert "344 rows can be used, 0 are left out" in page.text()
     reload(page)
     page.wait(shown("running"))
     assert page.run("document.querySelectorAll('#steps .done').length") == 2
 
     gate.open()
     page.wait(shown("result"))
-    expected = ["Mean of body_mass_g by species", "Gentoo", "5,076.02", "344 rows in 3 groups, 2 values missing."]
+    expected = ["Mean of body_mass_g by species", "Gentoo", "5,076.01626", "344 rows in 3 groups, 2 values missing."]
     assert [text for text in expected if text not in page.text()] == []
     assert page.run("document.querySelectorAll('#chart .bar').length") == 3
-    assert page.run("document.querySelector('#chart desc').textContent").startswith("3 bars. Gentoo: 5,076.02;")
+    assert page.run("document.querySelector('#chart desc').textContent").startswith("3 bars. Gentoo: 5,076.01626;")
     assert page.run("[...table.rows].map((row) => row.cells[1].textContent)") == ["rows", "124", "68", "152"]
     reload(page)
     page.wait(shown("result"))
     download = "fetch(document.getElementById('download').href).then((answer) => answer.text())"
-    assert page.run(download).splitlines()[1] == "Gentoo,124,5076.01626016"
+    assert page.run(download).splitlines()[1] == "Gentoo,124,5076.0162601626"
     assert page.console == []
 
     expire_all(app)
@@ -216,7 +216,7 @@ def test_what_is_wrong_with_a_file_is_said(opened: Open, tmp_path: Path) -> None
     for data, said in (
         (b"", "The file is empty."),
         (b"\0\1\2", "This is not a text file."),
-        (b'a,b\n"1,2\n', "Row 2 has a quotation mark that is never closed."),
+        (b'a,b\n"1,2\n', "Line 2 has a quotation mark that is never closed"),
         (b"a,b\n" + b"x,1\n" * 30_000, "Up to 102 KB can be uploaded."),
     ):
         file.write_bytes(data)
@@ -231,6 +231,60 @@ def test_what_is_wrong_with_a_file_is_said(opened: Open, tmp_path: Path) -> None
     page.wait(shown("result"))
     assert page.run("document.querySelectorAll('main img, main b:not(.drop b, #source-name)').length") == 0
     assert "Number of rows by <b>a</b>" in page.text()
+
+
+def test_how_a_file_is_read_is_shown_and_can_be_chosen(opened: Open, tmp_path: Path) -> None:
+    _, page = opened()
+    file = tmp_path / "file.csv"
+    file.write_bytes("Stadt;Einwohner\nKöln;331.885\nUlm;128.928\n".encode("cp1252"))
+    page.choose_file("#file", file)
+    page.wait(shown("options"))
+    chosen = """["delimiter", "decimal", "thousands", "header", "encoding"].map(
+        (name) => document.getElementById(`read-${name}`).selectedOptions[0].text)"""
+    cells = "[...document.querySelectorAll('#preview td')].map((cell) => cell.textContent)"
+    assert page.run(chosen) == ["semicolon", "point", "nothing", "line 1", "Western (cp1252)"]
+    assert page.run(cells) == ["Köln", "331.885", "Ulm", "128.928"]
+    assert "could group digits or stand before decimals" in page.text()
+
+    choose = """(name, value) => {
+        const control = document.getElementById(`read-${name}`);
+        control.value = value;
+        control.dispatchEvent(new Event("change"));
+    }"""
+    page.run("how.value = 'sum'; how.dispatchEvent(new Event('change'))")
+    page.run(f"({choose})('thousands', '.')")
+    page.wait("document.getElementById('notes').textContent.indexOf('could group') < 0")
+    assert page.run(chosen)[1:3] == ["comma", "point"]
+    assert page.run("how.value") == "sum", "the question stays"
+    page.run(f"({choose})('encoding', 'cp1251')")
+    page.wait(f"{cells}[0] === 'Kцln'")
+    page.run(f"({choose})('header', 3)")
+    page.wait(notice("no rows below line 3"))
+    assert page.run(chosen)[3] == "line 1", "what did not work is not shown as chosen"
+
+    click(page, "read-undo")
+    page.wait(f"{cells}[0] === 'Köln' && document.getElementById('read-undo').hidden")
+    page.run(f"({choose})('thousands', '.')")
+    page.wait("!document.getElementById('read-undo').hidden")
+    reload(page)
+    page.wait(shown("options"))
+    assert page.run(chosen)[1:3] == ["comma", "point"], "what was chosen is kept"
+    ask(page, "Stadt", "sum", "Einwohner")
+    page.wait(shown("result"))
+    assert "331,885" in page.text()
+
+
+def test_digits_are_shown_as_they_are(opened: Open) -> None:
+    _, page = opened()
+    said = page.run(
+        """import('/static/format.js').then(({ format, rounded }) => [
+            format(1700000000456), format("9007199254740993"), format("12345678901234567890.12"), format(0.1234567891),
+            rounded(3700.66225165563), rounded(1700000000289.5), rounded(1.5e-9), format(null)])"""
+    )
+    assert said == [
+        *("1,700,000,000,456", "9,007,199,254,740,993", "12,345,678,901,234,567,890.12", "0.1234567891"),
+        *("3,700.662252", "1,700,000,000,289.5", "0.0000000015", "\u2013"),
+    ]
 
 
 def test_an_idle_page_says_when_its_session_is_over(opened: Open) -> None:

@@ -22,15 +22,15 @@ import secrets
 import stat
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import processing
 from flask import Flask, Response, abort, jsonify, request, send_file
 from flask_silo import Silo, TaskRunning, current_task
-from reading import BadCsv, Table, inspect
+from forms import BadCsv
+from reading import Chosen, Table, inspect
 from silo_files import check_name, portable_names
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_input_stream
@@ -38,6 +38,7 @@ from werkzeug.wsgi import get_input_stream
 HERE = Path(__file__).parent
 SAMPLE = HERE / "sample" / "penguins.csv"
 RESULT = "result.csv"
+TEXT = "text.csv"  # an uploaded file in the form that is read, while a task works
 SMALL_BODY = 64 * 1024
 MB = 1024 * 1024
 DEFAULTS = {
@@ -61,6 +62,7 @@ def create_app(**config: Any) -> Flask:
     app.config.from_prefixed_env("DEMO")
     app.config.update(silo_settings(), **config)
     limit = int(app.config["MAX_UPLOAD_MB"] * MB)
+    total = int(app.config["MAX_TOTAL_MB"] * MB)
     folder = private_folder(app.config["DATA_DIR"])
 
     silo = Silo(app)
@@ -70,10 +72,10 @@ def create_app(**config: Any) -> Flask:
         str(folder / "uploads"),
         max_file_bytes=limit,
         max_session_bytes=2 * limit,
-        max_store_bytes=int(app.config["MAX_TOTAL_MB"] * MB),
+        max_store_bytes=total,
     )
-    results = silo.add_file_store("results", str(folder / "results"))
-    silo.add_data_endpoints("status", "start", "task", "cancel", "result", "download")
+    results = silo.add_file_store("results", str(folder / "results"), max_store_bytes=total)
+    silo.add_data_endpoints("status", "reading", "start", "task", "cancel", "result", "download")
 
     @app.get("/")
     def index() -> Response:
@@ -116,9 +118,25 @@ def create_app(**config: Any) -> Flask:
             raise
         if job["source"]:
             uploads.delete(silo.sid, job["source"]["stored"])
-        source = {"name": name, "stored": stored, "size": uploads.stat(silo.sid, stored).size, "table": asdict(table)}
+        source = {"name": name, "stored": stored, "size": uploads.stat(silo.sid, stored).size, "table": table.to_dict()}
         job.update(source=source, result=None)
         return source
+
+    @app.post("/api/reading")
+    def reading() -> Response:
+        """Read the uploaded file in another way: what the person has chosen, all of it, found out is the rest."""
+        job = silo.state("job")
+        refuse_while_running()
+        if not job["source"]:
+            abort(409, "Upload a file first.")
+        try:
+            chosen = Chosen.checked(request.get_json())
+        except ValueError as error:
+            abort(400, str(error))
+        with uploads.open(silo.sid, job["source"]["stored"]) as file:
+            job["source"]["table"] = inspect(file, chosen).to_dict()
+        job["result"] = None
+        return jsonify(source=job["source"])
 
     def refuse_while_running() -> None:
         if summarise.state.running:
@@ -146,13 +164,19 @@ def create_app(**config: Any) -> Flask:
         assert task is not None
         source = silo.state("job")["source"]
         opener = partial(uploads.open, silo.sid, source["stored"])
+
+        def keep(text: processing.Recoded) -> Path:
+            return Path(results.save(silo.sid, TEXT, cast("IO[bytes]", text)))
+
         job = processing.Job(by, value, how, app.config["MAX_GROUPS"])
         try:
             with task.logging("data_processor", public=True):
-                summary, table = processing.run(opener, source["size"], Table(**source["table"]), job)
+                summary, table = processing.run(opener, source["size"], Table.from_dict(source["table"]), job, keep)
         except BadCsv as error:
             task.fail(str(error))
             return
+        finally:
+            results.delete(silo.sid, TEXT)
         results.save(silo.sid, RESULT, table)
         with silo.edit("job") as state:
             state["result"] = summary

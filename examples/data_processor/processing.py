@@ -1,36 +1,60 @@
 """What the demo does with a CSV file: check it and sum it up. Knows nothing of HTTP or sessions.
 
 The file is read row by row, several times; only the groups are kept in memory. A row with more or fewer cells than
-there are columns is skipped and counted; a cell that is no number is left out and counted.
+there are columns is left out and counted, and so is a cell that is no number. Numbers keep all of their digits.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from decimal import Context, Decimal, Inexact
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from reading import MAX_LABEL, MISSING, BadCsv, Table, read_rows, to_number
+from decoding import BLOCK, texts
+from forms import BadCsv, rows
+from marks import MISSING, Marks, is_ambiguous, is_marked, is_number
+from reading import MAX_LABEL, Table
 from silo_tasks import current_task, step, track
 
 logger = logging.getLogger("data_processor")
 logger.setLevel(logging.INFO)  # The task shows these lines to its client; nobody else has to.
 
-BLOCK = 1 << 20
 LOGGED = 5
 SHOWN = 50
+MAX_PLAIN = 30
 # Where a formula begins: at the start of a cell, or after a separator of cells in a spreadsheet of another language.
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"(?:^|(?<=[;\t]))(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 MEASURES = ("count", "sum", "mean", "min", "max")
+# Sums are exact: `Marks.number` takes no number for which these digits would not do.
+EXACT = Context(prec=1000, traps=[Inexact])
+MEAN = Context(prec=15)
+# What JavaScript reads as the number that it is; the page gets any other number as text.
+MAX_SAFE_INTEGER = 2**53 - 1
 
 Opener = Callable[[], BinaryIO]
+Number = int | float | str
+
+
+class Recoded:
+    """A file's text in the form that DuckDB reads, as a file: `read` gives it block by block."""
+
+    def __init__(self, blocks: Iterable[str]) -> None:
+        self._blocks = (block.encode() for block in blocks if block)
+
+    def read(self, _size: int = -1) -> bytes:
+        """The next block, of any size; empty at the end."""
+        return next(self._blocks, b"")
+
+
+Keep = Callable[[Recoded], Path]
 
 
 @dataclass
@@ -39,25 +63,26 @@ class Group:
 
     rows: int = 0
     numbers: int = 0
-    total: float = 0.0
-    low: float = math.inf
-    high: float = -math.inf
+    total: Decimal = Decimal(0)
+    low: Decimal = Decimal("Infinity")
+    high: Decimal = Decimal("-Infinity")
 
-    def add(self, number: float) -> None:
+    def add(self, number: Decimal) -> None:
         """Take one number in."""
         self.numbers += 1
-        self.total += number
+        self.total = EXACT.add(self.total, number)
         self.low = min(self.low, number)
         self.high = max(self.high, number)
 
-    def measure(self, how: str) -> float | None:
-        """The number for this group; None where there is none, or it is too large to be one."""
+    def measure(self, how: str) -> Decimal | None:
+        """The number for this group; None where there is none."""
         if how == "count":
-            return self.rows
+            return Decimal(self.rows)
         if not self.numbers:
             return None
-        value = {"sum": self.total, "mean": self.total / self.numbers, "min": self.low, "max": self.high}[how]
-        return float(f"{value:.12g}") if math.isfinite(value) else None
+        if how == "mean":
+            return MEAN.divide(self.total, self.numbers).normalize(MEAN)
+        return {"sum": self.total, "min": self.low, "max": self.high}[how]
 
 
 @dataclass(frozen=True)
@@ -79,122 +104,146 @@ class Checked:
     numbers: int = 0
     missing: int = 0
     odd: int = 0
+    ambiguous: int = 0
 
 
-def run(open_file: Opener, size: int, table: Table, job: Job) -> tuple[dict[str, Any], bytes]:
-    """Do the job, as steps of the running task if there is one; return a summary and the result as CSV."""
+def run(open_file: Opener, size: int, table: Table, job: Job, keep: Keep) -> tuple[dict[str, Any], bytes]:
+    """Do the job, as steps of the running task if there is one; return a summary and the result as CSV.
+
+    `keep` stores the file's text, recoded, and says where.
+    """
     task = current_task()
     if task:
         task.plan(("Read", 1), ("Validate", 2), ("Aggregate", 3), ("Write", 1))
     with step("Read"):
-        table, lines = scan(open_file, size, table)
+        path, lines = recode(open_file, size, table, keep)
         logger.info("The file has about %d lines", lines)
     with step("Validate"):
         if task:
             task.update(message="Row {n} of about {total}")
-        checked = validate(open_file, table, job, lines)
+        checked = validate(path, table, job, lines)
     with step("Aggregate"):
         if task:
             task.update(message="Row {n} of {total}")
-        groups = aggregate(open_file, table, job, checked.rows)
+        groups = aggregate(path, table, job, checked.rows)
     with step("Write"):
         names = [table.columns[job.by], "rows"]
         if job.value is not None:
             names.append(f"{job.how} of {table.columns[job.value]}")
-        rows = ranked(groups, job.how)
-        result = write(names, (row[: len(names)] for row in rows), len(rows))
-    return asdict(checked) | {"names": names, "how": job.how, "groups": len(rows), "shown": rows[:SHOWN]}, result
+        ranking = ranked(groups, job.how)
+        result = write(names, (row[: len(names)] for row in ranking), len(ranking))
+    shown = [(label, count, as_json(measure)) for label, count, measure in ranking[:SHOWN]]
+    return asdict(checked) | {"names": names, "how": job.how, "groups": len(ranking), "shown": shown}, result
 
 
-def scan(open_file: Opener, size: int, table: Table) -> tuple[Table, int]:
-    """Read the whole file once; return the table, its encoding now certain, and the number of lines."""
-    decoder = codecs.getincrementaldecoder(table.encoding)()
-    encoding, lines = table.encoding, 1
-    with open_file() as file:
-        for block in track(iter(lambda: file.read(BLOCK), b""), total=math.ceil(size / BLOCK)):
-            if b"\0" in block:
-                line = lines + block[: block.index(b"\0")].count(b"\n")
+def recode(open_file: Opener, size: int, table: Table, keep: Keep) -> tuple[Path, int]:
+    """Read the whole file once; return where its text is, and the number of its lines."""
+    lines = 1
+
+    def blocks() -> Iterator[str]:
+        nonlocal lines
+        for text in track(texts(file, table.encoding), total=math.ceil(size / BLOCK)):
+            if "\0" in text:
+                line = lines + text.count("\n", 0, text.index("\0"))
                 raise BadCsv(f"There is a NUL byte in line {line}. This is not a text file.")
-            lines += max(block.count(b"\n"), block.count(b"\r"))
-            try:
-                decoder.decode(block, final=file.tell() == size)
-            except UnicodeDecodeError:
-                encoding, decoder = "latin-1", codecs.getincrementaldecoder("latin-1")()
-                logger.info("The text is not UTF-8. It is read as Latin-1.")
-    return replace(table, encoding=encoding), lines
+            lines += text.count("\n")
+            yield text
 
-
-def validate(open_file: Opener, table: Table, job: Job, lines: int) -> Checked:
-    """Look at every row."""
-    checked, width, value = Checked(), len(table.columns), job.value
     with open_file() as file:
-        for number, cells in track(read_rows(file, table), total=lines):
-            if len(cells) != width:
-                checked.skipped += 1
-                if checked.skipped <= LOGGED:
-                    logger.warning("Row %d is skipped. Its cells: %d, not %d", number, len(cells), width)
-                continue
-            checked.rows += 1
-            if value is None:
-                continue
-            if to_number(cells[value], table.delimiter) is not None:
-                checked.numbers += 1
-            elif cells[value].strip().lower() in MISSING:
-                checked.missing += 1
-            else:
-                checked.odd += 1
-                if checked.odd <= LOGGED:
-                    logger.warning("Row %d: %r is not a number", number, cells[value][:40])
-    logger.info("%d rows can be used, %d are skipped", checked.rows, checked.skipped)
-    if not checked.rows:
-        raise BadCsv(f"No row has the {width} cells that the first one has.")
-    if value is not None and not checked.numbers:
-        raise BadCsv(f"The column “{table.columns[value]}” holds no numbers.")
+        path = keep(Recoded(blocks()))
+    return path, lines
+
+
+def validate(path: Path, table: Table, job: Job, lines: int) -> Checked:
+    """Look at every row."""
+    checked, undecided = Checked(), table.chosen.decimal is None and table.chosen.thousands is None
+    column = job.by if job.value is None else job.value
+    reader, marks = rows(path, table.form, [column]), table.column_marks[column]
+    for (cell,) in track(reader, total=lines):
+        checked.rows += 1
+        if job.value is None:
+            continue
+        if marks.number(cell) is not None:
+            checked.numbers += 1
+            if undecided and is_ambiguous(cell):
+                checked.ambiguous += 1
+            elif undecided:
+                undecided = not is_marked(cell)
+        elif cell.strip().lower() in MISSING:
+            checked.missing += 1
+        else:
+            checked.odd += 1
+            if checked.odd <= LOGGED:
+                logger.warning("Row %d of the data: %r is not a number", checked.rows, cell[:40])
+    checked.skipped = len(reader.misfits)
+    for line in reader.misfits[:LOGGED]:
+        logger.warning("Line %d is left out, as it does not have %d cells", line, table.form.width)
+    if not undecided:
+        checked.ambiguous = 0
+    logger.info("%d rows can be used, %d are left out", checked.rows, checked.skipped)
+    if job.value is not None and not checked.numbers:
+        raise BadCsv(f"The column “{table.columns[job.value]}” holds no numbers.")
     return checked
 
 
-def aggregate(open_file: Opener, table: Table, job: Job, rows: int) -> dict[str, Group]:
+def aggregate(path: Path, table: Table, job: Job, total: int) -> dict[str, Group]:
     """Sum the rows up, group by group."""
     groups: dict[str, Group] = {}
-    width, value, name = len(table.columns), job.value, table.columns[job.by]
-    with open_file() as file:
-        fitting = ((number, cells) for number, cells in read_rows(file, table) if len(cells) == width)
-        for row, cells in track(fitting, total=rows):
-            label = cells[job.by].strip()
-            group = groups.get(label)
-            if group is None:
-                if len(groups) >= job.max_groups:
-                    raise BadCsv(
-                        f"The column “{name}” has more than {job.max_groups} different values. Choose another."
-                    )
-                if len(label) > MAX_LABEL:
-                    raise BadCsv(f"Row {row}: the value in “{name}” is too long to group by. Choose another column.")
-                group = groups[label] = Group()
-            group.rows += 1
-            number = None if value is None else to_number(cells[value], table.delimiter)
+    name = table.columns[job.by]
+    marks = Marks() if job.value is None else table.column_marks[job.value]
+    reader = rows(path, table.form, [job.by] if job.value is None else [job.by, job.value])
+    for row, (by, *values) in enumerate(track(reader, total=total), 1):
+        label = by.strip()
+        group = groups.get(label)
+        if group is None:
+            if len(groups) >= job.max_groups:
+                raise BadCsv(f"The column “{name}” has more than {job.max_groups} different values. Choose another.")
+            if len(label) > MAX_LABEL:
+                raise BadCsv(
+                    f"Row {row} of the data: the value in “{name}” is too long to group by. Choose another column."
+                )
+            group = groups[label] = Group()
+        group.rows += 1
+        for value in values:
+            number = marks.number(value)
             if number is not None:
                 group.add(number)
-    logger.info("%d rows are in %d groups", rows, len(groups))
+    logger.info("%d rows are in %d groups", total, len(groups))
     return groups
 
 
-def ranked(groups: dict[str, Group], how: str) -> list[tuple[str, int, float | None]]:
+def ranked(groups: dict[str, Group], how: str) -> list[tuple[str, int, Decimal | None]]:
     """The groups as rows of a result, largest first: label, number of rows, measure."""
-    rows = [(label, group.rows, group.measure(how)) for label, group in groups.items()]
-    return sorted(rows, key=lambda row: (row[2] is None, -(row[2] or 0), row[0]))
+    ranking = [(label, group.rows, group.measure(how)) for label, group in groups.items()]
+    return sorted(ranking, key=lambda row: (row[2] is None, -(row[2] or 0), row[0]))
 
 
-def write(header: list[str], rows: Iterable[tuple[Any, ...]], total: int) -> bytes:
+def as_json(number: Decimal | None) -> Number | None:
+    """A number as JSON takes it; as text where JavaScript would read another one."""
+    if number is None:
+        return None
+    if number == number.to_integral_value() and abs(number) <= MAX_SAFE_INTEGER:
+        return int(number)
+    nearest = float(number)
+    return nearest if Decimal(repr(nearest)) == number else as_text(number)
+
+
+def as_text(number: Decimal) -> str:
+    """A number with all of its digits, without an exponent where that can be read."""
+    return f"{number:f}" if abs(number.adjusted()) < MAX_PLAIN else str(number)
+
+
+def write(header: list[str], lines: Iterable[tuple[Any, ...]], total: int) -> bytes:
     """Make a CSV file of a result. A spreadsheet takes none of its cells for a formula."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(map(harmless, header))
-    writer.writerows(map(harmless, row) for row in track(rows, total))
+    writer.writerows(map(harmless, line) for line in track(lines, total))
     return text.getvalue().encode()
 
 
 def harmless(cell: Any) -> Any:
     """Put an apostrophe before text that a spreadsheet would execute; numbers stay as they are."""
-    if not isinstance(cell, str) or to_number(cell, ";") is not None:
-        return cell
-    return FORMULA.sub("'", cell)
+    if isinstance(cell, Decimal):
+        return as_text(cell)
+    return FORMULA.sub("'", cell) if isinstance(cell, str) and not is_number(cell) else cell

@@ -1,36 +1,72 @@
-"""Reads CSV files as people have them: any usual delimiter, UTF-8 or Latin-1, with a header or without.
+"""What is understood of a CSV file, for the person who chose it: each point is shown, and can be chosen otherwise.
 
-What is wrong with a file is either tolerated or refused with a `BadCsv` that says where. Tolerated here: a missing or
-repeated column name gets another one; text that is not UTF-8 is read as Latin-1. Refused: a file that is empty or no
-text, one without rows, a quotation mark that is never closed, and whatever goes over the limits below.
+What is wrong with a file is either tolerated and said in `Table.notes`, or refused with a `BadCsv` that says where.
+Refused are files that are empty or no text, or have no rows, and whatever goes over the limits below.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import math
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
-from typing import BinaryIO
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from itertools import compress
+from pathlib import Path
+from typing import Any, BinaryIO
 
-SAMPLE = 1 << 16
-MAX_LINE = 1 << 20
+import notes
+from decoding import ENCODINGS, Decoded, examine, texts
+from forms import DELIMITERS, MAX_LINE, BadCsv, Form, Sniffed, first_row, rows, sniff
+from marks import DECIMALS, MISSING, THOUSANDS, Marks, is_number, understand
+
+HEAD = 1 << 20  # characters that are looked at to find out a file's form
+SAMPLE = 1000
+SAMPLE_CELLS = 50_000
 MAX_COLUMNS = 1000
 MAX_LABEL = 500
+MAX_HEADER = 1000
+MAX_SHOWN = 80
 PREVIEW = 5
 MAX_NOTES = 5
-DELIMITERS = ",;\t|"
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-"})
-CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+# Excel reads and writes such a first line, where the separator is not the one of the country.
+SEPARATOR_LINE = re.compile(r"sep=(.)(?=\n)", re.IGNORECASE)
 
 
-class BadCsv(ValueError):
-    """The file cannot be processed. The text says why, for the person who chose it."""
+@dataclass(frozen=True)
+class Chosen:
+    """What a person says of a file; None is found out. `header` is the line with the names, or 0 for none."""
+
+    delimiter: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    header: int | None = None
+    encoding: str | None = None
+
+    @classmethod
+    def checked(cls, given: Any) -> Chosen:
+        """Take what a client has sent. Raises `ValueError`, which says what it may send."""
+        if not isinstance(given, dict):
+            raise ValueError("Send an object.")
+        for name, value in given.items():
+            if name not in CHOICES:
+                raise ValueError(f"Choose one of: {', '.join(CHOICES)}.")
+            if value is not None and (value not in CHOICES[name] or isinstance(value, bool)):
+                raise ValueError(f"This cannot be chosen as {name}.")
+        chosen = cls(**given)
+        if chosen.decimal and chosen.decimal == chosen.thousands:
+            raise ValueError("One mark cannot stand before decimals and group digits as well.")
+        return chosen
+
+
+CHOICES = {
+    "delimiter": DELIMITERS,
+    "decimal": DECIMALS,
+    "thousands": THOUSANDS,
+    "header": range(MAX_HEADER + 1),
+    "encoding": ENCODINGS,
+}
 
 
 @dataclass(frozen=True)
@@ -40,98 +76,121 @@ class Table:
     columns: list[str]
     numeric: list[str]
     preview: list[list[str]]
-    delimiter: str
+    form: Form
+    header: int  # the line with the names, 0 where there is none
     encoding: str
-    has_header: bool
-    notes: list[str]
+    marks: Marks  # those of the file
+    column_marks: list[Marks]
+    notes: list[str]  # what a person should know before the work begins
+    chosen: Chosen
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as it is kept in a session and sent to the page."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Table:
+        """Make a table of what `to_dict` gave."""
+        marks = [Marks(**each) for each in data["column_marks"]]
+        parts = {"form": Form(**data["form"]), "marks": Marks(**data["marks"]), "chosen": Chosen(**data["chosen"])}
+        return cls(**data | parts | {"column_marks": marks})
 
 
-def inspect(file: BinaryIO) -> Table:
-    """Find out from a file's beginning how to read it."""
-    head = file.read(SAMPLE)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise BadCsv("The file is encoded as UTF-16. Save it as UTF-8 and try again.")
-    if b"\0" in head or len(CONTROLS.findall(head)) * 50 > len(head):
+def inspect(file: BinaryIO, chosen: Chosen | None = None) -> Table:
+    """Find out how to read a file: all of it is decoded once, its first part is looked at more closely."""
+    chosen = known = chosen or Chosen()
+    decoded = examine(file, chosen.encoding)
+    head = _head(file, decoded.encoding)
+    said = SEPARATOR_LINE.match(head)
+    if said:
+        head = head[said.end() :]
+        known = replace(known, delimiter=known.delimiter or said[1])
+    if head.strip("\n").count("\n") + 1 <= (known.header or 0):
+        raise BadCsv(f"The file has no rows below line {known.header}.")
+    with tempfile.TemporaryDirectory(prefix="silo-demo-") as folder:
+        path = Path(folder) / "head.csv"
+        path.write_bytes(head.encode())
+        return replace(_table(path, decoded, known, first_line=2 if said else 1), chosen=chosen)
+
+
+def _head(file: BinaryIO, encoding: str) -> str:
+    """The first part of a file's text, which ends where a row does."""
+    blocks = texts(file, encoding)
+    head, more = next(blocks, "")[:HEAD], next(blocks, "")
+    if len(CONTROLS.findall(head)) * 50 > len(head):
         raise BadCsv("This is not a text file.")
-    if not head.removeprefix(codecs.BOM_UTF8).strip():
+    if not head.strip():
         raise BadCsv("The file is empty.")
-    encoding = "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"
-    try:
-        codecs.getincrementaldecoder(encoding)().decode(head)
-    except UnicodeDecodeError:
-        encoding = "latin-1"
-    delimiter = _delimiter(head.decode(encoding, "ignore"), whole=len(head) < SAMPLE)
-    file.seek(0)
-    rows = _cells(file, encoding, delimiter, errors="replace")
-    first = next(rows, (0, []))[1]
-    if len(first) > MAX_COLUMNS:
-        raise BadCsv(f"The file has {len(first)} columns. Up to {MAX_COLUMNS} can be processed.")
-    has_header = any(to_number(cell) is None for cell in first)
-    columns, notes = _names(first if has_header else [""] * len(first))
-    if not has_header:
-        notes = ["The first row holds only numbers, so the columns are numbered."]
-    if encoding == "latin-1":
-        notes.append("The text is not UTF-8. It is read as Latin-1.")
-    sample = [cells for _, cells in islice(rows, 50)]
-    preview = (sample if has_header else [first, *sample])[:PREVIEW]
-    if not preview:
-        raise BadCsv("The file has column names, but no rows.")
-    fitting = [cells for cells in sample if len(cells) == len(first)]
-    numeric = [name for at, name in enumerate(columns) if _mostly_numbers([cells[at] for cells in fitting], delimiter)]
-    short = [[cell[:80] for cell in cells[: len(first)]] for cells in preview]
-    return Table(columns, numeric, short, delimiter, encoding, has_header, notes)
+    if more:
+        if "\n" not in head:
+            raise BadCsv(f"Line 1 has more than {MAX_LINE} bytes. This is not a CSV file.")
+        head = _whole_rows(head)
+    return head
 
 
-def read_rows(file: BinaryIO, table: Table) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row below the header that is not blank, with its number: 1 is the first row of the file."""
-    rows = _cells(file, table.encoding, table.delimiter)
-    return islice(rows, 1, None) if table.has_header else rows
+def _whole_rows(text: str) -> str:
+    """Cut a text after a line where no quotation mark is open: a cell may have several lines."""
+    at = end = marks = 0
+    for line in text.split("\n")[:-1]:
+        at += len(line) + 1
+        marks += line.count('"')
+        if marks % 2 == 0:
+            end = at
+    return text[: end or at]
 
 
-def _cells(file: BinaryIO, encoding: str, delimiter: str, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not blank with its number, which counts from 1 and includes blank ones."""
-    number = 0
-    with io.TextIOWrapper(file, encoding, errors, newline="") as text:
-        try:
-            for number, cells in enumerate(csv.reader(_lines(text), delimiter=delimiter, strict=True), 1):
-                if cells:
-                    yield number, cells
-        except csv.Error as error:
-            raise BadCsv(f"Row {number + 1} {_explained(str(error))}") from error
+def _table(path: Path, decoded: Decoded, known: Chosen, first_line: int) -> Table:
+    sniffed = sniff(path, known.delimiter, known.header)
+    if sniffed.form.width > MAX_COLUMNS:
+        raise BadCsv(f"The file has {sniffed.form.width} columns. Up to {MAX_COLUMNS} can be processed.")
+    header, names = _header(path, sniffed, known.header)
+    form = replace(sniffed.form, skip=header or sniffed.form.skip)
+    reader = rows(path, form)
+    sample = list(reader)
+    del sample[max(50, min(SAMPLE, SAMPLE_CELLS // form.width)) :]
+    if not sample:
+        raise BadCsv("The file has column names, but no rows." if header else "The file has no rows.")
+    cells = list(zip(*sample, strict=True))
+    understood = understand(cells, form.delimiter, known.decimal, known.thousands)
+    numeric = [_mostly_numbers(column, marks) for column, marks in zip(cells, understood.columns, strict=True)]
+    # Where digits are grouped, a row of numbers looks like a row of names at first.
+    if known.header is None and any(is_number(name) for name in compress(names, numeric)):
+        return _table(path, decoded, replace(known, header=0), first_line)
+    columns, renamed = _named(names) if header else ([f"Column {at}" for at in range(1, form.width + 1)], [])
+    said = [
+        *notes.on_text(decoded, guessed=known.encoding is None),
+        *notes.on_lines(header, form, first_line, reader.misfits),
+        *renamed,
+        *notes.on_numbers(columns, cells, understood),
+    ]
+    return Table(
+        columns=columns,
+        numeric=list(compress(columns, numeric)),
+        preview=[[cell[:MAX_SHOWN] for cell in row] for row in sample[:PREVIEW]],
+        form=form,
+        header=header,
+        encoding=decoded.encoding,
+        marks=understood.file,
+        column_marks=understood.columns,
+        notes=said,
+        chosen=known,
+    )
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(MAX_LINE + 1):
-        if len(line) > MAX_LINE:
-            raise csv.Error("line too long")
-        yield line
+def _header(path: Path, sniffed: Sniffed, chosen: int | None) -> tuple[int, list[str]]:
+    """The line of the header, 0 for none, and the name of each column, "" where it has none."""
+    form = sniffed.form
+    line = form.skip + 1 if sniffed.has_header else 0
+    if form.skip and chosen is None and (not line or sniffed.typed == 0):
+        # R writes names of rows, and none above them.
+        above = first_row(path, form, form.skip)
+        if len(above) == form.width - 1 and all(above):
+            return form.skip, ["", *above]
+    names = first_row(path, form, line) if line else []
+    return line, [*names, *[""] * form.width][: form.width]
 
 
-def _explained(error: str) -> str:
-    if "unexpected end" in error:
-        return "has a quotation mark that is never closed."
-    if "expected after" in error:
-        return "has text after a closing quotation mark."
-    if "field larger" in error:
-        return f"has a cell of more than {csv.field_size_limit()} characters. Perhaps a quotation mark is not closed."
-    if "too long" in error:
-        return f"has a line of more than {MAX_LINE} characters."
-    return f"cannot be read: {error}."
-
-
-def _delimiter(text: str, *, whole: bool) -> str:
-    """Choose the character that parts most lines into the same number of cells, more than one."""
-
-    def score(delimiter: str) -> tuple[float, int]:
-        rows = [row for row in islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 50) if row]
-        widths = Counter(len(row) for row in (rows if whole else rows[:-1] or rows))
-        width, lines = widths.most_common(1)[0] if widths else (1, 0)
-        return (lines / widths.total(), width) if width > 1 else (0, 1)
-
-    return max(DELIMITERS, key=score)
-
-
-def _names(cells: list[str]) -> tuple[list[str], list[str]]:
+def _named(cells: list[str]) -> tuple[list[str], list[str]]:
     """Give each column a name of its own, and say where that needed a change."""
     given = [cell.strip() for cell in cells]
     taken, used = set(given), set[str]()
@@ -153,17 +212,6 @@ def _names(cells: list[str]) -> tuple[list[str], list[str]]:
     return names, notes
 
 
-def to_number(text: str, delimiter: str = ",") -> float | None:
-    """The finite number that a cell holds, or None."""
-    if delimiter == ";":
-        text = text.replace(",", ".")  # Where commas do not part cells, they part decimals.
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
-
-
-def _mostly_numbers(cells: list[str], delimiter: str) -> bool:
+def _mostly_numbers(cells: Iterable[str], marks: Marks) -> bool:
     values = [cell for cell in cells if cell.strip().lower() not in MISSING]
-    return bool(values) and sum(to_number(value, delimiter) is not None for value in values) * 2 > len(values)
+    return bool(values) and sum(marks.number(value) is not None for value in values) * 2 > len(values)

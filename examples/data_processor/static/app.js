@@ -1,7 +1,8 @@
 import { ApiError, request, session, upload } from "./api.js";
 import { draw } from "./chart.js";
-import { format, readable, size } from "./format.js";
+import { format, readable, rounded, size } from "./format.js";
 import { $, dismiss, fill, notify, rows, show } from "./page.js";
+import { onChoice, understood } from "./reading.js";
 
 const POLL = 300;
 const RETRY = 2000;
@@ -114,7 +115,28 @@ function offer() {
   fill($("value"), numeric.length ? numeric : columns);
   $("how").value = "count";
   $("value").disabled = true;
+  understood(source.table);
   rows($("preview"), columns, preview, (at) => numeric.includes(columns[at]));
+}
+
+// Has the file read in another way. Where that does not work, the page shows again how it is read now.
+async function reread(choice) {
+  $("preview-box").setAttribute("aria-busy", "true");
+  try {
+    ({ source } = await call("POST", "api/reading", { ...source.table.chosen, ...choice }));
+    result = null;
+    const question = ["by", "how", "value"].map((name) => [$(name), $(name).value]);
+    offer();
+    for (const [control, value] of question) {
+      if ([...control.options].some((option) => option.value === value)) control.value = value;
+    }
+    $("value").disabled = $("how").value === "count";
+  } catch (error) {
+    understood(source.table);
+    throw error;
+  } finally {
+    $("preview-box").removeAttribute("aria-busy");
+  }
 }
 
 async function start() {
@@ -194,9 +216,11 @@ async function finished(task) {
 
 // The result
 
+const say = () => (result.how === "mean" ? rounded : format);
+
 function paint() {
   if (!result || $("result").hidden) return;
-  const drawn = draw($("chart"), $("result-title").textContent, result.shown.map((row) => [row[0] || "(empty)", row[2]]));
+  const drawn = draw($("chart"), $("result-title").textContent, result.shown.map((row) => [row[0] || "(empty)", row[2]]), say());
   $("chart-more").textContent = drawn < result.groups ? `The chart shows the first ${drawn} groups.` : "";
 }
 
@@ -205,13 +229,14 @@ function present(given) {
   const [by, , measure] = given.names;
   const what = given.how === "count" ? SAYS.count : `${SAYS[given.how]}${measure.slice(given.how.length)}`;
   const facts = [`${format(given.rows)} rows in ${format(given.groups)} group${given.groups > 1 ? "s" : ""}`];
-  if (given.skipped) facts.push(`${format(given.skipped)} rows of another length skipped`);
+  if (given.skipped) facts.push(`${format(given.skipped)} rows of another length left out`);
   if (given.missing) facts.push(`${format(given.missing)} values missing`);
   if (given.odd) facts.push(`${format(given.odd)} values no numbers`);
+  if (given.ambiguous) facts.push(`${format(given.ambiguous)} numbers whose mark could group digits or stand before decimals`);
   $("result-title").textContent = `${what} by ${by}`;
   $("result-facts").textContent = `${facts.join(", ")}.`;
   $("download").href = `api/download?_sid=${encodeURIComponent(session.id)}`;
-  rows($("table"), given.names, given.shown.map((row) => [row[0] || "(empty)", row[1], row[2]]), (at) => at > 0);
+  rows($("table"), given.names, given.shown.map((row) => [row[0] || "(empty)", row[1], say()(row[2])]), (at) => at > 0);
   $("table-more").textContent = given.groups > given.shown.length
     ? `The first ${given.shown.length} of ${format(given.groups)} groups. The download has them all.` : "";
   show("result");
@@ -245,6 +270,7 @@ $("file").onchange = act(() => {
 });
 $("sending-stop").onclick = () => stopUpload?.();
 $("sample").onclick = act(async () => received((await call("POST", "api/sample")).source));
+onChoice((choice) => act(() => reread(choice))());
 $("how").onchange = () => { $("value").disabled = $("how").value === "count"; };
 $("question").onsubmit = act(start);
 $("other").onclick = act(() => show("choose"));

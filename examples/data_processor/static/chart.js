@@ -1,7 +1,5 @@
 // Draws the result as horizontal bars.
 
-import { format } from "./format.js";
-
 const MOST = 15;
 const ROW = 34;
 
@@ -23,14 +21,14 @@ function cut(text, width) {
   return `${text.slice(0, most)}…`;
 }
 
-// `rows` are [label, number]; returns how many of them are shown.
-export function draw(place, title, rows) {
+// `rows` are [label, number], `format` says a number; returns how many of them are shown.
+export function draw(place, title, rows, format) {
   const shown = rows.slice(0, MOST);
   const width = Math.max(240, place.clientWidth);
   pen.font = getComputedStyle(place).font;
   const labels = Math.min(width * 0.36, Math.max(...shown.map(([label]) => wide(label))) + 12);
   const numbers = Math.max(...shown.map(([, number]) => wide(format(number)))) + 10;
-  const values = shown.map(([, number]) => number ?? 0);
+  const values = shown.map(([, number]) => Number(number ?? 0));
   const low = Math.min(0, ...values), high = Math.max(0, ...values);
   const room = width - labels - numbers * (low < 0 ? 2 : 1);
   const zero = labels + (low < 0 ? numbers : 0);
@@ -45,13 +43,13 @@ export function draw(place, title, rows) {
   svg.append(element("desc", { id: "chart-text" }, `${shown.length} bars. ${all}.`));
   shown.forEach(([label, number], row) => {
     const y = row * ROW, middle = y + ROW / 2;
-    const from = Math.min(at(0), at(number ?? 0)), to = Math.max(at(0), at(number ?? 0));
+    const from = Math.min(at(0), at(values[row])), to = Math.max(at(0), at(values[row]));
     const bar = element("g", {});
     bar.append(element("title", {}, `${label}: ${format(number)}`));
     bar.append(element("rect", { class: "row", x: 0, y: y + 1, width, height: ROW - 2, rx: 6 }));
     bar.append(element("text", { class: "label", x: labels - 10, y: middle }, cut(label, labels - 12)));
     bar.append(element("rect", { class: "bar", x: from, y: y + 7, width: Math.max(2, to - from), height: ROW - 14, rx: 3 }));
-    const end = number < 0 ? { x: from - 8, class: "number before" } : { x: to + 8, class: "number" };
+    const end = values[row] < 0 ? { x: from - 8, class: "number before" } : { x: to + 8, class: "number" };
     bar.append(element("text", { ...end, y: middle }, format(number)));
     svg.append(bar);
   });

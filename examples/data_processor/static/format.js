@@ -1,8 +1,17 @@
-// Numbers as people read them.
+// Numbers as people read them, with all of their digits. One with more than JavaScript's numbers hold comes as a text.
+
+const EXACT = new Intl.NumberFormat("en", { maximumFractionDigits: 20 });
+const ROUNDED = new Intl.NumberFormat("en", {
+  maximumFractionDigits: 6, maximumSignificantDigits: 6, roundingPriority: "morePrecision",
+});
 
 export function format(number) {
-  if (number === null || number === undefined) return "–";
-  return number.toLocaleString("en", { maximumSignificantDigits: Number.isInteger(number) ? 15 : 6 });
+  return number === null || number === undefined ? "–" : EXACT.format(number);
+}
+
+// For what was divided: six places, or six digits where that is more.
+export function rounded(number) {
+  return number === null || number === undefined ? "–" : ROUNDED.format(number);
 }
 
 // Numbers in a text: those of a task's message are plain.

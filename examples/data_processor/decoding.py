@@ -1,0 +1,111 @@
+"""The text of an uploaded file: which encoding it has, and the same text in the one form that the reader takes.
+
+That form is UTF-8 with one kind of line end and without marks that are no content: a byte order mark at the beginning,
+a Ctrl-Z at the end. A byte that the encoding does not know becomes "�" and is counted; no text is given up for it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO
+
+from charset_normalizer import CharsetMatches, from_bytes
+
+# What a person can choose, and what is considered for a file that is not UTF-8, the likeliest first.
+ENCODINGS = (
+    *("utf-8", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp850", "koi8_r"),
+    *("shift_jis", "gb18030", "big5", "euc_kr", "utf-16"),
+)
+WESTERN = ENCODINGS[1]
+# The bytes that are no letters there, and not undefined either.
+SIGNS = bytes(
+    code for code in range(0x80, 0x100) if (sign := bytes([code]).decode(WESTERN, "ignore")) and not sign.isalpha()
+)
+BLOCK = 1 << 20
+EVIDENCE = 1 << 16
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# How much less readable than the best guess a text may be in a likelier encoding: 0 is readable, 1 is noise.
+LENIENCE = 0.15
+MIN_LETTERS = 3  # fewer say nothing
+LAST_MARK = re.compile(r"\x1a\s*\Z")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a look at a whole file has shown: its encoding, and how many characters had to be replaced."""
+
+    encoding: str
+    replaced: int = 0
+    line: int = 0  # the first line that holds a replaced character; 0 where there is none
+    good: int = 0  # characters outside ASCII that the encoding does know
+
+
+def examine(file: BinaryIO, encoding: str | None = None) -> Decoded:
+    """Read a whole file, and find out its encoding unless it is given.
+
+    A file with more broken characters than whole ones is not UTF-8; one with a single broken character still is.
+    """
+    start = file.read(3)
+    if encoding:
+        return _decode(file, encoding)
+    marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
+    found = _decode(file, marked or "utf-8")
+    if marked or found.replaced <= found.good:
+        return found
+    return _decode(file, _likeliest(file))
+
+
+def texts(file: BinaryIO, encoding: str) -> Iterator[str]:
+    """Yield a file's text from its beginning, in blocks of about 1 MiB, each line end as a line feed."""
+    codec = "utf-8-sig" if encoding == "utf-8" else encoding
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)("replace"), translate=True)
+    file.seek(0)
+    held = ""
+    while block := file.read(BLOCK):
+        if held:
+            yield held
+        held = decoder.decode(block)
+    held += decoder.decode(b"", final=True)
+    yield LAST_MARK.sub("", held)
+
+
+def _decode(file: BinaryIO, encoding: str) -> Decoded:
+    replaced = line = good = 0
+    lines = 1
+    for text in texts(file, encoding):
+        if not text.isascii():
+            odd = text.count("\ufffd")
+            if odd and not replaced:
+                line = lines + text.count("\n", 0, text.index("\ufffd"))
+            replaced += odd
+            good += len(text) - odd - len(text.encode("ascii", "ignore"))
+        lines += text.count("\n")
+    return Decoded(encoding, replaced, line, good)
+
+
+def _likeliest(file: BinaryIO) -> str:
+    """Choose an encoding by the lines that hold more than ASCII.
+
+    What is readable as Western text is taken as that: most of such files are, and much of it looks as good in another
+    encoding. Signs such as "€" do not count, as the library takes them for noise.
+    """
+    file.seek(0)
+    odd = (line for line in iter(lambda: file.readline(EVIDENCE), b"") if not line.isascii())
+    evidence = b"".join(islice(odd, 1000))[:EVIDENCE]
+    best = _matches(evidence, [name for name in ENCODINGS if not name.startswith("utf")]).best()
+    letters = evidence.translate(None, delete=SIGNS)
+    if len(letters) - len(letters.decode("ascii", "ignore")) < MIN_LETTERS:
+        return WESTERN
+    western = _matches(letters, [WESTERN]).best()
+    if western and (best is None or (western.chaos <= best.chaos + LENIENCE and western.coherence >= best.coherence)):
+        return WESTERN
+    return best.encoding if best else WESTERN
+
+
+def _matches(evidence: bytes, encodings: list[str]) -> CharsetMatches:
+    return from_bytes(evidence, threshold=1, cp_isolation=encodings)

@@ -1,0 +1,41 @@
+// How the file is read: what the server has understood, and what the person chooses instead.
+
+import { $ } from "./page.js";
+
+const LINES = 10;  // How many lines are offered as the header.
+const CHOICES = {
+  delimiter: { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space" },
+  decimal: { ".": "point", ",": "comma" },
+  thousands: { "": "nothing", ".": "point", ",": "comma", " ": "space", "'": "apostrophe" },
+  encoding: {
+    "utf-8": "UTF-8", cp1252: "Western (cp1252)", cp1250: "Central European (cp1250)", cp1251: "Cyrillic (cp1251)",
+    cp1253: "Greek (cp1253)", cp1254: "Turkish (cp1254)", cp1257: "Baltic (cp1257)", cp850: "Western, DOS (cp850)",
+    koi8_r: "Cyrillic (KOI8-R)", shift_jis: "Japanese (Shift JIS)", gb18030: "Chinese (GB 18030)",
+    big5: "Chinese (Big5)", euc_kr: "Korean (EUC-KR)", "utf-16": "UTF-16",
+  },
+};
+const NAMES = [...Object.keys(CHOICES), "header"];
+
+const select = (name) => $(`read-${name}`);
+
+// Shows what was understood of a table.
+export function understood({ form, marks, header, encoding, chosen }) {
+  for (const [name, values] of Object.entries(CHOICES)) {
+    select(name).replaceChildren(...Object.entries(values).map(([value, text]) => new Option(text, value)));
+  }
+  const last = Math.max(LINES, header + 2);
+  select("header").replaceChildren(
+    new Option("none", 0), ...Array.from({ length: last }, (_, at) => new Option(`line ${at + 1}`, at + 1)),
+  );
+  const found = { delimiter: form.delimiter, ...marks, header, encoding };
+  for (const name of NAMES) select(name).value = found[name];
+  $("read-undo").hidden = Object.values(chosen).every((value) => value === null);
+}
+
+// Calls `read` with all that the person has chosen, each time they choose.
+export function onChoice(read) {
+  for (const name of NAMES) {
+    select(name).onchange = ({ target: { value } }) => read({ [name]: name === "header" ? Number(value) : value });
+  }
+  $("read-undo").onclick = () => read(Object.fromEntries(NAMES.map((name) => [name, null])));
+}
