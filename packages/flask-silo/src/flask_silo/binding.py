@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, current_app, g, request
+from flask import Flask, Request, Response, g, request
 from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskError
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import ClosingIterator
 
 from .cli import commands
@@ -81,6 +82,7 @@ class Binding:
         app.app_ctx_globals_class = _globals_with_sid(app.app_ctx_globals_class)
         app.after_request(self._watch_stream)
         app.wsgi_app = Commit(app, app.wsgi_app, self._wire)  # type: ignore[method-assign]
+        self._watch_errors()
         taken = app.error_handler_spec[None][None]
         for kind in (SiloError, TaskError, FileStoreError):
             if kind not in taken:  # the application's own handlers win, whenever they were registered
@@ -95,10 +97,7 @@ class Binding:
     def _wake(self, environ: WSGIEnvironment) -> None:
         """Begin what no import or construction may begin: threads, and clearing away what a dead process left."""
         self._awake = True
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        if getattr(app.handle_user_exception, "func", None) is not _view_failed:
-            # Not before: others, as Flask-RESTX, may have put themselves in its place since this application was made.
-            app.handle_user_exception = partial(_view_failed, app.handle_user_exception)
+        self._watch_errors()  # again: others, as Flask-RESTX, may have put themselves before it since
         self.waiting.threads = Server.of(environ).threads
         warn_if_apart(self.store.backend, environ)
         if self.settings.auto_cleanup:
@@ -106,6 +105,31 @@ class Binding:
             threading.Thread(target=self._silo.sweep_files, name="silo-sweep", daemon=True).start()
         else:
             self._silo.sweep_files()
+
+    def _watch_errors(self) -> None:
+        """See every error of a view before its handlers do."""
+        handle = self._app.handle_user_exception
+        if getattr(handle, "func", None) != self._view_failed:
+            self._app.handle_user_exception = partial(self._view_failed, handle)  # type: ignore[method-assign]
+
+    def _view_failed(self, handle: Callable[[Exception], Any], error: Exception) -> Any:
+        """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved.
+
+        A request that Werkzeug refuses as too large is answered here, unless the application has a handler for it. It
+        is no handler itself: a handler for 413 would come before the application's own for all of Werkzeug's errors.
+        """
+        visit = current_visit()
+        if visit is not None:
+            visit.fail(error)
+        response = handle(error)
+        if (
+            response is error
+            and isinstance(error, RequestEntityTooLarge)
+            and error.description == RequestEntityTooLarge.description
+            and request.path.startswith(self._prefix)
+        ):
+            return answer(error)
+        return response
 
     def _before_request(self) -> None:
         req = request._get_current_object()  # type: ignore[attr-defined]  # a proxy costs for every attribute
@@ -172,14 +196,6 @@ def _followed(body: Iterable[Any], check: Callable[[], object]) -> Iterable[Any]
 
     close = getattr(body, "close", None)
     return ClosingIterator(blocks(), [close] if close is not None else [])
-
-
-def _view_failed(handle: Callable[[Exception], Any], error: Exception) -> Any:
-    """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved."""
-    visit = current_visit()
-    if visit is not None:
-        visit.fail(error)
-    return handle(error)
 
 
 def _globals_with_sid(base: type[Any]) -> type[Any]:
