@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from flask_silo import InMemoryStorage, Silo
+from flask_silo import InMemoryStorage, Silo, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
+from silo_files import FolderUnusable
 from silo_store.testing import SID, Clock
 
 
@@ -182,3 +184,25 @@ def test_no_setting_shows_the_password_of_the_store(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="%2F") as caught:
         Silo(Flask(__name__))
     assert "s3c" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_place_where_nothing_can_be_kept_is_refused_when_the_application_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "none" / "deep" / "sessions.db", tmp_path / "file" / "sessions.db", tmp_path):
+        with pytest.raises(StoreUnavailable, match=f"the session database {wrong} cannot be used: "):
+            Silo(Flask(__name__), store_url=f"sqlite:///{wrong}")
+    silo = Silo(Flask(__name__), store_url=f"sqlite:///{tmp_path}/made/sessions.db")
+    assert (tmp_path / "made").is_dir()
+    with pytest.raises(FolderUnusable, match=str(tmp_path / "file" / "uploads")):
+        silo.add_file_store("uploads", tmp_path / "file" / "uploads")
+    silo.add_file_store("uploads", tmp_path / "above" / "uploads")
+    assert (tmp_path / "above" / "uploads").is_dir()
+
+
+@pytest.mark.hostile
+def test_a_place_that_may_not_be_written_is_refused_when_the_application_is_made(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir(mode=0o500)
+    with pytest.raises(StoreUnavailable, match="may not write to the folder"):
+        Silo(Flask(__name__), store_url=f"sqlite:///{tmp_path}/mine/sessions.db")
+    with pytest.raises(FolderUnusable, match="may not write to"):
+        Silo(Flask(__name__)).add_file_store("uploads", tmp_path / "mine")

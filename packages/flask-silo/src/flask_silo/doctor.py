@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Flask
-from silo_files import FileStore, LocalFileBackend
+from silo_files import BaseMissing, FolderUnusable, LocalFileBackend
 from silo_store import Finding, StoreUnavailable
 from silo_store.address import split
 from silo_store.redact import redact
@@ -21,6 +20,7 @@ from .workers import ADVICE, SHARE, expected_workers
 
 if TYPE_CHECKING:
     from .binding import Binding
+    from .files import SessionFileStore
 
 SHORT_RETAIN = 3600.0
 """Seconds: who was away for an hour and comes back should not be given an empty session without a word."""
@@ -32,7 +32,9 @@ LITTLE_SPACE = 100_000_000
 """Bytes."""
 
 
-def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], environ: Mapping[str, str]) -> list[Finding]:
+def examine(
+    app: Flask, binding: Binding, stores: Mapping[str, SessionFileStore], environ: Mapping[str, str]
+) -> list[Finding]:
     """Look at settings, sessions, workers and files. Raises nothing that a backend's trouble is the reason of."""
     return [
         *_times(binding),
@@ -208,16 +210,25 @@ def _tasks(binding: Binding) -> Iterator[Finding]:
         yield Finding("ok", "tasks", message)
 
 
-def _files(binding: Binding, stores: Mapping[str, FileStore]) -> Iterator[Finding]:
+def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator[Finding]:
     several_hosts = split(binding.settings.store_url).scheme in ("redis", "rediss")
     for name, store in stores.items():
         topic, folder = f"files: {name}", Path(store.base_dir)
         if not isinstance(store.backend, LocalFileBackend):
             yield Finding("ok", topic, f"kept by {type(store.backend).__name__}, which is not looked at")
-        elif not folder.is_dir():
-            yield Finding("error", topic, f"there is no folder {folder}")
-        elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            yield Finding("error", topic, f"{folder} cannot be written by the user that runs this command")
+            continue
+        try:
+            store.backend.check()
+        except (BaseMissing, FolderUnusable) as error:
+            yield Finding("error", topic, str(error.strerror))
+            continue
+        if store.is_relative:
+            yield Finding(
+                "warning",
+                topic,
+                f"{folder} is a relative path in the folder in which this process starts: one that starts in another "
+                "folder has other files. Give an absolute path, as Path(app.instance_path, ...)",
+            )
         elif (free := shutil.disk_usage(folder).free) < LITTLE_SPACE:
             yield Finding("warning", topic, f"{folder} has only {free // 1_000_000} MB left")
         else:

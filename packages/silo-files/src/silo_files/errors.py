@@ -62,6 +62,10 @@ class BaseMissing(FileStoreError, FileNotFoundError):
     """`base_dir` is not there, perhaps an unmounted disk, and `auto_create` is off. Nothing was saved."""
 
 
+class FolderUnusable(FileStoreError, OSError):
+    """The folder cannot be made, or this process may not write to it. The text says which one and what to do."""
+
+
 class UnsafeFolder(FileStoreError, NotADirectoryError):
     """Where the store wants a folder of its own there is a link, or no folder. It was left alone."""
 
