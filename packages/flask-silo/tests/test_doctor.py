@@ -205,6 +205,15 @@ def test_an_environment_that_says_nothing_is_a_warning(monkeypatch: pytest.Monke
     assert troubles(app) == []
 
 
+def test_a_setting_in_the_environment_that_is_not_used_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SILO_TTL", "600")
+    assert troubles(made()[0]) == []
+    app, _ = made(ttl=700)
+    assert troubles(app) == [("warning", "settings")]
+    (finding, _) = of(app, "settings")
+    assert finding["message"] == "SILO_TTL in the environment is not used: the application sets ttl itself"
+
+
 def test_what_a_backend_finds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     app, silo = made()
     monkeypatch.setattr(silo.store.backend, "check", lambda now: [Finding("error", "eviction", f"at {now > 0}")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -17,6 +18,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import ClosingIterator
 
 from .cli import commands
+from .doubts import config_of, late_settings, lost_endpoints, unknown_settings
 from .endpoints import DataEndpoints
 from .http import Wire, answer
 from .running import SessionTasks
@@ -70,6 +72,8 @@ class Binding:
         self._silo = silo
         self._app = app
         self._told_lost: set[str] = set()
+        self._told_doubts: set[str] = set()
+        self._seen_config = config_of(app.config)
         self._wire = Wire(settings)
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
@@ -89,6 +93,7 @@ class Binding:
                 app.register_error_handler(kind, answer)
         note_application(app)
         app.cli.commands.setdefault("silo", commands)  # the application may have one of its own
+        self._tell(unknown_settings(self._seen_config, os.environ))
 
     def after_fork(self) -> None:
         """A forked child has no sweeper yet."""
@@ -100,6 +105,7 @@ class Binding:
         self._watch_errors()  # again: others, as Flask-RESTX, may have put themselves before it since
         self.waiting.threads = Server.of(environ).threads
         warn_if_apart(self.store.backend, environ)
+        self._tell(self.doubts())
         if self.settings.auto_cleanup:
             self.daemon.start()
             threading.Thread(target=self._silo.sweep_files, name="silo-sweep", daemon=True).start()
@@ -130,6 +136,24 @@ class Binding:
         ):
             return answer(error)
         return response
+
+    def doubts(self) -> Iterator[str]:
+        """Say which settings and data endpoints have no effect, as those that are mistyped."""
+        yield from unknown_settings(config_of(self._app.config), os.environ)
+        yield from late_settings(self.settings, self._seen_config, self._app.config)
+        rules = list(self._app.url_map.iter_rules())
+        yield from lost_endpoints(self._data_endpoints.names, rules, self.settings.prefixes)
+        others = [each for each in self._silo._each_binding() if each is not self]  # one of theirs may be meant
+        rules += [rule for other in others for rule in other._app.url_map.iter_rules()]
+        prefixes = {prefix: None for each in (self, *others) for prefix in each.settings.prefixes}
+        yield from lost_endpoints(self._silo.data_endpoints.names, rules, list(prefixes))
+
+    def _tell(self, doubts: Iterable[str]) -> None:
+        """Log each of them once."""
+        for doubt in doubts:
+            if doubt not in self._told_doubts:
+                self._told_doubts.add(doubt)
+                logger.warning(doubt)
 
     def _before_request(self) -> None:
         req = request._get_current_object()  # type: ignore[attr-defined]  # a proxy costs for every attribute

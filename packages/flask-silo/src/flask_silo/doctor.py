@@ -15,6 +15,7 @@ from silo_store.redact import redact
 from silo_tasks import RunnerUnavailable
 from silo_tasks.runners.engine import EngineRunner
 
+from .doubts import may_begin, unused_environment
 from .text import duration, plural
 from .workers import ADVICE, SHARE, expected_workers
 
@@ -37,16 +38,24 @@ def examine(
 ) -> list[Finding]:
     """Look at settings, sessions, workers and files. Raises nothing that a backend's trouble is the reason of."""
     return [
+        *_doubts(binding, environ),
         *_times(binding),
         *_requests(app, binding),
         *_ids(binding),
         *_state(binding),
-        *_backend(binding, environ),
+        *_backend(binding),
         *_capacity(binding),
         *_workers(binding, environ),
         *_tasks(binding),
         *_files(binding, stores),
     ]
+
+
+def _doubts(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
+    for doubt in binding.doubts():
+        yield Finding("warning", "names", doubt)
+    for name, unused in unused_environment(binding.settings, environ):
+        yield Finding("warning", "store_url" if name == "store_url" else "settings", unused)
 
 
 def _times(binding: Binding) -> Iterator[Finding]:
@@ -91,10 +100,9 @@ def _times(binding: Binding) -> Iterator[Finding]:
 
 
 def _requests(app: Flask, binding: Binding) -> Iterator[Finding]:
-    prefix = binding.settings.api_prefix
     rules = [rule.rule for rule in app.url_map.iter_rules()]
-    for each in (prefix,) if isinstance(prefix, str) else prefix:
-        count = sum(_may_begin(rule, each) for rule in rules)
+    for each in binding.settings.prefixes:
+        count = sum(may_begin(rule, each) for rule in rules)
         if count:
             yield Finding("ok", "requests", f"{plural(count, 'URL rule')} below {each}: requests there have a session")
         else:
@@ -118,11 +126,6 @@ def _ids(binding: Binding) -> Iterator[Finding]:
         yield Finding("ok", "ids", message)
 
 
-def _may_begin(rule: str, prefix: str) -> bool:
-    static = rule.partition("<")[0]
-    return rule.startswith(prefix) or (static != rule and prefix.startswith(static))
-
-
 def _state(binding: Binding) -> Iterator[Finding]:
     limit, live = binding.settings.max_state_bytes, binding.store.backend.live
     if limit is not None and live:
@@ -135,15 +138,9 @@ def _state(binding: Binding) -> Iterator[Finding]:
         yield Finding("ok", "state", "the state of one session may take any size (SILO_MAX_STATE_BYTES is not set)")
 
 
-def _backend(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _backend(binding: Binding) -> Iterator[Finding]:
     store, url = binding.store, binding.settings.store_url
     parts = split(url)
-    if environ.get("SILO_STORE_URL", url) not in ("", url):
-        yield Finding(
-            "warning",
-            "store_url",
-            "SILO_STORE_URL in the environment is not used: the application says itself where its sessions are",
-        )
     if parts.scheme == "sqlite" and not parts.path.startswith("//"):
         yield Finding(
             "warning",

@@ -49,8 +49,8 @@ def _is_of(here: Visit | Hold, sid: str) -> bool:
 class Silo:
     """Gives every client of a Flask application its own state, tasks and files.
 
-    Each argument but ``app``, ``storage`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config too,
-    and is described in `Settings`.
+    Each argument but ``app``, ``storage`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config or in
+    the environment too, and is described in `Settings`.
 
     Args:
         app: the application; or call `init_app` for each one later.
