@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,19 +192,41 @@ def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _tasks(binding: Binding) -> Iterator[Finding]:
-    runners = {name: task.runner for name, task in binding.declared.items() if isinstance(task.runner, EngineRunner)}
-    sent = sorted(runners)
-    for name in sent:
-        try:
-            runners[name].store.read("", name)
-        except RunnerUnavailable as error:
-            yield Finding("error", "tasks", f"the queue of {name}: {error}")
+    queued: dict[EngineRunner, list[str]] = {}
+    for name, task in sorted(binding.declared.items()):
+        if isinstance(task.runner, EngineRunner):
+            queued.setdefault(task.runner, []).append(name)
+    for runner, names in queued.items():
+        yield from _queue(runner, names)
+    sent = ", ".join(sorted(name for names in queued.values() for name in names))
     if sent and not binding.store.backend.shared:
-        message = f"workers of a task queue cannot reach the sessions, and cannot run {', '.join(sent)}: {SHARE}"
+        message = f"workers of a task queue cannot reach the sessions, and cannot run {sent}: {SHARE}"
         yield Finding("error", "tasks", message)
     elif sent:
-        message = f"workers of a task queue run {', '.join(sent)}: they need the same SILO_STORE_URL and file folders"
+        message = f"workers of a task queue run {sent}: they need the same SILO_STORE_URL and file folders"
         yield Finding("ok", "tasks", message)
+
+
+def _queue(runner: EngineRunner, names: Sequence[str]) -> Iterator[Finding]:
+    tasks = ", ".join(names)
+    try:
+        runner.store.read("", names[0])
+        listeners = runner.listeners()
+    except RunnerUnavailable as error:
+        yield Finding("error", "tasks", f"the queue of {tasks}: {error}")
+        return
+    if listeners is None:
+        return
+    if listeners.number:
+        number = plural(listeners.number, "worker")
+        yield Finding("ok", "tasks", f"the queue {listeners.queue!r} of {tasks} has {number}")
+    else:
+        yield Finding(
+            "warning",
+            "tasks",
+            f"the queue {listeners.queue!r} has no worker that is alive, so {tasks} would wait: start one beside the "
+            f"server ({listeners.command})",
+        )
 
 
 def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator[Finding]:
