@@ -235,6 +235,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch
     assert troubles(app) == [("error", "files: uploads")]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 @pytest.mark.hostile
 def test_a_folder_that_may_not_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
     app, silo = made()

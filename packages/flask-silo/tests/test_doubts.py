@@ -164,3 +164,12 @@ def test_a_data_endpoint_may_be_of_another_application_of_the_silo() -> None:
     for app in (first, second):
         (message,) = doctor(app)
         assert "'/api/nowhere'" in message
+
+
+def test_a_route_that_takes_every_path_hides_no_mistake() -> None:
+    silo = Silo(auto_cleanup=False)
+    silo.add_data_endpoints("/api/typo", "page", "/<path:file>", "/api/type")
+    app = made(silo)
+    app.add_url_rule("/<path:file>", "page", view_func=lambda file: {})
+    (message,) = doctor(app)
+    assert message.startswith("data endpoint '/api/typo' ")

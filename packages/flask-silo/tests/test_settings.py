@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from dataclasses import fields
 from pathlib import Path
@@ -270,6 +271,7 @@ def test_a_place_where_nothing_can_be_kept_is_refused_when_the_application_is_ma
     assert (tmp_path / "above" / "uploads").is_dir()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 @pytest.mark.hostile
 def test_a_place_that_may_not_be_written_is_refused_when_the_application_is_made(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir(mode=0o500)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def test_folders_that_are_missing_are_made(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 @pytest.mark.hostile
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     base = tmp_path / "base"
@@ -49,6 +51,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     assert f"{above / 'uploads'}: Permission denied" in refusal(above / "uploads")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 @pytest.mark.hostile
 @pytest.mark.parametrize("name", ["areas", "owners", "trash"])
 def test_a_folder_of_the_store_that_another_user_made(tmp_path: Path, name: str) -> None:
@@ -59,6 +62,7 @@ def test_a_folder_of_the_store_that_another_user_made(tmp_path: Path, name: str)
     assert f"may not write to {base / name}." in refusal(base)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 @pytest.mark.hostile
 def test_without_auto_create_files_can_be_read_where_none_can_be_written(tmp_path: Path) -> None:
     base = tmp_path / "base"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -58,6 +59,7 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     works(tmp_path / "sessions" / "sessions.db")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 @pytest.mark.hostile
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0o500)
@@ -67,6 +69,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 @pytest.mark.hostile
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-locks"])
 def test_a_file_that_another_user_made(tmp_path: Path, ending: str) -> None:

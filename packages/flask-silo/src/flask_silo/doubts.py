@@ -12,6 +12,7 @@ from werkzeug.routing import Rule
 
 from .endpoints import is_pattern
 from .settings import NAMES, PREFIX, Settings, from_environment
+from .task_views import CATCH_ALL
 
 NO_SETTING = " is no setting of flask-silo and has no effect: "
 
@@ -112,6 +113,8 @@ def _reaches(name: str, rule: Rule) -> bool:
             return True
         begin = re.split(r"[*?[]", name, maxsplit=1)[0]
         return static != rule.rule and (begin.startswith(static) or static.startswith(begin)) and "/" in begin
+    if CATCH_ALL.fullmatch(rule.rule):  # as for a page's files: it would hide every mistake
+        return False
     parts = re.split(r"(<[^>]*>)", rule.rule)
     path = "".join(".+" if part.startswith("<") else re.escape(part) for part in parts)
     return "<" not in name and re.fullmatch(path, name) is not None
