@@ -235,17 +235,6 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch
     assert troubles(app) == [("error", "files: uploads")]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-@pytest.mark.hostile
-def test_a_folder_that_may_not_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
-    app, silo = made()
-    silo.add_file_store("uploads", tmp_path / "uploads")
-    (tmp_path / "uploads").chmod(0o500)
-    (finding,) = of(app, "files: uploads")
-    assert finding["level"] == "error"
-    assert finding["message"].startswith(f"this process may not write to {tmp_path / 'uploads'}. Give that folder")
-
-
 def test_a_relative_folder_is_a_warning_that_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app, silo = made()

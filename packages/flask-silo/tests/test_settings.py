@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from dataclasses import fields
 from pathlib import Path
@@ -269,13 +268,3 @@ def test_a_place_where_nothing_can_be_kept_is_refused_when_the_application_is_ma
         silo.add_file_store("uploads", tmp_path / "file" / "uploads")
     silo.add_file_store("uploads", tmp_path / "above" / "uploads")
     assert (tmp_path / "above" / "uploads").is_dir()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-@pytest.mark.hostile
-def test_a_place_that_may_not_be_written_is_refused_when_the_application_is_made(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir(mode=0o500)
-    with pytest.raises(StoreUnavailable, match="may not write to the folder"):
-        Silo(Flask(__name__), store_url=f"sqlite:///{tmp_path}/mine/sessions.db")
-    with pytest.raises(FolderUnusable, match="may not write to"):
-        Silo(Flask(__name__)).add_file_store("uploads", tmp_path / "mine")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import pickle
 from pathlib import Path
 
@@ -37,44 +36,6 @@ def test_folders_that_are_missing_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "above" / "uploads").is_dir()
     store.save("sid", "a", b"1")
     store.close()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-@pytest.mark.hostile
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    FileStore(base).close()
-    base.chmod(0o500)
-    assert f"may not write to {base}." in refusal(base)
-    above = tmp_path / "above"
-    above.mkdir(mode=0o500)
-    assert f"{above / 'uploads'}: Permission denied" in refusal(above / "uploads")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-@pytest.mark.hostile
-@pytest.mark.parametrize("name", ["areas", "owners", "trash"])
-def test_a_folder_of_the_store_that_another_user_made(tmp_path: Path, name: str) -> None:
-    base = tmp_path / "base"
-    (base / name).mkdir(parents=True)
-    FileStore(base).close()
-    (base / name).chmod(0o500)
-    assert f"may not write to {base / name}." in refusal(base)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-@pytest.mark.hostile
-def test_without_auto_create_files_can_be_read_where_none_can_be_written(tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    store = FileStore(base)
-    store.save("sid", "a", b"1")
-    store.close()
-    base.chmod(0o500)
-    reader = FileStore(base, auto_create=False)
-    with reader.open("sid", "a") as file:
-        assert file.read() == b"1"
-    with pytest.raises(FolderUnusable):
-        LocalFileBackend(str(base), auto_create=False).check()
 
 
 def test_a_backend_can_be_asked_again(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -57,27 +56,6 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
         tmp_path / "sessions"
     )
     works(tmp_path / "sessions" / "sessions.db")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-@pytest.mark.hostile
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir(mode=0o500)
-    assert f"may not write to the folder {tmp_path / 'folder'}: " in refusal(tmp_path / "folder" / "sessions.db")
-    assert f"{tmp_path / 'folder' / 'new'} cannot be made (Permission denied)" in refusal(
-        tmp_path / "folder" / "new" / "sessions.db"
-    )
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-@pytest.mark.hostile
-@pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-locks"])
-def test_a_file_that_another_user_made(tmp_path: Path, ending: str) -> None:
-    file = tmp_path / f"sessions.db{ending}"
-    file.touch()
-    file.chmod(0o400)
-    assert f"may not write to {file}: " in refusal(tmp_path / "sessions.db")
-    assert file.read_bytes() == b""
 
 
 BACKUP = """
