@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import flask_silo
 import pytest
+from flask_silo.http import ANSWERS
+from servers import until
+from werkzeug.exceptions import HTTPException
 
 ROOT = Path(__file__).parent.parent
 
 
 def blocks(readme: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", readme.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def run(readme: str) -> dict[str, Any]:
+    """Run the blocks of a page and return what they have defined."""
+    scope: dict[str, Any] = {"__name__": "readme"}
+    for number, block in enumerate(blocks(ROOT / readme)):
+        exec(compile(block, f"{readme}, block {number}", "exec", dont_inherit=True), scope)
+    return scope
 
 
 @pytest.mark.parametrize(
@@ -27,16 +42,57 @@ def test_the_blocks_run_one_after_the_other(
     readme: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = blocks(ROOT / readme)
-    assert len(found) >= count
-    scope: dict[str, object] = {"__name__": "readme"}
-    for number, block in enumerate(found):
-        exec(compile(block, f"{readme}, block {number}", "exec", dont_inherit=True), scope)
+    assert len(blocks(ROOT / readme)) >= count
+    scope = run(readme)
     if readme.endswith("BACKENDS.md"):
-        scope["store"].close()  # type: ignore[attr-defined]
+        scope["store"].close()
     if silo := scope.get("silo"):
-        silo.stop()  # type: ignore[attr-defined]
+        silo.stop()
     if readme.endswith("silo-store/README.md"):
         lines = capsys.readouterr().out.splitlines()
         assert lines[:2] == ["{'items': ['book']}", "expired"]
         assert lines[2].startswith("session 01234…: cart['items'][1] (object) cannot be stored: keep plain")
+
+
+@pytest.mark.parametrize("kind", ANSWERS, ids=lambda kind: kind.__name__)
+def test_the_table_of_errors_names_what_an_errorhandler_needs(kind: type[Exception]) -> None:
+    answer = ANSWERS[kind]
+    text = (ROOT / "packages/flask-silo/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (.*?) \|", text, re.M)
+    (classes,) = [classes for status, error, classes in rows if (int(status), error) == (answer.status, answer.error)]
+    assert f"`{kind.__name__}`" in classes
+    assert issubclass(kind, HTTPException) or getattr(flask_silo, kind.__name__) is kind
+
+
+def test_an_upload_while_its_task_runs_is_refused_and_the_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope = run("packages/flask-silo/README.md")
+    client, uploads, track = scope["app"].test_client(), scope["uploads"], scope["track"]
+    sid = client.post("/api/increment").headers["X-Session-ID"]
+    mine = {"X-Session-ID": sid}
+    began, gate = threading.Event(), threading.Event()
+
+    def held(lines: Iterable[bytes]) -> Any:
+        began.set()
+        assert gate.wait(30)
+        return track(lines)
+
+    scope["track"] = held
+    try:
+        assert client.post("/api/lines", headers=mine, data=b"a\nb\n").status_code == 202
+        assert began.wait(30)
+        (name,) = uploads.list_files(sid)
+        refused = client.post("/api/lines", headers=mine, data=b"x\n")
+        assert (refused.status_code, refused.json["error"]) == (409, "task_running")
+        assert uploads.list_files(sid) == [name]
+        assert Path(uploads.get_path(sid, name)).read_bytes() == b"a\nb\n"
+    finally:
+        gate.set()
+    until(lambda: client.get("/api/tasks/count_lines", headers=mine).json["status"] == "succeeded", "it does not end")
+    assert scope["silo"].store.peek(sid)["counter"] == {"value": 2}
+    assert client.post("/api/lines", headers=mine, data=b"x\n").status_code == 202
+    until(lambda: not client.get("/api/tasks/count_lines", headers=mine).json["running"], "it does not end")
+    assert len(uploads.list_files(sid)) == 2
+    scope["silo"].stop()

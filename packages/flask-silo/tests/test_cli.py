@@ -283,6 +283,8 @@ def test_a_store_that_is_down_is_one_line(gone: str, tmp_path: Path) -> None:
     url = {"sqlite": f"sqlite:///{tmp_path}/gone/sessions.db", "redis": "redis://user:secret@127.0.0.1:1/0"}[gone]
     app = Flask("down")
     Silo(app, store_url=url, auto_cleanup=False)
+    if gone == "sqlite":
+        (tmp_path / "gone").rmdir()  # which the application made
     for words in (["stats"], ["sessions"], ["show", SID], ["expire", SID], ["sweep"]):
         result = run(app, *words)
         assert (result.exit_code, result.stdout) == (2, ""), result.stdout

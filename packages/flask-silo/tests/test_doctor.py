@@ -205,6 +205,15 @@ def test_an_environment_that_says_nothing_is_a_warning(monkeypatch: pytest.Monke
     assert troubles(app) == []
 
 
+def test_a_setting_in_the_environment_that_is_not_used_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SILO_TTL", "600")
+    assert troubles(made()[0]) == []
+    app, _ = made(ttl=700)
+    assert troubles(app) == [("warning", "settings")]
+    (finding, _) = of(app, "settings")
+    assert finding["message"] == "SILO_TTL in the environment is not used: the application sets ttl itself"
+
+
 def test_what_a_backend_finds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     app, silo = made()
     monkeypatch.setattr(silo.store.backend, "check", lambda now: [Finding("error", "eviction", f"at {now > 0}")])
@@ -224,6 +233,15 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch
     silo.add_file_store("uploads", tmp_path / "uploads")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert troubles(app) == [("error", "files: uploads")]
+
+
+def test_a_relative_folder_is_a_warning_that_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app, silo = made()
+    silo.add_file_store("uploads", "uploads")
+    (finding,) = of(app, "files: uploads")
+    assert finding["level"] == "warning"
+    assert finding["message"].startswith(f"{tmp_path / 'uploads'} is a relative path")
 
 
 def test_files_kept_elsewhere_are_not_looked_at(tmp_path: Path) -> None:

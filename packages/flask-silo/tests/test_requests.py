@@ -305,6 +305,21 @@ def test_the_response_tells_caches_and_browsers_about_the_header(app: Flask, cli
     assert crossed.headers["Access-Control-Expose-Headers"] == f"X-Other, {HEADER}"
 
 
+def test_a_page_of_another_origin_can_read_the_id_and_its_preflight_begins_no_session(
+    app: Flask, client: FlaskClient, silo: Silo
+) -> None:
+    app.config["MAX_CONTENT_LENGTH"] = 10
+    origin = {"Origin": "http://other.example"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": HEADER.lower()}
+    preflight = client.options("/api/increment", headers={**origin, **asked})
+    assert preflight.status_code == 200
+    assert silo.store.active_count == 0
+    refused = client.post("/api/upload", headers={**origin, **as_(SID)}, data=b"x" * 11)
+    assert refused.status_code == 413
+    for answer in (preflight, refused, client.post("/api/increment", headers=origin)):
+        assert answer.headers["Access-Control-Expose-Headers"] == HEADER
+
+
 def test_a_kept_context_keeps_the_session(app: Flask, silo: Silo) -> None:
     with app.test_client() as client:
         client.post("/api/increment", headers=as_(SID))

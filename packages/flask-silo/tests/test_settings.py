@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from flask_silo import InMemoryStorage, Silo
+from flask_silo import InMemoryStorage, Silo, StoreUnavailable
+from flask_silo.settings import Settings
 from flask_silo_helpers import as_, counter_app
+from silo_files import FolderUnusable
 from silo_store.testing import SID, Clock
 
 
@@ -173,6 +177,75 @@ def test_where_sessions_are_may_come_from_the_environment(monkeypatch: pytest.Mo
     assert Silo(app).store.backend.live
 
 
+def test_every_setting_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, tuple[str, Any]] = {
+        "ttl": ("600", 600),
+        "cleanup_interval": ("7.5", 7.5),
+        "expired_retain": ("100", 100),
+        "header": ("X-Mine", "X-Mine"),
+        "query_param": ("1", "1"),
+        "min_sid_length": ("20", 20),
+        "accept_client_ids": ("true", True),
+        "data_endpoints": ("/api/data", ("/api/data",)),
+        "auto_cleanup": ("False", False),
+        "api_prefix": ('["/a/", "/b/"]', ("/a/", "/b/")),
+        "store_url": ("memory://?copy=1", "memory://?copy=1"),
+        "turn_timeout": ("9", 9),
+        "max_waiters": ("3", 3),
+        "slack": ("0", 0),
+        "max_state_bytes": ("5000", 5000),
+        "max_sessions": ("20", 20),
+        "task_endpoints": ("0", False),
+        "max_streams": ("0", 0),
+    }
+    assert set(values) == {each.name for each in fields(Settings)}
+    for name, (text, _) in values.items():
+        monkeypatch.setenv(f"SILO_{name.upper()}", text)
+    settings = Silo(Flask("one")).binding.settings
+    assert {name: getattr(settings, name) for name in values} == {name: value for name, (_, value) in values.items()}
+
+
+def test_argument_config_and_environment_win_in_this_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SILO_TTL", "600")
+    monkeypatch.setenv("SILO_SLACK", "")
+    app = Flask("config")
+    app.config["SILO_TTL"] = 500
+    assert Silo(Flask("environment")).store.ttl == 600
+    assert Silo(app).store.ttl == 500
+    assert Silo(Flask("argument"), ttl=400).store.ttl == 400
+    assert Silo(Flask("empty")).store.slack is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TTL", "an hour"),
+        ("TTL", "true"),
+        ("AUTO_CLEANUP", "off"),
+        ("MAX_SESSIONS", "1.5"),
+        ("API_PREFIX", "5"),
+        ("API_PREFIX", "api"),
+        ("DATA_ENDPOINTS", "5"),
+        ("DATA_ENDPOINTS", "[5]"),
+    ],
+)
+def test_a_wrong_setting_says_where_it_comes_from(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"SILO_{name}", text)
+    with pytest.raises(ValueError, match=f"^SILO_{name} in the environment must "):
+        Silo(Flask(__name__))
+    monkeypatch.delenv(f"SILO_{name}")
+    app = Flask(__name__)
+    app.config[f"SILO_{name}"] = [5]
+    with pytest.raises(ValueError, match=f"^SILO_{name} in the application's config must "):
+        Silo(app)
+
+
+@pytest.mark.parametrize("name", ["accept_client_ids", "auto_cleanup", "task_endpoints"])
+def test_a_switch_is_no_text(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be True or False"):
+        Silo(Flask(__name__), **{name: "False"})  # type: ignore[arg-type]
+
+
 def test_no_setting_shows_the_password_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "redis://user:s3cret@127.0.0.1:1/0"
     silo = Silo(Flask(__name__), store_url=url)
@@ -182,3 +255,16 @@ def test_no_setting_shows_the_password_of_the_store(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="%2F") as caught:
         Silo(Flask(__name__))
     assert "s3c" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_place_where_nothing_can_be_kept_is_refused_when_the_application_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "none" / "deep" / "sessions.db", tmp_path / "file" / "sessions.db", tmp_path):
+        with pytest.raises(StoreUnavailable, match=f"the session database {wrong} cannot be used: "):
+            Silo(Flask(__name__), store_url=f"sqlite:///{wrong}")
+    silo = Silo(Flask(__name__), store_url=f"sqlite:///{tmp_path}/made/sessions.db")
+    assert (tmp_path / "made").is_dir()
+    with pytest.raises(FolderUnusable, match=str(tmp_path / "file" / "uploads")):
+        silo.add_file_store("uploads", tmp_path / "file" / "uploads")
+    silo.add_file_store("uploads", tmp_path / "above" / "uploads")
+    assert (tmp_path / "above" / "uploads").is_dir()

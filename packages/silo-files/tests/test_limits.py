@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import operator
+import pickle
 import random
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,27 @@ def test_max_file_bytes(tmp_path: Path) -> None:
     with pytest.raises(FileTooLarge):
         store.save("sid", "a", b"x", size=11)
     assert store.usage("sid") == Usage(10, 1)
+
+
+def test_a_refusal_has_its_limit_as_a_number(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "base", max_file_bytes=10, max_session_bytes=15, max_files=2)
+
+    def refusal(name: str, data: bytes, size: int | None = None) -> Any:
+        with pytest.raises((FileTooLarge, SessionQuotaExceeded)) as caught:
+            store.save("sid", name, data, size=size)
+        error = pickle.loads(pickle.dumps(caught.value))
+        assert (type(error), str(error)) == (type(caught.value), str(caught.value))
+        return error
+
+    assert refusal("a", b"x" * 11).max_bytes == 10
+    assert refusal("a", b"x", size=11).max_bytes == 10
+    assert refusal("a", b"xx", size=1).max_bytes is None
+    store.save("sid", "a", b"x" * 10)
+    error = refusal("b", b"x" * 6)
+    assert (error.max_bytes, error.max_files) == (15, None)
+    store.save("sid", "b", b"x")
+    error = refusal("c", b"x")
+    assert (error.max_bytes, error.max_files) == (None, 2)
 
 
 def test_limits_are_not_negative(tmp_path: Path) -> None:

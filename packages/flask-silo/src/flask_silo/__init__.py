@@ -1,6 +1,17 @@
 """A private, expiring workspace for every client of a Flask API: state, tasks, files."""
 
-from silo_files import FileStore, FileStoreError
+from silo_files import (
+    AreaGone,
+    FileMissing,
+    FileStore,
+    FileStoreError,
+    FileTooLarge,
+    InvalidFileName,
+    SessionQuotaExceeded,
+    StorageFull,
+    StoreQuotaExceeded,
+    TruncatedInput,
+)
 from silo_store import (
     CleanupDaemon,
     InMemoryStorage,
@@ -22,7 +33,17 @@ from silo_store import (
     TooManyWaiters,
     TurnTimeout,
 )
-from silo_tasks import BackgroundTask, TaskError, TaskRunning, TaskState, current_task, step, track
+from silo_tasks import (
+    BackgroundTask,
+    QueueFull,
+    RunnerUnavailable,
+    TaskError,
+    TaskRunning,
+    TaskState,
+    current_task,
+    step,
+    track,
+)
 
 from .ext import Silo
 from .namespace import Namespace
@@ -31,17 +52,24 @@ from .tasks import SessionTask
 __version__ = "0.2.0"
 
 __all__ = [
+    "AreaGone",
     "BackgroundTask",
     "CleanupDaemon",
+    "FileMissing",
     "FileStore",
     "FileStoreError",
+    "FileTooLarge",
     "InMemoryStorage",
+    "InvalidFileName",
     "InvalidSessionId",
     "Namespace",
     "NamespaceError",
+    "QueueFull",
+    "RunnerUnavailable",
     "SessionBusy",
     "SessionConflict",
     "SessionExpired",
+    "SessionQuotaExceeded",
     "SessionRotated",
     "SessionStore",
     "SessionTask",
@@ -52,12 +80,15 @@ __all__ = [
     "StateEncodeError",
     "StateTooLarge",
     "StateValueError",
+    "StorageFull",
+    "StoreQuotaExceeded",
     "StoreUnavailable",
     "TaskError",
     "TaskRunning",
     "TaskState",
     "TooManySessions",
     "TooManyWaiters",
+    "TruncatedInput",
     "TurnTimeout",
     "__version__",
     "current_task",

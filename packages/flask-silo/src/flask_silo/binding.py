@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, current_app, g, request
+from flask import Flask, Request, Response, g, request
 from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskError
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import ClosingIterator
 
 from .cli import commands
+from .doubts import config_of, late_settings, lost_endpoints, unknown_settings
 from .endpoints import DataEndpoints
 from .http import Wire, answer
 from .running import SessionTasks
@@ -69,6 +72,8 @@ class Binding:
         self._silo = silo
         self._app = app
         self._told_lost: set[str] = set()
+        self._told_doubts: set[str] = set()
+        self._seen_config = config_of(app.config)
         self._wire = Wire(settings)
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
@@ -81,12 +86,14 @@ class Binding:
         app.app_ctx_globals_class = _globals_with_sid(app.app_ctx_globals_class)
         app.after_request(self._watch_stream)
         app.wsgi_app = Commit(app, app.wsgi_app, self._wire)  # type: ignore[method-assign]
+        self._watch_errors()
         taken = app.error_handler_spec[None][None]
         for kind in (SiloError, TaskError, FileStoreError):
             if kind not in taken:  # the application's own handlers win, whenever they were registered
                 app.register_error_handler(kind, answer)
         note_application(app)
         app.cli.commands.setdefault("silo", commands)  # the application may have one of its own
+        self._tell(unknown_settings(self._seen_config, os.environ))
 
     def after_fork(self) -> None:
         """A forked child has no sweeper yet."""
@@ -95,17 +102,58 @@ class Binding:
     def _wake(self, environ: WSGIEnvironment) -> None:
         """Begin what no import or construction may begin: threads, and clearing away what a dead process left."""
         self._awake = True
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        if getattr(app.handle_user_exception, "func", None) is not _view_failed:
-            # Not before: others, as Flask-RESTX, may have put themselves in its place since this application was made.
-            app.handle_user_exception = partial(_view_failed, app.handle_user_exception)
+        self._watch_errors()  # again: others, as Flask-RESTX, may have put themselves before it since
         self.waiting.threads = Server.of(environ).threads
         warn_if_apart(self.store.backend, environ)
+        self._tell(self.doubts())
         if self.settings.auto_cleanup:
             self.daemon.start()
             threading.Thread(target=self._silo.sweep_files, name="silo-sweep", daemon=True).start()
         else:
             self._silo.sweep_files()
+
+    def _watch_errors(self) -> None:
+        """See every error of a view before its handlers do."""
+        handle = self._app.handle_user_exception
+        if getattr(handle, "func", None) != self._view_failed:
+            self._app.handle_user_exception = partial(self._view_failed, handle)  # type: ignore[method-assign]
+
+    def _view_failed(self, handle: Callable[[Exception], Any], error: Exception) -> Any:
+        """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved.
+
+        A request that Werkzeug refuses as too large is answered here, unless the application has a handler for it. It
+        is no handler itself: a handler for 413 would come before the application's own for all of Werkzeug's errors.
+        """
+        visit = current_visit()
+        if visit is not None:
+            visit.fail(error)
+        response = handle(error)
+        if (
+            response is error
+            and isinstance(error, RequestEntityTooLarge)
+            and error.description == RequestEntityTooLarge.description
+            and request.path.startswith(self._prefix)
+        ):
+            return answer(error)
+        return response
+
+    def doubts(self) -> Iterator[str]:
+        """Say which settings and data endpoints have no effect, as those that are mistyped."""
+        yield from unknown_settings(config_of(self._app.config), os.environ)
+        yield from late_settings(self.settings, self._seen_config, self._app.config)
+        rules = list(self._app.url_map.iter_rules())
+        yield from lost_endpoints(self._data_endpoints.names, rules, self.settings.prefixes)
+        others = [each for each in self._silo._each_binding() if each is not self]  # one of theirs may be meant
+        rules += [rule for other in others for rule in other._app.url_map.iter_rules()]
+        prefixes = {prefix: None for each in (self, *others) for prefix in each.settings.prefixes}
+        yield from lost_endpoints(self._silo.data_endpoints.names, rules, list(prefixes))
+
+    def _tell(self, doubts: Iterable[str]) -> None:
+        """Log each of them once."""
+        for doubt in doubts:
+            if doubt not in self._told_doubts:
+                self._told_doubts.add(doubt)
+                logger.warning(doubt)
 
     def _before_request(self) -> None:
         req = request._get_current_object()  # type: ignore[attr-defined]  # a proxy costs for every attribute
@@ -172,14 +220,6 @@ def _followed(body: Iterable[Any], check: Callable[[], object]) -> Iterable[Any]
 
     close = getattr(body, "close", None)
     return ClosingIterator(blocks(), [close] if close is not None else [])
-
-
-def _view_failed(handle: Callable[[Exception], Any], error: Exception) -> Any:
-    """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved."""
-    visit = current_visit()
-    if visit is not None:
-        visit.fail(error)
-    return handle(error)
 
 
 def _globals_with_sid(base: type[Any]) -> type[Any]:

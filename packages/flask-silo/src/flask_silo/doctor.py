@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Flask
-from silo_files import FileStore, LocalFileBackend
+from silo_files import BaseMissing, FolderUnusable, LocalFileBackend
 from silo_store import Finding, StoreUnavailable
 from silo_store.address import split
 from silo_store.redact import redact
 from silo_tasks import RunnerUnavailable
 from silo_tasks.runners.engine import EngineRunner
 
+from .doubts import may_begin, unused_environment
 from .text import duration, plural
 from .workers import ADVICE, SHARE, expected_workers
 
 if TYPE_CHECKING:
     from .binding import Binding
+    from .files import SessionFileStore
 
 SHORT_RETAIN = 3600.0
 """Seconds: who was away for an hour and comes back should not be given an empty session without a word."""
@@ -32,19 +33,29 @@ LITTLE_SPACE = 100_000_000
 """Bytes."""
 
 
-def examine(app: Flask, binding: Binding, stores: Mapping[str, FileStore], environ: Mapping[str, str]) -> list[Finding]:
+def examine(
+    app: Flask, binding: Binding, stores: Mapping[str, SessionFileStore], environ: Mapping[str, str]
+) -> list[Finding]:
     """Look at settings, sessions, workers and files. Raises nothing that a backend's trouble is the reason of."""
     return [
+        *_doubts(binding, environ),
         *_times(binding),
         *_requests(app, binding),
         *_ids(binding),
         *_state(binding),
-        *_backend(binding, environ),
+        *_backend(binding),
         *_capacity(binding),
         *_workers(binding, environ),
         *_tasks(binding),
         *_files(binding, stores),
     ]
+
+
+def _doubts(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
+    for doubt in binding.doubts():
+        yield Finding("warning", "names", doubt)
+    for name, unused in unused_environment(binding.settings, environ):
+        yield Finding("warning", "store_url" if name == "store_url" else "settings", unused)
 
 
 def _times(binding: Binding) -> Iterator[Finding]:
@@ -89,10 +100,9 @@ def _times(binding: Binding) -> Iterator[Finding]:
 
 
 def _requests(app: Flask, binding: Binding) -> Iterator[Finding]:
-    prefix = binding.settings.api_prefix
     rules = [rule.rule for rule in app.url_map.iter_rules()]
-    for each in (prefix,) if isinstance(prefix, str) else prefix:
-        count = sum(_may_begin(rule, each) for rule in rules)
+    for each in binding.settings.prefixes:
+        count = sum(may_begin(rule, each) for rule in rules)
         if count:
             yield Finding("ok", "requests", f"{plural(count, 'URL rule')} below {each}: requests there have a session")
         else:
@@ -116,11 +126,6 @@ def _ids(binding: Binding) -> Iterator[Finding]:
         yield Finding("ok", "ids", message)
 
 
-def _may_begin(rule: str, prefix: str) -> bool:
-    static = rule.partition("<")[0]
-    return rule.startswith(prefix) or (static != rule and prefix.startswith(static))
-
-
 def _state(binding: Binding) -> Iterator[Finding]:
     limit, live = binding.settings.max_state_bytes, binding.store.backend.live
     if limit is not None and live:
@@ -133,15 +138,9 @@ def _state(binding: Binding) -> Iterator[Finding]:
         yield Finding("ok", "state", "the state of one session may take any size (SILO_MAX_STATE_BYTES is not set)")
 
 
-def _backend(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _backend(binding: Binding) -> Iterator[Finding]:
     store, url = binding.store, binding.settings.store_url
     parts = split(url)
-    if environ.get("SILO_STORE_URL", url) not in ("", url):
-        yield Finding(
-            "warning",
-            "store_url",
-            "SILO_STORE_URL in the environment is not used: the application says itself where its sessions are",
-        )
     if parts.scheme == "sqlite" and not parts.path.startswith("//"):
         yield Finding(
             "warning",
@@ -193,31 +192,62 @@ def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _tasks(binding: Binding) -> Iterator[Finding]:
-    runners = {name: task.runner for name, task in binding.declared.items() if isinstance(task.runner, EngineRunner)}
-    sent = sorted(runners)
-    for name in sent:
-        try:
-            runners[name].store.read("", name)
-        except RunnerUnavailable as error:
-            yield Finding("error", "tasks", f"the queue of {name}: {error}")
+    queued: dict[EngineRunner, list[str]] = {}
+    for name, task in sorted(binding.declared.items()):
+        if isinstance(task.runner, EngineRunner):
+            queued.setdefault(task.runner, []).append(name)
+    for runner, names in queued.items():
+        yield from _queue(runner, names)
+    sent = ", ".join(sorted(name for names in queued.values() for name in names))
     if sent and not binding.store.backend.shared:
-        message = f"workers of a task queue cannot reach the sessions, and cannot run {', '.join(sent)}: {SHARE}"
+        message = f"workers of a task queue cannot reach the sessions, and cannot run {sent}: {SHARE}"
         yield Finding("error", "tasks", message)
     elif sent:
-        message = f"workers of a task queue run {', '.join(sent)}: they need the same SILO_STORE_URL and file folders"
+        message = f"workers of a task queue run {sent}: they need the same SILO_STORE_URL and file folders"
         yield Finding("ok", "tasks", message)
 
 
-def _files(binding: Binding, stores: Mapping[str, FileStore]) -> Iterator[Finding]:
+def _queue(runner: EngineRunner, names: Sequence[str]) -> Iterator[Finding]:
+    tasks = ", ".join(names)
+    try:
+        runner.store.read("", names[0])
+        listeners = runner.listeners()
+    except RunnerUnavailable as error:
+        yield Finding("error", "tasks", f"the queue of {tasks}: {error}")
+        return
+    if listeners is None:
+        return
+    if listeners.number:
+        number = plural(listeners.number, "worker")
+        yield Finding("ok", "tasks", f"the queue {listeners.queue!r} of {tasks} has {number}")
+    else:
+        yield Finding(
+            "warning",
+            "tasks",
+            f"the queue {listeners.queue!r} has no worker that is alive, so {tasks} would wait: start one beside the "
+            f"server ({listeners.command})",
+        )
+
+
+def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator[Finding]:
     several_hosts = split(binding.settings.store_url).scheme in ("redis", "rediss")
     for name, store in stores.items():
         topic, folder = f"files: {name}", Path(store.base_dir)
         if not isinstance(store.backend, LocalFileBackend):
             yield Finding("ok", topic, f"kept by {type(store.backend).__name__}, which is not looked at")
-        elif not folder.is_dir():
-            yield Finding("error", topic, f"there is no folder {folder}")
-        elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            yield Finding("error", topic, f"{folder} cannot be written by the user that runs this command")
+            continue
+        try:
+            store.backend.check()
+        except (BaseMissing, FolderUnusable) as error:
+            yield Finding("error", topic, str(error.strerror))
+            continue
+        if store.is_relative:
+            yield Finding(
+                "warning",
+                topic,
+                f"{folder} is a relative path in the folder in which this process starts: one that starts in another "
+                "folder has other files. Give an absolute path, as Path(app.instance_path, ...)",
+            )
         elif (free := shutil.disk_usage(folder).free) < LITTLE_SPACE:
             yield Finding("warning", topic, f"{folder} has only {free // 1_000_000} MB left")
         else:

@@ -12,13 +12,16 @@ class DataEndpoints:
     """A set of paths, path patterns, URL rules and endpoint names. See `Silo.add_data_endpoints`."""
 
     def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        """What was added, in order."""
         self._exact: set[str] = set()
         self._patterns: list[re.Pattern[str]] = []
 
     def add(self, *names: str) -> None:
         """Add each name; ``*`` and ``?`` make it a pattern."""
         for name in names:
-            if "*" in name or "?" in name:
+            self.names[name] = None
+            if is_pattern(name):
                 self._patterns.append(re.compile(translate(name)))
             else:
                 self._exact.add(name)
@@ -31,3 +34,8 @@ class DataEndpoints:
         if request.url_rule is not None:
             names += [request.url_rule.rule, request.url_rule.endpoint]
         return any(name in self._exact or any(p.match(name) for p in self._patterns) for name in names)
+
+
+def is_pattern(name: str) -> bool:
+    """Say whether a name stands for several."""
+    return "*" in name or "?" in name

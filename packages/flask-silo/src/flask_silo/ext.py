@@ -49,8 +49,8 @@ def _is_of(here: Visit | Hold, sid: str) -> bool:
 class Silo:
     """Gives every client of a Flask application its own state, tasks and files.
 
-    Each argument but ``app``, ``storage`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config too,
-    and is described in `Settings`.
+    Each argument but ``app``, ``storage`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config or in
+    the environment too, and is described in `Settings`.
 
     Args:
         app: the application; or call `init_app` for each one later.
@@ -122,6 +122,7 @@ class Silo:
 
         Raises:
             ValueError: a setting is wrong.
+            StoreUnavailable: sessions shall be in an SQLite file, and none could be kept there.
             RuntimeError: a `Silo` serves the application already, or this one has a storage of release 0.1 and serves
                 another application.
         """
@@ -210,7 +211,8 @@ class Silo:
 
         Args:
             name: what `file_store` finds it by.
-            base_dir: a folder of the server.
+            base_dir: a folder of the server, made if it is not there. A relative one is in the folder in which the
+                process starts.
             backend: keeps the files elsewhere.
             max_file_bytes: what one file may have.
             max_session_bytes: what the files of one session may have together.
@@ -220,6 +222,7 @@ class Silo:
 
         Raises:
             ValueError: there is one of that name.
+            silo_files.FolderUnusable: the folder cannot be made, or this process may not write to it.
         """
         if name in self.files.stores:
             raise ValueError(f"there is a file store {name!r} already")

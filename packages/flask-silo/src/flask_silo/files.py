@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from silo_files import Block, FileStore, FileStoreError
@@ -21,11 +22,16 @@ logger = logging.getLogger("flask_silo")
 
 
 class SessionFileStore(FileStore):
-    """A `FileStore` whose files belong to one life of a session and go with it."""
+    """A `FileStore` whose files belong to one life of a session and go with it.
+
+    Attributes:
+        is_relative: whether its folder was given relative to the folder in which the process starts.
+    """
 
     def __init__(self, silo: Silo, base_dir: str | PathLike[str], **options: Any) -> None:
         super().__init__(base_dir, key_for=silo.file_key, **options)
         self._silo = silo
+        self.is_relative = not Path(base_dir).is_absolute()
 
     def session_dir(self, sid: str) -> str:
         """Return the folder of the session, which is begun if there is none.

@@ -24,8 +24,10 @@ from silo_store import (
     TurnTimeout,
     is_sid,
 )
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import dump_header, parse_dict_header
 
+from .limits import limits_of, told
 from .settings import Settings
 
 logger = logging.getLogger("flask_silo")
@@ -65,6 +67,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     silo_files.StoreQuotaExceeded: Answer(507, "store_quota", "The server has no room for the file."),
     silo_files.StorageFull: Answer(507, "storage_full", "The server has no room for the file."),
     silo_files.AreaGone: Answer(410, "session_expired", "The session ended while the file was being saved."),
+    RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large."),
 }
 """Errors that are the client's to know. Every other error is the application's own, and answered with 500."""
 
@@ -84,7 +87,8 @@ def answer(error: Exception) -> Response:
             message = found.message
             if isinstance(error, StateValueError):  # the client cannot mend a value that it does not find
                 message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
-            response = jsonify(error=found.error, message=message)
+            limits = limits_of(error)
+            response = jsonify(error=found.error, message=told(message, limits), **limits)
             response.status_code = found.status
             response.headers["Cache-Control"] = "no-store"  # browsers keep a 410 for ever otherwise
             retry_after = getattr(error, "retry_after", found.retry_after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -13,9 +14,10 @@ MADE_LENGTH = 32
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one application. Each can be given to `Silo`, or as ``SILO_<NAME>`` in the application's config.
+    """The settings of one application.
 
-    What is given to `Silo` wins over the config.
+    Each can be given to `Silo`, or as ``SILO_<NAME>`` in the application's config or in the environment. What is given
+    to `Silo` wins over the config, and the config over the environment.
     """
 
     ttl: float = 3600
@@ -60,54 +62,104 @@ class Settings:
 
     @classmethod
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
-        """Merge the settings given to `Silo` (None where it was not) with an application's config.
+        """Merge the settings given to `Silo` (None where it was not), an application's config and the environment.
 
-        ``store_url`` comes from the environment variable ``SILO_STORE_URL`` where neither says anything: where sessions
-        are is a matter of the place, and may hold a password.
+        The first of them that says something wins. An empty variable of the environment says nothing.
 
         Raises:
-            ValueError: a number is none or out of its range, a name is empty, or a prefix has no slash.
+            ValueError: a number is none or out of its range, a name is empty, or a prefix has no slash. The message
+                says where the setting comes from.
         """
-        values = {}
-        for each in fields(cls):
-            value = given.get(each.name)
-            if value is None:
-                value = config.get(f"SILO_{each.name.upper()}")
-            if value is not None:
-                values[each.name] = value
-        if "store_url" not in values and os.environ.get("SILO_STORE_URL"):
-            values["store_url"] = os.environ["SILO_STORE_URL"]
-        for name in ("api_prefix", "data_endpoints"):
-            if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
-        if isinstance(values.get("data_endpoints"), str):
-            values["data_endpoints"] = (values["data_endpoints"],)
+        environment = from_environment(os.environ)
+        values: dict[str, Any] = {}
+        said: dict[str, str] = {}
+        for name in NAMES:
+            key = PREFIX + name.upper()
+            for value, place in (
+                (given.get(name), name),
+                (config.get(key), f"{key} in the application's config"),
+                (environment.get(name), f"{key} in the environment"),
+            ):
+                if value is not None:
+                    values[name], said[name] = _several(name, value), place
+                    break
         settings = cls(**values)
-        for name in ("ttl", "cleanup_interval", "expired_retain", "turn_timeout", "min_sid_length"):
-            number = getattr(settings, name)
-            if not _is_number(number) or not number > 0:
-                raise ValueError(f"{name} must be a positive number")
-        slack = settings.slack
-        if slack is not None and not (_is_number(slack) and 0 <= slack < settings.ttl):
-            raise ValueError("slack must be a number, not negative and less than ttl")
-        for name in ("max_state_bytes", "max_sessions"):
-            limit = getattr(settings, name)
-            if limit is not None and not (_is_number(limit) and isinstance(limit, int) and limit > 0):
-                raise ValueError(f"{name} must be a positive whole number")
-        for name in ("max_streams", "max_waiters"):
-            most = getattr(settings, name)
-            if most is not None and not (_is_number(most) and isinstance(most, int) and most >= 0):
-                raise ValueError(f"{name} must be a whole number, not negative")
-        if settings.min_sid_length > MADE_LENGTH:
-            raise ValueError(f"min_sid_length must be at most {MADE_LENGTH}, the length of the ids that are made")
-        for name in ("header", "query_param"):
-            if not getattr(settings, name):
-                raise ValueError(f"{name} must not be empty")
-        prefixes = (settings.api_prefix,) if isinstance(settings.api_prefix, str) else settings.api_prefix
-        if not all(prefix.startswith("/") for prefix in prefixes):
-            raise ValueError("api_prefix must begin with a slash")
+        settings._check(said)
         return settings
+
+    def _check(self, said: Mapping[str, str]) -> None:
+        """Refuse what no setting can be. ``said`` has the name that each setting has in a message."""
+
+        def need(name: str, right: bool, what: str) -> None:
+            if not right:
+                raise ValueError(f"{said.get(name, name)} must {what}")
+
+        for name in ("ttl", "cleanup_interval", "expired_retain", "turn_timeout", "min_sid_length"):
+            number = getattr(self, name)
+            need(name, _is_number(number) and number > 0, "be a positive number")
+        slack = self.slack
+        right = slack is None or (_is_number(slack) and 0 <= slack < self.ttl)
+        need("slack", right, "be a number, not negative and less than ttl")
+        for name in ("max_state_bytes", "max_sessions"):
+            limit = getattr(self, name)
+            need(name, limit is None or (_is_whole(limit) and limit > 0), "be a positive whole number")
+        for name in ("max_streams", "max_waiters"):
+            most = getattr(self, name)
+            need(name, most is None or (_is_whole(most) and most >= 0), "be a whole number, not negative")
+        longest = f"be at most {MADE_LENGTH}, the length of the ids that are made"
+        need("min_sid_length", self.min_sid_length <= MADE_LENGTH, longest)
+        for name in ("accept_client_ids", "auto_cleanup", "task_endpoints"):
+            need(name, getattr(self, name) in (False, True), "be True or False")
+        for name in ("header", "query_param", "store_url"):
+            text = getattr(self, name)
+            need(name, isinstance(text, str) and text != "", "be a text, and not empty")
+        for name, texts in (("api_prefix", self.prefixes), ("data_endpoints", self.data_endpoints)):
+            need(
+                name, isinstance(texts, tuple) and all(isinstance(each, str) for each in texts), "be one or more texts"
+            )
+        need("api_prefix", all(prefix.startswith("/") for prefix in self.prefixes), "begin with a slash")
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Each `api_prefix`."""
+        return self.api_prefix if isinstance(self.api_prefix, tuple) else (self.api_prefix,)
+
+
+NAMES = tuple(each.name for each in fields(Settings))
+"""The names of all settings."""
+PREFIX = "SILO_"
+"""What the names begin with in an application's config and in the environment."""
+TEXTS = frozenset({"header", "query_param", "store_url"})
+"""Settings that are taken from the environment as they stand, also where they look like JSON."""
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Read settings from variables such as ``SILO_TTL=600``: JSON where it is that, otherwise text."""
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        text = environ.get(PREFIX + name.upper(), "")
+        if text:
+            found[name] = _several(name, text if name in TEXTS else _read(text))
+    return found
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except ValueError:
+        return text
+
+
+def _several(name: str, value: Any) -> Any:
+    """Return a setting that may have several values as a tuple, where it has."""
+    if name == "data_endpoints" and isinstance(value, str):
+        return (value,)
+    return tuple(value) if name in ("api_prefix", "data_endpoints") and isinstance(value, (list, set)) else value
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -51,9 +51,8 @@ class TaskViews:
         self._tasks = tasks
         self._declared = declared
         self._most = settings.max_streams
-        prefixes = (settings.api_prefix,) if isinstance(settings.api_prefix, str) else settings.api_prefix
         self._rules: dict[str, tuple[Rule, Rule]] = {}
-        for prefix in prefixes if settings.task_endpoints else ():
+        for prefix in settings.prefixes if settings.task_endpoints else ():
             base = f"{prefix.rstrip('/')}/tasks/"
             self._rules[base] = (
                 # They match nothing by themselves: the map would give one of them precedence over `/api/<path:rest>`.

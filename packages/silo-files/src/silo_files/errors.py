@@ -24,11 +24,26 @@ class TruncatedInput(FileStoreError):
 
 
 class FileTooLarge(FileStoreError):
-    """The file has more bytes than `max_file_bytes`, or than its announced size. Nothing was saved."""
+    """The file has more bytes than `max_file_bytes`, or than its announced size. Nothing was saved.
+
+    `max_bytes` is `max_file_bytes`; None if only the announced size was exceeded.
+    """
+
+    def __init__(self, message: str, *, max_bytes: int | None = None) -> None:
+        super().__init__(message)
+        self.max_bytes = max_bytes
 
 
 class SessionQuotaExceeded(FileStoreError):
-    """The session would hold more than `max_session_bytes` or `max_files`. Nothing was saved."""
+    """The session would hold more than `max_session_bytes` or `max_files`. Nothing was saved.
+
+    `max_bytes` or `max_files` is the limit that was exceeded; the other one is None.
+    """
+
+    def __init__(self, message: str, *, max_bytes: int | None = None, max_files: int | None = None) -> None:
+        super().__init__(message)
+        self.max_bytes = max_bytes
+        self.max_files = max_files
 
 
 class StoreQuotaExceeded(FileStoreError):
@@ -45,6 +60,10 @@ class AreaGone(FileStoreError):
 
 class BaseMissing(FileStoreError, FileNotFoundError):
     """`base_dir` is not there, perhaps an unmounted disk, and `auto_create` is off. Nothing was saved."""
+
+
+class FolderUnusable(FileStoreError, OSError):
+    """The folder cannot be made, or this process may not write to it. The text says which one and what to do."""
 
 
 class UnsafeFolder(FileStoreError, NotADirectoryError):

@@ -125,7 +125,8 @@ class Ledger:
                 self._recount(key, area)
                 hold = self._enter(key, name, area)
         if hold is None:
-            raise SessionQuotaExceeded(f"the session may hold {self._limits.files} files")
+            most = self._limits.files
+            raise SessionQuotaExceeded(f"the session may hold {most} files", max_files=most)
         return hold
 
     def deleted(self, key: str, name: str, size: int) -> None:
@@ -205,7 +206,8 @@ class Ledger:
                     continue
                 growth = max(0, slot.reserved + count - (slot.current or 0)) - slot.extra()
                 if growth and _exceeds(area.bytes + area.extra + growth, limits.session_bytes):
-                    return SessionQuotaExceeded(f"the session may hold {limits.session_bytes} bytes")
+                    most = limits.session_bytes
+                    return SessionQuotaExceeded(f"the session may hold {most} bytes", max_bytes=most)
                 if growth and _exceeds((self._total or 0) + self._extra + growth, limits.store_bytes):
                     return StoreQuotaExceeded(f"all sessions together may hold {limits.store_bytes} bytes")
                 self._set(area, slot, slot.current, slot.reserved + count)

@@ -25,7 +25,7 @@ from typing import BinaryIO
 from silo_files import journal
 from silo_files.backend import FileInfo, Usage
 from silo_files.disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
-from silo_files.errors import AreaGone, BaseMissing, FileMissing
+from silo_files.errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
 from silo_files.fork import call_after_fork
 from silo_files.names import FILE, hash_key, hash_name
 from silo_files.owners import Owners
@@ -45,6 +45,8 @@ class LocalFileBackend:
 
     It works only inside `areas`, `owners` and `trash` in `base_dir`, and never touches anything else there. With
     `durable=True`, a file that was saved survives a power cut; each save then waits for the disk.
+
+    With `auto_create` the folder is made when missing, and one in which nothing can be saved raises `FolderUnusable`.
     """
 
     def __init__(self, base_dir: str, *, auto_create: bool = True, durable: bool = False) -> None:
@@ -60,10 +62,27 @@ class LocalFileBackend:
         call_after_fork(self)
         if auto_create:
             self._make_base()
+            self.check()
 
     def after_fork(self) -> None:
         """Replace the lock that another thread may have held."""
         self._journal_lock = threading.Lock()
+
+    def check(self) -> None:
+        """Look whether files can be saved here. Makes nothing.
+
+        Raises `BaseMissing` if the folder is not there, and `FolderUnusable` if this process may not write to it, or to
+        a folder that the store has in it, as where another user ran the application before.
+        """
+        if not os.path.isdir(self._base):
+            raise BaseMissing(errno.ENOENT, f"the folder {self._base} is not there: make it, or choose another folder")
+        for folder in (self._base, *(os.path.join(self._base, name) for name in ("areas", "owners", "trash"))):
+            if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise FolderUnusable(
+                    errno.EACCES,
+                    f"this process may not write to {folder}. Give that folder and what is in it to the user of this "
+                    "process, or choose another folder",
+                )
 
     def stage(self, key: str, name: str) -> LocalStagedFile:
         """Begin to write a file."""
@@ -172,7 +191,15 @@ class LocalFileBackend:
 
     def _make_base(self) -> None:
         if self._auto_create:
-            make_base(self._base, durable=self._durable)
+            try:
+                make_base(self._base, durable=self._durable)
+            except OSError as error:
+                where = error.filename or self._base
+                raise FolderUnusable(
+                    error.errno,
+                    f"the folder {self._base} cannot be made ({where}: {error.strerror}). Make it for the user of this "
+                    "process, or choose another folder",
+                ) from error
         elif not os.path.isdir(self._base):
             raise BaseMissing(errno.ENOENT, "base_dir is not there")
 

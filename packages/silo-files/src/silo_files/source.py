@@ -21,12 +21,12 @@ def read_blocks(data: Any, *, size: int | None, limit: int | None) -> Iterator[B
     if size is not None and size < 0:
         raise ValueError("size must not be negative")
     if limit is not None and size is not None and size > limit:
-        raise FileTooLarge(f"the file has {size} bytes, allowed are {limit}")
+        raise FileTooLarge(f"the file has {size} bytes, allowed are {limit}", max_bytes=limit)
     taken = 0
     for block in _raw_blocks(data):
         taken += len(block)
         if limit is not None and taken > limit:
-            raise FileTooLarge(f"the file has more than {limit} bytes")
+            raise FileTooLarge(f"the file has more than {limit} bytes", max_bytes=limit)
         if size is not None and taken > size:
             raise FileTooLarge(f"the source gave more than the announced {size} bytes")
         yield block

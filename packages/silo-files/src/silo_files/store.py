@@ -27,6 +27,9 @@ class FileStore:
 
     Each method that takes a session id raises `InvalidKey`, each that takes a file name `InvalidFileName`. All
     methods may be called from several threads at once, and several processes may share one `base_dir`.
+
+    Raises `FolderUnusable` if `base_dir` cannot be made or written to. With `auto_create=False` nothing is looked at
+    before the first save, so that files can be read where none can be written.
     """
 
     def __init__(
@@ -75,7 +78,8 @@ class FileStore:
         `size` is the number of bytes that `data` must have, if that is known.
 
         Raises `InvalidSource`, `TruncatedInput`, `FileTooLarge`, `SessionQuotaExceeded`, `StoreQuotaExceeded`,
-        `StorageFull`, `AreaGone`, `BaseMissing`, `UnsafeFolder`, and what `data` raises when it is read.
+        `StorageFull`, `AreaGone`, `BaseMissing`, `FolderUnusable`, `UnsafeFolder`, and what `data` raises when
+        it is read.
         """
         return self.save_key(self._key(sid), filename, data, size=size)
 

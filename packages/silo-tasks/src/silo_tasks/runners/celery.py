@@ -17,11 +17,14 @@ from silo_tasks._ending import describe
 from silo_tasks.errors import RunnerUnavailable, TaskError, TaskFailed, TaskTimeout
 from silo_tasks.message import Message
 from silo_tasks.remote import execute, fail
-from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, ended_by_worker, lost, signal_words
+from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost, signal_words
 from silo_tasks.store import TaskStore
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """How often a message is offered to a broker that does not take it."""
+
+ANSWER_WAIT = 1.0
+"""Seconds that workers have to answer an operator's question."""
 
 HEAD = "silo_tasks"
 """The header of a Celery message that holds the head of our message, for a worker that cannot read the rest."""
@@ -83,6 +86,39 @@ class CeleryRunner(EngineRunner):
         dumps: Any = serialization.dumps
         packed: tuple[str, str, bytes | str] = dumps(value, serializer=self.app.conf.task_serializer)
         return packed
+
+    def listeners(self) -> Listeners | None:
+        """Ask Celery's workers for their queues, and count those with the queue of this runner.
+
+        A worker that is busy and cannot answer meanwhile, as one with the pool `solo`, is not counted.
+
+        Returns:
+            None where the broker carries no questions to workers, as Amazon SQS, where workers answer none
+            (`worker_enable_remote_control`), or where runs need no worker (`task_always_eager`).
+
+        Raises:
+            RunnerUnavailable: The broker cannot be reached.
+        """
+        conf, queue = self.app.conf, str(self._routed().name)
+        if conf.task_always_eager or not conf.worker_enable_remote_control:
+            return None
+        try:
+            with self.app.connection_for_write() as connection:
+                connection.ensure_connection(**RETRY)
+                if not connection.supports_exchange_type("fanout"):
+                    return None
+                ask: Any = self.app.control.broadcast
+                answers = ask("active_queues", reply=True, timeout=ANSWER_WAIT, connection=connection) or []
+        except (OperationalError, OSError) as error:
+            raise RunnerUnavailable(f"the broker cannot be reached: {describe(error)}") from error
+        # Not by `inspect()`, which takes workers of one name for one.
+        listed = [queues for answer in answers for queues in answer.values() if isinstance(queues, list)]
+        number = sum(any(each["name"] == queue for each in queues) for queues in listed)
+        return Listeners(queue, number, f"celery -A ... worker -Q {queue}")
+
+    def _routed(self) -> Any:
+        """The queue that runs are sent to."""
+        return self.app.amqp.router.route({"queue": self._queue} if self._queue else {}, self._name)["queue"]
 
     def send(self, message: Message) -> None:
         """Give a message to the broker.

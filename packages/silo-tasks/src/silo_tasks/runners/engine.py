@@ -6,6 +6,7 @@ import math
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from silo_tasks.errors import TaskError, TaskLost
@@ -18,6 +19,18 @@ MAX_WAIT = 86_400.0
 
 MAX_BYTES = 1_000_000
 """Bytes that the arguments of a run may take on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The workers of a queue."""
+
+    queue: str
+    """The name of the queue."""
+    number: int
+    """How many workers take jobs from it."""
+    command: str
+    """How one more is started, where the name of a module has to be filled in as `...`."""
 
 
 class EngineRunner(ABC):
@@ -85,6 +98,17 @@ class EngineRunner(ABC):
         """Send no more jobs. Those that were sent are the workers' to finish."""
         self._closed = True
         return True
+
+    def listeners(self) -> Listeners | None:
+        """Ask for the workers that take the runs of this runner, for an operator: it may take a second.
+
+        Returns:
+            The queue and how many workers it has; None where the engine cannot tell, or needs none.
+
+        Raises:
+            RunnerUnavailable: The queue cannot be reached.
+        """
+        return None
 
     @abstractmethod
     def dumps(self, value: Any) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import ConnectionPool, Redis
 from redis.exceptions import RedisError
-from rq import Callback, Queue, get_current_job
+from rq import Callback, Queue, Worker, get_current_job
 from rq.connections import parse_connection
 from rq.exceptions import DeserializationError
 from rq.job import Job
@@ -21,7 +21,7 @@ from silo_tasks._timer import publisher
 from silo_tasks.errors import RunnerUnavailable, TaskError, TaskFailed
 from silo_tasks.message import Message
 from silo_tasks.remote import execute, fail
-from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, ended_by_worker, lost
+from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost
 from silo_tasks.stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
 
 FORGET_FAILED = 86_400
@@ -71,6 +71,24 @@ class RQRunner(EngineRunner):
     def dumps(self, value: Any) -> bytes:
         """Serialise one argument as the queue does."""
         return bytes(self._queue.serializer.dumps(value))
+
+    def listeners(self) -> Listeners | None:
+        """Count the workers that RQ lists for the queue. One that was killed is listed for up to eight minutes more.
+
+        Returns:
+            None for a queue that runs its jobs at once (`is_async=False`).
+
+        Raises:
+            RunnerUnavailable: Redis cannot be reached.
+        """
+        if not self._queue.is_async:
+            return None
+        try:
+            number = len(Worker.all(queue=self._queue))
+        except RedisError as error:
+            leave_replica(self._queue.connection, error)
+            raise RunnerUnavailable(f"the queue of RQ cannot be reached: {describe(error)}") from error
+        return Listeners(self._queue.name, number, f"rq worker {self._queue.name}")
 
     def send(self, message: Message) -> None:
         """Put a message into the queue.

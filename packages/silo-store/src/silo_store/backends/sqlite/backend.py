@@ -35,6 +35,7 @@ from ...redact import short
 from ..packing import is_head, pack, unpack_part_into
 from .file import Connection, Database
 from .health import check_file
+from .place import prepare
 from .rows import Row, record_of, uid_of
 
 logger = logging.getLogger("silo_store")
@@ -120,8 +121,11 @@ class SQLiteBackend:
         ``?timeout=2.5`` and ``&durable=1`` may follow; characters like ``?`` and ``#`` in the path are written as
         ``%3F`` and ``%23``.
 
+        The folder is made, for its owner alone, if only it is missing.
+
         Raises:
             ValueError: it is no such URL.
+            StoreUnavailable: no session could be kept there; the message says why, and what to do.
         """
         parts = split(url)
         netloc = parts.user is not None or parts.host or parts.port is not None or not parts.sound
@@ -131,9 +135,10 @@ class SQLiteBackend:
         durable = given.get("durable", "0")
         if durable not in ("0", "1"):
             raise ValueError("durable is 0 or 1")
-        return cls(
-            unquote(parts.path[1:]), timeout=seconds("timeout", given.get("timeout", "5")), durable=durable == "1"
-        )
+        timeout = seconds("timeout", given.get("timeout", "5"))
+        backend = cls(unquote(parts.path[1:]), timeout=timeout, durable=durable == "1")
+        prepare(backend.path)
+        return backend
 
     @property
     def path(self) -> str:
