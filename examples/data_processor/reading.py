@@ -31,7 +31,7 @@ PREVIEW = 5
 MAX_NOTES = 5
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 # Excel reads and writes such a first line, where the separator is not the one of the country.
-SEPARATOR_LINE = re.compile(r"sep=(.)(?=\n)", re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r"""sep=([^\w\s"'\\]|[\t ])(?=\n)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
