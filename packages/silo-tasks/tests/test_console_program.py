@@ -1,4 +1,4 @@
-"""What stands on a terminal in the end, where a program of its own has it: other output beside the bar."""
+"""What stands on a terminal in the end, where a program of its own has it: other output beside the bar, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -230,6 +230,72 @@ def test_streams_are_given_back(how: str, tmp_path: Path) -> None:
     assert lines[0] == "no end"
     assert lines[1].startswith("[")
     assert lines[2:] == ["after"]
+
+
+CTRL_C = """
+task = BackgroundTask("crunch", runner=ThreadRunner(drain_timeout={drain}))
+def crunch(task, rows):
+    task.plan(("Parse", 1), ("Sum", 1))
+    with task.step("Parse"):
+        pass
+    with task.step("Sum"):
+        for row in task.track(rows):
+            if row == 53:
+                task.update(message="Here")
+                while True:
+                    task.checkpoint()
+                    time.sleep(0.001)
+task.start(crunch, range(100))
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+@pytest.mark.parametrize(
+    "more",
+    ["", "    follow(task)\n", "print(task.result())\n", "assert task.wait(30)\n"],
+    ids=["end", "follow", "result", "wait"],
+)
+def test_ctrl_c_and_cancel(more: str, columns: int, tmp_path: Path) -> None:
+    code = CTRL_C.format(drain=30) + f"try:\n    follow(task)\nexcept KeyboardInterrupt:\n    task.cancel()\n{more}"
+    program = Program(code, tmp_path, columns)
+    program.read_until("53/100")
+    program.read_until("Here")
+    program.interrupt()
+    code_at_exit, lines = program.end()
+    assert "Traceback" not in program.written
+    assert code_at_exit == (1 if "result" in more else 0)
+    told = [line for line in lines if "Cancelled" in line]
+    if "follow" in more:
+        assert len(told) == 1
+        assert re.fullmatch(r"\[x+-+\]  76% \d:\d\d Cancelled", told[0])
+    else:
+        assert "".join(lines[lines.index(told[0]) :]) == "Cancelled at 76% 53/100 in Sum: Here"
+
+
+def test_ctrl_c_without_except(tmp_path: Path) -> None:
+    program = Program(CTRL_C.format(drain=0.5) + "follow(task)\n", tmp_path, 120)
+    program.read_until("Here")
+    program.interrupt()
+    code, lines = program.end()
+    assert code != 0
+    assert lines.count("KeyboardInterrupt") == 1
+    # No more of it than the two lines of the program's and ours.
+    assert len([line for line in lines if line.startswith("  File ")]) == 2
+    assert lines[lines.index("KeyboardInterrupt") + 1 :] == [
+        "Waiting for 'crunch' at 76% 53/100 in Sum: Here (Ctrl-C again: end at once)",
+        "Cancelled at 76% 53/100 in Sum: Here",
+    ]
+
+
+def test_ctrl_c_twice_ends_the_process(tmp_path: Path) -> None:
+    program = Program(CTRL_C.format(drain=3600) + "follow(task)\n", tmp_path, 120)
+    program.read_until("Here")
+    program.interrupt()
+    program.read_until("end at once)")
+    program.interrupt()
+    _, lines = program.end()
+    assert len([line for line in lines if "Traceback" in line]) == 1
+    assert lines[-1] == "^C"
 
 
 def test_a_second_follower_writes_lines_above_the_first(tmp_path: Path) -> None:

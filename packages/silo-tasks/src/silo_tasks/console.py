@@ -10,6 +10,7 @@ from typing import Protocol, TextIO
 
 from silo_tasks._above import Above
 from silo_tasks._drawing import bar, line, plain
+from silo_tasks._interrupt import forget, leave
 from silo_tasks._paper import Paper, Screen
 from silo_tasks.state import TaskState
 
@@ -45,6 +46,9 @@ def follow(
     percent, step or message is reached, and after each minute without a line, so that a log file stays short. So it is
     on a terminal on which another task is drawn. Nothing is coloured where `NO_COLOR` is set.
 
+    Ctrl-C ends the drawing, not the task. If the run is cancelled then, a line says at what. If the process ends
+    without that, it waits for the run as at any exit, and a line says so.
+
     Args:
         task: What to watch.
         file: Where to draw; None is standard error.
@@ -65,9 +69,15 @@ def follow(
         # A process can be without standard error.
         task.wait()
         return task.state
+    forget(task)
     moving = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") and not Above.is_drawn_on(out)
     paper = Screen(out) if moving else Paper(out, clock)
-    return _show(task, paper, interval, logs=logs)
+    try:
+        return _show(task, paper, interval, logs=logs)
+    except KeyboardInterrupt as interrupt:
+        leave(task, paper)
+        # Where in here it came tells the user nothing.
+        raise interrupt.with_traceback(None) from None
 
 
 def _check(task: object) -> None:
