@@ -526,3 +526,45 @@ def test_any_state_fits(
     open_steps = [step for step in steps if step.status == "running"]
     if open_steps and rows > 1:
         assert "running" in [status for _, status in lines]
+
+
+def test_what_is_written_with_an_error_leaves_the_drawing(
+    terminal: Callable[..., Terminal], runner: ThreadRunner
+) -> None:
+    out = terminal(encoding="ascii")
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        task.update(total=2, message="Work")
+        yield
+        with pytest.raises(UnicodeEncodeError):
+            out.write("größe\n")
+        with pytest.raises(TypeError):
+            out.write(b"bytes\n")  # type: ignore[arg-type]
+        out.write("fine\r\n")
+        assert [mask(line) for line in out.look()] == ["fine", "[----------------------]   0% 0/2 R T Work"]
+        yield
+
+    followed(Staged(runner, stages), out)
+
+
+def test_a_line_without_an_end_is_not_kept_back_for_ever(
+    terminal: Callable[..., Terminal], runner: ThreadRunner
+) -> None:
+    out = terminal(60, 80)
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        task.update(total=2)
+        yield
+        for _ in range(5000):
+            out.write(".")
+        # As a program that draws a bar of its own.
+        for i in range(5000):
+            out.write(f"\r{i:4}" + " " * 10)
+        out.write("\r done\r\n")
+        assert out.look()[-2].startswith(" done")
+        yield
+
+    followed(Staged(runner, stages), out)
+    lines = out.look()
+    assert sum(line.count(".") for line in lines) == 4097
+    assert [line.split()[0] for line in lines if not line.startswith((".", "["))] == ["done"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, TaskState
 from silo_tasks.console import line
@@ -250,6 +250,7 @@ MOVES = st.lists(
 
 
 @given(MOVES)
+@example([("loop", 10, 1.0), ("advance", 2, 0.0)])
 def test_a_line_never_contradicts_itself(moves: list[tuple[str, int, float]]) -> None:
     clock = Clock()
     task = BackgroundTask(runner=InlineRunner(), clock=clock)

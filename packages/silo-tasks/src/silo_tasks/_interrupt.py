@@ -41,7 +41,10 @@ class Left:
         self._waited = self._told = False
 
     def wait(self) -> None:
-        """Say that the process waits for the run."""
+        """Say that the process waits for the run, unless that is executed elsewhere."""
+        run = getattr(self.task, "_run", None)
+        if run is not None and run.away is not None:
+            return
         state = self.task.state
         if state.running and state.run == self.seen.run:
             self._waited, self.seen = True, state

@@ -29,10 +29,10 @@ class Meter:
     def rate(self, now: float, value: float) -> float:
         """Units for each second at the moment `now`, 0.0 when nothing has moved."""
         then, last = self._samples[-1]
-        rate = self.rate_at(now, value)
+        # Before it is measured: whoever looks twice at one moment gets the same.
         if value != last and now - then >= SPACING:
             self._samples.append((now, value))
-        return rate
+        return self.rate_at(now, value)
 
     def rate_at(self, then: float, value: float) -> float:
         """The rate at a moment to come, when the number will be `value`."""
