@@ -168,6 +168,13 @@ def test_numbers_are_whole_on_a_narrow_terminal(columns: int) -> None:
     assert columns < 100 or text == "[" + "#" * 17 + "-" * 13 + numbers + " Row 59"
 
 
+def test_a_long_name_of_a_step_leaves_room_for_the_numbers() -> None:
+    steps = [StepState("Read a long name of a step", "running", 0, 1, 5.0, None)]
+    state = TaskState(running=True, progress=23.0, n=14, total=60, rate=48.8, eta=1.0, steps=steps, started_at=1.0)
+    assert drawing(state, 40, 5)[1] == ("  > Read a long name 0:00 14/60 48.8/s", "running")
+    assert drawing(state, 80, 5)[1] == ("  > Read a long name of a step 0:00 14/60 48.8/s", "running")
+
+
 def test_how_far_a_run_has_come_in_words() -> None:
     running = TaskState(running=True, status=Status.RUNNING, progress=41, n=1200, total=5500, message="Row 1200")
     step = StepState("Aggregate", "running", 0, 1, 5.0, None)

@@ -89,8 +89,11 @@ def drawing(state: TaskState, columns: int, rows: int) -> list[tuple[str, str]]:
     chosen = _chosen(state.steps, rows - 1)
     for i in chosen:
         step = state.steps[i]
-        text = ["  " * (step.depth + 1) + f"{MARKS.get(step.status, '?')} {plain(step.name)}", _time_of(step, state)]
-        lines.append((_joined(text, [*_counts(state), _said(state)] if i == inner else []), step.status))
+        mark = "  " * (step.depth + 1) + MARKS.get(step.status, "?")
+        numbers = [_time_of(step, state), *(_counts(state) if i == inner else [])]
+        # A long name leaves room for the numbers as well.
+        name = fit(plain(step.name), max(8, size - len(_joined([mark, ""], numbers)) - 1)).rstrip()
+        lines.append((_joined([mark, name], numbers, [_said(state)] if i == inner else []), step.status))
     if len(chosen) < min(rows - 1, len(state.steps)):
         lines.append((f"  {len(state.steps) - len(chosen)} more steps", "pending"))
     return [(fit(text, size), status) for text, status in lines]
