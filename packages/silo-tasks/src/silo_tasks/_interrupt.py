@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from silo_tasks.state import TaskState
 
 _left: list[Left] = []
-"""Of each task the last interruption, until it is followed again."""
+"""Of each task the last interruption."""
 
 
 class Left:
@@ -46,7 +46,7 @@ class Left:
         if run is not None and run.away is not None:
             return
         state = self.task.state
-        if state.running and state.run == self.seen.run:
+        if state.running and state.run == self.seen.run and not self._told:
             self._waited, self.seen = True, state
             self._say(f"Waiting for {state.name!r}{reached(state, state)} (Ctrl-C again: end at once)")
 
@@ -81,9 +81,8 @@ class Left:
 
 def leave(task: Watched, paper: Paper) -> None:
     """See to it that a run which is not followed any more is not forgotten."""
-    forget(task)
     left = Left(task, paper, paper.seen or task.state)
-    _left.append(left)
+    _left[:] = [*(each for each in _left if each.task is not task), left]
     if _wait not in thread.before_waiting:
         thread.before_waiting.append(_wait)
         sys.excepthook = partial(_hook, sys.excepthook)
@@ -94,9 +93,9 @@ def leave(task: Watched, paper: Paper) -> None:
 
 def forget(task: Watched) -> None:
     """Say nothing more of a task: it is followed again."""
-    for left in [left for left in _left if left.task is task]:
-        left.drop()
-        _left.remove(left)
+    for left in _left:
+        if left.task is task:
+            left.drop()
 
 
 def _wait() -> None:

@@ -29,7 +29,7 @@ class Meter:
     def rate(self, now: float, value: float) -> float:
         """Units for each second at the moment `now`, 0.0 when nothing has moved."""
         then, last = self._samples[-1]
-        # Before it is measured: whoever looks twice at one moment gets the same.
+        # Before it is measured, so that two looks at one moment get the same rate.
         if value != last and now - then >= SPACING:
             self._samples.append((now, value))
         return self.rate_at(now, value)
