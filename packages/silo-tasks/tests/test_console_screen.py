@@ -13,9 +13,10 @@ from typing import Any, TextIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from silo_tasks import BackgroundTask, InlineRunner, StepState, TaskState, ThreadRunner
+from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, StepState, TaskState, ThreadRunner
 from silo_tasks._drawing import drawing
 from silo_tasks.console import follow
+from silo_tasks.runners.thread import before_waiting
 
 if sys.platform == "win32":
     pytest.skip("needs a pty", allow_module_level=True)
@@ -78,6 +79,12 @@ class Terminal(io.TextIOWrapper):
         """The lines that have left the screen at its top."""
         self.look()
         return ["".join(line[x].data for x in range(self.screen.columns)).rstrip() for line in self.screen.history.top]
+
+
+@pytest.fixture(autouse=True)
+def excepthook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ctrl-C installs ends with the test."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.fixture
@@ -568,3 +575,23 @@ def test_a_line_without_an_end_is_not_kept_back_for_ever(
     lines = out.look()
     assert sum(line.count(".") for line in lines) == 4097
     assert [line.split()[0] for line in lines if not line.startswith((".", "["))] == ["done"]
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
+def test_only_a_run_of_this_process_is_waited_for(here: bool, runner: ThreadRunner) -> None:
+    class Interrupted(BackgroundTask):
+        def wait(self, timeout: float | None = None) -> bool:
+            raise KeyboardInterrupt
+
+    out, leave, store = io.StringIO(), threading.Event(), MemoryTaskStore()
+    task = Interrupted("a", runner=runner, store=store)
+    task.start(lambda task: leave.wait(WAIT))
+    followed = task if here else Interrupted.attach("a", store)
+    assert followed is not None
+    with pytest.raises(KeyboardInterrupt):
+        follow(followed, out)
+    for call in before_waiting:
+        call()
+    assert out.getvalue().startswith("Waiting for 'a' after 0:0") == here
+    leave.set()
+    assert BackgroundTask.wait(task, WAIT)
