@@ -554,6 +554,29 @@ def test_what_is_written_with_an_error_leaves_the_drawing(
     followed(Staged(runner, stages), out)
 
 
+def test_what_is_written_before_the_first_drawing_is_kept(
+    terminal: Callable[..., Terminal], runner: ThreadRunner
+) -> None:
+    class Early(Staged):
+        def wait(self, timeout: float | None = None) -> bool:
+            if not self.begun:
+                out.write("a line\r\nno end")
+            return super().wait(timeout)
+
+    out = terminal()
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        task.update(total=2, message="Work")
+        yield
+        assert [mask(line) for line in out.look()] == ["a line", "[----------------------]   0% 0/2 R T Work"]
+        out.write("of it\r\n")
+        yield
+
+    followed(Early(runner, stages), out)
+    lines = [mask(line) for line in out.look()]
+    assert lines == ["a line", "of it", "no end", "[######################] 100% 0/2 T Work"]
+
+
 def test_a_line_without_an_end_is_not_kept_back_for_ever(
     terminal: Callable[..., Terminal], runner: ThreadRunner
 ) -> None:

@@ -96,22 +96,20 @@ class Screen(Paper):
             yield
 
     def insert(self, write: Callable[[], object] | None) -> bool:
-        """Have whole lines written above the drawing, if there are any.
-
-        Returns:
-            False where nothing is drawn, or this drawing is what writes.
-        """
+        """Have whole lines written above the drawing, if there are any; False where this drawing is what writes."""
         with self._lock:
-            if self._busy or not self._rows:
+            if self._busy:
                 return False
             if write is None:
                 return True
             with self._own():
-                self.write(f"{self._back()}\x1b[J")
+                if self._rows:
+                    self.write(f"{self._back()}\x1b[J")
                 try:
                     write()
                 finally:
-                    self.write(f"\r{self._frame}")
+                    if self._rows:
+                        self.write(f"\r{self._frame}")
             return True
 
     def after_fork(self) -> None:
