@@ -34,7 +34,9 @@ class Paced(BackgroundTask):
         self.looked.release()
         return state
     def pause(self):
-        # What was seen before does not count; of two looks the second began after this.
+        while self.looked.acquire(blocking=False):
+            pass
+        # A look may have begun before this. The next one has been drawn when a third begins.
         for _ in range(3):
             assert self.looked.acquire(timeout=30)
 """
