@@ -7,9 +7,11 @@ import sys
 import textwrap
 import unicodedata
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from silo_tasks import BackgroundTask, InlineRunner, Status, TaskState, ThreadRunner
+from silo_tasks import BackgroundTask, InlineRunner, Status, StepState, TaskState, ThreadRunner
+from silo_tasks._drawing import drawing, reached
 from silo_tasks.console import bar, follow, line
 
 WAIT = 30
@@ -34,11 +36,11 @@ def test_plain_lines_where_there_is_no_terminal(runner: ThreadRunner) -> None:
 def test_what_a_line_shows() -> None:
     state = TaskState(running=True, progress=50, message="Row\x1b[2J\n5", n=5, total=10, rate=2.5, eta=65)
     assert line(state) == "[" + "#" * 15 + "-" * 15 + "]  50% 5/10 2.5/s 1:05 left Row [2J 5"
-    assert line(TaskState(running=True, n=7)).endswith("0% 7")
+    assert line(TaskState(running=True, n=7)).endswith("-] 7")
     assert line(TaskState(running=True, progress=99.97, eta=float("inf"))).endswith("]  99% ? left")
-    assert line(TaskState(running=True, rate=0.0)).endswith("0% 0.0/s")
-    assert line(TaskState(running=True, rate=1 / 60)).endswith("0% 1.0/min")
-    assert line(TaskState(running=True, rate=1 / 3600)).endswith("0% 1.0/h")
+    assert line(TaskState(running=True, rate=0.0)).endswith("-] 0.0/s")
+    assert line(TaskState(running=True, rate=1 / 60)).endswith("-] 1.0/min")
+    assert line(TaskState(running=True, rate=1 / 3600)).endswith("-] 1.0/h")
 
 
 def test_work_that_says_nothing_is_starting_until_it_has_done_something() -> None:
@@ -55,7 +57,7 @@ def test_work_that_says_nothing_is_starting_until_it_has_done_something() -> Non
 def test_a_run_that_waits_is_not_said_to_be_starting() -> None:
     queued = TaskState(running=True, status=Status.QUEUED, message="Starting…")
     assert line(queued).endswith("0% Queued")
-    assert line(replace(queued, status=Status.RUNNING)).endswith("0% Starting…")
+    assert line(replace(queued, status=Status.RUNNING)).endswith("-] Starting…")
 
 
 def test_a_failed_bar_looks_different() -> None:
@@ -69,7 +71,129 @@ def test_a_failed_bar_looks_different() -> None:
     assert bar(task.state) == "[" + "!" * 15 + "-" * 15 + "]"
     out = io.StringIO()
     follow(task, out)
-    assert "Failed: bad" in out.getvalue()
+    assert "Failed: ValueError: bad" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("a"), "Failed: KeyError: 'a'"),
+        (ValueError("bad"), "Failed: ValueError: bad"),
+        (ValueError(), "Failed: ValueError"),
+        ("no rows\n", "Failed: no rows"),
+        (PermissionError("for people"), "Failed: for people"),
+    ],
+    ids=["KeyError", "ValueError", "no text", "fail()", "public"],
+)
+def test_what_a_failed_task_reads(error: Exception | str, said: str) -> None:
+    task, out = BackgroundTask(runner=InlineRunner(), public_errors=PermissionError), io.StringIO()
+
+    def work(task: BackgroundTask) -> None:
+        if isinstance(error, Exception):
+            raise error
+        task.fail(error)
+
+    task.start(work)
+    follow(task, out)
+    assert out.getvalue() == "[" + "-" * 30 + f"]   0% 0:00 {said}\n"
+    narrow = [text for text, _ in drawing(task.state, 30, 5)]
+    assert narrow == ["[-----------]   0% 0:00", f"  {said}"[:29]]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ([BackgroundTask("a")], "not a list: follow one after the other: for task in tasks: follow(task)"),
+        ((), "not a tuple: follow one after the other"),
+        (None, "not None: BackgroundTask.attach() returns None where"),
+        (BackgroundTask, "not the class BackgroundTask: start it first: task.start(function, ...), then follow(task)"),
+        (print, "not a builtin_function_or_method: start it first"),
+    ],
+    ids=["list", "tuple", "None", "class", "function"],
+)
+def test_what_is_no_task_is_refused_at_once(given: object, hint: str) -> None:
+    out = io.StringIO()
+    with pytest.raises(TypeError, match=re.escape(f"follow() takes one BackgroundTask, {hint}")):
+        follow(given, out)  # type: ignore[arg-type]
+    assert out.getvalue() == ""
+
+
+def test_an_unknown_length_moves_a_bar_without_a_percentage() -> None:
+    state = TaskState(running=True, status=Status.RUNNING, n=7, rate=2.0)
+    bars = [bar(replace(state, elapsed=i / 10)) for i in range(49)]
+    assert bars[0] == bars[48] == "[" + "=" * 6 + "-" * 24 + "]"
+    assert bars[12] == bars[36] == "[" + "-" * 12 + "=" * 6 + "-" * 12 + "]"
+    assert bars[24] == "[" + "-" * 24 + "=" * 6 + "]"
+    assert len(set(bars)) == 25
+    assert line(state) == bars[0] + " 7 2.0/s"
+    assert [text for text, _ in drawing(state, 80, 5)] == [bars[0] + " 7 2.0/s 0:00"]
+    assert line(replace(state, elapsed=61.0)).endswith("] 7 2.0/s 1:01")
+    for size in (0, 1, 2, 5):
+        assert all(set(bar(replace(state, elapsed=i / 10), size)) <= set("[=-]") for i in range(20))
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"total": 10},
+        {"progress": 0.5},
+        {"status": Status.QUEUED},
+        {"running": False, "status": Status.CANCELLED},
+        {"steps": [StepState("a", "running", 0, 1, 1.0, None), StepState("b", "pending", 0, 1, None, None)]},
+    ],
+    ids=["total", "percent", "queued", "over", "plan"],
+)
+def test_a_known_length_has_a_percentage(known: dict[str, Any]) -> None:
+    state = replace(TaskState(running=True, status=Status.RUNNING), **known)
+    assert line(state).startswith("[" + "-" * 30 + "]   0%")
+
+
+def test_a_loop_of_unknown_length_is_drawn_so() -> None:
+    task, lines = BackgroundTask(runner=InlineRunner()), list[str]()
+
+    def work(task: BackgroundTask) -> None:
+        lines.extend(line(task.state) for _ in task.track(x for x in range(3)))
+
+    task.start(work)
+    assert re.fullmatch(r"\[-*=+-*\] 2 [\d.]+/s", lines[2])
+    assert re.fullmatch(r"\[#+\] 100% 3 0:00 Done", line(task.state))
+
+
+@pytest.mark.parametrize("columns", range(30, 130))
+def test_numbers_are_whole_on_a_narrow_terminal(columns: int) -> None:
+    state = TaskState(running=True, progress=59.0, n=59, total=100, rate=48.8, eta=1.0, message="Row 59")
+    text = drawing(state, columns, 5)[0][0]
+    numbers = "] " + " 59% 59/100 48.8/s 0:01 left"
+    assert columns < 38 or numbers in text
+    assert columns < 100 or text == "[" + "#" * 17 + "-" * 13 + numbers + " Row 59"
+
+
+def test_a_long_name_of_a_step_leaves_room_for_the_numbers() -> None:
+    steps = [StepState("Read a long name of a step", "running", 0, 1, 5.0, None)]
+    state = TaskState(running=True, progress=23.0, n=14, total=60, rate=48.8, eta=1.0, steps=steps, started_at=1.0)
+    assert drawing(state, 40, 5)[1] == ("  > Read a long name 0:00 14/60 48.8/s", "running")
+    assert drawing(state, 80, 5)[1] == ("  > Read a long name of a step 0:00 14/60 48.8/s", "running")
+
+
+def test_how_far_a_run_has_come_in_words() -> None:
+    running = TaskState(running=True, status=Status.RUNNING, progress=41, n=1200, total=5500, message="Row 1200")
+    step = StepState("Aggregate", "running", 0, 1, 5.0, None)
+    inside = replace(running, steps=[StepState("Parse", "failed", 0, 1, 1.0, 2.0), step])
+    assert reached(running, running) == " at 41% 1200/5500: Row 1200"
+    assert reached(inside, inside) == " at 41% 1200/5500 in Aggregate: Row 1200"
+    over = replace(
+        inside,
+        running=False,
+        status=Status.CANCELLED,
+        message="Cancelled",
+        steps=[inside.steps[0], step._replace(status="failed", finished_at=6.0)],
+    )
+    assert reached(over, inside) == " at 41% 1200/5500 in Aggregate: Row 1200"
+    assert reached(replace(over, n=1201), inside) == " at 41% 1201/5500 in Aggregate"
+    assert reached(over, running) == " at 41% 1200/5500 in Aggregate"
+    unknown = TaskState(running=True, n=7, message="Starting…")
+    assert reached(unknown, unknown) == " at 7 items"
+    assert reached(replace(unknown, n=0, elapsed=65.0), unknown) == " after 1:05"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")

@@ -13,9 +13,10 @@ from typing import Any, TextIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from silo_tasks import BackgroundTask, InlineRunner, StepState, TaskState, ThreadRunner
+from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, StepState, TaskState, ThreadRunner
 from silo_tasks._drawing import drawing
 from silo_tasks.console import follow
+from silo_tasks.runners.thread import before_waiting
 
 if sys.platform == "win32":
     pytest.skip("needs a pty", allow_module_level=True)
@@ -78,6 +79,12 @@ class Terminal(io.TextIOWrapper):
         """The lines that have left the screen at its top."""
         self.look()
         return ["".join(line[x].data for x in range(self.screen.columns)).rstrip() for line in self.screen.history.top]
+
+
+@pytest.fixture(autouse=True)
+def excepthook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ctrl-C installs ends with the test."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.fixture
@@ -156,7 +163,7 @@ def test_the_drawing_is_renewed_in_its_place(terminal: Callable[..., Terminal], 
         ["$ program", "[##--------------------]  12% T left", "  > Parse T 1/2 R Row 1", "  - Aggregate", "  - Write"],
         [
             "$ program",
-            "[#####-----------------]  25% T left",
+            "[#####-----------------]  25% T",
             "  + Parse T",
             "  > Aggregate T",
             "    > sum T",
@@ -183,10 +190,10 @@ def test_what_a_shorter_drawing_leaves_is_erased(terminal: Callable[..., Termina
     def stages(task: BackgroundTask) -> Iterator[None]:
         task.update(message="a long message")
         yield
-        assert [mask(line) for line in out.look()] == ["[----------------------]   0% T a long message"]
+        assert [mask(line) for line in out.look()] == ["[==] T a long message"]
         task.update(message="short")
         yield
-        assert [mask(line) for line in out.look()] == ["[----------------------]   0% T short"]
+        assert [mask(line) for line in out.look()] == ["[==] T short"]
         task.plan(("a", 1), ("b", 1))
         yield
         assert len(out.look()) == 3
@@ -208,13 +215,10 @@ def test_a_traceback_is_not_drawn_over(terminal: Callable[..., Terminal], runner
 
     assert followed(Staged(runner, stages), out).error == "bad"
     assert [mask(line) for line in out.look()] == [
-        "[----------------------]   0% T",
-        "  > a T",
-        "    > b T",
         "Task failed",
         "Traceback",
         "ValueError",
-        "[----------------------]   0% T Failed: bad",
+        "[----------------------]   0% T Failed: ValueError: bad",
         "  ! a T",
         "    ! b T",
     ]
@@ -232,9 +236,10 @@ def test_a_run_that_ends_between_two_looks_is_over() -> None:
 
 
 def mask(line: str) -> str:
-    """A line without its numbers that depend on time."""
+    """A line without what depends on time: its numbers, and where the mark of a bar without a percentage is."""
     import re
 
+    line = re.sub(r"\[-*=+-*\]", "[==]", line)
     return re.sub(r"\d+\.\d/(s|min|h)", "R", re.sub(r"\b\d+:\d\d", "T", line))
 
 
@@ -335,7 +340,7 @@ def test_ctrl_c_leaves_the_cursor_below_the_drawing(terminal: Callable[..., Term
     with pytest.raises(KeyboardInterrupt):
         follow(task, out)
     out.write("$ ")
-    assert [mask(line) for line in out.look()] == ["[----------------------]   0% T", "  > a T", "    > b T", "$"]
+    assert [mask(line) for line in out.look()] == ["[==] T", "  > a T", "    > b T", "$"]
     assert out.screen.cursor.x == 2
     task.turn.release()
     assert BackgroundTask.wait(task, WAIT)
@@ -394,8 +399,8 @@ def test_colors(terminal: Callable[..., Terminal], runner: ThreadRunner, monkeyp
     out = terminal()
     followed(Staged(runner, stages), out)
     out.look()
-    assert out.screen.buffer[4][2].fg == "green"
-    assert out.screen.buffer[3][0].fg == "default"
+    assert out.screen.buffer[1][2].fg == "green"
+    assert out.screen.buffer[0][0].fg == "default"
     monkeypatch.setenv("NO_COLOR", "1")
     out = terminal()
     followed(Staged(runner, stages), out)
@@ -433,9 +438,30 @@ def test_a_step_is_worth_a_plain_line(runner: ThreadRunner) -> None:
     followed(Staged(runner, stages), out)
     assert [mask(line).split("] ")[1] for line in out.getvalue().splitlines()] == [
         "  0% Read busy with 0",
-        "  0% T left Write busy with 0",
+        "  0% Write busy with 0",
         "100% T busy with 2",
     ]
+
+
+def test_a_line_after_each_minute_without_one(runner: ThreadRunner) -> None:
+    out, now = io.StringIO(), [0.0]
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        # A hundred minutes, and less than ten percent; a look each half minute.
+        task.update(message="Rows")
+        for i in task.track(range(2010)):
+            now[0] += 30
+            if i == 100:
+                task.log("a sign of life")
+            yield
+            if i == 200:
+                break
+
+    followed(Staged(runner, stages), out, clock=lambda: now[0])
+    lines = out.getvalue().splitlines()
+    counts = [int(text.split("% ")[1].split("/")[0]) for text in lines[:-1] if text.startswith("[")]
+    assert counts == [*range(0, 100, 2), *range(102, 201, 2)]
+    assert lines[50] == "a sign of life"
 
 
 def test_a_state_from_elsewhere_is_drawn_as_well(terminal: Callable[..., Terminal], runner: ThreadRunner) -> None:
@@ -507,3 +533,88 @@ def test_any_state_fits(
     open_steps = [step for step in steps if step.status == "running"]
     if open_steps and rows > 1:
         assert "running" in [status for _, status in lines]
+
+
+def test_what_is_written_with_an_error_leaves_the_drawing(
+    terminal: Callable[..., Terminal], runner: ThreadRunner
+) -> None:
+    out = terminal(encoding="ascii")
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        task.update(total=2, message="Work")
+        yield
+        with pytest.raises(UnicodeEncodeError):
+            out.write("größe\n")
+        with pytest.raises(TypeError):
+            out.write(b"bytes\n")  # type: ignore[arg-type]
+        out.write("fine\r\n")
+        assert [mask(line) for line in out.look()] == ["fine", "[----------------------]   0% 0/2 R T Work"]
+        yield
+
+    followed(Staged(runner, stages), out)
+
+
+def test_what_is_written_before_the_first_drawing_is_kept(
+    terminal: Callable[..., Terminal], runner: ThreadRunner
+) -> None:
+    class Early(Staged):
+        def wait(self, timeout: float | None = None) -> bool:
+            if not self.begun:
+                out.write("a line\r\nno end")
+            return super().wait(timeout)
+
+    out = terminal()
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        task.update(total=2, message="Work")
+        yield
+        assert [mask(line) for line in out.look()] == ["a line", "[----------------------]   0% 0/2 R T Work"]
+        out.write("of it\r\n")
+        yield
+
+    followed(Early(runner, stages), out)
+    lines = [mask(line) for line in out.look()]
+    assert lines == ["a line", "of it", "no end", "[######################] 100% 0/2 T Work"]
+
+
+def test_a_line_without_an_end_is_not_kept_back_for_ever(
+    terminal: Callable[..., Terminal], runner: ThreadRunner
+) -> None:
+    out = terminal(60, 80)
+
+    def stages(task: BackgroundTask) -> Iterator[None]:
+        task.update(total=2)
+        yield
+        for _ in range(5000):
+            out.write(".")
+        # As a program that draws a bar of its own.
+        for i in range(5000):
+            out.write(f"\r{i:4}" + " " * 10)
+        out.write("\r done\r\n")
+        assert out.look()[-2].startswith(" done")
+        yield
+
+    followed(Staged(runner, stages), out)
+    lines = out.look()
+    assert sum(line.count(".") for line in lines) == 4097
+    assert [line.split()[0] for line in lines if not line.startswith((".", "["))] == ["done"]
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
+def test_only_a_run_of_this_process_is_waited_for(here: bool, runner: ThreadRunner) -> None:
+    class Interrupted(BackgroundTask):
+        def wait(self, timeout: float | None = None) -> bool:
+            raise KeyboardInterrupt
+
+    out, leave, store = io.StringIO(), threading.Event(), MemoryTaskStore()
+    task = Interrupted("a", runner=runner, store=store)
+    task.start(lambda task: leave.wait(WAIT))
+    followed = task if here else Interrupted.attach("a", store)
+    assert followed is not None
+    with pytest.raises(KeyboardInterrupt):
+        follow(followed, out)
+    for call in before_waiting:
+        call()
+    assert out.getvalue().startswith("Waiting for 'a' after 0:0") == here
+    leave.set()
+    assert BackgroundTask.wait(task, WAIT)

@@ -12,20 +12,61 @@ from silo_tasks.status import Status
 BAR = 30
 """Characters of the bar, at most."""
 
+SPEED = 10
+"""Characters by which the mark in a bar without a percentage moves in a second."""
+
+MINUTE = 60.0
+"""Seconds without a line after which another one is written where nothing is drawn anew."""
+
 MARKS = {"pending": "-", "running": ">", "done": "+", "failed": "!"}
 """How a step begins, by its status."""
 
 
 def bar(state: TaskState, size: int = BAR) -> str:
-    """The bar alone."""
+    """The bar alone. A mark moves to and fro in it while nothing tells how much of the work is done."""
+    if is_unknown(state):
+        length = max(1, size // 5)
+        way = size - length
+        at = int(state.elapsed * SPEED) % (2 * way) if way > 0 else 0
+        at = min(at, 2 * way - at)
+        return "[" + "-" * at + "=" * length + "-" * (way - at) + "]"
     full = max(0, min(size, int(size * state.progress / 100)))
     mark = {Status.FAILED: "!", Status.CANCELLED: "x"}.get(state.status, "#")
     return "[" + mark * full + "-" * (size - full) + "]"
 
 
+def is_unknown(state: TaskState) -> bool:
+    """Whether a run goes on and nothing tells how much of it is done: no total, no percent, and no plan."""
+    if not state.running or state.status is Status.QUEUED or state.progress or state.total is not None:
+        return False
+    return all(step.status != "pending" for step in state.steps)
+
+
 def line(state: TaskState) -> str:
     """All of a state in one line of text."""
-    return _joined(_head(state, BAR), _counts(state), _time(state), [" / ".join(_open(state)), _said(state)])
+    # After a minute, what has no end in sight shows at least that time passes.
+    time = _time(state) or ([duration(state.elapsed)] if state.elapsed >= MINUTE else [])
+    return _joined(_head(state, BAR), _counts(state), time, [" / ".join(_open(state)), _said(state)])
+
+
+def reached(state: TaskState, seen: TaskState) -> str:
+    """How far a run has come, as the end of a sentence: ` at 41% 1200/5500 in Aggregate: Row 1200`.
+
+    Args:
+        state: The run.
+        seen: The run as it was last seen, before it may have ended: an end closes the steps and replaces the message.
+    """
+    count = f"{state.n}/{state.total}" if state.total is not None else f"{state.n} items" if state.n else ""
+    percent = f"{rounded(state.progress):.0f}%" if state.progress or state.total is not None else ""
+    where = " ".join(text for text in (percent, count) if text)
+    steps, said = _open_last(state), _said(seen)
+    moved = seen.n != state.n and any(char.isdigit() for char in said)
+    if said == STARTING or moved or steps != _open_last(seen):
+        # It is of a moment before.
+        said = ""
+    inside = f" in {' / '.join(steps)}" if steps else ""
+    text = f" at {where}" if where else f" after {duration(state.elapsed)}"
+    return text + inside + (f": {said}" if said else "")
 
 
 def drawing(state: TaskState, columns: int, rows: int) -> list[tuple[str, str]]:
@@ -33,18 +74,26 @@ def drawing(state: TaskState, columns: int, rows: int) -> list[tuple[str, str]]:
 
     The first one is the run's. Of more steps than there are rows, those around the running one are drawn.
     """
-    head, size = _head(state, max(5, min(BAR, columns * 3 // 8))), columns - 1
+    size = columns - 1
     # Work without a known end shows at least that time passes.
-    time = _time(state) or [duration(state.elapsed)]
-    if not state.steps:
-        return [(fit(_joined(head, _counts(state), time, [_said(state)]), size), "")]
+    numbers = [*([] if state.steps else _counts(state)), *(_time(state) or [duration(state.elapsed)])]
+    # On a narrow terminal the bar leaves room for the numbers.
+    room = size - len(_joined(_head(state, 0), numbers))
+    head = _joined(_head(state, max(5, min(BAR, columns * 3 // 8, room))), numbers)
     inner = next((i for i in reversed(range(len(state.steps))) if state.steps[i].status == "running"), None)
-    lines = [(_joined(head, time, [_said(state)] if inner is None else []), "")]
+    said = _said(state) if inner is None else ""
+    lines = [(f"{head} {said}" if said else head, "")]
+    if state.status is Status.FAILED and len(lines[0][0]) > size and rows > 1:
+        lines = [(head, ""), (f"  {said}", "")]
+        rows -= 1
     chosen = _chosen(state.steps, rows - 1)
     for i in chosen:
         step = state.steps[i]
-        text = ["  " * (step.depth + 1) + f"{MARKS.get(step.status, '?')} {plain(step.name)}", _time_of(step, state)]
-        lines.append((_joined(text, [*_counts(state), _said(state)] if i == inner else []), step.status))
+        mark = "  " * (step.depth + 1) + MARKS.get(step.status, "?")
+        numbers = [_time_of(step, state), *(_counts(state) if i == inner else [])]
+        # A long name leaves room for the numbers as well.
+        name = fit(plain(step.name), max(8, size - len(_joined([mark, ""], numbers)) - 1)).rstrip()
+        lines.append((_joined([mark, name], numbers, [_said(state)] if i == inner else []), step.status))
     if len(chosen) < min(rows - 1, len(state.steps)):
         lines.append((f"  {len(state.steps) - len(chosen)} more steps", "pending"))
     return [(fit(text, size), status) for text, status in lines]
@@ -66,7 +115,7 @@ def _joined(*parts: list[str]) -> str:
 
 
 def _head(state: TaskState, size: int) -> list[str]:
-    return [bar(state, size), f"{rounded(state.progress):3.0f}%"]
+    return [bar(state, size), "" if is_unknown(state) else f"{rounded(state.progress):3.0f}%"]
 
 
 def _counts(state: TaskState) -> list[str]:
@@ -100,7 +149,17 @@ def _open(state: TaskState) -> list[str]:
     return [plain(step.name) for step in state.steps if step.status == "running"]
 
 
+def _open_last(state: TaskState) -> list[str]:
+    """Names of the steps that are open, or were when the run ended: what ends a step early ends the run."""
+    if state.running:
+        return _open(state)
+    begun = max((step.started_at or 0.0 for step in state.steps), default=0.0)
+    return [plain(step.name) for step in state.steps if step.status == "failed" and (step.finished_at or 0.0) >= begun]
+
+
 def _said(state: TaskState) -> str:
+    if state.status is Status.FAILED and state.error:
+        return plain(f"Failed: {_error(state)}")
     if state.message == STARTING:
         if state.n or state.progress:
             return ""
@@ -109,6 +168,12 @@ def _said(state: TaskState) -> str:
     message = plain(state.message)
     # A step that has begun says its name.
     return "" if message in _open(state)[-1:] else message
+
+
+def _error(state: TaskState) -> str:
+    error, kind = state.error or "", state.error_type
+    # The text of many an exception tells nothing without its class. What is written for people stands for itself.
+    return error if kind is None or state.error_public or error == kind else f"{kind}: {error}"
 
 
 def note(state: TaskState) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""How fast a number grows."""
+"""How fast a number grows, and how long it takes to its end."""
 
 from __future__ import annotations
 
@@ -28,35 +28,81 @@ class Meter:
 
     def rate(self, now: float, value: float) -> float:
         """Units for each second at the moment `now`, 0.0 when nothing has moved."""
-        samples = self._samples
-        then, last = samples[-1]
-        first_at, first = samples[0]
+        then, last = self._samples[-1]
+        # Before it is measured, so that two looks at one moment get the same rate.
         if value != last and now - then >= SPACING:
-            samples.append((now, value))
-        span = now - first_at
+            self._samples.append((now, value))
+        return self.rate_at(now, value)
+
+    def rate_at(self, then: float, value: float) -> float:
+        """The rate at a moment to come, when the number will be `value`."""
+        first_at, first = self._samples[0]
+        span = then - first_at
         return (value - first) / span if span > 0 and value > first else 0.0
 
 
-class Pace:
-    """The rate and the time left of one run."""
+def rate_of(scope: Scope, now: float) -> float:
+    """Items for each second of a loop or count that is open."""
+    if scope.items is None:
+        scope.items = Meter(scope.opened, 0)
+    return scope.items.rate(now, scope.done)
 
-    __slots__ = ("_items", "_percent", "_scope")
 
-    def __init__(self) -> None:
-        self._scope: Scope | None = None
-        self._items: Meter | None = None
-        self._percent: Meter | None = None
+def time_left(innermost: Scope, now: float) -> float | None:
+    """Seconds until all open scopes are done, None where nothing tells.
 
-    def rate(self, now: float, scope: Scope, n: int) -> float:
-        """Items for each second of a loop or count that is open."""
-        if self._items is None or self._scope is not scope:
-            self._scope, self._items = scope, Meter(scope.opened, 0)
-        return self._items.rate(now, n)
+    What is going on decides: its own rate, and the total it was given. Items and planned steps that are to come take
+    as long as the present one, by their weights. Steps without a plan, and work that does not say how much there is of
+    it, leave the rest unknown.
 
-    def eta(self, now: float, began: float, percent: float) -> float | None:
-        """Seconds until 100 percent at the present pace, None while nothing has moved."""
-        if self._percent is None:
-            self._percent = Meter(began, 0.0)
-        rate = self._percent.rate(now, percent)
-        eta = (100.0 - percent) / rate if rate > 0 else math.inf
-        return eta if math.isfinite(eta) else None
+    Called under the lock of the run, after its percent was taken.
+    """
+    scope: Scope | None = innermost
+    child: Scope | None = None
+    left: float | None = None
+    least = 0.0
+    while scope is not None:
+        left = _left_in(scope, child, left, now)
+        if left is not None:
+            # What lies around ends no sooner, whatever its own rate tells.
+            left = least = max(left, least)
+        child, scope = scope, scope.parent
+    return left if left is not None and math.isfinite(left) else None
+
+
+def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float) -> float | None:
+    """Seconds that are left in a scope, by what is left in its open child, if it has one that can tell."""
+    here = None if child is None or inside is None else _left_around(scope, child, inside, now)
+    done, todo = scope.done, (scope.total or 0) - scope.done
+    if scope.counts and todo > 0:
+        rate = rate_of(scope, now)
+        if here is not None and scope.items is not None and child is not None and child.born == done:
+            rate = scope.items.rate_at(now + here, done + 1)
+            return here + (todo - 1) / rate if rate > 0 else None
+        # What is open inside tells no more than its own end, or is a loop beside this one and no part of an item.
+        return todo / rate if rate > 0 else None
+    if scope.probe is not None:
+        # A loop without a known end, or past it.
+        return None
+    return here if here is not None else _left_by_hand(scope, now)
+
+
+def _left_around(scope: Scope, child: Scope, inside: float, now: float) -> float | None:
+    """Seconds until a child and the steps planned after it are done."""
+    later = sum(share for _, share in scope.plan.values()) if scope.plan else 0.0
+    if child.probe is not None:
+        # A loop fills all that its scope has left, unless it stands between the steps of a plan.
+        return None if later else inside
+    if scope.plan is None or (later and not child.share):
+        return None
+    return inside + (max(0.0, now - child.opened) + inside) * (later / child.share) if later else inside
+
+
+def _left_by_hand(scope: Scope, now: float) -> float | None:
+    percent = 100 * scope.reported()
+    if not 0 < percent < 100:
+        return None
+    if scope.by_hand is None:
+        scope.by_hand = Meter(scope.opened, 0.0)
+    rate = scope.by_hand.rate(now, percent)
+    return (100 - percent) / rate if rate > 0 else None

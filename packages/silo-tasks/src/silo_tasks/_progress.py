@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import SupportsIndex, SupportsInt
+from typing import TYPE_CHECKING, SupportsIndex, SupportsInt
+
+if TYPE_CHECKING:
+    from silo_tasks._meter import Meter
 
 MAX_COUNT = 2**63 - 1
 """The most that can be counted."""
@@ -63,9 +66,12 @@ class Scope:
         "_cell",
         "_filled",
         "_spent",
+        "born",
+        "by_hand",
         "closed",
         "counts",
         "high",
+        "items",
         "low",
         "n",
         "opened",
@@ -92,6 +98,11 @@ class Scope:
         self.total: int | None = None
         self.percent = 0.0
         self.plan: dict[int, tuple[str, float]] | None = None
+        self.born = 0
+        """Items of its parent that were done when it was opened."""
+        self.items: Meter | None = None
+        self.by_hand: Meter | None = None
+        """How fast its items, and the percent given by hand, grow: made by the first who asks."""
         self._spent = 0.0
         self._filled = 0.0
         self._cell = 0
@@ -106,7 +117,8 @@ class Scope:
     def _counted(self) -> float:
         return fraction(self.done, self.total) if self.total else 0.0
 
-    def _reported(self) -> float:
+    def reported(self) -> float:
+        """How much is done, as given by hand, 0.0 to 1.0."""
         # Here and not in update(), which may be called for every item. It need not be a float.
         return float(min(self.percent, 100)) / 100
 
@@ -121,7 +133,7 @@ class Scope:
         In a loop that is the span of the current item, in any other scope the whole of it.
         """
         if self.probe is None:
-            return self.low, self.high - self.low, max(self._spent, self._reported(), self._counted())
+            return self.low, self.high - self.low, max(self._spent, self.reported(), self._counted())
         if not self.total:
             return self.low, 0.0, 0.0
         done = self.done
@@ -146,7 +158,7 @@ class Scope:
 
     def said(self) -> float:
         """Percent of the whole run that was given by hand for this scope; 0 in a loop, which takes none."""
-        return self.low + (self.high - self.low) * self._reported() if self.probe is None else 0.0
+        return self.low + (self.high - self.low) * self.reported() if self.probe is None else 0.0
 
 
 class Progress:
@@ -195,6 +207,7 @@ class Progress:
         # A percent given by hand for the parent may go back from now on; the child does not.
         self._note(begin)
         scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, now)
+        scope.born = self.top.done
         self.top = scope
         return scope
 

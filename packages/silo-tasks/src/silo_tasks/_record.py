@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from silo_tasks._ending import Callback
 from silo_tasks._latch import Latch
 from silo_tasks._logs import LogRing
-from silo_tasks._meter import Pace
 from silo_tasks._progress import Probe, Progress, Scope
 from silo_tasks._steps import Steps
 from silo_tasks._timer import Alarm
@@ -82,7 +81,6 @@ class RunRecord:
         "message_scope",
         "number",
         "on_stop",
-        "pace",
         "parent",
         "progress",
         "returned",
@@ -127,7 +125,6 @@ class RunRecord:
         self.began: float | None = None
         self.ended: float | None = None
         self.deadline: float | None = None
-        self.pace: Pace | None = None
         self.done = Latch()
         self.returned = Latch()
         self.callbacks: list[Callback] = []

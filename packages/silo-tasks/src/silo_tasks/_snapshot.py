@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from silo_tasks._logs import LogView
-from silo_tasks._meter import Pace
+from silo_tasks._meter import rate_of, time_left
 from silo_tasks._steps import closed
 from silo_tasks.state import TaskState, rounded, snapshot
 from silo_tasks.status import Status
@@ -47,12 +47,9 @@ def state_of(run: Run) -> TaskState:
         total = scope.total if scope is not None else None
         rate = eta = None
         if run.began is not None and run.ended is None:
-            pace = run.pace
-            if pace is None:
-                pace = run.pace = Pace()
-            eta = pace.eta(now, run.began, percent)
+            eta = time_left(progress.top, now)
             if scope is not None and not scope.closed:
-                rate = pace.rate(now, scope, n)
+                rate = rate_of(scope, now)
         message, told_in = run.message, run.message_scope
         view, last_seq, dropped, private = run.log.view()
         if "{" in message:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
+import time
+from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from silo_tasks._drawing import bar, drawing, line, note, plain
+from silo_tasks._above import Above
+from silo_tasks._drawing import bar, line, plain
+from silo_tasks._interrupt import forget, leave
+from silo_tasks._paper import Paper, Screen
 from silo_tasks.state import TaskState
-from silo_tasks.status import Status
 
 __all__ = ["Watched", "bar", "follow", "line"]
-
-COLORS = {"done": "32", "failed": "31", "running": "1", "pending": "2"}
-"""How the line of a step is drawn, by its status: green, red, bold, dim."""
 
 
 class Watched(Protocol):
@@ -28,39 +28,87 @@ class Watched(Protocol):
         """Wait up to `timeout` seconds until the run is over; whether it is."""
 
 
-def follow(task: Watched, file: TextIO | None = None, *, interval: float = 0.1, logs: bool = True) -> TaskState:
+def follow(
+    task: Watched,
+    file: TextIO | None = None,
+    *,
+    interval: float = 0.1,
+    logs: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> TaskState:
     """Draw a moving bar, the steps, the message, the rate and the time left, until the run is over.
 
-    On a terminal the drawing is renewed in its place, and log lines appear above it. Elsewhere, and on a terminal that
-    cannot move its cursor (`TERM=dumb`), a line is written whenever a new ten percent, step or message is reached, so
-    that a log file stays short. Nothing is coloured where `NO_COLOR` is set.
+    On a terminal the drawing is renewed in its place, and log lines appear above it. What the program writes there
+    meanwhile comes to stand above it as well, line by line: `print()` in any thread, the handlers of `logging`,
+    warnings and tracebacks. Output of other processes, and of code below Python, is not seen and may be drawn over.
 
-    What else is written to the terminal meanwhile, as by `print()`, disturbs the drawing: use `task.log()` instead.
+    Where there is no terminal, or one that cannot move its cursor (`TERM=dumb`), a line is written whenever a new ten
+    percent, step or message is reached, and after each minute without a line, so that a log file stays short. So it is
+    on a terminal on which another task is drawn. Nothing is coloured where `NO_COLOR` is set.
+
+    Ctrl-C ends the drawing, not the task. If the run is cancelled then, a line says at what. If the process ends
+    without that, it waits for the run as at any exit, and a line says so.
 
     Args:
         task: What to watch.
         file: Where to draw; None is standard error.
         interval: Seconds between two looks.
-        logs: Whether to write the log lines of the run as well.
+        logs: Whether to write the lines of the run's own log as well. False suits a program whose handlers print what
+            `task.logging()` copies there.
+        clock: Seconds, for the line that is written after each minute without one.
 
     Returns:
         The last state.
+
+    Raises:
+        TypeError: `task` is no task, such as a list of several.
     """
+    _check(task)
     out: TextIO | None = sys.stderr if file is None else file
     if out is None:
         # A process can be without standard error.
         task.wait()
         return task.state
-    moving = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    paper = Screen(out) if moving else Paper(out)
+    forget(task)
+    moving = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") and not Above.is_drawn_on(out)
+    paper = Screen(out) if moving else Paper(out, clock)
+    try:
+        return _show(task, paper, interval, logs=logs)
+    except KeyboardInterrupt as interrupt:
+        leave(task, paper)
+        # Where in here it came tells the user nothing.
+        raise interrupt.with_traceback(None) from None
+
+
+def _check(task: object) -> None:
+    waits = not isinstance(task, type) and callable(getattr(task, "wait", None))
+    # Asking the object for its state may mean asking a store.
+    if waits and (hasattr(type(task), "state") or hasattr(task, "state")):
+        return
+    hint = "start it first: task.start(function, ...), then follow(task)"
+    if task is None:
+        hint = "BackgroundTask.attach() returns None where the store knows no run of that name"
+    elif isinstance(task, (list, tuple, set, dict, frozenset)):
+        hint = "follow one after the other: for task in tasks: follow(task)"
+    raise TypeError(f"follow() takes one BackgroundTask, not {_kind(task)}: {hint}")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "None"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+def _show(task: Watched, paper: Paper, interval: float, *, logs: bool) -> TaskState:
     seen: int | None = None
-    while True:
-        over = task.wait(interval)
-        state = task.state
-        paper.show(state, _new_lines(state, seen) if logs else [])
-        seen = state.last_seq
-        if over or not state.running:
-            return state
+    with paper.held():
+        while True:
+            over = task.wait(interval)
+            state = task.state
+            paper.show(state, _new_lines(state, seen) if logs else [])
+            seen = state.last_seq
+            if over or not state.running:
+                return state
 
 
 def _new_lines(state: TaskState, seen: int | None) -> list[str]:
@@ -69,60 +117,3 @@ def _new_lines(state: TaskState, seen: int | None) -> list[str]:
     # A record from elsewhere holds only the newest lines, and a busy task may drop lines between two looks.
     missing = [f"({count - len(new)} lines left out)"] if count > len(new) else []
     return [*missing, *(plain(line) for text in new for line in text.expandtabs().splitlines() or [""])]
-
-
-class Paper:
-    """Where what is written stays: lines, one below the other."""
-
-    def __init__(self, out: TextIO) -> None:
-        self.out = out
-        self._last: tuple[int, str] | None = None
-
-    def show(self, state: TaskState, logs: list[str]) -> None:
-        """Write the log lines, and one for the state when it is worth it."""
-        lines = logs
-        if not state.running or note(state) != self._last:
-            self._last = note(state)
-            lines = [*logs, line(state)]
-        self.write("".join(text + "\n" for text in lines))
-
-    def write(self, text: str) -> None:
-        """Write what the encoding of the file knows, and a mark for what it does not."""
-        encoding = getattr(self.out, "encoding", None) or "utf-8"
-        self.out.write(text.encode(encoding, "replace").decode(encoding))
-        self.out.flush()
-
-
-class Screen(Paper):
-    """A terminal, on which the last drawing is drawn over. The cursor stays below it."""
-
-    def __init__(self, out: TextIO) -> None:
-        super().__init__(out)
-        self._rows = 0
-        self._colors = {} if os.environ.get("NO_COLOR") else COLORS
-
-    def show(self, state: TaskState, logs: list[str]) -> None:
-        """Write the log lines over the last drawing, and draw it anew below them."""
-        columns, rows = self._size()
-        frame = drawing(state, columns, max(1, rows - 1))
-        # The traceback that is logged often comes to this very terminal, and is not to be drawn over.
-        up = self._rows if state.status is not Status.FAILED else 0
-        back = f"\r\x1b[{up}A" if up else "\r"
-        above = "\x1b[J" + "".join(text + "\r\n" for text in logs) if logs else ""
-        below = "".join(self._colored(text, status) + "\x1b[K\r\n" for text, status in frame)
-        # Should the terminal be narrower by now, the lines are cut there and do not wrap.
-        self.write(f"{back}{above}\x1b[?7l{below}\x1b[J\x1b[?7h")
-        self._rows = len(frame)
-
-    def _colored(self, text: str, status: str) -> str:
-        color = self._colors.get(status)
-        return text if color is None else f"\x1b[{color}m{text}\x1b[0m"
-
-    def _size(self) -> tuple[int, int]:
-        try:
-            columns, rows = os.get_terminal_size(self.out.fileno())
-        except (AttributeError, OSError, ValueError):
-            columns = rows = 0
-        # Some terminals do not know their size.
-        default = shutil.get_terminal_size()
-        return columns or default.columns, rows or default.lines

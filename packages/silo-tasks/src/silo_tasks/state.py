@@ -70,7 +70,8 @@ class TaskState:
     rate: float | None = None
     """Items for each second, or None when nothing is counted."""
     eta: float | None = None
-    """Seconds that are left at the present pace, or None when nobody can tell."""
+    """Seconds that are left: of what is going on by its own rate and total, of planned steps to come by their weights.
+    None where nothing tells."""
     elapsed: float = 0.0
     """Seconds the run has taken."""
     error_type: str | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from contextvars import Context
 
 from silo_tasks._fork import renew_after_fork
@@ -237,6 +239,12 @@ class ThreadRunner:
                 job.cancel()
 
 
+AT_ONCE = 0.2
+"""Seconds that jobs may take at interpreter exit before `before_waiting` is called."""
+
+before_waiting: list[Callable[[], object]] = []
+"""Called at interpreter exit when jobs are waited for."""
+
 _runners: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
 _default = ThreadRunner()
 
@@ -248,11 +256,20 @@ def default_runner() -> ThreadRunner:
 
 @atexit.register
 def _drain_all() -> None:
+    # Ctrl-C now means that the user waits no longer.
+    with contextlib.suppress(KeyboardInterrupt):
+        _drain()
+
+
+def _drain() -> None:
     # In this thread: since Python 3.12 no thread can start any more at this point.
     runners = list(_runners)
     for runner in runners:
         runner.close()
     begin = time.monotonic()
+    if not all(runner.join(begin + min(AT_ONCE, runner.drain_timeout) - time.monotonic()) for runner in runners):
+        for call in before_waiting:
+            call()
     left = [runner for runner in runners if not runner.join(begin + runner.drain_timeout - time.monotonic())]
     for runner in left:
         runner.give_up()
