@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import json
 import os
 import secrets
 import stat
 import tempfile
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -60,7 +58,7 @@ def create_app(**config: Any) -> Flask:
     app = Flask(__name__)
     app.config.update(DEFAULTS, MAX_CONTENT_LENGTH=SMALL_BODY)
     app.config.from_prefixed_env("DEMO")
-    app.config.update(silo_settings(), **config)
+    app.config.update(config)
     limit = int(app.config["MAX_UPLOAD_MB"] * MB)
     total = int(app.config["MAX_TOTAL_MB"] * MB)
     folder = private_folder(app.config["DATA_DIR"])
@@ -226,17 +224,6 @@ def create_app(**config: Any) -> Flask:
         return response
 
     return app
-
-
-def silo_settings() -> dict[str, Any]:
-    """The environment's ``SILO_*`` variables, numbers and the like as what they are."""
-    found: dict[str, Any] = {}
-    for name, text in os.environ.items():
-        if name.startswith("SILO_"):
-            found[name] = text
-            with suppress(ValueError):
-                found[name] = json.loads(text)
-    return found
 
 
 def private_folder(path: str) -> Path:
