@@ -135,7 +135,10 @@ class Reporter:
 
         Raises:
             ValueError: There are no steps, or a weight is not a positive, finite number.
+            TypeError: A step is no pair of name and weight.
         """
+        if any(isinstance(each, str) for each in steps):
+            raise TypeError('plan() takes steps with their weights, as plan(("Parse", 1), ("Write", 3))')
         planned = [checked(name, weight) for name, weight in steps]
         if not planned:
             raise ValueError("a plan needs at least one step")

@@ -25,6 +25,7 @@ from silo_tasks.errors import Cancelled, TaskCancelled, TaskError, TaskFailed, T
 from silo_tasks.state import TaskState
 from silo_tasks.status import Status
 from silo_tasks.store import Record
+from silo_tasks.target import explain_call, fits
 
 logger = logging.getLogger("silo_tasks")
 
@@ -97,7 +98,7 @@ class Run(OwnCode):
             if only_cancelled(error):
                 self.finish(Status.CANCELLED, message="Cancelled")
             else:
-                self.crash(error)
+                self.crash(_explained(error, call))
         else:
             # From here on nothing is executed, so that a callback may ask for the result.
             self.value, self.executing = value, False
@@ -418,3 +419,13 @@ class Run(OwnCode):
                 f"that takes up to {MAX_VALUE} characters of JSON. Put large results into a file or a store"
             )
         return self.value
+
+
+def _explained(error: BaseException, call: Call) -> BaseException:
+    """The error with the task's part in it, where the function could not even be called."""
+    traceback = error.__traceback__
+    if not isinstance(error, TypeError) or traceback is None or traceback.tb_next is not None:
+        return error
+    if fits(call.target, (call.task, *call.args), call.kwargs):
+        return error
+    return TypeError(explain_call(call.target, error)).with_traceback(traceback)

@@ -22,6 +22,7 @@ from silo_tasks.runners import _child
 from silo_tasks.runners._child import GRACE
 from silo_tasks.runners._process import Process, dismiss, dismiss_later, main_of
 from silo_tasks.runners.thread import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
+from silo_tasks.target import check_number
 
 logger = logging.getLogger("silo_tasks")
 
@@ -54,6 +55,7 @@ class ProcessRunner:
 
     Raises:
         ValueError: `workers` is below 1, or `queue_size` or `kill_after` below 0.
+        TypeError: One of them is no number.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class ProcessRunner:
         drain_timeout: float = 5.0,
         name: str = "silo-process",
     ) -> None:
-        if kill_after is not None and not kill_after >= 0:
-            raise ValueError("kill_after must be 0 or more")
+        if kill_after is not None:
+            check_number("kill_after", kill_after, " of seconds")
+            if not kill_after >= 0:
+                raise ValueError("kill_after must be 0 or more")
         self.kill_after = kill_after
         workers = _processors() if workers is None else workers
         self._pool = ThreadRunner(workers, queue_size, drain_timeout=drain_timeout, name=name)

@@ -13,6 +13,7 @@ from contextvars import Context
 from silo_tasks._fork import renew_after_fork
 from silo_tasks.errors import QueueFull, TaskError
 from silo_tasks.runner import Work
+from silo_tasks.target import check_number
 
 logger = logging.getLogger("silo_tasks")
 
@@ -70,6 +71,7 @@ class ThreadRunner:
 
     Raises:
         ValueError: `workers` is below 1 or `queue_size` below 0.
+        TypeError: One of them is no number.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class ThreadRunner:
         drain_timeout: float = 5.0,
         name: str = "silo-task",
     ) -> None:
+        check_number("workers", workers)
+        check_number("queue_size", queue_size)
         if workers < 1:
             raise ValueError("workers must be 1 or more")
         if queue_size < 0:
