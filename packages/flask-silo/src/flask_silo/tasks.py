@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from silo_store import Hold, Life, Record
 from silo_store.backend import part_of
 from silo_store.record import RESERVED
-from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState
-from silo_tasks.runner import RemoteRunner
+from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
+from silo_tasks.runner import RemoteRunner, waiting_at
 from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.target import explain_call, name_of
 
@@ -168,7 +168,8 @@ class SessionTask(Generic[P, R]):
         """
         visit = self._silo.own(current_visit())
         if visit is not None and self.name in visit.jobs:
-            return TaskState(name=self.name, running=True, status=Status.QUEUED)
+            message = waiting_at(self.runner or default_runner())
+            return TaskState(name=self.name, running=True, status=Status.QUEUED, message=message)
         return self._look().state or TaskState(name=self.name)
 
     def cancel(self) -> bool:

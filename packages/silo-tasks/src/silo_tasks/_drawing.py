@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
-from silo_tasks._run import STARTING
 from silo_tasks._snapshot import duration
 from silo_tasks.state import StepState, TaskState, rounded
-from silo_tasks.status import Status
+from silo_tasks.status import RUNNING, Status
 
 BAR = 30
 """Characters of the bar, at most."""
@@ -101,11 +100,8 @@ def _open(state: TaskState) -> list[str]:
 
 
 def _said(state: TaskState) -> str:
-    if state.message == STARTING:
-        if state.n or state.progress:
-            return ""
-        if state.status is Status.QUEUED:
-            return "Queued"
+    if state.message == RUNNING and (state.n or state.progress):
+        return ""
     message = plain(state.message)
     # A step that has begun says its name.
     return "" if message in _open(state)[-1:] else message

@@ -86,12 +86,14 @@ class RunRecord:
         "parent",
         "progress",
         "returned",
+        "said",
         "settings",
         "shown",
         "started_at",
         "status",
         "steps",
         "stop",
+        "stopped_by",
         "thread",
         "traceback",
         "value",
@@ -116,6 +118,8 @@ class RunRecord:
         a lock."""
         self.message = ""
         self.message_scope: Scope | None = None
+        self.said = False
+        """Whether its code, or a watcher, has set a message."""
         self.error: str | None = None
         self.error_public = False
         self.error_type: str | None = None
@@ -140,6 +144,8 @@ class RunRecord:
         """What was last heard of a run that is executed elsewhere."""
         self.on_stop: Callable[[], object] | None = None
         """Passes a cancel or deadline on to where the run is executed."""
+        self.stopped_by: str | None = None
+        """Why its process or its runner stops it, if one does."""
         self._must_stop = False
         self._shields = 0
         self._probes: list[Probe] = []

@@ -15,15 +15,15 @@ from silo_tasks._logs import LogLine
 from silo_tasks._public import PublicErrors, names_of
 from silo_tasks._record import Call, Settings
 from silo_tasks._reporting import Reporter
-from silo_tasks._run import STARTING, Run
+from silo_tasks._run import Run
 from silo_tasks._snapshot import state_of
 from silo_tasks.errors import Cancelled, TaskError, TaskRunning
 from silo_tasks.message import Message
-from silo_tasks.runner import KillingRunner, Runner
+from silo_tasks.runner import KillingRunner, Runner, waiting_at
 from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.runners.thread import default_runner
 from silo_tasks.state import TaskState
-from silo_tasks.status import Status
+from silo_tasks.status import RUNNING, Status
 from silo_tasks.store import TaskStore
 from silo_tasks.target import check_number, check_runner, check_store, check_target
 
@@ -167,7 +167,7 @@ class BackgroundTask(Reporter):
             run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
             if previous.callbacks:
                 run.callbacks = previous.take_callbacks()
-            run.message, run.started_at, run.status = STARTING, now, Status.QUEUED
+            run.message, run.started_at, run.status = waiting_at(runner), now, Status.QUEUED
             self._run = run
         store, before, wait, begun, watcher = self._settings.store, None, None, False, None
         if store is not None and isinstance(runner, EngineRunner):
@@ -217,7 +217,7 @@ class BackgroundTask(Reporter):
         self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
         run = Run(self._settings, self._key, Call(self, target, tuple(message.args), dict(message.kwargs)), None)
         run.take_over(message.token, message.number, message.last_seq)
-        run.message, run.started_at, run.status = STARTING, self._settings.clock(), Status.QUEUED
+        run.message, run.started_at, run.status = RUNNING, self._settings.clock(), Status.QUEUED
         self._run = run
         return run
 

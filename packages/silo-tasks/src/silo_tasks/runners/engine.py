@@ -37,6 +37,8 @@ class EngineRunner(ABC):
         TypeError: `store` is no task store.
     """
 
+    waiting = "Waiting for a worker"
+
     def __init__(self, store: TaskStore, *, max_wait: float = MAX_WAIT, max_bytes: int = MAX_BYTES) -> None:
         check_store(store)
         if not 0 < max_wait < math.inf:

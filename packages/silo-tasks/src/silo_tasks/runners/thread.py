@@ -74,6 +74,8 @@ class ThreadRunner:
         TypeError: One of them is no number.
     """
 
+    waiting = "Waiting for a thread"
+
     def __init__(
         self,
         workers: int = DEFAULT_WORKERS,
@@ -92,7 +94,7 @@ class ThreadRunner:
         self.queue_size = queue_size
         self.drain_timeout = drain_timeout
         self._name = name
-        self._closed = self._giving_up = False
+        self._closed, self._giving_up = False, ""
         self._after_fork()
         renew_after_fork(self)
         _runners.add(self)
@@ -151,6 +153,7 @@ class ThreadRunner:
         while worker.job is not None:
             try:
                 if self._giving_up:
+                    worker.job.will_stop(self._giving_up)
                     worker.job.cancel()
                 else:
                     worker.job.execute()
@@ -219,7 +222,7 @@ class ThreadRunner:
 
     def cancel_all(self) -> None:
         """Ask every queued and running job to cancel; call `close()` first."""
-        self.give_up()
+        self.give_up("its runner was shut down")
         while True:
             try:
                 job = self._queue.popleft()
@@ -227,18 +230,27 @@ class ThreadRunner:
                 return
             job.cancel()
 
-    def give_up(self) -> None:
+    def give_up(self, reason: str) -> list[Work]:
         """Ask every running job to cancel, and leave it to the threads to cancel what is queued.
 
         At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
+
+        Args:
+            reason: What the log says of jobs that end by that.
+
+        Returns:
+            The jobs that were running or queued.
         """
         with self._lock:
             # A thread that takes a job from now on cancels it. One that took its job before has it in its place.
-            self._giving_up = True
-            running = [worker.job for worker in self._busy]
+            self._giving_up = reason
+            running = [job for worker in self._busy if (job := worker.job) is not None]
+            jobs = [*running, *self._queue.copy()]
+        for job in jobs:
+            job.will_stop(reason)
         for job in running:
-            if job is not None:
-                job.cancel()
+            job.cancel()
+        return jobs
 
 
 _runners: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
@@ -258,8 +270,9 @@ def _drain_all() -> None:
         runner.close()
     begin = time.monotonic()
     left = [runner for runner in runners if not runner.join(begin + runner.drain_timeout - time.monotonic())]
-    for runner in left:
-        runner.give_up()
+    jobs = [job for runner in left for job in runner.give_up("its process was stopped")]
     begin = time.monotonic()
     for runner in left:
         runner.join(begin + GRACE - time.monotonic())
+    for job in jobs:
+        job.left_behind()
