@@ -109,6 +109,14 @@ def test_who_cannot_note_a_loss_reads_on_and_leaves_the_line_to_another(caplog: 
     assert len(losses(caplog)) == 1
 
 
+def test_a_run_that_came_to_its_end_after_all_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryTaskStore()
+    stored(store)
+    store.publish("", "sum", "a" * 32, {"running": False, "status": "succeeded"})
+    store.tell_loss("", "sum", "a" * 32, "its worker was revoked")
+    assert losses(caplog) == []
+
+
 def test_shutdown_says_which_runs_it_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     runner, entered = ThreadRunner(workers=1), threading.Event()
     names = ("running", "queued", "cancelled")

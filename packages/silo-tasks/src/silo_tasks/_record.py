@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from silo_tasks._ending import Callback
 from silo_tasks._latch import Latch
 from silo_tasks._logs import LogRing
+from silo_tasks._loss import tell_loss
 from silo_tasks._meter import Pace
 from silo_tasks._progress import Probe, Progress, Scope
 from silo_tasks._steps import Steps
 from silo_tasks._timer import Alarm
 from silo_tasks.errors import TaskError
+from silo_tasks.slot import SlotStore
 from silo_tasks.status import Status
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from silo_tasks.state import TaskState
     from silo_tasks.store import TaskStore
     from silo_tasks.task import BackgroundTask
+
+
+LEFT = "its process ended before it was over"
+"""What ends a run that is still at work at interpreter exit."""
 
 
 class Settings(NamedTuple):
@@ -217,6 +223,27 @@ class RunRecord:
     def last_seq(self) -> int:
         """Sequence number of the last log line."""
         return self.log.last_seq
+
+    def will_stop(self, reason: str) -> None:
+        """Note why it is about to be stopped: what is logged if it ends by that."""
+        with self.lock:
+            if self.status.is_active and not self._must_stop:
+                self.stopped_by = reason
+
+    def left_behind(self) -> None:
+        """Log that it is lost, if it is still at work when its process ends."""
+        with self.lock:
+            noted, self.stopped_by = self.stopped_by, None
+        if noted is not None and self.status.is_active:
+            self._tell_loss(LEFT)
+
+    def _tell_loss(self, reason: str) -> None:
+        """Log that it is lost, unless another process has."""
+        store = self.settings.store
+        if isinstance(store, SlotStore):
+            store.tell_loss(self.owner, self.name, self.token, reason, label=self.label)
+        else:
+            tell_loss(self.label, self.token, reason)
 
     @property
     def task(self) -> BackgroundTask | None:

@@ -34,19 +34,15 @@ from silo_tasks._snapshot import MAX_VALUE, NOT_KEPT, lines_in
 from silo_tasks._steps import closed
 from silo_tasks._timer import deadlines
 from silo_tasks.errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
-from silo_tasks.slot import SlotStore
 from silo_tasks.state import TaskState
 from silo_tasks.status import RUNNING, Status
 from silo_tasks.store import Record
-from silo_tasks.target import explain_call, fits
+from silo_tasks.target import explained
 
 logger = logging.getLogger("silo_tasks")
 
 FAILED = "Task %s (run %s) failed: %s"
 """The log message of a run that has failed."""
-
-LEFT = "its process ended before it was over"
-"""What ends a run that is still at work at interpreter exit."""
 
 
 class Run(OwnCode):
@@ -113,7 +109,7 @@ class Run(OwnCode):
             if only_cancelled(error):
                 self.finish(Status.CANCELLED, message="Cancelled")
             else:
-                self.crash(_explained(error, call))
+                self.crash(explained(error, call.target, (call.task, *call.args), call.kwargs))
         else:
             # From here on nothing is executed, so that a callback may ask for the result.
             self.value, self.executing = value, False
@@ -302,27 +298,6 @@ class Run(OwnCode):
             # Of a run elsewhere, many may see the end.
             tell_loss(self.label, self.token, reason_of(reason))
 
-    def will_stop(self, reason: str) -> None:
-        """Note why it is about to be stopped: what is logged if it ends by that."""
-        with self.lock:
-            if self.status.is_active and not self._must_stop:
-                self.stopped_by = reason
-
-    def left_behind(self) -> None:
-        """Log that it is lost, if it is still at work when its process ends."""
-        with self.lock:
-            noted, self.stopped_by = self.stopped_by, None
-        if noted is not None and self.status.is_active:
-            self._tell_loss(LEFT)
-
-    def _tell_loss(self, reason: str) -> None:
-        """Log that it is lost, unless another process has."""
-        store = self.settings.store
-        if isinstance(store, SlotStore):
-            store.tell_loss(self.owner, self.name, self.token, reason, label=self.label)
-        else:
-            tell_loss(self.label, self.token, reason)
-
     def killed(self) -> None:
         """End a run whose process was killed because it did not stop."""
         if not self.finish(Status.CANCELLED, message="Cancelled"):
@@ -472,13 +447,3 @@ class Run(OwnCode):
                 f"that takes up to {MAX_VALUE} characters of JSON. Put large results into a file or a store"
             )
         return self.value
-
-
-def _explained(error: BaseException, call: Call) -> BaseException:
-    """The error with the task's part in it, where the function could not even be called."""
-    traceback = error.__traceback__
-    if not isinstance(error, TypeError) or traceback is None or traceback.tb_next is not None:
-        return error
-    if fits(call.target, (call.task, *call.args), call.kwargs):
-        return error
-    return TypeError(explain_call(call.target, error)).with_traceback(traceback)

@@ -182,6 +182,9 @@ class SlotStore(ABC):
         def noted(slot: Slot | None, now: float) -> Slot | bool:  # noqa: ARG001
             if slot is None or slot.token != token or slot.told or (seen is not None and slot.seen != seen):
                 return False
+            if not slot.running and slot.record.get("error_type") != "TaskLost":
+                # It has come to its end after all.
+                return False
             return replace(slot, told=True)
 
         try:

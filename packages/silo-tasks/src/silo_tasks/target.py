@@ -9,9 +9,6 @@ from numbers import Number
 from types import CoroutineType
 from typing import Any
 
-from silo_tasks.runner import Runner
-from silo_tasks.store import TaskStore
-
 _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
     "a coroutine function": (inspect.iscoroutinefunction, "asyncio.run({})"),
     "an async generator function": (inspect.isasyncgenfunction, "asyncio.run() of a coroutine that goes through {}"),
@@ -57,7 +54,7 @@ def check_runner(runner: object) -> None:
     Raises:
         TypeError: It is none. None is one: that of all tasks.
     """
-    if runner is not None and (isinstance(runner, type) or not isinstance(runner, Runner)):
+    if runner is not None and not _has(runner, "submit", "shutdown"):
         # An address may have a password in it.
         given = "an address" if isinstance(runner, str) and "://" in runner else repr(runner)
         raise TypeError(f"runner must be a runner, as ThreadRunner(), and not {given}")
@@ -69,9 +66,14 @@ def check_store(store: object) -> None:
     Raises:
         TypeError: It is none.
     """
-    if isinstance(store, type) or not isinstance(store, TaskStore):
+    if not _has(store, "begin", "claim", "publish", "read"):
         given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
         raise TypeError(f"store must be a task store, as MemoryTaskStore() or RedisTaskStore(url), and not {given}")
+
+
+def _has(thing: object, *names: str) -> bool:
+    # Tasks are made in every request that starts one, and a protocol takes many times as long to look.
+    return not isinstance(thing, type) and all(hasattr(thing, name) for name in names)
 
 
 def check_number(name: str, number: object, unit: str = "") -> None:
@@ -80,7 +82,7 @@ def check_number(name: str, number: object, unit: str = "") -> None:
     Raises:
         TypeError: It is none; the message names the argument.
     """
-    if not isinstance(number, Number):
+    if type(number) not in (int, float) and not isinstance(number, Number):
         raise TypeError(f"{name} must be a number{unit}, not a {type(number).__name__}")
 
 
@@ -101,15 +103,26 @@ def call_of(function: Callable[..., Any]) -> str:
     return f"{name_of(function)}{inspect.Signature(names)}"
 
 
-def fits(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a function can be called with these arguments, as far as it tells."""
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except ValueError:
-        return True
-    except TypeError:
-        return False
-    return True
+def explained(
+    error: BaseException, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> BaseException:
+    """What a run fails with: an error as it is, or with the task's part in it where the function was not even called.
+
+    Args:
+        error: What was raised in the frame that called the function, or below it.
+        function: The function.
+        args: All of its positional arguments, the task first.
+        kwargs: Its keyword arguments.
+    """
+    traceback = error.__traceback__
+    if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
+        try:
+            inspect.signature(function).bind(*args, **kwargs)
+        except ValueError:  # Some builtin functions do not tell.
+            pass
+        except TypeError:
+            return TypeError(explain_call(function, error)).with_traceback(traceback)
+    return error
 
 
 def explain_call(function: Callable[..., Any], error: TypeError, given: int = 1) -> str:
