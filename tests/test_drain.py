@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,12 @@ def sid_of(name: str) -> str:
     return name * 32
 
 
+def losses(log: str) -> list[tuple[str, str]]:
+    """The names and reasons in the lines of lost runs."""
+    line = r"^.*Task 'work' of session (\w){6}… \(run [0-9a-f]{8}\) is lost: (.*)$"
+    return sorted(re.findall(line, log, re.MULTILINE))
+
+
 def gone(pid: int) -> bool:
     """Whether there is no such process, not even one that nobody has waited for."""
     try:
@@ -164,6 +171,9 @@ def test_what_does_not_end_in_time_is_cancelled_and_its_record_says_so(kind: str
         assert (served.status("a"), served.status("d")) == (LOST, LOST)
         assert not served.begun("d")
         assert "SIGKILL" not in server.log()
+        # One line for each run, also where the record is read meanwhile.
+        assert losses(server.log()) == [(name, "its process was stopped") for name in "aabd"]
+        assert sid_of("a") not in server.log()
 
 
 def test_a_task_that_does_not_stop_keeps_no_worker(tmp_path: Path) -> None:
@@ -173,6 +183,7 @@ def test_a_task_that_does_not_stop_keeps_no_worker(tmp_path: Path) -> None:
         os.kill(server.pid, signal.SIGHUP)
         until(lambda: gone(old), "the old worker does not end")
         assert not served.begun("b")
+        assert losses(server.log()) == [(name, "its process ended before it was over") for name in "bs"]
         assert served.start("a") != old
         served.let("a")
         until(lambda: served.status("a") == "succeeded", "the new worker does not work")

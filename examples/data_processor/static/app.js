@@ -143,7 +143,7 @@ async function start() {
   const value = $("how").value === "count" ? null : $("value").value;
   await call("POST", "api/start", { by: $("by").value, how: $("how").value, value });
   result = null;
-  report({ progress: 0, message: "Starting", steps: [], logs: [], eta: null });
+  report({ progress: 0, message: "Waiting", steps: [], logs: [], eta: null });
   show("running");
   watch().catch(failed);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -87,7 +88,8 @@ def test_the_state_has_all(app: Flask, client: FlaskClient, failing: Any) -> Non
 def test_the_log_names_task_and_session(client: FlaskClient, failing: Any, caplog: pytest.LogCaptureFixture) -> None:
     client.post("/api/work/0", headers=as_(SID))
     failed = [record for record in caplog.records if "failed" in record.getMessage()]
-    assert [record.getMessage() for record in failed] == [f"Task 'work' of session {short(SID)} failed: {SECRET}"]
+    words = rf"Task 'work' of session {short(SID)} \(run [0-9a-f]{{8}}\) failed: ConnectionError: {re.escape(SECRET)}"
+    assert [bool(re.fullmatch(words, record.getMessage())) for record in failed] == [True]
     assert failed[0].exc_info
     assert SID not in caplog.text
 
@@ -102,5 +104,5 @@ def test_the_log_of_a_worker_names_task_and_session(app: Flask, silo: Silo, capl
     task = BackgroundTask("unknown", runner=InlineRunner())
     task.start(serve, Place(app=app.import_name, task="unknown", sid=SID, uid="uid"))
     assert not task.state.error_public
-    assert f"Task 'unknown' of session {short(SID)} failed: " in caplog.text
+    assert re.search(rf"Task 'unknown' of session {short(SID)} \(run [0-9a-f]{{8}}\) failed: TaskError: ", caplog.text)
     assert SID not in caplog.text

@@ -384,7 +384,9 @@ def test_a_task_follows_a_rotation_elsewhere(two: Two) -> None:
     assert one.state(SID).status.value == "idle"
 
 
-def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(two: Two, clock: Clock) -> None:
+def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(
+    two: Two, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     one, other = two
     one.ask("POST", "/api/start/1")
     assert one.entered.wait(WAIT)
@@ -393,7 +395,16 @@ def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(two: Two, cl
     # As if its process stood still: nothing is heard of it.
     real, late.records.change = late.records.change, lambda *_: True  # type: ignore[method-assign]
     clock.advance(LEASE + 1)
-    assert other.state().error_type == "TaskLost"
+    assert not [record for record in caplog.records if "is lost" in record.getMessage()]
+    for _ in range(3):
+        assert other.state().error_type == "TaskLost"
+    (lost,) = [record for record in caplog.records if "is lost" in record.getMessage()]
+    run = (late.records.token or "")[:8]
+    assert (lost.levelname, lost.getMessage()) == (
+        "WARNING",
+        f"Task 'job' of session {short(SID)} (run {run}) is lost: no sign of life for {LEASE + 1:.0f} seconds: its "
+        "process has ended or cannot reach the store",
+    )
     assert one.state().running, "its own process knows better"
     other.leave.set()
     assert other.ask("POST", "/api/start/5") == {}
@@ -538,6 +549,7 @@ def test_a_start_can_be_watched_in_its_own_request(two: Two) -> None:
         seen.append(one.task.state.status.value)
         one.task.start(2)
         seen.append(one.task.state.status.value)
+        assert one.task.state.message == "Waiting for a thread"
         one.silo.commit()
         seen.append(one.task.state.running)
         assert one.task.cancel()

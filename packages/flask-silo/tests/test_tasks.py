@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,42 @@ def test_arguments_are_checked_in_the_request(app: Flask, client: FlaskClient, j
     app.testing = True
     with pytest.raises(TypeError, match=r"times|nonsense"):
         client.post("/api/start-wrong", headers=as_(SID))
+
+
+@pytest.mark.parametrize(("args", "why"), [((), "missing a required argument"), ((1, 2, 3), "too many positional")])
+def test_arguments_that_do_not_fit_are_told_with_the_task_and_its_parameters(
+    app: Flask, client: FlaskClient, silo: Silo, args: tuple[int, ...], why: str
+) -> None:
+    app.testing = True
+
+    @silo.task(name="sums")
+    def add(n: int, m: int) -> int:
+        return n + m
+
+    @app.post("/api/add")
+    def start() -> Any:
+        add.start(*args)
+        return {}
+
+    with pytest.raises(TypeError) as caught:
+        client.post("/api/add", headers=as_(SID))
+    assert str(caught.value).startswith(f"task 'sums': add(n, m) cannot be called with what start() was given: {why}")
+    assert "current_task" not in str(caught.value)
+
+
+def test_a_function_that_expects_its_task_is_told_how_to_get_it(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    app.testing = True
+
+    @silo.task
+    def summarise(task: Any, n: int) -> None: ...
+
+    @app.post("/api/summarise")
+    def start() -> Any:
+        summarise.start(5)  # type: ignore[call-arg]
+        return {}
+
+    with pytest.raises(TypeError, match=r"^task 'summarise': summarise\(task, n\) cannot .*[.]current_task\(\)$"):
+        client.post("/api/summarise", headers=as_(SID))
 
 
 def test_a_second_start_is_refused_while_it_runs(client: FlaskClient, job: Job) -> None:
@@ -412,6 +449,29 @@ def test_wrong_options_are_refused_where_the_task_is_declared(
         silo.task(**options)(lambda: None)
 
 
+async def fetch() -> None: ...
+
+
+def rows() -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (fetch, "@silo.task takes a plain function, and 'fetch' is a coroutine function: .* asyncio.run"),
+        (rows, "'rows' is a generator function"),
+        ("a name", "@silo.task takes a function, not a str"),
+    ],
+    ids=["async", "generator", "name"],
+)
+def test_what_is_no_plain_function_is_refused_where_it_is_declared(silo: Silo, function: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        silo.task(function)
+    with pytest.raises(TypeError, match=words):
+        silo.task(name="named")(function)
+
+
 def test_the_request_that_starts_it_cannot_wait_for_it(app: Flask, client: FlaskClient, job: Job) -> None:
     errors = []
 
@@ -438,3 +498,52 @@ def test_called_it_is_the_function(silo: Silo) -> None:
     assert (double.__doc__, double.name) == ("Twice.", "double")
     again = silo.task(name="again", timeout=1)(double)
     assert (again(4), again.name, double.name) == (8, "again", "double")
+
+
+def test_called_in_a_request_it_runs_there_and_the_log_warns_once_for_each_task(
+    app: Flask, client: FlaskClient, silo: Silo, caplog: pytest.LogCaptureFixture
+) -> None:
+    @silo.task
+    def double(number: int) -> int:
+        return 2 * number
+
+    @silo.task(name="again")
+    def other(number: int) -> int:
+        return double(number)  # in a task it is a part of it
+
+    @app.post("/api/call")
+    def call() -> Any:
+        return {"value": double(4) + other.__wrapped__(0)}  # type: ignore[attr-defined]
+
+    @app.post("/api/call-other")
+    def call_other() -> Any:
+        return {"value": other(4)}
+
+    @app.get("/outside")
+    def outside() -> Any:
+        return {"value": double(5)}  # outside the prefix a request has no session
+
+    @app.post("/api/start-other")
+    def start_other() -> Any:
+        other.start(1)
+        return {}
+
+    @app.get("/api/other")
+    def result() -> Any:
+        return {"value": other.result(30)}
+
+    assert double(4) == 8
+    assert client.get("/outside").json == {"value": 10}
+    assert client.post("/api/start-other", headers=as_(SID)).status_code == 200
+    assert client.get("/api/other", headers=as_(SID)).json == {"value": 2}
+    assert not caplog.records
+    for _ in range(2):
+        assert client.post("/api/call", headers=as_(SID)).json == {"value": 8}
+    (warning,) = caplog.records
+    assert (warning.name, warning.levelname) == ("flask_silo", "WARNING")
+    assert warning.getMessage().startswith("task 'double' was called and runs inside the request")
+    assert "double.start(...)" in warning.getMessage()
+
+    for _ in range(2):
+        assert client.post("/api/call-other", headers=as_(SID)).json == {"value": 8}
+    assert [record.getMessage().split()[1] for record in caplog.records] == ["'double'", "'again'"]

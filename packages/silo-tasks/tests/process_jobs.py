@@ -84,7 +84,11 @@ def give_spoilt(task: BackgroundTask) -> object:
     return Spoilt()
 
 
-async def wrong(task: BackgroundTask) -> None: ...
+async def nothing() -> None: ...
+
+
+def wrong(task: BackgroundTask) -> object:
+    return nothing()
 
 
 def hold(task: BackgroundTask, gate: str) -> str:

@@ -43,21 +43,21 @@ def test_what_a_line_shows() -> None:
     assert line(TaskState(running=True, rate=1 / 3600)).endswith("-] 1.0/h")
 
 
-def test_work_that_says_nothing_is_starting_until_it_has_done_something() -> None:
+def test_work_that_says_nothing_is_running_until_it_has_done_something() -> None:
     task, lines = BackgroundTask(runner=InlineRunner()), list[str]()
 
     def work(task: BackgroundTask) -> None:
         lines.extend(line(task.state) for _ in task.track("ab"))
 
     task.start(work)
-    assert lines[0].endswith(" Starting…")
+    assert lines[0].endswith(" Running")
     assert re.fullmatch(r"\[#{15}-{15}\]  50% 1/2 [\d.]+/s 0:00 left", lines[1])
 
 
-def test_a_run_that_waits_is_not_said_to_be_starting() -> None:
-    queued = TaskState(running=True, status=Status.QUEUED, message="Starting…")
-    assert line(queued).endswith("0% Queued")
-    assert line(replace(queued, status=Status.RUNNING)).endswith("-] Starting…")
+def test_a_run_that_waits_says_for_what() -> None:
+    queued = TaskState(running=True, status=Status.QUEUED, message="Waiting for a worker")
+    assert line(queued).endswith("0% Waiting for a worker")
+    assert line(replace(queued, status=Status.RUNNING, message="Running")).endswith("-] Running")
 
 
 def test_a_failed_bar_looks_different() -> None:
@@ -191,7 +191,7 @@ def test_how_far_a_run_has_come_in_words() -> None:
     assert reached(over, inside) == " at 41% 1200/5500 in Aggregate: Row 1200"
     assert reached(replace(over, n=1201), inside) == " at 41% 1201/5500 in Aggregate"
     assert reached(over, running) == " at 41% 1200/5500 in Aggregate"
-    unknown = TaskState(running=True, n=7, message="Starting…")
+    unknown = TaskState(running=True, n=7, message="Running")
     assert reached(unknown, unknown) == " at 7 items"
     assert reached(replace(unknown, n=0, elapsed=65.0), unknown) == " after 1:05"
 

@@ -181,7 +181,7 @@ def test_the_traceback_of_a_failed_task_is_whole(tmp_path: Path) -> None:
     assert code == 0
     # The bar is drawn for the last time before or after it.
     assert [line for line in lines if line == "KeyError: 'a'"]
-    assert [line for line in lines if line.startswith("ERROR:silo_tasks:Task 'program' failed: ")]
+    assert [line for line in lines if line.startswith("ERROR:silo_tasks:Task 'program' (run ")]
     bars = [line for line in lines if line.startswith("[")]
     assert [re.sub(r"\b\d+:\d\d", "T", line) for line in bars] == [
         "[" + "!" * 15 + "-" * 15 + "]  50% 5/10 T Failed: KeyError: 'a'"
@@ -283,10 +283,10 @@ def test_ctrl_c_without_except(tmp_path: Path) -> None:
     assert lines.count("KeyboardInterrupt") == 1
     # No more of it than the two lines of the program's and ours.
     assert len([line for line in lines if line.startswith("  File ")]) == 2
-    assert lines[lines.index("KeyboardInterrupt") + 1 :] == [
-        "Waiting for 'crunch' at 76% 53/100 in Sum: Here (Ctrl-C again: end at once)",
-        "Cancelled at 76% 53/100 in Sum: Here",
-    ]
+    waiting, lost, cancelled = lines[lines.index("KeyboardInterrupt") + 1 :]
+    assert waiting == "Waiting for 'crunch' at 76% 53/100 in Sum: Here (Ctrl-C again: end at once)"
+    assert re.fullmatch(r"Task 'crunch' \(run \w{8}\) is lost: its process was stopped", lost), "the log's line"
+    assert cancelled == "Cancelled at 76% 53/100 in Sum: Here"
 
 
 def test_ctrl_c_twice_ends_the_process(tmp_path: Path) -> None:

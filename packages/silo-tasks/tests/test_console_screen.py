@@ -158,7 +158,7 @@ def test_the_drawing_is_renewed_in_its_place(terminal: Callable[..., Terminal], 
     seen.append(out.look())
     texts = [[mask(line) for line in lines] for lines in seen]
     assert texts == [
-        ["$ program", "[----------------------]   0% T Starting…", "  - Parse", "  - Aggregate", "  - Write"],
+        ["$ program", "[----------------------]   0% T Running", "  - Parse", "  - Aggregate", "  - Write"],
         ["$ program", "[----------------------]   0% T", "  > Parse T 0/2 R Row 0", "  - Aggregate", "  - Write"],
         ["$ program", "[##--------------------]  12% T left", "  > Parse T 1/2 R Row 1", "  - Aggregate", "  - Write"],
         [

@@ -94,7 +94,7 @@ def end_early(task: BackgroundTask) -> str:
 def test_from_start_to_end(engine: Engine) -> None:
     task = BackgroundTask("sum", runner=engine, owner="me")
     task.start(add, 1, 2, 3, scale=2)
-    assert task.state.status is Status.QUEUED
+    assert (task.state.status, task.state.message) == (Status.QUEUED, "Waiting for a worker")
     assert not task.wait(0.01)
     assert engine.work() == [True]
     assert task.wait(WAIT)
@@ -329,7 +329,7 @@ def test_a_function_that_no_worker_can_import(engine: Engine, function: Any, wor
 @pytest.mark.parametrize(
     ("args", "kwargs", "error", "words"),
     [
-        ((), {}, TypeError, "missing a required argument: 'a'"),
+        ((), {}, TypeError, r"^add\(task, a, .*\) cannot be called with .*: missing a required argument: 'a'"),
         ((1,), {"scale": threading.Lock()}, TypeError, "argument 'scale' cannot be sent"),
         ((1, 2, threading.Lock()), {}, TypeError, r"argument 'more\[1\]' cannot be sent"),
         ((1,), {"key": threading.Lock()}, TypeError, "argument 'key' cannot be sent"),
@@ -441,6 +441,23 @@ def test_a_state_is_the_same_everywhere(engine: Engine, function: Any) -> None:
     found = engine.store.read("", "sum")
     assert found is not None
     assert task.state.to_dict() == TaskState.from_dict(found[1]).to_dict()
+
+
+def test_what_is_said_of_a_run_that_says_nothing(engine: Engine) -> None:
+    task = BackgroundTask("quiet", runner=engine)
+    task.start(wait_for_gate)
+    found = engine.store.read("", "quiet")
+    assert found is not None
+    assert found[1]["message"] == "Waiting for a worker"
+    assert engine.store.claim("", "quiet", found[0])  # as a worker does that imports the function then
+    assert task.state.message == "Running"
+    engine.store.forget("", "quiet", found[0])
+    engine.sent.get()
+
+    GATE.set()
+    task.start(wait_for_gate)
+    engine.work()
+    assert task.state.message == "Done"
 
 
 def test_a_runner_that_was_shut_down_sends_nothing(engine: Engine) -> None:

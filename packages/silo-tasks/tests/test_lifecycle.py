@@ -7,9 +7,12 @@ import dataclasses
 import gc
 import json
 import pickle
+import re
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ from silo_tasks import (
     BackgroundTask,
     Cancelled,
     InlineRunner,
+    MemoryTaskStore,
+    ProcessRunner,
     QueueFull,
     Status,
     TaskError,
@@ -227,12 +232,111 @@ async def async_generator(task: BackgroundTask) -> AsyncIterator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("target", [coroutine, generator, async_generator])
-def test_a_function_of_which_a_call_executes_nothing_is_refused(target: Callable[..., Any]) -> None:
+class Calling:
+    async def __call__(self, task: BackgroundTask) -> None: ...
+
+
+class Named:
+    async def work(self, task: BackgroundTask) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (coroutine, "'coroutine' is a coroutine function: give it one that returns asyncio.run(coroutine(...))"),
+        (partial(partial(coroutine)), "'coroutine' is a coroutine function"),
+        (Named().work, "'work' is a coroutine function"),
+        (Calling(), "'Calling' is a coroutine function"),
+        (partial(Calling()), "'Calling' is a coroutine function"),
+        (generator, "'generator' is a generator function: give it one that returns list(generator(...))"),
+        (async_generator, "'async_generator' is an async generator function"),
+        (None, "start() takes a function and its arguments, not a NoneType"),
+    ],
+    ids=["async", "partial", "method", "object", "partial-object", "generator", "async-generator", "none"],
+)
+def test_what_is_no_plain_function_is_refused_at_once(target: Any, words: str) -> None:
     task = BackgroundTask(runner=InlineRunner())
-    task.start(target)
+    with pytest.raises(TypeError, match=re.escape(words)):
+        task.start(target)
+    assert task.state.status is Status.IDLE
+
+
+def test_a_coroutine_is_refused_at_once() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    with pytest.raises(TypeError, match=re.escape("not a coroutine: start(work, rows) instead of start(work(rows))")):
+        task.start(coroutine(task))  # type: ignore[arg-type]
+    assert task.state.status is Status.IDLE
+
+
+@pytest.mark.parametrize("target", [coroutine, generator, async_generator])
+def test_a_call_that_executes_nothing_fails_the_run(target: Callable[..., Any]) -> None:
+    """A plain function may still return such a call, as a decorator of an async function does."""
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(lambda task: target(task))
     assert task.state.error_type == "TypeError"
     assert "a plain function" in (task.state.error or "")
+
+
+@pytest.mark.parametrize(("args", "why"), [((), "missing 1 required positional argument"), ((1, 2), "takes 2")])
+def test_a_run_whose_arguments_do_not_fit_says_what_the_function_takes(args: tuple[int, ...], why: str) -> None:
+    def adding(task: BackgroundTask, rows: int, *, how: object = None) -> None: ...
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(adding, *args)
+    error = task.state.error or ""
+    assert task.state.error_type == "TypeError"
+    assert error.startswith(
+        "adding(task, rows, *, how=None) cannot be called with the task and what start() was given: "
+    )
+    assert why in error
+
+
+def test_a_function_without_a_task_is_told_of_it() -> None:
+    def crunch(rows: list[int]) -> None: ...
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(crunch, [1])
+    assert (task.state.error or "").startswith("crunch(rows) cannot be called with the task and what start() was given")
+
+
+def test_a_type_error_of_the_code_itself_stays_as_it_is() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(lambda task: len(5))  # type: ignore[arg-type]
+    assert task.state.error == "object of type 'int' has no len()"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"runner": "threads"}, "runner must be a runner, as ThreadRunner(), and not 'threads'"),
+        ({"runner": ThreadRunner}, "and not <class 'silo_tasks.runners.thread.ThreadRunner'>"),
+        ({"runner": "redis://:secret@host"}, "and not an address"),
+        ({"store": MemoryTaskStore}, "and not the class MemoryTaskStore"),
+        ({"store": "redis://:secret@host"}, "store must be a task store, as MemoryTaskStore() or RedisTaskStore(url)"),
+        ({"timeout": "5"}, "timeout must be a number of seconds, not a str"),
+        ({"timeout": timedelta(seconds=5)}, "timeout must be a number of seconds, not a timedelta"),
+        ({"max_logs": None}, "max_logs must be a number, not a NoneType"),
+        ({"clock": 5.0}, "clock must be a function, as time.time, not a float"),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_a_task_of_wrong_parts_is_refused_at_once(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(words)) as caught:
+        BackgroundTask(**given)
+    assert "secret" not in str(caught.value)
+
+
+def test_other_things_of_a_wrong_kind_are_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="store must be a task store"):
+        BackgroundTask.attach("task", "redis://host")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"on_done\(\) takes a function"):
+        BackgroundTask().on_done(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"plan\(\) takes steps with their weights"):
+        BackgroundTask().plan("Parse", "Write")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="workers must be a number, not a str"):
+        ThreadRunner("4")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="kill_after must be a number of seconds, not a str"):
+        ProcessRunner(kill_after="5")  # type: ignore[arg-type]
 
 
 def test_a_generator_that_has_begun_is_a_result() -> None:

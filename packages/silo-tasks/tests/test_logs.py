@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -149,6 +150,88 @@ def test_capture_of_all_loggers_from_a_level_on() -> None:
 
     task.start(work)
     assert task.state.logs == ["yes"]
+
+
+@pytest.mark.parametrize("level", ["warning", "WARNING", "Warning", logging.WARNING])
+def test_a_capture_takes_the_name_of_a_level_in_any_case(level: int | str) -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    logger = logging.getLogger("silo_tasks_test.levels")
+
+    def work(task: BackgroundTask) -> None:
+        with task.logging(logger.name, level=level):
+            logger.error("taken")
+            logger.info("left")
+
+    task.start(work)
+    task.result(WAIT)
+    assert task.state.logs == ["taken"]
+
+
+def test_a_capture_takes_a_level_of_the_applications_own() -> None:
+    logging.addLevelName(35, "notice")
+    task, logger = BackgroundTask(runner=InlineRunner()), logging.getLogger("silo_tasks_test.own_level")
+
+    def work(task: BackgroundTask) -> None:
+        with task.logging(logger.name, level="notice"):
+            logger.log(35, "taken")
+            logger.warning("left")
+
+    task.start(work)
+    task.result(WAIT)
+    assert task.state.logs == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("level", "error", "words"),
+    [
+        ("loud", ValueError, "level 'loud' is unknown: give .* 'info'"),
+        (None, TypeError, "not a NoneType"),
+        (2.5, TypeError, "not a float"),
+    ],
+)
+def test_a_level_that_is_none_is_refused_with_words(level: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words), BackgroundTask().logging("silo_tasks_test", level=level):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("level", "word"), [("INFO", "info"), (logging.ERROR, "error"), ("Loud", "Loud"), ("debug", "debug")]
+)
+def test_a_line_has_the_word_of_its_level(level: int | str, word: str) -> None:
+    task = BackgroundTask()
+    task.log("line", level=level)
+    assert task.logs()[0].level == word
+
+
+UNCONFIGURED = """
+import logging
+from silo_tasks import BackgroundTask, InlineRunner
+
+logger, task, other = logging.getLogger("app.part"), BackgroundTask(runner=InlineRunner()), BackgroundTask()
+
+
+def work(task):
+    with task.logging("app"), task.logging("app", level="error"), other.logging():
+        logger.warning("seen once")
+        logger.info("below")
+    with other.logging("app"):
+        logger.error("of another run")
+    logging.getLogger("app").addHandler(logging.NullHandler())
+    with task.logging("app"):
+        logger.warning("handled")
+
+
+task.start(work)
+task.result()
+assert task.state.logs == ["seen once", "handled"], task.state.logs
+"""
+
+
+def test_a_warning_that_nothing_else_handles_is_printed() -> None:
+    """As the logging module prints it where it is not set up: once, and not where a handler takes it."""
+    # In a process of its own, as pytest listens to every logger.
+    done = subprocess.run([sys.executable, "-c", UNCONFIGURED], capture_output=True, text=True, timeout=WAIT)
+    assert (done.returncode, done.stderr) == (0, "seen once\nof another run\n")
 
 
 def test_a_record_that_passes_two_loggers_is_taken_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 import threading
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_what_fail_is_given_is_public_as_a_text_only(caplog: pytest.LogCaptureFi
         task.start(say, error)
         assert task.state.to_dict(public=True)["error"] == shown
         record = caplog.records[-1]
-        assert "Task 'job' failed" in record.getMessage()
+        assert re.match(r"Task 'job' \(run [0-9a-f]{8}\) failed", record.getMessage())
         assert record.levelno == (logging.INFO if isinstance(error, str) else logging.ERROR)
         assert record.exc_info
 
@@ -122,7 +123,7 @@ def test_a_deadline_is_public_and_logged(runner: ThreadRunner, caplog: pytest.Lo
     now[0] = 2000.0
     # This look is what sees it, so that the log is written by this thread.
     assert task.state.to_dict(public=True)["error"] == "took longer than 1000 seconds"
-    assert "Task 'slow' failed: took longer than 1000 seconds" in caplog.text
+    assert re.search(r"Task 'slow' \(run [0-9a-f]{8}\) failed: took longer than 1000 seconds", caplog.text)
     leave.set()
 
 
@@ -135,7 +136,7 @@ def test_the_log_names_a_task_by_its_label(caplog: pytest.LogCaptureFixture) -> 
         raise KeyError
 
     task.start(work)
-    assert "Task 'job' of anna failed: KeyError" in caplog.text
+    assert re.search(r"Task 'job' of anna \(run [0-9a-f]{8}\) failed: KeyError\n", caplog.text)
     assert task.label == "'job' of anna"
 
 

@@ -14,6 +14,7 @@ from flask import Flask, current_app
 from silo_files import FileBackend
 from silo_store import Hold, Registry, SessionRotated, SessionStore, SiloStorage
 from silo_tasks import Runner
+from silo_tasks.target import check_target
 
 from .binding import Binding
 from .endpoints import DataEndpoints
@@ -311,10 +312,12 @@ class Silo:
 
         Raises:
             ValueError: there is a task of that name, or ``timeout`` is not positive.
-            TypeError: ``runner`` is no runner, or ``public_errors`` names something other than classes of exceptions.
+            TypeError: the function is a coroutine function or a generator function, ``runner`` is no runner, or
+                ``public_errors`` names something other than classes of exceptions.
         """
 
         def made(function: Callable[..., Any]) -> SessionTask[..., Any]:
+            check_target(function, "@silo.task")
             options = {"runner": runner, "timeout": timeout, "public_errors": public_errors}
             task = SessionTask(self, function, name or function.__name__, options)
             if task.name in self._tasks:

@@ -18,9 +18,9 @@ from silo_tasks.runner import RemoteRunner
 from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.slot import Slot
 
-from .task_records import TaskRecords, find_life, slot_in
+from .task_records import TaskRecords, find_life, label_of, slot_in
 from .visit import visiting
-from .worker import Place, label_of, serve
+from .worker import Place, serve
 
 if TYPE_CHECKING:
     from .tasks import SessionTask
@@ -114,7 +114,8 @@ class SessionTasks:
         if work is not None and (work.records is None or work.records.token != slot.token):
             work = None
         if work is None or not work.is_running:  # here it is known to live
-            slot = slot.at(self._store.moment().now, TaskRecords.lease)
+            records = TaskRecords(self._store, record.sid)
+            slot = records.seen(record.uid, name, slot, self._store.moment().now)
         return Newest(work, slot, Life(record.sid, record.uid))
 
     def outward(self, state: TaskState) -> dict[str, Any]:

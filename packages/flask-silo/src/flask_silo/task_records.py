@@ -15,6 +15,7 @@ from silo_store import (
     SessionExpired,
     SessionStore,
     StateDecodeError,
+    short,
 )
 from silo_store.backend import part_of
 from silo_store.record import RESERVED
@@ -29,6 +30,11 @@ TRIES = 50
 _exiting = threading.Event()
 # Before the runs that are left are asked to cancel: hooks that were registered last are called first.
 atexit.register(_exiting.set)
+
+
+def label_of(name: str, sid: str) -> str:
+    """Return the words by which the log names the task of a session."""
+    return f"{name!r} of session {short(sid)}"
 
 
 def slot_in(record: Record, name: str) -> Slot | None:
@@ -101,6 +107,10 @@ class TaskRecords(SlotStore):
         """Return what is stored of a task, and the time by the sessions' clock."""
         record = self._find(owner)
         return slot_in(record, name) if record is not None else None, self._store.moment().now
+
+    def label(self, owner: str, name: str) -> str:  # noqa: ARG002
+        """Return what the log calls a task."""
+        return label_of(name, self._sid)
 
     def _find(self, uid: str) -> Record | None:
         holds = self._store.holds.of(uid)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from silo_store import Hold, Life, Record
 from silo_store.backend import part_of
 from silo_store.record import RESERVED
-from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState
-from silo_tasks.runner import RemoteRunner
+from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
+from silo_tasks.runner import RemoteRunner, waiting_at
 from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.target import explain_call, name_of
 
 from .running import Call, Newest, Work
 from .task_records import TaskRecords, find_life
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BackgroundTask", "SessionTask", "TaskState"]
 
+logger = logging.getLogger("flask_silo")
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,13 +40,12 @@ SETTLING = 2.0
 class SessionTask(Generic[P, R]):
     """A function that runs in the background for the session of the request; made by `Silo.task`.
 
-    Calling it runs the function here and now, as if it were not decorated.
+    Calling it runs the function here and now, as if it were not decorated. In a request that has a session, the log
+    warns of that once for each task in each process, as `start()` may have been meant; its `__wrapped__` is the
+    function itself, which a view can call without a warning.
     """
 
     def __init__(self, silo: Silo, function: Callable[P, R], name: str, options: dict[str, Any]) -> None:
-        runner = options["runner"]
-        if runner is not None and (isinstance(runner, type) or not isinstance(runner, Runner)):
-            raise TypeError(f"runner must be a runner, as ThreadRunner(), and not {runner!r}")
         BackgroundTask(name, **options)  # it refuses what is wrong: here, and not in the first request
         functools.update_wrapper(self, function)  # first: it takes over the function's own attributes
         self.name = name
@@ -49,8 +53,17 @@ class SessionTask(Generic[P, R]):
         self._function = function
         self._signature = inspect.signature(function)
         self._options = options
+        self._warned_in = 0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._warned_in != os.getpid() and self._silo.own(current_visit()) is not None:
+            self._warned_in = os.getpid()
+            logger.warning(
+                "task %r was called and runs inside the request, whose client waits for it. %s.start(...) runs it in "
+                "the background; %s.__wrapped__(...) calls it without this warning",
+                self.name,
+                *2 * [name_of(self._function)],
+            )
         return self._function(*args, **kwargs)
 
     @property
@@ -67,13 +80,14 @@ class SessionTask(Generic[P, R]):
         then.
 
         Raises:
-            TypeError: the arguments do not fit the function, or one cannot be sent to a worker; the message names it.
+            TypeError: the arguments do not fit the function, or one cannot be sent to a worker; the message names the
+                task and its parameters, or the argument.
             ValueError: the arguments are too large for the task queue; the message names the largest.
             TaskRunning: it runs already for this session, or this request started it before.
             RuntimeError: there is no request with a session, its response is on its way already, or workers cannot
                 reach the sessions.
         """
-        self._signature.bind(*args, **kwargs)
+        self._check(args, kwargs)
         if isinstance(self.runner, RemoteRunner):
             self.runner.check(self._function, args, kwargs, given=0)
         visit = self._silo.visit
@@ -89,6 +103,18 @@ class SessionTask(Generic[P, R]):
         task = tasks.make(session.sid, session.uid, self.name, self._options)
         life = Life(session.sid, session.uid)
         visit.jobs[self.name] = functools.partial(tasks.begin, life, task, Call(self, args, kwargs))
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            text = f"task {self.name!r}: {explain_call(self._function, error, given=0)}"
+            if next(iter(self._signature.parameters), None) == "task":
+                text += (
+                    ". A function of @silo.task is not given its task: leave out the parameter 'task', and ask for the "
+                    "task with silo_tasks.current_task()"
+                )
+            raise TypeError(text) from None
 
     def _look(self) -> Newest:
         """Find the newest run: in this process, or in what the store knows of all processes."""
@@ -142,7 +168,8 @@ class SessionTask(Generic[P, R]):
         """
         visit = self._silo.own(current_visit())
         if visit is not None and self.name in visit.jobs:
-            return TaskState(name=self.name, running=True, status=Status.QUEUED)
+            message = waiting_at(self.runner or default_runner())
+            return TaskState(name=self.name, running=True, status=Status.QUEUED, message=message)
         return self._look().state or TaskState(name=self.name)
 
     def cancel(self) -> bool:

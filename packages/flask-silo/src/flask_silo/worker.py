@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
 from flask.cli import ScriptInfo
-from silo_store import Life, StoreUnavailable, check_sid, short
+from silo_store import Life, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.message import Message
 
-from .task_records import TaskRecords, find_life
+from .task_records import TaskRecords, find_life, label_of
 
 if TYPE_CHECKING:
     from .binding import Binding
@@ -111,11 +111,6 @@ def _has(app: Flask, place: Place) -> bool:
 
 def _where(name: str) -> str:
     return os.environ.get("FLASK_APP") or name
-
-
-def label_of(name: str, sid: str) -> str:
-    """Return the words by which the log names the task of a session."""
-    return f"{name!r} of session {short(sid)}"
 
 
 def serve(task: BackgroundTask, place: Place, *args: Any, **kwargs: Any) -> Any:

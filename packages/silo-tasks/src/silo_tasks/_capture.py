@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from silo_tasks._levels import number_of
+
 if TYPE_CHECKING:
     from silo_tasks._run import Run
 
@@ -35,13 +37,23 @@ class RunHandler(logging.Handler):
     """Copies the records that the code of one run emits into the log of that run."""
 
     def __init__(self, run: Run, level: int, *, public: bool) -> None:
-        super().__init__(level)
+        # Every record comes here, so that those which are not taken can still be printed.
+        super().__init__()
         self._run = run
+        self._least = level
         self._public = public
 
+    def handle(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
+        """Take the record, and have it printed where it would have been if this handler were not there."""
+        taken = bool(super().handle(record))
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and _only_captured(record, self):
+            last.handle(record)
+        return taken
+
     def filter(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
-        """Whether the record was emitted by this run's own code."""
-        return self._run.is_here() and bool(super().filter(record))
+        """Whether the record was emitted by this run's own code, and its level is to be taken."""
+        return record.levelno >= self._least and self._run.is_here() and bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add the record to the log."""
@@ -54,6 +66,16 @@ class RunHandler(logging.Handler):
             self.handleError(record)
 
 
+def _only_captured(record: logging.LogRecord, handler: RunHandler) -> bool:
+    """Whether nothing but captures handles a record, of which this one is the first.
+
+    The logging module prints a warning by itself where no logger has a handler. A capture must not change that.
+    """
+    logger = logging.getLogger(record.name)
+    handlers = [each for one in (logger, *_above(logger)) for each in one.handlers]
+    return handlers[:1] == [handler] and all(isinstance(each, RunHandler) for each in handlers)
+
+
 def _above(logger: logging.Logger | None) -> Iterator[logging.Logger]:
     while logger is not None and logger.propagate:
         logger = logger.parent
@@ -62,9 +84,9 @@ def _above(logger: logging.Logger | None) -> Iterator[logging.Logger]:
 
 
 @contextmanager
-def capture(run: Run, names: tuple[str, ...], level: int, *, public: bool) -> Iterator[None]:
+def capture(run: Run, names: tuple[str, ...], level: int | str, *, public: bool) -> Iterator[None]:
     """Listen to the named loggers, or to all through the root logger."""
-    handler = RunHandler(run, level, public=public)
+    handler = RunHandler(run, number_of(level), public=public)
     chosen = {logging.getLogger(name) for name in names or ("",)}
     # What reaches one of the loggers above is taken there.
     loggers = [logger for logger in chosen if chosen.isdisjoint(_above(logger))]

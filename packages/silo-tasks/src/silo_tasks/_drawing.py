@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
-from silo_tasks._run import STARTING
 from silo_tasks._snapshot import duration
 from silo_tasks.state import StepState, TaskState, rounded
-from silo_tasks.status import Status
+from silo_tasks.status import RUNNING, Status
 
 BAR = 30
 """Characters of the bar, at most."""
@@ -61,7 +60,7 @@ def reached(state: TaskState, seen: TaskState) -> str:
     where = " ".join(text for text in (percent, count) if text)
     steps, said = _open_last(state), _said(seen)
     moved = seen.n != state.n and any(char.isdigit() for char in said)
-    if said == STARTING or moved or steps != _open_last(seen):
+    if said == RUNNING or moved or steps != _open_last(seen):
         # It is of a moment before.
         said = ""
     inside = f" in {' / '.join(steps)}" if steps else ""
@@ -160,11 +159,8 @@ def _open_last(state: TaskState) -> list[str]:
 def _said(state: TaskState) -> str:
     if state.status is Status.FAILED and state.error:
         return plain(f"Failed: {_error(state)}")
-    if state.message == STARTING:
-        if state.n or state.progress:
-            return ""
-        if state.status is Status.QUEUED:
-            return "Queued"
+    if state.message == RUNNING and (state.n or state.progress):
+        return ""
     message = plain(state.message)
     # A step that has begun says its name.
     return "" if message in _open(state)[-1:] else message

@@ -55,6 +55,19 @@ def describe(error: BaseException | str) -> str:
     return "unknown error" if isinstance(error, str) else type(error).__name__
 
 
+def with_type(text: str, error_type: str | None) -> str:
+    """The text of an error with the name of its class before it, where that says something new.
+
+    Without its class, the text of many an error says nothing.
+    """
+    return text if error_type is None or text == error_type else f"{error_type}: {text}"
+
+
+def is_bare_key(error: BaseException | str | None) -> bool:
+    """Whether the text of an error is nothing but a key."""
+    return isinstance(error, KeyError) and type(error).__str__ is KeyError.__str__
+
+
 LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
 """What a call gives that has executed nothing of its function yet."""
 

@@ -41,7 +41,7 @@ class OwnCode(RunRecord):
         with self.lock:
             # It may have ended since somebody looked.
             if not self.status.is_final:
-                self.message, self.message_scope = cut(message), self.progress.top
+                self.message, self.message_scope, self.said = cut(message), self.progress.top, True
 
     def _arm(self) -> None:
         if not self._shields:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from silo_tasks._ending import Callback
 from silo_tasks._latch import Latch
 from silo_tasks._logs import LogRing
+from silo_tasks._loss import tell_loss
 from silo_tasks._progress import Probe, Progress, Scope
 from silo_tasks._steps import Steps
 from silo_tasks._timer import Alarm
 from silo_tasks.errors import TaskError
+from silo_tasks.slot import SlotStore
 from silo_tasks.status import Status
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from silo_tasks.state import TaskState
     from silo_tasks.store import TaskStore
     from silo_tasks.task import BackgroundTask
+
+
+LEFT = "its process ended before it was over"
+"""What ends a run that is still at work at interpreter exit."""
 
 
 class Settings(NamedTuple):
@@ -84,12 +90,14 @@ class RunRecord:
         "parent",
         "progress",
         "returned",
+        "said",
         "settings",
         "shown",
         "started_at",
         "status",
         "steps",
         "stop",
+        "stopped_by",
         "thread",
         "traceback",
         "value",
@@ -114,6 +122,8 @@ class RunRecord:
         a lock."""
         self.message = ""
         self.message_scope: Scope | None = None
+        self.said = False
+        """Whether its code, or a watcher, has set a message."""
         self.error: str | None = None
         self.error_public = False
         self.error_type: str | None = None
@@ -137,6 +147,8 @@ class RunRecord:
         """What was last heard of a run that is executed elsewhere."""
         self.on_stop: Callable[[], object] | None = None
         """Passes a cancel or deadline on to where the run is executed."""
+        self.stopped_by: str | None = None
+        """Why its process or its runner stops it, if one does."""
         self._must_stop = False
         self._shields = 0
         self._probes: list[Probe] = []
@@ -208,6 +220,27 @@ class RunRecord:
     def last_seq(self) -> int:
         """Sequence number of the last log line."""
         return self.log.last_seq
+
+    def will_stop(self, reason: str) -> None:
+        """Note why it is about to be stopped: what is logged if it ends by that."""
+        with self.lock:
+            if self.status.is_active and not self._must_stop:
+                self.stopped_by = reason
+
+    def left_behind(self) -> None:
+        """Log that it is lost, if it is still at work when its process ends."""
+        with self.lock:
+            noted, self.stopped_by = self.stopped_by, None
+        if noted is not None and self.status.is_active:
+            self._tell_loss(LEFT)
+
+    def _tell_loss(self, reason: str) -> None:
+        """Log that it is lost, unless another process has."""
+        store = self.settings.store
+        if isinstance(store, SlotStore):
+            store.tell_loss(self.owner, self.name, self.token, reason, label=self.label)
+        else:
+            tell_loss(self.label, self.token, reason)
 
     @property
     def task(self) -> BackgroundTask | None:

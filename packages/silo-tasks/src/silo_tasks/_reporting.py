@@ -10,6 +10,7 @@ from typing import TypeVar
 from silo_tasks._capture import capture
 from silo_tasks._context import current_run, current_task
 from silo_tasks._ending import exception_here
+from silo_tasks._levels import word_of
 from silo_tasks._logs import cut
 from silo_tasks._progress import as_count
 from silo_tasks._run import Run
@@ -134,7 +135,10 @@ class Reporter:
 
         Raises:
             ValueError: There are no steps, or a weight is not a positive, finite number.
+            TypeError: A step is no pair of name and weight.
         """
+        if any(isinstance(each, str) for each in steps):
+            raise TypeError('plan() takes steps with their weights, as plan(("Parse", 1), ("Write", 3))')
         planned = [checked(name, weight) for name, weight in steps]
         if not planned:
             raise ValueError("a plan needs at least one step")
@@ -144,7 +148,7 @@ class Reporter:
                 run.steps.plan(planned, run.progress.depth())
                 run.progress.plan(planned)
 
-    def log(self, message: str, *args: object, level: str = "info") -> None:
+    def log(self, message: str, *args: object, level: int | str = "info") -> None:
         """Add a line, which clients may read, to the log.
 
         The newest `max_logs` lines are kept, each cut to `MAX_LINE` characters.
@@ -152,15 +156,16 @@ class Reporter:
         Args:
             message: The text, %-formatted with `args` when first read; without `args` it is taken as it is.
             args: Numbers and short texts are kept as they are, any other value is formatted at once.
-            level: `"debug"`, `"info"`, `"warning"`, `"error"` or a word of your own.
+            level: `"debug"`, `"info"`, `"warning"`, `"error"` or a word of your own; or a level of the logging module,
+                as `logging.INFO` or `"INFO"`, which is kept as `"info"`.
         """
         run = self._mine()
         if run.stop:
             run.is_closed()
-        run.log.append(run.settings.clock(), cut(str(level)), str(message), args)
+        run.log.append(run.settings.clock(), cut(word_of(level)), str(message), args)
 
     def logging(
-        self, *names: str, level: int = logging.NOTSET, public: bool = False
+        self, *names: str, level: int | str = logging.NOTSET, public: bool = False
     ) -> contextlib.AbstractContextManager[None]:
         """Copy what these loggers emit into the log, as long as the context is open.
 
@@ -168,8 +173,9 @@ class Reporter:
 
         Args:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
-                two of them, or two captures of the run, is taken once.
-            level: The least level that is taken.
+                two of them, or two captures of the run, is taken once. A warning that nothing else handles is printed
+                to stderr, as without the capture.
+            level: The least level that is taken, as `logging.INFO` or `"info"`.
             public: Whether clients may read what is taken. Libraries log addresses, queries and other things that are
                 not for clients, so `state.to_dict(public=True)` leaves the lines out unless this is True.
         """

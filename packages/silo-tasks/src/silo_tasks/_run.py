@@ -12,9 +12,21 @@ from contextvars import copy_context
 from typing import Any
 
 from silo_tasks._context import current_run
-from silo_tasks._ending import LAZY, Callback, call_back, describe, has_begun, let_go, only_cancelled, traceback_of
+from silo_tasks._ending import (
+    LAZY,
+    Callback,
+    call_back,
+    describe,
+    has_begun,
+    is_bare_key,
+    let_go,
+    only_cancelled,
+    traceback_of,
+    with_type,
+)
 from silo_tasks._latch import Latch
 from silo_tasks._logs import cut
+from silo_tasks._loss import reason_of, short, tell_loss
 from silo_tasks._own_code import OwnCode
 from silo_tasks._public import is_public
 from silo_tasks._record import Call
@@ -23,16 +35,14 @@ from silo_tasks._steps import closed
 from silo_tasks._timer import deadlines
 from silo_tasks.errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
 from silo_tasks.state import TaskState
-from silo_tasks.status import Status
+from silo_tasks.status import RUNNING, Status
 from silo_tasks.store import Record
+from silo_tasks.target import explained
 
 logger = logging.getLogger("silo_tasks")
 
-FAILED = "Task %s failed: %s"
+FAILED = "Task %s (run %s) failed: %s"
 """The log message of a run that has failed."""
-
-STARTING = "Starting…"
-"""Message of a run that has not said anything yet."""
 
 
 class Run(OwnCode):
@@ -71,6 +81,8 @@ class Run(OwnCode):
             if self.status is not Status.QUEUED:
                 return False
             self.status = Status.RUNNING
+            if not self.said:
+                self.message = RUNNING
             self.executing = here
             self.thread = threading.get_ident() if here else None
             self.started_at = started_at
@@ -97,7 +109,7 @@ class Run(OwnCode):
             if only_cancelled(error):
                 self.finish(Status.CANCELLED, message="Cancelled")
             else:
-                self.crash(error)
+                self.crash(explained(error, call.target, (call.task, *call.args), call.kwargs))
         else:
             # From here on nothing is executed, so that a callback may ask for the result.
             self.value, self.executing = value, False
@@ -146,6 +158,8 @@ class Run(OwnCode):
             details = traceback_of(cause)
         if public is None:
             public = error is not None and is_public(error, self.settings.public_errors)
+        # What clients may read stays as it was written.
+        told = with_type(text, type(error).__name__) if text and not public and is_bare_key(error) else text
         ended = self.settings.mono()
         if finished_at is None:
             finished_at = self.settings.clock()
@@ -157,17 +171,19 @@ class Run(OwnCode):
             if self.steps.records:
                 self.steps.records = closed(self.steps.records, finished_at, failed=status is not Status.SUCCEEDED)
             self.progress.end(done=status is Status.SUCCEEDED)
-            if status is Status.SUCCEEDED and message is None and self.message == STARTING:
+            if status is Status.SUCCEEDED and message is None and not self.said:
                 message = "Done"
             if text is not None:
                 self.error, self.error_type, self.traceback = text, error_type, details
                 self.error_public = public
-                message = f"Failed: {text}"
+                if message is None:
+                    message = f"Failed: {told}"
             if cause is not None:
                 self.error_type, self.exception = type(cause).__name__, cause
             if message is not None:
                 self.message, self.message_scope = cut(message), None
             call, alarm, self._alarm = self.call, self._alarm, None
+            stopped_by, self.stopped_by = self.stopped_by, None
             callbacks: list[Callback] = []
             # Where nothing was started, they wait for the next run.
             if not quiet and call is not None:
@@ -177,6 +193,8 @@ class Run(OwnCode):
                 self.call = None
         if alarm is not None:
             alarm.cancel()
+        if stopped_by is not None and status is Status.CANCELLED:
+            tell_loss(self.label, self.token, stopped_by)
         self.log.trim()
         if not executing:
             self.returned.set()
@@ -217,9 +235,14 @@ class Run(OwnCode):
         traceback = error.__traceback__
         BaseException.with_traceback(error, traceback and traceback.tb_next)
         if self.finish(Status.FAILED, error=error):
-            logger.error(FAILED, self.label, self.error, exc_info=error)
+            if isinstance(error, TaskLost) and isinstance(error.__cause__, SystemExit):
+                # By the signal that its worker was sent.
+                self._tell_loss(reason_of(error.error))
+            else:
+                told = with_type(self.error or "", self.error_type)
+                logger.error(FAILED, self.label, short(self.token), told, exc_info=error)
         else:
-            logger.warning("Task %s raised after its end", self.label, exc_info=error)
+            logger.warning("Task %s (run %s) raised after its end", self.label, short(self.token), exc_info=error)
 
     def fail(self, error: BaseException | str, cause: BaseException | None) -> None:
         """End the run as failed, as its code asks.
@@ -229,7 +252,8 @@ class Run(OwnCode):
         if self.finish(Status.FAILED, error=error, cause=cause):
             cause = self.exception
             level = logging.ERROR if isinstance(error, BaseException) else logging.INFO
-            logger.log(level, FAILED, self.label, self.error, exc_info=cause)
+            told = with_type(self.error or "", self.error_type if isinstance(error, BaseException) else None)
+            logger.log(level, FAILED, self.label, short(self.token), told, exc_info=cause)
 
     def cancel(self, *, detach: bool = False) -> bool:
         """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs.
@@ -270,6 +294,9 @@ class Run(OwnCode):
         """Fail a run that nobody will finish."""
         if not self.finish(Status.FAILED, error=reason, error_type="TaskLost", public=public):
             self._never_returns()
+        elif self.away is None:
+            # Of a run elsewhere, many may see the end.
+            tell_loss(self.label, self.token, reason_of(reason))
 
     def killed(self) -> None:
         """End a run whose process was killed because it did not stop."""
@@ -342,7 +369,9 @@ class Run(OwnCode):
         self.done, self.returned = Latch(), Latch()
         self.callbacks, self._alarm, self.executing = [], None, False
         if self.status.is_active:
-            self.lose("the process was forked while it ran")
+            # The run itself goes on in the parent, and is not lost.
+            text = "the process was forked while it ran"
+            self.finish(Status.FAILED, error=text, error_type="TaskLost", public=True)
         else:
             # The thread may have been about to say so.
             self.call = None
@@ -373,7 +402,7 @@ class Run(OwnCode):
             seconds = self.settings.timeout
             error = TaskTimeout(f"took longer than {seconds:.10g} seconds", "TaskTimeout")
             if self.give_up(Status.FAILED, None, error):
-                logger.warning(FAILED, self.label, error)
+                logger.warning(FAILED, self.label, short(self.token), error)
 
     def on_alarm(self) -> None:
         """The deadline should have come; with an injected clock it may not have."""

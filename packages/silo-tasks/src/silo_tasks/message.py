@@ -11,6 +11,7 @@ from typing import Any
 
 from silo_tasks.errors import TaskError
 from silo_tasks.runner import Job
+from silo_tasks.target import explain_call
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,10 @@ def named(
         yield from ((f"args[{i}]", each) for i, each in enumerate(args))
         yield from kwargs.items()
         return
-    bound = signature.bind(*[None] * given, *args, **kwargs).arguments
+    try:
+        bound = signature.bind(*[None] * given, *args, **kwargs).arguments
+    except TypeError as error:
+        raise TypeError(explain_call(function, error, given)) from None
     for number, (name, value) in enumerate(bound.items()):
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_KEYWORD:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from silo_tasks import _publisher
-from silo_tasks.errors import TaskError, TaskFailed
+from silo_tasks._loss import reason_of, short, tell_loss
+from silo_tasks._run import FAILED
+from silo_tasks.errors import TaskError, TaskFailed, TaskLost
 from silo_tasks.message import Message, resolve
 from silo_tasks.runners.inline import InlineRunner
-from silo_tasks.slot import Slot
+from silo_tasks.slot import Slot, SlotStore
 from silo_tasks.store import TaskStore
 from silo_tasks.task import BackgroundTask
 
@@ -106,12 +108,28 @@ def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
         found = store.read(message.owner, message.name)
         if found is None or found[0] != message.token or not found[1].get("running"):
             return False
-        logger.error("Task %r failed: %s", message.name, error)
         failed = Slot(*found, time.time()).failed(error.error, error.error_type)
-        return store.publish(message.owner, message.name, message.token, failed.record)
+        if not isinstance(error, TaskLost):
+            logger.error(FAILED, _label(store, message), short(message.token), error)
+        if not store.publish(message.owner, message.name, message.token, failed.record):
+            return False
+        if isinstance(error, TaskLost):
+            _tell_loss(store, message, reason_of(error.error))
+        return True
     except Exception:
         logger.exception("The end of a run of task %r could not be stored", message.name)
         return False
+
+
+def _tell_loss(store: TaskStore, message: Message, reason: str) -> None:
+    if isinstance(store, SlotStore):
+        store.tell_loss(message.owner, message.name, message.token, reason)
+    else:
+        tell_loss(_label(store, message), message.token, reason)
+
+
+def _label(store: TaskStore, message: Message) -> str:
+    return store.label(message.owner, message.name) if isinstance(store, SlotStore) else repr(message.name)
 
 
 def _store_of(message: Message, store: TaskStore | None) -> TaskStore:

@@ -15,6 +15,12 @@ class Work(Protocol):
     def cancel(self) -> bool:
         """Ask it to stop; whether there was something to stop."""
 
+    def will_stop(self, reason: str) -> None:
+        """Note why it is about to be stopped: what is logged if it ends by that."""
+
+    def left_behind(self) -> None:
+        """Log that it is lost, if it is still at work when its process ends."""
+
 
 @runtime_checkable
 class Job(Work, Protocol):
@@ -110,6 +116,8 @@ class Runner(Protocol):
 
     The rules, which `silo_tasks.testing.RunnerContract` checks: a job that was accepted is executed once or cancelled,
     in no promised order; constructing a runner starts nothing; a job that raises harms no other job.
+
+    It may have an attribute `waiting`: the message of a run that it has accepted and not begun, "Waiting" by default.
     """
 
     def submit(self, job: Job) -> None:
@@ -130,6 +138,11 @@ class Runner(Protocol):
         Returns:
             Whether everything had ended in time.
         """
+
+
+def waiting_at(runner: Runner) -> str:
+    """The message of a run that a runner has accepted and not begun."""
+    return str(getattr(runner, "waiting", "Waiting"))
 
 
 @runtime_checkable

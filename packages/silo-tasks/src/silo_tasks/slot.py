@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from silo_tasks.status import Status
+from silo_tasks._loss import reason_of, tell_loss
+from silo_tasks.status import RUNNING, Status
 from silo_tasks.store import Record
 
 LEASE = 15.0
@@ -28,6 +29,8 @@ class Slot:
     for a run that never leaves its process."""
     cancel: bool = False
     """Whether somebody has asked it to stop."""
+    told: bool = False
+    """Whether the log of some process says that it is lost."""
 
     @property
     def running(self) -> bool:
@@ -60,7 +63,8 @@ class Slot:
 
     def claimed(self, now: float) -> Slot:
         """Return it taken by a worker."""
-        return replace(self, record={**self.record, "status": Status.RUNNING.value}, seen=now, wait=None)
+        begun = {**self.record, "status": Status.RUNNING.value, "message": RUNNING}
+        return replace(self, record=begun, seen=now, wait=None)
 
     def cancelled(self, now: float) -> Slot:
         """Return it with the cancel flag up; where no worker has it yet, it is over."""
@@ -149,7 +153,52 @@ class SlotStore(ABC):
     def read(self, owner: str, name: str) -> tuple[str, Record] | None:
         """The token and the record of the newest run, or None."""
         slot, now = self.look(owner, name)
-        return None if slot is None else (slot.token, slot.at(now, self.lease).record)
+        return None if slot is None else (slot.token, self.seen(owner, name, slot, now).record)
+
+    def seen(self, owner: str, name: str, slot: Slot, now: float) -> Slot:
+        """Return what a stored slot is now. The first that finds its run lost, of all processes, logs that."""
+        shown = slot.at(now, self.lease)
+        if slot.running and not shown.running and not slot.told:
+            reason = reason_of(shown.record["error"])
+            if slot.wait is None:
+                reason = f"no sign of life for {now - slot.seen:.0f} seconds: {reason}"
+            self.tell_loss(owner, name, slot.token, reason, seen=slot.seen)
+        return shown
+
+    def tell_loss(
+        self, owner: str, name: str, token: str, reason: str, *, label: str | None = None, seen: float | None = None
+    ) -> None:
+        """Log that a run is lost, unless another process has: who can note that in the store is the one that logs it.
+
+        Args:
+            owner: Whose task it is.
+            name: Name of the task.
+            token: Names the run.
+            reason: What ended it.
+            label: What the log calls the task; by default what `label()` says.
+            seen: When it was last heard of, for a reader that found it lost by that; None where it is over for sure.
+        """
+
+        def noted(slot: Slot | None, now: float) -> Slot | bool:  # noqa: ARG001
+            if slot is None or slot.token != token or slot.told or (seen is not None and slot.seen != seen):
+                return False
+            if not slot.running and slot.record.get("error_type") != "TaskLost":
+                # It has come to its end after all.
+                return False
+            return replace(slot, told=True)
+
+        try:
+            if not self.change(owner, name, noted):
+                return
+        except Exception:  # noqa: BLE001 - whatever a store raises that cannot be reached
+            if seen is not None:
+                # The reader has what it wanted, and the next one tries again.
+                return
+        tell_loss(label if label is not None else self.label(owner, name), token, reason)
+
+    def label(self, owner: str, name: str) -> str:  # noqa: ARG002
+        """Return what the log calls a task."""
+        return repr(name)
 
     def request_cancel(self, owner: str, name: str, token: str) -> bool:
         """Raise the cancel flag if `token` is the newest run; one that waits for a worker is over at once."""

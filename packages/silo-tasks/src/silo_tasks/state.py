@@ -44,7 +44,8 @@ class TaskState:
     progress: float = 0.0
     """Percent of the run, 0.0 to 100.0. Within a run, only `update(progress=)` can lower it."""
     message: str = ""
-    """The last message, cut to `MAX_LINE` characters, with its counts filled in."""
+    """The last message, cut to `MAX_LINE` characters, with its counts filled in. Of a run that has said nothing:
+    "Waiting for a thread", "Waiting for a process" or "Waiting for a worker" while it is queued, then "Running"."""
     logs: list[str] = field(default_factory=list)
     """The kept log lines, oldest first. Of a task's state, they are put together when first read."""
     complete: bool = False

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+RUNNING = "Running"
+"""Message of a run that has begun and has said nothing yet."""
+
 
 class Status(str, Enum):
     """Status of a task: idle, then queued, running, and one of the three ends.

@@ -15,16 +15,17 @@ from silo_tasks._logs import LogLine
 from silo_tasks._public import PublicErrors, names_of
 from silo_tasks._record import Call, Settings
 from silo_tasks._reporting import Reporter
-from silo_tasks._run import STARTING, Run
+from silo_tasks._run import Run
 from silo_tasks._snapshot import state_of
 from silo_tasks.errors import Cancelled, TaskError, TaskRunning
 from silo_tasks.message import Message
-from silo_tasks.runner import KillingRunner, Runner
+from silo_tasks.runner import KillingRunner, Runner, waiting_at
 from silo_tasks.runners.engine import EngineRunner
 from silo_tasks.runners.thread import default_runner
 from silo_tasks.state import TaskState
-from silo_tasks.status import Status
+from silo_tasks.status import RUNNING, Status
 from silo_tasks.store import TaskStore
+from silo_tasks.target import check_number, check_runner, check_store, check_target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,8 @@ class BackgroundTask(Reporter):
 
     Raises:
         ValueError: `timeout` is not positive, or `max_logs` is negative.
-        TypeError: `public_errors` names something other than classes of exceptions.
+        TypeError: `public_errors` names something other than classes of exceptions, or `runner`, `store`, `timeout`,
+            `max_logs` or `clock` is of another kind than it should be; the message says what to give.
     """
 
     def __init__(
@@ -68,6 +70,14 @@ class BackgroundTask(Reporter):
         clock: Callable[[], float] = time.time,
         public_errors: PublicErrors = (),
     ) -> None:
+        check_runner(runner)
+        if store is not None:
+            check_store(store)
+        if timeout is not None:
+            check_number("timeout", timeout, " of seconds")
+        check_number("max_logs", max_logs)
+        if not callable(clock):
+            raise TypeError(f"clock must be a function, as time.time, not a {type(clock).__name__}")
         if timeout is not None and not timeout > 0:
             raise ValueError("timeout must be positive")
         if max_logs < 0:
@@ -96,7 +106,11 @@ class BackgroundTask(Reporter):
 
         Returns:
             None when the store knows no run of it. `start()` on what is returned runs a function here.
+
+        Raises:
+            TypeError: `store` is no task store.
         """
+        check_store(store)
         found = store.read(owner, name)
         if found is None:
             return None
@@ -141,14 +155,10 @@ class BackgroundTask(Reporter):
             QueueFull: Too many tasks wait already. The task is as it was before, and so is its record.
             RunnerUnavailable: The task queue or the store cannot be reached. The task is as it was before.
             TaskError: The runner cannot run it.
-            TypeError: The target is no function, or an argument cannot be sent to where it would run; the message names
-                it.
+            TypeError: The target is no plain function, or an argument cannot be sent to where it would run; the message
+                names it.
         """
-        if not callable(target):
-            raise TypeError(
-                f"start() takes a function and its arguments, not a {type(target).__name__}: start(work, rows) instead "
-                "of start(work(rows))"
-            )
+        check_target(target)
         runner = self._runner or default_runner()
         now = self._settings.clock()
         self._run.refresh()
@@ -157,7 +167,7 @@ class BackgroundTask(Reporter):
             run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
             if previous.callbacks:
                 run.callbacks = previous.take_callbacks()
-            run.message, run.started_at, run.status = STARTING, now, Status.QUEUED
+            run.message, run.started_at, run.status = waiting_at(runner), now, Status.QUEUED
             self._run = run
         store, before, wait, begun, watcher = self._settings.store, None, None, False, None
         if store is not None and isinstance(runner, EngineRunner):
@@ -207,7 +217,7 @@ class BackgroundTask(Reporter):
         self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
         run = Run(self._settings, self._key, Call(self, target, tuple(message.args), dict(message.kwargs)), None)
         run.take_over(message.token, message.number, message.last_seq)
-        run.message, run.started_at, run.status = STARTING, self._settings.clock(), Status.QUEUED
+        run.message, run.started_at, run.status = RUNNING, self._settings.clock(), Status.QUEUED
         self._run = run
         return run
 
@@ -344,7 +354,12 @@ class BackgroundTask(Reporter):
 
         On an idle task it waits for the next run. It is called with no lock held, by the thread that ended the run.
         What it raises is logged and harms nobody.
+
+        Raises:
+            TypeError: It cannot be called.
         """
+        if not callable(callback):
+            raise TypeError(f"on_done() takes a function, as on_done(print), and not a {type(callback).__name__}")
         with self._lock:
             # A start() in this moment takes over the callbacks of the run before.
             added = self._run.add_callback(callback)

@@ -59,6 +59,12 @@ class PlainJob:
         self.cancelled = True
         return not self.done.is_set()
 
+    def will_stop(self, reason: str) -> None:
+        """Not for a job that tells nothing."""
+
+    def left_behind(self) -> None:
+        """Not for a job that tells nothing."""
+
     def begin(self) -> bool:
         """Begin, as always."""
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from engines import jobs
-from engines.harness import RQ, CeleryEngine, Engine
+from engines.harness import RQ, CeleryEngine, Engine, Worker
 from redis import Redis
 from rq import Callback, Queue
 from rq.command import send_stop_job_command
@@ -44,6 +45,15 @@ def holding(engine: Engine, gate: Path) -> BackgroundTask:
     return task
 
 
+def one_loss(worker: Worker, caplog: pytest.LogCaptureFixture, task: BackgroundTask, words: str) -> None:
+    """In the logs of all processes, one line says that the run is lost, and by what."""
+    until(lambda: "is lost" in worker.log() + caplog.text, "no log says it")
+    found = re.findall(r"(?<=Task ).*\(run .*\) is lost: .*", worker.log() + caplog.text)
+    assert len(found) == 1, found
+    assert re.search(rf"^'task' \(run [0-9a-f]{{8}}\) is lost: {words}", found[0]), found
+    assert task.state.error_type == "TaskLost"
+
+
 def goes_on(task: BackgroundTask) -> None:
     """The task can be started again, and the worker takes it."""
     task.start(jobs.add, 1)
@@ -53,14 +63,15 @@ def goes_on(task: BackgroundTask) -> None:
 # Celery
 
 
-def test_a_time_limit(own_server: RedisServer, tmp_path: Path, gate: Path) -> None:
+def test_a_time_limit(own_server: RedisServer, tmp_path: Path, gate: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine = CeleryEngine(own_server.url)
-    with engine.start_worker(tmp_path / "worker", env=configured(task_time_limit=1)):
+    with engine.start_worker(tmp_path / "worker", env=configured(task_time_limit=1)) as worker:
         task = holding(engine, gate)
         with pytest.raises(
             TaskLost, match=r"^lost: its worker ended it (at the|by signal 15 \(SIGTERM\).*) time limit"
         ):
             task.result(WAIT)
+        one_loss(worker, caplog, task, "its worker ended it (at the|by signal 15 .*) time limit")
         goes_on(task)
     engine.close()
 
@@ -75,7 +86,9 @@ def test_a_soft_time_limit(own_server: RedisServer, tmp_path: Path, gate: Path) 
     engine.close()
 
 
-def test_a_running_run_that_is_revoked(own_server: RedisServer, tmp_path: Path, gate: Path) -> None:
+def test_a_running_run_that_is_revoked(
+    own_server: RedisServer, tmp_path: Path, gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = CeleryEngine(own_server.url)
     with engine.start_worker(tmp_path / "worker") as worker:
         task = holding(engine, gate)
@@ -85,6 +98,7 @@ def test_a_running_run_that_is_revoked(own_server: RedisServer, tmp_path: Path, 
             task.result(WAIT)
         assert "Failed: lost: " in task.state.message
         until(lambda: process not in worker.children(), "the process that was told to end goes on")
+        one_loss(worker, caplog, task, r".*its worker ended it by signal 15 \(SIGTERM\)")
         goes_on(task)
     engine.close()
 
@@ -106,15 +120,18 @@ def test_a_queued_run_that_is_revoked(own_server: RedisServer, tmp_path: Path, g
     engine.close()
 
 
-def test_a_process_of_celery_that_is_killed(own_server: RedisServer, tmp_path: Path) -> None:
+def test_a_process_of_celery_that_is_killed(
+    own_server: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The worker that is left says so, long before the lease is over."""
     engine = CeleryEngine(own_server.url)
-    with engine.start_worker(tmp_path / "worker"):
+    with engine.start_worker(tmp_path / "worker") as worker:
         engine.runner.store.lease = 60.0  # type: ignore[attr-defined]
         task = engine.task()
         task.start(jobs.die)
         with pytest.raises(TaskLost, match=r"signal 9 \(SIGKILL\)"):
             task.result(WAIT)
+        one_loss(worker, caplog, task, "its process has ended: .*signal 9")
         goes_on(task)
     engine.close()
 
@@ -137,13 +154,16 @@ def test_what_celery_may_not_read(own_server: RedisServer, tmp_path: Path) -> No
 # RQ
 
 
-def test_a_job_that_is_told_to_stop(own_server: RedisServer, tmp_path: Path, gate: Path) -> None:
+def test_a_job_that_is_told_to_stop(
+    own_server: RedisServer, tmp_path: Path, gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = RQ(own_server.url)
-    with engine.start_worker(tmp_path / "worker"):
+    with engine.start_worker(tmp_path / "worker") as worker:
         task = holding(engine, gate)
         send_stop_job_command(engine.connection, engine.sent[-1].token)
         with pytest.raises(TaskLost, match=r"^lost: its worker was told to stop its job, and ended it"):
             task.result(WAIT)
+        one_loss(worker, caplog, task, "its worker was told to stop its job")
         goes_on(task)
     engine.close()
 
@@ -208,7 +228,9 @@ def test_what_rq_cannot_read_where_only_the_arguments_say_which_store(own_server
     sender.close()
 
 
-def test_a_worker_of_rq_that_is_shut_down_at_once(own_server: RedisServer, tmp_path: Path, gate: Path) -> None:
+def test_a_worker_of_rq_that_is_shut_down_at_once(
+    own_server: RedisServer, tmp_path: Path, gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The job is executed by the worker's own process, and ends with it."""
     engine = RQ(own_server.url)
     worker = engine.start_worker(tmp_path / "worker", "rq.SimpleWorker")
@@ -221,6 +243,7 @@ def test_a_worker_of_rq_that_is_shut_down_at_once(own_server: RedisServer, tmp_p
     with pytest.raises(TaskLost, match=r"^lost: its worker was shut down$"):
         task.result(WAIT)
     until(lambda: not worker.running, "the worker goes on")
+    one_loss(worker, caplog, task, "its worker was shut down")
     worker.kill()
     engine.close()
 

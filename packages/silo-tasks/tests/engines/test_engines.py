@@ -286,7 +286,9 @@ def test_a_process_that_dies_in_the_middle(engine: Engine) -> None:
 # Workers and brokers of their own.
 
 
-def test_a_worker_that_is_killed(own_engine: Engine, tmp_path: Path, gate: Path) -> None:
+def test_a_worker_that_is_killed(
+    own_engine: Engine, tmp_path: Path, gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its run is lost, and does not run again when another worker comes, nor when the message is delivered again."""
     store, notes = RedisTaskStore(own_engine.url), tmp_path / "notes"
     task = own_engine.task(store=store)
@@ -298,6 +300,11 @@ def test_a_worker_that_is_killed(own_engine: Engine, tmp_path: Path, gate: Path)
     with pytest.raises(TaskLost):
         task.result(WAIT)
     store.lease = LEASE
+    other = BackgroundTask.attach("task", RedisTaskStore(own_engine.url, lease=1.0))
+    assert other is not None
+    assert other.state.error_type == "TaskLost"
+    (line,) = [record.getMessage() for record in caplog.records if "is lost" in record.getMessage()]
+    assert line.startswith(f"Task 'task' (run {own_engine.sent[-1].token[:8]}) is lost: no sign of life for ")
     with own_engine.start_worker(tmp_path / "second"):
         own_engine.deliver(own_engine.sent[-1])
         gate.touch()
@@ -326,13 +333,15 @@ def test_a_process_that_dies_while_it_imports_the_function(
             task.result(WAIT)
 
 
-def test_nobody_takes_it(own_engine: Engine, tmp_path: Path) -> None:
+def test_nobody_takes_it(own_engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A run that waits too long is lost, and a worker that comes later leaves it alone."""
     notes = tmp_path / "notes"
     late = BackgroundTask("late", runner=own_engine.make_runner(max_wait=0.2))
     late.start(jobs.note, str(notes))
+    assert late.state.message == "Waiting for a worker"
     with pytest.raises(TaskLost, match="no worker has taken it"):
         late.result(WAIT)
+    assert [record.levelname for record in caplog.records if "is lost: no worker" in record.getMessage()] == ["WARNING"]
     with own_engine.start_worker(tmp_path / "worker"):
         task = own_engine.task()
         task.start(jobs.add, 1)

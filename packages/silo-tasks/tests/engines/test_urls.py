@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
 import redis
+import redis.asyncio
 from celery import Celery
 from rq import Queue
 from servers import RedisServer, redis_binary
@@ -104,3 +107,19 @@ def test_a_password_of_any_characters_is_written_percent_encoded(tmp_path: Path)
         store = RedisTaskStore(f"redis://:{quote(password, safe='')}@127.0.0.1:{server.port}/0")
         assert store.read("", "task") is None
         store._client.close()
+
+
+def test_a_runner_and_a_store_of_wrong_parts_are_refused_without_repeating_them() -> None:
+    url = "redis://:secret@localhost/0"
+    app = Celery("unused", broker=url)
+    makers: list[tuple[Callable[[], object], str]] = [
+        (lambda: RQRunner(cast("Any", "counts")), "queue must be a queue of RQ, as Queue(name, connection=...)"),
+        (lambda: CeleryRunner(cast("Any", "app")), "app must be an application of Celery"),
+        (lambda: CeleryRunner(app, store=cast("Any", url)), "store must be a task store"),
+        (lambda: RedisTaskStore(cast("Any", 5)), "client must be a client of redis-py, without asyncio, or a URL"),
+        (lambda: RedisTaskStore(cast("Any", redis.asyncio.Redis.from_url(url))), "without asyncio"),
+    ]
+    for make, words in makers:
+        with pytest.raises(TypeError, match=re.escape(words)) as caught:
+            make()
+        assert "secret" not in str(caught.value)

@@ -19,6 +19,7 @@ from silo_tasks.message import Message
 from silo_tasks.remote import execute, fail
 from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost, signal_words
 from silo_tasks.store import TaskStore
+from silo_tasks.target import check_store
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """How often a message is offered to a broker that does not take it."""
@@ -53,6 +54,7 @@ class CeleryRunner(EngineRunner):
         ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or `broker_use_ssl` is not
             a dict of redis-py's options. Or the application has a runner of that name with another store, or `max_wait`
             is not positive, or infinite.
+        TypeError: `app` is no application of Celery, or `store` no task store.
     """
 
     def __init__(
@@ -65,6 +67,12 @@ class CeleryRunner(EngineRunner):
         max_wait: float = MAX_WAIT,
         max_bytes: int = MAX_BYTES,
     ) -> None:
+        if not isinstance(app, Celery):
+            raise TypeError(
+                f"app must be an application of Celery, as Celery(name, broker=url), not a {type(app).__name__}"
+            )
+        if store is not None:
+            check_store(store)
         stores = _stores.setdefault(app, {})
         if name not in stores:
             stores[name] = store if store is not None else _beside_broker(app)

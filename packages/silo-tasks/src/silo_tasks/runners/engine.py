@@ -13,6 +13,7 @@ from silo_tasks.errors import TaskError, TaskLost
 from silo_tasks.message import Message, check, message_of
 from silo_tasks.runner import Job
 from silo_tasks.store import TaskStore
+from silo_tasks.target import check_store
 
 MAX_WAIT = 86_400.0
 """Seconds that a run may wait for a worker."""
@@ -46,9 +47,13 @@ class EngineRunner(ABC):
 
     Raises:
         ValueError: `max_wait` is not positive, or infinite.
+        TypeError: `store` is no task store.
     """
 
+    waiting = "Waiting for a worker"
+
     def __init__(self, store: TaskStore, *, max_wait: float = MAX_WAIT, max_bytes: int = MAX_BYTES) -> None:
+        check_store(store)
         if not 0 < max_wait < math.inf:
             raise ValueError("max_wait must be positive, and not infinite")
         self.store = store

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from silo_tasks._ending import with_type
 from silo_tasks._fork import renew_after_fork
+from silo_tasks._loss import short
 from silo_tasks._run import FAILED
 from silo_tasks._timer import Alarm, deadlines
 from silo_tasks.errors import TaskError
@@ -22,6 +24,7 @@ from silo_tasks.runners import _child
 from silo_tasks.runners._child import GRACE
 from silo_tasks.runners._process import Process, dismiss, dismiss_later, main_of
 from silo_tasks.runners.thread import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
+from silo_tasks.target import check_number
 
 logger = logging.getLogger("silo_tasks")
 
@@ -54,7 +57,10 @@ class ProcessRunner:
 
     Raises:
         ValueError: `workers` is below 1, or `queue_size` or `kill_after` below 0.
+        TypeError: One of them is no number.
     """
+
+    waiting = "Waiting for a process"
 
     def __init__(
         self,
@@ -65,8 +71,10 @@ class ProcessRunner:
         drain_timeout: float = 5.0,
         name: str = "silo-process",
     ) -> None:
-        if kill_after is not None and not kill_after >= 0:
-            raise ValueError("kill_after must be 0 or more")
+        if kill_after is not None:
+            check_number("kill_after", kill_after, " of seconds")
+            if not kill_after >= 0:
+                raise ValueError("kill_after must be 0 or more")
         self.kill_after = kill_after
         workers = _processors() if workers is None else workers
         self._pool = ThreadRunner(workers, queue_size, drain_timeout=drain_timeout, name=name)
@@ -207,7 +215,7 @@ class ProcessRunner:
         with self._lock:
             errands, busy = list(self._errands.values()), self._all.difference(self._idle)
         for errand in errands:
-            errand.kill()
+            errand.kill(quiet=True)
         for process in busy:
             process.kill()
         self._pool.join(GRACE)
@@ -232,13 +240,20 @@ class _Errand:
         """Ask the job to stop."""
         return self._job.cancel()
 
+    def will_stop(self, reason: str) -> None:
+        """Note why the job is about to be stopped."""
+        self._job.will_stop(reason)
+
+    def left_behind(self) -> None:
+        """Log that the job is lost, if it is still at work."""
+        self._job.left_behind()
+
     def execute(self) -> None:
         """Have the job executed."""
         runner, job = self._runner, self._job
         try:
             process = runner.take()
         except Exception as error:  # noqa: BLE001 - nobody else would end the job
-            logger.error("Task %s is lost: no process could be started: %s", job.label, error)
             # The error of the system may name paths of the server.
             job.lose(f"lost: no process could be started: {error}", public=False)
             return
@@ -280,11 +295,7 @@ class _Errand:
             job.report(record)
         self._process = None
         how = process.wait()
-        return job.killed if self._killed else partial(self._lose, how)
-
-    def _lose(self, how: str) -> None:
-        logger.error("Task %s is lost: its process %s", self._job.label, how)
-        self._job.lose(f"lost: its process {how}")
+        return job.killed if self._killed else partial(job.lose, f"lost: its process {how}")
 
     def _leave(self) -> bool:
         """Have no more to do with the process; whether it can take another job."""
@@ -313,15 +324,20 @@ class _Errand:
                 return
         alarm.cancel()
 
-    def kill(self) -> None:
-        """Kill the process if it still has the job."""
+    def kill(self, *, quiet: bool = False) -> None:
+        """Kill the process if it still has the job.
+
+        Args:
+            quiet: Log nothing, as the log says already that the job is lost.
+        """
         with self._lock:
             process = self._process
             if process is not None:
                 self._killed = True
                 process.kill()
-        if process is not None:
-            logger.warning("The process of task %s was killed, as it did not stop", self._job.label)
+        if process is not None and not quiet:
+            label, run = self._job.label, short(self._job.token)
+            logger.warning("The process of task %s (run %s) was killed, as it did not stop", label, run)
 
 
 def _report_end(job: Job, record: dict[str, Any], payload: bytes | None) -> None:
@@ -334,7 +350,9 @@ def _report_end(job: Job, record: dict[str, Any], payload: bytes | None) -> None
             failed = {"status": "failed", "complete": False, "message": f"Failed: {text}", "error": text}
             record = {**record, **failed, "error_type": type(error).__name__, "error_public": False}
     if record["status"] == "failed":
-        logger.error(FAILED + "\n%s", job.label, record["error"], record["traceback"])
+        # A text that clients may read was written to be read as it is.
+        told = with_type(record["error"], None if record["error_public"] else record["error_type"])
+        logger.error(FAILED + "\n%s", job.label, short(job.token), told, record["traceback"])
     job.report(record, value)
 
 

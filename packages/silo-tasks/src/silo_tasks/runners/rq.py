@@ -48,6 +48,7 @@ class RQRunner(EngineRunner):
     Raises:
         ValueError: `max_wait` or `retain` is not positive, or `max_wait` is infinite, or the queue's connection has an
             option that redis-py refuses, such as ssl_cert_reqs=CERT_REQUIRED in its URL.
+        TypeError: `queue` is no queue of RQ, as where it is only the name of one.
     """
 
     def __init__(
@@ -59,6 +60,10 @@ class RQRunner(EngineRunner):
         max_wait: float = MAX_WAIT,
         max_bytes: int = MAX_BYTES,
     ) -> None:
+        if not isinstance(queue, Queue):
+            raise TypeError(
+                f"queue must be a queue of RQ, as Queue(name, connection=...), not a {type(queue).__name__}"
+            )
         store = RedisTaskStore(queue.connection, prefix=prefix, retain=retain)
         super().__init__(store, max_wait=max_wait, max_bytes=max_bytes)
         self._queue = queue

@@ -15,6 +15,7 @@ from contextvars import Context
 from silo_tasks._fork import renew_after_fork
 from silo_tasks.errors import QueueFull, TaskError
 from silo_tasks.runner import Work
+from silo_tasks.target import check_number
 
 logger = logging.getLogger("silo_tasks")
 
@@ -72,7 +73,10 @@ class ThreadRunner:
 
     Raises:
         ValueError: `workers` is below 1 or `queue_size` below 0.
+        TypeError: One of them is no number.
     """
+
+    waiting = "Waiting for a thread"
 
     def __init__(
         self,
@@ -82,6 +86,8 @@ class ThreadRunner:
         drain_timeout: float = 5.0,
         name: str = "silo-task",
     ) -> None:
+        check_number("workers", workers)
+        check_number("queue_size", queue_size)
         if workers < 1:
             raise ValueError("workers must be 1 or more")
         if queue_size < 0:
@@ -90,7 +96,7 @@ class ThreadRunner:
         self.queue_size = queue_size
         self.drain_timeout = drain_timeout
         self._name = name
-        self._closed = self._giving_up = False
+        self._closed, self._giving_up = False, ""
         self._after_fork()
         renew_after_fork(self)
         _runners.add(self)
@@ -149,6 +155,7 @@ class ThreadRunner:
         while worker.job is not None:
             try:
                 if self._giving_up:
+                    worker.job.will_stop(self._giving_up)
                     worker.job.cancel()
                 else:
                     worker.job.execute()
@@ -217,7 +224,7 @@ class ThreadRunner:
 
     def cancel_all(self) -> None:
         """Ask every queued and running job to cancel; call `close()` first."""
-        self.give_up()
+        self.give_up("its runner was shut down")
         while True:
             try:
                 job = self._queue.popleft()
@@ -225,18 +232,27 @@ class ThreadRunner:
                 return
             job.cancel()
 
-    def give_up(self) -> None:
+    def give_up(self, reason: str) -> list[Work]:
         """Ask every running job to cancel, and leave it to the threads to cancel what is queued.
 
         At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
+
+        Args:
+            reason: What the log says of jobs that end by that.
+
+        Returns:
+            The jobs that were running or queued.
         """
         with self._lock:
             # A thread that takes a job from now on cancels it. One that took its job before has it in its place.
-            self._giving_up = True
-            running = [worker.job for worker in self._busy]
+            self._giving_up = reason
+            running = [job for worker in self._busy if (job := worker.job) is not None]
+            jobs = [*running, *self._queue.copy()]
+        for job in jobs:
+            job.will_stop(reason)
         for job in running:
-            if job is not None:
-                job.cancel()
+            job.cancel()
+        return jobs
 
 
 AT_ONCE = 0.2
@@ -271,8 +287,9 @@ def _drain() -> None:
         for call in before_waiting:
             call()
     left = [runner for runner in runners if not runner.join(begin + runner.drain_timeout - time.monotonic())]
-    for runner in left:
-        runner.give_up()
+    jobs = [job for runner in left for job in runner.give_up("its process was stopped")]
     begin = time.monotonic()
     for runner in left:
         runner.join(begin + GRACE - time.monotonic())
+    for job in jobs:
+        job.left_behind()

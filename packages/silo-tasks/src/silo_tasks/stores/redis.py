@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import secrets
 from contextlib import suppress
@@ -79,6 +80,7 @@ class RedisTaskStore(SlotStore):
     Raises:
         ValueError: `retain` is not positive, or redis-py cannot use the URL or an option of the client. The message
             repeats no URL: there may be a password in it.
+        TypeError: `client` is neither a client of redis-py nor a URL, or a client for asyncio.
     """
 
     def __init__(
@@ -93,6 +95,11 @@ class RedisTaskStore(SlotStore):
             raise ValueError("retain must be positive")
         if isinstance(client, str):
             client = client_of(client, **IMPATIENT)
+        if not hasattr(client, "evalsha") or inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
+            raise TypeError(
+                f"client must be a client of redis-py, without asyncio, or a URL, not a {type(client).__name__} of "
+                f"{type(client).__module__}"
+            )
         check(client)
         self.prefix = prefix
         self.retain = retain

@@ -1,0 +1,36 @@
+"""Levels of log lines, by number or by name."""
+
+from __future__ import annotations
+
+import logging
+
+_WORDS = {name: name.lower() for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
+
+
+def number_of(level: int | str) -> int:
+    """The number of a level of the logging module, whose name may be in lower or upper case.
+
+    Raises:
+        ValueError: The logging module knows no level of that name.
+        TypeError: It is neither a number nor a name.
+    """
+    if isinstance(level, str):
+        for name in (level, level.upper()):
+            number = logging.getLevelName(name)
+            if isinstance(number, int):
+                return number
+        raise ValueError(
+            f"level {level[:50]!r} is unknown: give a level of the logging module, as logging.INFO, or its name, as "
+            "'info'"
+        )
+    if not isinstance(level, int):
+        raise TypeError(f"level is a number or a name, as logging.INFO or 'info', and not a {type(level).__name__}")
+    return level
+
+
+def word_of(level: int | str) -> str:
+    """The word for a level in the log of a run: lower case for those of the logging module, by name or number."""
+    if isinstance(level, int):
+        return str(logging.getLevelName(level)).lower()
+    word = str(level)
+    return _WORDS.get(word, word)

@@ -1,0 +1,31 @@
+"""The line of the log for a run that is lost: one for each."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger("silo_tasks")
+
+LOST = "Task %s (run %s) is lost: %s"
+"""The log message of a run that something else than its own code has ended."""
+
+
+def tell_loss(label: str, token: str, reason: str) -> None:
+    """Log that a run is lost.
+
+    Args:
+        label: What the log calls the task.
+        token: Names the run.
+        reason: What ended it.
+    """
+    logger.warning(LOST, label, short(token), reason)
+
+
+def short(token: str) -> str:
+    """The beginning of a token: enough to find the run in other logs, where it is the id of its job."""
+    return token[:8]
+
+
+def reason_of(error: str) -> str:
+    """What ended a run, of the error that it was lost with."""
+    return error.removeprefix("lost: ")
