@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flask import Flask, current_app
 from silo_files import FileBackend
 from silo_store import Hold, Registry, SessionRotated, SessionStore, SiloStorage
+from silo_store.callables import check_callback
 from silo_tasks import Runner
 
 from .binding import Binding
@@ -102,6 +103,7 @@ class Silo:
             "max_streams": max_streams,
             "accept_client_ids": accept_client_ids,
         }
+        check_callback("clock", clock)
         self._storage = storage
         self._clock = clock
         self._registry = Registry()
@@ -188,7 +190,8 @@ class Silo:
             the namespace, whose `Namespace.state` and `Namespace.edit` a type checker knows the type of.
 
         Raises:
-            TypeError: the store keeps bytes, and state of that type cannot be made of bytes.
+            TypeError: the factory is not callable, needs arguments or is async; or the store keeps bytes, and state of
+                that type cannot be made of bytes.
         """
         stores = [binding.store for binding in self._each_binding()]
         for store in stores or [self.store]:
