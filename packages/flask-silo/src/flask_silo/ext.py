@@ -387,7 +387,9 @@ class Silo:
     def state(self, namespace: str | None = None) -> Any:
         """Return the session's state, or one namespace of it; begun if there is none.
 
-        In a request, changes to it are saved when the view succeeded. In a task it is for reading: change it in `edit`.
+        In a request that writes, changes to it are saved when the view succeeded. In a request that reads, change it in
+        `edit`: otherwise it is saved without a turn, and where sessions are copies a warning names the endpoint. In a
+        task it is for reading only.
 
         Raises:
             NamespaceError: the namespace is not registered.

@@ -19,7 +19,7 @@ from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import META, RESERVED, Record, Session
 from .registry import EndReason, Registry, kind_of, tell
-from .sessions import CopiedSessions, LiveSessions, Sessions
+from .sessions import CopiedSessions, LiveSessions, Notice, Sessions
 from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
 
@@ -496,20 +496,24 @@ class SessionStore:
         """Return the names of namespaces that `save` would write, in no order; none of live objects."""
         return self._sessions.changed(session)
 
-    def write_back(self, session: Session, turn: Turn | None = None, *, last: bool = False) -> Session:
+    def write_back(
+        self, session: Session, turn: Turn | None = None, *, last: bool = False, noticed: Notice | None = None
+    ) -> Session:
         """Write back what `open` returned in a turn.
 
         Args:
             session: the session.
             turn: the turn in which it was loaded. Where another process has taken it over, nothing is saved.
             last: nothing more will be written in this turn.
+            noticed: called with the names of the namespaces that differ from what was read, before they are written.
+                If it raises, nothing is written. Never called for live objects.
 
         Raises:
             TurnLost: another process has taken the turn over.
             Exception: what `save` raises.
         """
         callbacks = self.registry.on_create
-        if self._sessions.save(session, turn, last=last and (bool(session.uid) or not callbacks)):
+        if self._sessions.save(session, turn, last=last and (bool(session.uid) or not callbacks), noticed=noticed):
             tell(callbacks, session.sid)
             if callbacks and turn is not None and turn.session is session:  # they may have edited it within this turn
                 self._sessions.save(session, turn, last=last)
