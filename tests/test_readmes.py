@@ -30,24 +30,34 @@ def run(readme: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("readme", "count"),
+    ("readme", "count", "url"),
     [
-        ("README.md", 1),
-        ("packages/silo-store/README.md", 4),
-        ("packages/silo-store/BACKENDS.md", 1),
-        ("packages/flask-silo/README.md", 6),
+        ("README.md", 1, "memory://"),
+        ("README.md", 1, "memory://?copy=1"),
+        ("packages/silo-store/README.md", 4, "memory://"),
+        ("packages/silo-store/BACKENDS.md", 1, "memory://"),
+        ("packages/flask-silo/README.md", 6, "memory://"),
+        ("packages/flask-silo/README.md", 6, "memory://?copy=1"),
     ],
 )
 def test_the_blocks_run_one_after_the_other(
-    readme: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    readme: str,
+    count: int,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SILO_STORE_URL", url)
     assert len(blocks(ROOT / readme)) >= count
     scope = run(readme)
     if readme.endswith("BACKENDS.md"):
         scope["store"].close()
     if silo := scope.get("silo"):
         silo.stop()
+    assert "changed state" not in caplog.text, "a view changes state without a turn"
     if readme.endswith("silo-store/README.md"):
         lines = capsys.readouterr().out.splitlines()
         assert lines[:2] == ["{'items': ['book']}", "expired"]

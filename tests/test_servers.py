@@ -37,15 +37,18 @@ def test_gunicorn_serves_with_two_workers(code: Path, tmp_path: Path) -> None:
         with urlopen(server.url) as answer:
             assert answer.status == 200
         assert not server.gone
+        server.stop()
+        assert "Shutting down: Master" in server.log()
     assert not server.running
     assert server.gone
     assert server.worker_pids() == []
 
 
 def test_a_killed_gunicorn_leaves_no_worker(code: Path) -> None:
-    server = Gunicorn("tiny:app", "--workers=2", folder=code)
-    server.kill()
+    with Gunicorn("tiny:app", "--workers=2", folder=code) as server:
+        pass
     assert server.gone
+    server.kill()
 
 
 def test_what_keeps_gunicorn_from_starting_is_told(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             yield scene
         finally:
             for worker in scene.workers.values():
-                worker.stop()
+                worker.kill()
             runners = sys.modules.get("tests.session_app.runners")
             if runners is not None:
                 for runner in runners.RUNNERS.values():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from flask import Flask, jsonify, request
 from flask_silo import Silo
 
 HEADER = "X-Session-ID"
+
+changes_in_a_get = pytest.mark.filterwarnings("ignore:endpoint .* changed state in a GET request")
+"""For tests of what becomes of such a change."""
 
 
 def counter_app(silo: Silo) -> Flask:

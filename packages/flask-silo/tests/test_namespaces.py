@@ -317,7 +317,8 @@ def test_a_namespace_that_does_not_fit_any_more_breaks_who_asks_for_it_and_nobod
     break_cart(silo)
 
     def count() -> None:
-        fine.state["value"] += 1
+        with fine.edit() as state:
+            state["value"] += 1
 
     for method in ("GET", "POST"):
         caplog.clear()

@@ -15,7 +15,7 @@ from flask_silo.worker import Place, serve
 from flask_silo_helpers import as_
 from silo_store import short
 from silo_store.testing import SID
-from silo_tasks import BackgroundTask, InlineRunner
+from silo_tasks import BackgroundTask, InlineRunner, TaskFailed
 
 SECRET = "cannot connect to postgres://admin:secret@db"
 LOGGER = logging.getLogger("silo.public.flask")
@@ -83,6 +83,26 @@ def test_the_state_has_all(app: Flask, client: FlaskClient, failing: Any) -> Non
     client.post("/api/work/0", headers=as_(SID))
     found: Any = client.get("/api/state", headers=as_(SID)).json
     assert (found["error"], found["logs"]) == (SECRET, ["mine", SECRET])
+
+
+@pytest.mark.parametrize(("handled", "status"), [(False, 500), (True, 409)])
+def test_a_result_that_there_is_not_is_the_applications_to_answer(
+    app: Flask, client: FlaskClient, failing: Any, handled: bool, status: int
+) -> None:
+    @app.get("/api/result")
+    def result() -> Any:
+        return {"result": failing.result()}
+
+    if handled:
+
+        @app.errorhandler(TaskFailed)
+        def no_result(error: TaskFailed) -> Any:
+            return {"error": "no_result"}, 409
+
+    client.post("/api/work/0", headers=as_(SID))
+    answer = client.get("/api/result", headers=as_(SID))
+    assert answer.status_code == status
+    assert "secret" not in answer.text
 
 
 def test_the_log_names_task_and_session(client: FlaskClient, failing: Any, caplog: pytest.LogCaptureFixture) -> None:

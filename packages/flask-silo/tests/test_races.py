@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo
-from flask_silo_helpers import HEADER, as_
+from flask_silo_helpers import HEADER, as_, changes_in_a_get
 from server_fixtures import redis_server, redis_url
 from silo_store.testing import SID, TTL, Clock
 from test_identity import app, begin, make, silo, url, with_views
@@ -43,6 +43,7 @@ def test_a_second_edit_begins_nothing_under_a_rotated_id(
     assert silo.store.get(new)["counter"] == {"value": 11}, "an edit of a reading request is saved at its end"
 
 
+@changes_in_a_get
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("use", ["state", "edit", "file"])
 @pytest.mark.parametrize("how", ["rotated long ago", "destroyed"])

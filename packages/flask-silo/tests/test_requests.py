@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, g, jsonify
 from flask.testing import FlaskClient
 from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable, http
-from flask_silo_helpers import HEADER, as_, counter_app
+from flask_silo_helpers import HEADER, as_, changes_in_a_get, counter_app
 from silo_store.testing import SID, TTL, Clock, in_threads
 from silo_tasks import InlineRunner
 
@@ -198,6 +198,7 @@ def test_a_reading_request_may_edit(app: Flask, client: FlaskClient, silo: Silo)
     assert count(client) == 100
 
 
+@changes_in_a_get
 def test_of_two_reading_requests_that_change_the_same_the_later_is_told(
     app: Flask, client: FlaskClient, silo: Silo, url: str
 ) -> None:

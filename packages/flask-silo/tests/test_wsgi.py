@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, Response, abort, stream_with_context
 from flask.testing import FlaskClient
 from flask_silo import SessionConflict, SessionExpired, Silo
-from flask_silo_helpers import HEADER, as_, counter_app
+from flask_silo_helpers import HEADER, as_, changes_in_a_get, counter_app
 from silo_store import SessionStore, TurnTimeout
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -156,6 +156,7 @@ def test_a_view_that_raises_saves_and_starts_nothing_whatever_the_answer(
     assert no_turn_is_kept(silo)
 
 
+@changes_in_a_get
 def test_a_conflict_is_answered_by_the_applications_own_handler(
     app: Flask, client: FlaskClient, silo: Silo, url: str
 ) -> None:
@@ -251,6 +252,7 @@ def test_a_request_in_the_turn_of_another_leaves_that_turn_to_it(tmp_path: Path)
         store.close()
 
 
+@changes_in_a_get
 def test_a_reading_request_keeps_what_it_changed_around_an_edit(
     app: Flask, client: FlaskClient, silo: Silo, url: str
 ) -> None:

@@ -214,6 +214,12 @@ def test_every_method_checks_the_name(store: FileStore) -> None:
         store.save("sid", "a/b", b"1")
 
 
+def test_key_for_is_a_function(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"called as function\(sid\), and not 'life-1'"):
+        FileStore(tmp_path / "base", key_for="life-1")  # type: ignore[arg-type]
+    assert not (tmp_path / "base").exists()
+
+
 def test_key_for_is_asked_each_time(tmp_path: Path) -> None:
     uids = {"sid": "life-1"}
     store = FileStore(tmp_path / "base", key_for=uids.__getitem__)

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import io
+import queue
+import re
+import socket
+import sqlite3
+import tempfile
+import threading
 import uuid
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +28,10 @@ from silo_store.testing import CodecContract
 
 class Colour(enum.Enum):
     RED = "red"
+
+
+class Thing:
+    pass
 
 
 @dataclass
@@ -52,15 +68,110 @@ class Frame:
     def to_parquet(self) -> None: ...
 
 
-class Task:
+class Exchanged:
+    def __dataframe__(self) -> None: ...
+
+
+class Column:
+    def __arrow_c_stream__(self) -> None: ...
+
+
+class Batch:
+    def __arrow_c_array__(self) -> None: ...
+
+
+class Lazy:
+    def sink_parquet(self) -> None: ...
+
+
+class Image:
+    def save(self) -> None: ...
+    def thumbnail(self) -> None: ...
+    def close(self) -> None: ...
+    def __arrow_c_array__(self) -> None: ...
+
+
+class Matrix:
+    def toarray(self) -> None: ...
+
+
+class Number:
+    def tolist(self) -> None: ...
+
+
+class Upload:
+    mimetype = "text/csv"
+
+    def save(self) -> None: ...
+
+
+class Cursor:
+    def execute(self) -> None: ...
+    def __next__(self) -> None: ...
+
+
+class Work:
     is_running = True
 
 
+class Moment(dt.datetime):
+    pass
+
+
+def lines() -> Iterator[str]:
+    yield "a"
+
+
+FILE = "as a file of the session (flask-silo: add_file_store(); otherwise silo-files)"
+LIVE = "belongs to one process"
+
+
 @pytest.mark.parametrize(
-    ("value", "advice"),
-    [(Frame(), "file"), (Task(), "live object"), (2**70, "64 bits"), ("\ud800", "surrogate"), (object(), "plain data")],
+    ("make", "advice"),
+    [
+        (Frame, f"save a table {FILE}"),
+        (Exchanged, f"save a table {FILE}"),
+        (Column, f"save a table {FILE}"),
+        (Batch, f"save a table {FILE}"),
+        (Lazy, f"save the table that it makes {FILE}"),
+        (Image, f"save an image {FILE}"),
+        (Matrix, f"save a matrix {FILE}"),
+        (lambda: array("d", [1.5]), f"save an array {FILE}"),
+        (Number, "keep its tolist()"),
+        (Upload, f"save an upload {FILE}"),
+        (io.BytesIO, f"an open file is a live object; save it {FILE}"),
+        (tempfile.NamedTemporaryFile, f"an open file is a live object; save it {FILE}"),
+        (lambda: deque([1]), f"keep a list or a dict of it, or save what is large {FILE}"),
+        (lines, "can be read once only"),
+        (Work, "a running task is a live object; keep its name"),
+        (threading.Lock, "a lock works within one process"),
+        (lambda: sqlite3.connect(":memory:"), LIVE),
+        (Cursor, LIVE),
+        (socket.socket, LIVE),
+        (threading.Event, LIVE),
+        (threading.Thread, LIVE),
+        (lambda: ThreadPoolExecutor(1), LIVE),
+        (Future, LIVE),
+        (queue.Queue, LIVE),
+        (lambda: Path("a"), "keep it as text"),
+        (lambda: Moment(2026, 1, 2), "keep a plain datetime.datetime of it"),
+        (lambda: 2**70, "64 bits"),
+        (lambda: "\ud800", "surrogate"),
+        (object, f"keep plain data (dict, list, str, numbers, bytes, datetime); save what is large {FILE}"),
+    ],
 )
-def test_the_advice_fits_the_value(value: Any, advice: str) -> None:
+def test_the_advice_fits_the_value(make: Callable[[], Any], advice: str) -> None:
+    value = make()
     with pytest.raises(Unencodable) as caught:
         MsgpackCodec().encode({"x": value})
     assert advice in caught.value.advice
+    assert caught.value.is_plain == isinstance(value, (int, str))
+    if hasattr(value, "close"):
+        value.close()
+
+
+@pytest.mark.parametrize(("kind", "advice"), [(Frame, f"save a table {FILE}"), (Thing, "use a dataclass")])
+def test_a_type_that_cannot_be_kept_is_refused_with_the_same_advice(kind: type, advice: str) -> None:
+    for each in (kind, dict[str, kind]):  # type: ignore[valid-type]
+        with pytest.raises(TypeError, match=re.escape(f"{kind.__name__} is none that msgspec knows; {advice}")):
+            MsgpackCodec().typed(each)

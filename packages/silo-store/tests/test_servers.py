@@ -63,11 +63,22 @@ def test_valkey_answers(valkey_server: RedisServer, valkey_url: str) -> None:
 def test_stop_leaves_no_process(folder: Path) -> None:
     with RedisServer(folder) as server:
         assert server.running
+        server.stop()
+        assert "ready to exit" in server.log()
     assert not server.running
     with pytest.raises(ProcessLookupError):
         os.kill(server.pid, 0)
     assert not listens(server.port)
     server.stop()
+
+
+@pytest.mark.parametrize("how", ["left", "killed before"])
+def test_a_block_that_is_left_leaves_no_process(folder: Path, how: str) -> None:
+    with RedisServer(folder) as server:
+        if how == "killed before":
+            server.kill()
+    assert not server.running
+    assert not listens(server.port)
 
 
 def test_a_paused_server_lets_a_client_wait_and_then_goes_on(own_redis: RedisServer, client: redis.Redis) -> None:

@@ -743,7 +743,7 @@ def test_too_much_state_is_refused_before_anything_is_written(backend: Recorder,
     assert error.size > 1400
     assert str(error) == (
         f"the state of session {short(SID)} takes {error.size:,} bytes and may take 1,000; "
-        "the largest namespace is 'large'"
+        "the largest namespace is 'large': keep what is large in files of the session"
     )
     with pytest.raises(StateTooLarge):
         store.save("b" * 32, {"small": {"text": "z" * 2000}})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ensurepip
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from email.parser import BytesParser
 from pathlib import Path
@@ -45,20 +47,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment with the wheel."""
     folder = tmp_path_factory.mktemp("environment")
-    # pip and what it is installed by write compiled files, and run isolated from what would watch them.
+    # pip runs from the wheel that Python brings: to install itself would take it seconds. It writes compiled files, and
+    # runs isolated from what would watch it.
+    bundled = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
+    (pip,) = Path(bundled).glob("pip-*.whl")
     with guard.unguarded_child() as env:
-        install = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-index",
-            "--disable-pip-version-check",
-            str(wheel),
-        ]
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-        for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-I", *install]):
+        options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", "--no-compile"]
+        install = [str(pip / "pip"), "install", *options, str(wheel)]
+        for command in ([sys.executable, "-m", "venv", "--without-pip", str(folder)], [str(python), "-I", *install]):
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
             assert done.returncode == 0, done.stdout + done.stderr
     return python

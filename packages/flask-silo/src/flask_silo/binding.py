@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,11 @@ LOST = (
     "state was changed after the response had started, and the change is lost: {} (endpoint {}). "
     "Use silo.edit() to change state in what a response streams, or calls when it is closed"
 )
+UNTURNED = (
+    "endpoint {} changed state in a {} request ({}). Such a request has no turn: if two of them meet, one change is "
+    "refused with 409, or lost without a word on memory://. Change state in silo.edit(), as in "
+    "`with silo.edit({!r}) as state: ...`, or in a request that writes, such as POST"
+)
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -74,6 +80,7 @@ class Binding:
         self._told_lost: set[str] = set()
         self._told_doubts: set[str] = set()
         self._seen_config = config_of(app.config)
+        self._told_unturned: set[str | None] = set()  # None: a hook before the view, where there is no view
         self._wire = Wire(settings)
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
@@ -162,11 +169,13 @@ class Binding:
         if not self._awake:
             self._wake(req.environ)
         exchange = req.environ.get(EXCHANGE)  # none in a context that was pushed by hand: nothing is committed there
+        reads = exchange is not None and req.method in READING
         visit = Visit(
             self.store,
             self._wire.presented(req),
-            writes=exchange is not None and req.method not in READING,
+            writes=exchange is not None and not reads,
             accepts=self.settings.accept_client_ids,
+            noticed=partial(self._warn_of_unturned, req.endpoint, req.method) if reads else None,
         )
         if exchange is not None:
             exchange.visit = visit
@@ -205,6 +214,23 @@ class Binding:
         if endpoint not in self._told_lost:
             self._told_lost.add(endpoint)
             logger.error(message)
+
+    def _warn_of_unturned(self, endpoint: str | None, method: str, changed: list[str]) -> None:
+        """Warn once of each endpoint that changes state in a request that reads, outside of `Silo.edit`.
+
+        It is a warning of Python's, as test runners show these although every test passes. Where filters turn it into
+        an error, a test fails by it; the change of a request outside of tests is saved all the same, and logged.
+        """
+        if endpoint in self._told_unturned:
+            return
+        message = UNTURNED.format(endpoint, method, ", ".join(map(repr, changed)), changed[0])
+        try:
+            warnings.warn(message, stacklevel=2)
+        except UserWarning:
+            if self._app.testing:
+                raise
+            logger.warning(message)
+        self._told_unturned.add(endpoint)
 
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.tasks.end(uid)

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flask import Flask, current_app
 from silo_files import FileBackend
 from silo_store import Hold, Registry, SessionRotated, SessionStore, SiloStorage
+from silo_store.callables import check_callback
 from silo_tasks import Runner
 from silo_tasks.target import check_target
 
@@ -103,6 +104,7 @@ class Silo:
             "max_streams": max_streams,
             "accept_client_ids": accept_client_ids,
         }
+        check_callback("clock", clock)
         self._storage = storage
         self._clock = clock
         self._registry = Registry()
@@ -189,7 +191,8 @@ class Silo:
             the namespace, whose `Namespace.state` and `Namespace.edit` a type checker knows the type of.
 
         Raises:
-            TypeError: the store keeps bytes, and state of that type cannot be made of bytes.
+            TypeError: the factory is not callable, needs arguments or is async; or the store keeps bytes, and state of
+                that type cannot be made of bytes.
         """
         stores = [binding.store for binding in self._each_binding()]
         for store in stores or [self.store]:
@@ -387,7 +390,9 @@ class Silo:
     def state(self, namespace: str | None = None) -> Any:
         """Return the session's state, or one namespace of it; begun if there is none.
 
-        In a request, changes to it are saved when the view succeeded. In a task it is for reading: change it in `edit`.
+        In a request that writes, changes to it are saved when the view succeeded. In a request that reads, change it in
+        `edit`: otherwise it is saved without a turn, and where sessions are copies a warning names the endpoint. In a
+        task it is for reading only.
 
         Raises:
             NamespaceError: the namespace is not registered.

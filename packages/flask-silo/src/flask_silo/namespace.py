@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from silo_store.callables import refuse_coroutine
+
 if TYPE_CHECKING:
     from .ext import Silo
 
@@ -51,10 +53,15 @@ class Namespace(Generic[T]):
 
         Returns:
             the new state.
+
+        Raises:
+            TypeError: ``change`` is async.
+            Exception: what `edit` raises.
         """
         with self._silo.edit(sid=sid, lazy=True) as session:
             new = change(session[self.name])
             if new is not None:
+                refuse_coroutine(change, new)
                 session[self.name] = new
             state: T = session[self.name]
             return state

@@ -46,6 +46,13 @@ class Visit(MutableMapping[str, Any]):
     The id of the session is settled when it first matters: it is the one that the client presented, if its session
     lives or has expired, or a new one.
 
+    Args:
+        store: where the session is.
+        presented: the id that the client sent; None where it sent none.
+        writes: whether the request's method writes.
+        accepts: whether clients may choose their ids.
+        noticed: told the names of namespaces that are about to be saved without a turn.
+
     Attributes:
         store: where the session is.
         presented: the id that the client sent; None where it sent none.
@@ -64,6 +71,7 @@ class Visit(MutableMapping[str, Any]):
         "_former",
         "_lives",
         "_loading",
+        "_noticed",
         "_required",
         "_sid",
         "_uid",
@@ -79,7 +87,15 @@ class Visit(MutableMapping[str, Any]):
         "turn",
     )
 
-    def __init__(self, store: SessionStore, presented: str | None, *, writes: bool, accepts: bool) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        presented: str | None,
+        *,
+        writes: bool,
+        accepts: bool,
+        noticed: Callable[[list[str]], object] | None = None,
+    ) -> None:
         self.store = store
         self.presented = presented
         self.session: Session | None = None
@@ -91,6 +107,7 @@ class Visit(MutableMapping[str, Any]):
         self.told: tuple[str, ...] = ()
         self._writes = writes
         self._accepts = accepts
+        self._noticed = noticed
         self._sid: str | None = None
         self._uid: str | None = None  # the life that was found under the settled id
         self._lives = False
@@ -387,7 +404,8 @@ class Visit(MutableMapping[str, Any]):
         turn = self.turn or self.store.turns.held(self.sid)
         try:
             # A turn that is another's, as where a view calls this one, goes on.
-            self.store.write_back(session, turn, last=last and turn is self.turn)
+            noticed = self._noticed if turn is None else None
+            self.store.write_back(session, turn, last=last and turn is self.turn, noticed=noticed)
         except SessionExpired:
             if self.store.backend.find(session.uid) not in (None, self._sid):
                 raise SessionRotated(self.sid) from None

@@ -48,6 +48,8 @@ class FileStore:
         for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files):
             if limit is not None and limit < 0:
                 raise ValueError("a limit must not be negative")
+        if key_for is not None and not callable(key_for):
+            raise TypeError(f"key_for takes a function that is called as function(sid), and not {key_for!r}")
         self.base_dir = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
         self.auto_create = auto_create
         self.backend: FileBackend = backend or LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable)

@@ -118,7 +118,8 @@ class MsgpackCodec:
         codec = MsgpackCodec(kind)
         stranger = _stranger(kind)
         if stranger is not None:
-            raise TypeError(f"{stranger.__qualname__} is none that msgspec knows; use a dataclass or a msgspec.Struct")
+            advice = _advice_by_class(stranger) or "use a dataclass or a msgspec.Struct"
+            raise TypeError(f"{stranger.__qualname__} is none that msgspec knows; {advice}")
         return codec
 
     def encode(self, value: Any) -> bytes:
@@ -259,39 +260,71 @@ def _fields(kind: type) -> Iterable[str]:
     return [*getattr(kind, "__struct_fields__", ()), *getattr(kind, "__dataclass_fields__", ())]
 
 
-# What a class has by which its instances are known, and what to do instead.
+_AS_A_FILE = (
+    "as a file of the session (flask-silo: add_file_store(); otherwise silo-files) "
+    "and keep the file's name in the state"
+)
+_LIVE = (
+    "a live object belongs to one process: make it where it is used, or use the memory:// backend, which can keep it"
+)
+
+# What a class has by which its instances are known, and what to do instead. The first that fits counts.
 _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("_get_current_object",), "a proxy of Flask's is a live object; keep what you need out of it"),
     (("get_json",), "a request is a live object; keep what you need out of it"),
-    (("is_running",), "a running task is a live object; keep its name, or use the memory:// backend"),
-    (("to_parquet",), "save a table as a file of the session and keep the file's name"),
-    (("save", "mimetype"), "save an upload as a file of the session and keep the file's name"),
+    (("is_running",), "a running task is a live object; keep its name"),
     (("acquire", "release"), "a lock works within one process; sessions have turns instead, see edit()"),
-    (("read", "close"), "an open file is a live object; save it as a file of the session and keep the file's name"),
+    (("thumbnail", "save"), f"save an image {_AS_A_FILE}"),
+    # Tables: by the protocols of data frames and of Arrow, or by how they are written.
+    (("__dataframe__",), f"save a table {_AS_A_FILE}"),
+    (("__arrow_c_stream__",), f"save a table {_AS_A_FILE}"),
+    (("__arrow_c_array__",), f"save a table {_AS_A_FILE}"),
+    (("to_parquet",), f"save a table {_AS_A_FILE}"),
+    (("sink_parquet",), f"save the table that it makes {_AS_A_FILE}"),
+    (("toarray",), f"save a matrix {_AS_A_FILE}"),
+    (("tolist", "__len__"), f"save an array {_AS_A_FILE}, or keep its tolist() if it is small"),
     (("tolist",), "keep its tolist()"),
+    (("save", "mimetype"), f"save an upload {_AS_A_FILE}"),
+    (("execute",), _LIVE),
+    (("read", "close"), f"an open file is a live object; save it {_AS_A_FILE}"),
+    (("__enter__", "__iter__", "close"), f"an open file is a live object; save it {_AS_A_FILE}"),
+    (("__fspath__",), "keep it as text"),
     (("model_dump",), "keep its model_dump()"),
     (("__next__",), "what is yielded can be read once only; keep a list of it"),
-    (("__iter__", "__len__"), "keep a list or a dict of it"),
+    (("__iter__", "__len__"), f"keep a list or a dict of it, or save what is large {_AS_A_FILE}"),
+    *(((name,), _LIVE) for name in ("close", "__exit__", "is_alive", "wait", "add_done_callback", "put_nowait")),
 )
+
+_MOMENTS = (dt.datetime, dt.date, dt.time, dt.timedelta)
 
 
 def _is_plain(culprit: Any) -> bool:
-    return isinstance(culprit, (int, str, dt.datetime)) and not isinstance(culprit, enum.Enum)
+    return type(culprit) is dt.datetime or (isinstance(culprit, (int, str)) and not isinstance(culprit, enum.Enum))
+
+
+def _advice_by_class(kind: type) -> str | None:
+    """Say what to keep in place of an instance of a class; None where the class shows nothing.
+
+    The class is asked instead of the instance: a proxy, say, may raise whatever it is asked.
+    """
+    for moment in _MOMENTS:
+        if issubclass(kind, moment) and kind is not moment:
+            return f"keep a plain {moment.__module__}.{moment.__name__} of it"
+    return next((advice for names, advice in _ADVICE if all(hasattr(kind, name) for name in names)), None)
 
 
 def _advice(culprit: Any) -> str:
-    kind = type(culprit)  # asked instead of the value: a proxy, say, may raise whatever it is asked
     if isinstance(culprit, enum.Enum):
         return "an Enum is kept by its value, which has to be plain data"
-    if isinstance(culprit, dt.datetime):
+    if type(culprit) is dt.datetime:
         return "in UTC it lies outside the years 1 to 9999"
     if isinstance(culprit, int):
         return "integers go up to 64 bits; keep larger ones as text"
     if isinstance(culprit, str):
         return "the text holds half of a surrogate pair"
-    for names, advice in _ADVICE:
-        if all(hasattr(kind, name) for name in names):
-            return advice
+    advice = _advice_by_class(type(culprit))
+    if advice is not None:
+        return advice
     if callable(culprit):
         return "functions and classes are not data; keep a name, and look up by it what to call"
-    return "keep plain data (dict, list, str, numbers, bytes, datetime), or use the memory:// backend"
+    return f"keep plain data (dict, list, str, numbers, bytes, datetime); save what is large {_AS_A_FILE}"

@@ -177,7 +177,7 @@ class StateTooLarge(SiloError, ValueError):
         self.namespace = namespace
         super().__init__(
             f"the state of session {short(sid)} takes {size:,} bytes and may take {limit:,}; "
-            f"the largest namespace is {namespace!r}"
+            f"the largest namespace is {namespace!r}: keep what is large in files of the session"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

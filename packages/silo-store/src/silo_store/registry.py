@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_origin
 
+from .callables import check_factory
 from .record import META, RESERVED
 from .redact import short
 
@@ -28,8 +29,10 @@ class Registry:
         """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none.
 
         Raises:
+            TypeError: the name is no text, or the factory makes no state.
             ValueError: the name is reserved.
         """
+        check_factory(name, factory)
         if name.startswith(RESERVED):
             raise ValueError(f"no namespace can have a name that begins with {RESERVED}")
         if name == META:

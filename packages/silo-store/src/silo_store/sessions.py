@@ -28,6 +28,8 @@ from .registry import missing
 from .turns import Turn
 
 Factories = Mapping[str, Callable[[], Any]]
+Notice = Callable[[list[str]], object]
+"""What is told the names of namespaces that are about to be written."""
 
 
 class Create(Protocol):
@@ -64,10 +66,11 @@ class Sessions(Protocol):
     def changed(self, session: Session) -> list[str]:
         """Return the names of the namespaces that differ from what was last read or written."""
 
-    def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:
+    def save(self, session: Session, turn: Turn | None, *, last: bool, noticed: Notice | None = None) -> bool:
         """Write a session back. Say whether it is in the backend for the first time.
 
-        The claim of the turn in which it was loaded must still hold; with ``last`` it is given back.
+        The claim of the turn in which it was loaded must still hold; with ``last`` it is given back. ``noticed`` is
+        told first which namespaces differ from what was read, if any does; nothing differs in live objects.
         """
 
 
@@ -115,7 +118,14 @@ class LiveSessions:
     def changed(self, session: Session) -> list[str]:  # noqa: ARG002 - what is changed is stored
         return []
 
-    def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:  # noqa: ARG002 - see `Turns`
+    def save(
+        self,
+        session: Session,
+        turn: Turn | None,
+        *,
+        last: bool,  # noqa: ARG002 - see `Turns`
+        noticed: Notice | None = None,  # noqa: ARG002
+    ) -> bool:
         at = self._moment()
         if turn is None:
             _check_time(session, at, self._present)
@@ -259,8 +269,13 @@ class CopiedSessions:
         except Unencodable:
             return True
 
-    def save(self, session: Session, turn: Turn | None, *, last: bool) -> bool:
+    def save(self, session: Session, turn: Turn | None, *, last: bool, noticed: Notice | None = None) -> bool:
         data = self._encoded(session)
+        if noticed is not None:
+            before: Mapping[str, Blob] = session.origin or {}
+            changed = [name for name, new in data.items() if before.get(name, _NONE).data != new]
+            if changed:
+                noticed(changed)
         if not session.uid:
             if self._create(session, data, turn, last=last):
                 return True

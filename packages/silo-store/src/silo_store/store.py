@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from .backend import ROTATED_RETAIN, Backend, Claim, Life, Moment, part_of
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
+from .callables import check_callback, refuse_coroutine
 from .codec import Codec, Codecs, MsgpackCodec
 from .ending import Ending
 from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions, TurnTimeout
@@ -18,7 +19,7 @@ from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
 from .record import META, RESERVED, Record, Session
 from .registry import EndReason, Registry, kind_of, tell
-from .sessions import CopiedSessions, LiveSessions, Sessions
+from .sessions import CopiedSessions, LiveSessions, Notice, Sessions
 from .storage import SiloStorage, StorageBackend
 from .turns import Turn, Turns
 
@@ -64,7 +65,8 @@ class SessionStore:
 
     Raises:
         ValueError: both ``storage`` and ``backend`` are given, or no backend has that URL.
-        TypeError: the backend keeps bytes, and state of a type in the registry cannot be made of bytes.
+        TypeError: the backend keeps bytes, and state of a type in the registry cannot be made of bytes; or ``clock`` or
+            ``sid_generator`` cannot be called.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class SessionStore:
     ) -> None:
         if storage is not None and backend is not None:
             raise ValueError("give storage or backend, not both")
+        check_callback("clock", clock)
+        if sid_generator is not None:
+            check_callback("sid_generator", sid_generator)
         self.ttl = ttl
         self.cleanup_interval = cleanup_interval
         self.expired_retain = expired_retain
@@ -138,37 +143,57 @@ class SessionStore:
                 refuses to save what does not fit it. `Any` for none.
 
         Raises:
-            TypeError: the backend keeps bytes, and state of that type cannot be made of bytes.
+            TypeError: the factory is not callable, needs arguments or is async; or the backend keeps bytes, and state
+                of that type cannot be made of bytes.
             ValueError: the name is reserved.
         """
         kind = kind_of(factory) if type is None else type
         if not self.backend.live and kind is not Any:
             self._codecs.make(name, kind)
+        self.registry.add(name, factory, kind)
         if self._live:
             self._live = {}
-        self.registry.add(name, factory, kind)
         self._codecs.forget(name)
 
     def set_busy_check(self, predicate: Callable[[str, dict[str, Any]], object]) -> None:
         """Keep a session from expiring, and from `reset`, while ``predicate(sid, session)`` is true.
 
         A session seen busy is renewed: its client has the whole ``ttl`` to fetch what the work gave.
+
+        Raises:
+            TypeError: the predicate cannot be called so, or is async.
         """
+        if predicate is not None:  # which takes the check away
+            check_callback("set_busy_check", predicate, "sid, session")
         self.registry.busy_check = predicate
 
     def on_create(self, callback: Callable[[str], object]) -> None:
-        """Call ``callback(sid)`` after a session began."""
+        """Call ``callback(sid)`` after a session began.
+
+        Raises:
+            TypeError: the callback cannot be called so, or is async.
+        """
+        check_callback("on_create", callback, "sid")
         self.registry.on_create.append(callback)
 
     def on_expire(self, callback: Callable[[str], object]) -> None:
-        """Call ``callback(sid)`` after a session expired, once, in the thread that runs `cleanup`."""
+        """Call ``callback(sid)`` after a session expired, once, in the thread that runs `cleanup`.
+
+        Raises:
+            TypeError: the callback cannot be called so, or is async.
+        """
+        check_callback("on_expire", callback, "sid")
         self.registry.on_expire.append(callback)
 
     def on_end(self, callback: Callable[[str, str, EndReason], object]) -> None:
         """Call ``callback(sid, uid, reason)`` after a life of a session ended.
 
         The reason is ``"expired"``, ``"reset"`` or ``"destroyed"``. The id may be in use again by then; the uid is not.
+
+        Raises:
+            TypeError: the callback cannot be called so, or is async.
         """
+        check_callback("on_end", callback, "sid, uid, reason")
         self._ending.on_end.append(callback)
 
     def take_over(self, other: SessionStore) -> None:
@@ -439,10 +464,15 @@ class SessionStore:
 
         Returns:
             the namespace's new state.
+
+        Raises:
+            TypeError: ``change`` is async. Nothing was changed.
+            Exception: what `edit` raises.
         """
         with self.edit(sid, lazy=True) as session:
             new = change(session[namespace])
             if new is not None:
+                refuse_coroutine(change, new)
                 session[namespace] = new
             return session[namespace]
 
@@ -466,20 +496,24 @@ class SessionStore:
         """Return the names of namespaces that `save` would write, in no order; none of live objects."""
         return self._sessions.changed(session)
 
-    def write_back(self, session: Session, turn: Turn | None = None, *, last: bool = False) -> Session:
+    def write_back(
+        self, session: Session, turn: Turn | None = None, *, last: bool = False, noticed: Notice | None = None
+    ) -> Session:
         """Write back what `open` returned in a turn.
 
         Args:
             session: the session.
             turn: the turn in which it was loaded. Where another process has taken it over, nothing is saved.
             last: nothing more will be written in this turn.
+            noticed: called with the names of the namespaces that differ from what was read, before they are written.
+                If it raises, nothing is written. Never called for live objects.
 
         Raises:
             TurnLost: another process has taken the turn over.
             Exception: what `save` raises.
         """
         callbacks = self.registry.on_create
-        if self._sessions.save(session, turn, last=last and (bool(session.uid) or not callbacks)):
+        if self._sessions.save(session, turn, last=last and (bool(session.uid) or not callbacks), noticed=noticed):
             tell(callbacks, session.sid)
             if callbacks and turn is not None and turn.session is session:  # they may have edited it within this turn
                 self._sessions.save(session, turn, last=last)

@@ -59,8 +59,8 @@ class Pair:
         for client in self._clients:
             client.close()
         self.link.close()
-        self.first.stop()
-        self.second.stop()
+        self.first.kill()
+        self.second.kill()
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""Checks of the functions that an application gives, where it gives them."""
+
+from __future__ import annotations
+
+import inspect
+from types import CoroutineType
+from typing import Annotated, Any, get_origin
+
+_SHORT = 60
+"""Characters up to which a value is shown as it is."""
+
+
+def check_factory(namespace: str, factory: Any) -> None:
+    """Refuse what cannot make the first state of a namespace.
+
+    Raises:
+        TypeError: it is not callable, is a type without instances of its own, needs arguments or is async; or the name
+            is no str. The message shows what to register instead.
+    """
+    if not isinstance(namespace, str):
+        raise TypeError(f"a namespace is registered by its name, and then a factory: {_shown(namespace)} is no str")
+    what = f"namespace {namespace!r} needs a factory, which makes the first state of each session"
+    if _is_abstract(factory):
+        raise TypeError(f"{what}, and {factory} makes none: register({namespace!r}, <a function>, type={factory})")
+    if not callable(factory):
+        raise TypeError(f"{what}, and not {_shown(factory)}: register({namespace!r}, {_as_factory(factory)})")
+    if _is_async(factory):
+        raise TypeError(f"{what}: {_name(factory)} is async and returns a coroutine; give a plain function")
+    misfit = _misfit(factory, 0)
+    if misfit is not None:
+        example = f"register({namespace!r}, lambda: {_name(factory)}(...))"
+        raise TypeError(f"{what} without arguments: {_name(factory)} cannot be called so ({misfit}). Give {example}")
+
+
+def check_callback(use: str, function: Any, parameters: str = "") -> None:
+    """Refuse what cannot be called back.
+
+    Args:
+        use: what takes the function, such as ``on_expire``.
+        function: the function.
+        parameters: what it will be called with, such as ``sid, uid``.
+
+    Raises:
+        TypeError: it is not callable, does not take these arguments or is async.
+    """
+    what = f"{use} takes a function that is called as function({parameters})"
+    if not callable(function):
+        raise TypeError(f"{what}, and not {_shown(function)}")
+    if _is_async(function):
+        raise TypeError(f"{what}: {_name(function)} is async and would never run; give a plain function")
+    misfit = _misfit(function, len(parameters.split(", ")) if parameters else 0)
+    if misfit is not None:
+        raise TypeError(f"{what}: {_name(function)} cannot be called so ({misfit})")
+
+
+def refuse_coroutine(change: Any, result: Any) -> None:
+    """Refuse what an async function gives in place of a namespace's new state.
+
+    Raises:
+        TypeError: it is a coroutine.
+    """
+    if type(result) is CoroutineType:
+        result.close()
+        raise TypeError(f"{_name(change)} is async and returns a coroutine, no state; give update() a plain function")
+
+
+def _is_abstract(factory: Any) -> bool:
+    """Say whether this is a type, such as a union, that has no instances of its own."""
+    origin = get_origin(factory)
+    if origin is None or isinstance(origin, type):
+        return inspect.isabstract(origin or factory) or (origin is not None and not callable(factory))
+    return origin is not Annotated
+
+
+def _is_async(function: Any) -> bool:
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - of an object that can be called
+    return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (function, call))
+
+
+def _misfit(function: Any, count: int) -> str | None:
+    """Say why a function cannot be called with so many arguments; None where it can, or does not show what it takes."""
+    try:
+        signature = inspect.signature(function)
+    except (AttributeError, NameError, TypeError, ValueError):  # some builtins; an annotation that cannot be evaluated
+        return None
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or _shown(function))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHORT else f"a {type(value).__name__}"
+
+
+def _as_factory(value: Any) -> str:
+    """Write a factory for a value: in full for short plain data."""
+    text = repr(value)
+    is_plain = value is None or isinstance(value, (bool, int, float, str, bytes, dict, list, tuple, set))
+    return f"lambda: {text if is_plain and len(text) <= _SHORT else type(value).__name__ + '(...)'}"
