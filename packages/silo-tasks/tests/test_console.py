@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import textwrap
+import threading
 import unicodedata
 from dataclasses import replace
 from typing import Any
@@ -116,6 +117,56 @@ def test_what_is_no_task_is_refused_at_once(given: object, hint: str) -> None:
     with pytest.raises(TypeError, match=re.escape(f"follow() takes one BackgroundTask, {hint}")):
         follow(given, out)  # type: ignore[arg-type]
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("file", [BackgroundTask("b"), "out.txt"], ids=["task", "path"])
+def test_what_is_no_file_is_refused_at_once(file: Any) -> None:
+    message = f"file must be open for text, as sys.stderr, and not a {type(file).__name__}: follow(task, file)"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        follow(BackgroundTask("a"), file)
+
+
+def test_an_output_that_can_only_write_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As print() and logging, which need no more of what a program has put in place of sys.stderr."""
+    written: list[str] = []
+
+    class Copy:
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Copy())
+    task = BackgroundTask("a", runner=InlineRunner())
+    task.start(lambda task: None)
+    assert follow(task).complete
+    assert "".join(written) == "[" + "#" * 30 + "] 100% 0:00 Done\n"
+
+
+def test_a_terminal_that_can_only_write_has_prints_above_the_bar(
+    monkeypatch: pytest.MonkeyPatch, runner: ThreadRunner
+) -> None:
+    written: list[str] = []
+    drawn = threading.Event()
+
+    class Copy:
+        def write(self, text: str) -> int:
+            written.append(text)
+            drawn.set()
+            return len(text)
+
+        def isatty(self) -> bool:
+            return True
+
+    def work(task: BackgroundTask) -> None:
+        assert drawn.wait(WAIT)
+        print("read", file=sys.stderr)
+
+    monkeypatch.setattr(sys, "stderr", Copy())
+    monkeypatch.setenv("TERM", "xterm")
+    task = BackgroundTask("a", runner=runner)
+    task.start(work)
+    assert follow(task, interval=0.001).error is None
+    assert "read\n" in written
 
 
 def test_an_unknown_length_moves_a_bar_without_a_percentage() -> None:

@@ -331,12 +331,26 @@ def test_other_things_of_a_wrong_kind_are_refused_at_once() -> None:
         BackgroundTask.attach("task", "redis://host")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"on_done\(\) takes a function"):
         BackgroundTask().on_done(None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"plan\(\) takes steps with their weights"):
-        BackgroundTask().plan("Parse", "Write")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="workers must be a number, not a str"):
         ThreadRunner("4")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="kill_after must be a number of seconds, not a str"):
         ProcessRunner(kill_after="5")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [("Parse", "Write"), ([("Parse", 1), ("Write", 3)],), ([("Parse", 1)],), (("Parse",),), (("Parse", None),), (3,)],
+    ids=["names", "list of two", "list of one", "no weight", "None", "number"],
+)
+def test_a_plan_of_something_else_than_steps_is_refused_at_once(steps: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match=r"plan\(\) takes steps with their weights"):
+        BackgroundTask().plan(*steps)
+
+
+def test_a_text_in_place_of_the_percentage_is_told_as_such() -> None:
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(lambda task: task.update("Reading"))
+    assert task.state.error == "progress is a percentage, not a str: give a text as update(message=...)"
 
 
 def test_a_generator_that_has_begun_is_a_result() -> None:

@@ -89,7 +89,8 @@ class _Writer:
 
     def _print(self, lines: str) -> None:
         self._write(lines)
-        self._stream.flush()
+        if hasattr(self._stream, "flush"):
+            self._stream.flush()
 
     def give_back(self) -> None:
         self._over = True

@@ -57,7 +57,8 @@ class Paper:
         """Write what the encoding of the file knows, and a mark for what it does not."""
         encoding = getattr(self.out, "encoding", None) or "utf-8"
         self.out.write(text.encode(encoding, "replace").decode(encoding))
-        self.out.flush()
+        if hasattr(self.out, "flush"):
+            self.out.flush()
 
 
 class Screen(Paper):

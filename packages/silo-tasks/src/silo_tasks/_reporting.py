@@ -14,7 +14,7 @@ from silo_tasks._levels import word_of
 from silo_tasks._logs import cut
 from silo_tasks._progress import as_count
 from silo_tasks._run import Run
-from silo_tasks._steps import checked
+from silo_tasks._steps import checked, is_step
 from silo_tasks._track import track_in
 from silo_tasks.status import Status
 
@@ -57,6 +57,9 @@ class Reporter:
                 cut to `MAX_LINE` characters.
             n: Items done in the innermost loop or step.
             total: Items it has in all.
+
+        Raises:
+            TypeError: `progress` is no number, such as a text that was meant as the message.
         """
         run = self._run
         if not run.direct:
@@ -66,11 +69,16 @@ class Reporter:
                 return
         if progress is not None:
             base = run.progress.base
-            # NaN changes nothing.
-            if progress >= 0:
-                base.percent = progress
-            elif progress < 0:
-                base.percent = 0.0
+            try:
+                # NaN changes nothing.
+                if progress >= 0:
+                    base.percent = progress
+                elif progress < 0:
+                    base.percent = 0.0
+            except TypeError:
+                kind = type(progress).__name__
+                message = f"progress is a percentage, not a {kind}: give a text as update(message=...)"
+                raise TypeError(message) from None
         if message is not None:
             run.say(str(message))
         if n is not None or total is not None:
@@ -137,7 +145,7 @@ class Reporter:
             ValueError: There are no steps, or a weight is not a positive, finite number.
             TypeError: A step is no pair of name and weight.
         """
-        if any(isinstance(each, str) for each in steps):
+        if not all(isinstance(each, (tuple, list)) and is_step(*each) for each in steps):
             raise TypeError('plan() takes steps with their weights, as plan(("Parse", 1), ("Write", 3))')
         planned = [checked(name, weight) for name, weight in steps]
         if not planned:

@@ -73,6 +73,11 @@ def closed(steps: Iterable[StepState], now: float | None, *, failed: bool) -> tu
     return tuple(step._replace(status=status, finished_at=now) if step.status == "running" else step for step in steps)
 
 
+def is_step(*parts: object) -> bool:
+    """Whether this is a name and a weight, and not, say, all the steps of a plan in one list."""
+    return len(parts) == 2 and hasattr(parts[1], "__float__")
+
+
 def checked(name: str, weight: float) -> tuple[str, float]:
     """A step's name and weight.
 

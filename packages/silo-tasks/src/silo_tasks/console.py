@@ -61,7 +61,7 @@ def follow(
         The last state.
 
     Raises:
-        TypeError: `task` is no task, such as a list of several.
+        TypeError: `task` is no task, such as a list of several, or `file` is no open file, such as a path.
     """
     _check(task)
     out: TextIO | None = sys.stderr if file is None else file
@@ -69,8 +69,12 @@ def follow(
         # A process can be without standard error.
         task.wait()
         return task.state
+    if not callable(getattr(out, "write", None)):
+        raise TypeError(f"file must be open for text, as sys.stderr, and not {_kind(out)}: follow(task, file)")
     forget(task)
-    moving = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") and not Above.is_drawn_on(out)
+    # What a program puts in place of standard error can often do no more than write.
+    tty = hasattr(out, "isatty") and out.isatty()
+    moving = tty and os.environ.get("TERM") not in ("dumb", "unknown") and not Above.is_drawn_on(out)
     paper = Screen(out) if moving else Paper(out, clock)
     try:
         return _show(task, paper, interval, logs=logs)
