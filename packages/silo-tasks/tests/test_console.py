@@ -178,7 +178,7 @@ def test_an_unknown_length_moves_a_bar_without_a_percentage() -> None:
     assert len(set(bars)) == 25
     assert line(state) == bars[0] + " 7 2.0/s"
     assert [text for text, _ in drawing(state, 80, 5)] == [bars[0] + " 7 2.0/s 0:00"]
-    assert line(replace(state, elapsed=61.0)).endswith("] 7 2.0/s 1:01")
+    assert line(replace(state, elapsed=61.0)).endswith("] 7 2.0/s after 1:01")
     for size in (0, 1, 2, 5):
         assert all(set(bar(replace(state, elapsed=i / 10), size)) <= set("[=-]") for i in range(20))
 

@@ -1007,3 +1007,10 @@ def test_task_is_freed_without_a_collection() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_function_in_place_of_the_name_is_refused_at_once() -> None:
+    def crunch(task: BackgroundTask) -> None: ...
+
+    with pytest.raises(TypeError, match=r"BackgroundTask\('crunch'\), then start\(crunch, \.\.\.\)"):
+        BackgroundTask(crunch)  # type: ignore[arg-type]

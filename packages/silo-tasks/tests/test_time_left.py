@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, TaskState
 from silo_tasks.console import line
+from silo_tasks.status import Status
 
 
 class Clock:
@@ -286,3 +288,11 @@ def test_a_line_never_contradicts_itself(moves: list[tuple[str, int, float]]) ->
 
     task.start(work, moves)
     task.result()
+
+
+def test_a_loop_after_a_full_bar_has_no_percentage_that_contradicts_its_count() -> None:
+    state = TaskState(running=True, status=Status.RUNNING, progress=100, n=34, total=100, rate=47.9, eta=1.4, elapsed=1)
+    text = line(state)
+    assert "100%" not in text
+    assert text.endswith("34/100 47.9/s 0:01 left")
+    assert "100%" in line(replace(state, n=100, eta=None))

@@ -36,7 +36,12 @@ def bar(state: TaskState, size: int = BAR) -> str:
 
 def is_unknown(state: TaskState) -> bool:
     """Whether a run goes on and nothing tells how much of it is done: no total, no percent, and no plan."""
-    if not state.running or state.status is Status.QUEUED or state.progress or state.total is not None:
+    if not state.running or state.status is Status.QUEUED:
+        return False
+    if state.total is not None and state.n < state.total and rounded(state.progress) >= 100:
+        # A loop after one that had filled the whole bar: it has a total, but no share of the bar.
+        return True
+    if state.progress or state.total is not None:
         return False
     return all(step.status != "pending" for step in state.steps)
 
@@ -44,7 +49,7 @@ def is_unknown(state: TaskState) -> bool:
 def line(state: TaskState) -> str:
     """All of a state in one line of text."""
     # After a minute, what has no end in sight shows at least that time passes.
-    time = _time(state) or ([duration(state.elapsed)] if state.elapsed >= MINUTE else [])
+    time = _time(state) or ([_passed(state)] if state.elapsed >= MINUTE else [])
     return _joined(_head(state, BAR), _counts(state), time, [" / ".join(_open(state)), _said(state)])
 
 
@@ -133,6 +138,11 @@ def _time(state: TaskState) -> list[str]:
     if state.eta is not None:
         return [f"{duration(state.eta)} left"]
     return [] if state.running else [duration(state.elapsed)]
+
+
+def _passed(state: TaskState) -> str:
+    """Time since the start, in words that tell it from the time left."""
+    return f"after {duration(state.elapsed)}"
 
 
 def _time_of(step: StepState, state: TaskState) -> str:

@@ -70,6 +70,9 @@ class BackgroundTask(Reporter):
         clock: Callable[[], float] = time.time,
         public_errors: PublicErrors = (),
     ) -> None:
+        if callable(name):
+            called = getattr(name, "__name__", type(name).__name__)
+            raise TypeError(f"a task is made with its name: BackgroundTask({called!r}), then start({called}, ...)")
         check_runner(runner)
         if store is not None:
             check_store(store)
