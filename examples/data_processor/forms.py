@@ -133,7 +133,7 @@ def connected() -> Iterator[duckdb.DuckDBPyConnection]:
         raise BadCsv("The file cannot be read as CSV with this separator.") from error
     except duckdb.OutOfMemoryException as error:
         raise BadCsv(
-            "The rows of the file are too large to be read: it has too many columns, or its cells are too long."
+            "The rows of the file are too large: they have too many columns, or their cells are too long."
         ) from error
     finally:
         database.close()

@@ -315,7 +315,7 @@ class Silo:
 
         Raises:
             ValueError: there is a task of that name, or ``timeout`` is not positive.
-            TypeError: the function is a coroutine function or a generator function, ``runner`` is no runner, or
+            TypeError: the function is a coroutine function or a generator function, ``runner`` is not a runner, or
                 ``public_errors`` names something other than classes of exceptions.
         """
 

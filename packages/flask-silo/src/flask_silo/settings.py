@@ -67,8 +67,8 @@ class Settings:
         The first of them that says something wins. An empty variable of the environment says nothing.
 
         Raises:
-            ValueError: a number is none or out of its range, a name is empty, or a prefix has no slash. The message
-                says where the setting comes from.
+            ValueError: a setting has the wrong type or is out of its range, a name is empty, or a prefix has no slash.
+                The message says where the setting comes from.
         """
         environment = from_environment(os.environ)
         values: dict[str, Any] = {}
