@@ -407,7 +407,7 @@ def test_rows_of_another_length_are_left_out_and_counted(client: Client) -> None
     result = client.ask("GET", "/api/result").get_json()
     assert (result["rows"], result["skipped"]) == (2, 2)
     logs = client.ask("GET", "/api/task").get_json()["logs"]
-    assert logs[1:3] == [f"Line {line} is left out, as it does not have 2 cells" for line in (3, 4)]
+    assert logs[1:3] == [f"Line {line} is left out, because it does not have 2 cells" for line in (3, 4)]
 
 
 def test_columns_without_a_name_of_their_own_get_one(client: Client) -> None:
@@ -416,7 +416,7 @@ def test_columns_without_a_name_of_their_own_get_one(client: Client) -> None:
     assert len(source["table"]["notes"]) == 3
     many = client.upload(b",".join([b"same"] * 1000) + b"\n" + b",".join([b"1"] * 1000)).get_json()["source"]
     assert len(set(many["table"]["columns"])) == 1000
-    assert many["table"]["notes"] == ["999 columns have no name of their own. They got one."]
+    assert many["table"]["notes"] == ["999 columns have no name of their own. They were given one."]
 
 
 def test_a_file_of_numbers_has_no_header(client: Client) -> None:

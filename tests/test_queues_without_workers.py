@@ -53,12 +53,12 @@ def test_a_queue_without_a_worker_is_a_warning(
         silo.task(name=name, runner=runner)(work)
     no_rq = (
         "warning",
-        "the queue 'default' has no worker that is alive, so report would wait: start one beside the server "
+        "the queue 'default' has no live worker, so runs of report wait: start one beside the server "
         "(rq worker default)",
     )
     no_celery = (
         "warning",
-        "the queue 'celery' has no worker that is alive, so chart, table would wait: start one beside the server "
+        "the queue 'celery' has no live worker, so runs of chart, table wait: start one beside the server "
         "(celery -A ... worker -Q celery)",
     )
     well = (

@@ -204,8 +204,8 @@ def test_a_mark_that_nothing_decides_is_said_and_can_be_chosen(client: Client) -
     data = b"a;b\nx;331.885\nx;128.928\n"
     found = table(client, data)
     assert found["notes"] == [
-        "The mark in numbers like 331.885, in “b”, could group digits or stand before decimals. "
-        "It is read as 331.885. Choose the marks if that is wrong."
+        "Numbers like 331.885 in “b” are ambiguous: the mark can be a decimal mark or a thousands mark. "
+        "331.885 is read as 331.885. If that is wrong, choose the marks."
     ]
     assert measured(client, "a", "sum", "b") == [["x", 2, 460.813]]
     assert client.ask("GET", "/api/result").get_json()["ambiguous"] == 2
@@ -253,7 +253,7 @@ def test_the_marks_of_columns(
 
 def test_columns_of_another_way_of_writing_are_named(client: Client) -> None:
     found = table(client, b"a;b;c\n1.084.831;3.5;1.5\n331.885;4.5;2.5\n")
-    assert found["notes"] == ["In “a”, a comma stands before decimals, and a point groups digits."]
+    assert found["notes"] == ["In “a”, the decimal mark is a comma, and the thousands mark is a point."]
 
 
 @pytest.mark.parametrize("cell", ["1_000", "inf", "nan", "0x10", "١٢", "1,08", "1.084.83", "9" * 101, "1e301", "", "-"])
@@ -322,8 +322,8 @@ def test_a_person_chooses_the_decimal_mark(client: Client) -> None:
         ({"header": True}, "cannot be chosen as header"),
         ({"header": [1]}, "cannot be chosen as header"),
         ({"quote": "'"}, "delimiter, decimal, thousands, header, encoding"),
-        ({"decimal": ",", "thousands": ","}, "One mark cannot"),
-        ([], "Send an object"),
+        ({"decimal": ",", "thousands": ","}, "must differ"),
+        ([], "Send a JSON object"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(client: Client, chosen: object, said: str) -> None:

@@ -71,7 +71,7 @@ def test_a_folder_for_a_database(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o500)
     assert f"may not write to the folder {folder}: " in no_sessions(folder / "sessions.db")
-    assert f"{folder / 'new'} cannot be made (Permission denied)" in no_sessions(folder / "new" / "sessions.db")
+    assert f"{folder / 'new'} cannot be created (Permission denied)" in no_sessions(folder / "new" / "sessions.db")
 
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-locks"])

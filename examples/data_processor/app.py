@@ -122,7 +122,7 @@ def create_app(**config: Any) -> Flask:
 
     @app.post("/api/reading")
     def reading() -> Response:
-        """Read the uploaded file in another way: what the person has chosen, all of it, found out is the rest."""
+        """Read the uploaded file again, by all that the person has chosen; the rest is found out."""
         job = silo.state("job")
         refuse_while_running()
         if not job["source"]:

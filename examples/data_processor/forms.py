@@ -1,4 +1,4 @@
-"""The form of a CSV text, that is how its cells are parted: DuckDB finds it out, and reads the text in that form.
+"""The form of a CSV text, that is how its cells are separated: DuckDB finds it out, and reads the text in that form.
 
 The text is one that `decoding.texts` has made: in UTF-8, each line ended by a line feed.
 """
@@ -46,7 +46,7 @@ class BadCsv(ValueError):
 
 @dataclass(frozen=True)
 class Form:
-    """How the cells of a text are parted, how many a row has, and how many lines stand before the first row."""
+    """How the cells of a text are separated, how many a row has, and how many lines stand before the first row."""
 
     delimiter: str
     quote: str
@@ -72,7 +72,7 @@ class Sniffed:
 def sniff(path: Path, delimiter: str | None = None, header: int | None = None) -> Sniffed:
     """Find out the form of a text. `header` is the line of the names, or 0 for none, where that is known.
 
-    A comma between digits may part cells or stand before decimals. The form in which more columns are numbers is right.
+    A comma between digits may separate cells or be a decimal mark. The form in which more columns are numbers is right.
     """
     given: dict[str, Any] = {} if header is None else {"header": header > 0, "skip": max(0, header - 1)}
     with connected() as database:
@@ -130,9 +130,11 @@ def connected() -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         yield database
     except duckdb.InvalidInputException as error:
-        raise BadCsv("The file cannot be read as CSV, at least not with this separator.") from error
+        raise BadCsv("The file cannot be read as CSV with this separator.") from error
     except duckdb.OutOfMemoryException as error:
-        raise BadCsv("The rows of the file are too large to be read: too many columns, or too long cells.") from error
+        raise BadCsv(
+            "The rows of the file are too large: they have too many columns, or their cells are too long."
+        ) from error
     finally:
         database.close()
 
@@ -151,7 +153,7 @@ def _options(path: Path, form: Form) -> dict[str, Any]:
 
 
 def _sniff(database: duckdb.DuckDBPyConnection, path: Path, options: dict[str, Any]) -> Sniffed:
-    """Ask strictly first: a preamble is found so. A text with a few rows of another length needs leniency."""
+    """Ask strictly first, to find a preamble. A text in which some rows have another number of cells needs leniency."""
     try:
         strict = _ask(database, path, options)
     except duckdb.InvalidInputException:
@@ -162,7 +164,7 @@ def _sniff(database: duckdb.DuckDBPyConnection, path: Path, options: dict[str, A
         lenient = _ask(database, path, options | {"ignore_errors": True})
     except duckdb.InvalidInputException as error:
         if strict is None:
-            raise BadCsv("No separator parts the rows of this file into the same number of cells.") from error
+            raise BadCsv("No separator divides all rows of this file into the same number of cells.") from error
         return strict
     return lenient if strict is None or lenient.form.width > 1 else strict
 
@@ -180,7 +182,7 @@ def _ask(database: duckdb.DuckDBPyConnection, path: Path, options: dict[str, Any
 
 
 def _misfits(database: duckdb.DuckDBPyConnection, width: int) -> list[int]:
-    """The lines that DuckDB has left out as they have another number of cells. Any other reason is an error."""
+    """The lines that DuckDB has left out because they have another number of cells. Any other reason is an error."""
     query = "SELECT line, any_value(error_type::VARCHAR), count(*) FROM reject_errors GROUP BY line ORDER BY line"
     found = database.execute(query).fetchall()
     for line, reason, _ in found:

@@ -1,4 +1,4 @@
-"""What a person is told of a file before the work begins: sentences for what was decided, and for what stays open."""
+"""Sentences about a file, for the person, before the work begins: what was decided, and what is still open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from forms import Form
 from marks import Understood, is_ambiguous
 
 LISTED = 3
-WORDS = {"": "nothing", ".": "a point", ",": "a comma", " ": "a space", "'": "an apostrophe"}
+WORDS = {".": "a point", ",": "a comma", " ": "a space", "'": "an apostrophe"}
 
 
 def on_text(decoded: Decoded, *, guessed: bool) -> list[str]:
@@ -25,8 +25,8 @@ def on_text(decoded: Decoded, *, guessed: bool) -> list[str]:
 
 
 def on_lines(header: int, form: Form, first: int, misfits: list[int]) -> list[str]:
-    """Say which lines are no rows. The first line that could be one is `first`."""
-    said = [] if header else ["No line holds names, so the columns are numbered."]
+    """Say which lines are not rows. The first line that could be one is `first`."""
+    said = [] if header else ["The file has no header, so the columns are numbered."]
     above = (header or form.skip + 1) - first
     what = "the header" if header else "the first row"
     if above == 1:
@@ -40,7 +40,7 @@ def on_lines(header: int, form: Form, first: int, misfits: list[int]) -> list[st
 
 
 def on_numbers(columns: list[str], cells: Sequence[Sequence[str]], understood: Understood) -> list[str]:
-    """Say which numbers could be others, and in which columns they are written in another way than in the rest."""
+    """Say which numbers are ambiguous, and which columns have other marks than the rest of the file."""
     said = []
     if understood.ambiguous:
         at = understood.ambiguous[0]
@@ -48,17 +48,16 @@ def on_numbers(columns: list[str], cells: Sequence[Sequence[str]], understood: U
         names = listed([columns[at] for at in understood.ambiguous])
         read = understood.columns[at].number(example)
         said.append(
-            f"The mark in numbers like {example}, in {names}, could group digits or stand before decimals. "
-            f"It is read as {read}. Choose the marks if that is wrong."
+            f"Numbers like {example} in {names} are ambiguous: the mark can be a decimal mark or a thousands mark. "
+            f"{example} is read as {read}. If that is wrong, choose the marks."
         )
     other = [
         at for at, marks in enumerate(understood.columns) if marks != understood.file and at not in understood.ambiguous
     ]
     for marks in dict.fromkeys(understood.columns[at] for at in other):
         names = listed([columns[at] for at in other if understood.columns[at] == marks])
-        said.append(
-            f"In {names}, {WORDS[marks.decimal]} stands before decimals, and {WORDS[marks.thousands]} groups digits."
-        )
+        grouped = f"the thousands mark is {WORDS[marks.thousands]}" if marks.thousands else "there is no thousands mark"
+        said.append(f"In {names}, the decimal mark is {WORDS[marks.decimal]}, and {grouped}.")
     return said
 
 

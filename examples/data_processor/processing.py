@@ -1,7 +1,7 @@
 """What the demo does with a CSV file: check it and sum it up. Knows nothing of HTTP or sessions.
 
 The file is read row by row, several times; only the groups are kept in memory. A row with more or fewer cells than
-there are columns is left out and counted, and so is a cell that is no number. Numbers keep all of their digits.
+there are columns is left out and counted, and so is a cell that is not a number. Numbers keep all of their digits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MEASURES = ("count", "sum", "mean", "min", "max")
 # Sums are exact: `Marks.number` takes no number for which these digits would not do.
 EXACT = Context(prec=1000, traps=[Inexact])
 MEAN = Context(prec=15)
-# What JavaScript reads as the number that it is; the page gets any other number as text.
+# The largest whole number that JavaScript reads exactly; the page gets larger ones as text.
 MAX_SAFE_INTEGER = 2**53 - 1
 
 Opener = Callable[[], BinaryIO]
@@ -177,7 +177,7 @@ def validate(path: Path, table: Table, job: Job, lines: int) -> Checked:
                 logger.warning("Row %d of the data: %r is not a number", checked.rows, cell[:40])
     checked.skipped = len(reader.misfits)
     for line in reader.misfits[:LOGGED]:
-        logger.warning("Line %d is left out, as it does not have %d cells", line, table.form.width)
+        logger.warning("Line %d is left out, because it does not have %d cells", line, table.form.width)
     if not undecided:
         checked.ambiguous = 0
     logger.info("%d rows can be used, %d are left out", checked.rows, checked.skipped)

@@ -1,7 +1,7 @@
-"""What is understood of a CSV file, for the person who chose it: each point is shown, and can be chosen otherwise.
+"""How a CSV file is read: each point is found out, shown to the person who chose the file, and can be changed.
 
-What is wrong with a file is either tolerated and said in `Table.notes`, or refused with a `BadCsv` that says where.
-Refused are files that are empty or no text, or have no rows, and whatever goes over the limits below.
+A fault in a file is either tolerated and named in `Table.notes`, or refused with a `BadCsv` that says where it is.
+Files that are empty, are not text, have no rows or exceed the limits below are refused.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ MAX_SHOWN = 80
 PREVIEW = 5
 MAX_NOTES = 5
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-# Excel reads and writes such a first line, where the separator is not the one of the country.
+# Excel reads and writes such a first line where the separator is not the one of the country.
 SEPARATOR_LINE = re.compile(r"""sep=([^\w\s"'\\]|[\t ])(?=\n)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a person says of a file; None is found out. `header` is the line with the names, or 0 for none."""
+    """What a person has chosen for a file; None is to be found out. `header` is the line with the names, 0 for none."""
 
     delimiter: str | None = None
     decimal: str | None = None
@@ -48,15 +48,15 @@ class Chosen:
     def checked(cls, given: Any) -> Chosen:
         """Take what a client has sent. Raises `ValueError`, which says what it may send."""
         if not isinstance(given, dict):
-            raise ValueError("Send an object.")
+            raise ValueError("Send a JSON object.")
         for name, value in given.items():
             if name not in CHOICES:
                 raise ValueError(f"Choose one of: {', '.join(CHOICES)}.")
             if value is not None and (value not in CHOICES[name] or isinstance(value, bool)):
-                raise ValueError(f"This cannot be chosen as {name}.")
+                raise ValueError(f"This value cannot be chosen as {name}.")
         chosen = cls(**given)
         if chosen.decimal and chosen.decimal == chosen.thousands:
-            raise ValueError("One mark cannot stand before decimals and group digits as well.")
+            raise ValueError("The decimal mark and the thousands mark must differ.")
         return chosen
 
 
@@ -182,7 +182,7 @@ def _header(path: Path, sniffed: Sniffed, chosen: int | None) -> tuple[int, list
     form = sniffed.form
     line = form.skip + 1 if sniffed.has_header else 0
     if form.skip and chosen is None and (not line or sniffed.typed == 0):
-        # R writes names of rows, and none above them.
+        # R writes row names, and no column name above them.
         above = first_row(path, form, form.skip)
         if len(above) == form.width - 1 and all(above):
             return form.skip, ["", *above]
@@ -208,7 +208,7 @@ def _named(cells: list[str]) -> tuple[list[str], list[str]]:
             what = "has the name of another" if wanted else "has no name"
             notes.append(f"Column {at} {what}. It is called “{name}” here.")
     if len(notes) > MAX_NOTES:
-        notes = [f"{len(notes)} columns have no name of their own. They got one."]
+        notes = [f"{len(notes)} columns have no name of their own. They were given one."]
     return names, notes
 
 

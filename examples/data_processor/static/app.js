@@ -119,7 +119,7 @@ function offer() {
   rows($("preview"), columns, preview, (at) => numeric.includes(columns[at]));
 }
 
-// Has the file read in another way. Where that does not work, the page shows again how it is read now.
+// Has the file read in another way. If that fails, the page shows how it is read now.
 async function reread(choice) {
   $("preview-box").setAttribute("aria-busy", "true");
   try {
@@ -229,10 +229,10 @@ function present(given) {
   const [by, , measure] = given.names;
   const what = given.how === "count" ? SAYS.count : `${SAYS[given.how]}${measure.slice(given.how.length)}`;
   const facts = [`${format(given.rows)} rows in ${format(given.groups)} group${given.groups > 1 ? "s" : ""}`];
-  if (given.skipped) facts.push(`${format(given.skipped)} rows of another length left out`);
+  if (given.skipped) facts.push(`${format(given.skipped)} rows with another number of cells left out`);
   if (given.missing) facts.push(`${format(given.missing)} values missing`);
-  if (given.odd) facts.push(`${format(given.odd)} values no numbers`);
-  if (given.ambiguous) facts.push(`${format(given.ambiguous)} numbers whose mark could group digits or stand before decimals`);
+  if (given.odd) facts.push(`${format(given.odd)} values are not numbers`);
+  if (given.ambiguous) facts.push(`${format(given.ambiguous)} ambiguous numbers (decimal mark or thousands mark)`);
   $("result-title").textContent = `${what} by ${by}`;
   $("result-facts").textContent = `${facts.join(", ")}.`;
   $("download").href = `api/download?_sid=${encodeURIComponent(session.id)}`;

@@ -1,4 +1,4 @@
-// Numbers as people read them, with all of their digits. One with more than JavaScript's numbers hold comes as a text.
+// Numbers as people read them, with all of their digits. A number with more digits than JavaScript's numbers hold comes as text.
 
 const EXACT = new Intl.NumberFormat("en", { maximumFractionDigits: 20 });
 const ROUNDED = new Intl.NumberFormat("en", {

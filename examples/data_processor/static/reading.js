@@ -1,4 +1,4 @@
-// How the file is read: what the server has understood, and what the person chooses instead.
+// How the file is read: what the server has found out, and what the person chooses instead.
 
 import { $ } from "./page.js";
 
@@ -6,7 +6,7 @@ const LINES = 10;  // How many lines are offered as the header.
 const CHOICES = {
   delimiter: { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space" },
   decimal: { ".": "point", ",": "comma" },
-  thousands: { "": "nothing", ".": "point", ",": "comma", " ": "space", "'": "apostrophe" },
+  thousands: { "": "none", ".": "point", ",": "comma", " ": "space", "'": "apostrophe" },
   encoding: {
     "utf-8": "UTF-8", cp1252: "Western (cp1252)", cp1250: "Central European (cp1250)", cp1251: "Cyrillic (cp1251)",
     cp1253: "Greek (cp1253)", cp1254: "Turkish (cp1254)", cp1257: "Baltic (cp1257)", cp850: "Western, DOS (cp850)",

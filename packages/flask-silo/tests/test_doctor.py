@@ -241,7 +241,7 @@ def test_a_relative_folder_is_a_warning_that_says_where_it_is(tmp_path: Path, mo
     silo.add_file_store("uploads", "uploads")
     (finding,) = of(app, "files: uploads")
     assert finding["level"] == "warning"
-    assert finding["message"].startswith(f"{tmp_path / 'uploads'} is a relative path")
+    assert finding["message"].startswith(f"{tmp_path / 'uploads'} was given as a relative path")
 
 
 def test_files_kept_elsewhere_are_not_looked_at(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_an_unknown_setting_in_the_config_is_told_when_the_application_is_made(
     key: str, advice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = made(config={key: 5, "SILO_SLACK": 0, "OTHER_TLL": 5})
-    message = f"{key} in the application's config is no setting of flask-silo and has no effect: {advice}"
+    message = f"{key} in the application's config is not a setting of flask-silo and has no effect: {advice}"
     assert logged(caplog) == [message]
     assert app.test_client().get("/api/type").status_code == 200
     assert logged(caplog) == [], "once"
@@ -72,7 +72,7 @@ def test_an_unknown_setting_in_the_environment_is_told_if_it_is_like_one(
     monkeypatch.setenv("SILO_MAX_SESSION", "5")
     app = made()
     message = (
-        "SILO_MAX_SESSION in the environment is no setting of flask-silo and has no effect: "
+        "SILO_MAX_SESSION in the environment is not a setting of flask-silo and has no effect: "
         "did you mean SILO_MAX_SESSIONS?"
     )
     assert logged(caplog) == [message]
@@ -87,7 +87,7 @@ def test_a_setting_that_comes_too_late_is_told(caplog: pytest.LogCaptureFixture)
         "set it before Silo(app) or init_app(app)"
     )
     unknown = (
-        "SILO_HEADR in the application's config is no setting of flask-silo and has no effect: "
+        "SILO_HEADR in the application's config is not a setting of flask-silo and has no effect: "
         "did you mean SILO_HEADER?"
     )
     assert doctor(app) == [unknown, late]
@@ -104,7 +104,7 @@ def test_a_setting_that_comes_too_late_is_told(caplog: pytest.LogCaptureFixture)
         ("report.show", "did you mean 'reports.show'?"),
         ("/api/reports/<int:nr>", "did you mean '/api/reports/<int:number>'?"),
         ("/api/report/*", "did you mean '/api/reports/<int:number>'?"),
-        ("billing.*", "flask routes lists what there is"),
+        ("billing.*", "'flask routes' lists them"),
     ],
 )
 def test_a_data_endpoint_that_is_nowhere_is_told_at_the_first_request(
@@ -112,7 +112,7 @@ def test_a_data_endpoint_that_is_nowhere_is_told_at_the_first_request(
 ) -> None:
     silo = Silo(auto_cleanup=False)
     silo.add_data_endpoints(name)
-    message = f"data endpoint {name!r} is no path, URL rule or endpoint of the application: {advice}"
+    message = f"data endpoint {name!r} matches no path, URL rule or endpoint of the application: {advice}"
     app = made(silo)
     assert logged(caplog) == [], "routes may be registered after it"
     assert doctor(app) == [message]

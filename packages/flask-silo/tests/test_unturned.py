@@ -163,7 +163,7 @@ def test_of_two_that_meet_one_is_refused_and_the_warning_says_so(app: Flask, cli
         return {}
 
     view_of(app, "race", race)
-    with pytest.warns(UserWarning, match="one change is refused with 409, or lost without a word on memory://"):
+    with pytest.warns(UserWarning, match="one is refused with 409, or silently lost on memory://"):
         statuses = in_threads(2, lambda _: app.test_client().get("/api/race", headers=as_(SID)).status_code)
     assert sorted(statuses) == [200, 409]
     assert value(silo) == 1

@@ -26,8 +26,8 @@ def refusal(base: Path) -> str:
 def test_a_file_in_place_of_the_folder_or_above_it(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"kept")
-    assert "cannot be made" in refusal(file)
-    assert "cannot be made" in refusal(file / "uploads" / "deep")
+    assert "cannot be created" in refusal(file)
+    assert "cannot be created" in refusal(file / "uploads" / "deep")
     assert file.read_bytes() == b"kept"
 
 

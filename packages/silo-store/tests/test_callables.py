@@ -67,7 +67,7 @@ def store(request: pytest.FixtureRequest) -> SessionStore:
         (functools.partial(load), "is async"),
         (Loader(), "is async"),
         (Making().load, "Making.load is async"),
-        (for_one, "for_one cannot be called so (missing a required argument: 'sid')"),
+        (for_one, "for_one cannot be called that way (missing a required argument: 'sid')"),
         (Box, "Give register('c', lambda: Box(...))"),
         (Cart | None, "register('c', <a function>, type="),
         (Optional[int], "register('c', <a function>, type="),  # noqa: UP045 - it can be called, unlike int | None
@@ -106,7 +106,7 @@ def test_a_factory_is_whatever_can_be_called(store: SessionStore, factory: Any) 
 
 
 def test_name_and_factory_in_the_wrong_order_are_refused(store: SessionStore) -> None:
-    with pytest.raises(TypeError, match=r"registered by its name, and then a factory: .* is no str"):
+    with pytest.raises(TypeError, match=r"name of the namespace first, and then its factory: .* is not a str"):
         store.register_namespace(dict, "c")  # type: ignore[arg-type]
 
 
@@ -125,8 +125,8 @@ TAKEN = {
         (5, "and not 5"),
         ("notify", "and not 'notify'"),
         (load, "load is async and would never run"),
-        (lambda: None, "cannot be called so (too many positional arguments)"),
-        (lambda a, b, c, d: None, "cannot be called so (missing a required argument: "),
+        (lambda: None, "cannot be called that way (too many positional arguments)"),
+        (lambda a, b, c, d: None, "cannot be called that way (missing a required argument: "),
     ],
     ids=["number", "text", "async", "takes-none", "takes-four"],
 )

@@ -173,5 +173,5 @@ def test_the_advice_fits_the_value(make: Callable[[], Any], advice: str) -> None
 @pytest.mark.parametrize(("kind", "advice"), [(Frame, f"save a table {FILE}"), (Thing, "use a dataclass")])
 def test_a_type_that_cannot_be_kept_is_refused_with_the_same_advice(kind: type, advice: str) -> None:
     for each in (kind, dict[str, kind]):  # type: ignore[valid-type]
-        with pytest.raises(TypeError, match=re.escape(f"{kind.__name__} is none that msgspec knows; {advice}")):
+        with pytest.raises(TypeError, match=re.escape(f"{kind.__name__} is not a type that msgspec knows; {advice}")):
             MsgpackCodec().typed(each)

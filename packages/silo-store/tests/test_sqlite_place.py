@@ -32,7 +32,7 @@ def test_a_folder_is_made_where_the_one_above_it_is_there(tmp_path: Path) -> Non
 
 
 def test_a_folder_without_one_above_it_is_refused(tmp_path: Path) -> None:
-    assert f"there is no folder {tmp_path / 'none' / 'deep'}, and none above" in refusal(
+    assert f"there is no folder {tmp_path / 'none' / 'deep'}, and its parent is not a folder" in refusal(
         tmp_path / "none" / "deep" / "sessions.db"
     )
     assert not (tmp_path / "none").exists()
@@ -46,7 +46,7 @@ def test_a_relative_path_is_told_as_it_is_understood(tmp_path: Path, monkeypatch
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert f"{tmp_path / 'file'} is no folder" in refusal(tmp_path / "file" / "sessions.db")
+    assert f"{tmp_path / 'file'} is not a folder" in refusal(tmp_path / "file" / "sessions.db")
     assert "there is no folder" in refusal(tmp_path / "file" / "deep" / "sessions.db")
 
 

@@ -218,10 +218,10 @@ class Lost:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (Unknown, "Unknown is none that msgspec knows"),
-        (Holder, "Unknown is none that msgspec knows"),
-        (dict[str, list[Unknown]], "Unknown is none that msgspec knows"),
-        (complex, "complex is none that msgspec knows"),
+        (Unknown, "Unknown is not a type that msgspec knows"),
+        (Holder, "Unknown is not a type that msgspec knows"),
+        (dict[str, list[Unknown]], "Unknown is not a type that msgspec knows"),
+        (complex, "complex is not a type that msgspec knows"),
         (Line | Cart, "more than one dataclass"),
         (set[int] | list[int], "array-like"),
         (Lost, "Nowhere"),
@@ -802,7 +802,7 @@ def test_the_table_is_true(kind: str, example: str, without: str, with_it: str, 
     assert (back, type(back)) == (expected, type(expected))
     given = eval(kind.split("`")[1], SCOPE) if kind.startswith("`") else type(value)
     if with_it == "refused":
-        with pytest.raises(TypeError, match="none that msgspec knows"):
+        with pytest.raises(TypeError, match="not a type that msgspec knows"):
             store.register_namespace("typed", lambda: value, given)
         return
     store.register_namespace("typed", lambda: value, given)

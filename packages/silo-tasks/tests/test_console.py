@@ -104,8 +104,8 @@ def test_what_a_failed_task_reads(error: Exception | str, said: str) -> None:
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        ([BackgroundTask("a")], "not a list: follow one after the other: for task in tasks: follow(task)"),
-        ((), "not a tuple: follow one after the other"),
+        ([BackgroundTask("a")], "not a list: follow them one after the other: for task in tasks: follow(task)"),
+        ((), "not a tuple: follow them one after the other"),
         (None, "not None: BackgroundTask.attach() returns None where"),
         (BackgroundTask, "not the class BackgroundTask: start it first: task.start(function, ...), then follow(task)"),
         (print, "not a builtin_function_or_method: start it first"),

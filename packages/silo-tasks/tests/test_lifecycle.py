@@ -308,15 +308,18 @@ def test_a_type_error_of_the_code_itself_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"runner": "threads"}, "runner must be a runner, as ThreadRunner(), and not 'threads'"),
-        ({"runner": ThreadRunner}, "and not <class 'silo_tasks.runners.thread.ThreadRunner'>"),
-        ({"runner": "redis://:secret@host"}, "and not an address"),
-        ({"store": MemoryTaskStore}, "and not the class MemoryTaskStore"),
-        ({"store": "redis://:secret@host"}, "store must be a task store, as MemoryTaskStore() or RedisTaskStore(url)"),
+        ({"runner": "threads"}, "runner must be a runner such as ThreadRunner(), not 'threads'"),
+        ({"runner": ThreadRunner}, "not <class 'silo_tasks.runners.thread.ThreadRunner'>"),
+        ({"runner": "redis://:secret@host"}, "not an address"),
+        ({"store": MemoryTaskStore}, "not the class MemoryTaskStore"),
+        (
+            {"store": "redis://:secret@host"},
+            "store must be a task store such as MemoryTaskStore() or RedisTaskStore(url)",
+        ),
         ({"timeout": "5"}, "timeout must be a number of seconds, not a str"),
         ({"timeout": timedelta(seconds=5)}, "timeout must be a number of seconds, not a timedelta"),
         ({"max_logs": None}, "max_logs must be a number, not a NoneType"),
-        ({"clock": 5.0}, "clock must be a function, as time.time, not a float"),
+        ({"clock": 5.0}, "clock must be a function such as time.time, not a float"),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )

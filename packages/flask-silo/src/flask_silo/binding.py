@@ -45,8 +45,8 @@ LOST = (
     "Use silo.edit() to change state in what a response streams, or calls when it is closed"
 )
 UNTURNED = (
-    "endpoint {} changed state in a {} request ({}). Such a request has no turn: if two of them meet, one change is "
-    "refused with 409, or lost without a word on memory://. Change state in silo.edit(), as in "
+    "endpoint {} changed state in a {} request ({}). Such a request takes no turn: of two changes at once, one is "
+    "refused with 409, or silently lost on memory://. Change state in silo.edit(), as in "
     "`with silo.edit({!r}) as state: ...`, or in a request that writes, such as POST"
 )
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -109,7 +109,7 @@ class Binding:
     def _wake(self, environ: WSGIEnvironment) -> None:
         """Begin what no import or construction may begin: threads, and clearing away what a dead process left."""
         self._awake = True
-        self._watch_errors()  # again: others, as Flask-RESTX, may have put themselves before it since
+        self._watch_errors()  # again: an extension such as Flask-RESTX may have put itself before it since
         self.waiting.threads = Server.of(environ).threads
         warn_if_apart(self.store.backend, environ)
         self._tell(self.doubts())
@@ -129,7 +129,7 @@ class Binding:
         """Note that the view raised, whatever the error handlers make of it: then nothing of it is saved.
 
         A request that Werkzeug refuses as too large is answered here, unless the application has a handler for it. It
-        is no handler itself: a handler for 413 would come before the application's own for all of Werkzeug's errors.
+        is not registered as a handler: one for 413 would come before the application's own for all HTTP exceptions.
         """
         visit = current_visit()
         if visit is not None:
@@ -145,7 +145,7 @@ class Binding:
         return response
 
     def doubts(self) -> Iterator[str]:
-        """Say which settings and data endpoints have no effect, as those that are mistyped."""
+        """Say which settings and data endpoints have no effect, for example because they are mistyped."""
         yield from unknown_settings(config_of(self._app.config), os.environ)
         yield from late_settings(self.settings, self._seen_config, self._app.config)
         rules = list(self._app.url_map.iter_rules())
@@ -218,8 +218,8 @@ class Binding:
     def _warn_of_unturned(self, endpoint: str | None, method: str, changed: list[str]) -> None:
         """Warn once of each endpoint that changes state in a request that reads, outside of `Silo.edit`.
 
-        It is a warning of Python's, as test runners show these although every test passes. Where filters turn it into
-        an error, a test fails by it; the change of a request outside of tests is saved all the same, and logged.
+        It is a Python warning because test runners show these even if every test passes. Where filters turn it into an
+        error, it fails the test; outside of tests the change is saved all the same, and the warning is logged.
         """
         if endpoint in self._told_unturned:
             return

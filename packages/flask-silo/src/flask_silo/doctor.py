@@ -224,8 +224,8 @@ def _queue(runner: EngineRunner, names: Sequence[str]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "tasks",
-            f"the queue {listeners.queue!r} has no worker that is alive, so {tasks} would wait: start one beside the "
-            f"server ({listeners.command})",
+            f"the queue {listeners.queue!r} has no live worker, so runs of {tasks} wait: start one beside the server "
+            f"({listeners.command})",
         )
 
 
@@ -245,8 +245,8 @@ def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator
             yield Finding(
                 "warning",
                 topic,
-                f"{folder} is a relative path in the folder in which this process starts: one that starts in another "
-                "folder has other files. Give an absolute path, as Path(app.instance_path, ...)",
+                f"{folder} was given as a relative path: a process that starts in another folder uses other files. "
+                "Give an absolute path, such as Path(app.instance_path, ...)",
             )
         elif (free := shutil.disk_usage(folder).free) < LITTLE_SPACE:
             yield Finding("warning", topic, f"{folder} has only {free // 1_000_000} MB left")

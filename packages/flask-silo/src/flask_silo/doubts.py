@@ -1,4 +1,4 @@
-"""Names that an application gives and that nothing has: settings, and places where data is needed."""
+"""Names in an application that match nothing: settings, and data endpoints."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .endpoints import is_pattern
 from .settings import NAMES, PREFIX, Settings, from_environment
 from .task_views import CATCH_ALL
 
-NO_SETTING = " is no setting of flask-silo and has no effect: "
+NO_SETTING = " is not a setting of flask-silo and has no effect: "
 
 
 def config_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an application's config has under names that begin as settings of flask-silo do."""
+    """Return the part of an application's config whose names have the prefix of flask-silo's settings."""
     return {key: value for key, value in config.items() if key.startswith(PREFIX)}
 
 
 def unknown_settings(config: Iterable[str], environ: Iterable[str]) -> Iterator[str]:
-    """Say which names are of no setting.
+    """Say which names are not settings.
 
-    Of the environment's names, only those that are like a setting's: a service named "silo" in Kubernetes, for example,
-    brings ``SILO_PORT`` and others.
+    Of the environment's names, only those similar to a setting's are reported: Kubernetes, for example, sets
+    ``SILO_PORT`` and others for a service that is named "silo".
     """
     for key in config:
         near = _nearest(key)
@@ -39,7 +39,7 @@ def unknown_settings(config: Iterable[str], environ: Iterable[str]) -> Iterator[
 
 
 def _nearest(key: str) -> str | None:
-    """Ask whether the most similar setting was meant. Empty where none is similar; None where there is no doubt."""
+    """Ask whether the most similar setting was meant. Empty if none is similar; None if the name is right."""
     name = key.removeprefix(PREFIX).lower()
     if not key.startswith(PREFIX) or name in NAMES:
         return None
@@ -66,7 +66,7 @@ def late_settings(settings: Settings, seen: Mapping[str, Any], config: Mapping[s
 
 
 def unused_environment(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Give the name of each setting that the environment has and the application does not use, and say so."""
+    """Yield the name of each setting whose environment variable the application does not use, and a message."""
     for name, value in from_environment(environ).items():
         if value != getattr(settings, name):
             yield (
@@ -76,7 +76,7 @@ def unused_environment(settings: Settings, environ: Mapping[str, str]) -> Iterat
 
 
 def lost_endpoints(names: Iterable[str], rules: Sequence[Rule], prefixes: Sequence[str]) -> Iterator[str]:
-    """Say which names of `Silo.add_data_endpoints` no request can have, or none that has a session.
+    """Say which names of `Silo.add_data_endpoints` match no request, or none that has a session.
 
     Args:
         names: what was named.
@@ -93,8 +93,8 @@ def lost_endpoints(names: Iterable[str], rules: Sequence[Rule], prefixes: Sequen
             continue
         known = {rule.rule if "/" in name else rule.endpoint for rule in below}
         near = get_close_matches(name, sorted(known), 1)
-        advice = f"did you mean {near[0]!r}?" if near else "flask routes lists what there is"
-        yield f"data endpoint {name!r} is no path, URL rule or endpoint of the application: {advice}"
+        advice = f"did you mean {near[0]!r}?" if near else "'flask routes' lists them"
+        yield f"data endpoint {name!r} matches no path, URL rule or endpoint of the application: {advice}"
 
 
 def may_begin(rule: str, prefix: str) -> bool:
@@ -104,7 +104,7 @@ def may_begin(rule: str, prefix: str) -> bool:
 
 
 def _reaches(name: str, rule: Rule) -> bool:
-    """Say whether a request with this rule may have the name; where only the request could tell, that is so."""
+    """Say whether a request with this rule may have the name. True where only the request itself could tell."""
     if name in (rule.rule, rule.endpoint):
         return True
     static = rule.rule.partition("<")[0]

@@ -125,7 +125,7 @@ class Silo:
 
         Raises:
             ValueError: a setting is wrong.
-            StoreUnavailable: sessions shall be in an SQLite file, and none could be kept there.
+            StoreUnavailable: `store_url` names an SQLite file in which no session could be kept.
             RuntimeError: a `Silo` serves the application already, or this one has a storage of release 0.1 and serves
                 another application.
         """
@@ -215,8 +215,8 @@ class Silo:
 
         Args:
             name: what `file_store` finds it by.
-            base_dir: a folder of the server, made if it is not there. A relative one is in the folder in which the
-                process starts.
+            base_dir: a folder of the server, created if it is missing. A relative path starts at the folder in which
+                the process starts.
             backend: keeps the files elsewhere.
             max_file_bytes: what one file may have.
             max_session_bytes: what the files of one session may have together.
@@ -226,7 +226,7 @@ class Silo:
 
         Raises:
             ValueError: there is one of that name.
-            silo_files.FolderUnusable: the folder cannot be made, or this process may not write to it.
+            silo_files.FolderUnusable: the folder cannot be created, or this process may not write to it.
         """
         if name in self.files.stores:
             raise ValueError(f"there is a file store {name!r} already")
@@ -315,7 +315,7 @@ class Silo:
 
         Raises:
             ValueError: there is a task of that name, or ``timeout`` is not positive.
-            TypeError: the function is a coroutine function or a generator function, ``runner`` is no runner, or
+            TypeError: the function is a coroutine function or a generator function, ``runner`` is not a runner, or
                 ``public_errors`` names something other than classes of exceptions.
         """
 
@@ -390,9 +390,9 @@ class Silo:
     def state(self, namespace: str | None = None) -> Any:
         """Return the session's state, or one namespace of it; begun if there is none.
 
-        In a request that writes, changes to it are saved when the view succeeded. In a request that reads, change it in
-        `edit`: otherwise it is saved without a turn, and where sessions are copies a warning names the endpoint. In a
-        task it is for reading only.
+        In a request that writes, changes to it are saved when the view has succeeded. In a request that reads, change
+        it in `edit`: otherwise it is saved without a turn, and where sessions are copies a warning names the endpoint.
+        In a task it is for reading only.
 
         Raises:
             NamespaceError: the namespace is not registered.

@@ -1,4 +1,4 @@
-"""Which limit something was over, so that its client can be told."""
+"""The limit that a request exceeded, for the answer to its client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNITS = {"max_bytes": "byte", "max_files": "file", "max_parts": "part"}
 
 
 def limits_of(error: Exception) -> dict[str, int]:
-    """Return the limit that an error is about, by its name in `UNITS`; nothing where it is not the client's to know."""
+    """Return the limit that an error is about, by its name in `UNITS`; an empty dict if clients may not know it."""
     if isinstance(error, (FileTooLarge, SessionQuotaExceeded)):
         found: dict[str, Any] = {name: getattr(error, name, None) for name in ("max_bytes", "max_files")}
     elif isinstance(error, StateTooLarge):
@@ -37,7 +37,7 @@ def told(message: str, limits: dict[str, int]) -> str:
 
 
 def _of_request(error: RequestEntityTooLarge) -> dict[str, Any]:
-    """Look at what of Werkzeug refused the request: the error says nothing, and a view may have limits of its own."""
+    """Find the limit in the frame of Werkzeug that raised: the error has none, and a view may have its own limits."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

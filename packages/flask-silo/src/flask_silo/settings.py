@@ -67,8 +67,8 @@ class Settings:
         The first of them that says something wins. An empty variable of the environment says nothing.
 
         Raises:
-            ValueError: a number is none or out of its range, a name is empty, or a prefix has no slash. The message
-                says where the setting comes from.
+            ValueError: a setting has the wrong type or is out of its range, a name is empty, or a prefix has no slash.
+                The message says where the setting comes from.
         """
         environment = from_environment(os.environ)
         values: dict[str, Any] = {}
@@ -112,10 +112,12 @@ class Settings:
             need(name, getattr(self, name) in (False, True), "be True or False")
         for name in ("header", "query_param", "store_url"):
             text = getattr(self, name)
-            need(name, isinstance(text, str) and text != "", "be a text, and not empty")
+            need(name, isinstance(text, str) and text != "", "be text, and not empty")
         for name, texts in (("api_prefix", self.prefixes), ("data_endpoints", self.data_endpoints)):
             need(
-                name, isinstance(texts, tuple) and all(isinstance(each, str) for each in texts), "be one or more texts"
+                name,
+                isinstance(texts, tuple) and all(isinstance(each, str) for each in texts),
+                "be text, or a list of texts",
             )
         need("api_prefix", all(prefix.startswith("/") for prefix in self.prefixes), "begin with a slash")
 

@@ -40,9 +40,9 @@ SETTLING = 2.0
 class SessionTask(Generic[P, R]):
     """A function that runs in the background for the session of the request; made by `Silo.task`.
 
-    Calling it runs the function here and now, as if it were not decorated. In a request that has a session, the log
-    warns of that once for each task in each process, as `start()` may have been meant; its `__wrapped__` is the
-    function itself, which a view can call without a warning.
+    Calling it runs the function at once, as if it were not decorated. In a request that has a session, the log warns
+    of that once for each task in each process, as `start()` may have been meant. A view can call the function itself,
+    `__wrapped__`, without a warning.
     """
 
     def __init__(self, silo: Silo, function: Callable[P, R], name: str, options: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ class Visit(MutableMapping[str, Any]):
         presented: the id that the client sent; None where it sent none.
         writes: whether the request's method writes.
         accepts: whether clients may choose their ids.
-        noticed: told the names of namespaces that are about to be saved without a turn.
+        noticed: called with the names of namespaces that are about to be saved without a turn.
 
     Attributes:
         store: where the session is.

@@ -63,7 +63,7 @@ class BaseMissing(FileStoreError, FileNotFoundError):
 
 
 class FolderUnusable(FileStoreError, OSError):
-    """The folder cannot be made, or this process may not write to it. The text says which one and what to do."""
+    """The folder cannot be created, or this process may not write to it. The text names it and says what to do."""
 
 
 class UnsafeFolder(FileStoreError, NotADirectoryError):

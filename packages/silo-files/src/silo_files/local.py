@@ -46,7 +46,7 @@ class LocalFileBackend:
     It works only inside `areas`, `owners` and `trash` in `base_dir`, and never touches anything else there. With
     `durable=True`, a file that was saved survives a power cut; each save then waits for the disk.
 
-    With `auto_create` the folder is made when missing, and one in which nothing can be saved raises `FolderUnusable`.
+    With `auto_create` a missing folder is created, and a folder in which nothing can be saved raises `FolderUnusable`.
     """
 
     def __init__(self, base_dir: str, *, auto_create: bool = True, durable: bool = False) -> None:
@@ -69,13 +69,13 @@ class LocalFileBackend:
         self._journal_lock = threading.Lock()
 
     def check(self) -> None:
-        """Look whether files can be saved here. Makes nothing.
+        """Check that files can be saved here. Creates nothing.
 
-        Raises `BaseMissing` if the folder is not there, and `FolderUnusable` if this process may not write to it, or to
-        a folder that the store has in it, as where another user ran the application before.
+        Raises `BaseMissing` if the folder is missing, and `FolderUnusable` if this process may not write to it, or to a
+        folder of the store in it, for example because another user ran the application before.
         """
         if not os.path.isdir(self._base):
-            raise BaseMissing(errno.ENOENT, f"the folder {self._base} is not there: make it, or choose another folder")
+            raise BaseMissing(errno.ENOENT, f"the folder {self._base} is missing: create it, or choose another folder")
         for folder in (self._base, *(os.path.join(self._base, name) for name in ("areas", "owners", "trash"))):
             if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise FolderUnusable(
@@ -197,8 +197,8 @@ class LocalFileBackend:
                 where = error.filename or self._base
                 raise FolderUnusable(
                     error.errno,
-                    f"the folder {self._base} cannot be made ({where}: {error.strerror}). Make it for the user of this "
-                    "process, or choose another folder",
+                    f"the folder {self._base} cannot be created ({where}: {error.strerror}). Create it for the user of "
+                    "this process, or choose another folder",
                 ) from error
         elif not os.path.isdir(self._base):
             raise BaseMissing(errno.ENOENT, "base_dir is not there")

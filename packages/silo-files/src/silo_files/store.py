@@ -28,7 +28,7 @@ class FileStore:
     Each method that takes a session id raises `InvalidKey`, each that takes a file name `InvalidFileName`. All
     methods may be called from several threads at once, and several processes may share one `base_dir`.
 
-    Raises `FolderUnusable` if `base_dir` cannot be made or written to. With `auto_create=False` nothing is looked at
+    Raises `FolderUnusable` if `base_dir` cannot be created or written to. With `auto_create=False` nothing is checked
     before the first save, so that files can be read where none can be written.
     """
 

@@ -15,10 +15,10 @@ def check_factory(namespace: str, factory: Any) -> None:
 
     Raises:
         TypeError: it is not callable, is a type without instances of its own, needs arguments or is async; or the name
-            is no str. The message shows what to register instead.
+            is not a str. The message shows what to register instead.
     """
     if not isinstance(namespace, str):
-        raise TypeError(f"a namespace is registered by its name, and then a factory: {_shown(namespace)} is no str")
+        raise TypeError(f"give the name of the namespace first, and then its factory: {_shown(namespace)} is not a str")
     what = f"namespace {namespace!r} needs a factory, which makes the first state of each session"
     if _is_abstract(factory):
         raise TypeError(f"{what}, and {factory} makes none: register({namespace!r}, <a function>, type={factory})")
@@ -29,7 +29,9 @@ def check_factory(namespace: str, factory: Any) -> None:
     misfit = _misfit(factory, 0)
     if misfit is not None:
         example = f"register({namespace!r}, lambda: {_name(factory)}(...))"
-        raise TypeError(f"{what} without arguments: {_name(factory)} cannot be called so ({misfit}). Give {example}")
+        raise TypeError(
+            f"{what} without arguments: {_name(factory)} cannot be called that way ({misfit}). Give {example}"
+        )
 
 
 def check_callback(use: str, function: Any, parameters: str = "") -> None:
@@ -50,18 +52,18 @@ def check_callback(use: str, function: Any, parameters: str = "") -> None:
         raise TypeError(f"{what}: {_name(function)} is async and would never run; give a plain function")
     misfit = _misfit(function, len(parameters.split(", ")) if parameters else 0)
     if misfit is not None:
-        raise TypeError(f"{what}: {_name(function)} cannot be called so ({misfit})")
+        raise TypeError(f"{what}: {_name(function)} cannot be called that way ({misfit})")
 
 
 def refuse_coroutine(change: Any, result: Any) -> None:
-    """Refuse what an async function gives in place of a namespace's new state.
+    """Refuse a coroutine that an async function returns in place of a namespace's new state.
 
     Raises:
         TypeError: it is a coroutine.
     """
     if type(result) is CoroutineType:
         result.close()
-        raise TypeError(f"{_name(change)} is async and returns a coroutine, no state; give update() a plain function")
+        raise TypeError(f"{_name(change)} is async and returns a coroutine, not state; give update() a plain function")
 
 
 def _is_abstract(factory: Any) -> bool:
@@ -78,7 +80,7 @@ def _is_async(function: Any) -> bool:
 
 
 def _misfit(function: Any, count: int) -> str | None:
-    """Say why a function cannot be called with so many arguments; None where it can, or does not show what it takes."""
+    """Say why a function cannot be called with this many arguments; None if it can, or has no signature to check."""
     try:
         signature = inspect.signature(function)
     except (AttributeError, NameError, TypeError, ValueError):  # some builtins; an annotation that cannot be evaluated

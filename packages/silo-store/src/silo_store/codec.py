@@ -119,7 +119,7 @@ class MsgpackCodec:
         stranger = _stranger(kind)
         if stranger is not None:
             advice = _advice_by_class(stranger) or "use a dataclass or a msgspec.Struct"
-            raise TypeError(f"{stranger.__qualname__} is none that msgspec knows; {advice}")
+            raise TypeError(f"{stranger.__qualname__} is not a type that msgspec knows; {advice}")
         return codec
 
     def encode(self, value: Any) -> bytes:
@@ -268,7 +268,7 @@ _LIVE = (
     "a live object belongs to one process: make it where it is used, or use the memory:// backend, which can keep it"
 )
 
-# What a class has by which its instances are known, and what to do instead. The first that fits counts.
+# Attributes by which a class is recognised, and what to do instead. The first match counts.
 _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("_get_current_object",), "a proxy of Flask's is a live object; keep what you need out of it"),
     (("get_json",), "a request is a live object; keep what you need out of it"),
@@ -305,7 +305,7 @@ def _is_plain(culprit: Any) -> bool:
 def _advice_by_class(kind: type) -> str | None:
     """Say what to keep in place of an instance of a class; None where the class shows nothing.
 
-    The class is asked instead of the instance: a proxy, say, may raise whatever it is asked.
+    The class is checked instead of the instance: a proxy, for example, may raise at any access.
     """
     for moment in _MOMENTS:
         if issubclass(kind, moment) and kind is not moment:

@@ -29,7 +29,7 @@ class Registry:
         """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none.
 
         Raises:
-            TypeError: the name is no text, or the factory makes no state.
+            TypeError: the name is not a str, or the factory cannot make state.
             ValueError: the name is reserved.
         """
         check_factory(name, factory)

@@ -29,7 +29,7 @@ from .turns import Turn
 
 Factories = Mapping[str, Callable[[], Any]]
 Notice = Callable[[list[str]], object]
-"""What is told the names of namespaces that are about to be written."""
+"""Called with the names of namespaces that are about to be written."""
 
 
 class Create(Protocol):
@@ -70,7 +70,7 @@ class Sessions(Protocol):
         """Write a session back. Say whether it is in the backend for the first time.
 
         The claim of the turn in which it was loaded must still hold; with ``last`` it is given back. ``noticed`` is
-        told first which namespaces differ from what was read, if any does; nothing differs in live objects.
+        called first with the namespaces that differ from what was read, if any does; of live objects none does.
         """
 
 

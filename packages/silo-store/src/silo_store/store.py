@@ -161,7 +161,7 @@ class SessionStore:
         A session seen busy is renewed: its client has the whole ``ttl`` to fetch what the work gave.
 
         Raises:
-            TypeError: the predicate cannot be called so, or is async.
+            TypeError: the predicate cannot be called with these arguments, or is async.
         """
         if predicate is not None:  # which takes the check away
             check_callback("set_busy_check", predicate, "sid, session")
@@ -171,7 +171,7 @@ class SessionStore:
         """Call ``callback(sid)`` after a session began.
 
         Raises:
-            TypeError: the callback cannot be called so, or is async.
+            TypeError: the callback cannot be called with these arguments, or is async.
         """
         check_callback("on_create", callback, "sid")
         self.registry.on_create.append(callback)
@@ -180,7 +180,7 @@ class SessionStore:
         """Call ``callback(sid)`` after a session expired, once, in the thread that runs `cleanup`.
 
         Raises:
-            TypeError: the callback cannot be called so, or is async.
+            TypeError: the callback cannot be called with these arguments, or is async.
         """
         check_callback("on_expire", callback, "sid")
         self.registry.on_expire.append(callback)
@@ -191,7 +191,7 @@ class SessionStore:
         The reason is ``"expired"``, ``"reset"`` or ``"destroyed"``. The id may be in use again by then; the uid is not.
 
         Raises:
-            TypeError: the callback cannot be called so, or is async.
+            TypeError: the callback cannot be called with these arguments, or is async.
         """
         check_callback("on_end", callback, "sid, uid, reason")
         self._ending.on_end.append(callback)

@@ -1,4 +1,4 @@
-"""What others write to a terminal while something is drawn on it."""
+"""Output of other code to a terminal while a bar is drawn on it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LONGEST = 4096
 
 
 class Above:
-    """Puts what others write above a drawing, as long as the context is open.
+    """Puts output of other code above a drawing, as long as the context is open.
 
     Streams of this process that lead to the same terminal get a `write()` of their own: `sys.stdout`, `sys.stderr`, and
-    those of the handlers of `logging`. So it holds for whatever has the stream already, and for every thread. A line
-    is written once it has its end, or when the context closes. What other processes, or code below Python, write to
-    the terminal does not come this way.
+    those of the handlers of `logging`. So it works for all code that has the stream already, and for every thread. A
+    line is written once it is complete, or when the context closes. Output of other processes, or of code below Python,
+    does not pass through here.
 
     Args:
         out: Where the drawing is.
@@ -106,7 +106,7 @@ class _Writer:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Whole lines, and what has no end yet, as far as a later return to its begin leaves it visible."""
+    """Whole lines, and the part of an unfinished line that is still visible after its carriage returns."""
     lines, end, rest = text.rpartition("\n")
     rest = rest[rest.rstrip("\r").rfind("\r") + 1 :]
     return (f"{lines}{end}{rest}\n", "") if len(rest) > LONGEST else (lines + end, rest)

@@ -44,7 +44,7 @@ class RunHandler(logging.Handler):
         self._public = public
 
     def handle(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
-        """Take the record, and have it printed where it would have been if this handler were not there."""
+        """Take the record, and print it if the logging module would have without this handler."""
         taken = bool(super().handle(record))
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and _only_captured(record, self):
@@ -67,7 +67,7 @@ class RunHandler(logging.Handler):
 
 
 def _only_captured(record: logging.LogRecord, handler: RunHandler) -> bool:
-    """Whether nothing but captures handles a record, of which this one is the first.
+    """Whether only captures handle a record, and this one is the first of them.
 
     The logging module prints a warning by itself where no logger has a handler. A capture must not change that.
     """

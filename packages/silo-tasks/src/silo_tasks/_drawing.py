@@ -15,14 +15,14 @@ SPEED = 10
 """Characters by which the mark in a bar without a percentage moves in a second."""
 
 MINUTE = 60.0
-"""Seconds without a line after which another one is written where nothing is drawn anew."""
+"""Seconds without a line after which another one is written, where there is no terminal."""
 
 MARKS = {"pending": "-", "running": ">", "done": "+", "failed": "!"}
 """How a step begins, by its status."""
 
 
 def bar(state: TaskState, size: int = BAR) -> str:
-    """The bar alone. A mark moves to and fro in it while nothing tells how much of the work is done."""
+    """The bar alone. A mark moves to and fro in it while the share of work that is done is unknown."""
     if is_unknown(state):
         length = max(1, size // 5)
         way = size - length
@@ -35,7 +35,7 @@ def bar(state: TaskState, size: int = BAR) -> str:
 
 
 def is_unknown(state: TaskState) -> bool:
-    """Whether a run goes on and nothing tells how much of it is done: no total, no percent, and no plan."""
+    """Whether a run goes on and its done share is unknown: it has no total, no percent, and no plan."""
     if not state.running or state.status is Status.QUEUED:
         return False
     if state.total is not None and state.n < state.total and rounded(state.progress) >= 100:
@@ -48,7 +48,7 @@ def is_unknown(state: TaskState) -> bool:
 
 def line(state: TaskState) -> str:
     """All of a state in one line of text."""
-    # After a minute, what has no end in sight shows at least that time passes.
+    # After a minute, work without a known end shows at least that time passes.
     time = _time(state) or ([_passed(state)] if state.elapsed >= MINUTE else [])
     return _joined(_head(state, BAR), _counts(state), time, [" / ".join(_open(state)), _said(state)])
 
@@ -66,7 +66,7 @@ def reached(state: TaskState, seen: TaskState) -> str:
     steps, said = _open_last(state), _said(seen)
     moved = seen.n != state.n and any(char.isdigit() for char in said)
     if said == RUNNING or moved or steps != _open_last(seen):
-        # It is of a moment before.
+        # The message belongs to an earlier moment.
         said = ""
     inside = f" in {' / '.join(steps)}" if steps else ""
     text = f" at {where}" if where else f" after {duration(state.elapsed)}"
@@ -178,7 +178,7 @@ def _said(state: TaskState) -> str:
 
 def _error(state: TaskState) -> str:
     error, kind = state.error or "", state.error_type
-    # The text of many an exception tells nothing without its class. What is written for people stands for itself.
+    # The text of many exceptions means nothing without their class. A text for people needs none.
     return error if kind is None or state.error_public or error == kind else f"{kind}: {error}"
 
 

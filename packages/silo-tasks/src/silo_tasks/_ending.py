@@ -56,9 +56,9 @@ def describe(error: BaseException | str) -> str:
 
 
 def with_type(text: str, error_type: str | None) -> str:
-    """The text of an error with the name of its class before it, where that says something new.
+    """The text of an error with the name of its class before it, unless the text is that name.
 
-    Without its class, the text of many an error says nothing.
+    Without its class, the text of many errors says nothing.
     """
     return text if error_type is None or text == error_type else f"{error_type}: {text}"
 

@@ -1,4 +1,4 @@
-"""What is said of a run whose follower was interrupted."""
+"""The lines about a run whose follower Ctrl-C has ended."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from silo_tasks.state import TaskState
 
 _left: list[Left] = []
-"""Of each task the last interruption."""
+"""The last interruption of each task."""
 
 
 class Left:
-    """Says how a run goes on that Ctrl-C has left alone: that the process waits for it, and at what it was cancelled.
+    """Says what becomes of a run that is no longer followed: that the process waits for it, or where it was cancelled.
 
     Args:
         task: The task.
@@ -41,7 +41,7 @@ class Left:
         self._waited = self._told = False
 
     def wait(self) -> None:
-        """Say that the process waits for the run, unless that is executed elsewhere."""
+        """Say that the process waits for the run, unless another process executes it."""
         run = getattr(self.task, "_run", None)
         if run is not None and run.away is not None:
             return
@@ -51,7 +51,7 @@ class Left:
             self._say(f"Waiting for {state.name!r}{reached(state, state)} (Ctrl-C again: end at once)")
 
     def end(self, _: object = None) -> None:
-        """Say once how the run has ended, if it was cancelled, or the process has waited for that."""
+        """Say once how the run has ended, if it was cancelled or the process has waited for it."""
         state = self.task.state
         with self._lock:
             told, self._told = self._told, True
@@ -80,7 +80,7 @@ class Left:
 
 
 def leave(task: Watched, paper: Paper) -> None:
-    """See to it that a run which is not followed any more is not forgotten."""
+    """Arrange for the lines about a run that is no longer followed."""
     left = Left(task, paper, paper.seen or task.state)
     _left[:] = [*(each for each in _left if each.task is not task), left]
     if _wait not in thread.before_waiting:
@@ -109,7 +109,7 @@ def _hook(
     error: BaseException,
     traceback: TracebackType | None,
 ) -> None:
-    """Leave out the traceback of asking a run for its result that Ctrl-C has ended: a line says what was cancelled."""
+    """Print one line instead of the traceback of a `TaskCancelled`, if Ctrl-C has ended the drawing of that run."""
     cancelled = [left for left in _left if left.is_cancelled] if isinstance(error, TaskCancelled) else []
     for left in cancelled:
         left.end()

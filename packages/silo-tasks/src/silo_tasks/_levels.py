@@ -12,7 +12,7 @@ def number_of(level: int | str) -> int:
 
     Raises:
         ValueError: The logging module knows no level of that name.
-        TypeError: It is neither a number nor a name.
+        TypeError: The level is neither a number nor a name.
     """
     if isinstance(level, str):
         for name in (level, level.upper()):
@@ -20,11 +20,13 @@ def number_of(level: int | str) -> int:
             if isinstance(number, int):
                 return number
         raise ValueError(
-            f"level {level[:50]!r} is unknown: give a level of the logging module, as logging.INFO, or its name, as "
-            "'info'"
+            f"level {level[:50]!r} is unknown: give a level of the logging module, such as logging.INFO, or its name, "
+            "such as 'info'"
         )
     if not isinstance(level, int):
-        raise TypeError(f"level is a number or a name, as logging.INFO or 'info', and not a {type(level).__name__}")
+        raise TypeError(
+            f"level must be a number or a name, such as logging.INFO or 'info', not a {type(level).__name__}"
+        )
     return level
 
 

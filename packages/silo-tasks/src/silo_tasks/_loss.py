@@ -1,4 +1,4 @@
-"""The line of the log for a run that is lost: one for each."""
+"""The one log line for each run that is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 logger = logging.getLogger("silo_tasks")
 
 LOST = "Task %s (run %s) is lost: %s"
-"""The log message of a run that something else than its own code has ended."""
+"""The log message of a run that something other than its own code has ended."""
 
 
 def tell_loss(label: str, token: str, reason: str) -> None:
@@ -27,5 +27,5 @@ def short(token: str) -> str:
 
 
 def reason_of(error: str) -> str:
-    """What ended a run, of the error that it was lost with."""
+    """What ended a run, taken from the error that it was lost with."""
     return error.removeprefix("lost: ")

@@ -49,11 +49,11 @@ def rate_of(scope: Scope, now: float) -> float:
 
 
 def time_left(innermost: Scope, now: float) -> float | None:
-    """Seconds until all open scopes are done, None where nothing tells.
+    """Seconds until all open scopes are done, None if that cannot be known.
 
-    What is going on decides: its own rate, and the total it was given. Items and planned steps that are to come take
-    as long as the present one, by their weights. Steps without a plan, and work that does not say how much there is of
-    it, leave the rest unknown.
+    The innermost open scope decides, by its own rate and total. Later items take as long as the current one, and later
+    planned steps take as long in proportion to their weights. Steps without a plan, and work without a total, leave the
+    rest unknown.
 
     Called under the lock of the run, after its percent was taken.
     """
@@ -64,14 +64,14 @@ def time_left(innermost: Scope, now: float) -> float | None:
     while scope is not None:
         left = _left_in(scope, child, left, now)
         if left is not None:
-            # What lies around ends no sooner, whatever its own rate tells.
+            # An outer scope ends no sooner than an inner one, whatever its own rate is.
             left = least = max(left, least)
         child, scope = scope, scope.parent
     return left if left is not None and math.isfinite(left) else None
 
 
 def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float) -> float | None:
-    """Seconds that are left in a scope, by what is left in its open child, if it has one that can tell."""
+    """Seconds that are left in a scope, by those left in its open child, if they are known."""
     here = None if child is None or inside is None else _left_around(scope, child, inside, now)
     done, todo = scope.done, (scope.total or 0) - scope.done
     if scope.counts and todo > 0:
@@ -79,7 +79,7 @@ def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float
         if here is not None and scope.items is not None and child is not None and child.born == done:
             rate = scope.items.rate_at(now + here, done + 1)
             return here + (todo - 1) / rate if rate > 0 else None
-        # What is open inside tells no more than its own end, or is a loop beside this one and no part of an item.
+        # The open child gives only its own end, or is a loop beside this one and not part of an item.
         return todo / rate if rate > 0 else None
     if scope.probe is not None:
         # A loop without a known end, or past it.

@@ -35,7 +35,7 @@ class Paper:
         self._last: tuple[int, str] | None = None
 
     def show(self, state: TaskState, logs: list[str]) -> None:
-        """Write the log lines, and one for the state when it is worth it."""
+        """Write the log lines, and one for the state if it has changed enough."""
         self.seen, now, lines = state, self._clock(), logs
         if not state.running or note(state) != self._last or (not logs and now - self._wrote >= MINUTE):
             self._last = note(state)
@@ -54,7 +54,7 @@ class Paper:
         yield
 
     def write(self, text: str) -> None:
-        """Write what the encoding of the file knows, and a mark for what it does not."""
+        """Write the text, with a mark for each character that the encoding of the file lacks."""
         encoding = getattr(self.out, "encoding", None) or "utf-8"
         self.out.write(text.encode(encoding, "replace").decode(encoding))
         if hasattr(self.out, "flush"):
@@ -92,12 +92,12 @@ class Screen(Paper):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Draw a run as long as the context is open: what others write meanwhile comes to stand above it."""
+        """Draw a run as long as the context is open. What other code writes meanwhile appears above it."""
         with Above(self.out, self):
             yield
 
     def insert(self, write: Callable[[], object] | None) -> bool:
-        """Have whole lines written above the drawing, if there are any; False where this drawing is what writes."""
+        """Call `write`, if given, to write lines above the drawing. Return False if the drawing itself is writing."""
         with self._lock:
             if self._busy:
                 return False

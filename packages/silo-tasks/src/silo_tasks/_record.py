@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 LEFT = "its process ended before it was over"
-"""What ends a run that is still at work at interpreter exit."""
+"""The reason that is logged for a run that is still at work at interpreter exit."""
 
 
 class Settings(NamedTuple):
@@ -148,7 +148,7 @@ class RunRecord:
         self.on_stop: Callable[[], object] | None = None
         """Passes a cancel or deadline on to where the run is executed."""
         self.stopped_by: str | None = None
-        """Why its process or its runner stops it, if one does."""
+        """Why its process or its runner stops it; None if neither does."""
         self._must_stop = False
         self._shields = 0
         self._probes: list[Probe] = []
@@ -222,7 +222,7 @@ class RunRecord:
         return self.log.last_seq
 
     def will_stop(self, reason: str) -> None:
-        """Note why it is about to be stopped: what is logged if it ends by that."""
+        """Note why it is about to be stopped. The reason is logged if the stop ends it."""
         with self.lock:
             if self.status.is_active and not self._must_stop:
                 self.stopped_by = reason

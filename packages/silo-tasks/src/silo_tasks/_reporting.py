@@ -143,7 +143,7 @@ class Reporter:
 
         Raises:
             ValueError: There are no steps, or a weight is not a positive, finite number.
-            TypeError: A step is no pair of name and weight.
+            TypeError: A step is not a pair of name and weight.
         """
         if not all(isinstance(each, (tuple, list)) and is_step(*each) for each in steps):
             raise TypeError('plan() takes steps with their weights, as plan(("Parse", 1), ("Write", 3))')
@@ -165,7 +165,7 @@ class Reporter:
             message: The text, %-formatted with `args` when first read; without `args` it is taken as it is.
             args: Numbers and short texts are kept as they are, any other value is formatted at once.
             level: `"debug"`, `"info"`, `"warning"`, `"error"` or a word of your own; or a level of the logging module,
-                as `logging.INFO` or `"INFO"`, which is kept as `"info"`.
+                such as `logging.INFO` or `"INFO"`, which is kept as `"info"`.
         """
         run = self._mine()
         if run.stop:
@@ -183,7 +183,7 @@ class Reporter:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
                 two of them, or two captures of the run, is taken once. A warning that nothing else handles is printed
                 to stderr, as without the capture.
-            level: The least level that is taken, as `logging.INFO` or `"info"`.
+            level: The lowest level that is taken, such as `logging.INFO` or `"info"`.
             public: Whether clients may read what is taken. Libraries log addresses, queries and other things that are
                 not for clients, so `state.to_dict(public=True)` leaves the lines out unless this is True.
         """

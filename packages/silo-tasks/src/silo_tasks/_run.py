@@ -158,7 +158,7 @@ class Run(OwnCode):
             details = traceback_of(cause)
         if public is None:
             public = error is not None and is_public(error, self.settings.public_errors)
-        # What clients may read stays as it was written.
+        # A text that clients may read stays as it was written.
         told = with_type(text, type(error).__name__) if text and not public and is_bare_key(error) else text
         ended = self.settings.mono()
         if finished_at is None:
@@ -291,11 +291,11 @@ class Run(OwnCode):
         return ended
 
     def lose(self, reason: str, *, public: bool = True) -> None:
-        """Fail a run that nobody will finish."""
+        """Fail a run that no thread or process will finish."""
         if not self.finish(Status.FAILED, error=reason, error_type="TaskLost", public=public):
             self._never_returns()
         elif self.away is None:
-            # Of a run elsewhere, many may see the end.
+            # Many processes may see the end of a run that another process executes.
             tell_loss(self.label, self.token, reason_of(reason))
 
     def killed(self) -> None:

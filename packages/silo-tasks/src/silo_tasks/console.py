@@ -39,15 +39,15 @@ def follow(
     """Draw a moving bar, the steps, the message, the rate and the time left, until the run is over.
 
     On a terminal the drawing is renewed in its place, and log lines appear above it. What the program writes there
-    meanwhile comes to stand above it as well, line by line: `print()` in any thread, the handlers of `logging`,
-    warnings and tracebacks. Output of other processes, and of code below Python, is not seen and may be drawn over.
+    meanwhile appears above it as well, line by line: `print()` in any thread, the handlers of `logging`, warnings and
+    tracebacks. Output of other processes, and of code below Python, is not seen, and the drawing may overwrite it.
 
-    Where there is no terminal, or one that cannot move its cursor (`TERM=dumb`), a line is written whenever a new ten
-    percent, step or message is reached, and after each minute without a line, so that a log file stays short. So it is
-    on a terminal on which another task is drawn. Nothing is coloured where `NO_COLOR` is set.
+    Without a terminal, or on one that cannot move its cursor (`TERM=dumb`) or on which another task is drawn, a line is
+    written whenever a new ten percent, step or message is reached, and after each minute without a line, so that a log
+    file stays short. Nothing is coloured where `NO_COLOR` is set.
 
-    Ctrl-C ends the drawing, not the task. If the run is cancelled then, a line says at what. If the process ends
-    without that, it waits for the run as at any exit, and a line says so.
+    Ctrl-C ends the drawing, not the task. If the run is cancelled then, a line says how far it had come. Otherwise the
+    process waits for the run as at any exit, and a line says so.
 
     Args:
         task: What to watch.
@@ -61,7 +61,7 @@ def follow(
         The last state.
 
     Raises:
-        TypeError: `task` is no task, such as a list of several, or `file` is no open file, such as a path.
+        TypeError: `task` is not a task, but a list of several, for example; or `file` is no open file, but a path.
     """
     _check(task)
     out: TextIO | None = sys.stderr if file is None else file
@@ -93,7 +93,7 @@ def _check(task: object) -> None:
     if task is None:
         hint = "BackgroundTask.attach() returns None where the store knows no run of that name"
     elif isinstance(task, (list, tuple, set, dict, frozenset)):
-        hint = "follow one after the other: for task in tasks: follow(task)"
+        hint = "follow them one after the other: for task in tasks: follow(task)"
     raise TypeError(f"follow() takes one BackgroundTask, not {_kind(task)}: {hint}")
 
 

@@ -16,7 +16,7 @@ class Work(Protocol):
         """Ask it to stop; whether there was something to stop."""
 
     def will_stop(self, reason: str) -> None:
-        """Note why it is about to be stopped: what is logged if it ends by that."""
+        """Note why it is about to be stopped. The reason is logged if the stop ends it."""
 
     def left_behind(self) -> None:
         """Log that it is lost, if it is still at work when its process ends."""
@@ -117,7 +117,8 @@ class Runner(Protocol):
     The rules, which `silo_tasks.testing.RunnerContract` checks: a job that was accepted is executed once or cancelled,
     in no promised order; constructing a runner starts nothing; a job that raises harms no other job.
 
-    It may have an attribute `waiting`: the message of a run that it has accepted and not begun, "Waiting" by default.
+    A runner may have an attribute `waiting`: the message of a run that it has accepted and not begun. By default the
+    message is "Waiting".
     """
 
     def submit(self, job: Job) -> None:

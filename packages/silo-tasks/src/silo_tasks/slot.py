@@ -30,7 +30,7 @@ class Slot:
     cancel: bool = False
     """Whether somebody has asked it to stop."""
     told: bool = False
-    """Whether the log of some process says that it is lost."""
+    """Whether a process has logged that the run is lost."""
 
     @property
     def running(self) -> bool:
@@ -156,7 +156,7 @@ class SlotStore(ABC):
         return None if slot is None else (slot.token, self.seen(owner, name, slot, now).record)
 
     def seen(self, owner: str, name: str, slot: Slot, now: float) -> Slot:
-        """Return what a stored slot is now. The first that finds its run lost, of all processes, logs that."""
+        """Return what a stored slot is now. The first process that finds its run lost logs that."""
         shown = slot.at(now, self.lease)
         if slot.running and not shown.running and not slot.told:
             reason = reason_of(shown.record["error"])
@@ -168,7 +168,7 @@ class SlotStore(ABC):
     def tell_loss(
         self, owner: str, name: str, token: str, reason: str, *, label: str | None = None, seen: float | None = None
     ) -> None:
-        """Log that a run is lost, unless another process has: who can note that in the store is the one that logs it.
+        """Log that a run is lost, unless another process has: the process that can note it in the store logs it.
 
         Args:
             owner: Whose task it is.
@@ -176,7 +176,7 @@ class SlotStore(ABC):
             token: Names the run.
             reason: What ended it.
             label: What the log calls the task; by default what `label()` says.
-            seen: When it was last heard of, for a reader that found it lost by that; None where it is over for sure.
+            seen: When the run was last seen, if a reader found it lost by that; None if it is certainly over.
         """
 
         def noted(slot: Slot | None, now: float) -> Slot | bool:  # noqa: ARG001

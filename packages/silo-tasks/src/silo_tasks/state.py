@@ -44,7 +44,7 @@ class TaskState:
     progress: float = 0.0
     """Percent of the run, 0.0 to 100.0. Within a run, only `update(progress=)` can lower it."""
     message: str = ""
-    """The last message, cut to `MAX_LINE` characters, with its counts filled in. Of a run that has said nothing:
+    """The last message, cut to `MAX_LINE` characters, with its counts filled in. For a run that has set none:
     "Waiting for a thread", "Waiting for a process" or "Waiting for a worker" while it is queued, then "Running"."""
     logs: list[str] = field(default_factory=list)
     """The kept log lines, oldest first. Of a task's state, they are put together when first read."""
@@ -71,8 +71,8 @@ class TaskState:
     rate: float | None = None
     """Items for each second, or None when nothing is counted."""
     eta: float | None = None
-    """Seconds that are left: of what is going on by its own rate and total, of planned steps to come by their weights.
-    None where nothing tells."""
+    """Seconds that are left: for the running step by its own rate and total, for planned steps by their weights.
+    None where it cannot be known."""
     elapsed: float = 0.0
     """Seconds the run has taken."""
     error_type: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 RUNNING = "Running"
-"""Message of a run that has begun and has said nothing yet."""
+"""Message of a run that has begun and has set no message yet."""
 
 
 class Status(str, Enum):

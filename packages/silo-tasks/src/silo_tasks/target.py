@@ -1,4 +1,4 @@
-"""What can be run as a task, and what is said of anything else."""
+"""Checks of what is given to run as a task, and the errors for anything else."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
     "an async generator function": (inspect.isasyncgenfunction, "asyncio.run() of a coroutine that goes through {}"),
     "a generator function": (inspect.isgeneratorfunction, "list({})"),
 }
-"""Functions of which a call executes nothing: how to know them, and what does."""
+"""Functions whose call executes nothing: how to recognise each kind, and what to return instead."""
 
 
 def check_target(target: object, where: str = "start()") -> None:
     """Refuse what cannot be run as a task.
 
     Args:
-        target: What shall be run.
+        target: What is to be run.
         where: What it was given to, for the message.
 
     Raises:
-        TypeError: It is no function, or one of which a call executes nothing: `async def`, or one with `yield`.
+        TypeError: It is not a function, or a call of it executes nothing: `async def`, or one with `yield`.
     """
     if isinstance(target, CoroutineType):
         # It would warn that nothing has awaited it.
@@ -49,26 +49,26 @@ def check_target(target: object, where: str = "start()") -> None:
 
 
 def check_runner(runner: object) -> None:
-    """Refuse what is no runner, as a class of runners or a name.
+    """Refuse anything but a runner, such as a class of runners or a name.
 
     Raises:
-        TypeError: It is none. None is one: that of all tasks.
+        TypeError: It is not a runner, and not None, which stands for the default runner.
     """
     if runner is not None and not _has(runner, "submit", "shutdown"):
         # An address may have a password in it.
         given = "an address" if isinstance(runner, str) and "://" in runner else repr(runner)
-        raise TypeError(f"runner must be a runner, as ThreadRunner(), and not {given}")
+        raise TypeError(f"runner must be a runner such as ThreadRunner(), not {given}")
 
 
 def check_store(store: object) -> None:
-    """Refuse what is no task store, as an address. The message does not repeat that: there may be a password in it.
+    """Refuse anything but a task store. The message does not repeat an address: there may be a password in it.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not a task store.
     """
     if not _has(store, "begin", "claim", "publish", "read"):
         given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
-        raise TypeError(f"store must be a task store, as MemoryTaskStore() or RedisTaskStore(url), and not {given}")
+        raise TypeError(f"store must be a task store such as MemoryTaskStore() or RedisTaskStore(url), not {given}")
 
 
 def _has(thing: object, *names: str) -> bool:
@@ -77,23 +77,23 @@ def _has(thing: object, *names: str) -> bool:
 
 
 def check_number(name: str, number: object, unit: str = "") -> None:
-    """Refuse what is no number.
+    """Refuse anything but a number.
 
     Raises:
-        TypeError: It is none; the message names the argument.
+        TypeError: It is not a number; the message names the argument.
     """
     if type(number) not in (int, float) and not isinstance(number, Number):
         raise TypeError(f"{name} must be a number{unit}, not a {type(number).__name__}")
 
 
 def name_of(function: Any) -> str:
-    """What a function is called where it was defined; of an object that can be called, its class."""
+    """The name of a function; for a callable object, the name of its class."""
     name: str = getattr(function, "__name__", type(function).__name__)
     return name
 
 
 def call_of(function: Callable[..., Any]) -> str:
-    """A function with its parameters, as in "work(task, rows)"; without them where it does not tell."""
+    """A function with its parameters, such as "work(task, rows)"; "work(...)" if it has no signature."""
     try:
         names = [
             each.replace(annotation=inspect.Parameter.empty) for each in inspect.signature(function).parameters.values()
@@ -106,7 +106,7 @@ def call_of(function: Callable[..., Any]) -> str:
 def explained(
     error: BaseException, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> BaseException:
-    """What a run fails with: an error as it is, or with the task's part in it where the function was not even called.
+    """The error that a run fails with: as it is, or with the function and its parameters if the call itself failed.
 
     Args:
         error: What was raised in the frame that called the function, or below it.
@@ -118,7 +118,7 @@ def explained(
     if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
         try:
             inspect.signature(function).bind(*args, **kwargs)
-        except ValueError:  # Some builtin functions do not tell.
+        except ValueError:  # Some builtin functions have no signature.
             pass
         except TypeError:
             return TypeError(explain_call(function, error)).with_traceback(traceback)

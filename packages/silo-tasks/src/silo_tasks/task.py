@@ -55,7 +55,7 @@ class BackgroundTask(Reporter):
     Raises:
         ValueError: `timeout` is not positive, or `max_logs` is negative.
         TypeError: `public_errors` names something other than classes of exceptions, or `runner`, `store`, `timeout`,
-            `max_logs` or `clock` is of another kind than it should be; the message says what to give.
+            `max_logs` or `clock` is of the wrong kind; the message says what to give.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BackgroundTask(Reporter):
             check_number("timeout", timeout, " of seconds")
         check_number("max_logs", max_logs)
         if not callable(clock):
-            raise TypeError(f"clock must be a function, as time.time, not a {type(clock).__name__}")
+            raise TypeError(f"clock must be a function such as time.time, not a {type(clock).__name__}")
         if timeout is not None and not timeout > 0:
             raise ValueError("timeout must be positive")
         if max_logs < 0:
@@ -111,7 +111,7 @@ class BackgroundTask(Reporter):
             None when the store knows no run of it. `start()` on what is returned runs a function here.
 
         Raises:
-            TypeError: `store` is no task store.
+            TypeError: `store` is not a task store.
         """
         check_store(store)
         found = store.read(owner, name)
@@ -158,8 +158,8 @@ class BackgroundTask(Reporter):
             QueueFull: Too many tasks wait already. The task is as it was before, and so is its record.
             RunnerUnavailable: The task queue or the store cannot be reached. The task is as it was before.
             TaskError: The runner cannot run it.
-            TypeError: The target is no plain function, or an argument cannot be sent to where it would run; the message
-                names it.
+            TypeError: The target is not a plain function, or an argument cannot be sent to where it would run; the
+                message names it.
         """
         check_target(target)
         runner = self._runner or default_runner()
@@ -356,13 +356,13 @@ class BackgroundTask(Reporter):
         """Call `callback(task)` once, when the run is over; at once if it is over already.
 
         On an idle task it waits for the next run. It is called with no lock held, by the thread that ended the run.
-        What it raises is logged and harms nobody.
+        An exception that it raises is logged, and goes no further.
 
         Raises:
-            TypeError: It cannot be called.
+            TypeError: The callback is not callable.
         """
         if not callable(callback):
-            raise TypeError(f"on_done() takes a function, as on_done(print), and not a {type(callback).__name__}")
+            raise TypeError(f"on_done() takes a function, as in on_done(print), not a {type(callback).__name__}")
         with self._lock:
             # A start() in this moment takes over the callbacks of the run before.
             added = self._run.add_callback(callback)

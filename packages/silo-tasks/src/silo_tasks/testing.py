@@ -60,10 +60,10 @@ class PlainJob:
         return not self.done.is_set()
 
     def will_stop(self, reason: str) -> None:
-        """Not for a job that tells nothing."""
+        """Do nothing: this job logs nothing."""
 
     def left_behind(self) -> None:
-        """Not for a job that tells nothing."""
+        """Do nothing: this job logs nothing."""
 
     def begin(self) -> bool:
         """Begin, as always."""

@@ -113,11 +113,11 @@ def test_a_runner_and_a_store_of_wrong_parts_are_refused_without_repeating_them(
     url = "redis://:secret@localhost/0"
     app = Celery("unused", broker=url)
     makers: list[tuple[Callable[[], object], str]] = [
-        (lambda: RQRunner(cast("Any", "counts")), "queue must be a queue of RQ, as Queue(name, connection=...)"),
+        (lambda: RQRunner(cast("Any", "counts")), "queue must be a queue of RQ such as Queue(name, connection=...)"),
         (lambda: CeleryRunner(cast("Any", "app")), "app must be an application of Celery"),
         (lambda: CeleryRunner(app, store=cast("Any", url)), "store must be a task store"),
-        (lambda: RedisTaskStore(cast("Any", 5)), "client must be a client of redis-py, without asyncio, or a URL"),
-        (lambda: RedisTaskStore(cast("Any", redis.asyncio.Redis.from_url(url))), "without asyncio"),
+        (lambda: RedisTaskStore(cast("Any", 5)), "client must be a synchronous client of redis-py, or a URL"),
+        (lambda: RedisTaskStore(cast("Any", redis.asyncio.Redis.from_url(url))), "a synchronous client"),
     ]
     for make, words in makers:
         with pytest.raises(TypeError, match=re.escape(words)) as caught:

@@ -24,7 +24,7 @@ def open_backend(url: str) -> Backend:
 
     Raises:
         ValueError: no backend has that URL. The message does not repeat it: there may be a password in it.
-        StoreUnavailable: the folder of an SQLite file is not there or cannot be written.
+        StoreUnavailable: the folder of an SQLite file is missing and cannot be created, or cannot be written to.
         ImportError: the backend needs a package that is not installed; the message says which.
     """
     scheme = split(url).scheme

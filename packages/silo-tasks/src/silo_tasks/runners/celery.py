@@ -25,7 +25,7 @@ RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_
 """How often a message is offered to a broker that does not take it."""
 
 ANSWER_WAIT = 1.0
-"""Seconds that workers have to answer an operator's question."""
+"""Seconds that workers have to answer a question about their queues."""
 
 HEAD = "silo_tasks"
 """The header of a Celery message that holds the head of our message, for a worker that cannot read the rest."""
@@ -54,7 +54,7 @@ class CeleryRunner(EngineRunner):
         ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or `broker_use_ssl` is not
             a dict of redis-py's options. Or the application has a runner of that name with another store, or `max_wait`
             is not positive, or infinite.
-        TypeError: `app` is no application of Celery, or `store` no task store.
+        TypeError: `app` is not an application of Celery, or `store` is not a task store.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CeleryRunner(EngineRunner):
     ) -> None:
         if not isinstance(app, Celery):
             raise TypeError(
-                f"app must be an application of Celery, as Celery(name, broker=url), not a {type(app).__name__}"
+                f"app must be an application of Celery such as Celery(name, broker=url), not a {type(app).__name__}"
             )
         if store is not None:
             check_store(store)
@@ -98,11 +98,11 @@ class CeleryRunner(EngineRunner):
     def listeners(self) -> Listeners | None:
         """Ask Celery's workers for their queues, and count those with the queue of this runner.
 
-        A worker that is busy and cannot answer meanwhile, as one with the pool `solo`, is not counted.
+        A worker that cannot answer while it is busy, such as one with the pool `solo`, is not counted.
 
         Returns:
-            None where the broker carries no questions to workers, as Amazon SQS, where workers answer none
-            (`worker_enable_remote_control`), or where runs need no worker (`task_always_eager`).
+            None if the broker cannot carry questions to workers (Amazon SQS), if workers answer none
+            (`worker_enable_remote_control`), or if runs need no worker (`task_always_eager`).
 
         Raises:
             RunnerUnavailable: The broker cannot be reached.
@@ -119,7 +119,7 @@ class CeleryRunner(EngineRunner):
                 answers = ask("active_queues", reply=True, timeout=ANSWER_WAIT, connection=connection) or []
         except (OperationalError, OSError) as error:
             raise RunnerUnavailable(f"the broker cannot be reached: {describe(error)}") from error
-        # Not by `inspect()`, which takes workers of one name for one.
+        # Not by `inspect()`, which counts workers of the same name once.
         listed = [queues for answer in answers for queues in answer.values() if isinstance(queues, list)]
         number = sum(any(each["name"] == queue for each in queues) for queues in listed)
         return Listeners(queue, number, f"celery -A ... worker -Q {queue}")

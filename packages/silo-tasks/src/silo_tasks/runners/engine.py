@@ -31,7 +31,7 @@ class Listeners:
     number: int
     """How many workers take jobs from it."""
     command: str
-    """How one more is started, where the name of a module has to be filled in as `...`."""
+    """The command that starts one more; `...` stands for the name of a module."""
 
 
 class EngineRunner(ABC):
@@ -47,7 +47,7 @@ class EngineRunner(ABC):
 
     Raises:
         ValueError: `max_wait` is not positive, or infinite.
-        TypeError: `store` is no task store.
+        TypeError: `store` is not a task store.
     """
 
     waiting = "Waiting for a worker"
@@ -105,10 +105,10 @@ class EngineRunner(ABC):
         return True
 
     def listeners(self) -> Listeners | None:
-        """Ask for the workers that take the runs of this runner, for an operator: it may take a second.
+        """Count the workers that take the runs of this runner, for a check by an operator. The call may take a second.
 
         Returns:
-            The queue and how many workers it has; None where the engine cannot tell, or needs none.
+            The queue and how many workers it has; None if the engine cannot tell, or needs no worker.
 
         Raises:
             RunnerUnavailable: The queue cannot be reached.

@@ -57,7 +57,7 @@ class ProcessRunner:
 
     Raises:
         ValueError: `workers` is below 1, or `queue_size` or `kill_after` below 0.
-        TypeError: One of them is no number.
+        TypeError: One of them is not a number.
     """
 
     waiting = "Waiting for a process"
@@ -328,7 +328,7 @@ class _Errand:
         """Kill the process if it still has the job.
 
         Args:
-            quiet: Log nothing, as the log says already that the job is lost.
+            quiet: Whether to log nothing, because the log already says that the job is lost.
         """
         with self._lock:
             process = self._process

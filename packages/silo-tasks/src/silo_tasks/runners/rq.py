@@ -48,7 +48,7 @@ class RQRunner(EngineRunner):
     Raises:
         ValueError: `max_wait` or `retain` is not positive, or `max_wait` is infinite, or the queue's connection has an
             option that redis-py refuses, such as ssl_cert_reqs=CERT_REQUIRED in its URL.
-        TypeError: `queue` is no queue of RQ, as where it is only the name of one.
+        TypeError: `queue` is not a queue of RQ, for example only the name of one.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RQRunner(EngineRunner):
     ) -> None:
         if not isinstance(queue, Queue):
             raise TypeError(
-                f"queue must be a queue of RQ, as Queue(name, connection=...), not a {type(queue).__name__}"
+                f"queue must be a queue of RQ such as Queue(name, connection=...), not a {type(queue).__name__}"
             )
         store = RedisTaskStore(queue.connection, prefix=prefix, retain=retain)
         super().__init__(store, max_wait=max_wait, max_bytes=max_bytes)
@@ -78,7 +78,7 @@ class RQRunner(EngineRunner):
         return bytes(self._queue.serializer.dumps(value))
 
     def listeners(self) -> Listeners | None:
-        """Count the workers that RQ lists for the queue. One that was killed is listed for up to eight minutes more.
+        """Count the workers that RQ lists for the queue. RQ lists a killed worker for up to eight minutes more.
 
         Returns:
             None for a queue that runs its jobs at once (`is_async=False`).

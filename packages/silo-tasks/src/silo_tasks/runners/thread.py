@@ -73,7 +73,7 @@ class ThreadRunner:
 
     Raises:
         ValueError: `workers` is below 1 or `queue_size` below 0.
-        TypeError: One of them is no number.
+        TypeError: One of them is not a number.
     """
 
     waiting = "Waiting for a thread"
@@ -238,7 +238,7 @@ class ThreadRunner:
         At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
 
         Args:
-            reason: What the log says of jobs that end by that.
+            reason: What the log gives as the reason for jobs that end by this.
 
         Returns:
             The jobs that were running or queued.
@@ -272,7 +272,7 @@ def default_runner() -> ThreadRunner:
 
 @atexit.register
 def _drain_all() -> None:
-    # Ctrl-C now means that the user waits no longer.
+    # Ctrl-C here means that the user does not want to wait any longer.
     with contextlib.suppress(KeyboardInterrupt):
         _drain()
 

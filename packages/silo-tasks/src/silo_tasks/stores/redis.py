@@ -80,7 +80,7 @@ class RedisTaskStore(SlotStore):
     Raises:
         ValueError: `retain` is not positive, or redis-py cannot use the URL or an option of the client. The message
             repeats no URL: there may be a password in it.
-        TypeError: `client` is neither a client of redis-py nor a URL, or a client for asyncio.
+        TypeError: `client` is neither a synchronous client of redis-py nor a URL.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class RedisTaskStore(SlotStore):
             client = client_of(client, **IMPATIENT)
         if not hasattr(client, "evalsha") or inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
             raise TypeError(
-                f"client must be a client of redis-py, without asyncio, or a URL, not a {type(client).__name__} of "
+                f"client must be a synchronous client of redis-py, or a URL, not a {type(client).__name__} of "
                 f"{type(client).__module__}"
             )
         check(client)

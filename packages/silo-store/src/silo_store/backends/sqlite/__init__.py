@@ -6,7 +6,7 @@
 `rows`     a session's row, and the record in it
 `locks`    claims and signs of life: locks on single bytes of a file
 `mounts`   what file system a file is on
-`place`    where the file shall lie, looked at before it is made
+`place`    where the file will be, checked before it is created
 `health`   what an operator should know of the file
 ========== ==========================================================================================
 """

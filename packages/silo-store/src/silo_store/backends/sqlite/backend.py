@@ -121,7 +121,7 @@ class SQLiteBackend:
         ``?timeout=2.5`` and ``&durable=1`` may follow; characters like ``?`` and ``#`` in the path are written as
         ``%3F`` and ``%23``.
 
-        The folder is made, for its owner alone, if only it is missing.
+        A missing folder is created, for its owner alone, if its parent exists.
 
         Raises:
             ValueError: it is no such URL.

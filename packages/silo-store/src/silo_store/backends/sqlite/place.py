@@ -1,4 +1,4 @@
-"""Where the file of `SQLiteBackend` shall lie, looked at before the first session."""
+"""The place of the file of `SQLiteBackend`, checked before the first session."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from ...errors import StoreUnavailable
 
 BESIDE = ("", "-wal", "-shm", "-locks")
-"""How the names of the files end that lie there."""
+"""The endings of the names of all files that SQLite and the backend keep there."""
 
 
 def prepare(path: str) -> None:
-    """Make the folder of a session database if only that is missing, for its owner alone. Makes no file.
+    """Create the folder of a session database if its parent exists, for its owner alone. Creates no file.
 
     Args:
         path: the database.
@@ -27,11 +27,13 @@ def prepare(path: str) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise _unusable(
-                file, f"its folder {folder} cannot be made ({error.strerror}): make it for the user of this process"
+                file,
+                f"its folder {folder} cannot be created ({error.strerror}): create it for the user of this process",
             ) from error
     if not folder.is_dir():
-        what = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}, and none above it"
-        raise _unusable(file, f"{what}: make the folder, or name another one (sqlite:////var/lib/app/sessions.db)")
+        missing = f"there is no folder {folder}, and its parent is not a folder either"
+        what = f"{folder} is not a folder" if folder.exists() else missing
+        raise _unusable(file, f"{what}: create the folder, or name another one (sqlite:////var/lib/app/sessions.db)")
     if file.is_dir():
         raise _unusable(file, f"it is a folder: name a file in it (sqlite:///{file}/sessions.db)")
     if not os.access(folder, os.W_OK | os.X_OK):
