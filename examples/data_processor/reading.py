@@ -201,7 +201,7 @@ def _header(path: Path, sniffed: Sniffed, chosen: int | None) -> tuple[int, list
 
 def _fitted(names: list[str], form: Form, line: int) -> tuple[list[str], list[str]]:
     """The name of each column, "" where it has none, and what is to be said of a header of another length."""
-    if len(names) == form.width - 1 and all(names):
+    if names and len(names) == form.width - 1 and all(names):
         said = f"Line {line} has one name less than the rows have cells. The first column is taken to have none."
         if form.delimiter == ",":
             said += " Choose another separator if the comma stands before decimals."
