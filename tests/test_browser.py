@@ -274,6 +274,37 @@ def test_how_a_file_is_read_is_shown_and_can_be_chosen(opened: Open, tmp_path: P
     assert "331,885" in page.text()
 
 
+def test_choices_made_while_the_page_waits_are_not_lost(opened: Open, tmp_path: Path) -> None:
+    _, page = opened()
+    file = tmp_path / "file.csv"
+    file.write_bytes(b"a;b\nx;1.5\n")
+    page.choose_file("#file", file)
+    page.wait(shown("options"))
+    values = "['encoding', 'decimal', 'header'].map((name) => document.getElementById(`read-${name}`).value)"
+
+    page.run("""for (const [name, value] of [["encoding", "cp1251"], ["decimal", ","], ["header", "0"]]) {
+        const control = document.getElementById(`read-${name}`);
+        control.value = value;
+        control.dispatchEvent(new Event("change"));
+    }""")
+
+    page.wait("document.getElementById('preview').innerText.includes('Column 1')")
+    assert page.run(values) == ["cp1251", ",", "0"]
+
+
+def test_a_separator_that_is_not_offered_is_shown(opened: Open, tmp_path: Path) -> None:
+    _, page = opened()
+    file = tmp_path / "file.csv"
+    file.write_bytes(b"sep=#\na#b\n1#2\n")
+    page.choose_file("#file", file)
+    page.wait(shown("options"))
+    assert page.run("document.getElementById('read-delimiter').value") == "#"
+    file.write_bytes(b"a,b\n1,2\n")
+    page.choose_file("#file", file)
+    page.wait("document.getElementById('read-delimiter').value === ','")
+    assert page.run("document.getElementById('read-delimiter').options.length") == 5
+
+
 def test_digits_are_shown_as_they_are(opened: Open) -> None:
     _, page = opened()
     said = page.run(

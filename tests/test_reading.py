@@ -113,7 +113,17 @@ UNDERSTOOD: dict[str, tuple[bytes, dict[str, Any]]] = {
         {"encoding": "cp1252", "rows": [["1", "“gut” – das „Ding“"]]},
     ),
     "Cyrillic": ("город,число\nМосква,1\nКазань,2\n".encode("cp1251"), {"encoding": "cp1251"}),
+    "UTF-16 without a byte order mark": (
+        "Stadt;Wert\nKöln;1\n".encode("utf-16-le"),
+        {
+            "encoding": "utf-16-le",
+            "columns": ["Stadt", "Wert"],
+            "notes": ["The text is not UTF-8. It is read as utf-16-le."],
+        },
+    ),
+    "UTF-16 in the other order": ("a,b\nü,1\n".encode("utf-16-be"), {"encoding": "utf-16-be", "rows": [["ü", "1"]]}),
     "UTF-16": ("Stadt\tWert\nKöln\t1\n".encode("utf-16"), {"encoding": "utf-16", "columns": ["Stadt", "Wert"]}),
+    "one cell": (b"5", {"header": 0, "notes": ["No line holds names, so the columns are numbered."]}),
     "rows of separators": (b"city,value\na,1\nb,2\n,\n,\n,\n,\n", {"numeric": ["value"], "notes": []}),
     "R's row names": (
         b'"x","y"\n"1",5,6\n"2",7,8\n',
@@ -152,6 +162,64 @@ def test_a_file_is_understood_at_once(client: Client, name: str) -> None:
 def test_what_is_left_out_above_the_header_is_said(client: Client) -> None:
     assert table(client, b"Report 2024\n\nx,y,z\n1,2,3\n4,5,6\n")["notes"] == ["2 lines above the header are left out."]
     assert table(client, b"a,b\n1,2\n")["notes"] == []
+
+
+SHORT = (
+    "Line 1 has one name less than the rows have cells. The first column is taken to have none. "
+    "Choose another separator if the comma stands before decimals."
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "chosen", "columns", "notes"),
+    [
+        (b'"x","y"\n"1",5,6\n"2",7,8\n', {"header": 1}, ["Column 1", "x", "y"], [SHORT]),
+        (
+            b"wert\n1,5\n2,5\n3,5\n",
+            {},
+            ["Column 1", "wert"],
+            [SHORT],
+        ),
+        (b"wert\n1,5\n2,5\n3,5\n", {"delimiter": ";"}, ["wert"], []),
+        (b"a,b,\n1,2\n3,4\n5,6\n", {"header": 1}, ["a", "b"], []),
+        (
+            b"a,b,c\n1,2\n3,4\n5,6\n",
+            {},
+            ["a", "b"],
+            ["Line 1 has more names than the rows have cells. The last ones are left out."],
+        ),
+    ],
+)
+def test_a_header_of_another_length_is_said(
+    client: Client, data: bytes, chosen: dict[str, object], columns: list[str], notes: list[str]
+) -> None:
+    table(client, data)
+    found = read(client, **chosen)
+    assert (found["columns"], len(found["preview"])) == (columns, len(data.splitlines()) - 1)
+    assert [note for note in found["notes"] if note.startswith("Line")] == notes
+
+
+def test_a_stray_quotation_mark_does_not_end_the_first_part(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "BLOCK", 1000)
+    data = b'item,size,n\n1,5" pipe,1\n' + b"2,plain,2\n" * 200
+    assert len(table(client, data)["preview"]) == reading.PREVIEW
+    assert measured(client, "item", "sum", "n") == [["2", 200, 400], ["1", 1, 1]]
+
+
+def test_the_names_of_folders_are_no_cells(tmp_path: Path) -> None:
+    path = tmp_path / "c0=2024" / "k=v" / "text.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a,b\n1,2\n")
+    form = forms.sniff(path).form
+    assert forms.first_row(path, form, 1) == ["a", "b"]
+    assert list(forms.rows(path, form)) == [("a", "b"), ("1", "2")]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n3,4\n"])
+def test_a_line_that_is_longer_than_the_buffer_is_refused(client: Client, end: bytes) -> None:
+    """DuckDB leaves such a line out, and says nothing."""
+    said = client.failure(b"a,b\n1,2\n" + b"x" * (33 << 20) + end, "a")
+    assert said == "Line 3 has more than 1048576 bytes. Perhaps a quotation mark is not closed."
 
 
 def test_rows_of_separators_are_blank(client: Client) -> None:
@@ -300,6 +368,27 @@ def test_a_person_chooses_the_header(client: Client) -> None:
     assert read(client, header=None)["columns"] == ["name", "city"]
 
 
+def test_the_line_of_the_separator_is_no_row_and_no_header(client: Client) -> None:
+    table(client, b"sep=;\na;b\n1;2\n")
+    problem(client.ask("POST", "/api/reading", json={"header": 1}), 422)
+    assert read(client, header=0)["preview"] == [["a", "b"], ["1", "2"]]
+    assert measured(client, "Column 1", "count", "Column 2") == [["1", 1, 1], ["a", 1, 1]]
+
+
+def test_a_blank_line_cannot_be_the_header(client: Client) -> None:
+    table(client, b"a,b\n\n1,2\n3,4\n")
+    answer = client.ask("POST", "/api/reading", json={"header": 2})
+    assert problem(answer, 422) == "Line 2 holds no names."
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("euc_jp", "東京"), ("mac_roman", "Köln"), ("cp852", "Łódź"), ("iso8859_2", "Łódź")]
+)
+def test_encodings_that_are_not_guessed_can_be_chosen(client: Client, encoding: str, text: str) -> None:
+    table(client, f"a,b\n{text},1\n".encode(encoding))
+    assert read(client, encoding=encoding)["preview"] == [[text, "1"]]
+
+
 def test_a_person_chooses_the_encoding(client: Client) -> None:
     assert table(client, "miasto,n\nŁódź,1\n".encode("cp1250"))["encoding"] == "cp1252"
     found = read(client, encoding="cp1250")
@@ -320,6 +409,7 @@ def test_a_person_chooses_the_decimal_mark(client: Client) -> None:
         ({"encoding": "utf-7"}, "cannot be chosen as encoding"),
         ({"header": -1}, "cannot be chosen as header"),
         ({"header": True}, "cannot be chosen as header"),
+        ({"header": 1.0}, "cannot be chosen as header"),
         ({"header": [1]}, "cannot be chosen as header"),
         ({"quote": "'"}, "delimiter, decimal, thousands, header, encoding"),
         ({"decimal": ",", "thousands": ","}, "must differ"),

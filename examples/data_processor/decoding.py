@@ -16,12 +16,16 @@ from typing import BinaryIO
 
 from charset_normalizer import CharsetMatches, from_bytes
 
-# What a person can choose, and what is considered for a file that is not UTF-8, the likeliest first.
-ENCODINGS = (
-    *("utf-8", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp850", "koi8_r"),
-    *("shift_jis", "gb18030", "big5", "euc_kr", "utf-16"),
+# What is considered for a file that is not UTF-8, the likeliest first, and what a person can choose.
+GUESSED = (
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp850", "koi8_r"),
+    *("shift_jis", "gb18030", "big5", "euc_kr"),
 )
-WESTERN = ENCODINGS[1]
+ENCODINGS = (
+    *("utf-8", *GUESSED, "utf-16", "utf-16-le", "utf-16-be"),
+    *("euc_jp", "iso8859_2", "cp852", "cp866", "cp874", "cp1255", "cp1256", "mac_roman"),
+)
+WESTERN = GUESSED[0]
 # The bytes that are no letters there, and not undefined either.
 SIGNS = bytes(
     code for code in range(0x80, 0x100) if (sign := bytes([code]).decode(WESTERN, "ignore")) and not sign.isalpha()
@@ -50,10 +54,10 @@ def examine(file: BinaryIO, encoding: str | None = None) -> Decoded:
 
     A file with more broken characters than whole ones is not UTF-8; one with a single broken character still is.
     """
-    start = file.read(3)
+    start = file.read(EVIDENCE)
     if encoding:
         return _decode(file, encoding)
-    marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
+    marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), _unmarked(start))
     found = _decode(file, marked or "utf-8")
     if marked or found.replaced <= found.good:
         return found
@@ -88,6 +92,14 @@ def _decode(file: BinaryIO, encoding: str) -> Decoded:
     return Decoded(encoding, replaced, line, good)
 
 
+def _unmarked(start: bytes) -> str | None:
+    """UTF-16 without a byte order mark: most characters of a table are ASCII, one of whose two bytes is NUL."""
+    for name, high, low in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
+        if high.count(0) * 2 > len(high) and 0 not in low:
+            return name
+    return None
+
+
 def _likeliest(file: BinaryIO) -> str:
     """Choose an encoding by the lines that hold more than ASCII.
 
@@ -97,7 +109,7 @@ def _likeliest(file: BinaryIO) -> str:
     file.seek(0)
     odd = (line for line in iter(lambda: file.readline(EVIDENCE), b"") if not line.isascii())
     evidence = b"".join(islice(odd, 1000))[:EVIDENCE]
-    best = _matches(evidence, [name for name in ENCODINGS if not name.startswith("utf")]).best()
+    best = _matches(evidence, list(GUESSED)).best()
     letters = evidence.translate(None, delete=SIGNS)
     if len(letters) - len(letters.decode("ascii", "ignore")) < MIN_LETTERS:
         return WESTERN

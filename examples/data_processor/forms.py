@@ -35,7 +35,7 @@ EXPLAINED = {
 
 READ = (
     "read_csv($path, auto_detect = false, header = false, columns = $columns, delim = $delimiter, quote = $quote, "
-    "escape = $escape, skip = $skip, new_line = '\\n', max_line_size = $line, "
+    "escape = $escape, skip = $skip, new_line = '\\n', max_line_size = $line, hive_partitioning = false, "
     "store_rejects = true, rejects_limit = $misfits)"
 )
 
@@ -86,6 +86,13 @@ def sniff(path: Path, delimiter: str | None = None, header: int | None = None) -
             if candidate.typed > found.typed and (candidate.form.width > 1 or other == found.form.delimiter):
                 found = candidate
     return found
+
+
+def below(path: Path, form: Form, line: int) -> Form:
+    """The form of the rows below a line that has more or fewer cells than these."""
+    with connected() as database:
+        found = _sniff(database, path, {"delim": form.delimiter, "header": False, "skip": line})
+    return replace(found.form, skip=line)
 
 
 def rows(path: Path, form: Form, wanted: Sequence[int] | None = None) -> Rows:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from decoding import BLOCK, texts
-from forms import BadCsv, rows
+from forms import MAX_LINE, BadCsv, rows
 from marks import MISSING, Marks, is_ambiguous, is_marked, is_number
 from reading import MAX_LABEL, Table
 from silo_tasks import current_task, step, track
@@ -137,15 +137,23 @@ def run(open_file: Opener, size: int, table: Table, job: Job, keep: Keep) -> tup
 
 
 def recode(open_file: Opener, size: int, table: Table, keep: Keep) -> tuple[Path, int]:
-    """Read the whole file once; return where its text is, and the number of its lines."""
-    lines = 1
+    """Read the whole file once; return where its text is, and the number of its lines.
+
+    DuckDB refuses a line over the limit, but leaves out one over its buffer of 32 times as much and says nothing.
+    """
+    lines, begun = 1, 0  # how much of a line the blocks before have
 
     def blocks() -> Iterator[str]:
-        nonlocal lines
+        nonlocal lines, begun
         for text in track(texts(file, table.encoding), total=math.ceil(size / BLOCK)):
             if "\0" in text:
                 line = lines + text.count("\n", 0, text.index("\0"))
                 raise BadCsv(f"There is a NUL byte in line {line}. This is not a text file.")
+            begun += len(text.partition("\n")[0])
+            if begun > MAX_LINE:
+                raise BadCsv(f"Line {lines} has more than {MAX_LINE} bytes. Perhaps a quotation mark is not closed.")
+            if "\n" in text:
+                begun = len(text) - text.rindex("\n") - 1
             lines += text.count("\n")
             yield text
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import notes
 from decoding import ENCODINGS, Decoded, examine, texts
-from forms import DELIMITERS, MAX_LINE, BadCsv, Form, Sniffed, first_row, rows, sniff
+from forms import DELIMITERS, MAX_LINE, BadCsv, Form, Sniffed, below, first_row, rows, sniff
 from marks import DECIMALS, MISSING, THOUSANDS, Marks, is_number, understand
 
 HEAD = 1 << 20  # characters that are looked at to find out a file's form
@@ -52,7 +52,7 @@ class Chosen:
         for name, value in given.items():
             if name not in CHOICES:
                 raise ValueError(f"Choose one of: {', '.join(CHOICES)}.")
-            if value is not None and (value not in CHOICES[name] or isinstance(value, bool)):
+            if value is not None and (value not in CHOICES[name] or isinstance(value, bool | float)):
                 raise ValueError(f"This value cannot be chosen as {name}.")
         chosen = cls(**given)
         if chosen.decimal and chosen.decimal == chosen.thousands:
@@ -107,6 +107,8 @@ def inspect(file: BinaryIO, chosen: Chosen | None = None) -> Table:
         known = replace(known, delimiter=known.delimiter or said[1])
     if head.strip("\n").count("\n") + 1 <= (known.header or 0):
         raise BadCsv(f"The file has no rows below line {known.header}.")
+    if known.header and not head.split("\n", known.header)[known.header - 1].strip():
+        raise BadCsv(f"Line {known.header} holds no names.")
     with tempfile.TemporaryDirectory(prefix="silo-demo-") as folder:
         path = Path(folder) / "head.csv"
         path.write_bytes(head.encode())
@@ -129,14 +131,17 @@ def _head(file: BinaryIO, encoding: str) -> str:
 
 
 def _whole_rows(text: str) -> str:
-    """Cut a text after a line where no quotation mark is open: a cell may have several lines."""
+    """Cut a text after a line where no quotation mark is open: a cell may have several lines.
+
+    A mark that stands for inches opens nothing. It would leave little of the text, and is taken for none then.
+    """
     at = end = marks = 0
     for line in text.split("\n")[:-1]:
         at += len(line) + 1
         marks += line.count('"')
         if marks % 2 == 0:
             end = at
-    return text[: end or at]
+    return text[: end if end > at // 2 else at]
 
 
 def _table(path: Path, decoded: Decoded, known: Chosen, first_line: int) -> Table:
@@ -144,12 +149,17 @@ def _table(path: Path, decoded: Decoded, known: Chosen, first_line: int) -> Tabl
     if sniffed.form.width > MAX_COLUMNS:
         raise BadCsv(f"The file has {sniffed.form.width} columns. Up to {MAX_COLUMNS} can be processed.")
     header, names = _header(path, sniffed, known.header)
-    form = replace(sniffed.form, skip=header or sniffed.form.skip)
+    form = replace(sniffed.form, skip=header or max(sniffed.form.skip, first_line - 1))
     reader = rows(path, form)
     sample = list(reader)
+    if header and not sample and reader.misfits:
+        form = below(path, form, header)
+        reader = rows(path, form)
+        sample = list(reader)
     del sample[max(50, min(SAMPLE, SAMPLE_CELLS // form.width)) :]
     if not sample:
         raise BadCsv("The file has column names, but no rows." if header else "The file has no rows.")
+    names, length = _fitted(names, form, header)
     cells = list(zip(*sample, strict=True))
     understood = understand(cells, form.delimiter, known.decimal, known.thousands)
     numeric = [_mostly_numbers(column, marks) for column, marks in zip(cells, understood.columns, strict=True)]
@@ -160,7 +170,7 @@ def _table(path: Path, decoded: Decoded, known: Chosen, first_line: int) -> Tabl
     said = [
         *notes.on_text(decoded, guessed=known.encoding is None),
         *notes.on_lines(header, form, first_line, reader.misfits),
-        *renamed,
+        *(length or renamed),
         *notes.on_numbers(columns, cells, understood),
     ]
     return Table(
@@ -178,16 +188,26 @@ def _table(path: Path, decoded: Decoded, known: Chosen, first_line: int) -> Tabl
 
 
 def _header(path: Path, sniffed: Sniffed, chosen: int | None) -> tuple[int, list[str]]:
-    """The line of the header, 0 for none, and the name of each column, "" where it has none."""
+    """The line of the header, 0 for none, and the names that stand there."""
     form = sniffed.form
     line = form.skip + 1 if sniffed.has_header else 0
     if form.skip and chosen is None and (not line or sniffed.typed == 0):
         # R writes row names, and no column name above them.
         above = first_row(path, form, form.skip)
         if len(above) == form.width - 1 and all(above):
-            return form.skip, ["", *above]
-    names = first_row(path, form, line) if line else []
-    return line, [*names, *[""] * form.width][: form.width]
+            return form.skip, above
+    return line, first_row(path, form, line) if line else []
+
+
+def _fitted(names: list[str], form: Form, line: int) -> tuple[list[str], list[str]]:
+    """The name of each column, "" where it has none, and what is to be said of a header of another length."""
+    if names and len(names) == form.width - 1 and all(names):
+        said = f"Line {line} has one name less than the rows have cells. The first column is taken to have none."
+        if form.delimiter == ",":
+            said += " Choose another separator if the comma stands before decimals."
+        return ["", *names], [said]
+    over = f"Line {line} has more names than the rows have cells. The last ones are left out."
+    return [*names, *[""] * form.width][: form.width], [over] if any(names[form.width :]) else []
 
 
 def _named(cells: list[str]) -> tuple[list[str], list[str]]:

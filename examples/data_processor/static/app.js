@@ -18,6 +18,8 @@ let stopUpload = null;
 let watching = 0;
 let expiry = 0;
 let busy = false;
+let reading = false;
+let choices = {};  // How to read the file: what was chosen while the answer before is awaited.
 
 // Notices
 
@@ -137,6 +139,25 @@ async function reread(choice) {
   } finally {
     $("preview-box").removeAttribute("aria-busy");
   }
+}
+
+// Has the file read as chosen, one time after the other.
+function choose(choice) {
+  if (busy && !reading) return;
+  Object.assign(choices, choice);
+  act(async () => {
+    reading = true;
+    try {
+      while (Object.keys(choices).length) {
+        const next = choices;
+        choices = {};
+        await reread(next);
+      }
+    } finally {
+      reading = false;
+      choices = {};
+    }
+  })();
 }
 
 async function start() {
@@ -270,7 +291,7 @@ $("file").onchange = act(() => {
 });
 $("sending-stop").onclick = () => stopUpload?.();
 $("sample").onclick = act(async () => received((await call("POST", "api/sample")).source));
-onChoice((choice) => act(() => reread(choice))());
+onChoice(choose);
 $("how").onchange = () => { $("value").disabled = $("how").value === "count"; };
 $("question").onsubmit = act(start);
 $("other").onclick = act(() => show("choose"));
