@@ -123,7 +123,7 @@ UNDERSTOOD: dict[str, tuple[bytes, dict[str, Any]]] = {
     ),
     "UTF-16 in the other order": ("a,b\nü,1\n".encode("utf-16-be"), {"encoding": "utf-16-be", "rows": [["ü", "1"]]}),
     "UTF-16": ("Stadt\tWert\nKöln\t1\n".encode("utf-16"), {"encoding": "utf-16", "columns": ["Stadt", "Wert"]}),
-    "one cell": (b"5", {"header": 0, "notes": ["No line holds names, so the columns are numbered."]}),
+    "one cell": (b"5", {"header": 0, "notes": ["The file has no header, so the columns are numbered."]}),
     "rows of separators": (b"city,value\na,1\nb,2\n,\n,\n,\n,\n", {"numeric": ["value"], "notes": []}),
     "R's row names": (
         b'"x","y"\n"1",5,6\n"2",7,8\n',
@@ -166,7 +166,7 @@ def test_what_is_left_out_above_the_header_is_said(client: Client) -> None:
 
 SHORT = (
     "Line 1 has one name less than the rows have cells. The first column is taken to have none. "
-    "Choose another separator if the comma stands before decimals."
+    "Choose another separator if the comma is a decimal mark."
 )
 
 
