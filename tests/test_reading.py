@@ -166,7 +166,7 @@ def test_what_is_left_out_above_the_header_is_said(client: Client) -> None:
 
 SHORT = (
     "Line 1 has one name less than the rows have cells. The first column is taken to have none. "
-    "Choose another separator if the comma stands before decimals."
+    "Choose another separator if the comma is a decimal mark."
 )
 
 

@@ -204,7 +204,7 @@ def _fitted(names: list[str], form: Form, line: int) -> tuple[list[str], list[st
     if names and len(names) == form.width - 1 and all(names):
         said = f"Line {line} has one name less than the rows have cells. The first column is taken to have none."
         if form.delimiter == ",":
-            said += " Choose another separator if the comma stands before decimals."
+            said += " Choose another separator if the comma is a decimal mark."
         return ["", *names], [said]
     over = f"Line {line} has more names than the rows have cells. The last ones are left out."
     return [*names, *[""] * form.width][: form.width], [over] if any(names[form.width :]) else []
