@@ -60,8 +60,6 @@ def measured(client: Client, by: str, how: str, value: str) -> list[list[Any]]:
     return shown
 
 
-# --- Understood at once ---
-
 MUNICH = "Stadt,Wert\n" + "".join(f"München,{n}\n" for n in range(40))
 UNDERSTOOD: dict[str, tuple[bytes, dict[str, Any]]] = {
     "units in the header": (
@@ -233,9 +231,6 @@ def test_the_character_that_was_replaced_is_the_only_one(client: Client) -> None
     assert groups == {"München": 40, "M\ufffd": 1}
 
 
-# --- Numbers ---
-
-
 def test_numbers_keep_their_digits(client: Client) -> None:
     data = b"k,ts\na,1700000000123\na,1700000000456\n"
     assert client.summary(data, "k", "max", "ts") == [["a", 2, 1700000000456]]
@@ -346,9 +341,6 @@ def test_json_holds_the_number_that_was_meant(number: Any) -> None:
     assert isinstance(said, str) or (isinstance(said, float) and math.isfinite(said)) or abs(said) < 2**53
 
 
-# --- Chosen by a person ---
-
-
 def test_a_person_chooses_another_separator(client: Client) -> None:
     table(client, b"a;b,c\n1;2,3\n4;5,6\n")
     found = read(client, delimiter=",")
@@ -444,8 +436,6 @@ def test_nothing_is_chosen_without_a_file_or_while_a_task_reads_it(
     gate.open()
     assert client.finish()["complete"]
 
-
-# --- Nothing is lost ---
 
 CELLS = st.text(st.sampled_from("ab1, \";\n\tü€'#\\|"), max_size=8)
 

@@ -24,7 +24,7 @@ from reading import MAX_LABEL, Table
 from silo_tasks import current_task, step, track
 
 logger = logging.getLogger("data_processor")
-logger.setLevel(logging.INFO)  # The task shows these lines to its client; nobody else has to.
+logger.setLevel(logging.INFO)  # The task shows these lines to its client.
 
 LOGGED = 5
 SHOWN = 50

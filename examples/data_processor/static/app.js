@@ -249,11 +249,12 @@ function present(given) {
   result = given;
   const [by, , measure] = given.names;
   const what = given.how === "count" ? SAYS.count : `${SAYS[given.how]}${measure.slice(given.how.length)}`;
-  const facts = [`${format(given.rows)} rows in ${format(given.groups)} group${given.groups > 1 ? "s" : ""}`];
-  if (given.skipped) facts.push(`${format(given.skipped)} rows with another number of cells left out`);
-  if (given.missing) facts.push(`${format(given.missing)} values missing`);
-  if (given.odd) facts.push(`${format(given.odd)} values are not numbers`);
-  if (given.ambiguous) facts.push(`${format(given.ambiguous)} ambiguous numbers (decimal mark or thousands mark)`);
+  const counted = (number, noun, after = "") => `${format(number)} ${noun}${number === 1 ? "" : "s"}${after}`;
+  const facts = [`${counted(given.rows, "row")} in ${counted(given.groups, "group")}`];
+  if (given.skipped) facts.push(counted(given.skipped, "row", " with another number of cells left out"));
+  if (given.missing) facts.push(counted(given.missing, "value", " missing"));
+  if (given.odd) facts.push(counted(given.odd, "value", " without a number"));
+  if (given.ambiguous) facts.push(counted(given.ambiguous, "ambiguous number", " (decimal mark or thousands mark)"));
   $("result-title").textContent = `${what} by ${by}`;
   $("result-facts").textContent = `${facts.join(", ")}.`;
   $("download").href = `api/download?_sid=${encodeURIComponent(session.id)}`;

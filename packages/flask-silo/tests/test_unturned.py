@@ -15,7 +15,7 @@ from flask_silo import Silo
 from flask_silo_helpers import as_, counter_app
 from silo_store.testing import SID, in_threads
 
-TEXT = r"endpoint {} changed state in a {} request \('counter'\)"
+TEXT = r"{} changed state in a {} request \('counter'\)"
 
 
 @pytest.fixture(params=["memory://?copy=1", "sqlite"])
@@ -69,7 +69,7 @@ def test_a_hook_that_answers_without_a_view_is_warned_of(app: Flask, client: Fla
         silo.state("counter")["value"] += 1
         return {}
 
-    with pytest.warns(UserWarning, match=TEXT.format("None", "GET")):
+    with pytest.warns(UserWarning, match=TEXT.format("a hook before the view", "GET")):
         answers = [client.get(f"/api/missing/{name}", headers=as_(SID)) for name in "ab"]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert value(silo) == 2

@@ -45,7 +45,7 @@ LOST = (
     "Use silo.edit() to change state in what a response streams, or calls when it is closed"
 )
 UNTURNED = (
-    "endpoint {} changed state in a {} request ({}). Such a request takes no turn: of two changes at once, one is "
+    "{} changed state in a {} request ({}). Such a request takes no turn: of two changes at once, one is "
     "refused with 409, or silently lost on memory://. Change state in silo.edit(), as in "
     "`with silo.edit({!r}) as state: ...`, or in a request that writes, such as POST"
 )
@@ -223,7 +223,8 @@ class Binding:
         """
         if endpoint in self._told_unturned:
             return
-        message = UNTURNED.format(endpoint, method, ", ".join(map(repr, changed)), changed[0])
+        who = f"endpoint {endpoint}" if endpoint else "a hook before the view"
+        message = UNTURNED.format(who, method, ", ".join(map(repr, changed)), changed[0])
         try:
             warnings.warn(message, stacklevel=2)
         except UserWarning:

@@ -38,6 +38,7 @@ _AREA = re.compile(r"[0-9a-f]{64}")
 
 # How often entering an area is tried while others keep removing it.
 _ENTER_TRIES = 100
+MISSING = "the folder {} is missing: create it, or choose another folder"
 
 
 class LocalFileBackend:
@@ -75,7 +76,7 @@ class LocalFileBackend:
         folder of the store in it, for example because another user ran the application before.
         """
         if not os.path.isdir(self._base):
-            raise BaseMissing(errno.ENOENT, f"the folder {self._base} is missing: create it, or choose another folder")
+            raise BaseMissing(errno.ENOENT, MISSING.format(self._base))
         for folder in (self._base, *(os.path.join(self._base, name) for name in ("areas", "owners", "trash"))):
             if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise FolderUnusable(
@@ -201,7 +202,7 @@ class LocalFileBackend:
                     "this process, or choose another folder",
                 ) from error
         elif not os.path.isdir(self._base):
-            raise BaseMissing(errno.ENOENT, "base_dir is not there")
+            raise BaseMissing(errno.ENOENT, MISSING.format(self._base))
 
     def _open_part(self, part: str, folder: str, key: str) -> int:
         for _ in range(_ENTER_TRIES):

@@ -28,6 +28,9 @@ DEFAULT_QUEUE_SIZE = 10_000
 GRACE = 1.0
 """Seconds that cancelled jobs get at interpreter exit to reach their next item."""
 
+LOOK = 1.0
+"""Seconds between two looks while jobs are waited for. A signal that comes just before a wait does not interrupt it."""
+
 
 class _Worker:
     """A thread's place: the job it has, and the gate where it waits for the next one."""
@@ -219,7 +222,7 @@ class ThreadRunner:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._job_ended.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
+                self._job_ended.wait(LOOK if left is None else min(left, LOOK))
         return True
 
     def cancel_all(self) -> None:
