@@ -468,6 +468,11 @@ def test_a_text_is_the_same_wherever_its_blocks_end(encoding: str, monkeypatch: 
         assert decoding.examine(io.BytesIO(data), encoding).replaced == 0
 
 
+def test_the_first_part_ends_where_a_row_does(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "HEAD", 49)
+    assert table(client, b"a,b\n" + b"x,1\n" * 40)["notes"] == []
+
+
 def test_a_cell_of_several_lines_is_not_cut_where_the_first_part_ends(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

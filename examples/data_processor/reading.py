@@ -118,7 +118,8 @@ def inspect(file: BinaryIO, chosen: Chosen | None = None) -> Table:
 def _head(file: BinaryIO, encoding: str) -> str:
     """The first part of a file's text, which ends where a row does."""
     blocks = texts(file, encoding)
-    head, more = next(blocks, "")[:HEAD], next(blocks, "")
+    first = next(blocks, "")
+    head, more = first[:HEAD], first[HEAD:] or next(blocks, "")
     if len(CONTROLS.findall(head)) * 50 > len(head):
         raise BadCsv("This is not a text file.")
     if not head.strip():
