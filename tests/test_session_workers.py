@@ -41,9 +41,9 @@ from silo_tasks import (
     TaskState,
     TaskTimeout,
 )
-from silo_tasks.message import Message
 from silo_tasks.runners.celery import CeleryRunner
-from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.runners.message import Message
+from silo_tasks.runners.queue import EngineRunner
 from silo_tasks.runners.rq import RQRunner
 
 __all__ = ["own_redis"]

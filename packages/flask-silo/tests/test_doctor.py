@@ -13,8 +13,8 @@ from flask_silo import Silo
 from silo_files import FileBackend, LocalFileBackend
 from silo_store import Finding
 from silo_tasks import MemoryTaskStore
-from silo_tasks.message import Message
-from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.runners.message import Message
+from silo_tasks.runners.queue import EngineRunner
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,8 @@ from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, Sto
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull, TaskStore
-from silo_tasks.slot import LEASE, Slot, SlotStore
-from silo_tasks.slot import Change as SlotChange
+from silo_tasks.stores.stored_run import LEASE, Slot, SlotStore
+from silo_tasks.stores.stored_run import Change as SlotChange
 from silo_tasks.testing import TaskStoreContract
 
 __all__ = ["redis_server", "redis_url"]

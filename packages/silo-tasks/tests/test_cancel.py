@@ -361,7 +361,7 @@ def test_time_in_the_queue_does_not_count() -> None:
 
 
 def test_a_run_in_time_leaves_no_alarm() -> None:
-    from silo_tasks._timer import deadlines
+    from silo_tasks.timer import deadlines
 
     task = BackgroundTask(timeout=3600, runner=InlineRunner())
     for _ in range(1000):

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, Status, StepState, TaskState, ThreadRunner
-from silo_tasks._drawing import drawing, reached
 from silo_tasks.console import bar, follow, line
+from silo_tasks.terminal.drawing import drawing, reached
 
 WAIT = 30
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, StepState, TaskState, ThreadRunner
-from silo_tasks._drawing import drawing
 from silo_tasks.console import follow
 from silo_tasks.runners.thread import before_waiting
+from silo_tasks.terminal.drawing import drawing
 
 if sys.platform == "win32":
     pytest.skip("needs a pty", allow_module_level=True)

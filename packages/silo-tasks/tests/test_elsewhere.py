@@ -26,9 +26,9 @@ from silo_tasks import (
     step,
     track,
 )
-from silo_tasks.message import Message, named, reference
-from silo_tasks.remote import execute
-from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.runners.message import Message, named, reference
+from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.worker import execute
 
 WAIT = 30
 GATE = threading.Event()

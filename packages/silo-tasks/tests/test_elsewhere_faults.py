@@ -28,14 +28,14 @@ from silo_tasks import (
     TaskState,
     ThreadRunner,
 )
-from silo_tasks import _follower as follower
-from silo_tasks import _publisher as publisher
-from silo_tasks import _snapshot as snapshot
-from silo_tasks.message import Message
-from silo_tasks.remote import execute
-from silo_tasks.runners.engine import EngineRunner
-from silo_tasks.slot import Slot
-from silo_tasks.store import Record
+from silo_tasks.run import follower as follower
+from silo_tasks.run import publishing as publisher
+from silo_tasks.run import snapshot as snapshot
+from silo_tasks.runners.message import Message
+from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.worker import execute
+from silo_tasks.stores.base import Record
+from silo_tasks.stores.stored_run import Slot
 
 WAIT = 30
 GATE = threading.Event()

@@ -32,8 +32,8 @@ from silo_tasks import (
     ThreadRunner,
     current_task,
 )
-from silo_tasks._ending import Callback
-from silo_tasks._run import Run
+from silo_tasks.run.failure import Callback
+from silo_tasks.run.run import Run
 
 WAIT = 30
 

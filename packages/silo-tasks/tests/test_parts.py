@@ -5,9 +5,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from silo_tasks import _timer
-from silo_tasks._latch import Latch, Waiter
-from silo_tasks._timer import Timer
+from silo_tasks import timer as timer_module
+from silo_tasks.run.latch import Latch, Waiter
+from silo_tasks.timer import Timer
 
 WAIT = 30
 
@@ -68,7 +68,7 @@ def test_no_alarm_is_lost_when_others_are_cancelled_meanwhile(monkeypatch: pytes
             alarms.pop().cancel()
         return time.monotonic()
 
-    monkeypatch.setattr(_timer, "time", SimpleNamespace(monotonic=now))
+    monkeypatch.setattr(timer_module, "time", SimpleNamespace(monotonic=now))
     timer.call_later(0.001, rang.set)
     assert rang.wait(WAIT)
 

@@ -1022,7 +1022,7 @@ def test_no_thread_is_left_to_end_a_process(monkeypatch: pytest.MonkeyPatch) -> 
     def no_thread(thread: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
-    from silo_tasks.runners._process import dismiss_later
+    from silo_tasks.runners.process_parent import dismiss_later
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(monkeypatch.context()).setattr(threading.Thread, "start", no_thread)

@@ -21,8 +21,8 @@ from silo_tasks import (
     TaskTimeout,
     ThreadRunner,
 )
-from silo_tasks.message import Message, message_of
-from silo_tasks.slot import Slot
+from silo_tasks.runners.message import Message, message_of
+from silo_tasks.stores.stored_run import Slot
 
 WAIT = 30
 SECRET = "cannot connect to postgres://admin:secret@db"

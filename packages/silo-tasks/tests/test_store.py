@@ -16,10 +16,10 @@ from silo_tasks import (
     TaskStore,
     ThreadRunner,
 )
-from silo_tasks import _publisher as publisher
-from silo_tasks._timer import publisher as timer
-from silo_tasks.store import Record
+from silo_tasks.run import publishing as publisher
+from silo_tasks.stores.base import Record
 from silo_tasks.testing import TaskStoreContract
+from silo_tasks.timer import publisher as timer
 
 WAIT = 30
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from silo_tasks import BackgroundTask, InlineRunner, Status, ThreadRunner, _track, step, track
+from silo_tasks import BackgroundTask, InlineRunner, Status, ThreadRunner, step, track
+from silo_tasks.progress import loops
 
 WAIT = 30
 
@@ -47,7 +48,7 @@ def generate(count: int) -> Iterator[int]:
 
 # Items up to the end of each block, with two of the largest.
 BLOCKS = list(accumulate((64, 256, 1024, 4096, 16384, 16384)))
-assert (_track.SMALLEST, _track.LARGEST) == (64, 16384)
+assert (loops.SMALLEST, loops.LARGEST) == (64, 16384)
 
 SOURCES: list[tuple[str, Callable[[], Iterable[Any]]]] = [
     ("list", lambda: [3, 1, 2]),
@@ -520,7 +521,7 @@ def test_cancel_ends_all_loops_that_are_open() -> None:
 
 
 def test_a_loop_that_was_stopped_before_its_first_block_yields_nothing() -> None:
-    probe = _track.BlockProbe(iter([1]))
+    probe = loops.BlockProbe(iter([1]))
     probe.stop()
     items = probe.following()
     assert items is not None

@@ -13,7 +13,7 @@ from silo_store import Finding, StoreUnavailable
 from silo_store.address import split
 from silo_store.redact import redact
 from silo_tasks import RunnerUnavailable
-from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.runners.queue import EngineRunner
 
 from .doubts import may_begin, unused_environment
 from .text import duration, plural

@@ -15,7 +15,7 @@ from silo_files import FileBackend
 from silo_store import Hold, Registry, SessionRotated, SessionStore, SiloStorage
 from silo_store.callables import check_callback
 from silo_tasks import Runner
-from silo_tasks.target import check_target
+from silo_tasks.run.checks import check_target
 
 from .binding import Binding
 from .endpoints import DataEndpoints

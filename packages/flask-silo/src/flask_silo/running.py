@@ -14,9 +14,9 @@ from flask import Flask
 from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
 from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Cancelled, Status, TaskRunning, TaskState
-from silo_tasks.runner import RemoteRunner
-from silo_tasks.runners.engine import EngineRunner
-from silo_tasks.slot import Slot
+from silo_tasks.runners.base import RemoteRunner
+from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.stores.stored_run import Slot
 
 from .task_records import TaskRecords, find_life, label_of, slot_in
 from .visit import visiting

@@ -20,9 +20,9 @@ from silo_store import (
 from silo_store.backend import part_of
 from silo_store.record import RESERVED
 from silo_tasks import Status
-from silo_tasks.slot import Change as SlotChange
-from silo_tasks.slot import Slot, SlotStore
-from silo_tasks.store import Record as TaskRecord
+from silo_tasks.stores.base import Record as TaskRecord
+from silo_tasks.stores.stored_run import Change as SlotChange
+from silo_tasks.stores.stored_run import Slot, SlotStore
 
 TRIES = 50
 """How often a change is tried again because another process changed the record meanwhile."""

@@ -14,9 +14,9 @@ from silo_store import Hold, Life, Record
 from silo_store.backend import part_of
 from silo_store.record import RESERVED
 from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
-from silo_tasks.runner import RemoteRunner, waiting_at
-from silo_tasks.runners.engine import EngineRunner
-from silo_tasks.target import explain_call, name_of
+from silo_tasks.run.checks import explain_call, name_of
+from silo_tasks.runners.base import RemoteRunner, waiting_at
+from silo_tasks.runners.queue import EngineRunner
 
 from .running import Call, Newest, Work
 from .task_records import TaskRecords, find_life

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.cli import ScriptInfo
 from silo_store import Life, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
-from silo_tasks.message import Message
+from silo_tasks.runners.message import Message
 
 from .task_records import TaskRecords, find_life, label_of
 

@@ -1,7 +1,7 @@
 """Files that belong to a session: saved whole or not at all, deleted together."""
 
-from silo_files.backend import Block, FileBackend, FileInfo, StagedFile, Usage
-from silo_files.errors import (
+from .backend import Block, FileBackend, FileInfo, StagedFile, Usage
+from .errors import (
     AreaGone,
     BaseMissing,
     FileMissing,
@@ -18,9 +18,9 @@ from silo_files.errors import (
     TruncatedInput,
     UnsafeFolder,
 )
-from silo_files.local import LocalFileBackend
-from silo_files.names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portable_names
-from silo_files.store import FileStore
+from .local import LocalFileBackend
+from .names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portable_names
+from .store import FileStore
 
 __version__ = "0.2.0"
 

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from silo_files.errors import StorageFull, UnsafeFolder
+from .errors import StorageFull, UnsafeFolder
 
 # Not through a link, and not waiting for whoever may be at the other end of a pipe.
 _OURS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

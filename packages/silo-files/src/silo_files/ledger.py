@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from silo_files.backend import Block, FileBackend
-from silo_files.errors import FileStoreError, SessionQuotaExceeded, StoreQuotaExceeded
-from silo_files.fork import call_after_fork
-from silo_files.locks import KeyLocks
+from .backend import Block, FileBackend
+from .errors import FileStoreError, SessionQuotaExceeded, StoreQuotaExceeded
+from .fork import call_after_fork
+from .locks import KeyLocks
 
 # Sessions whose counts are kept in memory; those beyond are counted anew when they save again.
 _MAX_AREAS = 50_000

@@ -22,16 +22,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import BinaryIO
 
-from silo_files import journal
-from silo_files.backend import FileInfo, Usage
-from silo_files.disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
-from silo_files.errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
-from silo_files.fork import call_after_fork
-from silo_files.names import FILE, hash_key, hash_name
-from silo_files.owners import Owners
-from silo_files.staged import LocalStagedFile
-from silo_files.sweeping import Sweeper
-from silo_files.trash import Trash
+from . import journal
+from .backend import FileInfo, Usage
+from .disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
+from .errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
+from .fork import call_after_fork
+from .names import FILE, hash_key, hash_name
+from .owners import Owners
+from .staged import LocalStagedFile
+from .sweeping import Sweeper
+from .trash import Trash
 
 _SHELF = re.compile(r"[0-9a-f]{2}")
 _AREA = re.compile(r"[0-9a-f]{64}")

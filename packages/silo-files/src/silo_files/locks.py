@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from silo_files.fork import call_after_fork
+from .fork import call_after_fork
 
 _STRIPES = 64
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from hashlib import sha256
 
-from silo_files.errors import InvalidFileName, InvalidKey
+from .errors import InvalidFileName, InvalidKey
 
 MAX_KEY_LENGTH = 512
 """Longest accepted key, in characters."""

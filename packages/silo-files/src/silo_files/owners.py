@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from silo_files.disk import LOCK, is_real_dir, make_dir, names_in, open_lock
-from silo_files.fork import call_after_fork
-from silo_files.locks import lock_fd, unlock_fd
+from .disk import LOCK, is_real_dir, make_dir, names_in, open_lock
+from .fork import call_after_fork
+from .locks import lock_fd, unlock_fd
 
 # Windows does not delete an open file.
 _DELETES_CLOSED_ONLY = os.name == "nt"

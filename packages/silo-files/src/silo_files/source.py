@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from silo_files.backend import Block
-from silo_files.errors import FileTooLarge, InvalidSource, TruncatedInput
+from .backend import Block
+from .errors import FileTooLarge, InvalidSource, TruncatedInput
 
 BLOCK_SIZE = 256 * 1024
 """Bytes that are copied at a time."""

@@ -7,9 +7,9 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from silo_files.backend import Block
-from silo_files.disk import raise_if_full, sync_dir, write_all
-from silo_files.errors import AreaGone
+from .backend import Block
+from .disk import raise_if_full, sync_dir, write_all
+from .errors import AreaGone
 
 
 class LocalStagedFile:

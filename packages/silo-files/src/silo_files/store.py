@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import IO, BinaryIO
 
-from silo_files.backend import Block, FileBackend, FileInfo, StagedFile, Usage
-from silo_files.errors import FileMissing, NoLocalPath
-from silo_files.ledger import Hold, Ledger, Limits
-from silo_files.local import LocalFileBackend
-from silo_files.locks import KeyLocks
-from silo_files.names import check_key, check_name
-from silo_files.source import read_blocks
+from .backend import Block, FileBackend, FileInfo, StagedFile, Usage
+from .errors import FileMissing, NoLocalPath
+from .ledger import Hold, Ledger, Limits
+from .local import LocalFileBackend
+from .locks import KeyLocks
+from .names import check_key, check_name
+from .source import read_blocks
 
 
 class FileStore:

@@ -7,11 +7,11 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 
-from silo_files import journal
-from silo_files.disk import is_real_dir, names_in
-from silo_files.names import FILE
-from silo_files.owners import Owners
-from silo_files.trash import Trash
+from . import journal
+from .disk import is_real_dir, names_in
+from .names import FILE
+from .owners import Owners
+from .trash import Trash
 
 _log = logging.getLogger("silo_files")
 

@@ -14,8 +14,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from silo_files.backend import FileBackend, Usage
-from silo_files.errors import AreaGone, FileMissing
+from .backend import FileBackend, Usage
+from .errors import AreaGone, FileMissing
 
 
 @contextlib.contextmanager

@@ -17,9 +17,9 @@ import secrets
 import shutil
 import threading
 
-from silo_files.disk import is_real_dir, make_dir, names_in
-from silo_files.errors import FileStoreError
-from silo_files.fork import call_after_fork
+from .disk import is_real_dir, make_dir, names_in
+from .errors import FileStoreError
+from .fork import call_after_fork
 
 _log = logging.getLogger("silo_files")
 # Windows does not rename a folder while a file in it is open.

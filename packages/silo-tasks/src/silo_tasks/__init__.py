@@ -2,10 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from silo_tasks._context import current_task
-from silo_tasks._logs import MAX_LINE, LogLine
-from silo_tasks._reporting import step, track
-from silo_tasks.errors import (
+from .errors import (
     Cancelled,
     QueueFull,
     RunnerUnavailable,
@@ -16,17 +13,20 @@ from silo_tasks.errors import (
     TaskRunning,
     TaskTimeout,
 )
-from silo_tasks.runner import Job, Runner
-from silo_tasks.runners.inline import InlineRunner
-from silo_tasks.runners.thread import ThreadRunner, default_runner
-from silo_tasks.state import StepState, TaskState
-from silo_tasks.status import Status
-from silo_tasks.store import TaskStore
-from silo_tasks.stores.memory import MemoryTaskStore
-from silo_tasks.task import BackgroundTask
+from .log.lines import MAX_LINE, LogLine
+from .reporting import step, track
+from .run.context import current_task
+from .runners.base import Job, Runner
+from .runners.inline import InlineRunner
+from .runners.thread import ThreadRunner, default_runner
+from .state import StepState, TaskState
+from .status import Status
+from .stores.base import TaskStore
+from .stores.memory import MemoryTaskStore
+from .task import BackgroundTask
 
 if TYPE_CHECKING:
-    from silo_tasks.runners.process import ProcessRunner
+    from .runners.process import ProcessRunner
 
 __version__ = "0.2.0"
 
@@ -64,7 +64,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # What starts processes is imported by those who start some.
     if name == "ProcessRunner":
-        from silo_tasks.runners.process import ProcessRunner
+        from .runners.process import ProcessRunner
 
         globals()[name] = ProcessRunner
         return ProcessRunner

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from silo_tasks._above import Above
-from silo_tasks._drawing import bar, line, plain
-from silo_tasks._interrupt import forget, leave
-from silo_tasks._paper import Paper, Screen
-from silo_tasks.state import TaskState
+from .state import TaskState
+from .terminal.drawing import bar, line, plain
+from .terminal.interrupt import forget, leave
+from .terminal.other_output import Above
+from .terminal.writers import Paper, Screen
 
 __all__ = ["Watched", "bar", "follow", "line"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from silo_tasks._logs import LogView
-from silo_tasks.status import Status
+from .log.lines import LogView
+from .status import Status
 
 PRIVATE = "The task failed"
 """What clients read in place of an error that is not for them."""

@@ -7,25 +7,25 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from silo_tasks import _publisher
-from silo_tasks._ending import Callback, call_back
-from silo_tasks._follower import Follower
-from silo_tasks._fork import renew_after_fork
-from silo_tasks._logs import LogLine
-from silo_tasks._public import PublicErrors, names_of
-from silo_tasks._record import Call, Settings
-from silo_tasks._reporting import Reporter
-from silo_tasks._run import Run
-from silo_tasks._snapshot import state_of
-from silo_tasks.errors import Cancelled, TaskError, TaskRunning
-from silo_tasks.message import Message
-from silo_tasks.runner import KillingRunner, Runner, waiting_at
-from silo_tasks.runners.engine import EngineRunner
-from silo_tasks.runners.thread import default_runner
-from silo_tasks.state import TaskState
-from silo_tasks.status import RUNNING, Status
-from silo_tasks.store import TaskStore
-from silo_tasks.target import check_number, check_runner, check_store, check_target
+from .errors import Cancelled, TaskError, TaskRunning
+from .fork import renew_after_fork
+from .log.lines import LogLine
+from .reporting import Reporter
+from .run import publishing
+from .run.checks import check_number, check_runner, check_store, check_target
+from .run.failure import Callback, call_back
+from .run.follower import Follower
+from .run.public_errors import PublicErrors, names_of
+from .run.record import Call, Settings
+from .run.run import Run
+from .run.snapshot import state_of
+from .runners.base import KillingRunner, Runner, waiting_at
+from .runners.message import Message
+from .runners.queue import EngineRunner
+from .runners.thread import default_runner
+from .state import TaskState
+from .status import RUNNING, Status
+from .stores.base import TaskStore
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -177,12 +177,12 @@ class BackgroundTask(Reporter):
             run.away, wait = Follower(store, run, begun=False), runner.max_wait
         try:
             if store is not None:
-                before = _publisher.begin(store, run, previous, wait)
+                before = publishing.begin(store, run, previous, wait)
                 begun = True
             if run.away is not None:
                 run.away.begin()
             elif store is not None:
-                watcher = _publisher.watch(store, run)
+                watcher = publishing.watch(store, run)
             if not run.status.is_final:
                 runner.submit(run)
         except BaseException as error:
@@ -196,7 +196,7 @@ class BackgroundTask(Reporter):
                         previous.callbacks = run.take_callbacks()
                         self._run = previous
                 if store is not None and begun:
-                    _publisher.withdraw(store, run, previous, before)
+                    publishing.withdraw(store, run, previous, before)
             elif isinstance(error, TaskError) and run.status is Status.CANCELLED:
                 # On its way to the runner, which found nothing to run.
                 return
@@ -296,7 +296,7 @@ class BackgroundTask(Reporter):
         Cancelling the coroutine ends the waiting; the run goes on.
         """
         # Whoever has no loop need not pay for the import of asyncio.
-        from silo_tasks._waiting import passed, refreshed
+        from .run.waiting import passed, refreshed
 
         run = await refreshed(self._run)
         return not self._must_wait(run) or await passed(run, run.done, timeout)
@@ -339,7 +339,7 @@ class BackgroundTask(Reporter):
 
         Cancelling the coroutine ends the waiting; the run goes on.
         """
-        from silo_tasks._waiting import refreshed, value_of
+        from .run.waiting import refreshed, value_of
 
         run = await refreshed(self._run)
         self._check_started(run)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from silo_tasks._context import current_task
-from silo_tasks._reporting import step, track
-from silo_tasks.errors import TaskError
-from silo_tasks.runner import Runner
-from silo_tasks.status import Status
-from silo_tasks.store import TaskStore
-from silo_tasks.task import BackgroundTask
+from .errors import TaskError
+from .reporting import step, track
+from .run.context import current_task
+from .runners.base import Runner
+from .status import Status
+from .stores.base import TaskStore
+from .task import BackgroundTask
 
 WAIT = 30.0
 """Seconds after which a test gives up waiting for something that must happen."""

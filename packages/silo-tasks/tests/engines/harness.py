@@ -17,9 +17,9 @@ from engines.celery_app import make_app
 from rq import Queue
 from servers import _Server, until
 from silo_tasks import BackgroundTask
-from silo_tasks.message import Message
 from silo_tasks.runners.celery import CeleryRunner
-from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.runners.message import Message
+from silo_tasks.runners.queue import EngineRunner
 from silo_tasks.runners.rq import RQRunner
 
 HERE = Path(__file__).parent.parent

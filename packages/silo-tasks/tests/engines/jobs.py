@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from silo_tasks import BackgroundTask, MemoryTaskStore, current_task, track
-from silo_tasks.message import Message
+from silo_tasks.runners.message import Message
 from silo_tasks.stores.redis import RedisTaskStore
 
 SETTING = ContextVar("SETTING", default="not set")

@@ -22,9 +22,9 @@ from silo_tasks import (
     TaskRunning,
     TaskTimeout,
 )
-from silo_tasks.runners.engine import EngineRunner
-from silo_tasks.slot import LEASE
+from silo_tasks.runners.queue import EngineRunner
 from silo_tasks.stores.redis import RedisTaskStore
+from silo_tasks.stores.stored_run import LEASE
 from silo_tasks.testing import RunnerContract
 
 WAIT = 30.0

@@ -12,7 +12,7 @@ from rq import Queue
 from servers import RedisServer, until
 from silo_tasks import MemoryTaskStore, RunnerUnavailable
 from silo_tasks.runners.celery import CeleryRunner
-from silo_tasks.runners.engine import EngineRunner
+from silo_tasks.runners.queue import EngineRunner
 from silo_tasks.runners.rq import RQRunner
 
 QUEUES = {"rq": "default", "celery": "celery"}

@@ -13,13 +13,13 @@ from kombu import serialization
 from kombu.exceptions import OperationalError
 from kombu.utils.url import parse_url
 
-from silo_tasks._ending import describe
-from silo_tasks.errors import RunnerUnavailable, TaskError, TaskFailed, TaskTimeout
-from silo_tasks.message import Message
-from silo_tasks.remote import execute, fail
-from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost, signal_words
-from silo_tasks.store import TaskStore
-from silo_tasks.target import check_store
+from ..errors import RunnerUnavailable, TaskError, TaskFailed, TaskTimeout
+from ..run.checks import check_store
+from ..run.failure import describe
+from ..stores.base import TaskStore
+from .message import Message
+from .queue import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost, signal_words
+from .worker import execute, fail
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """How often a message is offered to a broker that does not take it."""
@@ -161,8 +161,8 @@ def _beside_broker(app: Celery) -> TaskStore:
             "the broker is not at one redis:// or rediss:// URL: configure it before, or say where workers report to "
             "by store=RedisTaskStore(url)"
         )
-    from silo_tasks.stores.address import without_options
-    from silo_tasks.stores.redis import RedisTaskStore
+    from ..stores.address import without_options
+    from ..stores.redis import RedisTaskStore
 
     # Options in the URL are kombu's.
     place, tls = without_options(url), _tls_of(app, url)
@@ -185,7 +185,7 @@ def _over_tls(url: str, settings: Any) -> Any:
     """Make a client that connects as kombu does."""
     import redis
 
-    from silo_tasks.stores.redis import IMPATIENT
+    from ..stores.redis import IMPATIENT
 
     try:
         client = redis.Redis.from_url(f"rediss{url[url.index('://') :]}", **IMPATIENT, **settings)

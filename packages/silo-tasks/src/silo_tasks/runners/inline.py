@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from silo_tasks.errors import TaskError
-from silo_tasks.runner import Job
+from ..errors import TaskError
+from .base import Job
 
 
 class InlineRunner:

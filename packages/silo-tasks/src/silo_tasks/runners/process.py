@@ -12,19 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from silo_tasks._ending import with_type
-from silo_tasks._fork import renew_after_fork
-from silo_tasks._loss import short
-from silo_tasks._run import FAILED
-from silo_tasks._timer import Alarm, deadlines
-from silo_tasks.errors import TaskError
-from silo_tasks.message import Message, check, named
-from silo_tasks.runner import Job
-from silo_tasks.runners import _child
-from silo_tasks.runners._child import GRACE
-from silo_tasks.runners._process import Process, dismiss, dismiss_later, main_of
-from silo_tasks.runners.thread import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
-from silo_tasks.target import check_number
+from ..errors import TaskError
+from ..fork import renew_after_fork
+from ..run.checks import check_number
+from ..run.failure import with_type
+from ..run.loss import short
+from ..run.run import FAILED
+from ..timer import Alarm, deadlines
+from . import process_child
+from .base import Job
+from .message import Message, check, named
+from .process_child import GRACE
+from .process_parent import Process, dismiss, dismiss_later, main_of
+from .thread import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
 
 logger = logging.getLogger("silo_tasks")
 
@@ -109,10 +109,10 @@ class ProcessRunner:
             TaskError: The runner has been shut down, or the target cannot be imported by another process.
             TypeError: An argument does not fit the target or cannot be sent; the message names it.
         """
-        if _child.script:
+        if process_child.script:
             raise TaskError(
-                f"{_child.script[0]} starts a task while a process imports it for one of its functions. What a script "
-                'does goes under: if __name__ == "__main__":'
+                f"{process_child.script[0]} starts a task while a process imports it for one of its functions. What a "
+                'script does goes under: if __name__ == "__main__":'
             )
         self._pool.submit(_Errand(self, job, self._pack(job)))
 

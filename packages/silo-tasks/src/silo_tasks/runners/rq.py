@@ -15,14 +15,14 @@ from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import DefaultSerializer
 
-from silo_tasks._ending import describe
-from silo_tasks._publisher import INTERVAL
-from silo_tasks._timer import publisher
-from silo_tasks.errors import RunnerUnavailable, TaskError, TaskFailed
-from silo_tasks.message import Message
-from silo_tasks.remote import execute, fail
-from silo_tasks.runners.engine import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost
-from silo_tasks.stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
+from ..errors import RunnerUnavailable, TaskError, TaskFailed
+from ..run.failure import describe
+from ..run.publishing import INTERVAL
+from ..stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
+from ..timer import publisher
+from .message import Message
+from .queue import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost
+from .worker import execute, fail
 
 FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 
-from silo_tasks._fork import renew_after_fork
-from silo_tasks.errors import QueueFull, TaskError
-from silo_tasks.runner import Work
-from silo_tasks.target import check_number
+from ..errors import QueueFull, TaskError
+from ..fork import renew_after_fork
+from ..run.checks import check_number
+from .base import Work
 
 logger = logging.getLogger("silo_tasks")
 

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from silo_tasks._fork import renew_after_fork
-from silo_tasks.slot import LEASE, Change, Slot, SlotStore
-from silo_tasks.store import Record
+from ..fork import renew_after_fork
+from .base import Record
+from .stored_run import LEASE, Change, Slot, SlotStore
 
 
 class MemoryTaskStore(SlotStore):

@@ -15,10 +15,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
-from silo_tasks._ending import describe
-from silo_tasks.errors import RunnerUnavailable
-from silo_tasks.slot import LEASE, Change, Slot, SlotStore
-from silo_tasks.stores.address import check, client_of
+from ..errors import RunnerUnavailable
+from ..run.failure import describe
+from .address import check, client_of
+from .stored_run import LEASE, Change, Slot, SlotStore
 
 RETAIN = 86_400.0
 """Seconds for which a record is kept after the last news of its run."""

@@ -1,0 +1,217 @@
+"""The bounded log of one run."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from typing import NamedTuple, cast
+
+from ..progress.scopes import MAX_COUNT
+
+MAX_LINE = 2000
+"""Characters a log line keeps; the rest is cut and marked with an ellipsis."""
+
+SHORT = 200
+"""Characters of a text that waits to be formatted."""
+
+LINE = 150
+"""Bytes that a line takes beside its text."""
+
+PLAIN = LINE + sys.getsizeof("") + MAX_LINE
+"""Bytes that a line of `MAX_LINE` ASCII characters takes."""
+
+LEAST = 100_000
+"""Bytes that the log of a run may take, however few lines it keeps."""
+
+
+class LogLine(NamedTuple):
+    """One line of a task's log."""
+
+    seq: int
+    """Number of the line, rising by one with each line and never used twice by a task."""
+    time: float
+    """When it was written, in seconds by the task's clock."""
+    level: str
+    """`"info"` unless the caller said otherwise."""
+    text: str
+    """The formatted text, at most `MAX_LINE` characters and a mark."""
+    public: bool = True
+    """Whether clients may read it: the task wrote the line, or captured it for them."""
+
+
+class Entry:
+    """A line as kept: %-formatted when first read."""
+
+    # One attribute holds either the text or (text, args), so two readers cannot meet half of a change.
+    __slots__ = ("_content", "level", "public", "seq", "time")
+
+    def __init__(self, seq: int, time: float, level: str, text: str, args: tuple[object, ...], *, public: bool) -> None:
+        self.seq = seq
+        self.time = time
+        self.level = level
+        self.public = public
+        self._content: str | tuple[str, tuple[object, ...]]
+        if not args:
+            self._content = cut(text)
+        elif len(text) <= SHORT and len(args) <= 10 and all(map(_small, args)):
+            self._content = (text, args)
+        else:
+            # A live object could change before somebody reads, and the log would keep it alive, or a long text.
+            self._content = _format(text, args)
+
+    @property
+    def text(self) -> str:
+        """The formatted text."""
+        content = self._content
+        if isinstance(content, tuple):
+            self._content = content = _format(*content)
+        return content
+
+    @property
+    def size(self) -> int:
+        """The bytes that the line takes as it is now."""
+        content = self._content
+        if isinstance(content, tuple):
+            return LINE + sys.getsizeof(content[0]) + sum(map(sys.getsizeof, content[1]))
+        return LINE + sys.getsizeof(content)
+
+
+def _small(arg: object) -> bool:
+    kind = type(arg)
+    if kind is str:
+        return len(cast("str", arg)) <= SHORT
+    if kind is int:
+        return -MAX_COUNT <= cast("int", arg) <= MAX_COUNT
+    return kind is float or kind is bool or arg is None
+
+
+def _format(text: str, args: tuple[object, ...]) -> str:
+    values: object = args
+    # The rule of the logging module: one mapping as the only argument is for %(name)s.
+    if len(args) == 1 and isinstance(args[0], dict) and args[0]:
+        values = args[0]
+    try:
+        return cut(text % values)
+    except Exception:  # noqa: BLE001 - a log line that cannot be formatted must not end the task
+        return cut(f"{text} (arguments do not fit)")
+
+
+def cut(text: str) -> str:
+    """The text as it is kept."""
+    return writable(text if len(text) <= MAX_LINE else text[:MAX_LINE] + "…")
+
+
+def writable(text: str) -> str:
+    """The text without what no UTF-8 can hold, as names of files may have."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "replace").decode()
+    return text
+
+
+class LogView(NamedTuple):
+    """The log as it was at one moment; reading it later gives the same lines."""
+
+    entries: list[Entry]
+    start: int
+    stop: int
+
+    def all(self) -> list[Entry]:
+        """All entries, oldest first."""
+        return self.entries[self.start : self.stop]
+
+    def newest(self, count: int) -> list[Entry]:
+        """The last `count` entries, oldest first."""
+        return self.entries[max(self.start, self.stop - count) : self.stop] if count > 0 else []
+
+    def texts(self) -> list[str]:
+        """All texts, oldest first."""
+        return [entry.text for entry in self.all()]
+
+
+class LogRing:
+    """Keeps the newest `size` lines, as far as they fit a budget: the bytes of `size` ASCII lines of `MAX_LINE`.
+
+    Lines are only ever appended to a list; when it holds twice the size or the budget, a new list with the newest lines
+    takes its place. So a view is a list and two numbers, taken in constant time, and nothing changes under it. At the
+    end of a run, `trim()` drops everything beyond the size and the budget.
+
+    Args:
+        size: Lines kept; 0 keeps none.
+        lock: Lock of the run. Reentrant, as a garbage collection inside it may run code that logs.
+        last_seq: Sequence number of the last line before this log.
+
+    Attributes:
+        private: How many lines clients may not read, kept or not.
+    """
+
+    __slots__ = ("_budget", "_entries", "_size", "_taken", "first_seq", "last_seq", "lock", "private")
+
+    def __init__(self, size: int, lock: AbstractContextManager[object], last_seq: int = 0) -> None:
+        self._size = size
+        self._budget = max(size * PLAIN, LEAST)
+        self._taken = 0
+        self._entries: list[Entry] = []
+        self.lock = lock
+        self.private = 0
+        self.first_seq = last_seq + 1
+        self.last_seq = last_seq
+
+    def append(self, time: float, level: str, text: str, args: tuple[object, ...] = (), *, public: bool = True) -> None:
+        """Add a line. The arguments are formatted outside the lock."""
+        entry = Entry(0, time, level, text, args, public=public)
+        with self.lock:
+            entry.seq = self.last_seq = self.last_seq + 1
+            self._keep(entry)
+
+    def insert(self, seq: int, time: float, level: str, text: str, public: bool) -> None:
+        """Add a line of a run elsewhere. It has its number already; those that are left out count as dropped."""
+        with self.lock:
+            self.last_seq = seq
+            self._keep(Entry(seq, time, level, text, (), public=public))
+
+    def _keep(self, entry: Entry) -> None:
+        self.private += not entry.public
+        if not self._size:
+            return
+        if len(self._entries) >= 2 * self._size or self._taken > 2 * self._budget:
+            self._leave(self._size - 1)
+        self._entries.append(entry)
+        self._taken += entry.size
+
+    def trim(self) -> None:
+        """Drop what is not to be kept, and format the other lines, so that no line grows from now on."""
+        if not self._entries:
+            return
+        with self.lock:
+            for entry in self._entries[max(0, len(self._entries) - self._size) :]:
+                entry.text  # noqa: B018 - to format it
+            self._leave(self._size)
+
+    def _leave(self, count: int) -> None:
+        """Keep up to `count` of the newest lines, as far as they fit the budget; the newest one in any case."""
+        entries, taken = self._entries, 0
+        start = stop = len(entries)
+        while start and stop - start < count:
+            size = entries[start - 1].size
+            if taken + size > self._budget and start < stop:
+                break
+            start, taken = start - 1, taken + size
+        self._entries, self._taken = entries[start:], taken
+
+    def view(self) -> tuple[LogView, int, int, int]:
+        """The log now, the last sequence number, how many lines have been dropped, and how many are private."""
+        with self.lock:
+            stop = len(self._entries)
+            start = max(0, stop - self._size)
+            last = self.last_seq
+            view, private = LogView(self._entries, start, stop), self.private
+        return view, last, last - self.first_seq + 1 - (stop - start), private
+
+    def since(self, seq: int) -> list[LogLine]:
+        """The kept lines whose number is greater than `seq`, oldest first."""
+        view, last, _, _ = self.view()
+        # Where numbers are left out, as many newest lines are more than the newer ones.
+        return [LogLine(e.seq, e.time, e.level, e.text, e.public) for e in view.newest(last - seq) if e.seq > seq]

@@ -1,0 +1,226 @@
+"""Loops whose progress costs next to nothing for each item.
+
+No Python code runs for an item. Over a plain sequence the loop pulls from the sequence's own iterator: its position can
+be read whenever somebody looks, and moving it to its end ends the loop at the next item.
+
+Over anything else the loop pulls from `map(next, selector)`, where `selector` iterates over a list that holds the
+iterator of the data again and again, all in C. There it is the selector that is read, and exhausted.
+
+Both rest on what CPython's iterators tell of themselves.
+
+Several threads may share a loop, as they may share the iterator of a list. Two of them may then ask for the next block
+at once, so what is asked must be no generator: the interpreter would crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import length_hint
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from ..errors import Cancelled
+from .scopes import Probe, Scope, as_count
+
+if TYPE_CHECKING:
+    from ..run.run import Run
+
+T = TypeVar("T")
+
+SMALLEST, LARGEST = 64, 16384
+"""Items of the first block, and of the largest: blocks grow, so that a short loop costs little."""
+
+_PLAIN = (list, tuple, range, str, bytes)
+
+
+class Tracker(Probe, Generic[T]):
+    """A probe that also hands out what its loop pulls from.
+
+    `following` and `stop` are called under the lock of the run, `done` by anybody at any time.
+    """
+
+    __slots__ = ()
+
+    def following(self) -> Iterator[T] | None:
+        """Return what to pull from now; None at the end of the data.
+
+        Raises:
+            Cancelled: The loop was told to end.
+        """
+        raise NotImplementedError
+
+
+class BlockProbe(Tracker[T]):
+    """Reads and stops a loop through the selector of its current block."""
+
+    __slots__ = ("_again", "_block", "_data", "_frozen", "_items", "_threads")
+
+    def __init__(self, data: Iterator[T]) -> None:
+        # One tuple, so that a reader never sees the end of one block with the selector of another.
+        self._block: tuple[int, Any] = (0, iter(()))
+        self._data = data
+        self._again: list[Any] = []
+        self._items: Iterator[T] | None = None
+        self._threads: set[int] = set()
+        self._frozen: int | None = None
+
+    def following(self) -> Iterator[T] | None:
+        """Return the next block, or the present one to a thread that does not have it yet."""
+        thread = get_ident()
+        if self._items is not None and not _ran_out(self._block[1]):
+            if thread in self._threads:
+                return None
+            self._threads.add(thread)
+            return self._items
+        if self._items is not None and self.stopped:
+            raise Cancelled
+        self._threads = {thread}
+        self._items = items = map(next, self._next_block())
+        return items
+
+    def _next_block(self) -> Iterator[Iterator[T]]:
+        size = len(self._again)
+        if size < LARGEST:
+            size = size * 4 or SMALLEST
+            self._again = [self._data] * size
+        selector: Any = iter(self._again)
+        if self._frozen is not None:
+            selector.__setstate__(size)
+        self._block = (self._block[0] + size, selector)
+        return cast("Iterator[Iterator[T]]", selector)
+
+    @property
+    def done(self) -> int:
+        """Items handed out, less the one whose turn it is."""
+        end, selector = self._block
+        handed_out = end - length_hint(selector)
+        # stop() notes where the loop stood before it moves the selector, so this look comes second.
+        frozen = self._frozen
+        return max(0, handed_out - 1) if frozen is None else frozen
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the loop was told to end."""
+        return self._frozen is not None
+
+    def stop(self) -> None:
+        """Exhaust the selector, which `map` asks before the data: no item is taken and lost."""
+        if self._frozen is None:
+            self._frozen = self.done
+            self._block[1].__setstate__(LARGEST)
+
+
+class SequenceProbe(Tracker[T]):
+    """Reads and stops a loop through the iterator of a plain sequence."""
+
+    __slots__ = ("_begun", "_ended", "_frozen", "_iterator", "_sequence")
+
+    def __init__(self, sequence: Sequence[T], iterator: Any) -> None:
+        self._sequence = sequence
+        self._iterator = iterator
+        self._frozen: int | None = None
+        self._begun = self._ended = False
+
+    def following(self) -> Iterator[T] | None:
+        """Return the iterator as long as it has items."""
+        if self._begun and self.stopped:
+            raise Cancelled
+        if self._begun and not length_hint(self._iterator):
+            self._ended = True
+            return None
+        self._begun = True
+        return cast("Iterator[T]", self._iterator)
+
+    @property
+    def done(self) -> int:
+        """Items handed out, less the one whose turn it is."""
+        handed_out = len(self._sequence) - length_hint(self._iterator)
+        # stop() notes where the loop stood before it moves the iterator, so this look comes second.
+        frozen = self._frozen
+        return (handed_out if self._ended else max(0, handed_out - 1)) if frozen is None else frozen
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the loop was told to end."""
+        return self._frozen is not None
+
+    def stop(self) -> None:
+        """Move the iterator past its end, for good: a list that grows later does not bring it back."""
+        if self._frozen is None:
+            self._frozen = self.done
+            iterator, over = self._iterator, object()
+            iterator.__setstate__(len(self._sequence))
+            while next(iterator, over) is not over:
+                iterator.__setstate__(len(self._sequence))
+
+
+def _ran_out(selector: Any) -> bool:
+    # An iterator that has raised StopIteration has let go of its list; one at its end still holds them.
+    return len(selector.__reduce__()) < 3
+
+
+class _Source(Generic[T]):
+    """Gives `chain` what it pulls from, and closes the loop at its end or when nobody iterates any more."""
+
+    __slots__ = ("_over", "_probe", "_run", "_scope", "_total")
+
+    def __init__(self, run: Run, probe: Tracker[T], total: int | None) -> None:
+        self._run = run
+        self._probe = probe
+        self._total = total
+        self._scope: Scope | None = None
+        self._over = False
+
+    def __iter__(self) -> Iterator[Iterator[T]]:
+        return self
+
+    def __next__(self) -> Iterator[T]:
+        run, items = self._run, None
+        now = run.settings.mono()
+        with run.lock:
+            try:
+                if self._scope is None:
+                    self._scope = run.open_loop(self._probe, self._total, now)
+                    run.check()
+                if not self._over:
+                    items = self._probe.following()
+            except Cancelled:
+                self._close(complete=False)
+                raise
+            if items is None:
+                self._close(complete=True)
+                raise StopIteration
+        return items
+
+    def __del__(self) -> None:
+        self._close(complete=False)
+
+    def _close(self, *, complete: bool) -> None:
+        with self._run.lock:
+            if self._scope is not None and not self._over:
+                self._over = True
+                self._run.close_loop(self._probe, self._scope, complete=complete)
+
+
+def size_of(iterable: Iterable[object]) -> int | None:
+    """How many items are to come, when the iterable knows."""
+    try:
+        hint = length_hint(iterable, -1)
+    except Exception:  # noqa: BLE001 - a length is a courtesy; whatever is wrong with it, the loop goes on
+        return None
+    return hint if hint >= 0 else None
+
+
+def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
+    """Iterate over `iterable` as a loop of `run`."""
+    size = size_of(iterable)
+    if total is not None:
+        total = as_count(total)
+    if total is None:
+        total = size
+    data = iter(iterable)
+    if type(iterable) in _PLAIN and size is not None:
+        # Only the types themselves: the iterator of a subclass may be anything. A range can be too long for len().
+        return chain.from_iterable(_Source(run, SequenceProbe(cast("Sequence[T]", iterable), data), total))
+    return chain.from_iterable(_Source(run, BlockProbe(data), total))

@@ -1,0 +1,108 @@
+"""How fast a number grows, and how long it takes to its end."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from .scopes import Scope
+
+SAMPLES = 10
+"""Changes the rate is taken over."""
+SPACING = 0.5
+"""Seconds between two samples at least."""
+
+
+class Meter:
+    """Rate of a growing number, from what was seen whenever somebody looked.
+
+    A sample is kept only when the number has changed, and the rate reaches from the oldest sample to now. So a loop
+    of one item a minute is measured over minutes, a fast one over seconds, and a stalled one gets slower with every
+    look, because time passes and the number does not.
+    """
+
+    __slots__ = ("_samples",)
+
+    def __init__(self, now: float, value: float) -> None:
+        self._samples: deque[tuple[float, float]] = deque([(now, value)], maxlen=SAMPLES)
+
+    def rate(self, now: float, value: float) -> float:
+        """Units for each second at the moment `now`, 0.0 when nothing has moved."""
+        then, last = self._samples[-1]
+        # Before it is measured, so that two looks at one moment get the same rate.
+        if value != last and now - then >= SPACING:
+            self._samples.append((now, value))
+        return self.rate_at(now, value)
+
+    def rate_at(self, then: float, value: float) -> float:
+        """The rate at a moment to come, when the number will be `value`."""
+        first_at, first = self._samples[0]
+        span = then - first_at
+        return (value - first) / span if span > 0 and value > first else 0.0
+
+
+def rate_of(scope: Scope, now: float) -> float:
+    """Items for each second of a loop or count that is open."""
+    if scope.items is None:
+        scope.items = Meter(scope.opened, 0)
+    return scope.items.rate(now, scope.done)
+
+
+def time_left(innermost: Scope, now: float) -> float | None:
+    """Seconds until all open scopes are done, None if that cannot be known.
+
+    The innermost open scope decides, by its own rate and total. Later items take as long as the current one, and later
+    planned steps take as long in proportion to their weights. Steps without a plan, and work without a total, leave the
+    rest unknown.
+
+    Called under the lock of the run, after its percent was taken.
+    """
+    scope: Scope | None = innermost
+    child: Scope | None = None
+    left: float | None = None
+    least = 0.0
+    while scope is not None:
+        left = _left_in(scope, child, left, now)
+        if left is not None:
+            # An outer scope ends no sooner than an inner one, whatever its own rate is.
+            left = least = max(left, least)
+        child, scope = scope, scope.parent
+    return left if left is not None and math.isfinite(left) else None
+
+
+def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float) -> float | None:
+    """Seconds that are left in a scope, by those left in its open child, if they are known."""
+    here = None if child is None or inside is None else _left_around(scope, child, inside, now)
+    done, todo = scope.done, (scope.total or 0) - scope.done
+    if scope.counts and todo > 0:
+        rate = rate_of(scope, now)
+        if here is not None and scope.items is not None and child is not None and child.born == done:
+            rate = scope.items.rate_at(now + here, done + 1)
+            return here + (todo - 1) / rate if rate > 0 else None
+        # The open child gives only its own end, or is a loop beside this one and not part of an item.
+        return todo / rate if rate > 0 else None
+    if scope.probe is not None:
+        # A loop without a known end, or past it.
+        return None
+    return here if here is not None else _left_by_hand(scope, now)
+
+
+def _left_around(scope: Scope, child: Scope, inside: float, now: float) -> float | None:
+    """Seconds until a child and the steps planned after it are done."""
+    later = sum(share for _, share in scope.plan.values()) if scope.plan else 0.0
+    if child.probe is not None:
+        # A loop fills all that its scope has left, unless it stands between the steps of a plan.
+        return None if later else inside
+    if scope.plan is None or (later and not child.share):
+        return None
+    return inside + (max(0.0, now - child.opened) + inside) * (later / child.share) if later else inside
+
+
+def _left_by_hand(scope: Scope, now: float) -> float | None:
+    percent = 100 * scope.reported()
+    if not 0 < percent < 100:
+        return None
+    if scope.by_hand is None:
+        scope.by_hand = Meter(scope.opened, 0.0)
+    rate = scope.by_hand.rate(now, percent)
+    return (100 - percent) / rate if rate > 0 else None

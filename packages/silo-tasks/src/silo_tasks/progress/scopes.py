@@ -1,0 +1,306 @@
+"""How far a run has come: a stack of scopes, each filling a share of the one below.
+
+The lowest scope is the whole run, from 0 to 100 percent. A step or a loop opened inside gets a span of what its parent
+has left. How far the run is, is the farthest that any open scope has come. What loops, steps and counts have reached
+stays; a percent that was given by hand may be followed by a lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, SupportsIndex, SupportsInt
+
+if TYPE_CHECKING:
+    from .rate import Meter
+
+MAX_COUNT = 2**63 - 1
+"""The most that can be counted."""
+
+
+class Probe:
+    """Tells how many items of a loop are done; see `_track`."""
+
+    __slots__ = ()
+
+    @property
+    def done(self) -> int:
+        """Items whose turn is over."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End the loop at its next item."""
+        raise NotImplementedError
+
+
+def as_count(value: SupportsInt | SupportsIndex) -> int | None:
+    """A number of items that arithmetic and JSON can hold; None for what is no number, as infinity.
+
+    Raises:
+        TypeError: It is nothing like a number.
+    """
+    try:
+        return max(-MAX_COUNT, min(MAX_COUNT, int(value)))
+    except (OverflowError, ValueError):
+        return None
+
+
+def fraction(done: int, total: int) -> float:
+    """How much of the total is done, 0.0 to 1.0."""
+    return 1.0 if done >= total else max(0, done) / total
+
+
+class Scope:
+    """One span of the whole: the run, a step, or a loop.
+
+    Args:
+        parent: The scope around it.
+        low: Percent of the run where it begins.
+        high: Percent of the run where it ends.
+        share: The fraction of its parent, or of its parent's current item, that it fills.
+        probe: What counts its items, if it is a loop.
+        opened: When it was opened.
+    """
+
+    __slots__ = (
+        "_cell",
+        "_filled",
+        "_spent",
+        "born",
+        "by_hand",
+        "closed",
+        "counts",
+        "high",
+        "items",
+        "low",
+        "n",
+        "opened",
+        "parent",
+        "percent",
+        "plan",
+        "probe",
+        "share",
+        "total",
+    )
+
+    def __init__(
+        self, parent: Scope | None, low: float, high: float, share: float, probe: Probe | None, opened: float
+    ) -> None:
+        self.parent = parent
+        self.low = low
+        self.high = high
+        self.share = share
+        self.probe = probe
+        self.opened = opened
+        self.closed = False
+        self.counts = probe is not None
+        self.n = 0
+        self.total: int | None = None
+        self.percent = 0.0
+        self.plan: dict[int, tuple[str, float]] | None = None
+        self.born = 0
+        """Items of its parent that were done when it was opened."""
+        self.items: Meter | None = None
+        self.by_hand: Meter | None = None
+        """How fast its items, and the percent given by hand, grow: made by the first who asks."""
+        self._spent = 0.0
+        self._filled = 0.0
+        self._cell = 0
+
+    @property
+    def done(self) -> int:
+        """Items done: what the loop has passed and what was reported, 0 to `MAX_COUNT`."""
+        probe = self.probe
+        done = self.n if probe is None else self.n + probe.done
+        return done if 0 <= done <= MAX_COUNT else max(0, min(MAX_COUNT, done))
+
+    def _counted(self) -> float:
+        return fraction(self.done, self.total) if self.total else 0.0
+
+    def reported(self) -> float:
+        """How much is done, as given by hand, 0.0 to 1.0."""
+        # Here and not in update(), which may be called for every item. It need not be a float.
+        return float(min(self.percent, 100)) / 100
+
+    def begin_child(self, spent: float) -> None:
+        """Keep the place where a child begins, whatever percent this scope is given by hand from now on."""
+        if self.probe is None:
+            self._spent = spent
+
+    def cell(self) -> tuple[float, float, float]:
+        """What a child may fill: where it begins, how wide it is, and the fraction that is already spent.
+
+        In a loop that is the span of the current item, in any other scope the whole of it.
+        """
+        if self.probe is None:
+            return self.low, self.high - self.low, max(self._spent, self.reported(), self._counted())
+        if not self.total:
+            return self.low, 0.0, 0.0
+        done = self.done
+        if done != self._cell:
+            # A plan was for the item before.
+            self._cell, self._spent, self._filled, self.plan = done, 0.0, 0.0, None
+        width = (self.high - self.low) / self.total
+        low = self.low + fraction(done, self.total) * (self.high - self.low)
+        return low, (width if done < self.total else 0.0), self._spent
+
+    def spend(self, share: float, *, complete: bool) -> None:
+        """Take the share of a child that has ended. An incomplete one leaves a gap, which its successor closes."""
+        _, _, spent = self.cell()
+        self._spent = min(1.0, spent + share)
+        if complete:
+            self._filled = self._spent
+
+    def value(self) -> float:
+        """Percent of the whole run that this scope has reached for good."""
+        low, width, _ = self.cell()
+        return low + width * (self._filled if self.probe is not None else max(self._filled, self._counted()))
+
+    def said(self) -> float:
+        """Percent of the whole run that was given by hand for this scope; 0 in a loop, which takes none."""
+        return self.low + (self.high - self.low) * self.reported() if self.probe is None else 0.0
+
+
+class Progress:
+    """The scopes of one run.
+
+    Args:
+        lock: Lock of the run. Reentrant, as closing a loop may be the work of the garbage collector.
+    """
+
+    __slots__ = ("_over", "_reached", "_shown", "base", "lock", "top")
+
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
+        self.lock = lock
+        self.base = self.top = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
+        """`base` is the innermost step or the run, `top` the innermost scope of any kind."""
+        self._reached = 0.0
+        self._shown: Scope | None = None
+        self._over = False
+
+    def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
+        """Open a loop, which fills what its scope has left. Inside a plan only steps have a share."""
+        with self.lock:
+            _, _, spent = self.top.cell()
+            scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe, now)
+            scope.total = total if total is None else max(0, total)
+            return scope
+
+    def open_step(self, name: str, weight: float, now: float) -> Scope:
+        """Open a step: its share of the plan, or `weight / (weight + 1)` of what is left when nothing was planned."""
+        with self.lock:
+            _, _, spent = self.top.cell()
+            plan = self.top.plan
+            if plan is None:
+                share = (1.0 - spent) * weight / (weight + 1.0)
+            else:
+                key = next((key for key, (planned, _) in plan.items() if planned == name), None)
+                share = 0.0 if key is None else plan.pop(key)[1]
+            self.base = scope = self._open(share, None, now)
+            self._shown = None
+            return scope
+
+    def _open(self, share: float, probe: Probe | None, now: float) -> Scope:
+        low, width, spent = self.top.cell()
+        self.top.begin_child(spent)
+        begin = low + width * spent
+        # A percent given by hand for the parent may go back from now on; the child does not.
+        self._note(begin)
+        scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, now)
+        scope.born = self.top.done
+        self.top = scope
+        return scope
+
+    def plan(self, steps: Sequence[tuple[str, float]]) -> None:
+        """Share what the innermost scope has left among steps to come, by their weights."""
+        with self.lock:
+            _, _, spent = self.top.cell()
+            whole = sum(weight for _, weight in steps)
+            self.top.plan = {i: (name, (1.0 - spent) * weight / whole) for i, (name, weight) in enumerate(steps)}
+
+    def close(self, scope: Scope, *, complete: bool) -> None:
+        """Close a scope and whatever is still open inside. A complete one has filled its span."""
+        with self.lock:
+            value = scope.high if complete else 0.0
+            inner: Scope | None = self.top
+            while inner is not None and inner is not scope.parent:
+                value = max(value, inner.value(), inner.said())
+                inner = inner.parent
+            # The counts stay, the iterators go: they hold the data.
+            scope.n, scope.probe, scope.closed = scope.done, None, True
+            if scope.counts and not self._over:
+                self._shown = scope
+            above: Scope | None = self.top
+            while above is not None and above is not scope:
+                above = above.parent
+            if above is None or scope.parent is None:
+                # It was left open when a scope around it closed.
+                return
+            self._note(value)
+            self.top = scope.parent
+            self.top.spend(scope.share, complete=complete)
+            base = self.top
+            while base.probe is not None and base.parent is not None:
+                base = base.parent
+            self.base = base
+
+    def count(self, n: int | None, total: int | None, *, add: bool = False) -> None:
+        """Set or add to the counts of the innermost scope."""
+        with self.lock:
+            scope = self.top
+            scope.counts = True
+            if n is not None:
+                seen = 0 if scope.probe is None else scope.probe.done
+                scope.n = scope.n + n if add else n - seen
+            if total is not None:
+                scope.total = max(0, total)
+
+    def end(self, *, done: bool) -> None:
+        """Show these numbers for good, as the run is over; 100 percent if everything is done.
+
+        Called under the lock of the run.
+        """
+        shown = self.counted()
+        if shown is not None and not shown.closed:
+            # It may go on counting.
+            n, total = shown.done, shown.total
+            shown = Scope(None, shown.low, shown.high, shown.share, None, shown.opened)
+            shown.n, shown.total, shown.counts, shown.closed = n, total, True, True
+        self._reached = 100.0 if done else self.percent()
+        self._shown, self._over = shown, True
+
+    def counted(self) -> Scope | None:
+        """The scope whose counts are shown: the innermost that counts, or the last one that did."""
+        if self._over:
+            return self._shown
+        inner: Scope | None = self.top
+        while inner is not None and not inner.counts and inner is not self.base:
+            inner = inner.parent
+        return inner if inner is not None and inner.counts else self._shown
+
+    def percent(self) -> float:
+        """Percent of the whole run, 0.0 to 100.0; only a percent given by hand goes back."""
+        with self.lock:
+            if self._over:
+                return self._reached
+            # Of loops that run side by side, an outer one may move while the innermost stands still.
+            scope: Scope | None = self.top
+            said = 0.0
+            while scope is not None:
+                self._note(scope.value())
+                said = max(said, scope.said())
+                scope = scope.parent
+            return min(max(self._reached, said), 100.0)
+
+    def depth(self) -> int:
+        """Steps that are open."""
+        with self.lock:
+            depth, scope = 0, self.base
+            while scope.parent is not None:
+                depth += scope.probe is None
+                scope = scope.parent
+            return depth
+
+    def _note(self, value: float) -> None:
+        if value > self._reached and not self._over:
+            self._reached = min(value, 100.0)

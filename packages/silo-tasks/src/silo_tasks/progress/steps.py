@@ -1,0 +1,90 @@
+"""The steps of a run, as its watchers see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ..log.lines import cut
+from ..state import StepState
+
+MAX_STEPS = 100
+"""Steps that are kept: of more, those that are open, then those to come, then the newest that are over."""
+
+
+class Steps:
+    """A tuple that is replaced at each change, so that a reader can keep it as it is. Steps follow the one they lie in.
+
+    The methods are called under the lock of the run.
+    """
+
+    __slots__ = ("records",)
+
+    def __init__(self) -> None:
+        self.records: tuple[StepState, ...] = ()
+
+    def plan(self, steps: Sequence[tuple[str, float]], depth: int) -> None:
+        """Add steps to come, instead of those planned before at this depth."""
+        self.records = tuple(step for step in self.records if step.status != "pending" or step.depth != depth)
+        planned = [StepState(name, "pending", depth, weight, None, None) for name, weight in steps]
+        self._insert(self._inside(depth).stop, *planned)
+
+    def begin(self, name: str, weight: float, depth: int, now: float) -> StepState:
+        """Begin a step, planned or not."""
+        inside = self._inside(depth)
+        to_come = [i for i in inside if self.records[i].status == "pending" and self.records[i].depth == depth]
+        for i in to_come:
+            if self.records[i].name == name:
+                begun = self.records[i]._replace(status="running", started_at=now)
+                self.records = (*self.records[:i], begun, *self.records[i + 1 :])
+                return begun
+        begun = StepState(name, "running", depth, weight, now, None)
+        # Before what is still to come, so that the order is that of time.
+        self._insert(to_come[0] if to_come else inside.stop, begun)
+        return begun
+
+    def _inside(self, depth: int) -> range:
+        """Where the steps are that lie in the open step around this depth, as deep or deeper."""
+        records = self.records
+        around = [i for i, step in enumerate(records) if step.depth == depth - 1 and step.status == "running"]
+        start = around[-1] + 1 if around else 0
+        return range(start, next((i for i in range(start, len(records)) if records[i].depth < depth), len(records)))
+
+    def _insert(self, at: int, *steps: StepState) -> None:
+        records = (*self.records[:at], *steps, *self.records[at:])
+        if len(records) > MAX_STEPS:
+            # Those that ended first go first, then those that come last.
+            ended = [i for i, step in enumerate(records) if step.finished_at is not None]
+            others = [i for i, step in enumerate(records) if step.finished_at is None]
+            others.sort(key=lambda i: (records[i].status == "running", -i))
+            left_out = set([*ended, *others][: len(records) - MAX_STEPS])
+            records = tuple(step for i, step in enumerate(records) if i not in left_out)
+        self.records = records
+
+    def end(self, begun: StepState, now: float, *, failed: bool) -> None:
+        """End a step."""
+        ended = begun._replace(status="failed" if failed else "done", finished_at=now)
+        self.records = tuple(ended if step is begun else step for step in self.records)
+
+
+def closed(steps: Iterable[StepState], now: float | None, *, failed: bool) -> tuple[StepState, ...]:
+    """The steps of a run that is over: what was open has ended with it."""
+    status = "failed" if failed else "done"
+    return tuple(step._replace(status=status, finished_at=now) if step.status == "running" else step for step in steps)
+
+
+def is_step(*parts: object) -> bool:
+    """Whether this is a name and a weight, and not, say, all the steps of a plan in one list."""
+    return len(parts) == 2 and hasattr(parts[1], "__float__")
+
+
+def checked(name: str, weight: float) -> tuple[str, float]:
+    """A step's name and weight.
+
+    Raises:
+        ValueError: The weight is not a positive, finite number.
+    """
+    weight = float(weight)
+    if not (weight > 0 and math.isfinite(weight)):
+        raise ValueError("a step's weight must be a positive, finite number")
+    return cut(str(name)), weight

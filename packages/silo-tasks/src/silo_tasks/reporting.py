@@ -1,0 +1,230 @@
+"""What the code of a task calls: progress, log, steps, and the looks at cancel."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from .log.capture import capture
+from .log.levels import word_of
+from .log.lines import cut
+from .progress.loops import track_in
+from .progress.scopes import as_count
+from .progress.steps import checked, is_step
+from .run.context import current_run, current_task
+from .run.failure import exception_here
+from .run.run import Run
+from .status import Status
+
+T = TypeVar("T")
+
+
+class Reporter:
+    """The reporting half of `BackgroundTask`.
+
+    A call from the code of a run goes to that very run, even when it was given up and another one has begun. A call
+    from anywhere else goes to the newest run.
+    """
+
+    _key: object
+    _run: Run
+
+    def _mine(self) -> Run:
+        run = current_run.get()
+        while run is not None and run.key is not self._key:
+            run = run.parent
+        return self._run if run is None else run
+
+    def update(
+        self,
+        progress: float | None = None,
+        message: str | None = None,
+        *,
+        n: int | None = None,
+        total: int | None = None,
+    ) -> None:
+        """Report progress. Ignored when the run is over.
+
+        No lock is taken for `progress` alone, so it can be called for every item.
+
+        Args:
+            progress: Percent of the innermost open step, or of the run when none is open; below 0 counts as 0, above
+                100 as 100. It may be lower than the last one, but what loops and steps have reached stays.
+            message: What is being done. `{n}`, `{total}`, `{percent}`, `{rate}` and `{eta}` are filled in when
+                somebody reads it; the counts are those of the loop the message was given in. Like a log line, it is
+                cut to `MAX_LINE` characters.
+            n: Items done in the innermost loop or step.
+            total: Items it has in all.
+
+        Raises:
+            TypeError: `progress` is no number, such as a text that was meant as the message.
+        """
+        run = self._run
+        if not run.direct:
+            own = current_run.get()
+            run = own if own is not None and own.key is self._key else self._mine()
+            if run.stop and run.is_closed():
+                return
+        if progress is not None:
+            base = run.progress.base
+            try:
+                # NaN changes nothing.
+                if progress >= 0:
+                    base.percent = progress
+                elif progress < 0:
+                    base.percent = 0.0
+            except TypeError:
+                kind = type(progress).__name__
+                message = f"progress is a percentage, not a {kind}: give a text as update(message=...)"
+                raise TypeError(message) from None
+        if message is not None:
+            run.say(str(message))
+        if n is not None or total is not None:
+            run.progress.count(None if n is None else as_count(n), None if total is None else as_count(total))
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more items as done, in the innermost loop or step. May be called from several threads."""
+        run = self._mine()
+        if not (run.stop and run.is_closed()):
+            run.progress.count(as_count(n), None, add=True)
+
+    def track(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Iterate and report each item as progress of the innermost open step, or of the run.
+
+        A loop inside a loop fills the share of one item. When the task is cancelled, the loop ends before the next
+        item by raising `Cancelled`.
+
+        Args:
+            iterable: What to iterate over.
+            total: Number of items, if the iterable does not know; without it only the items are counted.
+        """
+        return track_in(self._mine(), iterable, total)
+
+    @contextlib.contextmanager
+    def step(self, name: str, weight: float = 1) -> Iterator[None]:
+        """A part of the work, with its own share of the progress. Its name becomes the message.
+
+        A step named in `plan()` takes its planned share. Otherwise it takes `weight / (weight + 1)` of what is left,
+        so the first of weight 1 fills one half, the next one half of the rest, and the end is never reached too soon.
+
+        Raises:
+            ValueError: The weight is not a positive, finite number.
+        """
+        name, weight = checked(name, weight)
+        run = self._mine()
+        run.check()
+        clock = run.settings.clock
+        now, opened = clock(), run.settings.mono()
+        with run.lock:
+            over = run.status.is_final
+            if not over:
+                record = run.steps.begin(name, weight, run.progress.depth(), now)
+                scope = run.progress.open_step(name, weight, opened)
+                run.say(name)
+        if over:
+            yield
+            return
+        complete = False
+        try:
+            yield
+            complete = True
+        finally:
+            now = clock()
+            with run.lock:
+                run.progress.close(scope, complete=complete)
+                run.steps.end(record, now, failed=not complete)
+
+    def plan(self, *steps: tuple[str, float]) -> None:
+        """Name the steps to come with their weights, which gives each its exact share of what is left here.
+
+        Inside a plan only its steps move the progress. Steps that are left out leave their share to the end.
+
+        Raises:
+            ValueError: There are no steps, or a weight is not a positive, finite number.
+            TypeError: A step is not a pair of name and weight.
+        """
+        if not all(isinstance(each, (tuple, list)) and is_step(*each) for each in steps):
+            raise TypeError('plan() takes steps with their weights, as plan(("Parse", 1), ("Write", 3))')
+        planned = [checked(name, weight) for name, weight in steps]
+        if not planned:
+            raise ValueError("a plan needs at least one step")
+        run = self._mine()
+        with run.lock:
+            if not run.status.is_final:
+                run.steps.plan(planned, run.progress.depth())
+                run.progress.plan(planned)
+
+    def log(self, message: str, *args: object, level: int | str = "info") -> None:
+        """Add a line, which clients may read, to the log.
+
+        The newest `max_logs` lines are kept, each cut to `MAX_LINE` characters.
+
+        Args:
+            message: The text, %-formatted with `args` when first read; without `args` it is taken as it is.
+            args: Numbers and short texts are kept as they are, any other value is formatted at once.
+            level: `"debug"`, `"info"`, `"warning"`, `"error"` or a word of your own; or a level of the logging module,
+                such as `logging.INFO` or `"INFO"`, which is kept as `"info"`.
+        """
+        run = self._mine()
+        if run.stop:
+            run.is_closed()
+        run.log.append(run.settings.clock(), cut(word_of(level)), str(message), args)
+
+    def logging(
+        self, *names: str, level: int | str = logging.NOTSET, public: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
+        """Copy what these loggers emit into the log, as long as the context is open.
+
+        Only records of this run's own code are taken, so tasks that run side by side do not mix.
+
+        Args:
+            names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
+                two of them, or two captures of the run, is taken once. A warning that nothing else handles is printed
+                to stderr, as without the capture.
+            level: The lowest level that is taken, such as `logging.INFO` or `"info"`.
+            public: Whether clients may read what is taken. Libraries log addresses, queries and other things that are
+                not for clients, so `state.to_dict(public=True)` leaves the lines out unless this is True.
+        """
+        return capture(self._mine(), names, level, public=public)
+
+    def checkpoint(self) -> None:
+        """Stop here by raising `Cancelled` if the run was cancelled or is past its deadline."""
+        self._mine().check()
+
+    def shield(self) -> contextlib.AbstractContextManager[None]:
+        """Put off a cancel or deadline until the end of the `with` block, for work that must not be cut in half."""
+        return self._mine().shield()
+
+    def complete(self, message: str = "Done") -> None:
+        """End the run as succeeded. The target may go on; what it reports afterwards is ignored, but for its log.
+
+        What it returns is still the result. If it raises, that is logged, the run stays succeeded, and its result is
+        None.
+        """
+        self._mine().finish(Status.SUCCEEDED, message=str(message))
+
+    def fail(self, error: str | BaseException) -> None:
+        """End the run as failed.
+
+        Args:
+            error: What went wrong. Clients may read a text; the exception that is being handled is kept as its cause.
+                The text of an exception is for the server, unless its class is among the task's `public_errors`.
+        """
+        self._mine().fail(error, exception_here())
+
+
+def track(iterable: Iterable[T], total: int | None = None, *, task: Reporter | None = None) -> Iterator[T]:
+    """Iterate and report each item as progress of `task`, or of the running task; see `BackgroundTask.track`.
+
+    Outside any task it only iterates, so a function that uses it also works on its own.
+    """
+    reporter = task if task is not None else current_task()
+    return iter(iterable) if reporter is None else reporter.track(iterable, total)
+
+
+def step(name: str, weight: float = 1, *, task: Reporter | None = None) -> contextlib.AbstractContextManager[None]:
+    """A step of `task`, or of the running task; see `BackgroundTask.step`. Outside any task it does nothing."""
+    reporter = task if task is not None else current_task()
+    return contextlib.nullcontext() if reporter is None else reporter.step(name, weight)

@@ -1,0 +1,177 @@
+"""A run on its way to a worker elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import reduce
+from typing import Any
+
+from ..errors import TaskError
+from ..run.checks import explain_call
+from .base import Job
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker needs to execute a run: plain values, and the arguments as the engine carries them."""
+
+    function: str
+    """Where to import the target from, as `package.module:name`."""
+    name: str
+    """Name of the task."""
+    owner: str
+    """Whose task it is."""
+    token: str
+    """Names this run and no other."""
+    number: int
+    """Number of the run, counted from 1."""
+    timeout: float | None = None
+    """Seconds the run may take once it has begun."""
+    max_logs: int = 1000
+    """Log lines that are kept."""
+    last_seq: int = 0
+    """Number of the last log line of the run before."""
+    brings_store: bool = False
+    """Whether the function has an `open_store`, which the worker has to import it for before it can claim the run."""
+    public_errors: Sequence[str] = ()
+    """Names of the exceptions whose text clients may read, as `package.module:name`."""
+    args: Sequence[Any] = field(default=(), repr=False)
+    """Positional arguments after the task."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Keyword arguments."""
+
+    @classmethod
+    def of(cls, head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Message:
+        """Put a message together again of its `head()` and its arguments.
+
+        What only a newer release knows is left out.
+        """
+        known = {each.name: head[each.name] for each in fields(cls) if each.name in head}
+        return cls(**known, args=args, kwargs=kwargs)
+
+    def head(self) -> dict[str, Any]:
+        """Everything but the arguments, as plain values."""
+        return {name: value for name, value in vars(self).items() if name not in ("args", "kwargs")}
+
+
+def message_of(job: Job) -> Message:
+    """Make the message that has a job executed elsewhere.
+
+    Raises:
+        TaskError: The target cannot be imported elsewhere.
+    """
+    return Message(
+        reference(job.target),
+        job.name,
+        job.owner,
+        job.token,
+        job.number,
+        job.timeout,
+        job.max_logs,
+        job.last_seq,
+        hasattr(job.target, "open_store"),
+        sorted(job.public_errors),
+        job.args,
+        job.kwargs,
+    )
+
+
+def reference(function: Callable[..., Any]) -> str:
+    """Where another process imports a function from.
+
+    Raises:
+        TaskError: It is no function at the top level of a module that can be imported.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if module == "__main__":
+        raise TaskError(
+            f"{name} is defined in the script that was started, which a worker cannot import: put it into a module"
+        )
+    where = f"{module}:{name}"
+    try:
+        found = resolve(where)
+    except (ImportError, AttributeError):
+        found = None
+    if found is not function:
+        raise TaskError(
+            f"{function!r} cannot be imported as {where}: a worker needs a function of a module's top level"
+        )
+    return where
+
+
+def resolve(where: str) -> Callable[..., Any]:
+    """Import what `reference()` named.
+
+    Raises:
+        ImportError: There is no such module.
+        AttributeError: The module has no such function.
+    """
+    module, _, name = where.partition(":")
+    found: Callable[..., Any] = reduce(getattr, name.split("."), importlib.import_module(module))  # type: ignore[assignment]
+    return found
+
+
+def check(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dumps: Callable[[Any], bytes],
+    given: int = 1,
+) -> dict[str, int]:
+    """See whether a call can be sent; how many bytes each of its arguments takes.
+
+    Args:
+        function: What shall be called.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        dumps: Serialises one argument.
+        given: How many arguments the worker puts before these: 1, the task.
+
+    Raises:
+        TypeError: An argument does not fit the function or cannot be sent; the message names it.
+    """
+    sizes = {}
+    for name, value in named(function, args, kwargs, given):
+        try:
+            sizes[name] = len(dumps(value))
+        except Exception as error:
+            raise TypeError(f"argument {name!r} cannot be sent to a worker: {error}") from error
+    return sizes
+
+
+def named(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], given: int = 1
+) -> Iterator[tuple[str, Any]]:
+    """Give each argument with its name, as in `rows`, `files[2]` of `*files`, or `how` of `**options`.
+
+    Args:
+        function: What shall be called.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        given: How many arguments it is given before these: 1, the task.
+
+    Raises:
+        TypeError: They do not fit the function; the message names the argument.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # Some builtin functions do not tell.
+        yield from ((f"args[{i}]", each) for i, each in enumerate(args))
+        yield from kwargs.items()
+        return
+    try:
+        bound = signature.bind(*[None] * given, *args, **kwargs).arguments
+    except TypeError as error:
+        raise TypeError(explain_call(function, error, given)) from None
+    for number, (name, value) in enumerate(bound.items()):
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            yield from value.items()
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            start = max(given - number, 0)
+            yield from ((f"{name}[{i - start}]", each) for i, each in enumerate(value) if i >= start)
+        elif number >= given:
+            yield name, value

@@ -1,0 +1,162 @@
+"""What runners on task queues share: RQ, Celery, and whatever else sends messages to workers."""
+
+from __future__ import annotations
+
+import math
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import TaskError, TaskLost
+from ..run.checks import check_store
+from ..stores.base import TaskStore
+from .base import Job
+from .message import Message, check, message_of
+
+MAX_WAIT = 86_400.0
+"""Seconds that a run may wait for a worker."""
+
+MAX_BYTES = 1_000_000
+"""Bytes that the arguments of a run may take on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The workers of a queue."""
+
+    queue: str
+    """The name of the queue."""
+    number: int
+    """How many workers take jobs from it."""
+    command: str
+    """The command that starts one more; `...` stands for the name of a module."""
+
+
+class EngineRunner(ABC):
+    """Sends runs to the workers of a task queue, and has them report through a `TaskStore`.
+
+    A runner derives from it, says how a value is serialised and how a message is sent, and has its workers call
+    `silo_tasks.runners.worker.execute()`.
+
+    Args:
+        store: Where workers report how a run goes, for tasks that name no store themselves.
+        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
+        max_bytes: Bytes that the serialised arguments of a run may take.
+
+    Raises:
+        ValueError: `max_wait` is not positive, or infinite.
+        TypeError: `store` is not a task store.
+    """
+
+    waiting = "Waiting for a worker"
+
+    def __init__(self, store: TaskStore, *, max_wait: float = MAX_WAIT, max_bytes: int = MAX_BYTES) -> None:
+        check_store(store)
+        if not 0 < max_wait < math.inf:
+            raise ValueError("max_wait must be positive, and not infinite")
+        self.store = store
+        self.max_wait = max_wait
+        self.max_bytes = max_bytes
+        self._closed = False
+
+    def submit(self, job: Job) -> None:
+        """Send the job to a worker.
+
+        Raises:
+            TaskError: The runner has been shut down, or the target cannot be imported elsewhere.
+            TypeError: An argument does not fit the target or cannot be sent; the message names it.
+            ValueError: The arguments are too large; the message names the largest.
+            RunnerUnavailable: The queue cannot be reached.
+        """
+        if self._closed:
+            raise TaskError("the runner has been shut down")
+        message = message_of(job)
+        self.check(job.target, job.args, job.kwargs)
+        self.send(message)
+
+    def check(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
+    ) -> None:
+        """See whether a call can be sent.
+
+        Args:
+            function: What shall be called.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            given: How many arguments the worker puts before these: 1, the task.
+
+        Raises:
+            TypeError: An argument does not fit the function or cannot be sent; the message names it.
+            ValueError: The arguments are too large; the message names the largest.
+        """
+        sizes = check(function, args, kwargs, self.dumps, given)
+        if sum(sizes.values()) > self.max_bytes:
+            largest = max(sizes, key=lambda name: sizes[name])
+            raise ValueError(
+                f"the arguments take {sum(sizes.values())} bytes, of which {largest!r} takes {sizes[largest]}; up to "
+                f"{self.max_bytes} can be sent to a worker. Put large data into a file or a store"
+            )
+
+    def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - there is nothing to wait for here
+        """Send no more jobs. Those that were sent are the workers' to finish."""
+        self._closed = True
+        return True
+
+    def listeners(self) -> Listeners | None:
+        """Count the workers that take the runs of this runner, for a check by an operator. The call may take a second.
+
+        Returns:
+            The queue and how many workers it has; None if the engine cannot tell, or needs no worker.
+
+        Raises:
+            RunnerUnavailable: The queue cannot be reached.
+        """
+        return None
+
+    @abstractmethod
+    def dumps(self, value: Any) -> bytes:
+        """Serialise one argument as the engine does."""
+
+    @abstractmethod
+    def send(self, message: Message) -> None:
+        """Hand a message to the engine, to be given to `execute()` by a worker.
+
+        Raises:
+            RunnerUnavailable: The queue cannot be reached.
+        """
+
+
+def ended_by_worker(error: BaseException, *packages: str) -> TaskLost | None:
+    """Say what a `SystemExit` means that a worker raises inside a run, as its signal handler does.
+
+    Args:
+        error: What ended the run.
+        packages: The packages of the engine's worker.
+
+    Returns:
+        What the run fails with; None for an error of the run's own code.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if not isinstance(error, SystemExit) or traceback is None:
+        return None
+    if str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0] not in packages:
+        return None
+    # Celery's processes give the number of the signal, counted from -256.
+    number = 256 + error.code if isinstance(error.code, int) else 0
+    if number not in list(signal.Signals):
+        return lost("its worker was shut down")
+    return lost(f"its worker ended it by {signal_words(number)}, as at a time limit, a revoke or a shutdown")
+
+
+def lost(reason: str) -> TaskLost:
+    """Return the error of a run that no worker will finish."""
+    return TaskLost(f"lost: {reason}", "TaskLost")
+
+
+def signal_words(number: int) -> str:
+    """Name a signal, as in "signal 15 (SIGTERM)"."""
+    return f"signal {number} ({signal.Signals(number).name})"

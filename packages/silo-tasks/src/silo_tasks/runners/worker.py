@@ -1,0 +1,174 @@
+"""The worker's side of a run that another process has started."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ..errors import TaskError, TaskFailed, TaskLost
+from ..run import publishing
+from ..run.loss import reason_of, short, tell_loss
+from ..run.run import FAILED
+from ..stores.base import TaskStore
+from ..stores.stored_run import Slot, SlotStore
+from ..task import BackgroundTask
+from .inline import InlineRunner
+from .message import Message, resolve
+
+logger = logging.getLogger("silo_tasks")
+
+PATIENCE = 60.0
+"""Seconds for which a worker tries to reach a task store, to claim a run or to store how it ended."""
+
+
+def execute(
+    message: Message,
+    store: TaskStore | None = None,
+    *,
+    problem: Exception | None = None,
+    ended: Callable[[BaseException], TaskFailed | None] = lambda _: None,
+) -> bool:
+    """Execute a run that was sent here, to its end; the one entry of all engines.
+
+    It is claimed first, so that a message which is delivered twice, or was cancelled on its way, does nothing. While
+    it runs its record is stored twice a second, and a cancel that somebody has asked for elsewhere is seen then. Its
+    deadline counts from when its function is called. What that raises is in its record; so is a function that cannot be
+    imported.
+
+    Args:
+        message: What was sent.
+        store: Where the run reports to. A function that has an attribute `open_store` brings its own:
+            `open_store(message)` returns it. It had better be cheap to import, as it is not claimed before.
+        problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
+        ended: Recognises an exception by which the engine ends a run: returns what the run fails with then, or None for
+            an exception of the run's own code.
+
+    Returns:
+        Whether the run was executed here.
+
+    Raises:
+        TaskError: Nobody says where to report to, or a function that would cannot be imported.
+        SystemExit: The engine ended the run with it. The run has failed, and the worker still has to exit.
+        Exception: The store could not be reached for `PATIENCE` seconds. The run stays as it is.
+    """
+    store = _store_of(message, store)
+    if not _claim(store, message):
+        logger.info("A run of task %r was delivered that is taken or over", message.name)
+        return False
+    task = BackgroundTask(
+        message.name,
+        timeout=message.timeout,
+        max_logs=message.max_logs,
+        runner=InlineRunner(),
+        store=store,
+        owner=message.owner,
+    )
+    exits: list[SystemExit] = []
+
+    def target(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            failed = ended(error)
+            if failed is None:
+                raise
+            if isinstance(error, SystemExit):
+                exits.append(error)
+            raise failed from error
+
+    run = task._adopt(message, target)
+    watcher = publishing.watch(store, run, settles=True)
+    # Once it is claimed and heard of: whoever is killed by the import, or takes long, has begun. Not within the run, as
+    # what a module sets up in its context, such as that of decimal, would end with it.
+    function = _loaded(message.function) if problem is None else _raising(problem)
+    run.execute()
+    if not watcher.settle(PATIENCE):
+        logger.error("The end of a run of task %r could not be stored", message.name)
+    if exits:
+        raise SystemExit(exits[0].code)
+    return True
+
+
+def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
+    """Fail a run that no worker will finish, as its engine reports.
+
+    Args:
+        message: What was sent. Where its arguments cannot be read, they may be left out.
+        store: Where the run reports to; see `execute()`.
+        error: What the run fails with.
+
+    Returns:
+        Whether the run was queued or running, and has failed now. If the store cannot be opened or reached, the run
+        stays as it is, and the problem is logged.
+    """
+    try:
+        store = _store_of(message, store)
+        found = store.read(message.owner, message.name)
+        if found is None or found[0] != message.token or not found[1].get("running"):
+            return False
+        failed = Slot(*found, time.time()).failed(error.error, error.error_type)
+        if not isinstance(error, TaskLost):
+            logger.error(FAILED, _label(store, message), short(message.token), error)
+        if not store.publish(message.owner, message.name, message.token, failed.record):
+            return False
+        if isinstance(error, TaskLost):
+            _tell_loss(store, message, reason_of(error.error))
+        return True
+    except Exception:
+        logger.exception("The end of a run of task %r could not be stored", message.name)
+        return False
+
+
+def _tell_loss(store: TaskStore, message: Message, reason: str) -> None:
+    if isinstance(store, SlotStore):
+        store.tell_loss(message.owner, message.name, message.token, reason)
+    else:
+        tell_loss(_label(store, message), message.token, reason)
+
+
+def _label(store: TaskStore, message: Message) -> str:
+    return store.label(message.owner, message.name) if isinstance(store, SlotStore) else repr(message.name)
+
+
+def _store_of(message: Message, store: TaskStore | None) -> TaskStore:
+    if message.brings_store:
+        store = _imported(message.function).open_store(message)  # type: ignore[attr-defined]
+    if store is None:
+        raise TaskError(f"task {message.name!r} has no store that its worker could report to")
+    return store
+
+
+def _claim(store: TaskStore, message: Message) -> bool:
+    end, pause = time.monotonic() + PATIENCE, 0.05
+    while True:
+        try:
+            return store.claim(message.owner, message.name, message.token)
+        except Exception:
+            if time.monotonic() + pause > end:
+                raise
+            logger.warning("The task store cannot be reached. Trying again", exc_info=True)
+        time.sleep(pause)
+        pause = min(2 * pause, 2.0)
+
+
+def _imported(where: str) -> Callable[..., Any]:
+    try:
+        return resolve(where)
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        raise TaskError(f"the worker cannot import {where}: {error!r}") from error
+
+
+def _loaded(where: str) -> Callable[..., Any]:
+    try:
+        return _imported(where)
+    except TaskError as error:
+        return _raising(error)
+
+
+def _raising(error: Exception) -> Callable[..., NoReturn]:
+    def target(*_args: Any, **_kwargs: Any) -> NoReturn:
+        raise error
+
+    return target

@@ -1,0 +1,1 @@
+"""A run drawn on a terminal."""
