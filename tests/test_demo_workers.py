@@ -30,12 +30,12 @@ SUMS = [["Oslo", 2, 7.0], ["Rome", 1, 5.0]]
 GATED = """
 import os, sys, time
 sys.path.insert(0, os.environ["DEMO"])
-import flask_silo.task_records
+import flask_silo.tasks.records
 import processing
 from app import create_app
 from silo_tasks import current_task, default_runner
 
-flask_silo.task_records.TaskRecords.lease = float(os.environ.get("LOST_AFTER", "15"))
+flask_silo.tasks.records.TaskRecords.lease = float(os.environ.get("LOST_AFTER", "15"))
 default_runner().drain_timeout = 0
 aggregate = processing.aggregate
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_silo import Silo, current_task
-from flask_silo.events import Pace
+from flask_silo.tasks.events import Pace
 from servers import until
 from silo_store.testing import SID, TTL, Clock
 

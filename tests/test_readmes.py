@@ -10,7 +10,7 @@ from typing import Any
 
 import flask_silo
 import pytest
-from flask_silo.http import ANSWERS
+from flask_silo.replies import ANSWERS
 from servers import until
 from werkzeug.exceptions import HTTPException
 

@@ -21,8 +21,8 @@ from celery import Celery
 from engines.harness import Worker
 from flask import Blueprint, Flask
 from flask_silo import SessionTask, Silo
-from flask_silo.task_records import TaskRecords, find_life, slot_in
-from flask_silo.worker import Place
+from flask_silo.tasks.records import TaskRecords, find_life, slot_in
+from flask_silo.tasks.worker import Place
 from redis import Redis
 from rq import Queue
 from rq.registry import FailedJobRegistry

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 from flask_silo import Silo, current_task, track
-from flask_silo.events import Pace
+from flask_silo.tasks.events import Pace
 from silo_tasks import ThreadRunner
 
 

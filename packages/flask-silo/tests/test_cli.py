@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo
-from flask_silo.task_records import TaskRecords
+from flask_silo.tasks.records import TaskRecords
 from flask_silo.text import duration, printable
 from flask_silo_helpers import as_, counter_app
 from server_fixtures import redis_server, redis_url

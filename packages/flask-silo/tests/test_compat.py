@@ -46,7 +46,7 @@ NAMES = {
     "flask_silo.ext": "Silo",
     "flask_silo.store": "SessionStore",
     "flask_silo.cleanup": "CleanupDaemon",
-    "flask_silo.tasks": "BackgroundTask TaskState",
+    "flask_silo.tasks.task": "BackgroundTask TaskState",
     "flask_silo.files": "FileStore",
     "flask_silo.errors": "SiloError SessionExpired SessionBusy NamespaceError",
 }

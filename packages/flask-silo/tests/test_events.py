@@ -13,9 +13,9 @@ from event_streams import Blocks
 from flask import Flask
 from flask_silo import Silo, current_task
 from flask_silo.binding import Binding
-from flask_silo.events import Pace, Told
 from flask_silo.ext import BINDING
-from flask_silo.server import Server
+from flask_silo.tasks.events import Pace, Told
+from flask_silo.tasks.server import Server
 from flask_silo_helpers import as_
 from server_fixtures import own_redis, redis_server, redis_url
 from servers import RedisServer

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from flask import Flask, Response, g, stream_with_context
 from flask.testing import FlaskClient
-from flask_silo import Silo, visit
+from flask_silo import Silo
+from flask_silo.request import session as visit
 from flask_silo_helpers import HEADER, as_, counter_app
 from links import RoundTrips
 from server_fixtures import redis_server, redis_url

@@ -403,7 +403,7 @@ def test_state_that_cannot_be_stored_is_500_and_changes_nothing(caplog: pytest.L
 def test_a_value_of_a_client_that_cannot_be_stored_is_422_and_names_its_place(
     sent: str, place: str, advice: str, at: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_silo.http._logged", {})
+    monkeypatch.setattr("flask_silo.replies._logged", {})
     silo, app = make(COPIES)
     silo.register("plain", dict[str, Any])
 

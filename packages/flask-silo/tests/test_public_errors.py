@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo, current_task
-from flask_silo.worker import Place, serve
+from flask_silo.tasks.worker import Place, serve
 from flask_silo_helpers import as_
 from silo_store import short
 from silo_store.testing import SID

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from flask import Flask, g, jsonify
 from flask.testing import FlaskClient
-from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable, http
+from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable
+from flask_silo.request import identity
 from flask_silo_helpers import HEADER, as_, changes_in_a_get, counter_app
 from silo_store.testing import SID, TTL, Clock, in_threads
 from silo_tasks import InlineRunner

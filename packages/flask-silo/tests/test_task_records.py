@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from flask import Flask, jsonify, stream_with_context
 from flask_silo import Silo, TaskState, current_task, track
-from flask_silo import running as running_module
-from flask_silo import task_records as records_module
-from flask_silo.task_records import TaskRecords, find_life, slot_in
-from flask_silo.worker import Place
+from flask_silo.tasks import records as records_module
+from flask_silo.tasks import runs as running_module
+from flask_silo.tasks.records import TaskRecords, find_life, slot_in
+from flask_silo.tasks.worker import Place
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
 from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask, current_app, jsonify
 from flask.testing import FlaskClient
 from flask_silo import SessionExpired, Silo, current_task, track
-from flask_silo.running import Work
-from flask_silo.worker import Place, find
+from flask_silo.tasks.runs import Work
+from flask_silo.tasks.worker import Place, find
 from flask_silo_helpers import HEADER, as_
 from silo_store import Hold, InvalidSessionId
 from silo_store.testing import SID, TTL, Clock

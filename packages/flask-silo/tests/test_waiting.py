@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo
-from flask_silo.waiting import Waiting, most_waiters, waiters
+from flask_silo.request.waiting import Waiting, most_waiters, waiters
 from flask_silo_helpers import HEADER, as_
 from server_fixtures import redis_server, redis_url
 from servers import DEADLINE, Gunicorn, until

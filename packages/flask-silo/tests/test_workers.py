@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from flask_silo import Silo, workers
+from flask_silo import Silo
+from flask_silo import deployment as workers
 from flask_silo_helpers import counter_app
 from servers import Gunicorn, until
 from silo_store import InMemoryStorage

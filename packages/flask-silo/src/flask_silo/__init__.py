@@ -47,7 +47,7 @@ from silo_tasks import (
 
 from .ext import Silo
 from .namespace import Namespace
-from .tasks import SessionTask
+from .tasks.task import SessionTask
 
 __version__ = "0.2.0"
 

@@ -18,20 +18,21 @@ from silo_tasks import TaskError
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import ClosingIterator
 
-from .cli import commands
-from .doubts import config_of, late_settings, lost_endpoints, unknown_settings
-from .endpoints import DataEndpoints
-from .http import Wire, answer
-from .running import SessionTasks
-from .server import Server
+from .cli.commands import commands
+from .deployment import warn_if_apart
+from .replies import answer
+from .request.commit import Commit
+from .request.data_endpoints import DataEndpoints
+from .request.identity import Wire
+from .request.session import EXCHANGE, Visit, current_visit, visiting
+from .request.waiting import Waiting
 from .settings import Settings
-from .task_views import EVENTS, TaskViews
-from .tasks import SessionTask
-from .visit import EXCHANGE, Visit, current_visit, visiting
-from .waiting import Waiting
-from .worker import note_application
-from .workers import warn_if_apart
-from .wsgi import Commit
+from .tasks.runs import SessionTasks
+from .tasks.server import Server
+from .tasks.task import SessionTask
+from .tasks.views import EVENTS, TaskViews
+from .tasks.worker import note_application
+from .unused import config_of, late_settings, lost_endpoints, unknown_settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -18,13 +18,13 @@ from silo_tasks import Runner
 from silo_tasks.run.checks import check_target
 
 from .binding import Binding
-from .endpoints import DataEndpoints
 from .files import FileStore, SessionFiles, SessionFileStore
 from .namespace import Namespace
-from .running import current_hold
+from .request.data_endpoints import DataEndpoints
+from .request.session import Visit, current_visit
 from .settings import Settings
-from .tasks import SessionTask
-from .visit import Visit, current_visit
+from .tasks.runs import current_hold
+from .tasks.task import SessionTask
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -4,7 +4,7 @@ from .backend import Backend, Claim, Finding, Life, Look, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .cleanup import CleanupDaemon
-from .codec import Codec, MsgpackCodec, Undecodable, Unencodable
+from .codec import Codec, MsgpackCodec, Undecodable
 from .errors import (
     InvalidSessionId,
     NamespaceError,
@@ -26,12 +26,14 @@ from .errors import (
 )
 from .hold import Hold, HoldCounts
 from .ids import check_sid, is_sid, new_sid
-from .record import Blob, Change, Record, Session
+from .locks import Turn
+from .record import Blob, Change, Record
 from .redact import short
 from .registry import EndReason, Registry
+from .session import Session
 from .storage import InMemoryStorage, SiloStorage, StorageBackend
 from .store import Lookup, SessionStore
-from .turns import Turn
+from .unencodable import Unencodable
 
 __version__ = "0.2.0"
 

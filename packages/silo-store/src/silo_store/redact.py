@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .address import split
+from .backends.options import split
 
 
 def short(sid: str) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_origin
 
 from .callables import check_factory
-from .record import META, RESERVED
+from .record import RESERVED
 from .redact import short
+from .session import META
 
 logger = logging.getLogger("silo_store")
 

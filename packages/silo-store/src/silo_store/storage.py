@@ -20,7 +20,8 @@ from .backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from .errors import SessionExpired, TooManySessions
 from .fork import reset_after_fork
 from .hold import HoldCounts
-from .record import Change, Record, Session
+from .record import Change, Record
+from .session import Session
 
 
 class SiloStorage(ABC):

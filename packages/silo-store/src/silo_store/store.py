@@ -13,15 +13,18 @@ from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .callables import check_callback, refuse_coroutine
 from .codec import Codec, Codecs, MsgpackCodec
-from .ending import Ending
+from .copies import CopiedSessions
 from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions, TurnTimeout
+from .expiry import Ending
 from .hold import Hold, Holds
 from .ids import check_sid, is_sid, new_sid
-from .record import META, RESERVED, Record, Session
+from .live import LiveSessions
+from .locks import Turn, Turns
+from .mapper import Notice, Sessions
+from .record import RESERVED, Record
 from .registry import EndReason, Registry, kind_of, tell
-from .sessions import CopiedSessions, LiveSessions, Notice, Sessions
+from .session import META, Session
 from .storage import SiloStorage, StorageBackend
-from .turns import Turn, Turns
 
 NOTED_ROTATIONS = 1000
 """How many of its newest rotations a process remembers, for requests that are under way meanwhile."""

@@ -19,9 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .backend import SMALL, Backend, Life, Moment, part_of
-from .codec import Codec, Unencodable
+from .codec import Codec
 from .errors import SessionConflict, SessionExpired, TooManySessions, TurnLost, TurnTimeout
-from .record import Blob, Change, Record, Session
+from .record import Blob, Change, Record
+from .session import Session
+from .unencodable import Unencodable
 
 SID = "a" * 32
 """A session id, for tests."""

@@ -14,7 +14,7 @@ from ..errors import SessionConflict, SessionExpired, TooManySessions
 from ..fork import reset_after_fork
 from ..hold import HoldCounts
 from ..record import Blob, Change, Record
-from .expiry import ExpiryIndex, Tombstones
+from .memory_index import ExpiryIndex, Tombstones
 
 BATCH = 256
 """Records handled for each hold of the lock: a few hundred microseconds."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..address import known, split
 from ..backend import Backend
 from .memory import MemoryBackend
+from .options import known, split
 
 SCHEMES = "memory://, sqlite:///path, redis://host, rediss://host, unix:///path"
 

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from ...address import options, seconds
 from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
 from ...errors import (
     RecordDamaged,
@@ -30,6 +29,7 @@ from ...fork import reset_after_fork
 from ...ids import new_uid
 from ...record import Change, Record
 from ...redact import short
+from ..options import options, seconds
 from ..packing import is_head, pack, unpack_into
 from . import scripts
 from .connections import Connections, Script

@@ -16,7 +16,6 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from ...address import known, seconds, split
 from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
 from ...errors import (
     RecordDamaged,
@@ -32,6 +31,7 @@ from ...fork import reset_after_fork
 from ...ids import is_sid
 from ...record import Blob, Change, Record
 from ...redact import short
+from ..options import known, seconds, split
 from ..packing import is_head, pack, unpack_part_into
 from .file import Connection, Database
 from .health import check_file

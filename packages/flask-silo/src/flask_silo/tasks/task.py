@@ -18,15 +18,13 @@ from silo_tasks.run.checks import explain_call, name_of
 from silo_tasks.runners.base import RemoteRunner, waiting_at
 from silo_tasks.runners.queue import EngineRunner
 
-from .running import Call, Newest, Work
-from .task_records import TaskRecords, find_life
-from .visit import current_visit
-from .workers import SHARE
+from ..deployment import SHARE
+from ..request.session import current_visit
+from .records import TaskRecords, find_life
+from .runs import Call, Newest, Work
 
 if TYPE_CHECKING:
-    from .ext import Silo
-
-__all__ = ["BackgroundTask", "SessionTask", "TaskState"]
+    from ..ext import Silo
 
 logger = logging.getLogger("flask_silo")
 

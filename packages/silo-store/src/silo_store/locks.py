@@ -16,7 +16,7 @@ from types import TracebackType
 from .backend import Backend, Claim
 from .errors import TurnTimeout
 from .fork import reset_after_fork
-from .record import Session
+from .session import Session
 
 
 class Turns:

@@ -11,15 +11,15 @@ from silo_store import Life, SessionStore, StoreUnavailable
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
+from ..request.session import Visit, current_visit
+from ..request.waiting import waiters
 from .events import Pace, Told, Watch, stream
 from .server import Server
-from .visit import Visit, current_visit
-from .waiting import waiters
 
 if TYPE_CHECKING:
-    from .running import SessionTasks
-    from .settings import Settings
-    from .tasks import SessionTask
+    from ..settings import Settings
+    from .runs import SessionTasks
+    from .task import SessionTask
 
 TASK, EVENTS = "flask_silo:task", "flask_silo:events"
 CATCH_ALL = re.compile(r"/(<(\w+:)?\w+>/)*<path:\w+>")

@@ -1,21 +1,16 @@
-"""Sessions as callers see them, made of records and written back.
-
-A backend either keeps the very objects that callers change, or encoded copies of them. The store works with both
-through the same methods.
-"""
+"""Sessions of which the backend keeps encoded copies."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from .backend import Backend, Claim, Life, Moment
-from .codec import UNHASHABLE, Codecs, Undecodable, Unencodable
+from .codec import UNHASHABLE, Codecs, Undecodable
 from .errors import (
     NamespaceError,
     SessionConflict,
-    SessionExpired,
     StateDecodeError,
     StateEncodeError,
     StateTooLarge,
@@ -23,114 +18,18 @@ from .errors import (
     TurnLost,
 )
 from .ids import new_uid
-from .record import META, RESERVED, Blob, Change, Record, Session
+from .locks import Turn
+from .mapper import Create, Factories, Notice, check_time
+from .record import RESERVED, Blob, Change, Record
 from .registry import missing
-from .turns import Turn
-
-Factories = Mapping[str, Callable[[], Any]]
-Notice = Callable[[list[str]], object]
-"""Called with the names of namespaces that are about to be written."""
-
-
-class Create(Protocol):
-    """Keeps a new record, as `Backend.create` does, if there is room for it."""
-
-    def __call__(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record: ...
-
+from .session import META, Session
+from .unencodable import Unencodable
 
 _NONE = Blob(0, b"")
 """What a session has of a namespace that is not stored: no state encodes to no bytes."""
 
 SMALL = 4096
 """Bytes up to which state without a type is read back before it is written, as state with a type always is."""
-
-
-class Sessions(Protocol):
-    """Where records become sessions and sessions records."""
-
-    def view(self, record: Record) -> Session:
-        """Make the session of a record as it is stored: namespaces that it does not have stay missing."""
-
-    def open(self, record: Record) -> Session:
-        """Make the session of a record. It yields only namespaces that were asked for by name, until it is whole."""
-
-    def whole(self, session: Session) -> Session:
-        """Complete a session that was opened, and return it."""
-
-    def begin(self, sid: str) -> tuple[Session, bool]:
-        """Begin a session with its first state. Also say whether it is in the backend now, by this call."""
-
-    def ensure(self, session: Session) -> bool:
-        """See to it that a session is in the backend, its changes aside. Say whether it is by this call."""
-
-    def changed(self, session: Session) -> list[str]:
-        """Return the names of the namespaces that differ from what was last read or written."""
-
-    def save(self, session: Session, turn: Turn | None, *, last: bool, noticed: Notice | None = None) -> bool:
-        """Write a session back. Say whether it is in the backend for the first time.
-
-        The claim of the turn in which it was loaded must still hold; with ``last`` it is given back. ``noticed`` is
-        called first with the namespaces that differ from what was read, if any does; of live objects none does.
-        """
-
-
-class LiveSessions:
-    """Sessions whose objects the backend keeps: what is changed is changed."""
-
-    def __init__(
-        self,
-        backend: Backend,
-        create: Create,
-        factories: Factories,
-        moment: Callable[[], Moment],
-        present: Callable[[str], str | None],
-    ) -> None:
-        self._backend = backend
-        self._keep_new = create
-        self._factories = factories
-        self._moment = moment
-        self._present = present
-
-    def view(self, record: Record) -> Session:
-        assert isinstance(record, Session)
-        return record
-
-    def open(self, record: Record) -> Session:
-        session = self.view(record)
-        for name, state in missing(self._factories, session).items():
-            session.setdefault(name, state)  # another reader may have been quicker
-        return session
-
-    def whole(self, session: Session) -> Session:
-        return session
-
-    def begin(self, sid: str) -> tuple[Session, bool]:
-        state = missing(self._factories, {})
-        at = self._moment()
-        session = Session(sid, new_uid(), at.now, at.now)
-        session.update(state)
-        winner = self._keep_new(session, at)
-        return self.open(winner), winner is session
-
-    def ensure(self, session: Session) -> bool:  # noqa: ARG002 - it is there since it began
-        return False
-
-    def changed(self, session: Session) -> list[str]:  # noqa: ARG002 - what is changed is stored
-        return []
-
-    def save(
-        self,
-        session: Session,
-        turn: Turn | None,
-        *,
-        last: bool,  # noqa: ARG002 - see `Turns`
-        noticed: Notice | None = None,  # noqa: ARG002
-    ) -> bool:
-        at = self._moment()
-        if turn is None:
-            _check_time(session, at, self._present)
-        self._backend.put(session, at.now)
-        return False
 
 
 class _Copy(Session):
@@ -291,7 +190,7 @@ class CopiedSessions:
         if not (changes or fresh):
             return False
         if turn is None:
-            _check_time(session, self._moment(), self._present)
+            check_time(session, self._moment(), self._present)
         self._check_size(session.sid, read, data)
         self._prove(session.sid, changes)
         claim = turn.claim if turn is not None else None
@@ -399,12 +298,6 @@ class CopiedSessions:
             size = sum(sizes.values())
             if size > limit:
                 raise StateTooLarge(sid, size, limit, max(sizes, key=lambda name: sizes[name]))
-
-
-def _check_time(session: Session, at: Moment, present: Callable[[str], str | None]) -> None:
-    """See to it that a session which was read long ago, and in no turn that keeps it, has not expired unnoticed."""
-    if at.now - session.active > at.ttl and present(session.sid) != session.uid:
-        raise SessionExpired(session.sid)
 
 
 def _refused(is_plain: bool) -> type[StateEncodeError]:

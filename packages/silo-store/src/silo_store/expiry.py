@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from .backend import Backend, Claim, Life, Moment
 from .errors import RecordDamaged, StateDecodeError
 from .fork import reset_after_fork
+from .locks import Turns
+from .mapper import Sessions
 from .record import Record
 from .redact import short
 from .registry import EndReason, Registry, logger, tell
-from .sessions import Sessions
-from .turns import Turns
 
 
 class Ending:

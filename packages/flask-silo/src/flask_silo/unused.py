@@ -10,9 +10,9 @@ from typing import Any
 
 from werkzeug.routing import Rule
 
-from .endpoints import is_pattern
+from .request.data_endpoints import is_pattern
 from .settings import NAMES, PREFIX, Settings, from_environment
-from .task_views import CATCH_ALL
+from .tasks.views import CATCH_ALL
 
 NO_SETTING = " is not a setting of flask-silo and has no effect: "
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
 
-from .visit import EXCHANGE, Visit, visiting
+from .session import EXCHANGE, Visit, visiting
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .http import Wire
+    from .identity import Wire
 
 
 class Commit:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from flask import Flask
 from silo_files import BaseMissing, FolderUnusable, LocalFileBackend
 from silo_store import Finding, StoreUnavailable
-from silo_store.address import split
+from silo_store.backends.options import split
 from silo_store.redact import redact
 from silo_tasks import RunnerUnavailable
 from silo_tasks.runners.queue import EngineRunner
 
-from .doubts import may_begin, unused_environment
-from .text import duration, plural
-from .workers import ADVICE, SHARE, expected_workers
+from ..deployment import ADVICE, SHARE, expected_workers
+from ..text import duration, plural
+from ..unused import may_begin, unused_environment
 
 if TYPE_CHECKING:
-    from .binding import Binding
-    from .files import SessionFileStore
+    from ..binding import Binding
+    from ..files import SessionFileStore
 
 SHORT_RETAIN = 3600.0
 """Seconds: who was away for an hour and comes back should not be given an empty session without a word."""

@@ -26,7 +26,7 @@ from silo_store import (
 logger = logging.getLogger("flask_silo")
 
 EXCHANGE = "flask_silo.exchange"
-"""Where a request's WSGI environment has its way through `flask_silo.wsgi`."""
+"""Where a request's WSGI environment has its way through `flask_silo.request.commit`."""
 
 LATE = (
     "the response has started without a session: begin it in the view, as silo.sid and silo.state() do, and change it "

@@ -14,11 +14,11 @@ from silo_store import Life, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.runners.message import Message
 
-from .task_records import TaskRecords, find_life, label_of
+from .records import TaskRecords, find_life, label_of
 
 if TYPE_CHECKING:
-    from .binding import Binding
-    from .tasks import SessionTask
+    from ..binding import Binding
+    from .task import SessionTask
 
 _known: weakref.WeakSet[Flask] = weakref.WeakSet()
 """The applications of this process that a `Silo` serves."""

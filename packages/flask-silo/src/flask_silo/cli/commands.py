@@ -14,14 +14,14 @@ from flask.cli import AppGroup
 from silo_store import RecordDamaged, StoreUnavailable, short
 from silo_store.redact import redact
 
-from . import peeking
+from ..text import columns, cut, duration, moment, plural, printable, size
+from . import inspect
 from .doctor import examine
-from .peeking import Glance, Refused
-from .text import columns, cut, duration, moment, plural, printable, size
+from .inspect import Glance, Refused
 
 if TYPE_CHECKING:
-    from .binding import Binding
-    from .ext import Silo
+    from ..binding import Binding
+    from ..ext import Silo
 
 STATE_LENGTH = 200
 """Characters of a namespace's state that `show` prints."""
@@ -131,7 +131,7 @@ def stats(sizes: bool) -> Answer:
         ("namespaces", ", ".join(document["namespaces"]) or "none"),
     ]
     if sizes:
-        document["bytes"] = peeking.sizes(store)
+        document["bytes"] = inspect.sizes(store)
         if document["bytes"] is None:
             rows.append(("bytes", "not known of live objects"))
         else:
@@ -145,7 +145,7 @@ def stats(sizes: bool) -> Answer:
 def sessions(limit: int, full_ids: bool) -> Answer:
     """List sessions, the one used last first. Looks at every session and renews none."""
     store = _binding().store
-    glances, total = peeking.latest(store, limit)
+    glances, total = inspect.latest(store, limit)
     rows, entries = [("session", "age", "idle", "time left", "bytes", "")], []
     for glance in glances:
         held = store.backend.held(glance.uid)
@@ -174,10 +174,10 @@ def show(sid: str) -> Answer:
     SID is its id, or the beginning of it that `flask silo sessions` shows.
     """
     store = _binding().store
-    record = peeking.find(store, sid)
+    record = inspect.find(store, sid)
     glance = Glance.of(record, store.moment(), live=store.backend.live)
     held = store.backend.held(record.uid)
-    spaces = peeking.namespaces(store, record)
+    spaces = inspect.namespaces(store, record)
     rows = [
         ("session", short(record.sid)),
         ("uid", record.uid),
@@ -187,7 +187,7 @@ def show(sid: str) -> Answer:
         ("held", "yes: a task or another piece of work keeps it from expiring" if held else "no"),
         ("bytes", size(glance.bytes)),
     ]
-    if tasks := peeking.tasks(store, record):
+    if tasks := inspect.tasks(store, record):
         rows.append(("tasks", ", ".join(f"{name} ({status})" for name, status in tasks.items())))
     states = [(f"  {name}", size(space["bytes"]), _state(space)) for name, space in spaces.items()]
     table = columns([("  name", "bytes", "state"), *states], right=(1,)) if states else ["  none"]
@@ -223,7 +223,7 @@ def expire(sid: str) -> Answer:
     """
     store = _binding().store
     try:
-        found = peeking.find(store, sid).sid
+        found = inspect.find(store, sid).sid
     except RecordDamaged as error:
         found = error.sid
     if not store.expire(found):

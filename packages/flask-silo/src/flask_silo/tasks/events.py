@@ -16,12 +16,12 @@ from silo_store import Life, SessionExpired, SessionStore, StoreUnavailable
 from silo_store.fork import reset_after_fork
 from silo_tasks import TaskState
 
-from .task_records import find_life
+from .records import find_life
 
 if TYPE_CHECKING:
-    from .running import SessionTasks
+    from .runs import SessionTasks
     from .server import Server
-    from .tasks import SessionTask
+    from .task import SessionTask
 
 RESTLESS = ("elapsed", "rate", "eta")
 """What changes while nothing happens, and is no news by itself."""

@@ -26,7 +26,7 @@ from silo_store import (
 )
 from silo_store.record import RESERVED
 
-from .task_records import TaskRecords, slot_in
+from ..tasks.records import TaskRecords, slot_in
 
 SHOWN = 6
 """Characters of an id that `short` shows at most."""

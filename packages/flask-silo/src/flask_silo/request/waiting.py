@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from flask import has_request_context
 from silo_store import TooManyWaiters
 
-from .events import Slots, slots
+from ..tasks.events import Slots, slots
 
 UNKNOWN = 4
 """Requests that may wait in a process whose server does not show how many threads it has."""

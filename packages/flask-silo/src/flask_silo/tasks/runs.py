@@ -18,12 +18,12 @@ from silo_tasks.runners.base import RemoteRunner
 from silo_tasks.runners.queue import EngineRunner
 from silo_tasks.stores.stored_run import Slot
 
-from .task_records import TaskRecords, find_life, label_of, slot_in
-from .visit import visiting
+from ..request.session import visiting
+from .records import TaskRecords, find_life, label_of, slot_in
 from .worker import Place, serve
 
 if TYPE_CHECKING:
-    from .tasks import SessionTask
+    from .task import SessionTask
 
 logger = logging.getLogger("flask_silo")
 

@@ -1,0 +1,103 @@
+"""What a client gets for an error."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import NamedTuple
+
+import silo_files
+import silo_tasks
+from flask import Response, jsonify
+from silo_store import (
+    InvalidSessionId,
+    SessionBusy,
+    SessionConflict,
+    SessionExpired,
+    SessionRotated,
+    StateTooLarge,
+    StateValueError,
+    StoreUnavailable,
+    TooManySessions,
+    TurnTimeout,
+)
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from .limits import limits_of, told
+
+logger = logging.getLogger("flask_silo")
+
+LOG_EVERY = 60.0
+"""Seconds for which trouble of a kind that was logged is not logged again: a store that is away fails every request."""
+
+
+class Answer(NamedTuple):
+    """What a client gets for an error."""
+
+    status: int
+    error: str
+    message: str
+    retry_after: int | None = None
+
+
+ANSWERS: dict[type[Exception], Answer] = {
+    SessionExpired: Answer(410, "session_expired", "This session has expired. Start again to get a new one."),
+    SessionRotated: Answer(409, "session_rotated", "This session has another id now. Repeat the request with it."),
+    SessionBusy: Answer(409, "session_busy", "This session's work is still running."),
+    SessionConflict: Answer(409, "session_conflict", "The session was changed meanwhile. Load it again and retry."),
+    StateValueError: Answer(422, "invalid_value", "This value cannot be stored."),
+    StateTooLarge: Answer(413, "state_too_large", "This session has no room for that."),
+    TurnTimeout: Answer(503, "session_locked", "Another request is still changing this session.", 1),
+    StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
+    TooManySessions: Answer(503, "too_many_sessions", "There is no room for another session at the moment.", 5),
+    InvalidSessionId: Answer(400, "invalid_session_id", "This is not a session id."),
+    silo_tasks.TaskRunning: Answer(409, "task_running", "This task is still running."),
+    silo_tasks.RunnerUnavailable: Answer(503, "task_queue_unavailable", "Tasks cannot be started at the moment.", 5),
+    silo_tasks.QueueFull: Answer(503, "task_queue_full", "Too many tasks are waiting. Try again later.", 5),
+    silo_files.InvalidFileName: Answer(400, "invalid_file_name", "The file's name cannot be used."),
+    silo_files.FileMissing: Answer(404, "file_missing", "There is no such file."),
+    silo_files.TruncatedInput: Answer(400, "truncated_upload", "The upload ended early. Nothing was saved."),
+    silo_files.FileTooLarge: Answer(413, "file_too_large", "The file is too large."),
+    silo_files.SessionQuotaExceeded: Answer(413, "session_quota", "This session has no room for the file."),
+    silo_files.StoreQuotaExceeded: Answer(507, "store_quota", "The server has no room for the file."),
+    silo_files.StorageFull: Answer(507, "storage_full", "The server has no room for the file."),
+    silo_files.AreaGone: Answer(410, "session_expired", "The session ended while the file was being saved."),
+    RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large."),
+}
+"""Errors that are the client's to know. Every other error is the application's own, and answered with 500."""
+
+_logged: dict[str, float] = {}
+"""When trouble of a kind was logged last in this process, by the monotonic clock."""
+
+
+def answer(error: Exception) -> Response:
+    """Make the response to an error.
+
+    Raises:
+        Exception: the error itself, where the table has no answer.
+    """
+    for kind in type(error).__mro__:
+        found = ANSWERS.get(kind)
+        if found is not None:
+            message = found.message
+            if isinstance(error, StateValueError):  # the client cannot mend a value that it does not find
+                message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
+            limits = limits_of(error)
+            response = jsonify(error=found.error, message=told(message, limits), **limits)
+            response.status_code = found.status
+            response.headers["Cache-Control"] = "no-store"  # browsers keep a 410 for ever otherwise
+            retry_after = getattr(error, "retry_after", found.retry_after)
+            if retry_after is not None:
+                response.headers["Retry-After"] = str(retry_after)
+            if found.status >= 500 or isinstance(error, StateValueError):  # which may be the view's own mistake
+                _log(found, error)
+            return response
+    raise error
+
+
+def _log(found: Answer, error: Exception) -> None:
+    """Log an error that the operator or the author of the view may have to mend."""
+    now = time.monotonic()
+    if now - _logged.get(found.error, -LOG_EVERY) >= LOG_EVERY:
+        _logged[found.error] = now
+        logger.warning("a request was answered with %d %s: %s", found.status, found.error, error)

@@ -1,0 +1,72 @@
+"""Sessions whose objects the backend keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .backend import Backend, Moment
+from .ids import new_uid
+from .locks import Turn
+from .mapper import Create, Factories, Notice, check_time
+from .record import Record
+from .registry import missing
+from .session import Session
+
+
+class LiveSessions:
+    """Sessions whose objects the backend keeps: what is changed is changed."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        create: Create,
+        factories: Factories,
+        moment: Callable[[], Moment],
+        present: Callable[[str], str | None],
+    ) -> None:
+        self._backend = backend
+        self._keep_new = create
+        self._factories = factories
+        self._moment = moment
+        self._present = present
+
+    def view(self, record: Record) -> Session:
+        assert isinstance(record, Session)
+        return record
+
+    def open(self, record: Record) -> Session:
+        session = self.view(record)
+        for name, state in missing(self._factories, session).items():
+            session.setdefault(name, state)  # another reader may have been quicker
+        return session
+
+    def whole(self, session: Session) -> Session:
+        return session
+
+    def begin(self, sid: str) -> tuple[Session, bool]:
+        state = missing(self._factories, {})
+        at = self._moment()
+        session = Session(sid, new_uid(), at.now, at.now)
+        session.update(state)
+        winner = self._keep_new(session, at)
+        return self.open(winner), winner is session
+
+    def ensure(self, session: Session) -> bool:  # noqa: ARG002 - it is there since it began
+        return False
+
+    def changed(self, session: Session) -> list[str]:  # noqa: ARG002 - what is changed is stored
+        return []
+
+    def save(
+        self,
+        session: Session,
+        turn: Turn | None,
+        *,
+        last: bool,  # noqa: ARG002 - see `Turns`
+        noticed: Notice | None = None,  # noqa: ARG002
+    ) -> bool:
+        at = self._moment()
+        if turn is None:
+            check_time(session, at, self._present)
+        self._backend.put(session, at.now)
+        return False

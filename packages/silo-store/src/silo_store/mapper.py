@@ -1,0 +1,63 @@
+"""How sessions are made of records and written back.
+
+A backend either keeps the very objects that callers change, or encoded copies of them. The store works with both
+through the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from .backend import Claim, Moment
+from .errors import (
+    SessionExpired,
+)
+from .locks import Turn
+from .record import Record
+from .session import Session
+
+Factories = Mapping[str, Callable[[], Any]]
+Notice = Callable[[list[str]], object]
+"""Called with the names of namespaces that are about to be written."""
+
+
+class Create(Protocol):
+    """Keeps a new record, as `Backend.create` does, if there is room for it."""
+
+    def __call__(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record: ...
+
+
+class Sessions(Protocol):
+    """Where records become sessions and sessions records."""
+
+    def view(self, record: Record) -> Session:
+        """Make the session of a record as it is stored: namespaces that it does not have stay missing."""
+
+    def open(self, record: Record) -> Session:
+        """Make the session of a record. It yields only namespaces that were asked for by name, until it is whole."""
+
+    def whole(self, session: Session) -> Session:
+        """Complete a session that was opened, and return it."""
+
+    def begin(self, sid: str) -> tuple[Session, bool]:
+        """Begin a session with its first state. Also say whether it is in the backend now, by this call."""
+
+    def ensure(self, session: Session) -> bool:
+        """See to it that a session is in the backend, its changes aside. Say whether it is by this call."""
+
+    def changed(self, session: Session) -> list[str]:
+        """Return the names of the namespaces that differ from what was last read or written."""
+
+    def save(self, session: Session, turn: Turn | None, *, last: bool, noticed: Notice | None = None) -> bool:
+        """Write a session back. Say whether it is in the backend for the first time.
+
+        The claim of the turn in which it was loaded must still hold; with ``last`` it is given back. ``noticed`` is
+        called first with the namespaces that differ from what was read, if any does; of live objects none does.
+        """
+
+
+def check_time(session: Session, at: Moment, present: Callable[[str], str | None]) -> None:
+    """See to it that a session which was read long ago, and in no turn that keeps it, has not expired unnoticed."""
+    if at.now - session.active > at.ttl and present(session.sid) != session.uid:
+        raise SessionExpired(session.sid)

@@ -1,0 +1,53 @@
+"""A session as callers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import NamespaceError
+from .record import Blob, Record
+
+META = "_meta"
+"""A key that sessions of release 0.1 had beside their namespaces; no namespace can have this name."""
+
+
+class Session(Record):
+    """A session as callers see it: namespace name to its state.
+
+    Attributes:
+        sid: the id that the client presents.
+        uid: this life of it. A reset, destroyed or expired session comes back under another ``uid``.
+        created: when this life began, in seconds since the epoch.
+        active: when it was last used, in seconds since the epoch.
+
+    ``session["_meta"]`` gives ``created_at``, ``last_active`` and ``sid`` as a dict, as release 0.1 did. It is made
+    when asked for: ``in`` and `get` find it, iteration does not yield it.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(self, sid: str, uid: str, created: float, active: float, origin: Record | None = None) -> None:
+        super().__init__(sid, uid, created, active)
+        self.origin = origin
+
+    def read_as(self, blobs: Mapping[str, Blob]) -> None:
+        """Remember what the backend holds of namespaces now."""
+        if self.origin is not None:
+            self.origin.update(blobs)
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key == META
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return what ``session[key]`` finds, or the default."""
+        return self[key] if key in self else default  # noqa: SIM401 - `get` is this very method
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return what ``session[key]`` finds. Where it finds nothing, the default becomes the namespace's state."""
+        return self[key] if key in self else super().setdefault(key, default)
+
+    def __missing__(self, key: str) -> Any:
+        if key == META:
+            return {"created_at": self.created, "last_active": self.active, "sid": self.sid}
+        raise NamespaceError(key)
