@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask, g, jsonify
 from flask.testing import FlaskClient
-from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable
-from flask_silo.request import identity
+from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable, replies
 from flask_silo_helpers import HEADER, as_, changes_in_a_get, counter_app
 from silo_store.testing import SID, TTL, Clock, in_threads
 from silo_tasks import InlineRunner
@@ -166,7 +165,7 @@ def test_a_turn_that_does_not_come_is_answered_with_503(app: Flask, client: Flas
 def test_why_the_server_could_not_answer_is_logged_once_in_a_while(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http, "_logged", {})
+    monkeypatch.setattr(replies, "_logged", {})
 
     @app.get("/api/away")
     def away() -> Any:
@@ -182,7 +181,7 @@ def test_why_the_server_could_not_answer_is_logged_once_in_a_while(
     said = "a request was answered with 503 store_unavailable: no folder /there"
     assert [record.getMessage() for record in caplog.records] == [said]
     assert client.get("/api/gone", headers=as_(SID)).status_code == 410
-    monkeypatch.setattr(http, "LOG_EVERY", 0)
+    monkeypatch.setattr(replies, "LOG_EVERY", 0)
     client.get("/api/away", headers=as_(SID))
     assert [record.getMessage() for record in caplog.records] == [said] * 2
 
