@@ -60,7 +60,7 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
     def load(self, sid: str, at: Moment) -> Record | None:
         with self.lock:
             record = self.peek(sid)
-            if record is not None and at.slack < at.now - record.active <= at.ttl:
+            if record is not None and at.touch_interval < at.now - record.active <= at.ttl:
                 record.active = at.now
                 self.keep(record)
             return record

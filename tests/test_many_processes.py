@@ -192,9 +192,9 @@ def test_no_increment_is_lost_among_workers(shared_url: str, serve: Callable[...
 
         def many(number: int) -> None:
             with Client(server.port) as client:
-                for turn in range(200):
+                for lock in range(200):
                     assert client.ask("POST", "/api/increment")[0] == 200
-                    if turn % 20 == number:
+                    if lock % 20 == number:
                         assert client.ask("GET", "/api/count")[0] == 200
 
         in_threads(8, many)

@@ -43,7 +43,7 @@ from silo_tasks import (
 )
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.message import Message
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.rq import RQRunner
 
 __all__ = ["own_redis"]
@@ -241,7 +241,7 @@ def queued(request: pytest.FixtureRequest, scene: Scene, module: str) -> Web:
 def sent(web: Web, monkeypatch: pytest.MonkeyPatch) -> list[Message]:
     """What goes to the queue from now on."""
     runner, messages = web.task("note").runner, []
-    assert isinstance(runner, EngineRunner)
+    assert isinstance(runner, QueueRunner)
     send = runner.send
 
     def noting(message: Message) -> None:
@@ -486,7 +486,7 @@ def test_sessions_in_memory_cannot_be_reached_by_workers(scene: Scene) -> None:
 def sweep(web: Web, ttl: float = 0.02) -> None:
     """Sweep as another process would, once sessions have lived for so long."""
     store = web.elsewhere().silo.store
-    store.ttl, store.slack = ttl, 0.0
+    store.ttl, store.touch_interval = ttl, 0.0
     now = store.moment().now
     until(lambda: store.moment().now > now + 2 * ttl, "the clock stands still")
     store.cleanup()
@@ -723,7 +723,7 @@ def test_what_is_cancelled_in_the_queue_never_runs(
 
 def test_inline_tasks_see_and_save(scene: Scene, module: str) -> None:
     web = web_of(scene, module, "inline")
-    web.silo.store.turn_timeout = 5.0
+    web.silo.store.lock_timeout = 5.0
 
     def view() -> None:
         web.silo.state("counter")["value"] = 1

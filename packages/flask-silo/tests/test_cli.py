@@ -74,7 +74,7 @@ def test_stats_counts_sessions(app: Flask, client: FlaskClient, silo: Silo, cloc
         "sessions": 1,
         "expired_ids": 1,
         "ttl": TTL,
-        "slack": 0 if live else TTL / 100,
+        "touch_interval": 0 if live else TTL / 100,
         "cleanup_interval": 60,
         "expired_retain": 100,
         "namespaces": ["counter"],

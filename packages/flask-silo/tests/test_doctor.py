@@ -14,7 +14,7 @@ from silo_files import FileBackend, LocalFileBackend
 from silo_store import Finding
 from silo_tasks import MemoryTaskStore
 from silo_tasks.runners.message import Message
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def test_workers_are_counted(
     assert troubles(shared) == []
 
 
-class Queue(EngineRunner):
+class Queue(QueueRunner):
     """A task queue that is looked at only."""
 
     def dumps(self, value: Any) -> bytes:

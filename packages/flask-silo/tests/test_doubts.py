@@ -52,7 +52,7 @@ def doctor(app: Flask) -> list[str]:
 def test_an_unknown_setting_in_the_config_is_told_when_the_application_is_made(
     key: str, advice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = made(config={key: 5, "SILO_SLACK": 0, "OTHER_TLL": 5})
+    app = made(config={key: 5, "SILO_TOUCH_INTERVAL": 0, "OTHER_TLL": 5})
     message = f"{key} in the application's config is not a setting of flask-silo and has no effect: {advice}"
     assert logged(caplog) == [message]
     assert app.test_client().get("/api/type").status_code == 200
@@ -80,8 +80,8 @@ def test_an_unknown_setting_in_the_environment_is_told_if_it_is_like_one(
 
 
 def test_a_setting_that_comes_too_late_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    app = made(config={"SILO_SLACK": 0})
-    app.config.update(SILO_TTL=5, SILO_SLACK=0, SILO_EXPIRED_RETAIN=7200, SILO_HEADR="X-Mine")
+    app = made(config={"SILO_TOUCH_INTERVAL": 0})
+    app.config.update(SILO_TTL=5, SILO_TOUCH_INTERVAL=0, SILO_EXPIRED_RETAIN=7200, SILO_HEADR="X-Mine")
     late = (
         "SILO_TTL was put into the application's config after the application was given to Silo, and has no effect: "
         "set it before Silo(app) or init_app(app)"

@@ -222,13 +222,13 @@ def test_who_knows_an_id_from_before_a_rotation_is_told_nothing_more(make: Make)
 
 
 def test_nobody_waits_for_a_stream_and_it_waits_for_nobody(make: Make) -> None:
-    app = make(turn_timeout=0.5)
+    app = make(lock_timeout=0.5)
     app.start("one")
     with closing(app.open()) as stream:
         next(stream.states())
         assert app.client.post("/api/increment", headers=as_(SID)).json == {"value": 1}
-        with app.silo.store.turn(SID) as turn:
-            turn.take(1)
+        with app.silo.store.lock(SID) as lock:
+            lock.take(1)
             app.say("one", "hello")
             stream.until(last_seq=1)
 

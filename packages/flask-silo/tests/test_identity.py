@@ -41,7 +41,9 @@ def silo(url: str, clock: Clock) -> Silo:
 
 
 def make(url: str, clock: Clock, **options: Any) -> Silo:
-    silo = Silo(ttl=TTL, expired_retain=RETAIN, store_url=url, auto_cleanup=False, clock=clock, slack=0.0, **options)
+    silo = Silo(
+        ttl=TTL, expired_retain=RETAIN, store_url=url, auto_cleanup=False, clock=clock, touch_interval=0.0, **options
+    )
     silo.register("counter", lambda: {"value": 0})
     silo.add_data_endpoints("/api/report")
     return silo
@@ -95,7 +97,7 @@ def test_an_id_that_was_never_issued_is_not_adopted(client: FlaskClient, silo: S
     assert given != SID
     assert silo.store.exists(given)
     assert not silo.store.exists(SID)
-    assert not silo.store.turns._queues
+    assert not silo.store.locks._queues
     assert client.open(path, method=method, headers=as_(given)).headers[HEADER] == given
 
 

@@ -28,7 +28,7 @@ from flask_silo import (
     StoreUnavailable,
 )
 from flask_silo_helpers import as_
-from silo_store import Change, Life, SessionConflict, TurnLost
+from silo_store import Change, Life, LockLost, SessionConflict
 from silo_store.testing import SID
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse
@@ -470,7 +470,7 @@ def test_too_much_state_is_413_and_changes_nothing(caplog: pytest.LogCaptureFixt
     ("error", "status", "name", "retry_after"),
     [
         (SessionConflict(SID), 409, "session_conflict", None),
-        (TurnLost(SID), 409, "session_conflict", None),
+        (LockLost(SID), 409, "session_conflict", None),
         (StateTooLarge(SID, 2, 1, "cart"), 413, "state_too_large", None),
         (StateValueError(SID, "cart", ".items[0]", "int", "too large"), 422, "invalid_value", None),
         (StoreUnavailable("down"), 503, "store_unavailable", "1"),
@@ -504,29 +504,29 @@ def test_what_a_client_may_know_is_answered(
 
 def test_slack_and_size_are_settings() -> None:
     app = Flask(__name__)
-    app.config.update(SILO_SLACK=0, SILO_MAX_STATE_BYTES=1000, SILO_STORE_URL=COPIES)
+    app.config.update(SILO_TOUCH_INTERVAL=0, SILO_MAX_STATE_BYTES=1000, SILO_STORE_URL=COPIES)
     silo = Silo(app)
-    assert (silo.store.slack, silo.store.max_state_bytes) == (0, 1000)
-    silo, _ = make(COPIES, slack=2.5, max_state_bytes=10)
-    assert (silo.store.slack, silo.store.max_state_bytes) == (2.5, 10)
+    assert (silo.store.touch_interval, silo.store.max_state_bytes) == (0, 1000)
+    silo, _ = make(COPIES, touch_interval=2.5, max_state_bytes=10)
+    assert (silo.store.touch_interval, silo.store.max_state_bytes) == (2.5, 10)
     silo, _ = make(COPIES)
-    assert (silo.store.slack, silo.store.max_state_bytes) == (None, None)
+    assert (silo.store.touch_interval, silo.store.max_state_bytes) == (None, None)
     early = Silo()
     early.register("cart", Cart)
     app = Flask(__name__)
-    app.config.update(SILO_SLACK=1, SILO_MAX_STATE_BYTES=1000)
+    app.config.update(SILO_TOUCH_INTERVAL=1, SILO_MAX_STATE_BYTES=1000)
     early.init_app(app)
-    assert (early.store.slack, early.store.max_state_bytes) == (1, 1000)
+    assert (early.store.touch_interval, early.store.max_state_bytes) == (1, 1000)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"slack": -1},
-        {"slack": float("nan")},
-        {"slack": True},
-        {"slack": "1"},
-        {"slack": 60, "ttl": 60},
+        {"touch_interval": -1},
+        {"touch_interval": float("nan")},
+        {"touch_interval": True},
+        {"touch_interval": "1"},
+        {"touch_interval": 60, "ttl": 60},
         {"max_state_bytes": 0},
         {"max_state_bytes": 1.5},
         {"max_state_bytes": True},

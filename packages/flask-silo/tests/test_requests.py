@@ -124,7 +124,7 @@ def test_a_view_that_raises_gives_its_turn_back(app: Flask, client: FlaskClient,
         client.post("/api/raise", headers=as_(SID))
     app.testing = False
     client.post("/api/increment", headers=as_(SID))
-    assert not silo.store.turns._queues
+    assert not silo.store.locks._queues
 
 
 def test_writing_requests_take_turns(app: Flask, silo: Silo) -> None:
@@ -154,9 +154,9 @@ def test_reading_requests_never_wait(app: Flask, client: FlaskClient, silo: Silo
 
 
 def test_a_turn_that_does_not_come_is_answered_with_503(app: Flask, client: FlaskClient, silo: Silo) -> None:
-    silo.store.turn_timeout = 0.01
-    with silo.store.turn(SID) as turn:
-        turn.take(1)
+    silo.store.lock_timeout = 0.01
+    with silo.store.lock(SID) as lock:
+        lock.take(1)
         answer = in_threads(1, lambda _: app.test_client().post("/api/increment", headers=as_(SID)))[0]
     assert (answer.status_code, answer.json["error"], answer.headers["Retry-After"]) == (503, "session_locked", "1")
     assert client.post("/api/increment", headers=as_(SID)).status_code == 200
@@ -290,7 +290,7 @@ def test_reset_destroy_and_rotate(app: Flask, client: FlaskClient, silo: Silo) -
     assert gone.headers[HEADER] != new
     assert not silo.store.exists(new)
     assert not silo.store.exists(gone.headers[HEADER])
-    assert not silo.store.turns._queues
+    assert not silo.store.locks._queues
 
 
 def test_the_response_tells_caches_and_browsers_about_the_header(app: Flask, client: FlaskClient) -> None:

@@ -33,13 +33,13 @@ def test_config_is_read_and_arguments_win() -> None:
         SILO_API_PREFIX=("/a/", "/b/"),
         SILO_STORE_URL="memory://?copy=1",
         SILO_MIN_SID_LENGTH=3,
-        SILO_TURN_TIMEOUT=9,
+        SILO_LOCK_TIMEOUT=9,
         SILO_DATA_ENDPOINTS=["/a/data"],
         SILO_AUTO_CLEANUP=False,
         SILO_ACCEPT_CLIENT_IDS=True,
     )
     silo = Silo(app, ttl=7)
-    assert (silo.store.ttl, silo.store.turn_timeout, silo.store.backend.live) == (7, 9, False)
+    assert (silo.store.ttl, silo.store.lock_timeout, silo.store.backend.live) == (7, 9, False)
 
     @app.get("/b/sid")
     def sid() -> Any:
@@ -190,9 +190,9 @@ def test_every_setting_may_come_from_the_environment(monkeypatch: pytest.MonkeyP
         "auto_cleanup": ("False", False),
         "api_prefix": ('["/a/", "/b/"]', ("/a/", "/b/")),
         "store_url": ("memory://?copy=1", "memory://?copy=1"),
-        "turn_timeout": ("9", 9),
+        "lock_timeout": ("9", 9),
         "max_waiters": ("3", 3),
-        "slack": ("0", 0),
+        "touch_interval": ("0", 0),
         "max_state_bytes": ("5000", 5000),
         "max_sessions": ("20", 20),
         "task_endpoints": ("0", False),
@@ -207,13 +207,13 @@ def test_every_setting_may_come_from_the_environment(monkeypatch: pytest.MonkeyP
 
 def test_argument_config_and_environment_win_in_this_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SILO_TTL", "600")
-    monkeypatch.setenv("SILO_SLACK", "")
+    monkeypatch.setenv("SILO_TOUCH_INTERVAL", "")
     app = Flask("config")
     app.config["SILO_TTL"] = 500
     assert Silo(Flask("environment")).store.ttl == 600
     assert Silo(app).store.ttl == 500
     assert Silo(Flask("argument"), ttl=400).store.ttl == 400
-    assert Silo(Flask("empty")).store.slack is None
+    assert Silo(Flask("empty")).store.touch_interval is None
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ class Worker:
 
 def _share(silo: Silo, backend: Backend) -> None:
     store = silo.store
-    store.backend = store.turns.backend = backend
+    store.backend = store.locks.backend = backend
     store._sessions._backend = backend  # type: ignore[attr-defined]
 
 

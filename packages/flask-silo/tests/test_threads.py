@@ -15,7 +15,7 @@ from flask import Flask, copy_current_request_context, current_app, g, request
 from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo_helpers import HEADER, as_
-from silo_store import Turn
+from silo_store import WriteLock
 from silo_store.testing import SID, in_threads
 
 THREADS = 4
@@ -119,7 +119,7 @@ def test_a_thread_with_the_context_has_the_session(
     assert seen == [SID, SID, SID, "/api/work", "counter"]
     assert files.list_files(SID) == ["a.txt"]
     assert client.get("/api/result", headers=as_(SID)).json == {"value": 5}
-    assert not silo.store.turns._queues
+    assert not silo.store.locks._queues
 
 
 def test_a_thread_of_asyncio_has_the_session_by_itself(app: Flask, client: FlaskClient, silo: Silo) -> None:
@@ -172,25 +172,25 @@ def test_threads_of_many_requests_lose_no_update(app: Flask, client: FlaskClient
     in_threads(3, visit)
     assert client.get("/api/count", headers=as_(SID)).json == {"value": 30}
     assert silo.store.get(SID)["lines"]["all"] == [SID] * 30 * THREADS
-    assert not silo.store.turns._queues
+    assert not silo.store.locks._queues
 
 
 def test_a_second_thread_of_a_view_does_not_pass_the_first_that_waits_for_its_turn(
     app: Flask, client: FlaskClient, silo: Silo, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take, waiting, go_on, passed = Turn.take, threading.Event(), threading.Event(), threading.Event()
+    take, waiting, go_on, passed = WriteLock.take, threading.Event(), threading.Event(), threading.Event()
     taken: list[bool] = []
 
-    def slow(turn: Turn, timeout: float) -> None:
+    def slow(lock: WriteLock, timeout: float) -> None:
         waiting.set()
         assert go_on.wait(30)
-        take(turn, timeout)
+        take(lock, timeout)
 
     @app.post("/api/work")
     def view() -> Any:
         def second() -> None:
             silo.state("counter")
-            taken.append(g.silo.turn.taken)
+            taken.append(g.silo.lock.taken)
             passed.set()
 
         first = run(lambda: silo.state("counter"))
@@ -202,10 +202,10 @@ def test_a_second_thread_of_a_view_does_not_pass_the_first_that_waits_for_its_tu
         other.result(30)
         return {}
 
-    monkeypatch.setattr(Turn, "take", slow)
+    monkeypatch.setattr(WriteLock, "take", slow)
     assert client.post("/api/work", headers=as_(SID)).status_code == 200
     assert taken == [True]
-    assert not silo.store.turns._queues
+    assert not silo.store.locks._queues
 
 
 def test_a_thread_that_outlives_the_response_saves_by_edit(

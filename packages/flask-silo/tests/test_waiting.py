@@ -59,7 +59,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def silo(url: str) -> Iterator[Silo]:
-    silo = Silo(store_url=url, auto_cleanup=False, max_waiters=0, turn_timeout=100 * DEADLINE)
+    silo = Silo(store_url=url, auto_cleanup=False, max_waiters=0, lock_timeout=100 * DEADLINE)
     silo.register("counter", lambda: {"value": 0})
     yield silo
     silo.store.close()
@@ -95,8 +95,8 @@ def in_another_thread(app: Flask, sid: str, method: str = "POST", path: str = "/
 
 
 def test_who_may_not_wait_is_answered_at_once(app: Flask, client: FlaskClient, silo: Silo, sid: str) -> None:
-    with silo.store.turn(sid) as turn:
-        turn.take(1)
+    with silo.store.lock(sid) as lock:
+        lock.take(1)
         assert is_refused(in_another_thread(app, sid))
         assert in_another_thread(app, sid, "GET", "/api/count").get_json() == {"value": 1}
     assert client.post("/api/increment", headers=as_(sid)).get_json()["value"] == 2, "a free turn is no wait"
@@ -119,12 +119,12 @@ def test_who_may_not_wait_for_another_process_is_answered_at_once(
 
 
 def test_a_place_is_free_again_when_the_wait_is_over(app: Flask, silo: Silo, sid: str) -> None:
-    silo.store.turns.waiting = Waiting(2)
+    silo.store.locks.waiting = Waiting(2)
     answers: queue.SimpleQueue[TestResponse] = queue.SimpleQueue()
     for _ in range(2):
         threads = [threading.Thread(target=lambda: answers.put(in_another_thread(app, sid))) for _ in range(4)]
-        with silo.store.turn(sid) as turn:
-            turn.take(1)
+        with silo.store.lock(sid) as lock:
+            lock.take(1)
             for thread in threads:
                 thread.start()
             for _ in range(2):
@@ -138,10 +138,10 @@ def test_a_place_is_free_again_when_the_wait_is_over(app: Flask, silo: Silo, sid
 
 
 def test_a_wait_that_ends_in_a_timeout_gives_its_place_back(app: Flask, silo: Silo, sid: str) -> None:
-    silo.store.turns.waiting = Waiting(1)
-    silo.store.turn_timeout = 0.01
-    with silo.store.turn(sid) as turn:
-        turn.take(1)
+    silo.store.locks.waiting = Waiting(1)
+    silo.store.lock_timeout = 0.01
+    with silo.store.lock(sid) as lock:
+        lock.take(1)
         for _ in range(3):
             assert is_refused(in_another_thread(app, sid))
             assert waiters.open == 0
@@ -159,11 +159,11 @@ def test_a_task_waits_without_taking_a_place(app: Flask, client: FlaskClient, si
     app.add_url_rule("/api/work", view_func=lambda: work.start() or {}, methods=["POST"])  # type: ignore[func-returns-value]
     sid = begin(client)
     assert client.post("/api/work", headers=as_(sid)).status_code == 200
-    turns = silo.store.turns
-    with silo.store.turn(sid) as turn:
-        turn.take(1)
+    locks = silo.store.locks
+    with silo.store.lock(sid) as lock:
+        lock.take(1)
         enter.set()
-        until(lambda: turns._queues[sid].size == 2, "the task does not wait")
+        until(lambda: locks._queues[sid].size == 2, "the task does not wait")
     until(lambda: client.get("/api/tasks/work", headers=as_(sid)).get_json()["complete"], "the task has failed")
     assert silo.store.get(sid)["counter"]["value"] == 11
 
@@ -193,7 +193,7 @@ def test_waiting_for_a_result_takes_a_place(app: Flask, client: FlaskClient, sil
     client.post("/api/work", headers=as_(sid))
     assert is_refused(client.get("/api/result", headers=as_(sid)))
     assert client.get("/api/ready", headers=as_(sid)).get_json() == {"value": None}, "this look does not wait"
-    silo.store.turns.waiting = silo.binding.waiting = Waiting(1)
+    silo.store.locks.waiting = silo.binding.waiting = Waiting(1)
     answers: queue.SimpleQueue[TestResponse] = queue.SimpleQueue()
     waiting = threading.Thread(target=lambda: answers.put(in_another_thread(app, sid, "GET", "/api/result")))
     waiting.start()
@@ -247,7 +247,7 @@ def test_parallel_requests_of_one_client_leave_the_server_to_others(
     for name in ("held", "leave"):
         os.mkfifo(tmp_path / name)
     env = {"PIPES": str(tmp_path), "LOCKED_SILO_STORE_URL": f"sqlite:///{tmp_path / 'sessions.db'}"}
-    env["LOCKED_SILO_TURN_TIMEOUT"] = "600"
+    env["LOCKED_SILO_LOCK_TIMEOUT"] = "600"
     args = (f"--workers={workers}", f"--threads={threads}", "--graceful-timeout=1", "--timeout=600")
     here, found = Path(__file__).parent, queue.SimpleQueue[Found]()
     with Gunicorn(

@@ -13,13 +13,13 @@ from flask import Flask, Response, abort, stream_with_context
 from flask.testing import FlaskClient
 from flask_silo import SessionConflict, SessionExpired, Silo
 from flask_silo_helpers import HEADER, as_, changes_in_a_get, counter_app
-from silo_store import SessionStore, TurnTimeout
+from silo_store import LockTimeout, SessionStore
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 
 def no_turn_is_kept(silo: Silo) -> bool:
     gc.collect()  # a test client may keep a response, and with it the request
-    return not silo.store.turns._queues
+    return not silo.store.locks._queues
 
 
 def test_slashes_before_the_path_make_no_difference(client: FlaskClient, silo: Silo) -> None:
@@ -115,7 +115,7 @@ def test_what_a_response_streams_may_edit(app: Flask, client: FlaskClient, silo:
         def lines() -> Iterator[str]:
             yield "a"
             with silo.edit("counter") as counter:
-                assert silo.store.turns.held(SID)
+                assert silo.store.locks.held(SID)
                 counter["value"] += 1
             yield str(silo.state("counter")["value"])
 
@@ -221,7 +221,7 @@ def test_a_handler_that_was_registered_first_stays(silo: Silo, clock: Clock) -> 
 
 
 def test_a_view_inside_an_edit_of_the_store_joins_it(app: Flask, client: FlaskClient, silo: Silo) -> None:
-    silo.store.turn_timeout = 0.01
+    silo.store.lock_timeout = 0.01
 
     @app.post("/api/within")
     def within() -> Any:
@@ -240,11 +240,11 @@ def test_a_request_in_the_turn_of_another_leaves_that_turn_to_it(tmp_path: Path)
     silo = Silo(store_url=url, auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     client = counter_app(silo).test_client()
-    peer = SessionStore(backend=url, turn_timeout=0.01)
+    peer = SessionStore(backend=url, lock_timeout=0.01)
     client.post("/api/increment", headers=as_(SID))
     with silo.store.edit(SID, "counter") as counter:
         client.post("/api/increment", headers=as_(SID))
-        with pytest.raises(TurnTimeout), peer.edit(SID):
+        with pytest.raises(LockTimeout), peer.edit(SID):
             pass
         counter["value"] += 1
     assert silo.store.get(SID)["counter"] == {"value": 3}
@@ -305,7 +305,7 @@ def test_after_a_rotation_the_request_keeps_its_turn(app: Flask, client: FlaskCl
     def rotate() -> Any:
         counter = silo.state("counter")
         new = silo.rotate()
-        silo.store.turn_timeout = 0.01
+        silo.store.lock_timeout = 0.01
         other = in_threads(1, lambda _: app.test_client().post("/api/increment", headers=as_(new)))[0]
         counter["value"] += 1
         return {"other": other.status_code}

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 from servers import until
-from silo_store import CleanupDaemon, Hold, SessionExpired, SessionStore, TooManyWaiters, TurnTimeout
+from silo_store import CleanupDaemon, Hold, LockTimeout, SessionExpired, SessionStore, TooManyWaiters
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -68,12 +68,12 @@ def test_a_reader_of_copies_sees_the_last_commit(make_store: Make) -> None:
 
 
 def test_a_turn_that_does_not_come_is_an_error_and_leaves_no_queue(make_store: Make) -> None:
-    store = make_store(turn_timeout=0.01)
+    store = make_store(lock_timeout=0.01)
     with store.edit(SID):
-        with pytest.raises(TurnTimeout) as caught:
+        with pytest.raises(LockTimeout) as caught:
             in_threads(1, lambda _: increment_slowly(store))
         assert caught.value.sid == SID
-    assert not store.turns._queues
+    assert not store.locks._queues
     increment_slowly(store)
 
 
@@ -85,7 +85,7 @@ def test_an_edit_within_an_edit_joins_it(store: SessionStore) -> None:
             store.update(SID, "counter", lambda state: state.update(value=state["value"] + 1))
         outer["value"] += 1
     assert store.get(SID)["counter"] == {"value": 4}
-    assert not store.turns._queues
+    assert not store.locks._queues
 
 
 def test_a_session_being_written_does_not_expire(store: SessionStore, clock: Clock) -> None:
@@ -224,13 +224,13 @@ def test_a_writer_that_waits_while_its_session_moves_follows_it(store: SessionSt
         with store.edit(SID, "counter") as counter:
             writer.start()
             assert waiting.wait(30)
-            while store.turns._queues[SID].size < 2:
+            while store.locks._queues[SID].size < 2:
                 time.sleep(0)
             moved.append(store.rotate(SID))
             counter["value"] += 1
         writer.join(30)
     assert store.get(moved[0])["counter"] == {"value": 11}
-    assert not store.turns._queues
+    assert not store.locks._queues
 
 
 def test_holds_that_know_a_session_by_different_ids_do_not_send_a_writer_to_and_fro() -> None:
@@ -245,7 +245,7 @@ def test_holds_that_know_a_session_by_different_ids_do_not_send_a_writer_to_and_
                 with store.edit(sid, "counter", uid=uid) as counter:
                     counter["value"] += 1
     assert store.get(new)["counter"] == {"value": 2}
-    assert not store.turns._queues
+    assert not store.locks._queues
 
 
 def test_who_reads_while_its_session_moves_finds_it(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,13 +265,13 @@ def test_who_reads_while_its_session_moves_finds_it(store: SessionStore, monkeyp
 
 
 def test_who_moved_a_session_keeps_the_turn_under_its_new_id(make_store: Make) -> None:
-    store = make_store(turn_timeout=0.01)
+    store = make_store(lock_timeout=0.01)
     store.get(SID)
     with store.edit(SID):
         new = store.rotate(SID)
-        with pytest.raises(TurnTimeout):
+        with pytest.raises(LockTimeout):
             in_threads(1, lambda _: store.update(new, "counter", dict))
-    assert not store.turns._queues
+    assert not store.locks._queues
 
 
 def test_a_callback_after_a_reset_may_wait_for_another_writer(store: SessionStore) -> None:
@@ -364,7 +364,7 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def write() -> None:
-        with store.edit(SID), getattr(store.backend, "_lock", nullcontext()), store.turns._guard:
+        with store.edit(SID), getattr(store.backend, "_lock", nullcontext()), store.locks._guard:
             inside.set()
             assert leave.wait(30)
 
@@ -394,14 +394,14 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_that_is_forked_in_a_turn_does_not_have_the_turn(make_store: Make) -> None:
     """What it wrote would be part of an edit that its parent saves, so it would be lost and nobody told."""
-    store = make_store(turn_timeout=0.05)
+    store = make_store(lock_timeout=0.05)
     with store.edit(SID, "counter") as counter:
         child = os.fork()
         if child == 0:
             try:
-                assert store.turns.held(SID) is None
+                assert store.locks.held(SID) is None
                 if store.backend.shared:
-                    with pytest.raises(TurnTimeout):
+                    with pytest.raises(LockTimeout):
                         increment_slowly(store)
                 else:
                     increment_slowly(store)
@@ -425,7 +425,7 @@ def test_a_wait_for_a_turn_is_entered_and_can_be_refused(make_store: Make) -> No
             raise TooManyWaiters(sid)
         yield
 
-    store.turns.waiting = waiting
+    store.locks.waiting = waiting
     increment_slowly(store)
     assert entered == [], "a turn that is free at once is no wait"
     with store.edit(SID):
@@ -438,7 +438,7 @@ def test_a_wait_for_a_turn_is_entered_and_can_be_refused(make_store: Make) -> No
     assert entered == [SID, SID]
     assert store.get(SID)["counter"] == {"value": 2}
     increment_slowly(store)
-    assert store.turns._queues == {}
+    assert store.locks._queues == {}
     assert len(entered) == 2
 
 
@@ -450,7 +450,7 @@ def test_a_wait_for_another_process_is_entered_and_can_be_refused(make_store: Ma
     def waiting(sid: str) -> NoReturn:
         raise TooManyWaiters(sid)
 
-    store.turns.waiting = waiting
+    store.locks.waiting = waiting
     increment_slowly(store)
     with other.edit(SID, "counter") as counter:
         for _ in range(2):

@@ -18,15 +18,15 @@ import redis
 from servers import RedisServer
 from silo_store import (
     Life,
+    LockTimeout,
     RecordDamaged,
     SessionConflict,
     SessionExpired,
     SessionStore,
     StateDecodeError,
-    TurnTimeout,
 )
 from silo_store.backend import part_of
-from silo_store.record import RESERVED
+from silo_store.record import ATTACHED
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 OTHERS = [f"{number:032d}" for number in range(300)]
@@ -287,11 +287,11 @@ def test_a_turn_on_it_is_free_again(store: SessionStore, damage: Damage) -> None
         damage(SID)
         with pytest.raises(RecordDamaged):
             count(store)
-    store.turn_timeout = 1
+    store.lock_timeout = 1
     store.destroy(SID)
     try:
         assert count(store) == 1
-    except TurnTimeout:
+    except LockTimeout:
         pytest.fail("its turn is taken for ever")
 
 
@@ -307,7 +307,7 @@ def test_lives_are_found_beside_it(store: SessionStore, damage: Damage, kind: tu
     assert store.backend.peek(OTHERS[0]) is not None
     if kind[1] != "no revision":  # which a part does not have
         with pytest.raises(RecordDamaged):
-            part_of(store.backend, SID, RESERVED)
+            part_of(store.backend, SID, ATTACHED)
 
 
 def test_the_error_survives_pickling() -> None:

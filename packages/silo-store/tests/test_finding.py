@@ -41,9 +41,9 @@ def store(url: str | None, make_store: Callable[..., SessionStore]) -> SessionSt
 
 @contextmanager
 def in_turn(store: SessionStore) -> Iterator[Session]:
-    with store.turn(SID) as turn:
-        turn.take(1.0)
-        yield store.open(SID, turn=turn, lazy=True)
+    with store.lock(SID) as lock:
+        lock.take(1.0)
+        yield store.open(SID, lock=lock, lazy=True)
 
 
 @contextmanager

@@ -21,11 +21,11 @@ def test_a_living_session_is_found_and_renewed(store: SessionStore, clock: Clock
         assert found.status == "live"
         assert found.session is not None
         assert found.session["counter"] == {"value": 7}
-    with store.turn(SID) as turn:
-        turn.take(1)
-        found = store.lookup(SID, turn=turn)
+    with store.lock(SID) as lock:
+        lock.take(1)
+        found = store.lookup(SID, lock=lock)
         assert (found.status, found.session is not None) == ("live", True)
-        found = store.lookup("b" * 32, turn=turn)
+        found = store.lookup("b" * 32, lock=lock)
         assert found == ("unknown", None)
 
 

@@ -20,7 +20,7 @@ import redis
 from children import Child
 from links import RoundTrips
 from servers import RedisServer, redis_binary, until
-from silo_store import Claim, Life, Moment, SessionStore, StoreUnavailable, TurnLost, TurnTimeout, open_backend
+from silo_store import Claim, Life, LockLost, LockTimeout, Moment, SessionStore, StoreUnavailable, open_backend
 from silo_store.backends.redis import RedisBackend, connections
 from silo_store.record import Record
 from silo_store.testing import SID, TTL, Clock, at, in_threads
@@ -55,7 +55,7 @@ def answers(work: Callable[[], object]) -> bool:
     """Whether it works; that the server does not answer yet is no failure."""
     try:
         work()
-    except (StoreUnavailable, TurnTimeout):
+    except (StoreUnavailable, LockTimeout):
         return False
     return True
 
@@ -118,7 +118,7 @@ def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: Red
 
 def test_a_claim_that_had_no_answer_keeps_nobody_waiting(own_redis: RedisServer) -> None:
     store = open_store(own_redis.url, timeout=0.1, lease=3600)
-    store.turn_timeout = 0.5
+    store.lock_timeout = 0.5
     assert count(store) == 1
     own_redis.pause()
     refused(lambda: count(store))
@@ -285,15 +285,15 @@ def test_an_answer_that_comes_after_an_interruption_is_nobody_elses(own_redis: R
 def test_a_turn_that_is_interrupted_on_its_way_is_free_again(own_redis: RedisServer) -> None:
     store = open_store(own_redis.url, timeout=60, lease=0.3)
     count(store)
-    turn = store.turn(SID)
-    turn.take(30)
-    store.open(SID, turn=turn)
+    lock = store.lock(SID)
+    lock.take(30)
+    store.open(SID, lock=lock)
     own_redis.pause()
     with interruption():
-        turn.give_back()
+        lock.give_back()
     own_redis.resume()
-    assert not turn.taken
-    store.turn_timeout = 30
+    assert not lock.taken
+    store.lock_timeout = 30
     assert count(store) == 2
 
 
@@ -311,7 +311,7 @@ def test_an_interrupted_wait_leaves_no_trace(own_redis: RedisServer, admin: redi
 
 
 def test_nothing_committed_is_lost_when_the_server_is_killed(lasting_redis: RedisServer) -> None:
-    store = open_store(lasting_redis.url, lease=1, turn_timeout=20)
+    store = open_store(lasting_redis.url, lease=1, lock_timeout=20)
     done: Counter[str] = Counter()
     stop = threading.Event()
 
@@ -454,7 +454,7 @@ def test_a_new_server_has_lost_nothing(own_redis: RedisServer) -> None:
 
 def read_only_goes_on_reading(server: RedisServer, store: SessionStore, why: str) -> None:
     assert value(store) == 1
-    store.slack = 0.0
+    store.touch_interval = 0.0
     assert value(store) == 1, "though its use cannot be noted"
     assert store.exists(SID)
     assert not store.is_expired(SID)
@@ -802,7 +802,7 @@ def test_what_redis_py_would_take_from_the_url_does_not_change_how_it_works(redi
     backend = RedisBackend.from_url(f"{redis_server.url}?decode_responses=true&socket_timeout=0.05&protocol=3")
     peer = RedisBackend.from_url(redis_server.url)
     claim, _ = peer.claim(SID, at(0.0), 1.0)
-    with pytest.raises(TurnTimeout):
+    with pytest.raises(LockTimeout):
         backend.claim(SID, at(0.0), 0.2)
     peer.release(claim)
     claim, record = backend.claim(SID, at(0.0), 1.0)
@@ -828,18 +828,18 @@ def test_a_unix_socket(tmp_path: Path) -> None:
 def test_a_child_leaves_the_parents_claims_holds_and_connections_alone(redis_url: str) -> None:
     store = open_store(redis_url)
     count(store)
-    turn = store.turn(SID)
-    turn.take(30)
-    session = store.open(SID, turn=turn)
+    lock = store.lock(SID)
+    lock.take(30)
+    session = store.open(SID, lock=lock)
     session["counter"]["value"] = 5
     hold = store.hold(SID)
 
     def work() -> None:
-        with pytest.raises(TurnLost):
-            store.write_back(session, turn, last=True)
-        turn.give_back()
-        store.turn_timeout = 0.05
-        with pytest.raises(TurnTimeout):
+        with pytest.raises(LockLost):
+            store.write_back(session, lock, last=True)
+        lock.give_back()
+        store.lock_timeout = 0.05
+        with pytest.raises(LockTimeout):
             count(store)
         store.backend.unhold(hold.uid)
         assert store.backend.held(hold.uid)
@@ -857,7 +857,7 @@ def test_a_child_leaves_the_parents_claims_holds_and_connections_alone(redis_url
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert store.backend.held(hold.uid)
-    store.write_back(session, turn, last=True)
-    turn.give_back()
+    store.write_back(session, lock, last=True)
+    lock.give_back()
     assert count(store) == 6
     hold.release()

@@ -16,7 +16,7 @@ import pytest
 import redis
 from children import Child
 from servers import RedisServer, until
-from silo_store import Life, SessionStore, StoreUnavailable, TurnTimeout
+from silo_store import Life, LockTimeout, SessionStore, StoreUnavailable
 from silo_store.backends.redis import RedisBackend
 from silo_store.testing import SID, TTL, Clock, at, in_threads
 
@@ -27,7 +27,7 @@ QUEUE = "{silo}:q:" + SID
 FAR = 1e6
 
 EDIT = """
-store = open_store(sys.argv[1], turn_timeout=60)
+store = open_store(sys.argv[1], lock_timeout=60)
 hear()
 try:
     with store.edit(sys.argv[2], "counter") as counter:
@@ -51,7 +51,7 @@ hear()
 """
 
 COUNT = """
-store = open_store(sys.argv[1], turn_timeout=60)
+store = open_store(sys.argv[1], lock_timeout=60)
 store.get(sys.argv[2])
 say("ready")
 hear()
@@ -167,7 +167,7 @@ def test_who_stands_still_loses_the_turn_and_cannot_save(admin: Any, redis_url: 
         assert count(store) == 2
         child.resume()
         child.tell()
-        assert child.hear() == "TurnLost"
+        assert child.hear() == "LockLost"
     assert value(store) == 2
 
 
@@ -181,7 +181,7 @@ def test_who_stands_still_and_is_late_leaves_the_turn_of_another_alone(admin: An
         with store.edit(SID, "counter") as counter:
             child.resume()
             child.tell()
-            assert child.hear() == "TurnLost"
+            assert child.hear() == "LockLost"
             assert admin.exists(CLAIM)
             counter["value"] = 7
     assert value(store) == 7
@@ -201,7 +201,7 @@ def test_who_is_killed_in_its_turn_keeps_others_waiting_no_longer_than_its_lease
 def test_who_was_killed_while_waiting_keeps_nobody_waiting_for_long(admin: Any, redis_url: str) -> None:
     """Many of them, as a client makes them that asks again and again: no lease for each."""
     url = f"{redis_url}?lease=3"
-    holder, store = open_store(url, turn_timeout=60), open_store(url, turn_timeout=60)
+    holder, store = open_store(url, lock_timeout=60), open_store(url, lock_timeout=60)
     count(store)
     seen: list[int] = []
     with ExitStack() as stack:
@@ -217,21 +217,21 @@ def test_who_was_killed_while_waiting_keeps_nobody_waiting_for_long(admin: Any, 
                 child.kill()
         thread.join(60)
         assert seen == [2]
-        store.turn_timeout = 1.5  # half a lease
+        store.lock_timeout = 1.5  # half a lease
         assert [count(store) for _ in range(3)] == [3, 4, 5]
     assert admin.keys("*:q:*") + admin.keys(CLAIM) == []
 
 
 def test_a_waiter_whose_time_is_up_leaves_no_trace(admin: Any, redis_url: str) -> None:
-    store, peer = open_store(redis_url), open_store(redis_url, turn_timeout=0.2)
+    store, peer = open_store(redis_url), open_store(redis_url, lock_timeout=0.2)
     count(store)
     with store.edit(SID):
         before = set(admin.keys("*"))
-        with pytest.raises(TurnTimeout):
+        with pytest.raises(LockTimeout):
             count(peer)
         assert set(admin.keys("*")) == before
         for hardly in (0.0, 0.0001, 0.0003, 0.0005):
-            with pytest.raises(TurnTimeout):
+            with pytest.raises(LockTimeout):
                 peer.backend.claim(SID, at(0.0), hardly)
         assert set(admin.keys("*")) == before
     assert count(peer) == 2
@@ -273,7 +273,7 @@ def test_who_has_waited_has_used_the_session(redis_url: str) -> None:
     store.get(SID)
     claim, _ = backend.claim(SID, at(0.0), 1.0)
     taken = []
-    thread = threading.Thread(target=lambda: taken.append(peer.claim(SID, at(50.0, slack=1.0), 30.0)))
+    thread = threading.Thread(target=lambda: taken.append(peer.claim(SID, at(50.0, touch_interval=1.0), 30.0)))
     thread.start()
     until(lambda: bool(backend._server.command("EXISTS", QUEUE)), "it does not wait")
     backend.release(claim)
@@ -508,7 +508,7 @@ def test_a_late_writer_revives_nothing(redis_url: str, end: str) -> None:
         assert store.exists(SID) is (end == "reset")
         child.resume()
         child.tell()
-        assert child.hear() == "TurnLost"
+        assert child.hear() == "LockLost"
     with pytest.raises(Exception, match="ended"):
         peer.save(SID, late)
     assert store.exists(SID) is (end == "reset")

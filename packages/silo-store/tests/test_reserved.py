@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 from silo_store import Change, Life, Record, SessionStore
-from silo_store.record import RESERVED
+from silo_store.record import ATTACHED
 from silo_store.testing import SID
 
-NAME = f"{RESERVED}job"
+NAME = f"{ATTACHED}job"
 
 
 @pytest.fixture

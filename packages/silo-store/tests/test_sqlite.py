@@ -14,11 +14,11 @@ from silo_store import (
     Blob,
     Change,
     Life,
+    LockLost,
+    LockTimeout,
     Moment,
     Record,
     StoreUnavailable,
-    TurnLost,
-    TurnTimeout,
     open_backend,
 )
 from silo_store.backends.sqlite import SQLiteBackend
@@ -130,7 +130,7 @@ def test_two_names_of_one_file_share_its_locks(path: Path, backend: SQLiteBacken
     link.symlink_to(path)
     other = SQLiteBackend(link)
     claim, _ = backend.claim("sid-a", at(0.0), 1.0)
-    with pytest.raises(TurnTimeout):
+    with pytest.raises(LockTimeout):
         other.claim("sid-a", at(0.0), 0.01)
     backend.release(claim)
     other.close()
@@ -230,9 +230,9 @@ def test_a_claim_that_was_given_back_writes_nothing(backend: SQLiteBackend) -> N
     begin(backend)
     claim, _ = backend.claim("sid-a", at(0.0), 1.0)
     backend.release(claim)
-    with pytest.raises(TurnLost):
+    with pytest.raises(LockLost):
         backend.write(LIFE, {"ns": Change(1, b"two")}, at(1.0), claim)
-    with pytest.raises(TurnLost):
+    with pytest.raises(LockLost):
         backend.create(Record(*MINE, 1.0, 1.0), at(1.0), claim)
 
 
@@ -264,7 +264,7 @@ def test_a_lock_file_that_is_deleted_is_made_again_with_the_locks(path: Path, op
     claim, _ = backend.claim("sid-a", at(0.0), 1.0)
     backend.hold("uid-1")
     Path(f"{path}-locks").unlink()
-    with pytest.raises(TurnTimeout):
+    with pytest.raises(LockTimeout):
         other.claim("sid-a", at(0.0), 0.01)
     assert other.held("uid-1")
     backend.write(LIFE, {"ns": Change(1, b"two")}, at(1.0), claim, last=True)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from children import PRELUDE, Child
-from silo_store import Change, Life, Moment, SessionStore, StoreUnavailable, TurnLost, TurnTimeout
+from silo_store import Change, Life, LockLost, LockTimeout, Moment, SessionStore, StoreUnavailable
 from silo_store.backends.sqlite import SQLiteBackend
 from silo_store.backends.sqlite import file as database_file
 from silo_store.testing import SID, TTL, at, in_threads
@@ -66,9 +66,9 @@ def test_a_child_uses_the_store_and_leaves_the_parents_claims_and_holds(open_sql
     def work() -> None:
         assert not backend._database._all
         backend.release(claim)
-        with pytest.raises(TurnLost):
+        with pytest.raises(LockLost):
             backend.write(LIFE, {"ns": Change(1, b"late")}, at(1.0), claim)
-        with pytest.raises(TurnTimeout):
+        with pytest.raises(LockTimeout):
             backend.claim("sid-a", at(0.0), 0.01)
         assert backend.held("uid-1")
         assert backend.expire([LIFE], at(1e6)) == [LIFE]
@@ -289,7 +289,7 @@ def test_the_claims_and_holds_of_a_killed_process_end_with_it(path: Path, backen
         record = backend.peek(SID)
         assert record is not None
         life = Life(SID, record.uid)
-        with pytest.raises(TurnTimeout):
+        with pytest.raises(LockTimeout):
             backend.claim(SID, at(0.0), 0.01)
         assert backend.held(life.uid)
         assert backend.expire([life], Moment(record.active + 1000, TTL)) == [life]
@@ -337,7 +337,7 @@ def test_a_kill_at_any_moment_undoes_nothing_that_was_acknowledged(path: Path) -
 
 FILL = """
 import pathlib
-store = open_store(sys.argv[1], turn_timeout=1)
+store = open_store(sys.argv[1], lock_timeout=1)
 store.register_namespace("notes", str)
 sid = "a" * 32
 kept = 0

@@ -536,7 +536,7 @@ def test_live_state_can_hold_anything(make_store: Make) -> None:
     "bad", ["", " ", "a b", "a/b", "a.b", "é" * 20, "a" * 129, "a\n", "a\x00", None, 7, b"bytes", ["x"]]
 )
 def test_what_is_no_id_is_refused_and_not_repeated(store: SessionStore, bad: Any) -> None:
-    for use in (store.get, store.open, store.reset, store.destroy, store.rotate, store.hold, store.turn):
+    for use in (store.get, store.open, store.reset, store.destroy, store.rotate, store.hold, store.lock):
         with pytest.raises(InvalidSessionId) as caught:
             use(bad)
         assert caught.value.args == InvalidSessionId().args

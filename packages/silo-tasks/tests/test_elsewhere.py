@@ -27,7 +27,7 @@ from silo_tasks import (
     track,
 )
 from silo_tasks.runners.message import Message, named, reference
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.worker import execute
 
 WAIT = 30
@@ -35,7 +35,7 @@ GATE = threading.Event()
 RAN: list[str] = []
 
 
-class Engine(EngineRunner):
+class Engine(QueueRunner):
     """Sends everything as bytes; its worker takes the next message when it is told to."""
 
     def __init__(self, store: MemoryTaskStore | None = None, *, max_wait: float = 60, max_bytes: int = 10_000) -> None:

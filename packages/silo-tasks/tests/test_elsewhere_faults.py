@@ -32,7 +32,7 @@ from silo_tasks.run import follower as follower
 from silo_tasks.run import publishing as publisher
 from silo_tasks.run import snapshot as snapshot
 from silo_tasks.runners.message import Message
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.worker import execute
 from silo_tasks.stores.base import Record
 from silo_tasks.stores.stored_run import Slot
@@ -42,7 +42,7 @@ GATE = threading.Event()
 RAN: list[str] = []
 
 
-class Engine(EngineRunner):
+class Engine(QueueRunner):
     """Keeps what it is sent, for `work()`."""
 
     def __init__(self, store: MemoryTaskStore | None = None) -> None:

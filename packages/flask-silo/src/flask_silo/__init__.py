@@ -16,6 +16,7 @@ from silo_store import (
     CleanupDaemon,
     InMemoryStorage,
     InvalidSessionId,
+    LockTimeout,
     NamespaceError,
     SessionBusy,
     SessionConflict,
@@ -31,7 +32,6 @@ from silo_store import (
     StoreUnavailable,
     TooManySessions,
     TooManyWaiters,
-    TurnTimeout,
 )
 from silo_tasks import (
     BackgroundTask,
@@ -62,6 +62,7 @@ __all__ = [
     "InMemoryStorage",
     "InvalidFileName",
     "InvalidSessionId",
+    "LockTimeout",
     "Namespace",
     "NamespaceError",
     "QueueFull",
@@ -89,7 +90,6 @@ __all__ = [
     "TooManySessions",
     "TooManyWaiters",
     "TruncatedInput",
-    "TurnTimeout",
     "__version__",
     "current_task",
     "step",

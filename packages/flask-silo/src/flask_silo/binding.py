@@ -86,7 +86,7 @@ class Binding:
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
         self._data_endpoints.add(*settings.data_endpoints)
-        self.waiting = store.turns.waiting = Waiting(settings.max_waiters)
+        self.waiting = store.locks.waiting = Waiting(settings.max_waiters)
         self.after_fork()
         reset_after_fork(self)
         store.on_end(self._session_ended)

@@ -75,9 +75,9 @@ class Silo:
         api_prefix: str | tuple[str, ...] | None = None,
         storage: SiloStorage | None = None,
         store_url: str | None = None,
-        turn_timeout: float | None = None,
+        lock_timeout: float | None = None,
         max_waiters: int | None = None,
-        slack: float | None = None,
+        touch_interval: float | None = None,
         max_state_bytes: int | None = None,
         max_sessions: int | None = None,
         task_endpoints: bool | None = None,
@@ -95,9 +95,9 @@ class Silo:
             "auto_cleanup": auto_cleanup,
             "api_prefix": api_prefix,
             "store_url": store_url,
-            "turn_timeout": turn_timeout,
+            "lock_timeout": lock_timeout,
             "max_waiters": max_waiters,
-            "slack": slack,
+            "touch_interval": touch_interval,
             "max_state_bytes": max_state_bytes,
             "max_sessions": max_sessions,
             "task_endpoints": task_endpoints,
@@ -145,8 +145,8 @@ class Silo:
                 ttl=settings.ttl,
                 cleanup_interval=settings.cleanup_interval,
                 expired_retain=settings.expired_retain,
-                turn_timeout=settings.turn_timeout,
-                slack=settings.slack,
+                lock_timeout=settings.lock_timeout,
+                touch_interval=settings.touch_interval,
                 max_state_bytes=settings.max_state_bytes,
                 max_sessions=settings.max_sessions,
                 storage=self._storage,
@@ -160,8 +160,8 @@ class Silo:
         early.ttl = settings.ttl
         early.cleanup_interval = settings.cleanup_interval
         early.expired_retain = settings.expired_retain
-        early.turn_timeout = settings.turn_timeout
-        early.slack = settings.slack
+        early.lock_timeout = settings.lock_timeout
+        early.touch_interval = settings.touch_interval
         early.max_state_bytes = settings.max_state_bytes
         early.max_sessions = settings.max_sessions
         return early
@@ -396,7 +396,7 @@ class Silo:
 
         Raises:
             NamespaceError: the namespace is not registered.
-            TurnTimeout: another request did not finish writing in time.
+            LockTimeout: another request did not finish writing in time.
             SessionExpired: the session that this task works for is over.
             SessionRotated: the client's session has another id by now.
             RuntimeError: there is no session here, or the response has started without one.
@@ -425,7 +425,7 @@ class Silo:
         In a request that writes (POST, PUT, PATCH, DELETE) it is saved with the request. In one that reads, in a task,
         in what a response streams, and for another ``sid``, it is saved at the block's end.
 
-        Two blocks for one session that wait for each other, as two coroutines of one view can, end in `TurnTimeout`.
+        Two blocks for one session that wait for each other, as two coroutines of one view can, end in `LockTimeout`.
 
         Args:
             namespace: this one instead of the whole session.
@@ -434,7 +434,7 @@ class Silo:
 
         Raises:
             NamespaceError: the namespace is not registered.
-            TurnTimeout: another writer did not finish in time.
+            LockTimeout: another writer did not finish in time.
             SessionExpired: the life of the session that this request has seen, or this task works for, is over.
             SessionRotated: the client's session has another id by now.
             RuntimeError: there is no session here, and ``sid`` is not given; or the response has started without one.

@@ -11,6 +11,7 @@ import silo_tasks
 from flask import Response, jsonify
 from silo_store import (
     InvalidSessionId,
+    LockTimeout,
     SessionBusy,
     SessionConflict,
     SessionExpired,
@@ -19,7 +20,6 @@ from silo_store import (
     StateValueError,
     StoreUnavailable,
     TooManySessions,
-    TurnTimeout,
 )
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -47,7 +47,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     SessionConflict: Answer(409, "session_conflict", "The session was changed meanwhile. Load it again and retry."),
     StateValueError: Answer(422, "invalid_value", "This value cannot be stored."),
     StateTooLarge: Answer(413, "state_too_large", "This session has no room for that."),
-    TurnTimeout: Answer(503, "session_locked", "Another request is still changing this session.", 1),
+    LockTimeout: Answer(503, "session_locked", "Another request is still changing this session.", 1),
     StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
     TooManySessions: Answer(503, "too_many_sessions", "There is no room for another session at the moment.", 5),
     InvalidSessionId: Answer(400, "invalid_session_id", "This is not a session id."),

@@ -43,12 +43,12 @@ class Settings:
     """Requests below this path have a session."""
     store_url: str = field(default="memory://", repr=False)
     """Where sessions are kept, see `silo_store.open_backend`. There may be a password in it."""
-    turn_timeout: float = 30.0
+    lock_timeout: float = 30.0
     """Seconds that a writing request waits for the one before it."""
     max_waiters: int | None = None
     """How many requests of one process may wait for another request that writes their session, or in
     `SessionTask.result`, so that threads are left for other clients; None to choose it by the server's threads."""
-    slack: float | None = None
+    touch_interval: float | None = None
     """Seconds after a noted use for which another is not noted, see `SessionStore`; None to choose it by ``ttl``."""
     max_state_bytes: int | None = None
     """What the state of one session may take where the store keeps bytes; no limit by default."""
@@ -94,12 +94,12 @@ class Settings:
             if not right:
                 raise ValueError(f"{said.get(name, name)} must {what}")
 
-        for name in ("ttl", "cleanup_interval", "expired_retain", "turn_timeout", "min_sid_length"):
+        for name in ("ttl", "cleanup_interval", "expired_retain", "lock_timeout", "min_sid_length"):
             number = getattr(self, name)
             need(name, _is_number(number) and number > 0, "be a positive number")
-        slack = self.slack
-        right = slack is None or (_is_number(slack) and 0 <= slack < self.ttl)
-        need("slack", right, "be a number, not negative and less than ttl")
+        touch_interval = self.touch_interval
+        right = touch_interval is None or (_is_number(touch_interval) and 0 <= touch_interval < self.ttl)
+        need("touch_interval", right, "be a number, not negative and less than ttl")
         for name in ("max_state_bytes", "max_sessions"):
             limit = getattr(self, name)
             need(name, limit is None or (_is_whole(limit) and limit > 0), "be a positive whole number")

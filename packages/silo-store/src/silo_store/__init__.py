@@ -7,6 +7,8 @@ from .cleanup import CleanupDaemon
 from .codec import Codec, MsgpackCodec, Undecodable
 from .errors import (
     InvalidSessionId,
+    LockLost,
+    LockTimeout,
     NamespaceError,
     RecordDamaged,
     SessionBusy,
@@ -21,12 +23,10 @@ from .errors import (
     StoreUnavailable,
     TooManySessions,
     TooManyWaiters,
-    TurnLost,
-    TurnTimeout,
 )
 from .hold import Hold, HoldCounts
 from .ids import check_sid, is_sid, new_sid
-from .locks import Turn
+from .locks import WriteLock
 from .record import Blob, Change, Record
 from .redact import short
 from .registry import EndReason, Registry
@@ -51,6 +51,8 @@ __all__ = [
     "InMemoryStorage",
     "InvalidSessionId",
     "Life",
+    "LockLost",
+    "LockTimeout",
     "Look",
     "Lookup",
     "MemoryBackend",
@@ -76,11 +78,9 @@ __all__ = [
     "StoreUnavailable",
     "TooManySessions",
     "TooManyWaiters",
-    "Turn",
-    "TurnLost",
-    "TurnTimeout",
     "Undecodable",
     "Unencodable",
+    "WriteLock",
     "__version__",
     "check_sid",
     "is_sid",

@@ -32,7 +32,7 @@ class Moment(NamedTuple):
     """The store's clock."""
     ttl: float
     """How long a session lives after its last use."""
-    slack: float = 0.0
+    touch_interval: float = 0.0
     """A use this short after the last one that was noted need not be noted."""
 
 
@@ -97,7 +97,7 @@ class Backend(Protocol):
         heard of for a while; the late writer finds out when it writes.
 
         Raises:
-            TurnTimeout: another process kept its claim for longer than ``timeout`` seconds; at once where that is 0.
+            LockTimeout: another process kept its claim for longer than ``timeout`` seconds; at once where that is 0.
         """
 
     def release(self, claim: Claim) -> None:
@@ -125,7 +125,7 @@ class Backend(Protocol):
             limit: how many records there may be, including those that are due and not yet swept; None for any number.
 
         Raises:
-            TurnLost: the claim was taken away. Nothing was written.
+            LockLost: the claim was taken away. Nothing was written.
             TooManySessions: the id has no record, and there are ``limit`` records already. Nothing was written, and the
                 claim is kept.
         """
@@ -138,7 +138,7 @@ class Backend(Protocol):
         Raises:
             SessionExpired: this life of the session is over.
             SessionConflict: a namespace has another version than the change expects.
-            TurnLost: the claim was taken away.
+            LockLost: the claim was taken away.
         """
 
     # Writing, where `live` is true

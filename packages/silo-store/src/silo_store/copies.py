@@ -9,18 +9,18 @@ from typing import Any
 from .backend import Backend, Claim, Life, Moment
 from .codec import UNHASHABLE, Codecs, Undecodable
 from .errors import (
+    LockLost,
     NamespaceError,
     SessionConflict,
     StateDecodeError,
     StateEncodeError,
     StateTooLarge,
     StateValueError,
-    TurnLost,
 )
 from .ids import new_uid
-from .locks import Turn
+from .locks import WriteLock
 from .mapper import Create, Factories, Notice, check_time
-from .record import RESERVED, Blob, Change, Record
+from .record import ATTACHED, Blob, Change, Record
 from .registry import missing
 from .session import META, Session
 from .unencodable import Unencodable
@@ -32,7 +32,7 @@ SMALL = 4096
 """Bytes up to which state without a type is read back before it is written, as state with a type always is."""
 
 
-class _Copy(Session):
+class LazySession(Session):
     """A session that gets each of its namespaces when it is first asked for it by name.
 
     So a namespace that nobody asks for costs nothing, and one that does not decode breaks nobody else.
@@ -84,13 +84,13 @@ class CopiedSessions:
         session.source = None
         return session
 
-    def open(self, record: Record) -> _Copy:
-        session = _Copy(record.sid, record.uid, record.created, record.active, record)
+    def open(self, record: Record) -> LazySession:
+        session = LazySession(record.sid, record.uid, record.created, record.active, record)
         session.source = self
         return session
 
     def whole(self, session: Session) -> Session:
-        if isinstance(session, _Copy) and session.source is not None:
+        if isinstance(session, LazySession) and session.source is not None:
             self._read_all(session)
             if not self._factories.keys() <= session.keys():
                 for name in list(self._factories):
@@ -101,14 +101,14 @@ class CopiedSessions:
     def _read_all(self, session: Session) -> None:
         known = session.keys()
         for name, blob in (session.origin or {}).items():
-            if name not in known and (name in self._factories or not name.startswith(RESERVED)):
+            if name not in known and (name in self._factories or not name.startswith(ATTACHED)):
                 session[name] = self._read(session, name, blob)
 
     def has(self, session: Session, name: object) -> bool:
         """Say whether `fetch` finds a namespace, without reading it."""
         if name in self._factories:
             return True
-        return isinstance(name, str) and name in (session.origin or {}) and not name.startswith(RESERVED)
+        return isinstance(name, str) and name in (session.origin or {}) and not name.startswith(ATTACHED)
 
     def fetch(self, session: Session, name: str) -> Any:
         """Read a namespace that callers have not asked for yet into a session.
@@ -120,7 +120,7 @@ class CopiedSessions:
         origin = session.origin
         assert origin is not None
         blob: Blob | None = origin.get(name)
-        if blob is not None and not name.startswith(RESERVED):
+        if blob is not None and not name.startswith(ATTACHED):
             state = self._read(session, name, blob)
         elif name in self._factories:
             state = self._factories[name]()
@@ -131,7 +131,7 @@ class CopiedSessions:
 
     def begin(self, sid: str) -> tuple[Session, bool]:
         now = self._moment().now
-        session = _Copy(sid, "", now, now, Record(sid, "", now, now))
+        session = LazySession(sid, "", now, now, Record(sid, "", now, now))
         session.source = None
         session.update(missing(self._factories, {}))
         session.read_as({name: self._first(sid, name, state) for name, state in session.items()})
@@ -168,7 +168,7 @@ class CopiedSessions:
         except Unencodable:
             return True
 
-    def save(self, session: Session, turn: Turn | None, *, last: bool, noticed: Notice | None = None) -> bool:
+    def save(self, session: Session, lock: WriteLock | None, *, last: bool, noticed: Notice | None = None) -> bool:
         data = self._encoded(session)
         if noticed is not None:
             before: Mapping[str, Blob] = session.origin or {}
@@ -176,7 +176,7 @@ class CopiedSessions:
             if changed:
                 noticed(changed)
         if not session.uid:
-            if self._create(session, data, turn, last=last):
+            if self._create(session, data, lock, last=last):
                 return True
             data = self._encoded(session)
         read: Mapping[str, Blob] = session.origin if session.origin is not None else {}
@@ -189,17 +189,17 @@ class CopiedSessions:
                 fresh[name] = old
         if not (changes or fresh):
             return False
-        if turn is None:
+        if lock is None:
             check_time(session, self._moment(), self._present)
         self._check_size(session.sid, read, data)
         self._prove(session.sid, changes)
-        claim = turn.claim if turn is not None else None
+        claim = lock.claim if lock is not None else None
         if fresh:
             changes.update(self._write_fresh(session, fresh, changes, claim))
         if changes:
             self._backend.write(Life(session.sid, session.uid), changes, self._moment(), claim, last=last)
-            if turn is not None and last:
-                turn.claim = None
+            if lock is not None and last:
+                lock.claim = None
             session.read_as({name: Blob(version + 1, new) for name, (version, new) in changes.items()})
         return False
 
@@ -217,14 +217,14 @@ class CopiedSessions:
         for name, data in fresh.items():
             try:
                 self._backend.write(Life(session.sid, session.uid), {name: Change(0, data)}, self._moment(), claim)
-            except TurnLost:
+            except LockLost:
                 raise
             except SessionConflict:
                 pass
             session.read_as({name: Blob(1, data)})
         return {name: Change(1, changes[name].data) for name in fresh if name in changes}
 
-    def _create(self, session: Session, data: dict[str, bytes], turn: Turn | None, *, last: bool = False) -> bool:
+    def _create(self, session: Session, data: dict[str, bytes], lock: WriteLock | None, *, last: bool = False) -> bool:
         """Create the record of a new session; false where somebody else began it first.
 
         What differs from a fresh session begins as version 2. So the one who comes second sees what was changed
@@ -238,11 +238,11 @@ class CopiedSessions:
         record = Record(session.sid, new_uid(), session.created, at.now)
         for name, new in data.items():
             record[name] = Blob(2 if name in changes else 1, new)
-        winner = self._keep_new(record, at, turn.claim if turn is not None else None, last=last)
+        winner = self._keep_new(record, at, lock.claim if lock is not None else None, last=last)
         session.uid = winner.uid
         if winner is record:
-            if turn is not None and last:
-                turn.claim = None
+            if lock is not None and last:
+                lock.claim = None
             session.origin = winner
             return True
         own = self._encoded(session)
@@ -252,7 +252,7 @@ class CopiedSessions:
                 session.origin[name] = Blob(1, fresh[name].data)
             else:
                 session.origin[name] = blob
-                if not name.startswith(RESERVED):
+                if not name.startswith(ATTACHED):
                     session[name] = self._read(session, name, blob)
         return False
 
@@ -293,7 +293,7 @@ class CopiedSessions:
     def _check_size(self, sid: str, read: Mapping[str, Blob], data: Mapping[str, bytes]) -> None:
         limit = self._max_bytes()
         if limit is not None:
-            sizes = {name: len(blob.data) for name, blob in read.items() if not name.startswith(RESERVED)}
+            sizes = {name: len(blob.data) for name, blob in read.items() if not name.startswith(ATTACHED)}
             sizes.update((name, len(new)) for name, new in data.items())
             size = sum(sizes.values())
             if size > limit:

@@ -73,19 +73,19 @@ class SessionConflict(_SessionError):
     _text = "session {} was changed by somebody else meanwhile"
 
 
-class TurnLost(SessionConflict):
+class LockLost(SessionConflict):
     """This writer was not heard of for so long that its turn was given to another. Nothing was saved."""
 
     _text = "the turn on session {} was lost"
 
 
-class TurnTimeout(_SessionError, TimeoutError):
-    """Another writer kept its turn on this session for longer than ``turn_timeout`` seconds."""
+class LockTimeout(_SessionError, TimeoutError):
+    """Another writer kept its turn on this session for longer than ``lock_timeout`` seconds."""
 
     _text = "session {} is being written by somebody else for too long"
 
 
-class TooManyWaiters(TurnTimeout):
+class TooManyWaiters(LockTimeout):
     """Another writer has the turn on this session, and as many threads wait as may. This thread did not wait."""
 
     _text = "session {} is being written by another writer, and too many threads wait already"

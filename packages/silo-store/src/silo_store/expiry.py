@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterable
 from .backend import Backend, Claim, Life, Moment
 from .errors import RecordDamaged, StateDecodeError
 from .fork import reset_after_fork
-from .locks import Turns
-from .mapper import Sessions
+from .locks import WriteLocks
+from .mapper import SessionMapper
 from .record import Record
 from .redact import short
 from .registry import EndReason, Registry, logger, tell
 
 
-class Ending:
+class Expiry:
     """Ends what is due, unless it is held, busy or being written, and runs the callbacks.
 
     Attributes:
         on_end: called as ``callback(sid, uid, reason)`` when a life has ended.
     """
 
-    def __init__(self, backend: Backend, sessions: Sessions, turns: Turns, registry: Registry) -> None:
+    def __init__(self, backend: Backend, sessions: SessionMapper, locks: WriteLocks, registry: Registry) -> None:
         self._backend = backend
         self._sessions = sessions
-        self._turns = turns
+        self._turns = locks
         self._registry = registry
         self.on_end: list[Callable[[str, str, EndReason], object]] = []
         self.after_fork()

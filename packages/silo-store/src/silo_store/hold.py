@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .store import SessionStore
 
 
-class Holds:
+class HoldRegistry:
     """The holds that are not released, by life."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .backend import Backend, Moment
 from .ids import new_uid
-from .locks import Turn
+from .locks import WriteLock
 from .mapper import Create, Factories, Notice, check_time
 from .record import Record
 from .registry import missing
@@ -60,13 +60,13 @@ class LiveSessions:
     def save(
         self,
         session: Session,
-        turn: Turn | None,
+        lock: WriteLock | None,
         *,
-        last: bool,  # noqa: ARG002 - see `Turns`
+        last: bool,  # noqa: ARG002 - see `WriteLocks`
         noticed: Notice | None = None,  # noqa: ARG002
     ) -> bool:
         at = self._moment()
-        if turn is None:
+        if lock is None:
             check_time(session, at, self._present)
         self._backend.put(session, at.now)
         return False

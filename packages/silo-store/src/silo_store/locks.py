@@ -14,12 +14,12 @@ from contextvars import ContextVar
 from types import TracebackType
 
 from .backend import Backend, Claim
-from .errors import TurnTimeout
+from .errors import LockTimeout
 from .fork import reset_after_fork
 from .session import Session
 
 
-class Turns:
+class WriteLocks:
     """Who writes which session now. Knows only the sessions that somebody writes.
 
     Attributes:
@@ -42,14 +42,14 @@ class Turns:
     def writing(self, sid: str) -> bool:
         """Say whether somebody has loaded the session in its turn and not given the turn back."""
         queue = self._queues.get(sid)
-        turn = queue.turn if queue is not None else None
-        return turn is not None and turn.session is not None
+        lock = queue.holder if queue is not None else None
+        return lock is not None and lock.session is not None
 
-    def held(self, sid: str) -> Turn | None:
+    def held(self, sid: str) -> WriteLock | None:
         """Return the turn that the running code, thread or coroutine, has on this session."""
-        for turn in _held.get():
-            if turn.sid == sid and turn.turns is self and turn.taken and turn.process is self.process:
-                return turn
+        for lock in _held.get():
+            if lock.sid == sid and lock.locks is self and lock.taken and lock.process is self.process:
+                return lock
         return None
 
     def join(self, sid: str) -> _Queue:
@@ -72,27 +72,27 @@ class Turns:
                 if self._queues.get(each) is queue:
                     del self._queues[each]
 
-    def move(self, turn: Turn, sid: str) -> None:
+    def move(self, lock: WriteLock, sid: str) -> None:
         """Let the line of a turn be the line of another id too: its session moves there."""
         with self._guard:
-            queue = turn.queue
+            queue = lock.queue
             if queue is not None and sid not in self._queues:
                 self._queues[sid] = queue
-                queue.moved = (*queue.moved, turn.sid, sid)
-            turn.sid = sid
+                queue.moved = (*queue.moved, lock.sid, sid)
+            lock.sid = sid
 
 
 class _Queue:
-    __slots__ = ("lock", "moved", "size", "turn")
+    __slots__ = ("holder", "lock", "moved", "size")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # not an RLock: an async view may end on another thread than it began on
         self.size = 1
-        self.turn: Turn | None = None
+        self.holder: WriteLock | None = None
         self.moved: tuple[str, ...] = ()
 
 
-class Turn:
+class WriteLock:
     """The right to write one session, from `take` to `give_back`.
 
     Attributes:
@@ -102,43 +102,43 @@ class Turn:
         waited: seconds that `take` has waited.
     """
 
-    __slots__ = ("_key", "claim", "process", "queue", "session", "sid", "taken", "turns", "waited")
+    __slots__ = ("_key", "claim", "locks", "process", "queue", "session", "sid", "taken", "waited")
 
-    def __init__(self, turns: Turns, sid: str) -> None:
-        self.turns = turns
+    def __init__(self, locks: WriteLocks, sid: str) -> None:
+        self.locks = locks
         self.sid = sid
         self.session: Session | None = None
         self.claim: Claim | None = None
         self.waited = 0.0
         self.taken = False
         self.queue: _Queue | None = None
-        self.process = turns.process  # a forked child inherits what its parent's code holds, and not the right to it
+        self.process = locks.process  # a forked child inherits what its parent's code holds, and not the right to it
 
     def take(self, timeout: float) -> None:
         """Wait for the turn.
 
         Raises:
-            TurnTimeout: the turn did not come within ``timeout`` seconds, or too many threads wait already.
+            LockTimeout: the turn did not come within ``timeout`` seconds, or too many threads wait already.
         """
         self._key = self.sid
-        queue = self.turns.join(self._key)
+        queue = self.locks.join(self._key)
         if not queue.lock.acquire(blocking=False):
             taken = False
             began = time.monotonic()
             try:
-                with self.turns.waiting(self.sid) if self.turns.waiting is not None else nullcontext():
+                with self.locks.waiting(self.sid) if self.locks.waiting is not None else nullcontext():
                     taken = queue.lock.acquire(timeout=timeout)
             finally:  # also when a signal or a greenlet's timeout interrupts the wait
                 if not taken:
-                    self.turns.leave(self._key, queue)
+                    self.locks.leave(self._key, queue)
             if not taken:
-                raise TurnTimeout(self.sid)
+                raise LockTimeout(self.sid)
             self.waited = time.monotonic() - began
         self.queue = queue
-        queue.turn = self
+        queue.holder = self
         self.taken = True
         others = _held.get()
-        _held.set((*[turn for turn in others if turn.taken], self) if others else (self,))
+        _held.set((*[lock for lock in others if lock.taken], self) if others else (self,))
 
     def give_back(self) -> None:
         """Let the next writer go on. Harmless when the turn is not taken."""
@@ -147,14 +147,14 @@ class Turn:
             claim, self.claim = self.claim, None
             try:
                 if claim is not None:
-                    self.turns.backend.release(claim)
+                    self.locks.backend.release(claim)
             finally:  # also when a signal or a greenlet's timeout interrupts that
                 self.taken = False
-                self.session = queue.turn = None
+                self.session = queue.holder = None
                 queue.lock.release()
-                self.turns.leave(self._key, queue)
+                self.locks.leave(self._key, queue)
 
-    def __enter__(self) -> Turn:
+    def __enter__(self) -> WriteLock:
         return self
 
     def __exit__(
@@ -163,4 +163,4 @@ class Turn:
         self.give_back()
 
 
-_held: ContextVar[tuple[Turn, ...]] = ContextVar("silo_turns", default=())
+_held: ContextVar[tuple[WriteLock, ...]] = ContextVar("silo_write_locks", default=())

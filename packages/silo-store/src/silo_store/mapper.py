@@ -13,7 +13,7 @@ from .backend import Claim, Moment
 from .errors import (
     SessionExpired,
 )
-from .locks import Turn
+from .locks import WriteLock
 from .record import Record
 from .session import Session
 
@@ -28,7 +28,7 @@ class Create(Protocol):
     def __call__(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record: ...
 
 
-class Sessions(Protocol):
+class SessionMapper(Protocol):
     """Where records become sessions and sessions records."""
 
     def view(self, record: Record) -> Session:
@@ -49,7 +49,7 @@ class Sessions(Protocol):
     def changed(self, session: Session) -> list[str]:
         """Return the names of the namespaces that differ from what was last read or written."""
 
-    def save(self, session: Session, turn: Turn | None, *, last: bool, noticed: Notice | None = None) -> bool:
+    def save(self, session: Session, lock: WriteLock | None, *, last: bool, noticed: Notice | None = None) -> bool:
         """Write a session back. Say whether it is in the backend for the first time.
 
         The claim of the turn in which it was loaded must still hold; with ``last`` it is given back. ``noticed`` is

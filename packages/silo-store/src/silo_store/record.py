@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-RESERVED = "_task:"
+ATTACHED = "_task:"
 """What has a name that begins so is no namespace: the session does not show it, but it lives and dies with it."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_origin
 
 from .callables import check_factory
-from .record import RESERVED
+from .record import ATTACHED
 from .redact import short
 from .session import META
 
@@ -34,8 +34,8 @@ class Registry:
             ValueError: the name is reserved.
         """
         check_factory(name, factory)
-        if name.startswith(RESERVED):
-            raise ValueError(f"no namespace can have a name that begins with {RESERVED}")
+        if name.startswith(ATTACHED):
+            raise ValueError(f"no namespace can have a name that begins with {ATTACHED}")
         if name == META:
             raise ValueError(f"no namespace can have the name {META}: sessions keep their id and times there")
         if kind is Any:

@@ -14,14 +14,14 @@ from .backends.urls import open_backend
 from .callables import check_callback, refuse_coroutine
 from .codec import Codec, Codecs, MsgpackCodec
 from .copies import CopiedSessions
-from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions, TurnTimeout
-from .expiry import Ending
-from .hold import Hold, Holds
+from .errors import LockTimeout, NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions
+from .expiry import Expiry
+from .hold import Hold, HoldRegistry
 from .ids import check_sid, is_sid, new_sid
 from .live import LiveSessions
-from .locks import Turn, Turns
-from .mapper import Notice, Sessions
-from .record import RESERVED, Record
+from .locks import WriteLock, WriteLocks
+from .mapper import Notice, SessionMapper
+from .record import ATTACHED, Record
 from .registry import EndReason, Registry, kind_of, tell
 from .session import META, Session
 from .storage import SiloStorage, StorageBackend
@@ -57,8 +57,8 @@ class SessionStore:
             default.
         codec: how a backend that keeps bytes gets them.
         clock: seconds since the epoch.
-        turn_timeout: seconds that a writer waits for its turn before `TurnTimeout`.
-        slack: seconds after a noted use for which another use need not be noted, so that reading writes nothing; a
+        lock_timeout: seconds that a writer waits for its turn before `LockTimeout`.
+        touch_interval: seconds after a noted use for which another use need not be noted, so that reading writes nothing; a
             session may expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects
             have none.
         max_state_bytes: what the encoded state of one session may take; no limit by default. Live objects have none.
@@ -83,8 +83,8 @@ class SessionStore:
         backend: Backend | str | None = None,
         codec: Codec | None = None,
         clock: Callable[[], float] = time.time,
-        turn_timeout: float = 30.0,
-        slack: float | None = None,
+        lock_timeout: float = 30.0,
+        touch_interval: float | None = None,
         max_state_bytes: int | None = None,
         max_sessions: int | None = None,
         registry: Registry | None = None,
@@ -97,8 +97,8 @@ class SessionStore:
         self.ttl = ttl
         self.cleanup_interval = cleanup_interval
         self.expired_retain = expired_retain
-        self.turn_timeout = turn_timeout
-        self.slack = slack
+        self.lock_timeout = lock_timeout
+        self.touch_interval = touch_interval
         self.max_state_bytes = max_state_bytes
         self.max_sessions = max_sessions
         self.storage = storage
@@ -108,7 +108,7 @@ class SessionStore:
         elif backend is None or isinstance(backend, str):
             backend = open_backend(backend or "memory://")
         self.backend: Backend = backend
-        self._sessions: Sessions
+        self._sessions: SessionMapper
         factories = self._factories = self.registry.factories
         self._codecs = Codecs(codec or MsgpackCodec(), self.registry.kinds)
         if backend.live:
@@ -121,11 +121,11 @@ class SessionStore:
             )
         self._clock = clock
         self._new_sid = sid_generator or new_sid
-        self.turns = Turns(backend)
-        self.holds = Holds()
+        self.locks = WriteLocks(backend)
+        self.holds = HoldRegistry()
         self._resetting: set[str] = set()
         self.rotations: dict[str, str] = {}  # the ids that this process has given to lives, by uid
-        self._ending = Ending(backend, self._sessions, self.turns, self.registry)
+        self._expiry = Expiry(backend, self._sessions, self.locks, self.registry)
         # Short cuts of `get` and `is_expired` into live memory.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
         self._graves = backend.tombstones.shards if isinstance(backend, MemoryBackend) else {}
@@ -197,11 +197,11 @@ class SessionStore:
             TypeError: the callback cannot be called with these arguments, or is async.
         """
         check_callback("on_end", callback, "sid, uid, reason")
-        self._ending.on_end.append(callback)
+        self._expiry.on_end.append(callback)
 
     def take_over(self, other: SessionStore) -> None:
         """Call the `on_end` callbacks of another store too."""
-        self._ending.on_end.extend(other._ending.on_end)
+        self._expiry.on_end.extend(other._expiry.on_end)
 
     # Reading
 
@@ -247,7 +247,7 @@ class SessionStore:
         self.ensure(session)
         return session[namespace]
 
-    def open(self, sid: str, uid: str | None = None, *, turn: Turn | None = None, lazy: bool = False) -> Session:
+    def open(self, sid: str, uid: str | None = None, *, lock: WriteLock | None = None, lazy: bool = False) -> Session:
         """Return the session to read, and to `save` after changing it.
 
         Like `get`, but where there is no session yet and the backend keeps copies, what comes back has an empty
@@ -262,20 +262,20 @@ class SessionStore:
 
         Raises:
             SessionExpired: that life is over.
-            TurnTimeout: another process did not finish writing in time.
+            LockTimeout: another process did not finish writing in time.
             StoreUnavailable: the backend cannot be reached.
             StateDecodeError: what is stored does not fit a namespace's type.
             RecordDamaged: what is stored is not a record.
         """
-        session = self._open(check_sid(sid), uid, turn)
+        session = self._open(check_sid(sid), uid, lock)
         return session if lazy else self._sessions.whole(session)
 
-    def _open(self, sid: str, uid: str | None = None, turn: Turn | None = None) -> Session:
-        record = self._load(sid, turn)
+    def _open(self, sid: str, uid: str | None = None, lock: WriteLock | None = None) -> Session:
+        record = self._load(sid, lock)
         if record is None or (uid is not None and record.uid != uid):
             if uid is None:
                 return self._begin(sid)
-            moved = self._moved(sid, uid) if turn is None else None
+            moved = self._moved(sid, uid) if lock is None else None
             if moved is None:
                 raise SessionExpired(sid)
             return self._open(moved, uid)
@@ -290,10 +290,10 @@ class SessionStore:
         session = self._sessions.open(record)
         return session if lazy else self._sessions.whole(session)
 
-    def lookup(self, sid: str, *, turn: Turn | None = None, lazy: bool = False) -> Lookup:
+    def lookup(self, sid: str, *, lock: WriteLock | None = None, lazy: bool = False) -> Lookup:
         """Return what `find` returns, or what became of an id without a session.
 
-        That takes one round trip; with a ``turn`` and no session, two.
+        That takes one round trip; with a ``lock`` and no session, two.
 
         Args:
             sid: the session's id.
@@ -302,20 +302,20 @@ class SessionStore:
 
         Raises:
             InvalidSessionId: ``sid`` is no session id.
-            TurnTimeout: another process did not finish writing in time.
+            LockTimeout: another process did not finish writing in time.
             StoreUnavailable: the backend cannot be reached.
         """
         session = self._living(sid)
         if session is not None:
             return Lookup("live", session)
         check_sid(sid)
-        record = self._load(sid, turn) if turn is not None else None
+        record = self._load(sid, lock) if lock is not None else None
         if record is not None:
             return Lookup("live", self._opened(record, lazy))
         at = self.moment()
         record, trace, since = self.backend.look(sid, at)
         if record is not None:
-            ended = self._ending.is_over(record, at, turn.claim if turn is not None else None)
+            ended = self._expiry.is_over(record, at, lock.claim if lock is not None else None)
             return Lookup("expired") if ended else Lookup("live", self._opened(record, lazy))
         if trace is None or at.now - since > (ROTATED_RETAIN if trace == "rotated" else self.expired_retain):
             return Lookup("unknown")
@@ -366,10 +366,10 @@ class SessionStore:
         if at is not None:
             return self._clock() - at <= self.expired_retain
         try:
-            record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
+            record = part_of(self.backend, sid, ATTACHED) if is_sid(sid) else None
         except RecordDamaged:  # it does not say when it was last used
             return False
-        return record is not None and self._ending.is_over(record, self.moment())
+        return record is not None and self._expiry.is_over(record, self.moment())
 
     def touch(self, sid: str) -> None:
         """Renew the session, if it lives."""
@@ -388,9 +388,9 @@ class SessionStore:
 
     # Writing
 
-    def turn(self, sid: str) -> Turn:
+    def lock(self, sid: str) -> WriteLock:
         """Return the turn to write a session: take it, give it back. `edit` does both for you."""
-        return Turn(self.turns, check_sid(sid))
+        return WriteLock(self.locks, check_sid(sid))
 
     @contextmanager
     def edit(
@@ -408,7 +408,7 @@ class SessionStore:
             lazy: without a namespace, yield the session as `open` does with ``lazy``.
 
         Raises:
-            TurnTimeout: another writer did not finish within ``turn_timeout`` seconds.
+            LockTimeout: another writer did not finish within ``lock_timeout`` seconds.
             NamespaceError: the namespace is not registered.
             SessionExpired: that life is over.
             StateEncodeError: the backend keeps bytes and a value has none.
@@ -417,41 +417,41 @@ class SessionStore:
         """
         if namespace is not None and namespace not in self._factories:
             raise NamespaceError(namespace)
-        outer = self.turns.held(sid)
+        outer = self.locks.held(sid)
         if outer is not None and outer.session is not None:
             if uid is not None and outer.session.uid != uid:
                 raise SessionExpired(sid)
             yield outer.session if lazy and namespace is None else self._part(outer.session, namespace)
             return
-        turn = outer or self.turn(sid)
+        lock = outer or self.lock(sid)
         try:
-            session = self._enter(turn, uid)
+            session = self._enter(lock, uid)
             yield session if lazy and namespace is None else self._part(session, namespace)
-            if turn.session is session:  # neither reset nor destroyed in the block
-                self.write_back(session, turn, last=outer is None)
+            if lock.session is session:  # neither reset nor destroyed in the block
+                self.write_back(session, lock, last=outer is None)
         finally:
-            turn.session = None
+            lock.session = None
             if outer is None:
-                turn.give_back()
+                lock.give_back()
 
     def _part(self, session: Session, namespace: str | None) -> Any:
         return self._sessions.whole(session) if namespace is None else session[namespace]
 
-    def _enter(self, turn: Turn, uid: str | None, tried: tuple[str, ...] = ()) -> Session:
+    def _enter(self, lock: WriteLock, uid: str | None, tried: tuple[str, ...] = ()) -> Session:
         """Take a turn, if it is not taken, and load the session; one life of it also where it was rotated to."""
-        own = not turn.taken
+        own = not lock.taken
         if own:
-            turn.take(self.turn_timeout)
+            lock.take(self.lock_timeout)
         try:
-            turn.session = self._open(turn.sid, uid, turn)
+            lock.session = self._open(lock.sid, uid, lock)
         except SessionExpired:
-            moved = self._moved(turn.sid, uid) if own else None
+            moved = self._moved(lock.sid, uid) if own else None
             if moved is None or moved in tried:  # no life comes back to an id
                 raise
-            turn.give_back()
-            left, turn.sid = turn.sid, moved
-            return self._enter(turn, uid, (*tried, left))
-        return turn.session
+            lock.give_back()
+            left, lock.sid = lock.sid, moved
+            return self._enter(lock, uid, (*tried, left))
+        return lock.session
 
     def _moved(self, sid: str, uid: str | None) -> str | None:
         """Ask where a life is that is no longer at this id."""
@@ -492,15 +492,15 @@ class SessionStore:
         if not isinstance(session, Session):
             with self.edit(sid, lazy=True) as current:
                 current.update((name, state) for name, state in session.items() if name != META)
-                return self.write_back(current, self.turns.held(sid))
-        return self.write_back(session, self.turns.held(sid))
+                return self.write_back(current, self.locks.held(sid))
+        return self.write_back(session, self.locks.held(sid))
 
     def changed(self, session: Session) -> list[str]:
         """Return the names of namespaces that `save` would write, in no order; none of live objects."""
         return self._sessions.changed(session)
 
     def write_back(
-        self, session: Session, turn: Turn | None = None, *, last: bool = False, noticed: Notice | None = None
+        self, session: Session, lock: WriteLock | None = None, *, last: bool = False, noticed: Notice | None = None
     ) -> Session:
         """Write back what `open` returned in a turn.
 
@@ -512,14 +512,14 @@ class SessionStore:
                 If it raises, nothing is written. Never called for live objects.
 
         Raises:
-            TurnLost: another process has taken the turn over.
+            LockLost: another process has taken the turn over.
             Exception: what `save` raises.
         """
         callbacks = self.registry.on_create
-        if self._sessions.save(session, turn, last=last and (bool(session.uid) or not callbacks), noticed=noticed):
+        if self._sessions.save(session, lock, last=last and (bool(session.uid) or not callbacks), noticed=noticed):
             tell(callbacks, session.sid)
-            if callbacks and turn is not None and turn.session is session:  # they may have edited it within this turn
-                self._sessions.save(session, turn, last=last)
+            if callbacks and lock is not None and lock.session is session:  # they may have edited it within this turn
+                self._sessions.save(session, lock, last=last)
         return session
 
     def reset(self, sid: str) -> None:
@@ -528,9 +528,9 @@ class SessionStore:
         Raises:
             SessionBusy: the busy check says that its work is running.
         """
-        with suppress(RecordDamaged):  # the busy check cannot be asked; see `Ending.is_busy`
+        with suppress(RecordDamaged):  # the busy check cannot be asked; see `Expiry.is_busy`
             record = self._load(check_sid(sid))
-            if record is not None and self._ending.is_busy(record):
+            if record is not None and self._expiry.is_busy(record):
                 raise SessionBusy(sid)
         ended = None
         try:
@@ -559,7 +559,7 @@ class SessionStore:
 
     def _tell_end(self, ended: Life | None, reason: EndReason) -> None:
         if ended is not None and ended.uid:  # the uid of some damaged records cannot be read
-            tell(self._ending.on_end, *ended, reason)
+            tell(self._expiry.on_end, *ended, reason)
 
     def rotate(self, sid: str) -> str:
         """Give the session another id; its state, uid, tasks and files stay.
@@ -572,27 +572,27 @@ class SessionStore:
         Raises:
             SessionExpired: there is no such session.
         """
-        with self.turn(sid) as own:
-            turn = self.turns.held(sid) or own
-            if turn is own:
-                own.take(self.turn_timeout)
-            if turn.session is not None:
-                self.ensure(turn.session)  # it may have begun in this turn
-            record = self._load(check_sid(sid), turn)
+        with self.lock(sid) as own:
+            lock = self.locks.held(sid) or own
+            if lock is own:
+                own.take(self.lock_timeout)
+            if lock.session is not None:
+                self.ensure(lock.session)  # it may have begun in this turn
+            record = self._load(check_sid(sid), lock)
             if record is None:
                 raise SessionExpired(sid)
             new = self.generate_sid()
-            self.turns.move(turn, new)
+            self.locks.move(lock, new)
             try:
-                self._rename(record, new, turn)
+                self._rename(record, new, lock)
             except BaseException:
-                turn.sid = sid
+                lock.sid = sid
                 raise
             self._note_rotation(record.uid, new)
             for hold in self.holds.of(record.uid):
                 hold.sid = new
-            if turn.session is not None:
-                turn.session.sid = new
+            if lock.session is not None:
+                lock.session.sid = new
             return new
 
     def _note_rotation(self, uid: str, sid: str) -> None:
@@ -612,30 +612,30 @@ class SessionStore:
             return False
         return True
 
-    def _rename(self, record: Record, sid: str, turn: Turn) -> None:
+    def _rename(self, record: Record, sid: str, lock: WriteLock) -> None:
         """Move a session, and the claim of the turn with it. The claim first: it may fail, and then nothing is done."""
-        old, claim, done = turn.claim, None, False
+        old, claim, done = lock.claim, None, False
         if old is not None:
-            claim, _ = self.backend.claim(sid, self.moment(), self.turn_timeout)
+            claim, _ = self.backend.claim(sid, self.moment(), self.lock_timeout)
         try:
             done = self.backend.rename(Life(record.sid, record.uid), sid, self.moment())
         finally:
             if claim is not None and old is not None:
-                turn.claim = claim if done else old
+                lock.claim = claim if done else old
                 self.backend.release(old if done else claim)
         if not done:
             raise SessionExpired(record.sid)
 
     @contextmanager
     def _writing(self, sid: str) -> Iterator[Life | None]:
-        with self.turn(sid) as turn:
-            held = self.turns.held(sid)
+        with self.lock(sid) as lock:
+            held = self.locks.held(sid)
             if held is None:
-                turn.take(self.turn_timeout)
+                lock.take(self.lock_timeout)
             else:
                 held.session = None  # what was loaded in this turn is of the past
             try:
-                record = self._load(sid, held or turn)
+                record = self._load(sid, held or lock)
             except RecordDamaged as error:
                 life: Life | None = Life(sid, error.uid)
             else:
@@ -670,8 +670,8 @@ class SessionStore:
         """
         at = self.moment()
         for lives in self.backend.due(at):
-            self._ending.end_due(lives, at)
-        expired = self._ending.tell_expired()
+            self._expiry.end_due(lives, at)
+        expired = self._expiry.tell_expired()
         self.backend.prune(at.now - self.expired_retain)
         return expired
 
@@ -688,37 +688,37 @@ class SessionStore:
         except RecordDamaged:
             self.destroy(sid)
             return True
-        return record is not None and self._ending.end_now(record, self.moment())
+        return record is not None and self._expiry.end_now(record, self.moment())
 
-    def _load(self, sid: str, turn: Turn | None = None) -> Record | None:
+    def _load(self, sid: str, lock: WriteLock | None = None) -> Record | None:
         at = self.moment()
-        if turn is None or self.backend.live:
+        if lock is None or self.backend.live:
             record, claim = self.backend.load(sid, at), None
-        elif turn.claim is None:
-            turn.claim, record = self._claim(sid, at, max(0.0, self.turn_timeout - turn.waited))
-            claim = turn.claim
+        elif lock.claim is None:
+            lock.claim, record = self._claim(sid, at, max(0.0, self.lock_timeout - lock.waited))
+            claim = lock.claim
         else:
-            record, claim = self.backend.load(sid, at), turn.claim
-        return record if record is not None and not self._ending.is_over(record, at, claim) else None
+            record, claim = self.backend.load(sid, at), lock.claim
+        return record if record is not None and not self._expiry.is_over(record, at, claim) else None
 
     def _claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
-        waiting = self.turns.waiting
+        waiting = self.locks.waiting
         if waiting is None:
             return self.backend.claim(sid, at, timeout)
-        with suppress(TurnTimeout):
+        with suppress(LockTimeout):
             return self.backend.claim(sid, at, 0.0)  # a claim that is free at once is no wait
         with waiting(sid):
             return self.backend.claim(sid, at, timeout)
 
     def _seen(self, sid: str) -> Record | None:
-        record = part_of(self.backend, sid, RESERVED) if is_sid(sid) else None
-        return record if record is not None and not self._ending.is_over(record, self.moment()) else None
+        record = part_of(self.backend, sid, ATTACHED) if is_sid(sid) else None
+        return record if record is not None and not self._expiry.is_over(record, self.moment()) else None
 
     def moment(self) -> Moment:
         """Return the present time, and how long sessions live."""
         ttl = self.ttl
-        slack = self.slack if self.slack is not None else min(ttl / 100, 30.0)
-        return Moment(self._clock(), ttl, slack)
+        touch_interval = self.touch_interval if self.touch_interval is not None else min(ttl / 100, 30.0)
+        return Moment(self._clock(), ttl, touch_interval)
 
     # Beginning
 
@@ -736,7 +736,7 @@ class SessionStore:
         with suppress(TooManySessions):
             return create()
         for lives in self.backend.due(at):
-            self._ending.end_due(lives, at)
+            self._expiry.end_due(lives, at)
             with suppress(TooManySessions):
                 return create()
         return create()  # `due` itself may have found that some records are gone

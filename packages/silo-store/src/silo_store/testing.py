@@ -20,7 +20,7 @@ from typing import Any
 
 from .backend import SMALL, Backend, Life, Moment, part_of
 from .codec import Codec
-from .errors import SessionConflict, SessionExpired, TooManySessions, TurnLost, TurnTimeout
+from .errors import LockLost, LockTimeout, SessionConflict, SessionExpired, TooManySessions
 from .record import Blob, Change, Record
 from .session import Session
 from .unencodable import Unencodable
@@ -72,9 +72,9 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
     return results
 
 
-def at(now: float, slack: float = 0.0) -> Moment:
+def at(now: float, touch_interval: float = 0.0) -> Moment:
     """Make a moment with a time-to-live of `TTL`."""
-    return Moment(now, TTL, slack)
+    return Moment(now, TTL, touch_interval)
 
 
 def all_due(backend: Backend, now: float) -> list[Life]:
@@ -479,9 +479,9 @@ class BackendContract:
         if backend.live:
             return
         self.begin(backend)
-        backend.load("sid-a", at(5.0, slack=5.0))
+        backend.load("sid-a", at(5.0, touch_interval=5.0))
         first = backend.peek("sid-a")
-        backend.load("sid-a", at(5.1, slack=5.0))
+        backend.load("sid-a", at(5.1, touch_interval=5.0))
         second = backend.peek("sid-a")
         assert first is not None
         assert second is not None
@@ -546,7 +546,7 @@ class BackendContract:
         peer.release(other)
         try:
             peer.claim("sid-a", at(0.0), 0.05)
-        except TurnTimeout:
+        except LockTimeout:
             pass
         else:
             raise AssertionError("a claim must wait for the one before it")
@@ -596,7 +596,7 @@ class BackendContract:
         ):
             try:
                 late()
-            except TurnLost:
+            except LockLost:
                 pass
             else:
                 raise AssertionError("a lost claim must not write")

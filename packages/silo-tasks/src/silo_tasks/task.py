@@ -21,7 +21,7 @@ from .run.run import Run
 from .run.snapshot import state_of
 from .runners.base import KillingRunner, Runner, waiting_at
 from .runners.message import Message
-from .runners.queue import EngineRunner
+from .runners.queue import QueueRunner
 from .runners.thread import default_runner
 from .state import TaskState
 from .status import RUNNING, Status
@@ -85,7 +85,7 @@ class BackgroundTask(Reporter):
             raise ValueError("timeout must be positive")
         if max_logs < 0:
             raise ValueError("max_logs must be 0 or more")
-        if store is None and isinstance(runner, EngineRunner):
+        if store is None and isinstance(runner, QueueRunner):
             store = runner.store
         mono = time.monotonic if clock is time.time else clock
         # A Decimal, or an integer too large for a float, cannot be added to the time.
@@ -173,7 +173,7 @@ class BackgroundTask(Reporter):
             run.message, run.started_at, run.status = waiting_at(runner), now, Status.QUEUED
             self._run = run
         store, before, wait, begun, watcher = self._settings.store, None, None, False, None
-        if store is not None and isinstance(runner, EngineRunner):
+        if store is not None and isinstance(runner, QueueRunner):
             run.away, wait = Follower(store, run, begun=False), runner.max_wait
         try:
             if store is not None:

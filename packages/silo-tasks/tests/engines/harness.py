@@ -19,7 +19,7 @@ from servers import _Server, until
 from silo_tasks import BackgroundTask
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.message import Message
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.rq import RQRunner
 
 HERE = Path(__file__).parent.parent
@@ -93,7 +93,7 @@ class Engine(ABC):
         self.runner = self.make_runner()
 
     @abstractmethod
-    def make_runner(self, **options: Any) -> EngineRunner:
+    def make_runner(self, **options: Any) -> QueueRunner:
         """A runner, which notes what it sends."""
 
     @abstractmethod
@@ -124,8 +124,8 @@ class RQ(Engine):
         self.queue = Queue(connection=self.connection, serializer=serializer)
         super().__init__(url)
 
-    def make_runner(self, **options: Any) -> EngineRunner:
-        runner: EngineRunner = _noting(RQRunner)(self.sent, self.queue, **options)
+    def make_runner(self, **options: Any) -> QueueRunner:
+        runner: QueueRunner = _noting(RQRunner)(self.sent, self.queue, **options)
         return runner
 
     def deliver(self, message: Message) -> None:
@@ -150,8 +150,8 @@ class CeleryEngine(Engine):
         self.app = make_app(url)
         super().__init__(url)
 
-    def make_runner(self, **options: Any) -> EngineRunner:
-        runner: EngineRunner = _noting(CeleryRunner)(self.sent, self.app, **options)
+    def make_runner(self, **options: Any) -> QueueRunner:
+        runner: QueueRunner = _noting(CeleryRunner)(self.sent, self.app, **options)
         return runner
 
     def deliver(self, message: Message) -> None:

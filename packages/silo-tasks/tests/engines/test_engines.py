@@ -22,7 +22,7 @@ from silo_tasks import (
     TaskRunning,
     TaskTimeout,
 )
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.stores.redis import RedisTaskStore
 from silo_tasks.stores.stored_run import LEASE
 from silo_tasks.testing import RunnerContract
@@ -66,7 +66,7 @@ class TestRunner(RunnerContract):
         if found := engine.runner.store.read("", "contract"):
             engine.runner.store.forget("", "contract", found[0])  # Numbers of runs go on otherwise.
 
-    def make_runner(self) -> EngineRunner:
+    def make_runner(self) -> QueueRunner:
         return self.engine.make_runner()
 
     def test_shutdown_waits_for_accepted_runs(self) -> None:

@@ -12,13 +12,13 @@ from rq import Queue
 from servers import RedisServer, until
 from silo_tasks import MemoryTaskStore, RunnerUnavailable
 from silo_tasks.runners.celery import CeleryRunner
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.rq import RQRunner
 
 QUEUES = {"rq": "default", "celery": "celery"}
 
 
-def number(runner: EngineRunner) -> int:
+def number(runner: QueueRunner) -> int:
     found = runner.listeners()
     assert found is not None
     return found.number
@@ -38,7 +38,7 @@ def test_workers_are_counted_while_they_are_there(own_engine: Engine, tmp_path: 
 def test_workers_of_another_queue_are_not_counted(engine: Engine) -> None:
     until(lambda: number(engine.runner) == 1, "the worker is not counted")
     if isinstance(engine, CeleryEngine):
-        other: EngineRunner = CeleryRunner(engine.app, queue="other")
+        other: QueueRunner = CeleryRunner(engine.app, queue="other")
     else:
         other = RQRunner(Queue("other", connection=redis.Redis.from_url(engine.url)))
     found = other.listeners()
@@ -73,7 +73,7 @@ def test_a_queue_that_cannot_be_reached(name: str) -> None:
     # Nothing listens on port 1.
     url = "redis://127.0.0.1:1/0"
     if name == "rq":
-        runner: EngineRunner = RQRunner(Queue(connection=redis.Redis.from_url(url)))
+        runner: QueueRunner = RQRunner(Queue(connection=redis.Redis.from_url(url)))
     else:
         runner = CeleryRunner(make_app(url), store=MemoryTaskStore())
     with pytest.raises(RunnerUnavailable, match="cannot be reached"):

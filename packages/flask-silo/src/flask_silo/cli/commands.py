@@ -111,7 +111,7 @@ def stats(sizes: bool) -> Answer:
         "sessions": store.active_count,
         "expired_ids": store.expired_count,
         "ttl": at.ttl,
-        "slack": 0.0 if backend.live else at.slack,
+        "touch_interval": 0.0 if backend.live else at.touch_interval,
         "cleanup_interval": store.cleanup_interval,
         "expired_retain": store.expired_retain,
         "namespaces": sorted(store.registry.factories),
@@ -123,7 +123,10 @@ def stats(sizes: bool) -> Answer:
         ("kept as", "live objects" if backend.live else "encoded copies"),
         ("shared", "by all worker processes" if backend.shared else "no: each worker process has its own"),
         ("time to live", f"{duration(at.ttl)} after the last request"),
-        ("slack", "none" if backend.live else f"{duration(at.slack)}: a use so soon after the last one is not noted"),
+        (
+            "touch interval",
+            "none" if backend.live else f"{duration(at.touch_interval)}: a use so soon after the last one is not noted",
+        ),
         (
             "swept every",
             duration(store.cleanup_interval) if binding.settings.auto_cleanup else "- (auto_cleanup is off)",
@@ -183,7 +186,7 @@ def show(sid: str) -> Answer:
         ("uid", record.uid),
         ("began", f"{moment(glance.created)} ({duration(round(glance.age))} ago)"),
         ("last used", f"{moment(glance.last_active)} ({duration(round(glance.idle))} ago)"),
-        ("ends", _ending(glance)),
+        ("ends", _expiry(glance)),
         ("held", "yes: a task or another piece of work keeps it from expiring" if held else "no"),
         ("bytes", size(glance.bytes)),
     ]
@@ -197,7 +200,7 @@ def show(sid: str) -> Answer:
     )
 
 
-def _ending(glance: Glance) -> str:
+def _expiry(glance: Glance) -> str:
     if glance.due:
         return "once nothing keeps it: its time is over"
     return f"in {duration(round(glance.time_left))}, unless it is used"

@@ -13,7 +13,7 @@ from silo_store import Finding, StoreUnavailable
 from silo_store.backends.options import split
 from silo_store.redact import redact
 from silo_tasks import RunnerUnavailable
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import ADVICE, SHARE, expected_workers
 from ..text import duration, plural
@@ -192,9 +192,9 @@ def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _tasks(binding: Binding) -> Iterator[Finding]:
-    queued: dict[EngineRunner, list[str]] = {}
+    queued: dict[QueueRunner, list[str]] = {}
     for name, task in sorted(binding.declared.items()):
-        if isinstance(task.runner, EngineRunner):
+        if isinstance(task.runner, QueueRunner):
             queued.setdefault(task.runner, []).append(name)
     for runner, names in queued.items():
         yield from _queue(runner, names)
@@ -207,7 +207,7 @@ def _tasks(binding: Binding) -> Iterator[Finding]:
         yield Finding("ok", "tasks", message)
 
 
-def _queue(runner: EngineRunner, names: Sequence[str]) -> Iterator[Finding]:
+def _queue(runner: QueueRunner, names: Sequence[str]) -> Iterator[Finding]:
     tasks = ", ".join(names)
     try:
         runner.store.read("", names[0])

@@ -24,7 +24,7 @@ from silo_store import (
     is_sid,
     short,
 )
-from silo_store.record import RESERVED
+from silo_store.record import ATTACHED
 
 from ..tasks.records import TaskRecords, slot_in
 
@@ -174,7 +174,7 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
     found: dict[str, dict[str, Any]] = {
         name: {"bytes": None if store.backend.live else len(value.data)}
         for name, value in record.items()
-        if not name.startswith(RESERVED)
+        if not name.startswith(ATTACHED)
     }
     try:
         session = store.peek(record.sid)
@@ -191,7 +191,7 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
 def tasks(store: SessionStore, record: Record) -> dict[str, str]:
     """Return how the tasks are of which the session keeps a record, by name; none where it keeps live objects."""
     now = store.moment().now
-    names = sorted(name.removeprefix(RESERVED) for name in record if name.startswith(RESERVED))
+    names = sorted(name.removeprefix(ATTACHED) for name in record if name.startswith(ATTACHED))
     found: dict[str, str] = {}
     for name in names:
         try:

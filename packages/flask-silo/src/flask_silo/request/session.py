@@ -20,7 +20,7 @@ from silo_store import (
     SessionStore,
     SiloError,
     StoreUnavailable,
-    Turn,
+    WriteLock,
 )
 
 logger = logging.getLogger("flask_silo")
@@ -79,12 +79,12 @@ class Visit(MutableMapping[str, Any]):
         "closed",
         "failed",
         "jobs",
+        "lock",
         "presented",
         "saved",
         "session",
         "store",
         "told",
-        "turn",
     )
 
     def __init__(
@@ -99,7 +99,7 @@ class Visit(MutableMapping[str, Any]):
         self.store = store
         self.presented = presented
         self.session: Session | None = None
-        self.turn: Turn | None = None
+        self.lock: WriteLock | None = None
         self.jobs: dict[str, Callable[[], None]] = {}
         self.failed = False
         self.closed = False
@@ -245,7 +245,7 @@ class Visit(MutableMapping[str, Any]):
         """Return the session, in turn. Until it is whole, it yields only namespaces that were asked for by name.
 
         Raises:
-            TurnTimeout: the writer before this one did not finish in time.
+            LockTimeout: the writer before this one did not finish in time.
             SessionRotated: the client's session has another id by now.
             RuntimeError: the response has started, and there is no session.
         """
@@ -273,25 +273,25 @@ class Visit(MutableMapping[str, Any]):
 
     def _load_in_turn(self) -> Session:
         store, sid = self.store, self.candidate or self.sid
-        turn = self.turn or store.turns.held(sid)  # the view may be in `store.edit`
-        if turn is None:
-            turn = self.turn = Turn(store.turns, sid)
-            turn.take(store.turn_timeout)
-        session = turn.session
+        lock = self.lock or store.locks.held(sid)  # the view may be in `store.edit`
+        if lock is None:
+            lock = self.lock = WriteLock(store.locks, sid)
+            lock.take(store.lock_timeout)
+        session = lock.session
         if session is None and self._sid is None:
-            found = store.lookup(sid, turn=turn, lazy=True)
+            found = store.lookup(sid, lock=lock, lazy=True)
             self._settle_by(found)
             session = found.session if found.session is not None or self._sid != sid else store.begin(sid)
             if session is None:  # the request writes another session
                 self.give_turn_back()
                 return self._load_in_turn()
         elif session is None:
-            session = self._load_again(turn) if self.lives else store.open(sid, turn=turn, lazy=True)
-        turn.session = session
+            session = self._load_again(lock) if self.lives else store.open(sid, lock=lock, lazy=True)
+        lock.session = session
         self._sid = sid
         return session
 
-    def _load_again(self, turn: Turn | None = None) -> Session:
+    def _load_again(self, lock: WriteLock | None = None) -> Session:
         """Load a session that was found before. One that has expired since begins again, unless the view requires it.
 
         Raises:
@@ -299,7 +299,7 @@ class Visit(MutableMapping[str, Any]):
             SessionExpired: the session has ended, and does not begin again under its id.
         """
         sid, uid = self.sid, self._uid
-        found = self.store.lookup(sid, turn=turn, lazy=True)
+        found = self.store.lookup(sid, lock=lock, lazy=True)
         if found.session is not None:
             return found.session
         if found.status == "rotated" or (uid is not None and self.store.backend.find(uid) not in (None, sid)):
@@ -368,7 +368,7 @@ class Visit(MutableMapping[str, Any]):
         if last and self._announced and not self.lives:
             self.load()
         self.save(last=last)
-        if last and self.turn is not None:
+        if last and self.lock is not None:
             self.give_turn_back()  # a job that is done at once may want it
         self.renew()
         while self.jobs:
@@ -401,11 +401,11 @@ class Visit(MutableMapping[str, Any]):
         session = self.session  # another thread of a reading view may end its `edit` meanwhile
         if session is None:
             return
-        turn = self.turn or self.store.turns.held(self.sid)
+        lock = self.lock or self.store.locks.held(self.sid)
         try:
             # A turn that is another's, as where a view calls this one, goes on.
-            noticed = self._noticed if turn is None else None
-            self.store.write_back(session, turn, last=last and turn is self.turn, noticed=noticed)
+            noticed = self._noticed if lock is None else None
+            self.store.write_back(session, lock, last=last and lock is self.lock, noticed=noticed)
         except SessionExpired:
             if self.store.backend.find(session.uid) not in (None, self._sid):
                 raise SessionRotated(self.sid) from None
@@ -435,8 +435,8 @@ class Visit(MutableMapping[str, Any]):
         self._lives = self.lives
         self.session = self._uid = None
         self.jobs.clear()
-        if self.turn is not None:
-            self.turn.session = None
+        if self.lock is not None:
+            self.lock.session = None
 
     def reset(self) -> None:
         """End this life of the session and begin the next.
@@ -479,18 +479,18 @@ class Visit(MutableMapping[str, Any]):
     def close(self) -> None:
         """Let the next writer go on, for good. Harmless when done already."""
         self.closed = True
-        if self.turn is not None:
+        if self.lock is not None:
             self.give_turn_back()
 
     def give_turn_back(self) -> None:
         """Let the next writer go on; the turn is taken again when the session is loaded again."""
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.give_back()
+        lock, self.lock = self.lock, None
+        if lock is not None:
+            lock.give_back()
 
     def __del__(self) -> None:
         # Whatever stands between us and the server may drop a request half-way.
-        if self.turn is not None:
+        if self.lock is not None:
             self.give_turn_back()
 
     def __getitem__(self, namespace: str) -> Any:

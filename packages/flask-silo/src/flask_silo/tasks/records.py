@@ -18,7 +18,7 @@ from silo_store import (
     short,
 )
 from silo_store.backend import part_of
-from silo_store.record import RESERVED
+from silo_store.record import ATTACHED
 from silo_tasks import Status
 from silo_tasks.stores.base import Record as TaskRecord
 from silo_tasks.stores.stored_run import Change as SlotChange
@@ -43,11 +43,11 @@ def slot_in(record: Record, name: str) -> Slot | None:
     Raises:
         StateDecodeError: the record of the task is damaged.
     """
-    blob = record.get(RESERVED + name)
+    blob = record.get(ATTACHED + name)
     try:
         return Slot.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise StateDecodeError(record.sid, RESERVED + name, "", "it is no record of a task") from None
+        raise StateDecodeError(record.sid, ATTACHED + name, "", "it is no record of a task") from None
 
 
 def find_life(backend: Backend, life: Life) -> Record | None:
@@ -59,7 +59,7 @@ def find_life(backend: Backend, life: Life) -> Record | None:
     tried = set()
     while sid not in tried:
         tried.add(sid)
-        record = part_of(backend, sid, RESERVED)
+        record = part_of(backend, sid, ATTACHED)
         if record is not None and record.uid == uid:
             return record
         sid = backend.find(uid) or sid
@@ -130,7 +130,7 @@ class TaskRecords(SlotStore):
             SessionConflict: others changed it all the time.
             StoreUnavailable: the backend cannot be reached.
         """
-        key = RESERVED + name
+        key = ATTACHED + name
         for left in reversed(range(TRIES)):
             record = self._find(owner)
             if record is None:

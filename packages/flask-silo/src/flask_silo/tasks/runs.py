@@ -15,7 +15,7 @@ from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUn
 from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Cancelled, Status, TaskRunning, TaskState
 from silo_tasks.runners.base import RemoteRunner
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.stores.stored_run import Slot
 
 from ..request.session import visiting
@@ -143,7 +143,7 @@ class SessionTasks:
         sid, uid = life
         runner = call.task.runner
         task.label = label_of(task.name, sid)
-        if isinstance(runner, EngineRunner):
+        if isinstance(runner, QueueRunner):
             # Its worker holds the session while it works.
             try:
                 task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
@@ -230,13 +230,13 @@ class SessionTasks:
     def _execute(self, hold: Hold | None, call: Call) -> Any:
         # A run may be executed inside a request, whose view of the session is not the task's.
         visit, token = visiting.set(None), _holding.set(hold)
-        turn = self._store.turns.held(hold.sid) if hold is not None else None
+        lock = self._store.locks.held(hold.sid) if hold is not None else None
         try:
             with self._app.app_context():
                 return call.task(*call.args, **call.kwargs)
         finally:
-            if turn is not None and turn.session is not None:  # what it did stays, whatever becomes of the request
-                self._store.write_back(turn.session, turn)
+            if lock is not None and lock.session is not None:  # what it did stays, whatever becomes of the request
+                self._store.write_back(lock.session, lock)
             _holding.reset(token)
             visiting.reset(visit)
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from silo_store import Hold, Life, Record
 from silo_store.backend import part_of
-from silo_store.record import RESERVED
+from silo_store.record import ATTACHED
 from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
 from silo_tasks.run.checks import explain_call, name_of
 from silo_tasks.runners.base import RemoteRunner, waiting_at
-from silo_tasks.runners.queue import EngineRunner
+from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import SHARE
 from ..request.session import current_visit
@@ -96,7 +96,7 @@ class SessionTask(Generic[P, R]):
         # What the session said when the view began may have changed: then a second look says so.
         if self.name in visit.jobs or (self._look().running and self._look().running):
             raise TaskRunning(f"task {self.name!r} is already running")
-        if isinstance(self.runner, EngineRunner) and not visit.store.backend.shared:
+        if isinstance(self.runner, QueueRunner) and not visit.store.backend.shared:
             raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
         task = tasks.make(session.sid, session.uid, self.name, self._options)
         life = Life(session.sid, session.uid)
@@ -141,7 +141,7 @@ class SessionTask(Generic[P, R]):
             return None
         if here.uid is not None:
             return find_life(store.backend, Life(sid, here.uid))
-        record, at = part_of(store.backend, sid, RESERVED), store.moment()
+        record, at = part_of(store.backend, sid, ATTACHED), store.moment()
         if record is not None and at.now - record.active > at.ttl and store.uid(sid) != record.uid:
             return None
         return record

@@ -28,7 +28,7 @@ class Job(Work, Protocol):
 
     A runner of this process calls `execute()`. One that has a child process execute it calls `begin()`, then `report()`
     with each record that the child sends, and `lose()` or `killed()` if the child dies. One that sends it to the
-    workers of a task queue is an `EngineRunner`: they report through the task's `TaskStore`, and nobody calls the job
+    workers of a task queue is an `QueueRunner`: they report through the task's `TaskStore`, and nobody calls the job
     again.
     """
 

@@ -18,7 +18,7 @@ from ..run.checks import check_store
 from ..run.failure import describe
 from ..stores.base import TaskStore
 from .message import Message
-from .queue import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost, signal_words
+from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker, lost, signal_words
 from .worker import execute, fail
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
@@ -33,7 +33,7 @@ HEAD = "silo_tasks"
 _stores: WeakKeyDictionary[Celery, dict[str, TaskStore]] = WeakKeyDictionary()
 
 
-class CeleryRunner(EngineRunner):
+class CeleryRunner(QueueRunner):
     """Sends runs to the workers of a Celery application.
 
     It adds one Celery task to the application, so a worker has to import the module that makes the runner. Targets are

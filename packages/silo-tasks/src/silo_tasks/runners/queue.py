@@ -34,7 +34,7 @@ class Listeners:
     """The command that starts one more; `...` stands for the name of a module."""
 
 
-class EngineRunner(ABC):
+class QueueRunner(ABC):
     """Sends runs to the workers of a task queue, and has them report through a `TaskStore`.
 
     A runner derives from it, says how a value is serialised and how a message is sent, and has its workers call

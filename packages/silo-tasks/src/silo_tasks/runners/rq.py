@@ -21,7 +21,7 @@ from ..run.publishing import INTERVAL
 from ..stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
 from ..timer import publisher
 from .message import Message
-from .queue import MAX_BYTES, MAX_WAIT, EngineRunner, Listeners, ended_by_worker, lost
+from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker, lost
 from .worker import execute, fail
 
 FORGET_FAILED = 86_400
@@ -31,7 +31,7 @@ NOTE = "silo_tasks"
 """The field of an RQ job that says, as JSON, whose run it is and where the run reports to."""
 
 
-class RQRunner(EngineRunner):
+class RQRunner(QueueRunner):
     """Sends runs to the workers of an RQ queue: unmodified ones, as `rq worker` starts them.
 
     The target is an ordinary function that workers can import, and its arguments are what the queue's serializer can

@@ -17,13 +17,13 @@ from urllib.parse import urlencode
 
 from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
 from ...errors import (
+    LockLost,
+    LockTimeout,
     RecordDamaged,
     SessionConflict,
     SessionExpired,
     StoreUnavailable,
     TooManySessions,
-    TurnLost,
-    TurnTimeout,
 )
 from ...fork import reset_after_fork
 from ...ids import new_uid
@@ -148,7 +148,7 @@ class RedisBackend:
         if data is None:
             return None
         record = _record(sid, data)
-        if at.slack < at.now - record.active <= at.ttl:
+        if at.touch_interval < at.now - record.active <= at.ttl:
             record.active = at.now  # as the script has done
         return record
 
@@ -189,7 +189,7 @@ class RedisBackend:
             if not isinstance(reply, list):
                 reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
             if reply is None:
-                raise TurnTimeout(sid)
+                raise LockTimeout(sid)
             data, *told = reply
             for epoch in told:
                 self._compare(known, epoch, at.now)
@@ -255,7 +255,7 @@ class RedisBackend:
     def _check(self, claim: Claim | None) -> None:
         """See to it that a forked child does not write in the turn of its parent."""
         if claim is not None and not claim.token.startswith(self._me):
-            raise TurnLost(claim.sid)
+            raise LockLost(claim.sid)
 
     def create(
         self,
@@ -295,7 +295,7 @@ class RedisBackend:
             limit if limit is not None else "",
         )
         if reply == b"lost":
-            raise TurnLost(sid)
+            raise LockLost(sid)
         if reply == b"full" and limit is not None:
             raise TooManySessions(limit)
         old, epoch = reply
@@ -550,11 +550,11 @@ class RedisBackend:
 
 _GLOB = re.compile(r"[\[\]*?\\^-]")
 _time = struct.Struct(">d")
-_REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": TurnLost, b"damaged": RecordDamaged}
+_REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": LockLost, b"damaged": RecordDamaged}
 
 
 def _renewal(at: Moment) -> tuple[float, float, float, int]:
-    return at.now, at.ttl, at.slack, _keep(at)
+    return at.now, at.ttl, at.touch_interval, _keep(at)
 
 
 def _keep(at: Moment) -> int:

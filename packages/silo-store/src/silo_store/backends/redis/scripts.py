@@ -101,12 +101,12 @@ end
 
 -- A record, renewed where that is due to be noted. Where the server cannot write, it can still read; it also says
 -- whether it cannot because it is a replica.
-local function load(key, now, ttl, slack, keep)
+local function load(key, now, ttl, touch_interval, keep)
   local data, demoted = bytes_of(key), 0
   local active = data and parse(data)
   if active then
     local since = tonumber(now) - active
-    if since > tonumber(slack) and since <= tonumber(ttl) then
+    if since > tonumber(touch_interval) and since <= tonumber(ttl) then
       local failed = redis.pcall('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
       if type(failed) ~= 'table' then
         redis.call('PEXPIRE', key, keep)
@@ -149,7 +149,7 @@ def _script(body: str) -> Script:
 
 
 LOAD = _script("""
--- keys: record, epoch; arguments: now, ttl, slack, keep
+-- keys: record, epoch; arguments: now, ttl, touch_interval, keep
 local data, demoted = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 return {data, redis.call('GET', KEYS[2]), demoted}
 """)
@@ -160,7 +160,7 @@ return bytes_of(KEYS[1])
 """)
 
 LOOK = _script("""
--- keys: record, epoch, gone, rotated, lost; arguments: now, ttl, slack, keep, sid
+-- keys: record, epoch, gone, rotated, lost; arguments: now, ttl, touch_interval, keep, sid
 local data, demoted = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 local epoch = redis.call('GET', KEYS[2])
 if data then return {data, epoch, demoted} end
@@ -196,7 +196,7 @@ return table.concat(parts)
 
 CLAIM = _script("""
 -- keys: record, epoch, claim, queue, the sign of being heard of
--- arguments: now, ttl, slack, keep, token, lease, how long the sign lasts, whether it waits already
+-- arguments: now, ttl, touch_interval, keep, token, lease, how long the sign lasts, whether it waits already
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[5] then
   redis.call('SET', KEYS[5], '', 'PX', ARGV[7])

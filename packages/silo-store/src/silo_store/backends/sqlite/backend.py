@@ -18,14 +18,14 @@ from urllib.parse import unquote
 
 from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
 from ...errors import (
+    LockLost,
+    LockTimeout,
     RecordDamaged,
     SessionConflict,
     SessionExpired,
     SiloError,
     StoreUnavailable,
     TooManySessions,
-    TurnLost,
-    TurnTimeout,
 )
 from ...fork import reset_after_fork
 from ...ids import is_sid
@@ -203,7 +203,7 @@ class SQLiteBackend:
             row: Row | None = connection.execute(_LOAD, (sid,)).fetchone()
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self._database.fail(connection, error)
-        is_used = row is not None and type(row[2]) is float and at.slack < now - row[2] <= at.ttl
+        is_used = row is not None and type(row[2]) is float and at.touch_interval < now - row[2] <= at.ttl
         if row is not None and is_used and is_head(*row[:3]):
             return self._renew(connection, sid, row, now)
         self._database.give(connection)
@@ -227,7 +227,7 @@ class SQLiteBackend:
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
         token = self._locks.wait(_byte_of(sid), timeout)
         if token is None:
-            raise TurnTimeout(sid)
+            raise LockTimeout(sid)
         try:
             row = self._load(sid, at)
             record = record_of(sid, row) if row is not None else None
@@ -295,7 +295,7 @@ class SQLiteBackend:
     def _check(self, claim: Claim | None, sid: str) -> None:
         """A claim is lost in a forked child, and where the lock file was deleted and another made."""
         if claim is not None and not self._locks.has(claim.token):
-            raise TurnLost(sid)
+            raise LockLost(sid)
 
     def put(self, session: Record, now: float) -> None:
         """Never called: `live` is false."""
