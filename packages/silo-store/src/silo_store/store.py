@@ -58,9 +58,8 @@ class SessionStore:
         codec: how a backend that keeps bytes gets them.
         clock: seconds since the epoch.
         lock_timeout: seconds that a writer waits for its turn before `LockTimeout`.
-        touch_interval: seconds after a noted use for which another use need not be noted, so that reading writes nothing; a
-            session may expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects
-            have none.
+        touch_interval: seconds between two recorded uses of a session, so that reading writes nothing; a session may
+            expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects have none.
         max_state_bytes: what the encoded state of one session may take; no limit by default. Live objects have none.
         max_sessions: how many sessions there may be, counted where they are kept: in this process, in the file, or on
             the server below one prefix. Sessions that are due are ended before one is refused. No limit by default.
