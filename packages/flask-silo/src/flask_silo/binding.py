@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Request, Response, g, request
 from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
-from silo_store.fork import reset_after_fork
 from silo_tasks import TaskError
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import ClosingIterator
 
 from .cli.commands import commands
 from .deployment import warn_if_apart
+from .fork import reset_after_fork
 from .replies import answer
 from .request.commit import Commit
 from .request.data_endpoints import DataEndpoints
@@ -87,7 +87,7 @@ class Binding:
         self._data_endpoints = DataEndpoints()
         self._data_endpoints.add(*settings.data_endpoints)
         self.waiting = store.locks.waiting = Waiting(settings.max_waiters)
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
         store.on_end(self._session_ended)
         app.before_request(self._before_request)
@@ -103,7 +103,7 @@ class Binding:
         app.cli.commands.setdefault("silo", commands)  # the application may have one of its own
         self._tell(unknown_settings(self._seen_config, os.environ))
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """A forked child has no sweeper yet."""
         self._awake = False
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from .backend import Block, FileBackend
 from .errors import FileStoreError, SessionQuotaExceeded, StoreQuotaExceeded
-from .fork import call_after_fork
+from .fork import reset_after_fork
 from .locks import KeyLocks
 
 # Sessions whose counts are kept in memory; those beyond are counted anew when they save again.
@@ -105,10 +105,10 @@ class Ledger:
         self._locks = locks
         self._limits = limits
         self._clock = clock
-        self.after_fork()
-        call_after_fork(self)
+        self._after_fork()
+        reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Count anew: the parent's saves are not ours."""
         self._mutex = threading.Lock()
         self._areas: dict[str, _Area] = {}

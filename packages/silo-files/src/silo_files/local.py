@@ -26,7 +26,7 @@ from . import journal
 from .backend import FileInfo, Usage
 from .disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
 from .errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
-from .fork import call_after_fork
+from .fork import reset_after_fork
 from .names import FILE, hash_key, hash_name
 from .owners import Owners
 from .staged import LocalStagedFile
@@ -59,13 +59,13 @@ class LocalFileBackend:
         self._trash = Trash(self._areas, os.path.join(self._base, "trash"))
         self._sweeper = Sweeper(self._areas, self._owners, self._trash)
         self._numbers = itertools.count()
-        self.after_fork()
-        call_after_fork(self)
+        self._after_fork()
+        reset_after_fork(self)
         if auto_create:
             self._make_base()
             self.check()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Replace the lock that another thread may have held."""
         self._journal_lock = threading.Lock()
 

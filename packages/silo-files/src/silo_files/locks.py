@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from .fork import call_after_fork
+from .fork import reset_after_fork
 
 _STRIPES = 64
 
@@ -16,10 +16,10 @@ class KeyLocks:
     """A lock for each key. Some keys share one, so hold one at a time, or all."""
 
     def __init__(self) -> None:
-        self.after_fork()
-        call_after_fork(self)
+        self._after_fork()
+        reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Replace the locks: a thread that is not in the child may have held one."""
         self._locks = tuple(threading.Lock() for _ in range(_STRIPES))
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from .disk import LOCK, is_real_dir, make_dir, names_in, open_lock
-from .fork import call_after_fork
+from .fork import reset_after_fork
 from .locks import lock_fd, unlock_fd
 
 # Windows does not delete an open file.
@@ -30,9 +30,9 @@ class Owners:
         self._folder = folder
         self._mutex = threading.Lock()
         self._held: tuple[str, int] | None = None
-        call_after_fork(self)
+        reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Drop the parent's entry: the child's copy would keep the lock held when the parent dies."""
         self._mutex = threading.Lock()
         if self._held is not None:

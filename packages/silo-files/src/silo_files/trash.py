@@ -19,7 +19,7 @@ import threading
 
 from .disk import is_real_dir, make_dir, names_in
 from .errors import FileStoreError
-from .fork import call_after_fork
+from .fork import reset_after_fork
 
 _log = logging.getLogger("silo_files")
 # Windows does not rename a folder while a file in it is open.
@@ -40,10 +40,10 @@ class Trash:
     def __init__(self, areas: str, folder: str) -> None:
         self._areas = areas
         self._folder = folder
-        self.after_fork()
-        call_after_fork(self)
+        self._after_fork()
+        reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin without a thread: threads do not cross a fork."""
         self._mutex = threading.Lock()
         self._deleting = threading.Lock()

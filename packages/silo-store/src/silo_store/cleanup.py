@@ -23,10 +23,10 @@ class CleanupDaemon:
     def __init__(self, store: SessionStore, interval: float | None = None) -> None:
         self._store = store
         self._interval = interval
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """A forked child has no thread yet: its first `start` makes one."""
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None

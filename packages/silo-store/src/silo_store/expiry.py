@@ -28,10 +28,10 @@ class Expiry:
         self._turns = locks
         self._registry = registry
         self.on_end: list[Callable[[str, str, EndReason], object]] = []
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with no expired life whose callbacks are to run: they are the parent's."""
         self._claimed: deque[Life] = deque()
         self._told: set[Life] = set()

@@ -19,10 +19,10 @@ class HoldRegistry:
 
     def __init__(self) -> None:
         self._holds: dict[str, list[Hold]] = {}
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with none: what held sessions runs in the parent."""
         self._lock = threading.Lock()
         self._holds.clear()

@@ -30,10 +30,10 @@ class WriteLocks:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.waiting: Callable[[str], AbstractContextManager[object]] | None = None
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with nobody in line: the writers stayed in the parent."""
         self._guard = threading.Lock()
         self._queues: dict[str, _Queue] = {}

@@ -137,10 +137,10 @@ class StorageBackend(HoldCounts):
         self._ended: list[Life] = []
         self._rotated: dict[str, float] = {}
         super().__init__()
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with a free lock."""
         self._lock = threading.RLock()
         self.release_all()

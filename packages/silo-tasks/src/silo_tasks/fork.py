@@ -1,4 +1,4 @@
-"""A forked child begins with free locks and without the threads of its parent."""
+"""Let objects put themselves right in a forked child."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from typing import Protocol
 from .run.context import current_run
 
 
-class Forked(Protocol):
-    """What holds a lock or knows of threads."""
+class ForkAware(Protocol):
+    """An object with locks, threads or open files that a forked child must not share with its parent."""
 
     def _after_fork(self) -> None:
-        """Begin with free locks, in a child where only the forking thread lives on."""
+        """Start afresh in the child, where only the forking thread lives on."""
 
 
-# By id, as what is kept may be a subclass with a hash of its own. No lock: filled by one line, walked by one thread.
-_all: weakref.WeakValueDictionary[int, Forked] = weakref.WeakValueDictionary()
+# By id, as the class of an owner may define a hash. No lock: filled by one line, walked by one thread.
+_owners: weakref.WeakValueDictionary[int, ForkAware] = weakref.WeakValueDictionary()
 
 
-def renew_after_fork(thing: Forked) -> None:
-    """Have `thing._after_fork()` called in every forked child, as long as the thing lives."""
-    _all[id(thing)] = thing
+def reset_after_fork(owner: ForkAware) -> None:
+    """Have ``owner._after_fork()`` called in every child that this process forks, for as long as the owner lives.
+
+    A lock that another thread held at the moment of the fork would stay locked in the child for ever.
+    """
+    _owners[id(owner)] = owner
 
 
-def _renew_all() -> None:
+def _reset_all() -> None:
     # A run that was given up is known to its own code only, which may be what has forked.
     run = current_run.get()
     while run is not None:
         run.renew_locks()
         run = run.parent
-    for thing in list(_all.values()):
-        # A clock that raises must not keep the others from their locks.
-        with contextlib.suppress(Exception):
-            thing._after_fork()
+    for owner in list(_owners.values()):
+        with contextlib.suppress(Exception):  # one that raises must not keep the others from their locks
+            owner._after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_reset_all)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import Cancelled, TaskError, TaskRunning
-from .fork import renew_after_fork
+from .fork import reset_after_fork
 from .log.lines import LogLine
 from .reporting import Reporter
 from .run import publishing
@@ -96,7 +96,7 @@ class BackgroundTask(Reporter):
         self._lock = threading.RLock()
         self._key = object()
         self._run = Run(self._settings, self._key, None, None)
-        renew_after_fork(self)
+        reset_after_fork(self)
 
     @classmethod
     def attach(cls, name: str, store: TaskStore, owner: str = "") -> Self | None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from .fork import renew_after_fork
+from .fork import reset_after_fork
 
 logger = logging.getLogger("silo_tasks")
 
@@ -41,7 +41,7 @@ class Timer:
         self._name = name
         self._numbers = itertools.count()
         self._after_fork()
-        renew_after_fork(self)
+        reset_after_fork(self)
 
     def _after_fork(self) -> None:
         # The thread stayed behind, and so did what it had to call.

@@ -13,9 +13,9 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from silo_store import Life, SessionExpired, SessionStore, StoreUnavailable
-from silo_store.fork import reset_after_fork
 from silo_tasks import TaskState
 
+from ..fork import reset_after_fork
 from .records import find_life
 
 if TYPE_CHECKING:
@@ -139,10 +139,10 @@ class Slots:
     """A count of streams that are open, or of requests that wait, in this process."""
 
     def __init__(self) -> None:
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """What is open is the parent's."""
         self._lock = threading.Lock()
         self._open = 0

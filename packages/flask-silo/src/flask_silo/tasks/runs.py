@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask
 from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
-from silo_store.fork import reset_after_fork
 from silo_tasks import BackgroundTask, Cancelled, Status, TaskRunning, TaskState
 from silo_tasks.runners.base import RemoteRunner
 from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.stores.stored_run import Slot
 
+from ..fork import reset_after_fork
 from ..request.session import visiting
 from .records import TaskRecords, find_life, label_of, slot_in
 from .worker import Place, serve
@@ -92,10 +92,10 @@ class SessionTasks:
         self._store = store
         self._tasks: dict[str, dict[str, Work]] = {}
         self._over: deque[tuple[str, weakref.ref[Work]]] = deque()
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with a free lock."""
         self._lock = threading.Lock()
 

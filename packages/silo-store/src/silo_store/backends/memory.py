@@ -38,10 +38,10 @@ class MemoryBackend(HoldCounts):
         self._rotated: dict[str, float] = {}
         self._ended: deque[Life] = deque()
         super().__init__()
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with a free lock and no holds: what held sessions runs in the parent."""
         self._lock = threading.Lock()
         self._sweeps: list[list[tuple[int, list[str]]]] = []  # what each sweep under way has taken from the index

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import TaskError
-from ..fork import renew_after_fork
+from ..fork import reset_after_fork
 from ..run.checks import check_number
 from ..run.failure import with_type
 from ..run.loss import short
@@ -85,7 +85,7 @@ class ProcessRunner:
         self._idle: list[Process] = []
         # Only what is idle: a job that runs holds its runner.
         weakref.finalize(self, dismiss_later, self._idle).atexit = False
-        renew_after_fork(self)
+        reset_after_fork(self)
         _runners.add(self)
 
     def _after_fork(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import Context
 
 from ..errors import QueueFull, TaskError
-from ..fork import renew_after_fork
+from ..fork import reset_after_fork
 from ..run.checks import check_number
 from .base import Work
 
@@ -101,7 +101,7 @@ class ThreadRunner:
         self._name = name
         self._closed, self._giving_up = False, ""
         self._after_fork()
-        renew_after_fork(self)
+        reset_after_fork(self)
         _runners.add(self)
 
     def _after_fork(self) -> None:

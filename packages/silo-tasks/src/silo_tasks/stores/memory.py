@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..fork import renew_after_fork
+from ..fork import reset_after_fork
 from .base import Record
 from .stored_run import LEASE, Change, Slot, SlotStore
 
@@ -27,7 +27,7 @@ class MemoryTaskStore(SlotStore):
         self._clock = clock or (lambda: time.monotonic() + ahead)
         self._slots: dict[tuple[str, str], Slot] = {}
         self._after_fork()
-        renew_after_fork(self)
+        reset_after_fork(self)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..fork import renew_after_fork
+from ..fork import reset_after_fork
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,7 +44,7 @@ class Above:
         return isinstance(getattr(out, "__dict__", {}).get("write"), _Writer)
 
     def __enter__(self) -> Self:
-        renew_after_fork(self)
+        reset_after_fork(self)
         for stream in _streams(self._out):
             if hasattr(stream, "__dict__"):
                 self._writers.append(_Writer(stream, self._screen))

@@ -76,7 +76,7 @@ class RedisBackend:
         self._epoch: bytes | None = None
         self._skipped: set[str] = set()  # damaged records that a sweep has logged
         self._ahead = 0.0  # seconds that the store's clock is ahead of this host's
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
     @classmethod
@@ -96,7 +96,7 @@ class RedisBackend:
         base = url.strip().partition("?")[0]
         return cls(f"{base}?{urlencode(rest)}" if rest else base, **own)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Be another one to the server than the parent."""
         self._me = new_uid()
         self._numbers = itertools.count()

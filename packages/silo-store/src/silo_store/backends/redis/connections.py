@@ -63,10 +63,10 @@ class Connections:
         self._make: Any
         self._make, self._settings = connection_of(url, own)
         self.timeout = timeout
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with none: the parent's are still used there."""
         self._idle: deque[tuple[float, Any]] = deque()  # since when each is
 

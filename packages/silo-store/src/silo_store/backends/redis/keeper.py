@@ -27,10 +27,10 @@ class Keeper:
     def __init__(self, renew: Callable[[list[str]], None], interval: float) -> None:
         self._renew = weakref.WeakMethod(renew)
         self._interval = interval
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Keep nothing: it is the parent's."""
         self.kept: set[str] = set()
         self._guard = threading.Lock()

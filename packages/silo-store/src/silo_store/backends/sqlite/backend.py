@@ -111,7 +111,7 @@ class SQLiteBackend:
         self._locks = self._database.locks
         self._skipped: set[str] = set()  # damaged records that a sweep has logged
         self._busy_timeout = f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}"
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
     @classmethod
@@ -145,7 +145,7 @@ class SQLiteBackend:
         """The file, without symbolic links."""
         return self._database.path
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with free locks, no claims and no holds: they are the parent's."""
         self._lock = threading.Lock()
         self._rows = threading.Lock()  # of holds; kept while the file is waited for

@@ -69,10 +69,10 @@ class LockFile:
         self._fd = -1
         self._inode = (0, 0)
         self._look_at = 0.0
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Begin with no locks: they stayed with the parent. The open file serves the child as well."""
         self._mutex = threading.Lock()
         self.opening = threading.Lock()
@@ -219,10 +219,10 @@ class _Files:
 
     def __init__(self) -> None:
         self._files: weakref.WeakValueDictionary[str, LockFile] = weakref.WeakValueDictionary()
-        self.after_fork()
+        self._after_fork()
         reset_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def of(self, path: str, like: str) -> LockFile:

@@ -1,0 +1,37 @@
+"""Let objects put themselves right in a forked child."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from typing import Protocol
+
+
+class ForkAware(Protocol):
+    """An object with locks, threads or open files that a forked child must not share with its parent."""
+
+    def _after_fork(self) -> None:
+        """Start afresh in the child, where only the forking thread lives on."""
+
+
+# By id, as the class of an owner may define a hash. No lock: filled by one line, walked by one thread.
+_owners: weakref.WeakValueDictionary[int, ForkAware] = weakref.WeakValueDictionary()
+
+
+def reset_after_fork(owner: ForkAware) -> None:
+    """Have ``owner._after_fork()`` called in every child that this process forks, for as long as the owner lives.
+
+    A lock that another thread held at the moment of the fork would stay locked in the child for ever.
+    """
+    _owners[id(owner)] = owner
+
+
+def _reset_all() -> None:
+    for owner in list(_owners.values()):
+        with contextlib.suppress(Exception):  # one that raises must not keep the others from their locks
+            owner._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all)
