@@ -32,7 +32,7 @@ def trash(store: FileStore) -> list[Path]:
 
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the thread from deleting, so that the trash can be looked at."""
-    monkeypatch.setattr(Trash, "_wake", lambda self, taken: None)
+    monkeypatch.setattr(Trash, "_enqueue", lambda self, entry: None)
 
 
 def trash_threads() -> list[threading.Thread]:
@@ -153,8 +153,8 @@ def test_only_areas_can_be_taken(tmp_path: Path) -> None:
     (tmp_path / "areas" / "ab").mkdir(parents=True)
     for digest in ("", ".", "ab", "x" * 64, "AB" * 32, "ab" * 31 + "/.", "ab" * 32 + "\n"):
         with pytest.raises(FileStoreError):
-            remover.take(digest)
-    assert not remover.take("ab" * 32)
+            remover.add(digest)
+    assert not remover.add("ab" * 32)
     assert (tmp_path / "areas" / "ab").is_dir()
 
 
@@ -166,9 +166,9 @@ def test_links_are_never_followed(store: FileStore, tmp_path: Path) -> None:
     folder = Path(store.session_dir("sid"))
     (folder / "link").symlink_to(victim)
     digest = hash_key("linked")
-    shelf = Path(store.base_dir) / "areas" / digest[:2]
-    shelf.mkdir(exist_ok=True)
-    (shelf / digest).symlink_to(victim)
+    prefix = Path(store.base_dir) / "areas" / digest[:2]
+    prefix.mkdir(exist_ok=True)
+    (prefix / digest).symlink_to(victim)
     store.cleanup("sid")
     store.cleanup("linked")
     store.purge()

@@ -52,7 +52,7 @@ class Disk:
         path = path.removeprefix(self._folder).lstrip("/") or "."
         path = re.sub(r"[0-9a-f]{2}/[0-9a-f]{64}", "AREA", path)
         path = re.sub(r"AREA/[0-9a-f]{32}", "AREA/FILE", path)
-        path = re.sub(r"areas/[0-9a-f]{2}$", "areas/SHELF", path)
+        path = re.sub(r"areas/[0-9a-f]{2}$", "areas/PREFIX", path)
         return re.sub(r"([tw])-[0-9a-f]{16}(?:-[0-9]+)?", r"\1-OWNER", re.sub(r"[0-9]+\.part", "N.part", path))
 
     def _patch(self, patch: pytest.MonkeyPatch) -> None:
@@ -104,14 +104,14 @@ def test_the_first_save_of_a_session(tmp_path: Path, disk: Disk) -> None:
     store.save("sid", "a.txt", b"1")
     assert disk.take() == [
         "mkdir base/areas",
-        "mkdir base/areas/SHELF",
+        "mkdir base/areas/PREFIX",
         "mkdir base/areas/AREA",
         "mkdir base/areas/AREA/t-OWNER",
         "write base/areas/AREA/t-OWNER/names",
         "sync base/areas/AREA/t-OWNER/names",
         "sync base/areas/AREA/t-OWNER",
         "sync base/areas/AREA",
-        "sync base/areas/SHELF",
+        "sync base/areas/PREFIX",
         "sync base/areas",
         "sync base",
         "rename base/areas/AREA/t-OWNER base/areas/AREA/w-OWNER",
@@ -133,7 +133,7 @@ def test_a_journal_that_is_written_anew(tmp_path: Path, disk: Disk, monkeypatch:
     store = FileStore(tmp_path / "base", durable=True)
     store.save("sid", "a.txt", b"1")
     disk.take()
-    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 10)
+    monkeypatch.setattr(journal, "_COMPACT_FROM", 10)
     events: list[str] = []
     for number in range(100):
         store.save("sid", f"{number}.txt", b"1")

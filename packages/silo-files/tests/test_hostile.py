@@ -249,7 +249,7 @@ def victim_like(base: Path, victim: Path) -> None:
     (victim / ("0" * 32 + ".gone")).mkdir()
 
 
-@pytest.mark.parametrize("planted", ["areas", "shelf", "area", "owners", "trash"])
+@pytest.mark.parametrize("planted", ["areas", "prefix", "area", "owners", "trash"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_planted_links_are_not_followed(tmp_path: Path, planted: str, when: str) -> None:
     """Neither for writing nor for moving or deleting; whether a link or the store was there first."""
@@ -257,7 +257,7 @@ def test_planted_links_are_not_followed(tmp_path: Path, planted: str, when: str)
     victim.mkdir()
     victim_like(base, victim)
     digest = hash_key("sid")
-    places = {"shelf": base / "areas" / digest[:2], "area": base / "areas" / digest[:2] / digest}
+    places = {"prefix": base / "areas" / digest[:2], "area": base / "areas" / digest[:2] / digest}
     place = places.get(planted, base / planted)
     store = FileStore(base, max_store_bytes=1000)
     if when == "after":

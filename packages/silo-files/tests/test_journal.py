@@ -52,7 +52,7 @@ def test_replacing_a_file_adds_no_line(tmp_path: Path) -> None:
 
 
 def test_names_of_deleted_files_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 2000)
+    monkeypatch.setattr(journal, "_COMPACT_FROM", 2000)
     store = FileStore(tmp_path)
     for number in range(5):
         store.save("sid", f"kept-{number}", b"1")
@@ -67,7 +67,7 @@ def test_names_of_deleted_files_do_not_pile_up(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_file_whose_name_makes_the_journal_too_long_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 100)
+    monkeypatch.setattr(journal, "_COMPACT_FROM", 100)
     store = FileStore(tmp_path)
     for number in range(300):
         store.save("sid", f"new-{number}", b"1")
@@ -76,7 +76,7 @@ def test_a_file_whose_name_makes_the_journal_too_long_keeps_it(tmp_path: Path, m
 
 
 def test_a_journal_of_living_names_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 100)
+    monkeypatch.setattr(journal, "_COMPACT_FROM", 100)
     replaced: list[str] = []
     replace = os.replace
 
@@ -114,7 +114,7 @@ def test_a_line_cut_short_by_a_full_disk_swallows_no_other(tmp_path: Path, monke
 
 
 def test_a_compacted_journal_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_WORTH_COMPACTING", 500)
+    monkeypatch.setattr(journal, "_COMPACT_FROM", 500)
     synced: list[str] = []
     replaced: list[str] = []
     replace = os.replace

@@ -186,13 +186,13 @@ def test_the_whole_disk_is_looked_at_only_now_and_then(tmp_path: Path) -> None:
     other = FileStore(tmp_path / "base")
     other.save("other", "a", b"x" * 100)
     for _ in range(5):
-        with ledger.begin("sid", "a") as hold, pytest.raises(StoreQuotaExceeded):
-            hold.reserve(1)
+        with ledger.begin("sid", "a") as reservation, pytest.raises(StoreQuotaExceeded):
+            reservation.reserve(1)
     assert counts == 1
     other.cleanup("other")
     now = 6.0
-    with ledger.begin("sid", "a") as hold:
-        hold.reserve(100)
+    with ledger.begin("sid", "a") as reservation:
+        reservation.reserve(100)
     assert counts == 2
 
 
@@ -365,6 +365,6 @@ def test_the_counts_never_leave_the_truth(tmp_path: Path, limits: dict[str, int]
         assert ledger._total in (None, size)
         assert ledger._extra == 0
         for sid, area in ledger._areas.items():
-            assert (Usage(area.bytes, area.files), area.slots) == (store.usage(sid), {})
+            assert (Usage(area.bytes, area.files), area.pending) == (store.usage(sid), {})
             assert area.bytes <= limits.get("max_session_bytes", 9000)
             assert area.files <= limits.get("max_files", 100)

@@ -351,7 +351,7 @@ def test_a_lock_file_is_deleted_only_while_its_lock_is_held(tmp_path: Path, monk
         unlink(target)
 
     monkeypatch.setattr(os, "unlink", watch)
-    looker.forget_dead()
+    looker.delete_dead()
     assert taken == [sys.platform == "win32"]
     assert not path.exists()
 

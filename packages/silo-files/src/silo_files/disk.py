@@ -14,17 +14,17 @@ import stat
 from .errors import StorageFull, UnsafeFolder
 
 # Not through a link, and not waiting for whoever may be at the other end of a pipe.
-_OURS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_READ = os.O_RDONLY | _OURS
-_CREATE = os.O_CREAT | os.O_EXCL | _OURS
-APPEND = os.O_WRONLY | os.O_APPEND | _OURS
-LOCK = os.O_RDWR | _OURS
+_SAFE = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ = os.O_RDONLY | _SAFE
+_CREATE = os.O_CREAT | os.O_EXCL | _SAFE
+APPEND = os.O_WRONLY | os.O_APPEND | _SAFE
+LOCK = os.O_RDWR | _SAFE
 
 FILE_MODE = 0o600
 DIR_MODE = 0o700
 
 # Opening a link, or a socket.
-_NO_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
+_NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _fchmod = getattr(os, "fchmod", None)
 
@@ -52,7 +52,7 @@ def open_read(path: str, _flags: int = 0) -> int:
     try:
         fd = os.open(path, _READ)
     except OSError as error:
-        if error.errno in _NO_FILE:
+        if error.errno in _NOT_A_FILE:
             raise FileNotFoundError(errno.ENOENT, "not a file") from None
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -22,7 +22,7 @@ JOURNAL = "names"
 _WRITER = re.compile(r"[wt]-([0-9a-f]{16})(?:-[0-9]+)?")
 
 # Names of deleted files are dropped only when a journal has grown to this size, in bytes, and at each doubling.
-_WORTH_COMPACTING = 128 * 1024
+_COMPACT_FROM = 128 * 1024
 
 
 def start(folder: str, key: str, *, durable: bool) -> None:
@@ -47,17 +47,17 @@ def append(folder: str, name: str, *, durable: bool) -> bool:
         end = os.lseek(fd, 0, os.SEEK_CUR)
     finally:
         os.close(fd)
-    return end > _WORTH_COMPACTING and end.bit_length() != (end - len(line)).bit_length()
+    return end > _COMPACT_FROM and end.bit_length() != (end - len(line)).bit_length()
 
 
-def compact(folder: str, area: str, key: str, coming: str, *, durable: bool) -> None:
+def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -> None:
     """Drop the names of files that are no longer there, if that halves the journal.
 
-    `coming` is the name of the file that is about to be committed. There is only one, as commits of a key take turns.
+    `upcoming` is the name of the file that is about to be committed. There is only one, as commits of a key take turns.
     """
     path = os.path.join(folder, JOURNAL)
     names = [
-        name for name in read_names(folder) if name == coming or os.path.lexists(os.path.join(area, hash_name(name)))
+        name for name in read_names(folder) if name == upcoming or os.path.lexists(os.path.join(area, hash_name(name)))
     ]
     data = _line({"key": key}) + b"".join(_line({"name": name}) for name in names)
     if 2 * len(data) > os.stat(path).st_size:

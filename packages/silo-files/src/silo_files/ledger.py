@@ -1,6 +1,6 @@
 """Counts what lies in the store and what is being saved, so that the limits hold while many save at once.
 
-For each name that is being saved there is a slot. It counts with the larger of the file that is there and all the
+For each name that is being saved there is a `_Pending`. It counts with the larger of the file that is there and all the
 bytes on their way to that name. So a file may be replaced by one of its size in a full session, and whatever of
 the running saves ends well, the finished files stay within the limits. Counting goes on in memory; the disk is
 looked at once for each session, once for the whole, and again before something is refused, since other processes
@@ -37,7 +37,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class _Slot:
+class _Pending:
     current: int | None
     reserved: int = 0
     savers: int = 0
@@ -51,32 +51,32 @@ class _Area:
     bytes: int
     files: int
     extra: int = 0
-    forgotten: bool = False
-    slots: dict[str, _Slot] = field(default_factory=dict)
+    removed: bool = False
+    pending: dict[str, _Pending] = field(default_factory=dict)
 
     def files_to_be(self) -> int:
-        return self.files + sum(slot.current is None for slot in self.slots.values())
+        return self.files + sum(pending.current is None for pending in self.pending.values())
 
 
-class Hold:
+class Reservation:
     """Room reserved for one file that is being saved."""
 
-    __slots__ = ("_area", "_key", "_ledger", "_name", "_slot", "_taken")
+    __slots__ = ("_area", "_key", "_ledger", "_name", "_pending", "_taken")
 
-    def __init__(self, ledger: Ledger, key: str, name: str, area: _Area, slot: _Slot) -> None:
+    def __init__(self, ledger: Ledger, key: str, name: str, area: _Area, pending: _Pending) -> None:
         self._ledger = ledger
         self._key = key
         self._name = name
         self._area = area
-        self._slot = slot
+        self._pending = pending
         self._taken = 0
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> Reservation:
         return self
 
     def __exit__(self, *_: object) -> None:
         """The save has ended, well or not."""
-        self._ledger._release(self._area, self._name, self._slot, self._taken)
+        self._ledger._release(self._area, self._name, self._pending, self._taken)
 
     def meter(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Pass `blocks` on, each only when there is room for it."""
@@ -86,12 +86,12 @@ class Hold:
 
     def reserve(self, count: int) -> None:
         """Take room for `count` more bytes. Raises `SessionQuotaExceeded`, `StoreQuotaExceeded`."""
-        self._ledger._reserve(self._key, self._area, self._slot, count)
+        self._ledger._reserve(self._key, self._area, self._pending, count)
         self._taken += count
 
     def commit(self) -> None:
         """The file is in place with all reserved bytes. The caller holds the key's lock."""
-        self._ledger._commit(self._area, self._slot, self._taken)
+        self._ledger._commit(self._area, self._pending, self._taken)
         self._taken = 0
 
 
@@ -116,47 +116,47 @@ class Ledger:
         self._total: int | None = None
         self._counted_at = float("-inf")
 
-    def begin(self, key: str, name: str) -> Hold:
+    def begin(self, key: str, name: str) -> Reservation:
         """Prepare to save a file. Raises `SessionQuotaExceeded` if it would be one too many."""
         with self._locks.of(key):
             area = self._areas.get(key) or self._load(key)
-            hold = self._enter(key, name, area)
-            if hold is None:
+            reservation = self._try_begin(key, name, area)
+            if reservation is None:
                 self._recount(key, area)
-                hold = self._enter(key, name, area)
-        if hold is None:
+                reservation = self._try_begin(key, name, area)
+        if reservation is None:
             most = self._limits.files
             raise SessionQuotaExceeded(f"the session may hold {most} files", max_files=most)
-        return hold
+        return reservation
 
-    def deleted(self, key: str, name: str, size: int) -> None:
+    def remove_file(self, key: str, name: str, size: int) -> None:
         """A file was deleted. The caller holds the key's lock."""
         with self._mutex:
             if (area := self._areas.get(key)) is not None:
                 area.bytes -= size
                 area.files -= 1
-                if (slot := area.slots.get(name)) is not None:
-                    self._set(area, slot, None, slot.reserved)
+                if (pending := area.pending.get(name)) is not None:
+                    self._set(area, pending, None, pending.reserved)
             self._add_to_total(-size)
 
     def size_of(self, key: str) -> int:
-        """Return what `forget` wants to know, before the area is removed. The caller holds the key's lock."""
+        """Return what `remove_area` needs, before the area is removed. The caller holds the key's lock."""
         if (area := self._areas.get(key)) is not None:
             return area.bytes
         return 0 if self._total is None else self._backend.usage(key).bytes
 
-    def forget(self, key: str, size: int) -> None:
+    def remove_area(self, key: str, size: int) -> None:
         """An area of `size` bytes was removed. The caller has held the key's lock since it asked for the size."""
         with self._mutex:
             if (area := self._areas.pop(key, None)) is not None:
                 # Saves that are under way there can no longer commit: for them it is an empty area of its own.
-                area.forgotten = True
+                area.removed = True
                 area.bytes = area.files = 0
-                for slot in area.slots.values():
-                    self._set(area, slot, None, slot.reserved)
+                for pending in area.pending.values():
+                    self._set(area, pending, None, pending.reserved)
             self._add_to_total(-size)
 
-    def forget_all(self) -> None:
+    def remove_all(self) -> None:
         """Any number of areas was removed, with no lock held."""
         with self._locks.all():
             self._refresh()
@@ -165,26 +165,26 @@ class Ledger:
     def _load(self, key: str) -> _Area:
         usage = self._backend.usage(key)
         with self._mutex:
-            if len(self._areas) >= _MAX_AREAS and not self._areas[oldest := next(iter(self._areas))].slots:
+            if len(self._areas) >= _MAX_AREAS and not self._areas[oldest := next(iter(self._areas))].pending:
                 del self._areas[oldest]
         return _Area(usage.bytes, usage.files)
 
-    def _enter(self, key: str, name: str, area: _Area) -> Hold | None:
-        slot = area.slots.get(name)
-        if slot is None:
+    def _try_begin(self, key: str, name: str, area: _Area) -> Reservation | None:
+        pending = area.pending.get(name)
+        if pending is None:
             info = self._backend.stat(key, name)
-            slot = _Slot(info.size if info else None)
+            pending = _Pending(info.size if info else None)
         with self._mutex:
             self._areas[key] = area
-            is_new = slot.current is None and name not in area.slots
+            is_new = pending.current is None and name not in area.pending
             if is_new and self._limits.files is not None and area.files_to_be() >= self._limits.files:
                 return None
-            area.slots[name] = slot
-            slot.savers += 1
-        return Hold(self, key, name, area, slot)
+            area.pending[name] = pending
+            pending.savers += 1
+        return Reservation(self, key, name, area, pending)
 
-    def _reserve(self, key: str, area: _Area, slot: _Slot, count: int) -> None:
-        refusal = self._try_reserve(area, slot, count)
+    def _reserve(self, key: str, area: _Area, pending: _Pending, count: int) -> None:
+        refusal = self._try_reserve(area, pending, count)
         if refusal is None:
             return
         if isinstance(refusal, SessionQuotaExceeded):
@@ -192,11 +192,11 @@ class Ledger:
                 self._recount(key, area)
         else:
             self._count_all()
-        refusal = self._try_reserve(area, slot, count)
+        refusal = self._try_reserve(area, pending, count)
         if refusal is not None:
             raise refusal
 
-    def _try_reserve(self, area: _Area, slot: _Slot, count: int) -> FileStoreError | None:
+    def _try_reserve(self, area: _Area, pending: _Pending, count: int) -> FileStoreError | None:
         limits = self._limits
         while True:
             if self._total is None and limits.store_bytes is not None:
@@ -204,34 +204,34 @@ class Ledger:
             with self._mutex:
                 if self._total is None and limits.store_bytes is not None:
                     continue
-                growth = max(0, slot.reserved + count - (slot.current or 0)) - slot.extra()
+                growth = max(0, pending.reserved + count - (pending.current or 0)) - pending.extra()
                 if growth and _exceeds(area.bytes + area.extra + growth, limits.session_bytes):
                     most = limits.session_bytes
                     return SessionQuotaExceeded(f"the session may hold {most} bytes", max_bytes=most)
                 if growth and _exceeds((self._total or 0) + self._extra + growth, limits.store_bytes):
                     return StoreQuotaExceeded(f"all sessions together may hold {limits.store_bytes} bytes")
-                self._set(area, slot, slot.current, slot.reserved + count)
+                self._set(area, pending, pending.current, pending.reserved + count)
             return None
 
-    def _commit(self, area: _Area, slot: _Slot, size: int) -> None:
+    def _commit(self, area: _Area, pending: _Pending, size: int) -> None:
         with self._mutex:
-            growth = size - (slot.current or 0)
+            growth = size - (pending.current or 0)
             area.bytes += growth
-            area.files += slot.current is None
-            self._set(area, slot, size, slot.reserved - size)
+            area.files += pending.current is None
+            self._set(area, pending, size, pending.reserved - size)
             self._add_to_total(growth)
 
-    def _release(self, area: _Area, name: str, slot: _Slot, unused: int) -> None:
+    def _release(self, area: _Area, name: str, pending: _Pending, unused: int) -> None:
         with self._mutex:
-            self._set(area, slot, slot.current, slot.reserved - unused)
-            slot.savers -= 1
-            if not slot.savers:
-                area.slots.pop(name, None)
+            self._set(area, pending, pending.current, pending.reserved - unused)
+            pending.savers -= 1
+            if not pending.savers:
+                area.pending.pop(name, None)
 
-    def _set(self, area: _Area, slot: _Slot, current: int | None, reserved: int) -> None:
-        before = slot.extra()
-        slot.current, slot.reserved = current, reserved
-        growth = slot.extra() - before
+    def _set(self, area: _Area, pending: _Pending, current: int | None, reserved: int) -> None:
+        before = pending.extra()
+        pending.current, pending.reserved = current, reserved
+        growth = pending.extra() - before
         area.extra += growth
         self._extra += growth
 
@@ -241,21 +241,21 @@ class Ledger:
 
     def _recount(self, key: str, area: _Area) -> None:
         """Look at one area again. The caller holds the key's lock, so no save of ours ends meanwhile."""
-        if area.forgotten:
+        if area.removed:
             return
         usage = self._backend.usage(key)
-        sizes = {name: self._backend.stat(key, name) for name in list(area.slots)}
+        sizes = {name: self._backend.stat(key, name) for name in list(area.pending)}
         with self._mutex:
             self._add_to_total(usage.bytes - area.bytes)
             area.bytes, area.files = usage.bytes, usage.files
             for name, info in sizes.items():
-                if (slot := area.slots.get(name)) is not None:
-                    self._set(area, slot, info.size if info else None, slot.reserved)
+                if (pending := area.pending.get(name)) is not None:
+                    self._set(area, pending, info.size if info else None, pending.reserved)
 
     def _refresh(self) -> None:
         """Look again at the areas into which is being saved, and drop the others. The caller holds all locks."""
         for key, area in list(self._areas.items()):
-            if area.slots:
+            if area.pending:
                 self._recount(key, area)
             else:
                 del self._areas[key]

@@ -27,17 +27,17 @@ from .backend import FileInfo, Usage
 from .disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
 from .errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
 from .fork import reset_after_fork
-from .names import FILE, hash_key, hash_name
+from .names import STORED_NAME, hash_key, hash_name
 from .owners import Owners
 from .staged import LocalStagedFile
 from .sweeping import Sweeper
 from .trash import Trash
 
-_SHELF = re.compile(r"[0-9a-f]{2}")
+_PREFIX = re.compile(r"[0-9a-f]{2}")
 _AREA = re.compile(r"[0-9a-f]{64}")
 
 # How often entering an area is tried while others keep removing it.
-_ENTER_TRIES = 100
+_ATTEMPTS = 100
 MISSING = "the folder {} is missing: create it, or choose another folder"
 
 
@@ -110,10 +110,10 @@ class LocalFileBackend:
         area = self._area(hash_key(key))
         if create:
             folder = os.path.join(area, "w-" + self._own_id())
-            for _ in range(_ENTER_TRIES):
+            for _ in range(_ATTEMPTS):
                 if is_real_dir(folder):
                     break
-                self._enter(folder, key)
+                self._make_writer_folder(folder, key)
         return area
 
     def stat(self, key: str, name: str) -> FileInfo | None:
@@ -151,12 +151,12 @@ class LocalFileBackend:
 
     def remove_area(self, key: str) -> bool:
         """Remove the area by one rename; a thread deletes the bytes afterwards."""
-        return self._trash.take(hash_key(key))
+        return self._trash.add(hash_key(key))
 
     def remove_all(self) -> None:
         """Remove all areas."""
         for digest in self._digests():
-            self._trash.take(digest)
+            self._trash.add(digest)
 
     def usage(self, key: str) -> Usage:
         """Count the finished files of the area."""
@@ -205,30 +205,30 @@ class LocalFileBackend:
             raise BaseMissing(errno.ENOENT, MISSING.format(self._base))
 
     def _open_part(self, part: str, folder: str, key: str) -> int:
-        for _ in range(_ENTER_TRIES):
+        for _ in range(_ATTEMPTS):
             # The writer's folder is there on all saves but the first, so nothing is asked before opening.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return create_file(part)
-            self._enter(folder, key)
+            self._make_writer_folder(folder, key)
         raise AreaGone("the session's files were cleaned up again and again while saving")
 
-    def _enter(self, folder: str, key: str) -> None:
+    def _make_writer_folder(self, folder: str, key: str) -> None:
         """Make our folder in the area, and the area. It appears complete, or not at all; others may remove it."""
         area = os.path.dirname(folder)
-        shelf = os.path.dirname(area)
+        prefix = os.path.dirname(area)
         self._make_base()
         make_dir(self._areas)
         self._owners.renew()
         fresh = f"{area}/t{os.path.basename(folder)[1:]}-{next(self._numbers)}"
         with self._owners.areas_lock(shared=True), contextlib.suppress(FileNotFoundError):
-            make_dir(shelf)
+            make_dir(prefix)
             make_dir(area)
             make_dir(fresh)
             try:
                 journal.start(fresh, key, durable=self._durable)
                 if self._durable:
                     # Before other threads can see the folder and commit. The area itself is synced with each commit.
-                    for path in (fresh, area, shelf, self._areas, self._base):
+                    for path in (fresh, area, prefix, self._areas, self._base):
                         sync_dir(path)
                 with contextlib.suppress(OSError):  # another thread of ours was faster
                     os.rename(fresh, folder)
@@ -249,9 +249,9 @@ class LocalFileBackend:
         return f"{self._area(hash_key(key))}/{hash_name(name)}"
 
     def _digests(self) -> Iterator[str]:
-        for shelf in names_in(self._areas) if is_real_dir(self._areas) else ():
-            if _SHELF.fullmatch(shelf) and is_real_dir(path := os.path.join(self._areas, shelf)):
-                yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(shelf))
+        for prefix in names_in(self._areas) if is_real_dir(self._areas) else ():
+            if _PREFIX.fullmatch(prefix) and is_real_dir(path := os.path.join(self._areas, prefix)):
+                yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(prefix))
 
 
 def _regular(path: str) -> os.stat_result | None:
@@ -265,7 +265,7 @@ def _regular(path: str) -> os.stat_result | None:
 def _files(area: str) -> Iterator[tuple[str, os.stat_result]]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(area) as entries:
         for entry in entries:
-            if FILE.fullmatch(entry.name):
+            if STORED_NAME.fullmatch(entry.name):
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):

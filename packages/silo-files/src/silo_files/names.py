@@ -35,7 +35,7 @@ _BLANK = re.compile(
 _DEVICE = re.compile("(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[1-9\u00b9\u00b2\u00b3]) *(?:[.:]|$)", re.I)
 _NOT_PORTABLE = re.compile('[\x00-\x1f\x7f<>:"/\\\\|?*\ud800-\udfff]|[. ]+\\Z')
 _LONGEST_EXTENSION = 32
-FILE = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
+STORED_NAME = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
 """What `hash_name` returns."""
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,16}", re.A)
 
@@ -102,7 +102,7 @@ def portable_names(names: Iterable[str]) -> dict[str, str]:
         alike = portable.casefold()
         while portable.casefold() in taken:
             numbers[alike] += 1
-            portable = _fitting(wanted[name], f" ({numbers[alike] + 1})")
+            portable = _fit(wanted[name], f" ({numbers[alike] + 1})")
         taken.add(portable.casefold())
         found[name] = portable
     return {name: found[name] for name in wanted}
@@ -124,10 +124,10 @@ def hash_name(name: str) -> str:
 
 def _portable(name: str) -> str:
     name = _NOT_PORTABLE.sub("_", name) or "_"
-    return _fitting("_" + name if _DEVICE.match(name) else name)
+    return _fit("_" + name if _DEVICE.match(name) else name)
 
 
-def _fitting(name: str, suffix: str = "") -> str:
+def _fit(name: str, suffix: str = "") -> str:
     """Return `name` with `suffix` before its extension, its stem cut to the room that is left."""
     dot = name.rfind(".")
     if dot < 1 or len(name[dot:].encode()) > _LONGEST_EXTENSION:

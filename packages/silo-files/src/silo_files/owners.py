@@ -45,7 +45,7 @@ class Owners:
             return held[0]
         with self._mutex:
             while self._held is None:
-                self._held = self._take(secrets.token_hex(8))
+                self._held = self._try_lock(secrets.token_hex(8))
             return self._held[0]
 
     def renew(self) -> None:
@@ -54,12 +54,12 @@ class Owners:
             if self._held is not None and not _same_file(self._held[1], self._path(self._held[0])):
                 owner, lost = self._held
                 # None means that somebody looks at the new file this very moment.
-                while (held := self._take(owner)) is None:
+                while (held := self._try_lock(owner)) is None:
                     time.sleep(0.001)
                 self._held = held
                 os.close(lost)
 
-    def _take(self, owner: str) -> tuple[str, int] | None:
+    def _try_lock(self, owner: str) -> tuple[str, int] | None:
         make_dir(self._folder)
         path = self._path(owner)
         fd = open_lock(path)
@@ -73,10 +73,10 @@ class Owners:
                 os.close(fd)
         return None
 
-    def is_alive(self, owner: str, *, forget: bool = False) -> bool:
+    def is_alive(self, owner: str, *, delete: bool = False) -> bool:
         """Tell whether another process holds the lock of `owner`. Our own id counts as alive too.
 
-        With `forget`, the lock file of a dead process is deleted.
+        With `delete`, the lock file of a dead process is deleted.
         """
         path = self._path(owner)
         if (held := self._held) is not None and held[0] == owner:
@@ -90,14 +90,14 @@ class Owners:
         try:
             if not lock_fd(fd, wait=False):
                 return True
-            if forget and not _DELETES_CLOSED_ONLY:
+            if delete and not _DELETES_CLOSED_ONLY:
                 # While we hold its lock, so that it is not the file of a process that takes it just now.
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             unlock_fd(fd)
         finally:
             os.close(fd)
-        if forget and _DELETES_CLOSED_ONLY:
+        if delete and _DELETES_CLOSED_ONLY:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         return False
@@ -107,13 +107,13 @@ class Owners:
         held = self._held
         return not (held is not None and held[0] == owner) and self.is_alive(owner)
 
-    def forget_dead(self) -> None:
+    def delete_dead(self) -> None:
         """Delete the lock files of dead processes. An id is never used twice, so a missing file means dead."""
         if not is_real_dir(self._folder):
             return
         for entry in names_in(self._folder):
             if match := _LOCK_FILE.fullmatch(entry):
-                self.is_alive(match[1], forget=True)
+                self.is_alive(match[1], delete=True)
 
     @contextlib.contextmanager
     def areas_lock(self, *, shared: bool) -> Iterator[None]:
@@ -134,7 +134,7 @@ class Owners:
         with self._mutex:
             held, self._held = self._held, None
         if held is not None:
-            _let_go(self._path(held[0]), held[1])
+            _release(self._path(held[0]), held[1])
 
     def __del__(self) -> None:
         # A store that nobody holds any more can save nothing: it must not pose as a living owner.
@@ -145,8 +145,8 @@ class Owners:
         return os.path.join(self._folder, owner + ".lock")
 
 
-def _let_go(path: str, fd: int) -> None:
-    with contextlib.suppress(OSError):  # on Windows an open file cannot be deleted: forget_dead does it later
+def _release(path: str, fd: int) -> None:
+    with contextlib.suppress(OSError):  # on Windows an open file cannot be deleted: delete_dead does it later
         os.unlink(path)
     unlock_fd(fd)
     os.close(fd)

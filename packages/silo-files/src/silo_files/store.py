@@ -9,7 +9,7 @@ from typing import IO, BinaryIO
 
 from .backend import Block, FileBackend, FileInfo, StagedFile, Usage
 from .errors import FileMissing, NoLocalPath
-from .ledger import Hold, Ledger, Limits
+from .ledger import Ledger, Limits, Reservation
 from .local import LocalFileBackend
 from .locks import KeyLocks
 from .names import check_key, check_name
@@ -110,8 +110,8 @@ class FileStore:
             if self._ledger is None:
                 return self._finish(key, staged, blocks, check)
             # Only now, so that a clean-up either comes before and is counted, or lets the commit fail.
-            with self._ledger.begin(key, name) as hold:
-                return self._finish(key, staged, hold.meter(blocks), check, hold)
+            with self._ledger.begin(key, name) as reservation:
+                return self._finish(key, staged, reservation.meter(blocks), check, reservation)
         except BaseException:
             staged.abort()
             raise
@@ -147,7 +147,7 @@ class FileStore:
             info = self.backend.stat(key, name) if self._ledger else None
             deleted = self.backend.delete(key, name)
             if self._ledger and info and deleted:
-                self._ledger.deleted(key, name, info.size)
+                self._ledger.remove_file(key, name, info.size)
         return deleted
 
     def cleanup(self, sid: str) -> None:
@@ -161,7 +161,7 @@ class FileStore:
             size = self._ledger.size_of(key) if self._ledger else 0
             self.backend.remove_area(key)
             if self._ledger:
-                self._ledger.forget(key, size)
+                self._ledger.remove_area(key, size)
 
     def cleanup_all(self) -> None:
         """Remove the files of all sessions, also of those that other processes serve."""
@@ -169,7 +169,7 @@ class FileStore:
             self.backend.remove_all()
         finally:
             if self._ledger:
-                self._ledger.forget_all()
+                self._ledger.remove_all()
 
     def purge(self) -> None:
         """Free the room of what was removed, and return when that is done."""
@@ -189,7 +189,7 @@ class FileStore:
             removed = self.backend.sweep(is_live)
         finally:
             if self._ledger and removed:
-                self._ledger.forget_all()
+                self._ledger.remove_all()
         return removed
 
     def usage(self, sid: str) -> Usage:
@@ -215,7 +215,7 @@ class FileStore:
         staged: StagedFile,
         blocks: Iterable[Block],
         check: Callable[[], object] | None,
-        hold: Hold | None = None,
+        reservation: Reservation | None = None,
     ) -> str:
         for block in blocks:
             staged.write(block)
@@ -225,6 +225,6 @@ class FileStore:
         # A clean-up of this key waits here, so that the counts see both in one order.
         with self._locks.of(key):
             location = staged.commit()
-            if hold is not None:
-                hold.commit()
+            if reservation is not None:
+                reservation.commit()
         return location

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 
 from . import journal
 from .disk import is_real_dir, names_in
-from .names import FILE
+from .names import STORED_NAME
 from .owners import Owners
 from .trash import Trash
 
-_log = logging.getLogger("silo_files")
+logger = logging.getLogger("silo_files")
 
 
 class Sweeper:
@@ -23,12 +23,12 @@ class Sweeper:
         self._areas = areas
         self._owners = owners
         self._trash = trash
-        self._lost: set[str] = set()
+        self._reported: set[str] = set()
 
     def sweep(self, digests: Iterable[str], is_live: Callable[[str], bool]) -> int:
         """Remove those of the areas `digests` that nobody needs. Return how many."""
         removed = sum(self._try_sweep_area(digest, is_live) for digest in digests)
-        self._owners.forget_dead()
+        self._owners.delete_dead()
         self._trash.purge()
         return removed
 
@@ -36,7 +36,7 @@ class Sweeper:
         try:
             return self._sweep_area(digest, is_live)
         except OSError as error:
-            _log.warning("area %s stays: %s", digest[:8], error.strerror)
+            logger.warning("area %s stays: %s", digest[:8], error.strerror)
             return False
 
     def _sweep_area(self, digest: str, is_live: Callable[[str], bool]) -> bool:
@@ -45,23 +45,23 @@ class Sweeper:
             return False
         key = _key(area, digest)
         # An area without a key was cut short while it was made, unless there are files: then the key was lost.
-        if self._has_lost_key(area, digest) if key is None else _asks_to_stay(key, digest, is_live):
+        if self._has_lost_key(area, digest) if key is None else _may_be_live(key, digest, is_live):
             self._drop_parts(area)
             return False
         # Meanwhile another may have begun to write here, or made the area anew; from now on both wait.
         with self._owners.areas_lock(shared=False):
             may_go = not self._has_other_writer(area) and _key(area, digest) == key
-            return may_go and self._trash.take(digest)
+            return may_go and self._trash.add(digest)
 
     def _has_other_writer(self, area: str) -> bool:
         return any(self._owners.is_other_alive(owner) for _, owner in journal.writers(area))
 
     def _has_lost_key(self, area: str, digest: str) -> bool:
-        if not any(FILE.fullmatch(entry) for entry in names_in(area)):
+        if not any(STORED_NAME.fullmatch(entry) for entry in names_in(area)):
             return False
-        if _key(area, digest) is None and digest not in self._lost:
-            self._lost.add(digest)
-            _log.warning("area %s stays: nobody can tell whose files are in it", digest[:8])
+        if _key(area, digest) is None and digest not in self._reported:
+            self._reported.add(digest)
+            logger.warning("area %s stays: nobody can tell whose files are in it", digest[:8])
         return True
 
     def _drop_parts(self, area: str) -> None:
@@ -75,9 +75,9 @@ def _key(area: str, digest: str) -> str | None:
     return next((key for key in keys if key is not None), None)
 
 
-def _asks_to_stay(key: str, digest: str, is_live: Callable[[str], bool]) -> bool:
+def _may_be_live(key: str, digest: str, is_live: Callable[[str], bool]) -> bool:
     try:
         return bool(is_live(key))
-    except Exception:  # noqa: BLE001 - user code may raise anything
-        _log.exception("is_live failed, so area %s stays", digest[:8])
+    except Exception:
+        logger.exception("is_live failed, so area %s stays", digest[:8])
         return True

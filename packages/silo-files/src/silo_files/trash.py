@@ -21,21 +21,21 @@ from .disk import is_real_dir, make_dir, names_in
 from .errors import FileStoreError
 from .fork import reset_after_fork
 
-_log = logging.getLogger("silo_files")
+logger = logging.getLogger("silo_files")
 # Windows does not rename a folder while a file in it is open.
 _RENAMES_BUSY_FOLDERS = os.name != "nt"
 _AREA = re.compile(r"[0-9a-f]{64}")
-_TAKEN = re.compile(r"[0-9a-f]{32}\.gone")
+_ENTRY = re.compile(r"[0-9a-f]{32}\.gone")
 
 # How often deleting is tried while others are at the same entry.
-_TRIES = 5
+_ATTEMPTS = 5
 
 # Seconds that the deleting thread waits for more work before it ends.
 _IDLE_SECONDS = 10.0
 
 
 class Trash:
-    """The `trash/` folder of a root. A daemon thread empties it; it starts with the first area taken."""
+    """The `trash/` folder of a root. A daemon thread empties it; it starts with the first area added."""
 
     def __init__(self, areas: str, folder: str) -> None:
         self._areas = areas
@@ -51,18 +51,18 @@ class Trash:
         self._work: queue.Queue[str] = queue.Queue()
         self._thread: threading.Thread | None = None
 
-    def take(self, digest: str) -> bool:
+    def add(self, digest: str) -> bool:
         """Move the area folder `digest` out of sight by one rename. Return whether there was one."""
         if not _AREA.fullmatch(digest):
             raise FileStoreError("refused to remove a folder that is not an area")
-        shelf = os.path.join(self._areas, digest[:2])
-        area = os.path.join(shelf, digest)
-        if not is_real_dir(self._areas) or not is_real_dir(shelf):
+        prefix = os.path.join(self._areas, digest[:2])
+        area = os.path.join(prefix, digest)
+        if not is_real_dir(self._areas) or not is_real_dir(prefix):
             return False
         if not is_real_dir(self._folder):
             make_dir(self._folder)  # refuses a link
-        taken = secrets.token_hex(16) + ".gone"
-        target = os.path.join(self._folder, taken)
+        entry = secrets.token_hex(16) + ".gone"
+        target = os.path.join(self._folder, entry)
         try:
             os.rename(area, target)
         except FileNotFoundError:
@@ -70,18 +70,18 @@ class Trash:
         except PermissionError:
             if _RENAMES_BUSY_FOLDERS:
                 raise
-            _take_piecewise(area, target)
-        self._wake(taken)
+            _move_piecewise(area, target)
+        self._enqueue(entry)
         return True
 
     def purge(self) -> None:
         """Delete all that lies in the trash, whoever put it there. What cannot be deleted is logged and stays."""
         for entry in names_in(self._folder):
-            self._destroy(entry)
+            self._delete(entry)
 
-    def _wake(self, taken: str) -> None:
+    def _enqueue(self, entry: str) -> None:
         with self._mutex:
-            self._work.put(taken)
+            self._work.put(entry)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="silo-files-trash", daemon=True)
                 with contextlib.suppress(RuntimeError):  # the interpreter is ending: the next sweep deletes it
@@ -98,20 +98,20 @@ class Trash:
                         self._thread = None
                         return
                 continue
-            self._destroy(entry)
+            self._delete(entry)
 
-    def _destroy(self, entry: str) -> None:
+    def _delete(self, entry: str) -> None:
         # One at a time: two would take the files away under each other's hands, and one of them would give up.
         with self._deleting:
-            _destroy(self._folder, entry)
+            _delete(self._folder, entry)
 
 
-def _destroy(folder: str, entry: str) -> None:
+def _delete(folder: str, entry: str) -> None:
     """Delete one entry of the trash. Never follows a link, never leaves `folder`."""
-    if not _TAKEN.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
+    if not _ENTRY.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
         return
     path = os.path.join(folder, entry)
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         try:
             if is_real_dir(path):
                 shutil.rmtree(path)
@@ -123,14 +123,14 @@ def _destroy(folder: str, entry: str) -> None:
             # Two may delete the same entry at once, and a save that found the area just before it was removed may
             # put its file in between, or take it away.
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-                _log.warning("could not delete %s in the trash yet: %s", entry, error.strerror)
+                logger.warning("could not delete %s in the trash yet: %s", entry, error.strerror)
                 return
         else:
             return
-    _log.debug("could not delete %s in the trash yet: others are at it", entry)
+    logger.debug("could not delete %s in the trash yet: others are at it", entry)
 
 
-def _take_piecewise(area: str, target: str) -> None:
+def _move_piecewise(area: str, target: str) -> None:
     """Empty an area that cannot be renamed because a file in it is open.
 
     The journals go too, so what is being saved there finds its area gone when it commits.
@@ -143,8 +143,8 @@ def _take_piecewise(area: str, target: str) -> None:
             os.rename(source, place)
         except OSError:
             if is_real_dir(source):
-                _take_piecewise(source, place)
+                _move_piecewise(source, place)
             else:
-                _log.warning("a file of a removed area is open and stays for now")
+                logger.warning("a file of a removed area is open and stays for now")
     with contextlib.suppress(OSError):
         os.rmdir(area)
