@@ -22,7 +22,7 @@ from flask_silo.tasks.records import TaskRecords
 from flask_silo.text import duration, printable
 from flask_silo_helpers import as_, counter_app
 from server_fixtures import redis_server, redis_url
-from silo_store import InMemoryStorage, Life
+from silo_store import Life
 from silo_store.testing import SID, TTL, Clock
 
 __all__ = ["redis_server", "redis_url"]
@@ -380,18 +380,6 @@ def test_an_applications_own_command_wins() -> None:
 
     Silo(app)
     assert run(app).stdout == "mine\n"
-
-
-def test_a_storage_of_release_0_1_can_be_looked_at(clock: Clock) -> None:
-    silo = Silo(storage=InMemoryStorage(), auto_cleanup=False, clock=clock, ttl=TTL, accept_client_ids=True)
-    silo.register("counter", lambda: {"value": 0})
-    app = counter_app(silo)
-    begin(app.test_client(), SID)
-    found = ask(app, "stats")
-    assert (found["backend"], found["url"], found["sessions"]) == ("InMemoryStorage", None, 1)
-    assert ask(app, "show", SID)["namespaces"]["counter"]["state"] == {"value": 1}
-    assert ask(app, "expire", SID)["expired"] is True
-    assert ask(app, "show", SID, status=1)["error"] == "session_expired"
 
 
 def test_words_for_times() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask_silo import InMemoryStorage, Silo, StoreUnavailable
+from flask_silo import Silo, StoreUnavailable
 from flask_silo.settings import Settings
 from flask_silo_helpers import as_, counter_app
 from silo_files import FolderUnusable
@@ -111,13 +111,6 @@ def test_data_endpoints_of_a_config_are_the_applications_own() -> None:
         assert app.test_client().get("/api/idle", headers=as_(SID)).status_code == status
 
 
-def test_a_storage_of_release_0_1_serves_one_application() -> None:
-    first = Flask(__name__)
-    silo = Silo(first, storage=InMemoryStorage(), auto_cleanup=False)
-    with pytest.raises(RuntimeError, match="apart"):
-        silo.init_app(Flask(__name__))
-
-
 def test_callbacks_survive_a_store_that_the_config_chooses() -> None:
     silo = Silo(auto_cleanup=False)
     ends: list[str] = []
@@ -150,16 +143,9 @@ def test_a_silo_without_application_says_so() -> None:
         silo.binding  # noqa: B018 - the access raises
 
 
-def test_a_storage_of_release_0_1_is_used() -> None:
-    storage = InMemoryStorage()
-    silo = Silo(storage=storage, auto_cleanup=False, accept_client_ids=True)
-    silo.register("counter", lambda: {"value": 0})
-    client = counter_app(silo).test_client()
-    client.post("/api/increment", headers=as_(SID))
-    client.post("/api/increment", headers=as_(SID))
-    kept = storage.get_session(SID)
-    assert kept is not None
-    assert kept["counter"] == {"value": 2}
+def test_storage_is_refused_with_what_to_give() -> None:
+    with pytest.raises(TypeError, match="give store_url="):
+        Silo(storage=object())  # type: ignore[arg-type]
 
 
 def test_the_extension_is_found_on_the_application() -> None:

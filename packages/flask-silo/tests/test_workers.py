@@ -12,7 +12,6 @@ from flask_silo import Silo
 from flask_silo import deployment as workers
 from flask_silo_helpers import counter_app
 from servers import Gunicorn, until
-from silo_store import InMemoryStorage
 
 SEVERAL = {"wsgi.multiprocess": True}
 
@@ -32,7 +31,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("options", [{}, {"store_url": "memory://?copy=1"}, {"storage": InMemoryStorage()}])
+@pytest.mark.parametrize("options", [{}, {"store_url": "memory://?copy=1"}])
 def test_several_workers_are_warned_of_once(options: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
     one, two = application(**options), application(**options)
     for app in (one, two, one):

@@ -1,4 +1,4 @@
-"""The memory backends and the adapter for release 0.1 keep the contract."""
+"""The memory backends keep the contract."""
 
 from __future__ import annotations
 

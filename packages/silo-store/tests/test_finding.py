@@ -9,7 +9,6 @@ import pytest
 from silo_store import (
     Blob,
     Change,
-    InMemoryStorage,
     Life,
     NamespaceError,
     Session,
@@ -22,21 +21,6 @@ from silo_store.testing import SID, TTL, Clock
 Way = Callable[[SessionStore], AbstractContextManager[Session | None]]
 
 NAMES = ("_meta", "counter", "notes")
-
-
-@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", "redis", "storage of release 0.1"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    if request.param == "storage of release 0.1":
-        return None
-    if request.param == "sqlite":
-        return f"sqlite:///{request.getfixturevalue('tmp_path') / 'sessions.db'}"
-    value: str = request.getfixturevalue("redis_url") if request.param == "redis" else request.param
-    return value
-
-
-@pytest.fixture
-def store(url: str | None, make_store: Callable[..., SessionStore]) -> SessionStore:
-    return make_store(storage=InMemoryStorage()) if url is None else make_store()
 
 
 @contextmanager

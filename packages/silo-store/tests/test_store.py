@@ -572,8 +572,6 @@ def test_errors_and_logs_show_the_start_of_an_id_only(
     assert sid not in "".join(record.getMessage() for record in caplog.records)
 
 
-def test_storage_and_backend_exclude_each_other(store: SessionStore) -> None:
-    from silo_store import InMemoryStorage
-
-    with pytest.raises(ValueError, match="not both"):
-        SessionStore(storage=InMemoryStorage(), backend="memory://")
+def test_storage_is_refused_with_what_to_give() -> None:
+    with pytest.raises(TypeError, match="give backend="):
+        SessionStore(storage=object())  # type: ignore[arg-type]

@@ -14,7 +14,6 @@ from silo_files import (
 )
 from silo_store import (
     CleanupDaemon,
-    InMemoryStorage,
     InvalidSessionId,
     LockTimeout,
     NamespaceError,
@@ -24,7 +23,6 @@ from silo_store import (
     SessionRotated,
     SessionStore,
     SiloError,
-    SiloStorage,
     StateDecodeError,
     StateEncodeError,
     StateTooLarge,
@@ -59,7 +57,6 @@ __all__ = [
     "FileStore",
     "FileStoreError",
     "FileTooLarge",
-    "InMemoryStorage",
     "InvalidFileName",
     "InvalidSessionId",
     "LockTimeout",
@@ -76,7 +73,6 @@ __all__ = [
     "SessionTask",
     "Silo",
     "SiloError",
-    "SiloStorage",
     "StateDecodeError",
     "StateEncodeError",
     "StateTooLarge",

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
 from silo_files import FileBackend
-from silo_store import Hold, Registry, SessionRotated, SessionStore, SiloStorage
+from silo_store import Hold, Registry, SessionRotated, SessionStore
 from silo_store.callables import check_callback
 from silo_tasks import Runner
 from silo_tasks.run.checks import check_target
@@ -51,13 +51,15 @@ def _is_of(here: Visit | Hold, sid: str) -> bool:
 class Silo:
     """Gives every client of a Flask application its own state, tasks and files.
 
-    Each argument but ``app``, ``storage`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config or in
+    Each argument but ``app`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config or in
     the environment too, and is described in `Settings`.
 
     Args:
         app: the application; or call `init_app` for each one later.
-        storage: a storage of release 0.1.
         clock: seconds since the epoch, for tests that do not want to wait for an expiry.
+
+    Raises:
+        TypeError: ``storage`` is given, which later releases of 0.1 took; or ``clock`` cannot be called.
     """
 
     def __init__(
@@ -73,7 +75,6 @@ class Silo:
         data_endpoints: Iterable[str] | None = None,
         auto_cleanup: bool | None = None,
         api_prefix: str | tuple[str, ...] | None = None,
-        storage: SiloStorage | None = None,
         store_url: str | None = None,
         lock_timeout: float | None = None,
         max_waiters: int | None = None,
@@ -84,7 +85,10 @@ class Silo:
         max_streams: int | None = None,
         accept_client_ids: bool | None = None,
         clock: Callable[[], float] = time.time,
+        storage: None = None,
     ) -> None:
+        if storage is not None:
+            raise TypeError("storage= is no longer accepted: give store_url=, such as sqlite:///sessions.db")
         self._given = {
             "ttl": ttl,
             "cleanup_interval": cleanup_interval,
@@ -105,7 +109,6 @@ class Silo:
             "accept_client_ids": accept_client_ids,
         }
         check_callback("clock", clock)
-        self._storage = storage
         self._clock = clock
         self._registry = Registry()
         self._early: SessionStore | None = None
@@ -126,13 +129,10 @@ class Silo:
         Raises:
             ValueError: a setting is wrong.
             StoreUnavailable: `store_url` names an SQLite file in which no session could be kept.
-            RuntimeError: a `Silo` serves the application already, or this one has a storage of release 0.1 and serves
-                another application.
+            RuntimeError: a `Silo` serves the application already.
         """
         if "silo" in app.extensions:
             raise RuntimeError("a Silo serves the application already")
-        if self._storage is not None and len(self._apps):
-            raise RuntimeError("a storage of release 0.1 cannot keep two applications apart")
         settings = Settings.collect(self._given, app.config)
         app.extensions[BINDING] = Binding(self, app, settings, self._make_store(settings), self._tasks)
         app.extensions["silo"] = self
@@ -149,8 +149,7 @@ class Silo:
                 touch_interval=settings.touch_interval,
                 max_state_bytes=settings.max_state_bytes,
                 max_sessions=settings.max_sessions,
-                storage=self._storage,
-                backend=None if self._storage is not None else settings.store_url,
+                backend=settings.store_url,
                 registry=self._registry,
                 clock=self._clock,
             )

@@ -31,7 +31,6 @@ from .record import Blob, Change, Record
 from .redact import short
 from .registry import EndReason, Registry
 from .session import Session
-from .storage import InMemoryStorage, SiloStorage, StorageBackend
 from .store import Lookup, SessionStore
 from .unencodable import Unencodable
 
@@ -48,7 +47,6 @@ __all__ = [
     "Finding",
     "Hold",
     "HoldCounts",
-    "InMemoryStorage",
     "InvalidSessionId",
     "Life",
     "LockLost",
@@ -69,12 +67,10 @@ __all__ = [
     "SessionRotated",
     "SessionStore",
     "SiloError",
-    "SiloStorage",
     "StateDecodeError",
     "StateEncodeError",
     "StateTooLarge",
     "StateValueError",
-    "StorageBackend",
     "StoreUnavailable",
     "TooManySessions",
     "TooManyWaiters",

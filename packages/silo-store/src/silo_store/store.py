@@ -24,7 +24,6 @@ from .mapper import Notice, SessionMapper
 from .record import ATTACHED, Record
 from .registry import EndReason, Registry, kind_of, tell
 from .session import META, Session
-from .storage import SiloStorage, StorageBackend
 
 NOTED_ROTATIONS = 1000
 """How many of its newest rotations a process remembers, for requests that are under way meanwhile."""
@@ -52,7 +51,6 @@ class SessionStore:
         cleanup_interval: seconds between two sweeps of a `CleanupDaemon`.
         expired_retain: seconds for which an expired id is remembered.
         sid_generator: makes new ids; 128 random bits by default.
-        storage: a storage of release 0.1, for those who wrote one.
         backend: where sessions are kept: a `Backend` or its URL, see `open_backend`. Live objects in memory by
             default.
         codec: how a backend that keeps bytes gets them.
@@ -66,9 +64,9 @@ class SessionStore:
         registry: namespaces and callbacks shared with another store.
 
     Raises:
-        ValueError: both ``storage`` and ``backend`` are given, or no backend has that URL.
+        ValueError: no backend has that URL.
         TypeError: the backend keeps bytes, and state of a type in the registry cannot be made of bytes; or ``clock`` or
-            ``sid_generator`` cannot be called.
+            ``sid_generator`` cannot be called; or ``storage`` is given, which later releases of 0.1 took.
     """
 
     def __init__(
@@ -78,7 +76,6 @@ class SessionStore:
         cleanup_interval: float = 60,
         expired_retain: float = 7200,
         sid_generator: Callable[[], str] | None = None,
-        storage: SiloStorage | None = None,
         backend: Backend | str | None = None,
         codec: Codec | None = None,
         clock: Callable[[], float] = time.time,
@@ -87,9 +84,12 @@ class SessionStore:
         max_state_bytes: int | None = None,
         max_sessions: int | None = None,
         registry: Registry | None = None,
+        storage: None = None,
     ) -> None:
-        if storage is not None and backend is not None:
-            raise ValueError("give storage or backend, not both")
+        if storage is not None:
+            raise TypeError(
+                "storage= is no longer accepted: give backend=, a Backend or a URL such as sqlite:///sessions.db"
+            )
         check_callback("clock", clock)
         if sid_generator is not None:
             check_callback("sid_generator", sid_generator)
@@ -100,11 +100,8 @@ class SessionStore:
         self.touch_interval = touch_interval
         self.max_state_bytes = max_state_bytes
         self.max_sessions = max_sessions
-        self.storage = storage
         self.registry = registry if registry is not None else Registry()
-        if storage is not None:
-            backend = StorageBackend(storage)
-        elif backend is None or isinstance(backend, str):
+        if backend is None or isinstance(backend, str):
             backend = open_backend(backend or "memory://")
         self.backend: Backend = backend
         self._sessions: SessionMapper

@@ -102,10 +102,9 @@ def stats(sizes: bool) -> Answer:
     binding = _binding()
     store = binding.store
     at, backend = store.moment(), store.backend
-    where = redact(binding.settings.store_url) if store.storage is None else ""
     document: dict[str, Any] = {
-        "backend": type(backend if store.storage is None else store.storage).__name__,
-        "url": where or None,
+        "backend": type(backend).__name__,
+        "url": redact(binding.settings.store_url),
         "shared": backend.shared,
         "live": backend.live,
         "sessions": store.active_count,
@@ -119,7 +118,7 @@ def stats(sizes: bool) -> Answer:
     rows = [
         ("sessions", f"{document['sessions']:,}"),
         ("expired ids", f"{document['expired_ids']:,} remembered, each for {duration(store.expired_retain)}"),
-        ("kept in", f"{where} ({document['backend']})" if where else document["backend"]),
+        ("kept in", f"{document['url']} ({document['backend']})"),
         ("kept as", "live objects" if backend.live else "encoded copies"),
         ("shared", "by all worker processes" if backend.shared else "no: each worker process has its own"),
         ("time to live", f"{duration(at.ttl)} after the last request"),
