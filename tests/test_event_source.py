@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_silo import Silo, current_task
-from flask_silo.tasks.events import Pace
+from flask_silo.tasks.events import StreamTiming
 from servers import until
 from silo_store.testing import SID, TTL, Clock
 
@@ -39,7 +39,7 @@ def test_a_page_sees_a_task_from_its_start_to_its_end(most: int | None, tmp_path
     assert PROGRAM is not None
     app = Flask("page")
     silo = Silo(app, max_streams=most)
-    silo.binding.task_views.pace = Pace(retry=0.2, poll=0.2)
+    silo.binding.task_views.timing = StreamTiming(retry=0.2, poll=0.2)
     words: queue.Queue[str] = queue.Queue()
 
     @silo.task

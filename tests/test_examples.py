@@ -367,7 +367,7 @@ def test_reset_ends_the_work(demo: Flask, client: Client, monkeypatch: pytest.Mo
     client.start("city")
     gate.wait()
     (session,) = silo_of(demo).store.all_sids
-    task = silo_of(demo).binding.tasks.find(silo_of(demo).store.uid(session), "summary")
+    task = silo_of(demo).binding.runs.find(silo_of(demo).store.uid(session), "summary")
     assert task is not None
     assert client.ask("POST", "/api/reset").status_code == 200
     gate.open()

@@ -22,7 +22,7 @@ from engines.harness import Worker
 from flask import Blueprint, Flask
 from flask_silo import SessionTask, Silo
 from flask_silo.tasks.records import TaskRecords, find_life, slot_in
-from flask_silo.tasks.worker import Place
+from flask_silo.tasks.worker import TaskAddress
 from redis import Redis
 from rq import Queue
 from rq.registry import FailedJobRegistry
@@ -627,8 +627,8 @@ def test_a_session_that_moves_just_when_its_task_begins(
         return hold(sid)
 
     monkeypatch.setattr(store, "hold", moving)
-    place = Place(app=web.app.import_name, task="put-thread", sid=life.sid, uid=life.uid)
-    assert binding.tasks.serve(BackgroundTask(), place, web.task("put"), (life.sid,), {})
+    place = TaskAddress(app=web.app.import_name, task="put-thread", sid=life.sid, uid=life.uid)
+    assert binding.runs.serve(BackgroundTask(), place, web.task("put"), (life.sid,), {})
     (web.sid,) = moved
     assert web.value == 2
 

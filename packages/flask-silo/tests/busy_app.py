@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 from flask_silo import Silo, current_task, track
-from flask_silo.tasks.events import Pace
+from flask_silo.tasks.events import StreamTiming
 from silo_tasks import ThreadRunner
 
 
@@ -17,7 +17,7 @@ def application() -> Flask:
     app = Flask("busy")
     app.config.from_prefixed_env("BUSY")
     silo = Silo(app, accept_client_ids=True)
-    silo.binding.task_views.pace = Pace(heartbeat=3600)
+    silo.binding.task_views.timing = StreamTiming(heartbeat=3600)
     runner = ThreadRunner(drain_timeout=0.1)  # so that no server waits for a task in the end
 
     @silo.task

@@ -14,7 +14,7 @@ from flask import Flask
 from flask_silo import Silo, current_task
 from flask_silo.binding import Binding
 from flask_silo.ext import BINDING
-from flask_silo.tasks.events import Pace, Told
+from flask_silo.tasks.events import EventId, StreamTiming
 from flask_silo.tasks.server import Server
 from flask_silo_helpers import as_
 from server_fixtures import own_redis, redis_server, redis_url
@@ -25,7 +25,7 @@ from werkzeug.test import TestResponse
 __all__ = ["own_redis", "redis_server", "redis_url"]
 
 THREADS = {"wsgi.multithread": True, "SERVER_SOFTWARE": "Werkzeug/3"}
-FAST = Pace(look=0.005)
+FAST = StreamTiming(look=0.005)
 
 
 class App:
@@ -68,9 +68,9 @@ class App:
             listen.start()
             return {}
 
-    def pace(self, pace: Pace) -> None:
+    def pace(self, pace: StreamTiming) -> None:
         binding: Binding = self.flask.extensions[BINDING]
-        binding.task_views.pace = pace
+        binding.task_views.timing = pace
 
     def start(self, *names: str) -> None:
         for name in names:
@@ -131,7 +131,7 @@ def test_a_task_from_its_start_to_its_end(make: Make) -> None:
         assert headers["Content-Type"] == "text/event-stream"
         assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
         assert headers["X-Session-ID"] == SID
-        assert stream.first == {"retry": "1000", "id": str(Told())}
+        assert stream.first == {"retry": "1000", "id": str(EventId())}
         assert next(stream.states())["running"]
         app.say("one", "hello")
         assert stream.until(last_seq=1)["logs"] == ["hello"]
@@ -185,15 +185,15 @@ def test_an_id_that_is_none_counts_as_nothing(last: str, make: Make) -> None:
     assert app.open(last.encode().decode("latin-1")).answer.status_code == 204
     app.start("one")
     with closing(app.open(last.encode().decode("latin-1"))) as stream:
-        assert stream.first["id"] == str(Told())
+        assert stream.first["id"] == str(EventId())
         assert next(stream.states())["name"] == "one"
 
 
 def test_what_an_id_says_of_no_task_is_not_said_again(make: Make) -> None:
     app = make()
     app.start("one")
-    with closing(app.open(str(Told()) + "".join(f"{number:012}" for number in range(1000)))) as stream:
-        assert stream.first["id"] == str(Told())
+    with closing(app.open(str(EventId()) + "".join(f"{number:012}" for number in range(1000)))) as stream:
+        assert stream.first["id"] == str(EventId())
 
 
 def test_a_session_that_ends_takes_its_tasks_along(make: Make) -> None:
@@ -256,7 +256,7 @@ def test_an_open_stream_renews_nothing(make: Make, clock: Clock) -> None:
 def test_it_breathes_while_nothing_happens_and_does_not_get_old(make: Make) -> None:
     app = make()
     app.start("one")
-    app.pace(Pace(look=0.001, heartbeat=0.002, lifetime=60))
+    app.pace(StreamTiming(look=0.001, heartbeat=0.002, lifetime=60))
     with closing(app.open()) as stream:
         stream.until(status="running")
         breaths = 0
@@ -264,7 +264,7 @@ def test_it_breathes_while_nothing_happens_and_does_not_get_old(make: Make) -> N
             breaths += block == {"": ""}
             if breaths == 3:
                 break
-    app.pace(Pace(look=0.001, lifetime=0))
+    app.pace(StreamTiming(look=0.001, lifetime=0))
     stream = app.open(stream.last)
     assert stream.rest() == [], "the task runs still"
     app.say("one", "hello")
@@ -304,13 +304,15 @@ def test_who_watches_goes_on_once_the_store_is_back(own_redis: RedisServer, cloc
 
 
 def test_an_unknown_server_is_trusted_with_nothing() -> None:
-    assert Server.of({"wsgi.multithread": True, "SERVER_SOFTWARE": "WSGIServer/0.2"}).streams(None) == 0
-    assert Server.of({"wsgi.multithread": True}).streams(7) == 7, "the operator knows"
-    assert Server.of({"wsgi.multithread": False}).streams(7) == 0
-    assert Server.of({"SERVER_SOFTWARE": "gevent/25 Python/3"}).streams(7) == 0, "it sleeps without greenlets here"
-    assert Server(threads=3).streams(None) == 1
-    assert Server(threads=3).streams(7) == 2
-    assert Server(threads=8).streams(None, waiting=2) == 4
-    assert Server(threads=8).streams(None, waiting=4) == 3
-    assert Server(threads=8).streams(7, waiting=7) == 0
-    assert not Server(threads=3).is_leaving()
+    assert Server.from_environ({"wsgi.multithread": True, "SERVER_SOFTWARE": "WSGIServer/0.2"}).max_streams(None) == 0
+    assert Server.from_environ({"wsgi.multithread": True}).max_streams(7) == 7, "the operator knows"
+    assert Server.from_environ({"wsgi.multithread": False}).max_streams(7) == 0
+    assert Server.from_environ({"SERVER_SOFTWARE": "gevent/25 Python/3"}).max_streams(7) == 0, (
+        "it sleeps without greenlets here"
+    )
+    assert Server(threads=3).max_streams(None) == 1
+    assert Server(threads=3).max_streams(7) == 2
+    assert Server(threads=8).max_streams(None, waiting=2) == 4
+    assert Server(threads=8).max_streams(None, waiting=4) == 3
+    assert Server(threads=8).max_streams(7, waiting=7) == 0
+    assert not Server(threads=3).is_closing()

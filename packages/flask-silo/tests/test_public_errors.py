@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo, current_task
-from flask_silo.tasks.worker import Place, serve
+from flask_silo.tasks.worker import TaskAddress, serve
 from flask_silo_helpers import as_
 from silo_store import short
 from silo_store.testing import SID
@@ -122,7 +122,7 @@ def test_what_is_public_is_checked_when_the_task_is_declared(silo: Silo, given: 
 
 def test_the_log_of_a_worker_names_task_and_session(app: Flask, silo: Silo, caplog: pytest.LogCaptureFixture) -> None:
     task = BackgroundTask("unknown", runner=InlineRunner())
-    task.start(serve, Place(app=app.import_name, task="unknown", sid=SID, uid="uid"))
+    task.start(serve, TaskAddress(app=app.import_name, task="unknown", sid=SID, uid="uid"))
     assert not task.state.error_public
     assert re.search(rf"Task 'unknown' of session {short(SID)} \(run [0-9a-f]{{8}}\) failed: TaskError: ", caplog.text)
     assert SID not in caplog.text

@@ -14,9 +14,9 @@ import pytest
 from flask import Flask, jsonify, stream_with_context
 from flask_silo import Silo, TaskState, current_task, track
 from flask_silo.tasks import records as records_module
-from flask_silo.tasks import runs as running_module
+from flask_silo.tasks import runs as runs_module
 from flask_silo.tasks.records import TaskRecords, find_life, slot_in
-from flask_silo.tasks.worker import Place
+from flask_silo.tasks.worker import TaskAddress
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
 from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short
@@ -238,7 +238,7 @@ class Worker:
 
         @app.get("/api/here")
         def here() -> Any:
-            return {"here": isinstance(work.task, running_module.Work)}
+            return {"here": isinstance(work.task, runs_module.HostedTask)}
 
         @app.post("/api/reset")
         def reset() -> Any:
@@ -271,7 +271,7 @@ def two(url: str, clock: Clock) -> Iterator[tuple[Worker, Worker]]:
     yield workers
     for worker in workers:
         worker.leave.set()
-        for tasks in list(worker.silo.binding.tasks._tasks.values()):
+        for tasks in list(worker.silo.binding.runs._tasks.values()):
             for task in list(tasks.values()):
                 assert task.wait(WAIT)
         worker.silo.store.close()
@@ -285,7 +285,7 @@ def test_a_task_whose_session_another_process_ends_is_cancelled(two: Two, caplog
     one.ask("POST", "/api/start/1")
     assert one.entered.wait(WAIT)
     uid = one.silo.store.uid(SID)
-    work = one.silo.binding.tasks.find(uid, "job")
+    work = one.silo.binding.runs.find(uid, "job")
     assert work is not None
     other.ask("POST", "/api/reset")
     # No look at the store in between, which would cancel it.
@@ -361,7 +361,7 @@ def test_the_end_of_a_session_elsewhere_ends_its_task(two: Two, how: str) -> Non
     one, other = two
     one.ask("POST", "/api/start/4")
     assert one.entered.wait(WAIT)
-    (work,) = one.silo.binding.tasks._tasks[one.silo.store.uid(SID) or ""].values()
+    (work,) = one.silo.binding.runs._tasks[one.silo.store.uid(SID) or ""].values()
     if how == "reset":
         other.ask("POST", "/api/reset")
     else:
@@ -390,7 +390,7 @@ def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(
     one, other = two
     one.ask("POST", "/api/start/1")
     assert one.entered.wait(WAIT)
-    (late,) = one.silo.binding.tasks._tasks[one.silo.store.uid(SID) or ""].values()
+    (late,) = one.silo.binding.runs._tasks[one.silo.store.uid(SID) or ""].values()
     assert late.records is not None
     # As if its process stood still: nothing is heard of it.
     real, late.records.change = late.records.change, lambda *_: True  # type: ignore[method-assign]
@@ -455,7 +455,7 @@ def test_a_store_that_is_away_stops_no_task(clock: Clock, caplog: pytest.LogCapt
     worker = Worker(backend, clock)
     worker.ask("POST", "/api/start/1")
     assert worker.entered.wait(WAIT)
-    (work,) = worker.silo.binding.tasks._tasks[worker.silo.store.uid(SID) or ""].values()
+    (work,) = worker.silo.binding.runs._tasks[worker.silo.store.uid(SID) or ""].values()
     with caplog.at_level(logging.ERROR, "silo_tasks"):
         backend.away = True
         until(lambda: "could not be stored" in caplog.text)
@@ -488,14 +488,14 @@ def test_a_store_that_is_away_when_a_worker_is_done_does_not_fail_the_run(
 ) -> None:
     worker = Worker(MemoryBackend(copy=True), clock)
     worker.leave.set()
-    store, tasks = worker.silo.store, worker.silo.binding.tasks
+    store, tasks = worker.silo.store, worker.silo.binding.runs
     uid = store.get(SID).uid
 
     def away(*_: object) -> bool:
         raise StoreUnavailable("the store is away")
 
     monkeypatch.setattr(store.backend, "touch", away)
-    place = Place(app="counter", task="job", sid=SID, uid=uid)
+    place = TaskAddress(app="counter", task="job", sid=SID, uid=uid)
     task = BackgroundTask("job", runner=InlineRunner())
     task.start(lambda task: tasks.serve(task, place, worker.task, (3,), {}))
     assert task.result() == 3
@@ -504,10 +504,10 @@ def test_a_store_that_is_away_when_a_worker_is_done_does_not_fail_the_run(
 
 
 def test_a_process_keeps_few_finished_tasks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_module, "KEPT", 3)
+    monkeypatch.setattr(runs_module, "MAX_FINISHED", 3)
     worker = Worker(MemoryBackend(copy=True), clock)
     worker.leave.set()
-    tasks = worker.silo.binding.tasks._tasks
+    tasks = worker.silo.binding.runs._tasks
     for number in range(8):
         worker.ask("POST", "/api/start/1", f"{number}" * 32)
         worker.ask("GET", "/api/task/result", f"{number}" * 32)
@@ -585,8 +585,8 @@ def test_a_task_that_cannot_begin_leaves_nothing_behind(url: str, monkeypatch: p
     def full(*_: Any, **__: Any) -> None:
         raise QueueFull("full")
 
-    monkeypatch.setattr(running_module.Work, "start", full)
+    monkeypatch.setattr(runs_module.HostedTask, "start", full)
     for _ in range(3):
         assert app.test_client().post("/api/refused").status_code == 503
-    assert not silo.binding.tasks._tasks
+    assert not silo.binding.runs._tasks
     silo.store.close()

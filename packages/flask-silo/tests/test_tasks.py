@@ -13,8 +13,8 @@ import pytest
 from flask import Flask, current_app, jsonify
 from flask.testing import FlaskClient
 from flask_silo import SessionExpired, Silo, current_task, track
-from flask_silo.tasks.runs import Work
-from flask_silo.tasks.worker import Place, find
+from flask_silo.tasks.runs import HostedTask
+from flask_silo.tasks.worker import TaskAddress, find
 from flask_silo_helpers import HEADER, as_
 from silo_store import Hold, InvalidSessionId
 from silo_store.testing import SID, TTL, Clock
@@ -204,15 +204,15 @@ def test_what_is_said_of_a_task_that_runs(app: Flask, client: FlaskClient, job: 
 def test_of_two_requests_that_start_it_at_once_one_is_refused(
     app: Flask, client: FlaskClient, silo: Silo, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, beginning, go_on = Work.start, threading.Event(), threading.Event()
+    start, beginning, go_on = HostedTask.start, threading.Event(), threading.Event()
 
-    def slow(work: Work, *args: Any, **kwargs: Any) -> None:
+    def slow(work: HostedTask, *args: Any, **kwargs: Any) -> None:
         if not beginning.is_set():  # the first one gets no further for now
             beginning.set()
             assert go_on.wait(30)
         start(work, *args, **kwargs)
 
-    monkeypatch.setattr(Work, "start", slow)
+    monkeypatch.setattr(HostedTask, "start", slow)
     client.post("/api/increment", headers=as_(SID))
     with ThreadPoolExecutor() as pool:
         first = pool.submit(app.test_client().post, "/api/start/1", headers=as_(SID))
@@ -220,7 +220,7 @@ def test_of_two_requests_that_start_it_at_once_one_is_refused(
         second = client.post("/api/start/1", headers=as_(SID))
         go_on.set()
         assert sorted([first.result().status_code, second.status_code]) == [202, 409]
-    work = silo.binding.tasks.find(silo.store.uid(SID), "count up")
+    work = silo.binding.runs.find(silo.store.uid(SID), "count up")
     assert work is not None
     assert work.is_running
     assert (client.get("/api/task", headers=as_(SID)).json or {})["running"]
@@ -245,7 +245,7 @@ def test_cancel_stops_at_the_next_item(client: FlaskClient, job: Job) -> None:
     assert client.post("/api/cancel", headers=as_(SID)).json == {"cancelled": True}
     job.leave.set()
     assert job.done.wait(30)
-    work = job.task._silo.binding.tasks.find(job.task._silo.store.uid(SID), "count up")
+    work = job.task._silo.binding.runs.find(job.task._silo.store.uid(SID), "count up")
     assert work is not None
     assert work.wait(30)
     assert work.records is None or work.records.settled.wait(30)
@@ -262,7 +262,7 @@ def test_a_running_task_holds_its_session(client: FlaskClient, silo: Silo, job: 
     assert client.get("/api/task/result", headers=as_(SID)).json == {"result": 1}
     clock.advance(TTL + 1)
     assert silo.store.cleanup() == [SID]
-    assert silo.binding.tasks._tasks == {}
+    assert silo.binding.runs._tasks == {}
 
 
 def test_reset_cancels_and_the_late_task_cannot_write(
@@ -270,7 +270,7 @@ def test_reset_cancels_and_the_late_task_cannot_write(
 ) -> None:
     client.post("/api/start/3", headers=as_(SID))
     assert job.entered.wait(30)
-    work = job.task._silo.binding.tasks.find(silo.store.uid(SID), "count up")
+    work = job.task._silo.binding.runs.find(silo.store.uid(SID), "count up")
     assert work is not None
     client.post("/api/reset", headers=as_(SID))
     assert (client.get("/api/task", headers=as_(SID)).json or {})["status"] == "idle"
@@ -295,7 +295,7 @@ def test_a_task_whose_session_ends_when_it_begins_is_cancelled(
     monkeypatch.setattr(silo.store, "hold", held)
     client.post("/api/start/3", headers=as_(SID))
     job.leave.set()
-    assert silo.binding.tasks._tasks == {}
+    assert silo.binding.runs._tasks == {}
 
 
 def test_a_task_of_an_ended_session_is_told(client: FlaskClient, app: Flask, silo: Silo) -> None:
@@ -410,7 +410,7 @@ def test_a_task_outside_a_request_needs_one(silo: Silo, job: Job) -> None:
 
 
 def test_the_id_in_a_message_passes_the_gate(app: Flask, job: Job) -> None:
-    place = Place(app=app.import_name, task=job.task.name, sid=SID, uid="life")
+    place = TaskAddress(app=app.import_name, task=job.task.name, sid=SID, uid="life")
     assert find(place)[1] is not None
     with pytest.raises(InvalidSessionId):
         find({**place, "sid": "no id"})
@@ -428,7 +428,7 @@ def test_of_several_applications_of_one_module_the_one_with_the_session_is_found
         silo.init_app(app)
     stores = [binding.store for binding in silo._each_binding()]
     for store in stores:
-        place = Place(app="several", task="work", sid=SID, uid=store.get(SID).uid)
+        place = TaskAddress(app="several", task="work", sid=SID, uid=store.get(SID).uid)
         assert find(place)[0].store is store
     for store in stores:
         store.close()

@@ -63,7 +63,7 @@ def silo(url: str) -> Iterator[Silo]:
     silo.register("counter", lambda: {"value": 0})
     yield silo
     silo.store.close()
-    assert waiters.open == 0
+    assert waiters.taken == 0
 
 
 def begin(client: FlaskClient) -> str:
@@ -129,11 +129,11 @@ def test_a_place_is_free_again_when_the_wait_is_over(app: Flask, silo: Silo, sid
                 thread.start()
             for _ in range(2):
                 assert is_refused(answers.get(timeout=DEADLINE))
-            assert waiters.open == 2
+            assert waiters.taken == 2
         for thread in threads:
             thread.join(DEADLINE)
         assert [answers.get(timeout=DEADLINE).status_code for _ in range(2)] == [200, 200]
-        assert waiters.open == 0
+        assert waiters.taken == 0
     assert silo.store.get(sid)["counter"]["value"] == 5
 
 
@@ -144,7 +144,7 @@ def test_a_wait_that_ends_in_a_timeout_gives_its_place_back(app: Flask, silo: Si
         lock.take(1)
         for _ in range(3):
             assert is_refused(in_another_thread(app, sid))
-            assert waiters.open == 0
+            assert waiters.taken == 0
 
 
 def test_a_task_waits_without_taking_a_place(app: Flask, client: FlaskClient, silo: Silo) -> None:
@@ -197,7 +197,7 @@ def test_waiting_for_a_result_takes_a_place(app: Flask, client: FlaskClient, sil
     answers: queue.SimpleQueue[TestResponse] = queue.SimpleQueue()
     waiting = threading.Thread(target=lambda: answers.put(in_another_thread(app, sid, "GET", "/api/result")))
     waiting.start()
-    until(lambda: waiters.open == 1, "the request does not wait")
+    until(lambda: waiters.taken == 1, "the request does not wait")
     assert is_refused(client.get("/api/result", headers=as_(sid)))
     end.set()
     assert answers.get(timeout=DEADLINE).get_json() == {"value": 7}

@@ -151,7 +151,7 @@ def test_a_view_that_raises_saves_and_starts_nothing_whatever_the_answer(
     assert client.post("/api/raise", headers=as_(SID)).status_code in (400, 422)
     if url != "memory://":
         assert silo.store.get(SID)["counter"] == {"value": 0}
-    assert silo.binding.tasks.find(silo.store.uid(SID), "work") is None
+    assert silo.binding.runs.find(silo.store.uid(SID), "work") is None
     assert started == []
     assert no_turn_is_kept(silo)
 

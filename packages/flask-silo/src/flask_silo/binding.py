@@ -27,11 +27,11 @@ from .request.identity import Wire
 from .request.session import EXCHANGE, Visit, current_visit, visiting
 from .request.waiting import Waiting
 from .settings import Settings
-from .tasks.runs import SessionTasks
+from .tasks.runs import SessionRuns
 from .tasks.server import Server
 from .tasks.task import SessionTask
 from .tasks.views import EVENTS, TaskViews
-from .tasks.worker import note_application
+from .tasks.worker import register_application
 from .unused import config_of, late_settings, lost_endpoints, unknown_settings
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ class Binding:
         self.settings = settings
         self.store = store
         self.daemon = CleanupDaemon(store)
-        self.tasks = SessionTasks(app, store)
+        self.runs = SessionRuns(app, store)
         self.declared = declared
-        self.task_views = TaskViews(app, settings, store, self.tasks, declared)
+        self.task_views = TaskViews(app, settings, store, self.runs, declared)
         if declared:
-            self.task_views.offer()
+            self.task_views.enable()
         self._silo = silo
         self._app = app
         self._told_lost: set[str] = set()
@@ -99,7 +99,7 @@ class Binding:
         for kind in (SiloError, TaskError, FileStoreError):
             if kind not in taken:  # the application's own handlers win, whenever they were registered
                 app.register_error_handler(kind, answer)
-        note_application(app)
+        register_application(app)
         app.cli.commands.setdefault("silo", commands)  # the application may have one of its own
         self._tell(unknown_settings(self._seen_config, os.environ))
 
@@ -111,7 +111,7 @@ class Binding:
         """Begin what no import or construction may begin: threads, and clearing away what a dead process left."""
         self._awake = True
         self._watch_errors()  # again: an extension such as Flask-RESTX may have put itself before it since
-        self.waiting.threads = Server.of(environ).threads
+        self.waiting.threads = Server.from_environ(environ).threads
         warn_if_apart(self.store.backend, environ)
         self._tell(self.doubts())
         if self.settings.auto_cleanup:
@@ -235,7 +235,7 @@ class Binding:
         self._told_unturned.add(endpoint)
 
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
-        self.tasks.end(uid)
+        self.runs.end(uid)
         self._silo.files.end(uid)
 
 

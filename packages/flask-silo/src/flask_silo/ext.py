@@ -326,7 +326,7 @@ class Silo:
                 raise ValueError(f"there is a task {task.name!r} already: give this one another name")
             self._tasks[task.name] = task
             for binding in self._each_binding():
-                binding.task_views.offer()
+                binding.task_views.enable()
             return task
 
         return made if function is None else made(function)

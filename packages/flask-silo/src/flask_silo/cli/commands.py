@@ -17,7 +17,7 @@ from silo_store.redact import redact
 from ..text import columns, cut, duration, moment, plural, printable, size
 from . import inspect
 from .doctor import examine
-from .inspect import Glance, Refused
+from .inspect import CommandError, SessionSummary
 
 if TYPE_CHECKING:
     from ..binding import Binding
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 STATE_LENGTH = 200
 """Characters of a namespace's state that `show` prints."""
-APART = (
+SEPARATE_PROCESS = (
     "Note: each process keeps sessions of its own here. This command is one more process: it sees nothing of a server "
     "that is running."
 )
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandOutput:
     """What a command found, for programs and for people."""
 
     document: dict[str, Any]
@@ -41,7 +41,10 @@ class Answer:
 
 
 class SiloCommand(click.Command):
-    """A command whose function returns an `Answer`. Trouble is one line on stderr: status 1, or 2 without a store."""
+    """A command whose function returns a ``CommandOutput``.
+
+    An error is one line on stderr. The exit status is 1, or 2 if the session store cannot be reached.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -50,28 +53,28 @@ class SiloCommand(click.Command):
     def invoke(self, ctx: click.Context) -> None:
         as_json = ctx.params.pop("as_json")
         try:
-            answer: Answer = super().invoke(ctx)
-        except Refused as error:
-            answer = _trouble(error.code, str(error), 1)
+            output: CommandOutput = super().invoke(ctx)
+        except CommandError as error:
+            output = _failure(error.code, str(error), 1)
         except RecordDamaged as error:
-            answer = _trouble("record_damaged", f"{error}, for example with flask silo expire", 1)
+            output = _failure("record_damaged", f"{error}, for example with flask silo expire", 1)
         except StoreUnavailable as error:
-            answer = _trouble("store_unavailable", f"session store unavailable: {error}", 2)
+            output = _failure("store_unavailable", f"session store unavailable: {error}", 2)
         if as_json:
-            click.echo(json.dumps(answer.document, indent=2))
+            click.echo(json.dumps(output.document, indent=2))
         else:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-            for line in answer.lines:
+            for line in output.lines:
                 click.echo(printable(line, encoding))
-        if "error" in answer.document:
-            click.echo(f"Error: {printable(answer.document['message'])}", err=True)
+        if "error" in output.document:
+            click.echo(f"Error: {printable(output.document['message'])}", err=True)
         if ctx.command.name != "doctor" and not _binding().store.backend.shared:
-            click.echo(APART, err=True)
-        ctx.exit(answer.code)
+            click.echo(SEPARATE_PROCESS, err=True)
+        ctx.exit(output.code)
 
 
-def _trouble(code: str, message: str, status: int) -> Answer:
-    return Answer({"error": code, "message": " ".join(message.split())}, [], status)
+def _failure(code: str, message: str, status: int) -> CommandOutput:
+    return CommandOutput({"error": code, "message": " ".join(message.split())}, [], status)
 
 
 class SiloGroup(AppGroup):
@@ -97,7 +100,7 @@ ANY_ID = {"ignore_unknown_options": True}
 
 @commands.command("stats")
 @click.option("--sizes", is_flag=True, help="Add up the bytes of each namespace; looks at every session.")
-def stats(sizes: bool) -> Answer:
+def stats(sizes: bool) -> CommandOutput:
     """Show how many sessions there are and how they are kept."""
     binding = _binding()
     store = binding.store
@@ -138,71 +141,71 @@ def stats(sizes: bool) -> Answer:
             rows.append(("bytes", "not known of live objects"))
         else:
             rows += [(f"bytes of {name}", f"{count:,}") for name, count in sorted(document["bytes"].items())]
-    return Answer(document, columns(rows))
+    return CommandOutput(document, columns(rows))
 
 
 @commands.command("sessions")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to show.")
 @click.option("--full-ids", is_flag=True, help="Show whole ids. Who knows an id has the session.")
-def sessions(limit: int, full_ids: bool) -> Answer:
+def sessions(limit: int, full_ids: bool) -> CommandOutput:
     """List sessions, the one used last first. Looks at every session and renews none."""
     store = _binding().store
-    glances, total = inspect.latest(store, limit)
+    summaries, total = inspect.latest(store, limit)
     rows, entries = [("session", "age", "idle", "time left", "bytes", "")], []
-    for glance in glances:
-        held = store.backend.held(glance.uid)
-        entries.append({**glance.document(full=full_ids), "held": held})
+    for summary in summaries:
+        held = store.backend.held(summary.uid)
+        entries.append({**summary.document(full=full_ids), "held": held})
         rows.append(
             (
-                glance.sid if full_ids else short(glance.sid),
-                duration(round(glance.age)),
-                duration(round(glance.idle)),
-                "over" if glance.due else duration(round(glance.time_left)),
-                size(glance.bytes),
-                "held" if held else "to be swept" if glance.due else "",
+                summary.sid if full_ids else short(summary.sid),
+                duration(round(summary.age)),
+                duration(round(summary.idle)),
+                "over" if summary.due else duration(round(summary.time_left)),
+                size(summary.bytes),
+                "held" if held else "to be swept" if summary.due else "",
             )
         )
-    lines = columns(rows, right=(1, 2, 3, 4)) if glances else ["no sessions"]
-    if total > len(glances):
-        lines.append(f"and {total - len(glances):,} more (--limit)")
-    return Answer({"sessions": entries, "total": total, "more": total - len(glances)}, lines)
+    lines = columns(rows, right=(1, 2, 3, 4)) if summaries else ["no sessions"]
+    if total > len(summaries):
+        lines.append(f"and {total - len(summaries):,} more (--limit)")
+    return CommandOutput({"sessions": entries, "total": total, "more": total - len(summaries)}, lines)
 
 
 @commands.command("show", context_settings=ANY_ID)
 @click.argument("sid")
-def show(sid: str) -> Answer:
+def show(sid: str) -> CommandOutput:
     """Show one session and its state, without renewing it.
 
     SID is its id, or the beginning of it that `flask silo sessions` shows.
     """
     store = _binding().store
     record = inspect.find(store, sid)
-    glance = Glance.of(record, store.moment(), live=store.backend.live)
+    summary = SessionSummary.of(record, store.moment(), live=store.backend.live)
     held = store.backend.held(record.uid)
     spaces = inspect.namespaces(store, record)
     rows = [
         ("session", short(record.sid)),
         ("uid", record.uid),
-        ("began", f"{moment(glance.created)} ({duration(round(glance.age))} ago)"),
-        ("last used", f"{moment(glance.last_active)} ({duration(round(glance.idle))} ago)"),
-        ("ends", _expiry(glance)),
+        ("began", f"{moment(summary.created)} ({duration(round(summary.age))} ago)"),
+        ("last used", f"{moment(summary.last_active)} ({duration(round(summary.idle))} ago)"),
+        ("ends", _expiry(summary)),
         ("held", "yes: a task or another piece of work keeps it from expiring" if held else "no"),
-        ("bytes", size(glance.bytes)),
+        ("bytes", size(summary.bytes)),
     ]
     if tasks := inspect.tasks(store, record):
         rows.append(("tasks", ", ".join(f"{name} ({status})" for name, status in tasks.items())))
     states = [(f"  {name}", size(space["bytes"]), _state(space)) for name, space in spaces.items()]
     table = columns([("  name", "bytes", "state"), *states], right=(1,)) if states else ["  none"]
-    return Answer(
-        {**glance.document(), "held": held, "tasks": tasks, "namespaces": spaces},
+    return CommandOutput(
+        {**summary.document(), "held": held, "tasks": tasks, "namespaces": spaces},
         [*columns(rows), "", "namespaces", *table],
     )
 
 
-def _expiry(glance: Glance) -> str:
-    if glance.due:
+def _expiry(summary: SessionSummary) -> str:
+    if summary.due:
         return "once nothing keeps it: its time is over"
-    return f"in {duration(round(glance.time_left))}, unless it is used"
+    return f"in {duration(round(summary.time_left))}, unless it is used"
 
 
 def _state(space: dict[str, Any]) -> str:
@@ -217,7 +220,7 @@ def _state(space: dict[str, Any]) -> str:
 
 @commands.command("expire", context_settings=ANY_ID)
 @click.argument("sid")
-def expire(sid: str) -> Answer:
+def expire(sid: str) -> CommandOutput:
     """End one session now, as if its time were over.
 
     Its files and tasks go, and its client gets a 410 where the application needs its data. SID is its id, or the
@@ -229,22 +232,22 @@ def expire(sid: str) -> Answer:
     except RecordDamaged as error:
         found = error.sid
     if not store.expire(found):
-        raise Refused(
+        raise CommandError(
             "session_busy", f"session {short(found)} is in use, by a task or by a request that writes: it lives on"
         )
-    return Answer({"sid": short(found), "expired": True}, [f"session {short(found)} has ended"])
+    return CommandOutput({"sid": short(found), "expired": True}, [f"session {short(found)} has ended"])
 
 
 @commands.command("sweep")
-def sweep() -> Answer:
+def sweep() -> CommandOutput:
     """End the sessions whose time is over."""
     store = _binding().store
     ended, left = len(store.cleanup()), store.active_count
-    return Answer({"expired": ended, "sessions": left}, [f"{plural(ended, 'session')} expired, {left:,} left"])
+    return CommandOutput({"expired": ended, "sessions": left}, [f"{plural(ended, 'session')} expired, {left:,} left"])
 
 
 @commands.command("doctor")
-def doctor() -> Answer:
+def doctor() -> CommandOutput:
     """Check settings, session store, workers and file folders.
 
     The status is 1 if there is an error.
@@ -255,4 +258,4 @@ def doctor() -> Answer:
     errors, warnings = (sum(finding.level == level for finding in findings) for level in ("error", "warning"))
     document = {"errors": errors, "warnings": warnings, "findings": [finding._asdict() for finding in findings]}
     lines = [*columns(findings), "", f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"]
-    return Answer(document, lines, 1 if errors else 0)
+    return CommandOutput(document, lines, 1 if errors else 0)

@@ -28,11 +28,11 @@ from silo_store.record import ATTACHED
 
 from ..tasks.records import TaskRecords, slot_in
 
-SHOWN = 6
+SHORT_ID_LENGTH = 6
 """Characters of an id that `short` shows at most."""
 
 
-class Refused(Exception):
+class CommandError(Exception):
     """What was asked for cannot be done, and why.
 
     Attributes:
@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Glance:
+class SessionSummary:
     """What is to be seen of a session from outside. Times in seconds."""
 
     sid: str
@@ -61,7 +61,7 @@ class Glance:
     """What its encoded state takes; None where the backend keeps live objects."""
 
     @classmethod
-    def of(cls, record: Record, at: Moment, *, live: bool) -> Glance:
+    def of(cls, record: Record, at: Moment, *, live: bool) -> SessionSummary:
         idle = at.now - record.active
         size = None if live else sum(len(blob.data) for blob in record.values())
         return cls(
@@ -91,17 +91,17 @@ def records(store: SessionStore) -> Iterator[Record]:
                 yield record
 
 
-def latest(store: SessionStore, limit: int) -> tuple[list[Glance], int]:
+def latest(store: SessionStore, limit: int) -> tuple[list[SessionSummary], int]:
     """Return the sessions that were used last, the latest first, and how many there are in all."""
     at, live, total = store.moment(), store.backend.live, 0
 
-    def glances() -> Iterator[Glance]:
+    def summaries() -> Iterator[SessionSummary]:
         nonlocal total
         for record in records(store):
             total += 1
-            yield Glance.of(record, at, live=live)
+            yield SessionSummary.of(record, at, live=live)
 
-    return heapq.nsmallest(limit, glances(), key=lambda glance: -glance.last_active), total
+    return heapq.nsmallest(limit, summaries(), key=lambda summary: -summary.last_active), total
 
 
 def sizes(store: SessionStore) -> dict[str, int] | None:
@@ -126,33 +126,33 @@ def find(store: SessionStore, given: str) -> Record:
     """
     given = given.removesuffix("…").removesuffix("...")
     if not is_sid(given):
-        raise Refused("invalid_session_id", str(InvalidSessionId()))
+        raise CommandError("invalid_session_id", str(InvalidSessionId()))
     record = store.backend.peek(given)
     if record is None:
         found = [sid for sid in store.backend.sids() if sid.startswith(given) and len(given) >= len(short(sid)) - 1]
         if len(found) > 1:
             message = f"{len(found):,} sessions have an id that begins with {_start(given)}: give more of it"
-            raise Refused("ambiguous_session_id", f"{message} (flask silo sessions --full-ids)")
+            raise CommandError("ambiguous_session_id", f"{message} (flask silo sessions --full-ids)")
         record = store.backend.peek(found[0]) if found else None
     if record is None:
         raise _missing(store, given)
     if _is_over(store, record):
-        raise Refused("session_expired", f"session {short(record.sid)} has expired; the next sweep clears it away")
+        raise CommandError("session_expired", f"session {short(record.sid)} has expired; the next sweep clears it away")
     return record
 
 
-def _missing(store: SessionStore, given: str) -> Refused:
+def _missing(store: SessionStore, given: str) -> CommandError:
     expired = store.backend.expired_at(given)
     now = store.moment().now
     if expired is None or now - expired > store.expired_retain:
-        hint = ": give at least what flask silo sessions shows of its id" if len(given) < SHOWN else ""
-        return Refused("session_not_found", f"there is no session {_start(given)}{hint}")
-    return Refused("session_expired", f"session {_start(given)} has expired")
+        hint = ": give at least what flask silo sessions shows of its id" if len(given) < SHORT_ID_LENGTH else ""
+        return CommandError("session_not_found", f"there is no session {_start(given)}{hint}")
+    return CommandError("session_expired", f"session {_start(given)} has expired")
 
 
 def _start(given: str) -> str:
     """Show of what was typed no more than is shown of ids."""
-    return given if len(given) <= SHOWN else given[:SHOWN] + "…"
+    return given if len(given) <= SHORT_ID_LENGTH else given[:SHORT_ID_LENGTH] + "…"
 
 
 def _is_over(store: SessionStore, record: Record) -> bool:

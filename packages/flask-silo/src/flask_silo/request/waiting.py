@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from flask import has_request_context
 from silo_store import TooManyWaiters
 
-from ..tasks.events import Slots, slots
+from ..tasks.server import ThreadLimit, open_streams
 
 UNKNOWN = 4
 """Requests that may wait in a process whose server does not show how many threads it has."""
 
-waiters = Slots()
+waiters = ThreadLimit()
 """The requests that wait in this process. Its applications share the threads of the server."""
 
 
@@ -41,16 +41,16 @@ class Waiting:
         Raises:
             TooManyWaiters: as many requests wait as may.
         """
-        most = most_waiters(self.threads, self._wanted, slots.open)
+        most = most_waiters(self.threads, self._wanted, open_streams.taken)
         if most is None or not has_request_context():
             yield
             return
-        if not waiters.take(most):
+        if not waiters.acquire(most):
             raise TooManyWaiters(sid)
         try:
             yield
         finally:
-            waiters.give_back()
+            waiters.release()
 
 
 def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> int | None:

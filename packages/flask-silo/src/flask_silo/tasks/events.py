@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,28 +14,28 @@ from typing import TYPE_CHECKING, Any
 from silo_store import Life, SessionExpired, SessionStore, StoreUnavailable
 from silo_tasks import TaskState
 
-from ..fork import reset_after_fork
 from .records import find_life
+from .server import open_streams
 
 if TYPE_CHECKING:
-    from .runs import SessionTasks
+    from .runs import SessionRuns
     from .server import Server
     from .task import SessionTask
 
-RESTLESS = ("elapsed", "rate", "eta")
+VOLATILE_FIELDS = ("elapsed", "rate", "eta")
 """What changes while nothing happens, and is no news by itself."""
 
-FORM = "1."
+ID_PREFIX = "1."
 """What the id of an event begins with."""
 
 NAME, STATE = 4, 8
 """Characters of an id that stand for a task's name, and for the state in which the client knows it."""
 
-GIVEN = re.compile(rf"{re.escape(FORM)}([A-Za-z0-9_-]{{{NAME + STATE}}})*")
+EVENT_ID = re.compile(rf"{re.escape(ID_PREFIX)}([A-Za-z0-9_-]{{{NAME + STATE}}})*")
 
 
 @dataclass(frozen=True)
-class Pace:
+class StreamTiming:
     """The times of a stream, all in seconds."""
 
     look: float = 0.25
@@ -51,7 +50,7 @@ class Pace:
     """After which it comes back where no stream stays open."""
 
 
-class Told:
+class EventId:
     """What a client knows of its tasks. It travels as the id of an event, so that any process can go on.
 
     Args:
@@ -60,13 +59,13 @@ class Told:
     """
 
     def __init__(self, text: str = "", names: Iterable[str] = ()) -> None:
-        given, size = text[len(FORM) :] if GIVEN.fullmatch(text) else "", NAME + STATE
+        given, size = text[len(ID_PREFIX) :] if EVENT_ID.fullmatch(text) else "", NAME + STATE
         said = {given[at : at + NAME]: given[at + NAME : at + size] for at in range(0, len(given), size)}
         shorts = [_short(NAME, name) for name in names]
         self._known = {short: said[short] for short in shorts if short in said}
 
     def __str__(self) -> str:
-        return FORM + "".join(name + state for name, state in self._known.items())
+        return ID_PREFIX + "".join(name + state for name, state in self._known.items())
 
     def news(self, names: list[str], states: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
         """Return the tasks that the client does not know as they are, None where one is gone, and their names."""
@@ -86,14 +85,14 @@ class Told:
 
 
 def _digest(state: dict[str, Any]) -> str:
-    return _short(STATE, json.dumps({key: value for key, value in state.items() if key not in RESTLESS}))
+    return _short(STATE, json.dumps({key: value for key, value in state.items() if key not in VOLATILE_FIELDS}))
 
 
 def _short(length: int, text: str) -> str:
     return urlsafe_b64encode(blake2b(text.encode("utf-8", "replace"), digest_size=length * 3 // 4).digest()).decode()
 
 
-class Watch:
+class StateReader:
     """The tasks of one life of a session, seen from outside its requests: no turn, no renewal.
 
     Args:
@@ -106,7 +105,7 @@ class Watch:
     def __init__(
         self,
         store: SessionStore,
-        tasks: SessionTasks,
+        tasks: SessionRuns,
         declared: Mapping[str, SessionTask[..., Any]],
         life: Life | None,
     ) -> None:
@@ -132,82 +131,48 @@ class Watch:
         if self._life is not None and record.sid != self._life.sid:
             raise SessionExpired(self._life.sid)
         states = {name: self._tasks.newest(record, name).state for name in self.names()}
-        return {name: self._tasks.outward(state) for name, state in states.items() if state is not None}
+        return {name: self._tasks.client_state(state) for name, state in states.items() if state is not None}
 
 
-class Slots:
-    """A count of streams that are open, or of requests that wait, in this process."""
-
-    def __init__(self) -> None:
-        self._after_fork()
-        reset_after_fork(self)
-
-    def _after_fork(self) -> None:
-        """What is open is the parent's."""
-        self._lock = threading.Lock()
-        self._open = 0
-
-    @property
-    def open(self) -> int:
-        """How many there are."""
-        return self._open
-
-    def take(self, most: int) -> bool:
-        """Count one more, unless there are as many as may be."""
-        with self._lock:
-            free = self._open < most
-            self._open += free
-        return free
-
-    def give_back(self) -> None:
-        """Count one less."""
-        with self._lock:
-            self._open -= 1
-
-
-slots = Slots()
-"""The streams that are open in this process."""
-
-
-def stream(watch: Watch, told: Told, server: Server, most: int, pace: Pace) -> Iterator[bytes]:
+def stream(reader: StateReader, known: EventId, server: Server, most: int, timing: StreamTiming) -> Iterator[bytes]:
     """Say what is new of a client's tasks, and what becomes new while something runs.
 
     It ends when nothing runs any more, the session gets another id, the server stops, the client has gone or the stream
     has become old; at once after what is new where `most` streams are open already.
     """
-    stays = slots.take(most)
+    stays = open_streams.acquire(most)
     try:
-        retry = pace.retry if stays else pace.poll
-        yield f"retry: {round(1000 * retry)}\nid: {told}\n\n".encode()
+        retry = timing.retry if stays else timing.poll
+        yield f"retry: {round(1000 * retry)}\nid: {known}\n\n".encode()
         began = spoken = time.monotonic()
         while True:
             runs = True
             try:
-                states = watch.look()
+                states = reader.look()
             except StoreUnavailable:  # the client keeps what it knows, and hears more when the store is back
                 states = None
             except SessionExpired:
                 return
             if states is not None:
                 runs = any(state["running"] for state in states.values())
-                said = "".join(_say(told, name, state) for name, state in told.news(watch.names(), states))
+                said = "".join(_say(known, name, state) for name, state in known.news(reader.names(), states))
                 if said:
                     yield said.encode()
                     spoken = time.monotonic()
             now = time.monotonic()
-            if not (stays and runs) or now - began >= pace.lifetime or server.is_leaving():
+            if not (stays and runs) or now - began >= timing.lifetime or server.is_closing():
                 return
-            if now - spoken >= pace.heartbeat:
+            if now - spoken >= timing.heartbeat:
                 yield b":\n\n"
                 spoken = now
-            time.sleep(pace.look)
+            time.sleep(timing.look)
     finally:
         if stays:
-            slots.give_back()
+            open_streams.release()
 
 
-def _say(told: Told, name: str, state: dict[str, Any] | None) -> str:
+def _say(known: EventId, name: str, state: dict[str, Any] | None) -> str:
     """Make the event of a task, and note it."""
-    told.note(name, state)
+    known.note(name, state)
     data = json.dumps(state if state is not None else TaskState(name=name).to_dict(public=True))
-    return f"event: task\nid: {told}\ndata: {data}\n\n"
+    return f"event: task\nid: {known}\ndata: {data}\n\n"

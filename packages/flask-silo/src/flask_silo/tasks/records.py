@@ -24,7 +24,7 @@ from silo_tasks.stores.base import Record as TaskRecord
 from silo_tasks.stores.stored_run import Change as SlotChange
 from silo_tasks.stores.stored_run import Slot, SlotStore
 
-TRIES = 50
+MAX_ATTEMPTS = 50
 """How often a change is tried again because another process changed the record meanwhile."""
 
 _exiting = threading.Event()
@@ -131,7 +131,7 @@ class TaskRecords(SlotStore):
             StoreUnavailable: the backend cannot be reached.
         """
         key = ATTACHED + name
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(MAX_ATTEMPTS)):
             record = self._find(owner)
             if record is None:
                 return False

@@ -20,17 +20,17 @@ from silo_tasks.stores.stored_run import Slot
 from ..fork import reset_after_fork
 from ..request.session import visiting
 from .records import TaskRecords, find_life, label_of, slot_in
-from .worker import Place, serve
+from .worker import TaskAddress, serve
 
 if TYPE_CHECKING:
     from .task import SessionTask
 
 logger = logging.getLogger("flask_silo")
 
-KEPT = 256
+MAX_FINISHED = 256
 """Finished runs whose values a process keeps, where other processes may end the sessions without telling it."""
 
-MOVES = 3
+MAX_MOVES = 3
 """How often a session is looked for that gets another id just when its task begins."""
 
 _holding: ContextVar[Hold | None] = ContextVar("silo_task_hold", default=None)
@@ -41,7 +41,7 @@ def current_hold() -> Hold | None:
     return _holding.get()
 
 
-class Work(BackgroundTask):
+class HostedTask(BackgroundTask):
     """A session's task in this process.
 
     Attributes:
@@ -51,7 +51,7 @@ class Work(BackgroundTask):
     records: TaskRecords | None = None
 
 
-class Call(NamedTuple):
+class TaskCall(NamedTuple):
     """What a run has to do."""
 
     task: SessionTask[..., Any]
@@ -59,10 +59,10 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
-class Newest(NamedTuple):
+class LatestRun(NamedTuple):
     """The newest run of a task."""
 
-    work: Work | None
+    hosted: HostedTask | None
     """It itself, where it is one of this process."""
     slot: Slot | None = None
     """What is stored of it, where sessions are kept as copies."""
@@ -74,24 +74,24 @@ class Newest(NamedTuple):
         """Whether it is queued or running."""
         if self.slot is not None:
             return self.slot.running
-        return self.work is not None and self.work.is_running
+        return self.hosted is not None and self.hosted.is_running
 
     @property
     def state(self) -> TaskState | None:
         """How far it is; None before the first."""
         if self.slot is not None:
             return TaskState.from_dict(self.slot.record)
-        return self.work.state if self.work is not None else None
+        return self.hosted.state if self.hosted is not None else None
 
 
-class SessionTasks:
+class SessionRuns:
     """The tasks of one application's sessions in this process: at most one of each name for each session."""
 
     def __init__(self, app: Flask, store: SessionStore) -> None:
         self._app = app
         self._store = store
-        self._tasks: dict[str, dict[str, Work]] = {}
-        self._over: deque[tuple[str, weakref.ref[Work]]] = deque()
+        self._tasks: dict[str, dict[str, HostedTask]] = {}
+        self._over: deque[tuple[str, weakref.ref[HostedTask]]] = deque()
         self._after_fork()
         reset_after_fork(self)
 
@@ -99,39 +99,39 @@ class SessionTasks:
         """Begin with a free lock."""
         self._lock = threading.Lock()
 
-    def find(self, uid: str | None, name: str) -> Work | None:
+    def find(self, uid: str | None, name: str) -> HostedTask | None:
         """Return the session's task of that name, if it was ever started here."""
         return self._tasks.get(uid or "", {}).get(name)
 
-    def newest(self, record: Record, name: str) -> Newest:
+    def newest(self, record: Record, name: str) -> LatestRun:
         """Find a task's newest run in what the store has of a session: one of this process, or of another one."""
         if self._store.backend.live:
-            return Newest(self.find(record.uid, name))
+            return LatestRun(self.find(record.uid, name))
         slot = slot_in(record, name)
         if slot is None:
-            return Newest(None)
-        work = self.find(record.uid, name)
-        if work is not None and (work.records is None or work.records.token != slot.token):
-            work = None
-        if work is None or not work.is_running:  # here it is known to live
+            return LatestRun(None)
+        hosted = self.find(record.uid, name)
+        if hosted is not None and (hosted.records is None or hosted.records.token != slot.token):
+            hosted = None
+        if hosted is None or not hosted.is_running:  # here it is known to live
             records = TaskRecords(self._store, record.sid)
             slot = records.seen(record.uid, name, slot, self._store.moment().now)
-        return Newest(work, slot, Life(record.sid, record.uid))
+        return LatestRun(hosted, slot, Life(record.sid, record.uid))
 
-    def outward(self, state: TaskState) -> dict[str, Any]:
+    def client_state(self, state: TaskState) -> dict[str, Any]:
         """Return a state as clients get it: its public form, or all of it while the application is debugged."""
         return state.to_dict(public=not self._app.debug)
 
-    def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> Work:
+    def make(self, sid: str, uid: str, name: str, options: dict[str, Any]) -> HostedTask:
         """Make a task for a session."""
         if self._store.backend.live:
-            return self.find(uid, name) or Work(name, **options)
+            return self.find(uid, name) or HostedTask(name, **options)
         records = TaskRecords(self._store, sid)
-        work = Work(name, store=records, owner=uid, **options)
-        work.records = records
-        return work
+        hosted = HostedTask(name, store=records, owner=uid, **options)
+        hosted.records = records
+        return hosted
 
-    def begin(self, life: Life, task: Work, call: Call) -> None:
+    def begin(self, life: Life, task: HostedTask, call: TaskCall) -> None:
         """Start a task for a session. While it runs, the session does not expire.
 
         Raises:
@@ -146,7 +146,7 @@ class SessionTasks:
         if isinstance(runner, QueueRunner):
             # Its worker holds the session while it works.
             try:
-                task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+                task.start(serve, self._address(life, task.name), *call.args, **call.kwargs)
             except TaskRunning:
                 if find_life(self._store.backend, life) is None:
                     raise SessionExpired(sid) from None
@@ -158,7 +158,7 @@ class SessionTasks:
                 with self._lock:  # of two requests that begin at once, the task itself knows which is first
                     task = self._tasks.setdefault(uid, {}).setdefault(task.name, task)
             if isinstance(runner, RemoteRunner):
-                task.start(serve, self._place(life, task.name), *call.args, **call.kwargs)
+                task.start(serve, self._address(life, task.name), *call.args, **call.kwargs)
             else:
                 task.start(self._target, hold, call)
         except BaseException:
@@ -186,7 +186,7 @@ class SessionTasks:
             SessionExpired: it is over.
         """
         sid, uid = life
-        for _ in range(MOVES):
+        for _ in range(MAX_MOVES):
             with suppress(SessionExpired):
                 hold = self._store.hold(sid)
                 if hold.uid == uid:
@@ -199,11 +199,11 @@ class SessionTasks:
             sid = record.sid
         raise SessionExpired(life.sid)
 
-    def _place(self, life: Life, name: str) -> Place:
+    def _address(self, life: Life, name: str) -> TaskAddress:
         sid, uid = life if self._store.backend.shared else (None, None)
-        return Place(app=self._app.import_name, task=name, sid=sid, uid=uid)
+        return TaskAddress(app=self._app.import_name, task=name, sid=sid, uid=uid)
 
-    def _target(self, task: BackgroundTask, hold: Hold | None, call: Call) -> Any:
+    def _target(self, task: BackgroundTask, hold: Hold | None, call: TaskCall) -> Any:
         if hold is None:
             return self._execute(hold, call)
         task.label = label_of(call.task.name, hold.sid)
@@ -227,7 +227,7 @@ class SessionTasks:
         except StoreUnavailable:
             return False
 
-    def _execute(self, hold: Hold | None, call: Call) -> Any:
+    def _execute(self, hold: Hold | None, call: TaskCall) -> Any:
         # A run may be executed inside a request, whose view of the session is not the task's.
         visit, token = visiting.set(None), _holding.set(hold)
         lock = self._store.locks.held(hold.sid) if hold is not None else None
@@ -243,13 +243,13 @@ class SessionTasks:
     def serve(
         self,
         task: BackgroundTask,
-        place: Place,
+        address: TaskAddress,
         declared: SessionTask[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
         """Run a task that another process has started for a session. While it runs, the session does not expire."""
-        call, sid, uid = Call(declared, args, kwargs), place["sid"], place["uid"]
+        call, sid, uid = TaskCall(declared, args, kwargs), address["sid"], address["uid"]
         if sid is None or uid is None:
             return self._target(task, None, call)
         try:
@@ -261,11 +261,11 @@ class SessionTasks:
         finally:
             self._release(hold, declared.name)
 
-    def _done(self, uid: str, task: Work, hold: Hold) -> None:
+    def _done(self, uid: str, task: HostedTask, hold: Hold) -> None:
         if task.records is not None:
             with self._lock:
                 self._over.append((uid, weakref.ref(task)))
-                if len(self._over) > KEPT:
+                if len(self._over) > MAX_FINISHED:
                     self._drop(*self._over.popleft())
         self._release(hold, task.name)
 
@@ -276,7 +276,7 @@ class SessionTasks:
         except StoreUnavailable as error:
             logger.warning("session %s was not renewed when its task %r ended: %s", short(hold.sid), name, error)
 
-    def _drop(self, uid: str, task: weakref.ref[Work]) -> None:
+    def _drop(self, uid: str, task: weakref.ref[HostedTask]) -> None:
         tasks, old = self._tasks.get(uid, {}), task()
         if old is not None and tasks.get(old.name) is old:
             self._forget(uid, old.name)

@@ -4,20 +4,60 @@ from __future__ import annotations
 
 import select
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from socket import MSG_PEEK
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from ..fork import reset_after_fork
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-MANY = 1000
+THREAD_PER_CONNECTION = 1000
 """What counts as threads where each connection has a thread or greenlet of its own."""
 
-MOST_STREAMS = 100
+MAX_STREAMS = 100
 """Streams that stay open in one process unless more are asked for: each looks at the store by itself."""
+
+
+class ThreadLimit:
+    """The server threads of this process that one kind of request takes: open streams, or requests that wait.
+
+    Each caller that takes a thread gives its own limit, because the limit depends on the server that answers it.
+    """
+
+    def __init__(self) -> None:
+        self._after_fork()
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        """Start at zero: the counted requests are the parent's."""
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    @property
+    def taken(self) -> int:
+        """How many threads are taken."""
+        return self._taken
+
+    def acquire(self, limit: int) -> bool:
+        """Take a thread and return True, or return False if `limit` threads are taken."""
+        with self._lock:
+            free = self._taken < limit
+            self._taken += free
+        return free
+
+    def release(self) -> None:
+        """Give a thread back."""
+        with self._lock:
+            self._taken -= 1
+
+
+open_streams = ThreadLimit()
+"""The streams that are open in this process."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +74,7 @@ class Server:
     """Whether the requests of one connection are answered one after the other, as Gunicorn does with HTTP/2."""
 
     @classmethod
-    def of(cls, environ: WSGIEnvironment) -> Server:
+    def from_environ(cls, environ: WSGIEnvironment) -> Server:
         """Look at the server of a request. Called in the thread that answers it."""
         channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
         connection = (
@@ -43,7 +83,7 @@ class Server:
         software = environ.get("SERVER_SOFTWARE", "")
         worker, threads, in_line = None, None, False
         if software.startswith("gevent/"):  # it says that it has no threads
-            threads = MANY if _greenlets_sleep() else 1
+            threads = THREAD_PER_CONNECTION if _greenlets_sleep() else 1
         elif not environ.get("wsgi.multithread"):
             threads = 1
         elif "gunicorn.socket" in environ:
@@ -53,10 +93,10 @@ class Server:
         elif channel is not None:
             threads = getattr(channel.adj, "threads", None)
         elif software.startswith("Werkzeug/"):
-            threads = MANY
+            threads = THREAD_PER_CONNECTION
         return cls(threads, worker, connection, in_line)
 
-    def streams(self, wanted: int | None, waiting: int = 0) -> int:
+    def max_streams(self, wanted: int | None, waiting: int = 0) -> int:
         """How many streams may stay open in this process, so that threads are left for everything else.
 
         Args:
@@ -67,10 +107,10 @@ class Server:
             return 0
         if self.threads is None:
             return wanted or 0
-        most = min(MOST_STREAMS, self.threads // 2) if wanted is None else wanted
+        most = min(MAX_STREAMS, self.threads // 2) if wanted is None else wanted
         return max(0, min(most, self.threads - 1 - waiting))
 
-    def is_leaving(self) -> bool:
+    def is_closing(self) -> bool:
         """Whether the server waits for its last requests to end, or the client has gone."""
         if self.worker is not None and not self.worker.alive:
             return True

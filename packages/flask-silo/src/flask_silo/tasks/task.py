@@ -21,7 +21,7 @@ from silo_tasks.runners.queue import QueueRunner
 from ..deployment import SHARE
 from ..request.session import current_visit
 from .records import TaskRecords, find_life
-from .runs import Call, Newest, Work
+from .runs import HostedTask, LatestRun, TaskCall
 
 if TYPE_CHECKING:
     from ..ext import Silo
@@ -31,7 +31,7 @@ logger = logging.getLogger("flask_silo")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-SETTLING = 2.0
+SETTLE_TIMEOUT = 2.0
 """Seconds for which `SessionTask.result` waits until other processes see the end of the run too."""
 
 
@@ -92,7 +92,7 @@ class SessionTask(Generic[P, R]):
         if visit.closed:
             raise RuntimeError("the response is on its way: start the task before the view returns")
         session = visit.begun()
-        tasks = self._silo.binding.tasks
+        tasks = self._silo.binding.runs
         # What the session said when the view began may have changed: then a second look says so.
         if self.name in visit.jobs or (self._look().running and self._look().running):
             raise TaskRunning(f"task {self.name!r} is already running")
@@ -100,7 +100,7 @@ class SessionTask(Generic[P, R]):
             raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
         task = tasks.make(session.sid, session.uid, self.name, self._options)
         life = Life(session.sid, session.uid)
-        visit.jobs[self.name] = functools.partial(tasks.begin, life, task, Call(self, args, kwargs))
+        visit.jobs[self.name] = functools.partial(tasks.begin, life, task, TaskCall(self, args, kwargs))
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -114,15 +114,15 @@ class SessionTask(Generic[P, R]):
                 )
             raise TypeError(text) from None
 
-    def _look(self) -> Newest:
+    def _look(self) -> LatestRun:
         """Find the newest run: in this process, or in what the store knows of all processes."""
         silo = self._silo
-        tasks = silo.binding.tasks
+        tasks = silo.binding.runs
         if silo.here.store.backend.live:
             uid = silo.uid
-            return Newest(tasks.find(uid, self.name) if uid else None)
+            return LatestRun(tasks.find(uid, self.name) if uid else None)
         record = self._record()
-        return tasks.newest(record, self.name) if record is not None else Newest(None)
+        return tasks.newest(record, self.name) if record is not None else LatestRun(None)
 
     def _record(self) -> Record | None:
         """Return what the store has of the session that the running code works for.
@@ -151,9 +151,9 @@ class SessionTask(Generic[P, R]):
         """The session's latest task of this function, wherever it runs; None before its first start."""
         return self._attached(self._look())
 
-    def _attached(self, newest: Newest) -> BackgroundTask | None:
-        if newest.work is not None or newest.life is None:
-            return newest.work
+    def _attached(self, newest: LatestRun) -> BackgroundTask | None:
+        if newest.hosted is not None or newest.life is None:
+            return newest.hosted
         records = TaskRecords(self._silo.here.store, newest.life.sid)
         return BackgroundTask.attach(self.name, records, newest.life.uid)
 
@@ -212,6 +212,6 @@ class SessionTask(Generic[P, R]):
         finally:
             if visit is not None and loaded is None:
                 visit.session = None  # what was loaded to find the task is of the past
-            if isinstance(task, Work) and task.records is not None and not task.is_running:
-                task.records.settled.wait(SETTLING)
+            if isinstance(task, HostedTask) and task.records is not None and not task.is_running:
+                task.records.settled.wait(SETTLE_TIMEOUT)
         return value

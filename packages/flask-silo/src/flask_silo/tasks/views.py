@@ -13,12 +13,12 @@ from werkzeug.routing import Rule
 
 from ..request.session import Visit, current_visit
 from ..request.waiting import waiters
-from .events import Pace, Told, Watch, stream
+from .events import EventId, StateReader, StreamTiming, stream
 from .server import Server
 
 if TYPE_CHECKING:
     from ..settings import Settings
-    from .runs import SessionTasks
+    from .runs import SessionRuns
     from .task import SessionTask
 
 TASK, EVENTS = "flask_silo:task", "flask_silo:events"
@@ -42,10 +42,10 @@ class TaskViews:
         app: Flask,
         settings: Settings,
         store: SessionStore,
-        tasks: SessionTasks,
+        tasks: SessionRuns,
         declared: Mapping[str, SessionTask[..., Any]],
     ) -> None:
-        self.pace = Pace()
+        self.timing = StreamTiming()
         self._app = app
         self._store = store
         self._tasks = tasks
@@ -59,13 +59,13 @@ class TaskViews:
                 Rule(f"{base}events", endpoint=EVENTS, methods=["GET", "OPTIONS"], build_only=True),
                 Rule(f"{base}<path:name>", endpoint=TASK, methods=["GET", "DELETE", "OPTIONS"], build_only=True),
             )
-        self._offered = False
+        self._enabled = False
 
-    def offer(self) -> None:
+    def enable(self) -> None:
         """Serve them from now on; there is a task to ask for."""
-        if self._offered or not self._rules:
+        if self._enabled or not self._rules:
             return
-        self._offered = True
+        self._enabled = True
         # Not by `add_url_rule`: a task may be declared in a module that is imported late.
         self._app.view_functions.update({EVENTS: self._events, TASK: self._task})
         for rules in self._rules.values():
@@ -105,28 +105,32 @@ class TaskViews:
         else:
             self._check()
             is_cancel = request.method == "DELETE"
-            answer = jsonify(cancelled=task.cancel()) if is_cancel else jsonify(self._tasks.outward(task.state))
+            answer = jsonify(cancelled=task.cancel()) if is_cancel else jsonify(self._tasks.client_state(task.state))
         answer.headers.update(NO_STORE)
         return answer
 
     def _events(self) -> Response:
         if request.method == "OPTIONS":
             return _allow(request)
-        watch, known = None, request.headers.get("Last-Event-ID")
-        told = Told(known or "", self._declared)
+        reader, known = None, request.headers.get("Last-Event-ID")
+        event_id = EventId(known or "", self._declared)
         try:
             visit = self._check()
             uid = visit.find_uid()
-            watch = Watch(self._store, self._tasks, self._declared, Life(visit.sid, uid) if uid else None)
-            states = watch.look()
+            reader = StateReader(self._store, self._tasks, self._declared, Life(visit.sid, uid) if uid else None)
+            states = reader.look()
         except StoreUnavailable:
             # A browser's EventSource would take any other status for the end; so it comes back.
-            answer = Response(f"retry: {round(1000 * self.pace.poll)}\n\n")
+            answer = Response(f"retry: {round(1000 * self.timing.poll)}\n\n")
         else:
-            if known and not told.news(watch.names(), states) and not any(each["running"] for each in states.values()):
+            if (
+                known
+                and not event_id.news(reader.names(), states)
+                and not any(each["running"] for each in states.values())
+            ):
                 return Response(status=204, headers=NO_STORE)
-            server = Server.of(request.environ)
-            body = stream(watch, told, server, server.streams(self._most, waiters.open), self.pace)
+            server = Server.from_environ(request.environ)
+            body = stream(reader, event_id, server, server.max_streams(self._most, waiters.taken), self.timing)
             # Passed through: a hook that wants to see the whole answer would wait for its end.
             answer = Response(body, direct_passthrough=True)
         answer.headers.update({**NO_STORE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})

@@ -29,7 +29,7 @@ _loaded: dict[str, Flask] = {}
 _loading = threading.Lock()
 
 
-class Place(TypedDict):
+class TaskAddress(TypedDict):
     """Where a task belongs."""
 
     app: str
@@ -42,12 +42,12 @@ class Place(TypedDict):
     """The life of that session."""
 
 
-def note_application(app: Flask) -> None:
+def register_application(app: Flask) -> None:
     """Let tasks that are sent to this process find the application."""
     _known.add(app)
 
 
-def find(place: Place) -> tuple[Binding, SessionTask[..., Any] | None]:
+def find(address: TaskAddress) -> tuple[Binding, SessionTask[..., Any] | None]:
     """Find what serves the application here, and the task, if that application has it.
 
     An application is loaded if this process has none that has the task. As ``flask run`` would, that takes the one
@@ -58,24 +58,24 @@ def find(place: Place) -> tuple[Binding, SessionTask[..., Any] | None]:
         TaskError: there is no such application.
         InvalidSessionId: what the message names as a session's id is none.
     """
-    if place["sid"] is not None:
-        check_sid(place["sid"])
+    if address["sid"] is not None:
+        check_sid(address["sid"])
     served = None
-    for app in _candidates(place):
+    for app in _candidates(address):
         binding: Binding | None = app.extensions.get("flask_silo.binding")
         if binding is not None:
-            declared = binding.declared.get(place["task"])
+            declared = binding.declared.get(address["task"])
             if declared is not None:
                 return binding, declared
             served = served or binding
     if served is None:
-        raise TaskError(f"no Silo serves the application of this worker, {_where(place['app'])!r}")
+        raise TaskError(f"no Silo serves the application of this worker, {_where(address['app'])!r}")
     return served, None
 
 
-def _candidates(place: Place) -> Iterator[Flask]:
+def _candidates(address: TaskAddress) -> Iterator[Flask]:
     """Give the applications that may be meant, the likeliest first."""
-    known, name = _named(place), place["app"]
+    known, name = _named(address), address["app"]
     yield from known
     where = _where(name)
     try:
@@ -89,22 +89,22 @@ def _candidates(place: Place) -> Iterator[Flask]:
             f"this worker has no application {name!r} and cannot load {where!r}: {str(error).rstrip('.')}. Let "
             "FLASK_APP name it, as in FLASK_APP=package.module:create_app, or import the module that makes it"
         ) from error
-    yield from _named(place)  # it may have come with the one that was loaded
+    yield from _named(address)  # it may have come with the one that was loaded
     yield _loaded[where]
 
 
-def _named(place: Place) -> list[Flask]:
+def _named(address: TaskAddress) -> list[Flask]:
     """Return the applications of that name. If a module has made several, the one first that has the session."""
-    found = [app for app in list(_known) if app.import_name == place["app"]]
-    return sorted(found, key=lambda app: not _has(app, place)) if len(found) > 1 else found
+    found = [app for app in list(_known) if app.import_name == address["app"]]
+    return sorted(found, key=lambda app: not _has(app, address)) if len(found) > 1 else found
 
 
-def _has(app: Flask, place: Place) -> bool:
+def _has(app: Flask, address: TaskAddress) -> bool:
     binding: Binding | None = app.extensions.get("flask_silo.binding")
-    if binding is None or place["sid"] is None or place["uid"] is None:
+    if binding is None or address["sid"] is None or address["uid"] is None:
         return False
     try:
-        return find_life(binding.store.backend, Life(place["sid"], place["uid"])) is not None
+        return find_life(binding.store.backend, Life(address["sid"], address["uid"])) is not None
     except StoreUnavailable:
         return False
 
@@ -113,27 +113,27 @@ def _where(name: str) -> str:
     return os.environ.get("FLASK_APP") or name
 
 
-def serve(task: BackgroundTask, place: Place, *args: Any, **kwargs: Any) -> Any:
+def serve(task: BackgroundTask, address: TaskAddress, *args: Any, **kwargs: Any) -> Any:
     """Run a session's task: what silo-tasks calls in the worker.
 
     Raises:
         TaskError: there is no such application, or it has no such task.
     """
-    if place["sid"] is not None:
-        task.label = label_of(place["task"], place["sid"])
-    binding, declared = find(place)
+    if address["sid"] is not None:
+        task.label = label_of(address["task"], address["sid"])
+    binding, declared = find(address)
     if declared is None:
         raise TaskError(
-            f"the application of this worker, {_where(place['app'])!r}, has no task {place['task']!r}: let FLASK_APP "
-            "name the one that has it, unless this worker is of another release than the server"
+            f"the application of this worker, {_where(address['app'])!r}, has no task {address['task']!r}: let "
+            "FLASK_APP name the one that has it, unless this worker is of another release than the server"
         )
-    return binding.tasks.serve(task, place, declared, args, kwargs)
+    return binding.runs.serve(task, address, declared, args, kwargs)
 
 
 def _open_store(message: Message) -> TaskRecords:
-    place: Place = message.args[0]
-    binding, _ = find(place)
-    return TaskRecords(binding.store, place["sid"] or "")
+    address: TaskAddress = message.args[0]
+    binding, _ = find(address)
+    return TaskRecords(binding.store, address["sid"] or "")
 
 
 serve.open_store = _open_store  # type: ignore[attr-defined]
