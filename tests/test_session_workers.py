@@ -21,7 +21,7 @@ from celery import Celery
 from engines.harness import Worker
 from flask import Blueprint, Flask
 from flask_silo import SessionTask, Silo
-from flask_silo.tasks.records import TaskRecords, find_life, slot_in
+from flask_silo.tasks.records import TaskRecords, find_life, stored_run
 from flask_silo.tasks.worker import TaskAddress
 from redis import Redis
 from rq import Queue
@@ -196,10 +196,10 @@ class Web:
         value: int = self.get(lambda: self.silo.state("counter")["value"])
         return value
 
-    def slot(self, uid: str, task: SessionTask[..., Any]) -> Any:
+    def stored(self, uid: str, task: SessionTask[..., Any]) -> Any:
         """What is stored of the newest run."""
         record = find_life(self.silo.store.backend, Life(self.sid, uid))
-        return None if record is None else slot_in(record, task.name)
+        return None if record is None else stored_run(record, task.name)
 
     def elsewhere(self) -> Web:
         """The same client at another process: an application object that shares nothing but the sessions."""
@@ -425,7 +425,7 @@ def test_what_a_failed_request_started_is_never_sent(web: Web, tmp_path: Path) -
 
     web.app.config["PROPAGATE_EXCEPTIONS"] = False
     assert [web.ask(view)[0] for view in (fails, conflicts, aborts, changed, forgets)] == [500, 409, 503, 500, 200]
-    assert web.slot(uid, task) is None
+    assert web.stored(uid, task) is None
     assert web.status(task) == "idle"
     assert web.value == 1
     assert web.result(web.start("give", "behind them all")) == "behind them all"
@@ -820,7 +820,7 @@ def test_a_queue_that_is_away_is_told_and_the_views_changes_stay(
     status, answer = web.ask(view)
     assert (status, answer["error"]) == (503, "task_queue_unavailable")
     assert (web.value, web.status(task)) == (1, "idle")
-    assert web.slot(web.uid, task) is None
+    assert web.stored(web.uid, task) is None
     own_redis.restart()
     assert web.ask(view)[0] == 200
     assert (web.value, web.status(task)) == (2, "queued")

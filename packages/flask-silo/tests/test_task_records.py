@@ -15,16 +15,15 @@ from flask import Flask, jsonify, stream_with_context
 from flask_silo import Silo, TaskState, current_task, track
 from flask_silo.tasks import records as records_module
 from flask_silo.tasks import runs as runs_module
-from flask_silo.tasks.records import TaskRecords, find_life, slot_in
+from flask_silo.tasks.records import TaskRecords, find_life, stored_run
 from flask_silo.tasks.worker import TaskAddress
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
 from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock
-from silo_tasks import BackgroundTask, InlineRunner, QueueFull, TaskStore
-from silo_tasks.stores.stored_run import LEASE, Slot, SlotStore
-from silo_tasks.stores.stored_run import Change as SlotChange
+from silo_tasks import BackgroundTask, InlineRunner, QueueFull, RunChange, StoredRun, TaskStore
+from silo_tasks.stores.stored_run import LEASE
 from silo_tasks.testing import TaskStoreContract
 
 __all__ = ["redis_server", "redis_url"]
@@ -49,7 +48,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory://?copy=1" if request.param == "copies" else f"sqlite:///{tmp_path / 'sessions.db'}"
 
 
-class Owners(SlotStore):
+class Owners(TaskStore):
     """A store of any owner's tasks: each owner gets a session."""
 
     def __init__(self, store: SessionStore) -> None:
@@ -63,11 +62,11 @@ class Owners(SlotStore):
             uid = self._store.get(sid).uid
         return TaskRecords(self._store, sid), uid
 
-    def look(self, owner: str, name: str) -> tuple[Slot | None, float]:
+    def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
         records, uid = self._of(owner)
         return records.look(uid, name)
 
-    def change(self, owner: str, name: str, change: SlotChange) -> bool:
+    def change(self, owner: str, name: str, change: RunChange) -> bool:
         records, uid = self._of(owner)
         return records.change(uid, name, change)
 
@@ -565,9 +564,9 @@ def test_the_record_is_json_beside_the_namespaces(store: SessionStore, records: 
     record = store.backend.peek(SID)
     assert record is not None
     assert json.loads(record["_task:job"].data)["record"] == RUNNING
-    slot = slot_in(record, "job")
-    assert isinstance(slot, Slot)
-    assert slot_in(record, "other") is None
+    stored = stored_run(record, "job")
+    assert isinstance(stored, StoredRun)
+    assert stored_run(record, "other") is None
 
 
 def test_a_task_that_cannot_begin_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,7 +252,7 @@ def test_a_worker_that_is_gone_has_lost_the_run() -> None:
     engine = Engine(store)
     task = BackgroundTask("sum", runner=engine)
     task.start(add, 1)
-    [token] = [slot.token for slot in store._slots.values()]
+    [token] = [run.token for run in store._runs.values()]
     assert store.claim("", "sum", token)
     now = 15.0
     assert task.is_running
@@ -365,7 +365,7 @@ def test_a_function_of_this_module_has_a_reference() -> None:
 def test_an_older_record_does_not_turn_progress_back(engine: Engine) -> None:
     task = BackgroundTask("sum", runner=engine)
     task.start(add, 1)
-    [token] = [slot.token for slot in engine.store._slots.values()]  # type: ignore[attr-defined]
+    [token] = [run.token for run in engine.store._runs.values()]  # type: ignore[attr-defined]
     assert engine.store.claim("", "sum", token)
     for elapsed, progress in [(1.0, 30.0), (2.0, 60.0), (1.5, 45.0)]:
         task._run.report(TaskState(running=True, status=Status.RUNNING, progress=progress, elapsed=elapsed).to_dict())

@@ -34,8 +34,7 @@ from silo_tasks.run import snapshot as snapshot
 from silo_tasks.runners.message import Message
 from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.worker import execute
-from silo_tasks.stores.base import Record
-from silo_tasks.stores.stored_run import Slot
+from silo_tasks.stores.stored_run import StoredRun, TaskRecord
 
 WAIT = 30
 GATE = threading.Event()
@@ -88,7 +87,7 @@ def attached(store: MemoryTaskStore, name: str = "task") -> BackgroundTask:
     return task
 
 
-def record_in(store: MemoryTaskStore, name: str = "task") -> Record:
+def record_in(store: MemoryTaskStore, name: str = "task") -> TaskRecord:
     found = store.read("", name)
     assert found is not None
     return found[1]
@@ -113,7 +112,7 @@ class Counted(MemoryTaskStore):
         super().__init__()
         self.published = 0
 
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+    def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
         self.published += 1
         return super().publish(owner, name, token, record)
 
@@ -173,7 +172,7 @@ class AtBegin(MemoryTaskStore):
     after: Callable[[], object] = staticmethod(lambda: None)
 
     def begin(
-        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+        self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
     ) -> bool:
         self.before()
         begun = super().begin(owner, name, token, record, expect=expect, wait=wait)
@@ -244,7 +243,7 @@ class Read(MemoryTaskStore):
         super().__init__()
         self.reads = 0
 
-    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
+    def read(self, owner: str, name: str) -> tuple[str, TaskRecord] | None:
         self.reads += 1
         return super().read(owner, name)
 
@@ -404,7 +403,7 @@ class Deaf(MemoryTaskStore):
         return super().forget(owner, name, token)
 
     def begin(
-        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+        self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
     ) -> bool:
         if self.deaf and not record["running"]:
             raise OSError("store is away")
@@ -539,9 +538,9 @@ def test_a_value_is_what_json_gives_back(kind: str, value: object) -> None:
     assert task.result(WAIT) == value
 
 
-def test_a_slot_of_a_newer_release_is_read() -> None:
-    slot = Slot("a", {"running": True}, 1.0, 60.0, cancel=True)
-    assert Slot.from_dict(json.loads(json.dumps(slot.to_dict() | {"priority": 1}))) == slot
+def test_a_stored_run_of_a_newer_release_is_read() -> None:
+    stored = StoredRun("a", {"running": True}, 1.0, 60.0, cancel=True)
+    assert StoredRun.from_dict(json.loads(json.dumps(stored.to_dict() | {"priority": 1}))) == stored
 
 
 def test_a_message_of_a_newer_release_is_read() -> None:
@@ -589,9 +588,9 @@ def test_a_run_whose_function_takes_long_to_import_is_heard_of(tmp_path: Path, m
 
 
 def seen(store: MemoryTaskStore) -> float:
-    slot, _ = store.look("", "task")
-    assert slot is not None
-    return slot.seen
+    stored, _ = store.look("", "task")
+    assert stored is not None
+    return stored.seen
 
 
 def test_a_worker_without_the_function_that_knows_the_store_says_so() -> None:

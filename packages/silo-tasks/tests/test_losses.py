@@ -113,7 +113,7 @@ def test_a_run_that_came_to_its_end_after_all_is_not_lost(caplog: pytest.LogCapt
     store = MemoryTaskStore()
     stored(store)
     store.publish("", "sum", "a" * 32, {"running": False, "status": "succeeded"})
-    store.tell_loss("", "sum", "a" * 32, "its worker was revoked")
+    store.log_loss("", "sum", "a" * 32, "its worker was revoked")
     assert losses(caplog) == []
 
 

@@ -22,7 +22,7 @@ from silo_tasks import (
     ThreadRunner,
 )
 from silo_tasks.runners.message import Message, message_of
-from silo_tasks.stores.stored_run import Slot
+from silo_tasks.stores.stored_run import StoredRun
 
 WAIT = 30
 SECRET = "cannot connect to postgres://admin:secret@db"
@@ -263,7 +263,7 @@ def test_an_old_record_is_not_public_to_a_watcher() -> None:
 
 
 def test_a_lost_run_is_public() -> None:
-    record = Slot("token", TaskState(running=True).to_dict(), 0.0).at(1000.0).record
+    record = StoredRun("token", TaskState(running=True).to_dict(), 0.0).at(1000.0).record
     assert TaskState.from_dict(record).to_dict(public=True)["error"].startswith("lost: ")
 
 

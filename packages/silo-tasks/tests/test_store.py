@@ -17,7 +17,7 @@ from silo_tasks import (
     ThreadRunner,
 )
 from silo_tasks.run import publishing as publisher
-from silo_tasks.stores.base import Record
+from silo_tasks.stores.stored_run import TaskRecord
 from silo_tasks.testing import TaskStoreContract
 from silo_tasks.timer import publisher as timer
 
@@ -80,7 +80,7 @@ class Slow(MemoryTaskStore):
         super().__init__()
         self.late, self.ended, self.finals = threading.Event(), threading.Event(), threading.Semaphore(0)
 
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+    def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
         if record["running"]:
             self.late.set()
             assert self.ended.wait(WAIT)
@@ -105,13 +105,13 @@ def test_a_late_record_does_not_stay(runner: ThreadRunner, monkeypatch: pytest.M
 
 class LostRace(MemoryTaskStore):
     def begin(
-        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+        self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
     ) -> bool:
         return False
 
 
 class Broken(MemoryTaskStore):
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+    def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
         raise OSError("store is away")
 
 
@@ -164,7 +164,7 @@ class Crossing(MemoryTaskStore):
         self.go_on, self.came, self.begun = threading.Event(), threading.Event(), 0
 
     def begin(
-        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
+        self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
     ) -> bool:
         self.begun += 1
         if self.begun == 3:
@@ -172,7 +172,7 @@ class Crossing(MemoryTaskStore):
             assert self.came.wait(WAIT)
         return super().begin(owner, name, token, record, expect=expect, wait=wait)
 
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+    def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
         if record["running"]:
             return super().publish(owner, name, token, record)
         assert self.go_on.wait(WAIT)
@@ -208,7 +208,7 @@ class Away(MemoryTaskStore):
         super().__init__()
         self.away, self.tries = threading.Event(), threading.Semaphore(0)
 
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+    def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
         self.tries.release()
         if self.away.is_set():
             raise OSError("store is away")
@@ -316,7 +316,7 @@ def test_a_task_that_runs_elsewhere_is_not_started(runner: ThreadRunner) -> None
 class Late(MemoryTaskStore):
     """Records of ends never arrive."""
 
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
+    def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
         return True
 
 
@@ -335,7 +335,7 @@ class Counting(MemoryTaskStore):
 
     reads = 0
 
-    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
+    def read(self, owner: str, name: str) -> tuple[str, TaskRecord] | None:
         self.reads += 1
         return super().read(owner, name)
 

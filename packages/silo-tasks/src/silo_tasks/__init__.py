@@ -21,8 +21,9 @@ from .runners.inline import InlineRunner
 from .runners.thread import ThreadRunner, default_runner
 from .state import StepState, TaskState
 from .status import Status
-from .stores.base import TaskStore
+from .stores.base import RunChange, TaskStore
 from .stores.memory import MemoryTaskStore
+from .stores.stored_run import StoredRun, TaskRecord
 from .task import BackgroundTask
 
 if TYPE_CHECKING:
@@ -40,14 +41,17 @@ __all__ = [
     "MemoryTaskStore",
     "ProcessRunner",
     "QueueFull",
+    "RunChange",
     "Runner",
     "RunnerUnavailable",
     "Status",
     "StepState",
+    "StoredRun",
     "TaskCancelled",
     "TaskError",
     "TaskFailed",
     "TaskLost",
+    "TaskRecord",
     "TaskRunning",
     "TaskState",
     "TaskStore",

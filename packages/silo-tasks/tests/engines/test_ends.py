@@ -126,7 +126,7 @@ def test_a_process_of_celery_that_is_killed(
     """The worker that is left says so, long before the lease is over."""
     engine = CeleryEngine(own_server.url)
     with engine.start_worker(tmp_path / "worker") as worker:
-        engine.runner.store.lease = 60.0  # type: ignore[attr-defined]
+        engine.runner.store.lease = 60.0
         task = engine.task()
         task.start(jobs.die)
         with pytest.raises(TaskLost, match=r"signal 9 \(SIGKILL\)"):

@@ -428,9 +428,9 @@ def test_connections_that_hang(own_server: RedisServer, name: str, tmp_path: Pat
 
 def seen(store: RedisTaskStore) -> float:
     """When the run was last heard of."""
-    slot, _ = store.look("", "task")
-    assert slot is not None
-    return slot.seen
+    stored, _ = store.look("", "task")
+    assert stored is not None
+    return stored.seen
 
 
 KINDS = [("rq", "rq.SimpleWorker"), ("celery", "solo"), ("celery", "threads")]

@@ -178,9 +178,9 @@ def test_a_run_is_heard_of_again(pair: Pair, name: str, tmp_path: Path) -> None:
 
 
 def _seen(store: RedisTaskStore) -> float:
-    slot, _ = store.look("", "task")
-    assert slot is not None
-    return slot.seen
+    stored, _ = store.look("", "task")
+    assert stored is not None
+    return stored.seen
 
 
 def test_a_thread_of_this_process_is_heard_of_again(pair: Pair, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from silo_store import (
 )
 from silo_store.record import ATTACHED
 
-from ..tasks.records import TaskRecords, slot_in
+from ..tasks.records import TaskRecords, stored_run
 
 SHORT_ID_LENGTH = 6
 """Characters of an id that `short` shows at most."""
@@ -195,12 +195,12 @@ def tasks(store: SessionStore, record: Record) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         try:
-            slot = slot_in(record, name)
+            stored = stored_run(record, name)
         except StateDecodeError:
             found[name] = "damaged"
         else:
-            if slot is not None:
-                found[name] = slot.at(now, TaskRecords.lease).record["status"]
+            if stored is not None:
+                found[name] = stored.at(now, TaskRecords.lease).record["status"]
     return found
 
 

@@ -19,10 +19,7 @@ from silo_store import (
 )
 from silo_store.backend import part_of
 from silo_store.record import ATTACHED
-from silo_tasks import Status
-from silo_tasks.stores.base import Record as TaskRecord
-from silo_tasks.stores.stored_run import Change as SlotChange
-from silo_tasks.stores.stored_run import Slot, SlotStore
+from silo_tasks import RunChange, Status, StoredRun, TaskRecord, TaskStore
 
 MAX_ATTEMPTS = 50
 """How often a change is tried again because another process changed the record meanwhile."""
@@ -37,7 +34,7 @@ def label_of(name: str, sid: str) -> str:
     return f"{name!r} of session {short(sid)}"
 
 
-def slot_in(record: Record, name: str) -> Slot | None:
+def stored_run(record: Record, name: str) -> StoredRun | None:
     """Return what a session's record says of the newest run of a task; None where it has none.
 
     Raises:
@@ -45,7 +42,7 @@ def slot_in(record: Record, name: str) -> Slot | None:
     """
     blob = record.get(ATTACHED + name)
     try:
-        return Slot.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
+        return StoredRun.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
     except (ValueError, LookupError, TypeError, AttributeError):
         raise StateDecodeError(record.sid, ATTACHED + name, "", "it is no record of a task") from None
 
@@ -66,7 +63,7 @@ def find_life(backend: Backend, life: Life) -> Record | None:
     return None
 
 
-class TaskRecords(SlotStore):
+class TaskRecords(TaskStore):
     """The `silo_tasks.TaskStore` of one session, whose backend keeps copies. The owner is the uid.
 
     It is written without a turn, by compare-and-set: it never waits for a request, nor a request for it.
@@ -94,19 +91,19 @@ class TaskRecords(SlotStore):
     def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
         """Replace the record if `token` is the newest run; the one of its end stays."""
         if _exiting.is_set() and record.get("status") == Status.CANCELLED:
-            slot, now = self.look(owner, name)
-            if slot is not None and not slot.cancel:
-                record = Slot(token, record, now).lost("its process was stopped").record
+            stored, now = self.look(owner, name)
+            if stored is not None and not stored.cancel:
+                record = StoredRun(token, record, now).lost("its process was stopped").record
         try:
             return super().publish(owner, name, token, record)
         finally:
             if not record.get("running"):
                 self.settled.set()
 
-    def look(self, owner: str, name: str) -> tuple[Slot | None, float]:
+    def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
         """Return what is stored of a task, and the time by the sessions' clock."""
         record = self._find(owner)
-        return slot_in(record, name) if record is not None else None, self._store.moment().now
+        return stored_run(record, name) if record is not None else None, self._store.moment().now
 
     def label(self, owner: str, name: str) -> str:  # noqa: ARG002
         """Return what the log calls a task."""
@@ -123,7 +120,7 @@ class TaskRecords(SlotStore):
                 hold.sid = record.sid
         return record
 
-    def change(self, owner: str, name: str, change: SlotChange) -> bool:
+    def change(self, owner: str, name: str, change: RunChange) -> bool:
         """Store what `change` makes of what is stored.
 
         Raises:
@@ -136,7 +133,7 @@ class TaskRecords(SlotStore):
             if record is None:
                 return False
             at = self._store.moment()
-            new = change(slot_in(record, name), at.now)
+            new = change(stored_run(record, name), at.now)
             if isinstance(new, bool):
                 return new
             blob = record.get(key)

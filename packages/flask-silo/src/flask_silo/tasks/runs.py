@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask
 from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
-from silo_tasks import BackgroundTask, Cancelled, Status, TaskRunning, TaskState
+from silo_tasks import BackgroundTask, Cancelled, Status, StoredRun, TaskRunning, TaskState
 from silo_tasks.runners.base import RemoteRunner
 from silo_tasks.runners.queue import QueueRunner
-from silo_tasks.stores.stored_run import Slot
 
 from ..fork import reset_after_fork
 from ..request.session import visiting
-from .records import TaskRecords, find_life, label_of, slot_in
+from .records import TaskRecords, find_life, label_of, stored_run
 from .worker import TaskAddress, serve
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class LatestRun(NamedTuple):
 
     hosted: HostedTask | None
     """It itself, where it is one of this process."""
-    slot: Slot | None = None
+    stored: StoredRun | None = None
     """What is stored of it, where sessions are kept as copies."""
     life: Life | None = None
     """The life of the session that it belongs to, where something is stored."""
@@ -72,15 +71,15 @@ class LatestRun(NamedTuple):
     @property
     def running(self) -> bool:
         """Whether it is queued or running."""
-        if self.slot is not None:
-            return self.slot.running
+        if self.stored is not None:
+            return self.stored.running
         return self.hosted is not None and self.hosted.is_running
 
     @property
     def state(self) -> TaskState | None:
         """How far it is; None before the first."""
-        if self.slot is not None:
-            return TaskState.from_dict(self.slot.record)
+        if self.stored is not None:
+            return TaskState.from_dict(self.stored.record)
         return self.hosted.state if self.hosted is not None else None
 
 
@@ -107,16 +106,16 @@ class SessionRuns:
         """Find a task's newest run in what the store has of a session: one of this process, or of another one."""
         if self._store.backend.live:
             return LatestRun(self.find(record.uid, name))
-        slot = slot_in(record, name)
-        if slot is None:
+        stored = stored_run(record, name)
+        if stored is None:
             return LatestRun(None)
         hosted = self.find(record.uid, name)
-        if hosted is not None and (hosted.records is None or hosted.records.token != slot.token):
+        if hosted is not None and (hosted.records is None or hosted.records.token != stored.token):
             hosted = None
         if hosted is None or not hosted.is_running:  # here it is known to live
             records = TaskRecords(self._store, record.sid)
-            slot = records.seen(record.uid, name, slot, self._store.moment().now)
-        return LatestRun(hosted, slot, Life(record.sid, record.uid))
+            stored = records.current(record.uid, name, stored, self._store.moment().now)
+        return LatestRun(hosted, stored, Life(record.sid, record.uid))
 
     def client_state(self, state: TaskState) -> dict[str, Any]:
         """Return a state as clients get it: its public form, or all of it while the application is debugged."""

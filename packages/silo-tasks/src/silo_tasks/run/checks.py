@@ -9,6 +9,8 @@ from numbers import Number
 from types import CoroutineType
 from typing import Any
 
+from ..stores.base import TaskStore
+
 _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
     "a coroutine function": (inspect.iscoroutinefunction, "asyncio.run({})"),
     "an async generator function": (inspect.isasyncgenfunction, "asyncio.run() of a coroutine that goes through {}"),
@@ -66,7 +68,7 @@ def check_store(store: object) -> None:
     Raises:
         TypeError: It is not a task store.
     """
-    if not _has(store, "begin", "claim", "publish", "read"):
+    if not isinstance(store, TaskStore):
         given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
         raise TypeError(f"store must be a task store such as MemoryTaskStore() or RedisTaskStore(url), not {given}")
 

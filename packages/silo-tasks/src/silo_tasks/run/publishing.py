@@ -12,7 +12,8 @@ from ..timer import publisher
 from .snapshot import record_of
 
 if TYPE_CHECKING:
-    from ..stores.base import Record, TaskStore
+    from ..stores.base import TaskStore
+    from ..stores.stored_run import TaskRecord
     from .run import Run
 
 logger = logging.getLogger("silo_tasks")
@@ -24,7 +25,7 @@ TRIES = 1200
 """How often the last record of a run is offered to a store that fails: for ten minutes."""
 
 
-def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) -> tuple[str, Record] | None:
+def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) -> tuple[str, TaskRecord] | None:
     """Make the run the newest one in the store; what was there before.
 
     Args:
@@ -46,7 +47,7 @@ def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) 
     return newest
 
 
-def _left_by(run: Run) -> tuple[str, Record] | None:
+def _left_by(run: Run) -> tuple[str, TaskRecord] | None:
     """What a run that is over has left in its store, where that is known without asking; else None."""
     ended = run.status.is_final and run.returned.is_set
     # One that was given up here may have gone on elsewhere.
@@ -54,7 +55,9 @@ def _left_by(run: Run) -> tuple[str, Record] | None:
     return (run.token, record_of(run)) if ended and seen else None
 
 
-def _begun(store: TaskStore, run: Run, previous: Run, newest: tuple[str, Record] | None, wait: float | None) -> bool:
+def _begun(
+    store: TaskStore, run: Run, previous: Run, newest: tuple[str, TaskRecord] | None, wait: float | None
+) -> bool:
     expect = None if newest is None else newest[0]
     if newest is not None:
         number, last_seq = newest[1].get("run", 0) + 1, newest[1].get("last_seq", 0)
@@ -70,7 +73,9 @@ def _begun(store: TaskStore, run: Run, previous: Run, newest: tuple[str, Record]
         raise
 
 
-def withdraw(store: TaskStore, run: Run, previous: Run, before: tuple[str, Record] | None, left: int = TRIES) -> None:
+def withdraw(
+    store: TaskStore, run: Run, previous: Run, before: tuple[str, TaskRecord] | None, left: int = TRIES
+) -> None:
     """Put back what was there before a run that was not accepted; later, if the store fails.
 
     Otherwise the task would read as queued for as long as the run might have waited for a worker.

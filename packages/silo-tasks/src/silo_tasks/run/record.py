@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TaskError
 from ..log.lines import LogRing
+from ..loss import log_loss
 from ..progress.scopes import Probe, Progress, Scope
 from ..progress.steps import Steps
 from ..status import Status
-from ..stores.stored_run import SlotStore
 from ..timer import Alarm
 from .failure import Callback
 from .latch import Latch
-from .loss import tell_loss
 
 if TYPE_CHECKING:
     from ..state import TaskState
@@ -232,15 +231,15 @@ class RunRecord:
         with self.lock:
             noted, self.stopped_by = self.stopped_by, None
         if noted is not None and self.status.is_active:
-            self._tell_loss(LEFT)
+            self._log_loss(LEFT)
 
-    def _tell_loss(self, reason: str) -> None:
+    def _log_loss(self, reason: str) -> None:
         """Log that it is lost, unless another process has."""
         store = self.settings.store
-        if isinstance(store, SlotStore):
-            store.tell_loss(self.owner, self.name, self.token, reason, label=self.label)
+        if store is not None:
+            store.log_loss(self.owner, self.name, self.token, reason, label=self.label)
         else:
-            tell_loss(self.label, self.token, reason)
+            log_loss(self.label, self.token, reason)
 
     @property
     def task(self) -> BackgroundTask | None:

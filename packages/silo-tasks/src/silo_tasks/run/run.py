@@ -13,10 +13,11 @@ from typing import Any
 
 from ..errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
 from ..log.lines import cut
+from ..loss import log_loss, reason_of, short
 from ..progress.steps import closed
 from ..state import TaskState
 from ..status import RUNNING, Status
-from ..stores.base import Record
+from ..stores.stored_run import TaskRecord
 from ..timer import deadlines
 from .checks import explained
 from .context import current_run
@@ -33,7 +34,6 @@ from .failure import (
     with_type,
 )
 from .latch import Latch
-from .loss import reason_of, short, tell_loss
 from .own_code import OwnCode
 from .public_errors import is_public
 from .record import Call
@@ -194,7 +194,7 @@ class Run(OwnCode):
         if alarm is not None:
             alarm.cancel()
         if stopped_by is not None and status is Status.CANCELLED:
-            tell_loss(self.label, self.token, stopped_by)
+            log_loss(self.label, self.token, stopped_by)
         self.log.trim()
         if not executing:
             self.returned.set()
@@ -237,7 +237,7 @@ class Run(OwnCode):
         if self.finish(Status.FAILED, error=error):
             if isinstance(error, TaskLost) and isinstance(error.__cause__, SystemExit):
                 # By the signal that its worker was sent.
-                self._tell_loss(reason_of(error.error))
+                self._log_loss(reason_of(error.error))
             else:
                 told = with_type(self.error or "", self.error_type)
                 logger.error(FAILED, self.label, short(self.token), told, exc_info=error)
@@ -296,7 +296,7 @@ class Run(OwnCode):
             self._never_returns()
         elif self.away is None:
             # Many processes may see the end of a run that another process executes.
-            tell_loss(self.label, self.token, reason_of(reason))
+            log_loss(self.label, self.token, reason_of(reason))
 
     def killed(self) -> None:
         """End a run whose process was killed because it did not stop."""
@@ -312,7 +312,7 @@ class Run(OwnCode):
 
     # A run that is executed elsewhere.
 
-    def report(self, record: Record, value: Any = NOT_KEPT) -> None:
+    def report(self, record: TaskRecord, value: Any = NOT_KEPT) -> None:
         """Show what was heard of a run that is executed elsewhere; the record of its end ends it here.
 
         Args:

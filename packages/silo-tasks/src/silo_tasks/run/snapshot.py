@@ -13,7 +13,7 @@ from ..state import TaskState, rounded, snapshot
 from ..status import Status
 
 if TYPE_CHECKING:
-    from ..stores.base import Record
+    from ..stores.stored_run import TaskRecord
     from .run import Run
 
 NOT_KEPT = object()
@@ -117,7 +117,7 @@ def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
         )
 
 
-def record_of(run: Run) -> Record:
+def record_of(run: Run) -> TaskRecord:
     """Take what a store keeps of a run: its state as plain values, and what `logs()` and `result()` need elsewhere.
 
     `lines` holds time and level of each of the `logs`; other lines of the run count as dropped. At the end of the run
@@ -155,7 +155,7 @@ def _plain(value: Any) -> Any:
         return NOT_KEPT
 
 
-def news_of(run: Run, since: int) -> tuple[Record, int]:
+def news_of(run: Run, since: int) -> tuple[TaskRecord, int]:
     """Take what a child process tells of its run, and the number of the last log line in it.
 
     Unlike `record_of()` it has every kept line after number `since`, the whole traceback, and no value.
@@ -170,7 +170,7 @@ def news_of(run: Run, since: int) -> tuple[Record, int]:
     return record, state.last_seq
 
 
-def lines_in(record: Record, after: int) -> list[tuple[int, float, str, str, bool]]:
+def lines_in(record: TaskRecord, after: int) -> list[tuple[int, float, str, str, bool]]:
     """The log lines of a record whose number is greater than `after`: number, time, level, text, whether it is public.
 
     Where the record does not say which lines are private, all of them are.

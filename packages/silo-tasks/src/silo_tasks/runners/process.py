@@ -14,9 +14,9 @@ from typing import Any
 
 from ..errors import TaskError
 from ..fork import reset_after_fork
+from ..loss import short
 from ..run.checks import check_number
 from ..run.failure import with_type
-from ..run.loss import short
 from ..run.run import FAILED
 from ..timer import Alarm, deadlines
 from . import process_child

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..errors import TaskError, TaskFailed, TaskLost
+from ..loss import reason_of, short
 from ..run import publishing
-from ..run.loss import reason_of, short, tell_loss
 from ..run.run import FAILED
 from ..stores.base import TaskStore
-from ..stores.stored_run import Slot, SlotStore
+from ..stores.stored_run import StoredRun
 from ..task import BackgroundTask
 from .inline import InlineRunner
 from .message import Message, resolve
@@ -108,28 +108,17 @@ def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
         found = store.read(message.owner, message.name)
         if found is None or found[0] != message.token or not found[1].get("running"):
             return False
-        failed = Slot(*found, time.time()).failed(error.error, error.error_type)
+        failed = StoredRun(*found, time.time()).failed(error.error, error.error_type)
         if not isinstance(error, TaskLost):
-            logger.error(FAILED, _label(store, message), short(message.token), error)
+            logger.error(FAILED, store.label(message.owner, message.name), short(message.token), error)
         if not store.publish(message.owner, message.name, message.token, failed.record):
             return False
         if isinstance(error, TaskLost):
-            _tell_loss(store, message, reason_of(error.error))
+            store.log_loss(message.owner, message.name, message.token, reason_of(error.error))
         return True
     except Exception:
         logger.exception("The end of a run of task %r could not be stored", message.name)
         return False
-
-
-def _tell_loss(store: TaskStore, message: Message, reason: str) -> None:
-    if isinstance(store, SlotStore):
-        store.tell_loss(message.owner, message.name, message.token, reason)
-    else:
-        tell_loss(_label(store, message), message.token, reason)
-
-
-def _label(store: TaskStore, message: Message) -> str:
-    return store.label(message.owner, message.name) if isinstance(store, SlotStore) else repr(message.name)
 
 
 def _store_of(message: Message, store: TaskStore | None) -> TaskStore:

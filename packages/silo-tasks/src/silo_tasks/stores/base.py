@@ -1,58 +1,202 @@
-"""The seam beside a task: where its record is published for watchers elsewhere."""
+"""The seam beside a task: where its record is kept for other processes."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
 
-Record = dict[str, Any]
-"""`TaskState.to_dict()` of a run, and what only `result()` and `logs()` need: plain values that JSON can hold."""
+from ..loss import log_loss, reason_of
+from .stored_run import LEASE, StoredRun, TaskRecord
+
+RunChange: TypeAlias = Callable[[StoredRun | None, float], "StoredRun | bool | None"]
+"""Takes what is stored of a task (None: nothing) and the time, and returns what to store: a run, or None for nothing.
+A bool leaves the store as it is, and is the answer."""
 
 
-@runtime_checkable
-class TaskStore(Protocol):
-    """Task records by (owner, name), each under the token of its newest run.
+class TaskStore(ABC):
+    """Keeps the newest run of each task, by owner and name.
 
-    Every write names a token and is refused when a newer run has begun, so a run that was given up can never overwrite
-    its successor. A task whose newest record says `running` is not started elsewhere. A living run is published twice a
-    second; what has not been for the lease of the store (15 seconds) is read as failed, with `TaskLost`, so that a run
-    whose process was killed is never running for ever. If it is heard of after all, and no newer run has begun, it goes
-    on; a task that has seen it fail stays with that. A run that lies in an engine's queue is published by nobody until
-    a worker claims it, and for that it has its own time.
+    To implement a store, write ``look()`` and ``change()``; everything else is made of these two. Both may be called
+    from any thread. Records are copied in and out: a caller that changes one changes nothing in the store. The rules
+    are in ``silo_tasks.testing.TaskStoreContract``.
 
-    All methods are atomic and may be called from any thread; a record is copied in and out. The rules are in
-    `silo_tasks.testing.TaskStoreContract`, and `SlotStore` has them all: a store derived from it needs
-    a look and an atomic change.
+    Every write names the token of a run and is refused once a newer run has begun, so a run that was given up can never
+    overwrite its successor. A task whose stored run is queued or running is not started in another process. A running
+    task stores its record twice a second. A run without a new record for ``lease`` seconds reads as failed, with
+    ``TaskLost``, so that a run whose process was killed does not read as running for ever. If its process reports
+    again, and no newer run has begun, the run reads as running again; a task that has seen it fail stays failed. A run
+    that waits in a task queue reports nothing until a worker claims it, and has a time limit of its own for that.
+
+    Attributes:
+        lease: Seconds without a report after which a run reads as lost.
     """
 
-    def begin(
-        self, owner: str, name: str, token: str, record: Record, *, expect: str | None, wait: float | None = None
-    ) -> bool:
-        """Make `token` the newest run, if the newest one still is `expect` (None: there is no record).
+    lease = LEASE
 
-        This is compare-and-set: of two that start the same task at once, one gets False. The cancel flag is cleared.
-        `wait` is for a run that a worker elsewhere shall claim: the seconds it may wait for that.
+    @abstractmethod
+    def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
+        """Return what is stored of a task (None: nothing), and the store's time in seconds since the epoch."""
+
+    @abstractmethod
+    def change(self, owner: str, name: str, change: RunChange) -> bool:
+        """Replace what is stored of a task by what ``change`` makes of it, in one atomic step.
+
+        Args:
+            owner: The owner of the task.
+            name: The name of the task.
+            change: Called with what is stored and the time. It may be called again, if another process was faster.
+
+        Returns:
+            True if something was stored or deleted; otherwise the bool that ``change`` returned.
         """
+
+    def begin(
+        self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
+    ) -> bool:
+        """Make a run the newest one, if the newest one still is ``expect``.
+
+        This is compare-and-set: of two processes that start the same task at once, one gets False.
+
+        Args:
+            owner: The owner of the task.
+            name: The name of the task.
+            token: The token of the run that begins.
+            record: Its first record.
+            expect: The token of the run before it; None if there is no record.
+            wait: Seconds that the run may wait for a worker to claim it; None for a run that needs no worker.
+
+        Returns:
+            Whether the run has begun.
+        """
+
+        def begun(stored: StoredRun | None, now: float) -> StoredRun | bool:
+            if (stored.token if stored is not None else None) != expect:
+                return False
+            return StoredRun(token, record, now, wait)
+
+        return self.change(owner, name, begun)
 
     def claim(self, owner: str, name: str, token: str) -> bool:
-        """Take a run that waits for a worker, if `token` is the newest run and nobody has asked it to stop.
+        """Take a run that waits for a worker, if it is the newest run and was not asked to stop.
 
-        True once: of two workers that were sent the same run, one gets False, and so does one that is sent it again.
+        Returns:
+            Whether the caller is the one to execute it. True only once, so a message that is delivered twice, or to two
+            workers, executes the run once.
         """
 
-    def publish(self, owner: str, name: str, token: str, record: Record) -> bool:
-        """Replace the record, if `token` is the newest run; whether it was. The record of its end stays."""
+        def claimed(stored: StoredRun | None, now: float) -> StoredRun | bool:
+            if stored is None or stored.token != token or stored.wait is None:
+                return False
+            return stored.claimed(now) if stored.at(now, self.lease).running and not stored.cancel else False
 
-    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
-        """The token and the record of the newest run, or None."""
+        return self.change(owner, name, claimed)
+
+    def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
+        """Replace the record of a run, if it is the newest run. The first record of its end stays.
+
+        Returns:
+            Whether the run is the newest one.
+        """
+
+        def published(stored: StoredRun | None, now: float) -> StoredRun | bool:
+            if stored is None or stored.token != token:
+                return False
+            if _stage(record) < _stage(stored.record) or _stage(stored.record) == _OVER:
+                return True
+            # A worker has claimed it, even if the claim was lost, as when a server that lags behind has taken over.
+            return replace(stored, record=record, seen=now, wait=None)
+
+        return self.change(owner, name, published)
+
+    def read(self, owner: str, name: str) -> tuple[str, TaskRecord] | None:
+        """Return the token and the record of the newest run; None if nothing is stored."""
+        stored, now = self.look(owner, name)
+        return None if stored is None else (stored.token, self.current(owner, name, stored, now).record)
+
+    def current(self, owner: str, name: str, stored: StoredRun, now: float) -> StoredRun:
+        """Return a stored run as it stands at the time ``now``. The first process that finds it lost logs that."""
+        shown = stored.at(now, self.lease)
+        if stored.running and not shown.running and not stored.loss_logged:
+            reason = reason_of(shown.record["error"])
+            if stored.wait is None:
+                reason = f"no sign of life for {now - stored.seen:.0f} seconds: {reason}"
+            self.log_loss(owner, name, stored.token, reason, seen=stored.seen)
+        return shown
+
+    def log_loss(
+        self, owner: str, name: str, token: str, reason: str, *, label: str | None = None, seen: float | None = None
+    ) -> None:
+        """Log that a run is lost, unless another process has: the process that notes it in the store first logs it.
+
+        Args:
+            owner: The owner of the task.
+            name: The name of the task.
+            token: The token of the run.
+            reason: What ended it.
+            label: What the log calls the task; by default what ``label()`` returns.
+            seen: The time of the run's last report, if a reader found it lost by that; None if it is certainly over.
+        """
+
+        def noted(stored: StoredRun | None, now: float) -> StoredRun | bool:  # noqa: ARG001
+            if stored is None or stored.token != token or stored.loss_logged:
+                return False
+            if seen is not None and stored.seen != seen:
+                return False
+            if not stored.running and stored.record.get("error_type") != "TaskLost":
+                # It has come to its end after all.
+                return False
+            return replace(stored, loss_logged=True)
+
+        try:
+            if not self.change(owner, name, noted):
+                return
+        except Exception:  # noqa: BLE001 - whatever a store raises that cannot be reached
+            if seen is not None:
+                # The reader has its answer, and the next reader tries again.
+                return
+        log_loss(label if label is not None else self.label(owner, name), token, reason)
+
+    def label(self, owner: str, name: str) -> str:  # noqa: ARG002
+        """Return what the log calls a task."""
+        return repr(name)
 
     def request_cancel(self, owner: str, name: str, token: str) -> bool:
-        """Raise the cancel flag, if `token` is the newest run; whether it was.
+        """Set the cancel flag of a run, if it is the newest run. A run that waits for a worker is over at once.
 
-        A run that waits for a worker is cancelled by that.
+        Returns:
+            Whether the run is the newest one.
         """
 
+        def asked(stored: StoredRun | None, now: float) -> StoredRun | bool:
+            if stored is None or stored.token != token:
+                return False
+            return stored.cancel or stored.cancelled(now)
+
+        return self.change(owner, name, asked)
+
     def cancel_requested(self, owner: str, name: str, token: str) -> bool:
-        """Whether the run should stop: its flag is up, or it is no longer the newest."""
+        """Return whether a run should stop: its cancel flag is set, or it is no longer the newest run."""
+        stored, _ = self.look(owner, name)
+        return stored is None or stored.token != token or stored.cancel
 
     def forget(self, owner: str, name: str, token: str) -> bool:
-        """Delete the record, if `token` is the newest run; whether it was."""
+        """Delete the record of a run, if it is the newest run.
+
+        Returns:
+            Whether it was deleted.
+        """
+
+        def forgotten(stored: StoredRun | None, now: float) -> bool | None:  # noqa: ARG001
+            return None if stored is not None and stored.token == token else False
+
+        return self.change(owner, name, forgotten)
+
+
+_OVER = 2
+
+
+def _stage(record: TaskRecord) -> int:
+    """Return how far a run is: 0 until it is over, 1 until it has returned as well, then 2."""
+    return 0 if record.get("running") else 1 if record.get("returning") else _OVER

@@ -1,4 +1,4 @@
-"""A task store in this process's memory."""
+"""A task store in the memory of this process."""
 
 from __future__ import annotations
 
@@ -9,56 +9,52 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..fork import reset_after_fork
-from .base import Record
-from .stored_run import LEASE, Change, Slot, SlotStore
+from .base import RunChange, TaskStore
+from .stored_run import LEASE, StoredRun, TaskRecord
 
 
-class MemoryTaskStore(SlotStore):
-    """Keeps records in a dict; for one process. See `TaskStore` for the rules.
+class MemoryTaskStore(TaskStore):
+    """Keeps records in a dict, for one process.
 
     Args:
-        lease: Seconds after which a run that nothing was heard of reads as lost.
-        clock: Seconds since the epoch, for tests. By default it does not follow when the system's time is set.
+        lease: Seconds without a report after which a run reads as lost.
+        clock: Seconds since the epoch, for tests. The default does not follow changes of the system's time.
     """
 
     def __init__(self, *, lease: float = LEASE, clock: Callable[[], float] | None = None) -> None:
         self.lease = lease
         ahead = time.time() - time.monotonic()
         self._clock = clock or (lambda: time.monotonic() + ahead)
-        self._slots: dict[tuple[str, str], Slot] = {}
+        self._runs: dict[tuple[str, str], StoredRun] = {}
         self._after_fork()
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
 
-    def look(self, owner: str, name: str) -> tuple[Slot | None, float]:
-        """Return what is stored of a task, and the time by the store's clock."""
-        return self._slots.get((owner, name)), self._clock()
+    def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
+        """Return a copy of what is stored of a task, and the time by the store's clock."""
+        # A stored record is replaced, never changed, so it is copied without the lock.
+        stored, now = self._runs.get((owner, name)), self._clock()
+        return (None if stored is None else replace(stored, record=_copy(stored.record))), now
 
-    def change(self, owner: str, name: str, change: Change) -> bool:
-        """Store what `change` makes of what is stored."""
+    def change(self, owner: str, name: str, change: RunChange) -> bool:
+        """Replace what is stored of a task by what ``change`` makes of it."""
         key, now = (owner, name), self._clock()
         with self._lock:
-            slot = self._slots.get(key)
-            new = change(slot, now)
+            stored = self._runs.get(key)
+            new = change(stored, now)
             if isinstance(new, bool):
                 return new
             if new is None:
-                del self._slots[key]
+                del self._runs[key]
             else:
-                # A stored record is replaced, never changed, so it can be copied out without the lock.
-                own = new.record if slot is not None and new.record is slot.record else _copy(new.record)
-                self._slots[key] = replace(new, record=own)
+                own = new.record if stored is not None and new.record is stored.record else _copy(new.record)
+                self._runs[key] = replace(new, record=own)
             return True
 
-    def read(self, owner: str, name: str) -> tuple[str, Record] | None:
-        """The token and the record of the newest run, or None."""
-        found = super().read(owner, name)
-        return None if found is None else (found[0], _copy(found[1]))
 
-
-def _copy(record: Record) -> Record:
-    # As every store elsewhere does: a value comes back the same, wherever it was.
-    copy: Record = json.loads(json.dumps(record))
+def _copy(record: TaskRecord) -> TaskRecord:
+    # By way of JSON, so that a value comes back as it does from a store of several processes.
+    copy: TaskRecord = json.loads(json.dumps(record))
     return copy

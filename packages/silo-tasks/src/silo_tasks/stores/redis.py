@@ -18,7 +18,8 @@ from redis.retry import Retry
 from ..errors import RunnerUnavailable
 from ..run.failure import describe
 from .address import check, client_of
-from .stored_run import LEASE, Change, Slot, SlotStore
+from .base import RunChange, TaskStore
+from .stored_run import LEASE, StoredRun
 
 RETAIN = 86_400.0
 """Seconds for which a record is kept after the last news of its run."""
@@ -64,7 +65,7 @@ return redis.call('TIME')
 """)
 
 
-class RedisTaskStore(SlotStore):
+class RedisTaskStore(TaskStore):
     """Keeps each task's record in one key, and reads it with the server's clock. See `TaskStore` for the rules.
 
     Redis 5 or newer, or Valkey. Constructing it connects to nothing.
@@ -107,16 +108,16 @@ class RedisTaskStore(SlotStore):
         self._seen: dict[bytes, _Seen] = {}
         self._client: Any = client
 
-    def look(self, owner: str, name: str) -> tuple[Slot | None, float]:
+    def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
         """Return what is stored of a task, and the time by the server's clock.
 
         Raises:
             RunnerUnavailable: There was no answer in time, or it was an error.
         """
         seen = self._read(self._key(owner, name))
-        return seen.slot, seen.now()
+        return seen.stored, seen.now()
 
-    def change(self, owner: str, name: str, change: Change) -> bool:
+    def change(self, owner: str, name: str, change: RunChange) -> bool:
         """Store what `change` makes of what is stored.
 
         Raises:
@@ -130,7 +131,7 @@ class RedisTaskStore(SlotStore):
             if seen.mark and seen.mark == mine:
                 # It was stored, and only the answer got lost on its way.
                 return True
-            new = change(seen.slot, seen.now())
+            new = change(seen.stored, seen.now())
             if not isinstance(new, bool):
                 mine = secrets.token_hex(MARK // 2)
                 if self._write(key, seen.mark, mine, new):
@@ -143,19 +144,19 @@ class RedisTaskStore(SlotStore):
         seconds, micros, text = self._run(_LOOK, key)
         if isinstance(text, bytes):
             text = text.decode()
-        mark, slot = (text[:MARK], Slot.from_dict(json.loads(text[MARK:]))) if text else ("", None)
-        return self._keep(key, _Seen(mark, slot, _ahead(seconds, micros)))
+        mark, stored = (text[:MARK], StoredRun.from_dict(json.loads(text[MARK:]))) if text else ("", None)
+        return self._keep(key, _Seen(mark, stored, _ahead(seconds, micros)))
 
-    def _write(self, key: bytes, before: str, mark: str, slot: Slot | None) -> bool:
+    def _write(self, key: bytes, before: str, mark: str, stored: StoredRun | None) -> bool:
         """Replace what has the mark `before`; False where that is no longer there."""
         text, seconds = "", self.retain
-        if slot is not None:
-            text = mark + json.dumps(slot.to_dict(), separators=(",", ":"))
-            seconds += slot.wait or 0.0
+        if stored is not None:
+            text = mark + json.dumps(stored.to_dict(), separators=(",", ":"))
+            seconds += stored.wait or 0.0
         time = self._run(_CHANGE, key, before, text, max(int(seconds * 1000), 1))
         if time is None:
             return False
-        self._keep(key, _Seen(mark if slot is not None else "", slot, _ahead(*time)))
+        self._keep(key, _Seen(mark if stored is not None else "", stored, _ahead(*time)))
         return True
 
     def _run(self, script: _Script, key: bytes, *args: str | int) -> Any:
@@ -191,7 +192,7 @@ class _Seen(NamedTuple):
     """What was stored of a task, when it was last looked at or changed."""
 
     mark: str
-    slot: Slot | None
+    stored: StoredRun | None
     ahead: float
     """Seconds that the server's clock is ahead of this process's monotonic one."""
 
