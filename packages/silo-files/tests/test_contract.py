@@ -35,7 +35,7 @@ class MemoryStagedFile:
     def commit(self) -> str:
         with self.backend.mutex:
             if self.backend.areas.get(self.key) is not self.area:
-                raise AreaGone("cleaned")
+                raise AreaGone
             self.area[self.name] = (bytes(self.data), time.time())
         return f"memory:{self.name}"
 
@@ -68,7 +68,7 @@ class MemoryFileBackend:
         try:
             return io.BytesIO(self.areas[key][name][0])
         except KeyError:
-            raise FileMissing("no such file") from None
+            raise FileMissing from None
 
     def list(self, key: str) -> list[FileInfo]:
         area = self.areas.get(key, {})

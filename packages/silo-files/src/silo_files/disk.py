@@ -32,7 +32,7 @@ _fchmod = getattr(os, "fchmod", None)
 def raise_if_full(error: OSError) -> None:
     """Raise `StorageFull` if the system says that the disk or the user's share of it is full."""
     if error.errno in _FULL:
-        raise StorageFull(error.errno, "no room left for the file") from error
+        raise StorageFull(error.errno or errno.ENOSPC) from error
 
 
 def create_file(path: str, flags: int = os.O_WRONLY) -> int:
@@ -91,7 +91,7 @@ def make_dir(path: str) -> None:
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):  # others may remove it meanwhile
             if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise UnsafeFolder(errno.ENOTDIR, "a link or a file is where the store has a folder") from None
+                raise UnsafeFolder(path) from None
         return
     os.chmod(path, DIR_MODE)
 

@@ -1,78 +1,250 @@
-"""The errors of this package. All are `FileStoreError`."""
+"""The errors of silo-files.
+
+FileStoreError
+ ├── InvalidKey            the session id or the key is malformed (also a ValueError)
+ ├── InvalidFileName       the file name is not safe to store (also a ValueError)
+ ├── InvalidSource         the data to save has the wrong type (also a TypeError)
+ ├── TruncatedInput        the source ended early
+ ├── FileTooLarge          a file exceeds ``max_file_bytes``, or its announced size
+ ├── SessionQuotaExceeded  a session exceeds ``max_session_bytes`` or ``max_files``
+ ├── StoreQuotaExceeded    all sessions together exceed ``max_store_bytes``
+ ├── StorageFull           the disk is full (also an OSError)
+ ├── AreaGone              the session was cleaned up during a save
+ ├── BaseMissing           the base folder is missing (also a FileNotFoundError)
+ ├── FolderUnusable        a folder cannot be created or written to (also an OSError)
+ ├── UnsafeFolder          a link or a file stands in place of a folder (also a NotADirectoryError)
+ ├── FileMissing           the session has no such file (also a FileNotFoundError)
+ └── NoLocalPath           the backend has no folders
+
+A save that raises one of them has changed nothing. No message contains a session id, a key or a file name.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+from typing import Any, ClassVar
+
 
 class FileStoreError(Exception):
-    """Base of every error that this package raises by itself."""
+    """Base of every error of silo-files."""
+
+    _fields: ClassVar[tuple[str, ...] | None] = None
+    """The parameters of ``__init__``, also attributes, by which an error is pickled; None to pickle its message."""
+
+    def __reduce__(self) -> Any:
+        if self._fields is None:
+            return super().__reduce__()
+        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields})
+
+
+def _rebuild(kind: type[FileStoreError], values: dict[str, Any]) -> FileStoreError:
+    return kind(**values)
 
 
 class InvalidKey(FileStoreError, ValueError):
-    """The session id, or the key made from it, is not one that the store accepts."""
+    """The session id, or the key that ``key_for`` made of it, is refused by ``check_key``.
+
+    Attributes:
+        reason: What is wrong with it. It never contains the key, which may be a secret.
+    """
+
+    _fields = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"key refused: {reason}")
 
 
 class InvalidFileName(FileStoreError, ValueError):
-    """The file name was refused by `check_name`. The text gives the reason, never the name."""
+    """The file name is refused by ``check_name``.
+
+    Attributes:
+        reason: What is wrong with it. It never contains the name.
+    """
+
+    _fields = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"file name refused: {reason}")
 
 
 class InvalidSource(FileStoreError, TypeError):
-    """What should be saved is neither bytes nor a file-like object whose `read` returns bytes."""
+    """The data to save is neither bytes nor a file-like object that returns bytes.
+
+    Attributes:
+        reason: What the source is, or did.
+    """
+
+    _fields = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"source refused: {reason}")
 
 
 class TruncatedInput(FileStoreError):
-    """The source ended before it gave the announced number of bytes. Nothing was saved."""
+    """The source ended before it had given the announced number of bytes.
+
+    Attributes:
+        received: Bytes that the source gave.
+        size: Bytes that were announced.
+    """
+
+    _fields = ("received", "size")
+
+    def __init__(self, received: int, size: int) -> None:
+        self.received = received
+        self.size = size
+        super().__init__(f"the source ended after {received} of {size} bytes: send the whole file again")
 
 
 class FileTooLarge(FileStoreError):
-    """The file has more bytes than `max_file_bytes`, or than its announced size. Nothing was saved.
+    """The file has more bytes than ``max_file_bytes``, or more than its announced size.
 
-    `max_bytes` is `max_file_bytes`; None if only the announced size was exceeded.
+    Attributes:
+        max_bytes: The limit ``max_file_bytes``; None if only the announced size was exceeded.
+        size: The announced size in bytes; None if none was announced.
     """
 
-    def __init__(self, message: str, *, max_bytes: int | None = None) -> None:
-        super().__init__(message)
+    _fields = ("max_bytes", "size")
+
+    def __init__(self, max_bytes: int | None = None, *, size: int | None = None) -> None:
         self.max_bytes = max_bytes
+        self.size = size
+        if max_bytes is None:
+            super().__init__(f"the source has more than the {size} bytes announced: pass its real size, or none")
+        else:
+            super().__init__(f"the file has more than {max_bytes} bytes: save a smaller one, or raise max_file_bytes")
 
 
 class SessionQuotaExceeded(FileStoreError):
-    """The session would hold more than `max_session_bytes` or `max_files`. Nothing was saved.
+    """The session would hold more than ``max_session_bytes`` or ``max_files``.
 
-    `max_bytes` or `max_files` is the limit that was exceeded; the other one is None.
+    Attributes:
+        max_bytes: The limit ``max_session_bytes``; None if ``max_files`` was exceeded.
+        max_files: The limit ``max_files``; None if ``max_session_bytes`` was exceeded.
     """
 
-    def __init__(self, message: str, *, max_bytes: int | None = None, max_files: int | None = None) -> None:
-        super().__init__(message)
+    _fields = ("max_bytes", "max_files")
+
+    def __init__(self, *, max_bytes: int | None = None, max_files: int | None = None) -> None:
         self.max_bytes = max_bytes
         self.max_files = max_files
+        if max_files is None:
+            limit, setting = f"{max_bytes} bytes", "max_session_bytes"
+        else:
+            limit, setting = f"{max_files} files", "max_files"
+        super().__init__(f"the session would hold more than {limit}: delete some of its files, or raise {setting}")
 
 
 class StoreQuotaExceeded(FileStoreError):
-    """All sessions together would hold more than `max_store_bytes`. Nothing was saved."""
+    """All sessions together would hold more than ``max_store_bytes``.
+
+    Attributes:
+        max_bytes: The limit ``max_store_bytes``.
+    """
+
+    _fields = ("max_bytes",)
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        super().__init__(
+            f"all sessions together would hold more than {max_bytes} bytes: clean up sessions, or raise max_store_bytes"
+        )
 
 
 class StorageFull(FileStoreError, OSError):
-    """The file system has no room left, or the user's disk quota is used up. Nothing was saved."""
+    """The file system is full, or the disk quota of this process's user is used up.
+
+    Attributes:
+        errno: ``ENOSPC`` or ``EDQUOT``.
+    """
+
+    _fields = ("errno",)
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno, f"the file was not saved ({os.strerror(errno)}): free some space")
 
 
 class AreaGone(FileStoreError):
-    """The session's files were cleaned up while this file was being saved. Nothing was saved."""
+    """The session's files were cleaned up while this file was being saved."""
+
+    _fields = ()
+
+    def __init__(self) -> None:
+        super().__init__("the session was cleaned up while this file was being saved: nothing was saved")
 
 
 class BaseMissing(FileStoreError, FileNotFoundError):
-    """`base_dir` is not there, perhaps an unmounted disk, and `auto_create` is off. Nothing was saved."""
+    """``base_dir`` is missing, perhaps because a disk is not mounted, and ``auto_create`` is off.
+
+    Attributes:
+        folder: Absolute path of the folder.
+    """
+
+    _fields = ("folder",)
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(errno.ENOENT, f"the folder {folder} is missing: create it, or choose another folder")
 
 
 class FolderUnusable(FileStoreError, OSError):
-    """The folder cannot be created, or this process may not write to it. The text names it and says what to do."""
+    """A folder cannot be created, or this process may not write to it.
+
+    Attributes:
+        folder: Absolute path of the folder.
+        errno: The system's error number.
+        obstacle: What kept the folder from being created; None if it exists but is not writable.
+    """
+
+    _fields = ("folder", "errno", "obstacle")
+
+    def __init__(self, folder: str, errno: int | None, obstacle: str | None = None) -> None:
+        self.folder = folder
+        self.obstacle = obstacle
+        if obstacle is None:
+            message = (
+                f"this process may not write to {folder}. Give that folder and what is in it to the user of this "
+                "process, or choose another folder"
+            )
+        else:
+            message = (
+                f"the folder {folder} cannot be created ({obstacle}). Create it for the user of this process, or "
+                "choose another folder"
+            )
+        super().__init__(errno, message)
 
 
 class UnsafeFolder(FileStoreError, NotADirectoryError):
-    """Where the store wants a folder of its own there is a link, or no folder. It was left alone."""
+    """A link or a file stands where the store needs a folder of its own. It was left alone.
+
+    Attributes:
+        folder: Path of the link or the file.
+    """
+
+    _fields = ("folder",)
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(errno.ENOTDIR, f"{folder} is a link or a file where the store needs a folder: move it away")
 
 
 class FileMissing(FileStoreError, FileNotFoundError):
     """The session has no file of this name."""
 
+    _fields = ()
+
+    def __init__(self) -> None:
+        super().__init__("the session has no file of this name")
+
 
 class NoLocalPath(FileStoreError):
-    """The backend keeps files where no path of this machine leads."""
+    """The backend keeps its files where no local path leads."""
+
+    _fields = ()
+
+    def __init__(self) -> None:
+        super().__init__("this backend has no folders: read files with open()")

@@ -125,8 +125,7 @@ class Ledger:
                 self._recount(key, area)
                 reservation = self._try_begin(key, name, area)
         if reservation is None:
-            most = self._limits.files
-            raise SessionQuotaExceeded(f"the session may hold {most} files", max_files=most)
+            raise SessionQuotaExceeded(max_files=self._limits.files)
         return reservation
 
     def remove_file(self, key: str, name: str, size: int) -> None:
@@ -205,11 +204,12 @@ class Ledger:
                 if self._total is None and limits.store_bytes is not None:
                     continue
                 growth = max(0, pending.reserved + count - (pending.current or 0)) - pending.extra()
-                if growth and _exceeds(area.bytes + area.extra + growth, limits.session_bytes):
-                    most = limits.session_bytes
-                    return SessionQuotaExceeded(f"the session may hold {most} bytes", max_bytes=most)
-                if growth and _exceeds((self._total or 0) + self._extra + growth, limits.store_bytes):
-                    return StoreQuotaExceeded(f"all sessions together may hold {limits.store_bytes} bytes")
+                in_session = area.bytes + area.extra + growth
+                if growth and limits.session_bytes is not None and in_session > limits.session_bytes:
+                    return SessionQuotaExceeded(max_bytes=limits.session_bytes)
+                in_store = (self._total or 0) + self._extra + growth
+                if growth and limits.store_bytes is not None and in_store > limits.store_bytes:
+                    return StoreQuotaExceeded(limits.store_bytes)
                 self._set(area, pending, pending.current, pending.reserved + count)
             return None
 
@@ -270,7 +270,3 @@ class Ledger:
             total = self._backend.total().bytes
             with self._mutex:
                 self._total, self._counted_at = total, now
-
-
-def _exceeds(amount: int, limit: int | None) -> bool:
-    return limit is not None and amount > limit

@@ -38,7 +38,6 @@ _AREA = re.compile(r"[0-9a-f]{64}")
 
 # How often entering an area is tried while others keep removing it.
 _ATTEMPTS = 100
-MISSING = "the folder {} is missing: create it, or choose another folder"
 
 
 class LocalFileBackend:
@@ -76,14 +75,10 @@ class LocalFileBackend:
         folder of the store in it, for example because another user ran the application before.
         """
         if not os.path.isdir(self._base):
-            raise BaseMissing(errno.ENOENT, MISSING.format(self._base))
+            raise BaseMissing(self._base)
         for folder in (self._base, *(os.path.join(self._base, name) for name in ("areas", "owners", "trash"))):
             if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                raise FolderUnusable(
-                    errno.EACCES,
-                    f"this process may not write to {folder}. Give that folder and what is in it to the user of this "
-                    "process, or choose another folder",
-                )
+                raise FolderUnusable(folder, errno.EACCES)
 
     def stage(self, key: str, name: str) -> LocalStagedFile:
         """Begin to write a file."""
@@ -126,7 +121,7 @@ class LocalFileBackend:
         try:
             return builtins.open(self._file(key, name), "rb", opener=open_read)
         except (FileNotFoundError, NotADirectoryError):
-            raise FileMissing("the session has no such file") from None
+            raise FileMissing from None
 
     def list(self, key: str) -> builtins.list[FileInfo]:
         """Describe all finished files of the area, ordered by name."""
@@ -195,14 +190,10 @@ class LocalFileBackend:
             try:
                 make_base(self._base, durable=self._durable)
             except OSError as error:
-                where = error.filename or self._base
-                raise FolderUnusable(
-                    error.errno,
-                    f"the folder {self._base} cannot be created ({where}: {error.strerror}). Create it for the user of "
-                    "this process, or choose another folder",
-                ) from error
+                obstacle = f"{error.filename or self._base}: {error.strerror}"
+                raise FolderUnusable(self._base, error.errno, obstacle) from error
         elif not os.path.isdir(self._base):
-            raise BaseMissing(errno.ENOENT, MISSING.format(self._base))
+            raise BaseMissing(self._base)
 
     def _open_part(self, part: str, folder: str, key: str) -> int:
         for _ in range(_ATTEMPTS):
@@ -210,7 +201,7 @@ class LocalFileBackend:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return create_file(part)
             self._make_writer_folder(folder, key)
-        raise AreaGone("the session's files were cleaned up again and again while saving")
+        raise AreaGone
 
     def _make_writer_folder(self, folder: str, key: str) -> None:
         """Make our folder in the area, and the area. It appears complete, or not at all; others may remove it."""

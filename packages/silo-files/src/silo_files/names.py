@@ -46,11 +46,11 @@ def check_key(key: str) -> str:
     Raises `InvalidKey` otherwise. The error text does not show the key: it may be a secret.
     """
     if not isinstance(key, str):
-        raise InvalidKey(f"key refused: it is a {type(key).__name__}, not a str")
+        raise InvalidKey(f"it is a {type(key).__name__}, not a str")
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise InvalidKey(f"key refused: {len(key)} characters, allowed are 1 to {MAX_KEY_LENGTH}")
+        raise InvalidKey(f"it has {len(key)} characters, and 1 to {MAX_KEY_LENGTH} are allowed")
     if bad := _BAD_IN_KEY.search(key):
-        raise InvalidKey(f"key refused: {_describe(bad)}")
+        raise InvalidKey(_describe(bad))
     return key
 
 
@@ -67,22 +67,22 @@ def check_name(name: str) -> str:
     store, as in a download or an archive.
     """
     if not isinstance(name, str):
-        raise InvalidFileName(f"file name refused: it is a {type(name).__name__}, not a str")
+        raise InvalidFileName(f"it is a {type(name).__name__}, not a str")
     if len(name) > _MAX_RAW_NAME:
-        raise InvalidFileName(f"file name refused: {len(name)} characters is too long")
+        raise InvalidFileName(f"it has {len(name)} characters, which is too long")
     name = unicodedata.normalize("NFC", name)
     if _BLANK.fullmatch(name):
-        raise InvalidFileName("file name refused: it is empty or only dots, spaces and what shows nothing")
+        raise InvalidFileName("it is empty, or has only dots, spaces and invisible characters")
     if bad := _BAD_IN_NAME.search(name):
-        raise InvalidFileName(f"file name refused: {_describe(bad)}")
+        raise InvalidFileName(_describe(bad))
     if not name.isascii():
         _refuse_invisible(name)
     if name[0].isspace() or name[-1].isspace() or name[-1] == ".":
-        raise InvalidFileName("file name refused: it begins with a space, or ends with a dot or a space")
+        raise InvalidFileName("it begins with a space, or ends with a dot or a space")
     if _DEVICE.match(name):
-        raise InvalidFileName("file name refused: it is a device name on Windows")
+        raise InvalidFileName("it is a device name on Windows")
     if len(name.encode()) > MAX_NAME_BYTES:
-        raise InvalidFileName(f"file name refused: more than {MAX_NAME_BYTES} bytes of UTF-8")
+        raise InvalidFileName(f"it has more than {MAX_NAME_BYTES} bytes of UTF-8")
     return name
 
 
@@ -144,8 +144,8 @@ def _fit(name: str, suffix: str = "") -> str:
 def _refuse_invisible(name: str) -> None:
     for char in _FLAG.sub("", name):
         if unicodedata.category(char) == "Cf" and char not in _JOINERS:
-            raise InvalidFileName(f"file name refused: contains U+{ord(char):04X}, which is invisible")
+            raise InvalidFileName(f"it contains U+{ord(char):04X}, which is invisible")
 
 
 def _describe(bad: re.Match[str]) -> str:
-    return f"contains U+{ord(bad.group()):04X} at position {bad.start()}"
+    return f"it contains U+{ord(bad.group()):04X} at position {bad.start()}"

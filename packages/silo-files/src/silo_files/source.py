@@ -21,17 +21,17 @@ def read_blocks(data: Any, *, size: int | None, limit: int | None) -> Iterator[B
     if size is not None and size < 0:
         raise ValueError("size must not be negative")
     if limit is not None and size is not None and size > limit:
-        raise FileTooLarge(f"the file has {size} bytes, allowed are {limit}", max_bytes=limit)
+        raise FileTooLarge(limit, size=size)
     taken = 0
     for block in _raw_blocks(data):
         taken += len(block)
         if limit is not None and taken > limit:
-            raise FileTooLarge(f"the file has more than {limit} bytes", max_bytes=limit)
+            raise FileTooLarge(limit, size=size)
         if size is not None and taken > size:
-            raise FileTooLarge(f"the source gave more than the announced {size} bytes")
+            raise FileTooLarge(size=size)
         yield block
     if size is not None and taken < size:
-        raise TruncatedInput(f"the source ended after {taken} of {size} bytes")
+        raise TruncatedInput(taken, size)
 
 
 def _raw_blocks(data: Any) -> Iterable[Block]:
@@ -43,13 +43,13 @@ def _raw_blocks(data: Any) -> Iterable[Block]:
         return _by_readinto(readinto)
     if callable(read := getattr(data, "read", None)):
         return _by_read(read)
-    raise InvalidSource(f"cannot save a {type(data).__name__}: give bytes or a binary file-like object")
+    raise InvalidSource(f"a {type(data).__name__} is neither bytes nor a binary file-like object")
 
 
 def _flat(data: bytearray | memoryview) -> memoryview:
     view = memoryview(data)
     if not view.c_contiguous:
-        raise InvalidSource("cannot save a memoryview that is not contiguous")
+        raise InvalidSource("the memoryview is not contiguous: pass bytes(view)")
     return view.cast("B")
 
 
@@ -58,7 +58,7 @@ def _by_readinto(readinto: Any) -> Iterator[Block]:
     while True:
         count = readinto(view)
         if not isinstance(count, int) or not 0 <= count <= BLOCK_SIZE:
-            raise InvalidSource(f"the source's readinto() returned {_kind(count)}, not a number of bytes")
+            raise InvalidSource(f"its readinto() returned {_kind(count)}, not a number of bytes")
         if count == 0:
             return
         yield view[:count]
@@ -68,7 +68,7 @@ def _by_read(read: Any) -> Iterator[Block]:
     while True:
         block = read(BLOCK_SIZE)
         if not isinstance(block, (bytes, bytearray, memoryview)):
-            raise InvalidSource(f"the source's read() returned {_kind(block)}, not bytes")
+            raise InvalidSource(f"its read() returned {_kind(block)}, not bytes")
         if isinstance(block, memoryview):
             block = _flat(block)
         if not block:

@@ -58,7 +58,7 @@ class LocalStagedFile:
             if self._durable:
                 sync_dir(os.path.dirname(self._target))
         except FileNotFoundError:
-            raise AreaGone("the session's files were cleaned up while this file was being saved") from None
+            raise AreaGone from None
         except OSError as error:
             raise_if_full(error)
             raise

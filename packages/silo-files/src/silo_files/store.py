@@ -70,7 +70,7 @@ class FileStore:
         """Return the folder of `key`, which `key_for` gave, without asking `key_for`. Otherwise as `session_dir`."""
         path = self.backend.area_path(check_key(key), create=self.auto_create)
         if path is None:
-            raise NoLocalPath("this backend has no folders")
+            raise NoLocalPath
         return path
 
     def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
@@ -128,7 +128,7 @@ class FileStore:
         """Describe a saved file. Raises `FileMissing`."""
         info = self.backend.stat(self._key(sid), check_name(filename))
         if info is None:
-            raise FileMissing("the session has no such file")
+            raise FileMissing
         return info
 
     def files(self, sid: str) -> list[FileInfo]:

@@ -1,0 +1,67 @@
+"""Errors carry what they are about, say what to do, and survive pickle."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+from typing import Any
+
+import pytest
+import silo_files
+from silo_files import (
+    AreaGone,
+    BaseMissing,
+    FileMissing,
+    FileStoreError,
+    FileTooLarge,
+    FolderUnusable,
+    InvalidFileName,
+    InvalidKey,
+    InvalidSource,
+    NoLocalPath,
+    SessionQuotaExceeded,
+    StorageFull,
+    StoreQuotaExceeded,
+    TruncatedInput,
+    UnsafeFolder,
+)
+
+CASES: list[tuple[FileStoreError, dict[str, Any], str]] = [
+    (FileStoreError("of a backend"), {}, "of a backend"),
+    (InvalidKey("it is a list, not a str"), {"reason": "it is a list, not a str"}, "key refused: it is a list"),
+    (InvalidFileName("it is empty"), {"reason": "it is empty"}, "file name refused: it is empty"),
+    (InvalidSource("a list is not bytes"), {"reason": "a list is not bytes"}, "source refused: a list is not bytes"),
+    (TruncatedInput(3, 4), {"received": 3, "size": 4}, "after 3 of 4 bytes: send the whole file again"),
+    (FileTooLarge(10), {"max_bytes": 10, "size": None}, "more than 10 bytes: save a smaller one, or raise max_file_"),
+    (FileTooLarge(10, size=11), {"max_bytes": 10, "size": 11}, "more than 10 bytes"),
+    (FileTooLarge(size=4), {"max_bytes": None, "size": 4}, "more than the 4 bytes announced"),
+    (SessionQuotaExceeded(max_bytes=9), {"max_bytes": 9, "max_files": None}, "9 bytes: delete some of its files, or"),
+    (SessionQuotaExceeded(max_files=2), {"max_bytes": None, "max_files": 2}, "2 files: delete some of its files, or"),
+    (StoreQuotaExceeded(99), {"max_bytes": 99}, "more than 99 bytes: clean up sessions, or raise max_store_bytes"),
+    (StorageFull(errno.ENOSPC), {"errno": errno.ENOSPC}, "free some space"),
+    (AreaGone(), {}, "nothing was saved"),
+    (BaseMissing("base"), {"folder": "base", "errno": errno.ENOENT}, "folder base is missing: create it, or choose"),
+    (FolderUnusable("base", 13), {"folder": "base", "errno": 13, "obstacle": None}, "may not write to base. Give that"),
+    (FolderUnusable("b", 13, "a: no"), {"folder": "b", "errno": 13, "obstacle": "a: no"}, "cannot be created (a: no)"),
+    (UnsafeFolder("areas"), {"folder": "areas", "errno": errno.ENOTDIR}, "areas is a link or a file"),
+    (FileMissing(), {}, "the session has no file of this name"),
+    (NoLocalPath(), {}, "read files with open()"),
+]
+
+
+@pytest.mark.parametrize(("error", "values", "text"), CASES, ids=lambda value: type(value).__name__)
+def test_an_error_carries_its_values_also_through_pickle(
+    error: FileStoreError, values: dict[str, Any], text: str
+) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert text in str(error)
+    assert (type(copy), str(copy)) == (type(error), str(error))
+    for each in (error, copy):
+        assert {name: getattr(each, name) for name in values} == values
+
+
+def test_every_error_is_a_case_here() -> None:
+    exported = {getattr(silo_files, name) for name in silo_files.__all__}
+    errors = {value for value in exported if isinstance(value, type) and issubclass(value, FileStoreError)}
+    assert errors == {type(error) for error, _, _ in CASES}
