@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from browser import Browser, browser, find
 from flask import Flask
 from flask_silo import StoreUnavailable
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from tests.browser import Browser, browser, find
 from tests.test_examples import DEMO, Gate, create_app, expire_all, served, silo_of
 
 if TYPE_CHECKING:

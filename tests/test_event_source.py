@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser, find
 from flask import Flask
 from flask_silo import Silo, current_task
 from flask_silo.tasks.events import StreamTiming
 from servers import until
 from silo_store.testing import SID, TTL, Clock
 
-from tests.browser import browser, find
 from tests.test_examples import served
 from tests.test_readmes import ROOT, blocks
 

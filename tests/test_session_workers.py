@@ -52,7 +52,7 @@ pytestmark = pytest.mark.skipif(
     redis_binary() is None or not hasattr(os, "fork"), reason="needs a redis-server, and POSIX"
 )
 
-ROOT = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parent / "support"
 ENGINES = ["rq", "celery"]
 ELSEWHERE = ["process", *ENGINES]
 KINDS = ["thread", *ELSEWHERE]
@@ -77,15 +77,15 @@ class Scene:
     def worker(self, kind: str) -> Worker:
         """A worker of an engine."""
         command, ready = {
-            "rq": ("-m rq.cli worker -c tests.session_app.rq_worker", "Listening on"),
+            "rq": ("-m rq.cli worker -c session_app.rq_worker", "Listening on"),
             "celery": (
-                "-m celery -A tests.session_app.celery_worker worker --concurrency=1 --loglevel=INFO "
+                "-m celery -A session_app.celery_worker worker --concurrency=1 --loglevel=INFO "
                 "--without-mingle --without-gossip",
                 " ready.",
             ),
         }[kind]
-        env = {**self.env, "FLASK_APP": "tests.session_app.factory"}
-        return Worker(command.split(), ready, folder=self.folder / kind, imports=ROOT, env=env)
+        env = {**self.env, "FLASK_APP": "session_app.factory"}
+        return Worker(command.split(), ready, folder=self.folder / kind, imports=SUPPORT, env=env)
 
     def need(self, kind: str) -> None:
         """See to it that somebody takes the runs of a kind."""
@@ -105,7 +105,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         finally:
             for worker in scene.workers.values():
                 worker.kill()
-            runners = sys.modules.get("tests.session_app.runners")
+            runners = sys.modules.get("session_app.runners")
             if runners is not None:
                 for runner in runners.RUNNERS.values():
                     runner.shutdown(5)
@@ -126,7 +126,7 @@ class Web:
         self.sid = sid
         self.silo: Silo = app.extensions["silo"]
         self._client = app.test_client()
-        self.views: dict[str, Callable[[], Any]] = import_module("tests.session_app.making").views
+        self.views: dict[str, Callable[[], Any]] = import_module("session_app.making").views
 
     def task(self, function: str, kind: str = "") -> SessionTask[..., Any]:
         found: SessionTask[..., Any] = self.app.extensions["tasks"].by[function, kind or self.kind]
@@ -203,14 +203,14 @@ class Web:
 
     def elsewhere(self) -> Web:
         """The same client at another process: an application object that shares nothing but the sessions."""
-        making = import_module("tests.session_app.making")
+        making = import_module("session_app.making")
         url = self.app.extensions["flask_silo.binding"].settings.store_url
         return Web(making.make_app(self.app.import_name, url), self.kind, self.sid)
 
 
 def web_of(scene: Scene, module: str, kind: str) -> Web:
     scene.need(kind)
-    found = import_module(f"tests.session_app.{module}")
+    found = import_module(f"session_app.{module}")
     return Web(found.app if hasattr(found, "app") else found.create_app(), kind)
 
 
@@ -345,7 +345,7 @@ def test_a_run_has_its_time_wherever_it_runs(web: Web, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_works_for_its_session_wherever_it_runs(scene: Scene, name: str, kind: str) -> None:
     web = web_of(scene, name, kind)
-    torn_down = scene.folder / f"torn-down-tests.session_app.{name}"
+    torn_down = scene.folder / f"torn-down-session_app.{name}"
     torn_down.unlink(missing_ok=True)
 
     def view() -> None:
@@ -365,8 +365,8 @@ def test_a_task_works_for_its_session_wherever_it_runs(scene: Scene, name: str, 
         "counter": 6,
         "handle": 6,
         "words": {"said": "by the view", "whole": "session"},
-        "config": f"configured for tests.session_app.{name}",
-        "name": f"tests.session_app.{name}",
+        "config": f"configured for session_app.{name}",
+        "name": f"session_app.{name}",
         "read": "given by the view",
         "files": ["given.txt", "made.txt"],
     }
@@ -467,7 +467,7 @@ def test_an_argument_that_cannot_be_sent_is_named(far: Web) -> None:
 
 
 def test_sessions_in_memory_cannot_be_reached_by_workers(scene: Scene) -> None:
-    web = Web(import_module("tests.session_app.in_memory").app)
+    web = Web(import_module("session_app.in_memory").app)
     for kind in ENGINES:
         error = web.get(partial(_raised, web.task("give", kind).start, 1))
         assert isinstance(error, RuntimeError)
@@ -781,7 +781,7 @@ def small_app(name: str, url: str, runner: Runner, task: str = "give") -> Web:
     counter = silo.register("counter", lambda: {"value": 0})
     found = silo.task(name=task, runner=runner)(_give)
     app.extensions["tasks"] = SimpleNamespace(by={("give", ""): found})
-    making = import_module("tests.session_app.making")
+    making = import_module("session_app.making")
     blueprint = Blueprint("parts", name)
 
     @blueprint.route("/api/<key>", methods=["GET", "POST"])
@@ -831,7 +831,7 @@ def test_a_queue_that_is_away_is_told_and_the_views_changes_stay(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_async_views_of_blueprints_start_tasks_too(scene: Scene, kind: str, sqlite_url: str) -> None:
-    runners = import_module("tests.session_app.runners").RUNNERS
+    runners = import_module("session_app.runners").RUNNERS
     web = small_app("parts", sqlite_url, runners[f"waits-{kind}" if kind in ENGINES else kind])
     if kind == "process":
         assert isinstance(web.result(web.start("give", 1)), TaskFailed)  # the process cannot import this application
@@ -844,9 +844,9 @@ def test_async_views_of_blueprints_start_tasks_too(scene: Scene, kind: str, sqli
 @pytest.mark.parametrize("kind", ENGINES)
 def test_a_worker_without_the_task_says_so(scene: Scene, module: str, kind: str) -> None:
     scene.need(kind)
-    app = import_module(f"tests.session_app.{module}").app
+    app = import_module(f"session_app.{module}").app
     url = app.extensions["flask_silo.binding"].settings.store_url
-    runner = import_module("tests.session_app.runners").RUNNERS[kind]
+    runner = import_module("session_app.runners").RUNNERS[kind]
     web = small_app(app.import_name, url, runner, "brand-new")
     error = web.result(web.start("give", 1))
     assert isinstance(error, TaskFailed)
@@ -857,13 +857,13 @@ def test_a_worker_without_the_task_says_so(scene: Scene, module: str, kind: str)
 
 def test_a_worker_without_the_application_says_what_to_do(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     web = web_of(scene, "factory", "waits-rq")
-    runners, messages = import_module("tests.session_app.runners"), sent(web, monkeypatch)
+    runners, messages = import_module("session_app.runners"), sent(web, monkeypatch)
     queue = Queue(runners.NOBODY, connection=runners.redis)
     queue.empty()  # type: ignore[no-untyped-call]  # of what other tests have left there
     task = web.start("give", 1)
 
     def work(flask_app: str) -> str:
-        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(SUPPORT)]))
         done = subprocess.run(
             [sys.executable, "-m", "rq.cli", "worker", "--burst", "--url", scene.env["QUEUES_URL"], queue.name],
             capture_output=True,
@@ -876,11 +876,11 @@ def test_a_worker_without_the_application_says_what_to_do(scene: Scene, monkeypa
         return done.stdout + done.stderr
 
     said = work("no.such:place")
-    assert "this worker has no application 'tests.session_app.factory' and cannot load 'no.such:place'" in said
+    assert "this worker has no application 'session_app.factory' and cannot load 'no.such:place'" in said
     assert "Let FLASK_APP name it" in said
     assert web.status(task) == "queued"  # the worker does not know where to report to
     FailedJobRegistry(queue=queue).requeue(messages[0].token)
-    work("tests.session_app.factory:create_app")
+    work("session_app.factory:create_app")
     assert web.result(task) == 1
 
 

@@ -23,8 +23,8 @@ from rq import Queue
 from silo_tasks import BackgroundTask
 from silo_tasks.runners.rq import RQRunner
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-store/tests"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-tasks/tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-store/tests/support"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-tasks/tests/support"))
 
 from engines.harness import Worker
 from servers import RedisServer

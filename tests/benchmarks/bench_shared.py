@@ -30,7 +30,7 @@ from silo_store.backends.redis import RedisBackend
 from silo_store.backends.sqlite import SQLiteBackend
 from werkzeug.test import EnvironBuilder
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-store/tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-store/tests/support"))
 
 from links import RoundTrips, SlowLink
 from servers import RedisServer

@@ -30,7 +30,7 @@ LIMIT = 0.1
 def gunicorn(folder: Path, *args: str, **env: str) -> Gunicorn:
     if not hasattr(os, "fork"):
         pytest.skip("Gunicorn needs POSIX")
-    here = Path(__file__).parent
+    here = Path(__file__).parent / "support"
     return Gunicorn("busy_app:application()", *args, folder=folder, cwd=here, env=env, path="/api/ordinary")
 
 
@@ -62,7 +62,7 @@ server.serve_forever()
 def on_pywsgi(folder: Path) -> Iterator[int]:
     pytest.importorskip("gevent")
     command = [sys.executable, "-c", GREENLETS]
-    with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=Path(__file__).parent / "support", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())

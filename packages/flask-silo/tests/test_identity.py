@@ -13,80 +13,14 @@ from flask import Flask, Response, g, stream_with_context
 from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo.request import session as visit
-from flask_silo_helpers import HEADER, as_, counter_app
+from flask_silo_helpers import HEADER, as_
+from issued_ids import RETAIN, app, begin, make, silo, url, with_views
 from links import RoundTrips
 from server_fixtures import redis_server, redis_url
 from servers import RedisServer
 from silo_store.testing import SID, TTL, Clock
 
-__all__ = ["redis_server", "redis_url"]
-
-RETAIN = 100
-
-
-@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/sessions.db"
-    if request.param == "redis":
-        found: str = request.getfixturevalue("redis_url")
-        return found
-    value: str = request.param
-    return value
-
-
-@pytest.fixture
-def silo(url: str, clock: Clock) -> Silo:
-    return make(url, clock)
-
-
-def make(url: str, clock: Clock, **options: Any) -> Silo:
-    silo = Silo(
-        ttl=TTL, expired_retain=RETAIN, store_url=url, auto_cleanup=False, clock=clock, touch_interval=0.0, **options
-    )
-    silo.register("counter", lambda: {"value": 0})
-    silo.add_data_endpoints("/api/report")
-    return silo
-
-
-@pytest.fixture
-def app(silo: Silo) -> Flask:
-    return with_views(silo)
-
-
-def with_views(silo: Silo) -> Flask:
-    app = counter_app(silo)
-
-    @app.route("/api/report", methods=["GET", "POST"])
-    def report() -> Any:
-        return dict(silo.state("counter"))
-
-    @app.get("/api/mine")
-    @silo.requires_session
-    def mine() -> Any:
-        return dict(silo.state("counter"))
-
-    @app.route("/api/sid", methods=["GET", "POST"])
-    def sid() -> Any:
-        return {"sid": silo.sid, "g": g.silo_sid, "get": g.get("silo_sid")}
-
-    @app.post("/api/rotate")
-    def rotate() -> Any:
-        return {"sid": silo.rotate()}
-
-    @silo.task
-    def work() -> None:
-        pass
-
-    return app
-
-
-def begin(client: FlaskClient) -> str:
-    answer = client.post("/api/increment")
-    assert answer.status_code == 200
-    sid = answer.headers[HEADER]
-    assert (answer.json or {})["sid"] == sid
-    return sid
+__all__ = ["app", "redis_server", "redis_url", "silo", "url"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

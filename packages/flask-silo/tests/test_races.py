@@ -10,9 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo_helpers import HEADER, as_, changes_in_a_get
+from issued_ids import app, begin, make, silo, url, with_views
 from server_fixtures import redis_server, redis_url
 from silo_store.testing import SID, TTL, Clock
-from test_identity import app, begin, make, silo, url, with_views
 
 __all__ = ["app", "redis_server", "redis_url", "silo", "url"]
 

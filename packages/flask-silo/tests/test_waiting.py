@@ -249,7 +249,7 @@ def test_parallel_requests_of_one_client_leave_the_server_to_others(
     env = {"PIPES": str(tmp_path), "LOCKED_SILO_STORE_URL": f"sqlite:///{tmp_path / 'sessions.db'}"}
     env["LOCKED_SILO_LOCK_TIMEOUT"] = "600"
     args = (f"--workers={workers}", f"--threads={threads}", "--graceful-timeout=1", "--timeout=600")
-    here, found = Path(__file__).parent, queue.SimpleQueue[Found]()
+    here, found = Path(__file__).parent / "support", queue.SimpleQueue[Found]()
     with Gunicorn(
         "locked_app:application()", *args, folder=tmp_path / "server", cwd=here, env=env, path="/api/count"
     ) as server:

@@ -143,7 +143,7 @@ def test_a_port_that_another_takes_is_not_used(folder: Path, monkeypatch: pytest
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 def test_a_server_ends_with_a_process_that_is_killed(folder: Path) -> None:
-    command = [sys.executable, "-c", CRASH, str(Path(__file__).parent), str(folder)]
+    command = [sys.executable, "-c", CRASH, str(Path(__file__).parent / "support"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGKILL, done.stderr
     until(lambda: not listens(int(done.stdout)), "the server outlives the process that started it")

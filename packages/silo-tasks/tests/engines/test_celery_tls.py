@@ -39,7 +39,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def port(own_server: RedisServer, certificate: Path, tmp_path: Path) -> Iterator[int]:
     """The port of a Redis behind TLS."""
-    command = [str(Path(__file__).with_name("tls_front.py")), str(own_server.port), str(certificate)]
+    command = ["-m", "engines.tls_front", str(own_server.port), str(certificate)]
     with Worker(command, "listens on", folder=tmp_path / "front") as front:
         until(lambda: front.log().endswith("\n"), "it does not say where")
         yield int(front.log().split()[-1])

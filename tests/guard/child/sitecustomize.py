@@ -28,9 +28,9 @@ def _guard() -> None:
     if not text:
         return
     try:
-        for name in ("guard_policy", "guard_paths", "guard_programs", "guard_hook"):  # Each needs those before it.
-            _run(f"tests.{name}", os.path.join(os.path.dirname(FOLDER), f"{name}.py"))
-        sys.modules["tests.guard_hook"].inherit(text)
+        for name in ("policy", "paths", "programs", "hook"):  # Each needs those before it.
+            _run(f"tests.guard.{name}", os.path.join(os.path.dirname(FOLDER), f"{name}.py"))
+        sys.modules["tests.guard.hook"].inherit(text)
     except BaseException:
         traceback.print_exc()
         os._exit(97)

@@ -1,4 +1,4 @@
-"""The guard refuses what it must: runs `guard_inner.py` in a pytest of its own and looks at the outcomes.
+"""The guard refuses what it must: runs `inner.py` in a pytest of its own and looks at the outcomes.
 
 Every target is a file of the test itself, never a path of the system.
 """
@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import guard, guard_drop, guard_policy
+from tests import guard
+from tests.guard import drop, policy
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-INNER = CHECKOUT / "tests" / "guard_inner.py"
+CHECKOUT = Path(__file__).resolve().parents[2]
+INNER = Path(__file__).resolve().with_name("inner.py")
 INI = f"""\
 [pytest]
 addopts = -p tests.guard -p no:valkey -p no:cacheprovider --import-mode=importlib --strict-markers -rA -q
-pythonpath = {CHECKOUT} {CHECKOUT}/packages/silo-store/tests
+pythonpath = {CHECKOUT} {CHECKOUT}/packages/silo-store/tests/support
 filterwarnings = error
 """
 OUTCOME = re.compile(r"^(PASSED|FAILED|SKIPPED|XFAIL|XPASS|ERROR) \S*?::(\S+(?: \S+)*?\]|\S+)", re.MULTILINE)
@@ -38,9 +39,9 @@ def _inner(folder: Path, *tests: Path, env: dict[str, str] | None = None) -> sub
         file.write_text("kept")
         file.chmod(0o600)
     (folder / "pytest.ini").write_text(INI)
-    if guard_drop.privileged() and (root := guard.root_of(outside)):
-        with guard_policy.exempt():
-            guard_drop.open_way(outside, root)
+    if drop.privileged() and (root := guard.root_of(outside)):
+        with policy.exempt():
+            drop.open_way(outside, root)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-c", "pytest.ini", f"--basetemp={folder / 'base'}", *tests],
         cwd=folder,
@@ -70,7 +71,7 @@ def test_inner_run(tmp_path: Path) -> None:
     assert "refused ctypes.dlsym of 'Py_GetVersion'" in done.stdout
     assert "the child's own words" in done.stdout
     assert "number=7" in done.stdout
-    if guard_drop.privileged():
+    if drop.privileged():
         assert "took more than 0.5 s" in done.stdout
         assert "ended without a word, status 768" in done.stdout
     assert "as said in the child" in done.stdout

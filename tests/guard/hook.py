@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.guard_paths import FOLLOW, LEAF, PATHS, WRITING, judge, on_bind, on_open, on_paths, on_sqlite
-from tests.guard_policy import CHILD_FOLDER, ROOTS_VARIABLE, Policy, enforced, local, policies
-from tests.guard_programs import judge_program, on_command, on_library, on_program, text_of
+from .paths import FOLLOW, LEAF, PATHS, WRITING, judge, on_bind, on_open, on_paths, on_sqlite
+from .policy import CHILD_FOLDER, ROOTS_VARIABLE, Policy, enforced, local, policies
+from .programs import judge_program, on_command, on_library, on_program, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-# ruff: noqa: PTH100, PTH118, PTH119, PTH120
+# ruff: noqa: PTH100, PTH118, PTH120
 """What the guard allows, and how a violation is recorded and raised.
 
-This module and those which the hook is made of (`guard_paths`, `guard_programs`, `guard_hook`) need nothing but the
+This module and those which the hook is made of (`paths`, `programs`, `hook`) need nothing but the
 standard library's start-up modules: `sitecustomize` loads them in every Python process that a test starts. They use
 `os.path` because `pathlib` is not loaded that early and would cost each child its import.
 """
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 ROOTS_VARIABLE = "SILO_GUARD_ROOTS"
-CHILD_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guard_child")
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+CHILD_FOLDER = os.path.join(FOLDER, "child")
 MOST_RECORDS = 100
-_OWN_FILES = ("guard_policy.py", "guard_paths.py", "guard_programs.py", "guard_hook.py")
+_OWN_FILES = tuple(os.path.join(FOLDER, name) for name in ("policy.py", "paths.py", "programs.py", "hook.py"))
 
 
 class GuardViolation(BaseException):
@@ -115,7 +116,7 @@ def refuse(policies: Sequence[Policy], what: str) -> NoReturn:
     frames: list[str] = []
     frame = sys._getframe(1)
     while len(frames) < 8:
-        if os.path.basename(frame.f_code.co_filename) not in _OWN_FILES:
+        if frame.f_code.co_filename not in _OWN_FILES:
             frames.append(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}")
         if frame.f_back is None:
             break

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.guard_policy import CHILD_FOLDER, ROOTS_VARIABLE, enforced, local, policies, refuse
+from .policy import CHILD_FOLDER, ROOTS_VARIABLE, enforced, local, policies, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,10 +26,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import guard, guard_policy
-from tests.guard_policy import GuardViolation
+from tests import guard
+from tests.guard import policy
+from tests.guard.policy import GuardViolation
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 OUTSIDE = Path(os.environ["GUARD_OUTSIDE"])
 FILE, FULL, EMPTY = OUTSIDE / "file", OUTSIDE / "full", OUTSIDE / "empty"
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -118,10 +119,10 @@ WRITES: dict[str, Operation] = {
     "named temporary file": lambda inside: tempfile.NamedTemporaryFile(dir=OUTSIDE),  # noqa: SIM115
     "sqlite": lambda inside: sqlite3.connect(OUTSIDE / "new.db"),
     "sqlite uri": lambda inside: sqlite3.connect(f"file:{OUTSIDE}/new.db?mode=rwc", uri=True),
-    "temporary root": lambda inside: shutil.rmtree(guard_policy.policies[-1].roots[0]),
+    "temporary root": lambda inside: shutil.rmtree(policy.policies[-1].roots[0]),
     "basetemp": lambda inside: shutil.rmtree(inside.parent),
     "rename of basetemp": lambda inside: inside.parent.rename(inside.parent.parent / "new"),
-    "report": lambda inside: Path(guard_policy.policies[-1].report).write_text(""),
+    "report": lambda inside: Path(policy.policies[-1].report).write_text(""),
 }
 if hasattr(os, "mkfifo"):
     WRITES |= {
@@ -161,9 +162,7 @@ PROGRAMS: dict[str, Operation] = {
     "python -X a -E": lambda inside: subprocess.run([sys.executable, "-X", "a", "-E", "-c", "pass"]),
     "python env={}": lambda inside: subprocess.run(NOTHING, env={}),
     "python with a path": lambda inside: subprocess.run(NOTHING, env={**os.environ, "PYTHONPATH": str(inside)}),
-    "python with roots": lambda inside: subprocess.run(
-        NOTHING, env={**os.environ, guard_policy.ROOTS_VARIABLE: "root /"}
-    ),
+    "python with roots": lambda inside: subprocess.run(NOTHING, env={**os.environ, policy.ROOTS_VARIABLE: "root /"}),
 }
 if hasattr(os, "posix_spawn"):
     PROGRAMS |= {
@@ -176,7 +175,7 @@ OPERATIONS = WRITES | PROGRAMS
 
 def _snapshot() -> list[tuple[str, int, bytes]]:
     """All that lies outside, with modes and content."""
-    with guard_policy.exempt():
+    with policy.exempt():
         return [
             (str(path), path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
             for path in sorted(OUTSIDE.rglob("*"))
@@ -203,7 +202,7 @@ def test_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_is_refused_in_a_child(tmp_path: Path) -> None:
     before = _snapshot()
-    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); from tests import guard_inner; guard_inner.main()"
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); from tests.guard import inner; inner.main()"
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "done\n"), done
     assert len(guard.drain()) >= len(OPERATIONS)
@@ -230,7 +229,7 @@ def test_is_refused_in_multiprocessing(method: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no multiprocessing by fork_exec")
 def test_multiprocessing_without_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(guard_policy.ROOTS_VARIABLE)
+    monkeypatch.delenv(policy.ROOTS_VARIABLE)
     process = multiprocessing.get_context("spawn").Process(target=os.getpid)
     with pytest.raises(GuardViolation):
         process.start()
@@ -365,14 +364,14 @@ def test_bytecode_passes(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(OUTSIDE)!r}); import module"
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
-    with guard_policy.exempt():
+    with policy.exempt():
         shutil.rmtree(OUTSIDE / "__pycache__")
 
 
 def test_another_sitecustomize_runs(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import builtins\nbuiltins.chained = True")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(tmp_path)])}
-    code = "import sys; sys.exit(not (chained and sys.modules['tests.guard_hook'].active()))"
+    code = "import sys; sys.exit(not (chained and sys.modules['tests.guard.hook'].active()))"
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
 
@@ -394,7 +393,7 @@ def test_hostile_tests_have_no_rights(tmp_path: Path) -> None:
         lambda: os.chown(FILE, os.getuid(), os.getgid()),
         lambda: os.setuid(0),
     ):
-        with guard_policy.exempt(), pytest.raises(PermissionError):
+        with policy.exempt(), pytest.raises(PermissionError):
             attempt()
     _made(tmp_path / "file").unlink()
 

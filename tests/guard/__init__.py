@@ -3,7 +3,7 @@
 A hostile session id once made this library delete whole folders, and tests run as root. So no test may be able to do
 damage, whatever the code under test does with what it is given:
 
-- an audit hook (`guard_hook`) refuses every change outside the run's own folders, in this process and in every
+- an audit hook (`hook`) refuses every change outside the run's own folders, in this process and in every
   Python process that a test starts; what cannot be watched is not started (see `unguarded_child`);
 - a refused operation fails its test, also when the exception was swallowed or raised in a child;
 - a test marked `hostile` runs only if the guard is active, and as an unprivileged user if the run has root's rights;
@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from tests import guard_drop, guard_hook, guard_policy
-from tests.guard_policy import GuardViolation, unguarded_child
+from . import drop, hook
+from .policy import ROOTS_VARIABLE, GuardViolation, Policy, canonical, enforced, exempt, unguarded_child
 
 __all__ = ["GuardViolation", "active", "drain", "unguarded_child"]
 
@@ -35,7 +35,7 @@ HOSTILE_DEADLINE = 60.0
 class _Run:
     """The folders of this test run and how much of the children's report has been read."""
 
-    def __init__(self, policy: guard_policy.Policy, private: Path) -> None:
+    def __init__(self, policy: Policy, private: Path) -> None:
         self.policy = policy
         self.private = private
         self.read = 0
@@ -47,7 +47,7 @@ _runs: list[_Run] = []
 
 def active() -> bool:
     """Whether changes outside the tests' folders are refused."""
-    return bool(_runs) and guard_hook.active()
+    return bool(_runs) and hook.active()
 
 
 def drain() -> list[str]:
@@ -101,7 +101,7 @@ def _prefixes(config: pytest.Config) -> list[str]:
     paths = [Path(coverage).absolute()]  # coverage: its data, `.coverage` and `.coverage.<host>.<pid>`.
     if report := getattr(config.option, "xmlpath", None):
         paths.append(Path(report).absolute())  # junit: the report that CI reads.
-    return [guard_policy.canonical(str(path)) for path in paths]
+    return [canonical(str(path)) for path in paths]
 
 
 def _private() -> Path:
@@ -123,7 +123,7 @@ def _redirect_temporary_files(path: Path) -> None:
 def _remove_private(run: _Run, owner: int) -> None:
     """Remove the folder of a run that passed; a failed one is kept to be looked at."""
     if os.getpid() == owner and not run.keep:
-        with guard_policy.exempt():
+        with exempt():
             shutil.rmtree(run.private, ignore_errors=True)
 
 
@@ -142,7 +142,7 @@ def pytest_configure(config: pytest.Config) -> None:
     roots, report = _roots(config, private), str(private / "violations")
     for root in (*roots, _storage()):
         _refuse_wide(root.resolve(), config.rootpath)
-    policy = guard_policy.Policy(
+    policy = Policy(
         [*map(str, roots), str(_storage())],
         [*map(str, roots), report],
         _prefixes(config),
@@ -151,7 +151,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     run = _Run(policy, private)
     atexit.register(_remove_private, run, os.getpid())
-    guard_hook.add_policy(policy)
+    hook.add_policy(policy)
     _runs.append(run)
 
 
@@ -167,12 +167,12 @@ def _hostile() -> Iterator[None]:
     """Refuse C libraries too, in this process and the Python processes that it starts."""
     policy = _runs[-1].policy
     policy.hostile = True
-    os.environ[guard_policy.ROOTS_VARIABLE] = guard_policy.enforced()
+    os.environ[ROOTS_VARIABLE] = enforced()
     try:
         yield
     finally:
         policy.hostile = False
-        os.environ[guard_policy.ROOTS_VARIABLE] = guard_policy.enforced()
+        os.environ[ROOTS_VARIABLE] = enforced()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -182,17 +182,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if marker is None:
         return None
     args = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    if not guard_drop.privileged():
+    if not drop.privileged():
         with _hostile():
             pyfuncitem.obj(**args)
         return True
     private = _runs[-1].private
-    with guard_policy.exempt():
+    with exempt():
         home = Path(tempfile.mkdtemp(prefix="hostile-", dir=private))
-        guard_drop.hand_over(home, private)
+        drop.hand_over(home, private)
         for folder in {value.resolve() for value in pyfuncitem.funcargs.values() if isinstance(value, Path)}:
             if root := root_of(folder):
-                guard_drop.hand_over(folder, root)
+                drop.hand_over(folder, root)
 
     def body() -> None:
         _redirect_temporary_files(home)
@@ -202,7 +202,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     def describe(error: BaseException) -> str:
         return str(pyfuncitem.repr_failure(pytest.ExceptionInfo.from_exception(error)))
 
-    guard_drop.run(body, describe, marker.kwargs.get("deadline", HOSTILE_DEADLINE))
+    drop.run(body, describe, marker.kwargs.get("deadline", HOSTILE_DEADLINE))
     return True
 
 

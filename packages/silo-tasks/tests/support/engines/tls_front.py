@@ -1,4 +1,7 @@
-"""Ends TLS in front of a server on loopback, as stunnel does: `tls_front.py SERVER_PORT CERTIFICATE_AND_KEY`."""
+"""Ends TLS in front of a server on loopback, as stunnel does.
+
+Usage: ``python -m engines.tls_front SERVER_PORT CERTIFICATE_AND_KEY``
+"""
 
 from __future__ import annotations
 
