@@ -22,7 +22,7 @@ from .local import LocalFileBackend
 from .names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portable_names
 from .store import FileStore
 
-__version__ = "0.2.0"
+__version__: str
 
 __all__ = [
     "MAX_KEY_LENGTH",
@@ -54,3 +54,11 @@ __all__ = [
     "check_name",
     "portable_names",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer to import than this package
+
+        return version("silo-files")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
