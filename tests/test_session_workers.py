@@ -21,7 +21,7 @@ from celery import Celery
 from engines.harness import Worker
 from flask import Blueprint, Flask
 from flask_silo import SessionTask, Silo
-from flask_silo.tasks.records import TaskRecords, find_life, stored_run
+from flask_silo.tasks.records import TaskRecords, stored_run
 from flask_silo.tasks.worker import TaskAddress
 from redis import Redis
 from rq import Queue
@@ -198,7 +198,7 @@ class Web:
 
     def stored(self, uid: str, task: SessionTask[..., Any]) -> Any:
         """What is stored of the newest run."""
-        record = find_life(self.silo.store.backend, Life(self.sid, uid))
+        record = self.silo.store.attached(self.sid, uid)
         return None if record is None else stored_run(record, task.name)
 
     def elsewhere(self) -> Web:

@@ -15,12 +15,11 @@ from flask import Flask, jsonify, stream_with_context
 from flask_silo import Silo, TaskState, current_task, track
 from flask_silo.tasks import records as records_module
 from flask_silo.tasks import runs as runs_module
-from flask_silo.tasks.records import TaskRecords, find_life, stored_run
+from flask_silo.tasks.records import TaskRecords, stored_run
 from flask_silo.tasks.worker import TaskAddress
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
-from silo_store import Backend, Life, Moment, SessionConflict, SessionStore, StoreUnavailable, short
-from silo_store.backends.memory import MemoryBackend
+from silo_store import Backend, Life, MemoryBackend, Moment, SessionConflict, SessionStore, StoreUnavailable, short
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull, RunChange, StoredRun, TaskStore
 from silo_tasks.stores.stored_run import LEASE
@@ -142,7 +141,7 @@ def test_it_follows_the_session_and_ends_with_it(records: TaskRecords, uid: str,
     assert records.read(uid, "job") is None
     assert not records.publish(uid, "job", "a", RUNNING)
     assert records.cancel_requested(uid, "job", "a")
-    assert find_life(store.backend, Life(SID, uid)) is None
+    assert store.attached(SID, uid) is None
 
 
 def test_what_was_stopped_with_its_process_is_lost(
@@ -563,7 +562,7 @@ def test_the_record_is_json_beside_the_namespaces(store: SessionStore, records: 
     records.begin(uid, "job", "a", RUNNING, expect=None)
     record = store.backend.peek(SID)
     assert record is not None
-    assert json.loads(record["_task:job"].data)["record"] == RUNNING
+    assert json.loads(record["_attached:task:job"].data)["record"] == RUNNING
     stored = stored_run(record, "job")
     assert isinstance(stored, StoredRun)
     assert stored_run(record, "other") is None

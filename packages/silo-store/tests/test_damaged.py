@@ -25,8 +25,6 @@ from silo_store import (
     SessionStore,
     StateDecodeError,
 )
-from silo_store.backend import part_of
-from silo_store.record import ATTACHED
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 OTHERS = [f"{number:032d}" for number in range(300)]
@@ -307,7 +305,7 @@ def test_lives_are_found_beside_it(store: SessionStore, damage: Damage, kind: tu
     assert store.backend.peek(OTHERS[0]) is not None
     if kind[1] != "no revision":  # which a part does not have
         with pytest.raises(RecordDamaged):
-            part_of(store.backend, SID, ATTACHED)
+            store.attached(SID)
 
 
 def test_the_error_survives_pickling() -> None:

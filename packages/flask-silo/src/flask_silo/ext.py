@@ -12,8 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
 from silo_files import FileBackend
-from silo_store import Hold, Registry, SessionRotated, SessionStore
-from silo_store.callables import check_callback
+from silo_store import Hold, Registry, SessionRotated, SessionStore, check_callback
 from silo_tasks import Runner
 from silo_tasks.run.checks import check_target
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from silo_store.callables import refuse_coroutine
-
 if TYPE_CHECKING:
     from .ext import Silo
 
@@ -59,9 +57,5 @@ class Namespace(Generic[T]):
             Exception: what `edit` raises.
         """
         with self._silo.edit(sid=sid, lazy=True) as session:
-            new = change(session[self.name])
-            if new is not None:
-                refuse_coroutine(change, new)
-                session[self.name] = new
-            state: T = session[self.name]
+            state: T = session.apply(self.name, change)
             return state

@@ -3,6 +3,7 @@
 from .backend import Backend, Claim, Finding, Life, Look, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
+from .callables import check_callback
 from .cleanup import CleanupDaemon
 from .codec import Codec, MsgpackCodec, Undecodable
 from .errors import (
@@ -27,8 +28,8 @@ from .errors import (
 from .hold import Hold, HoldCounts
 from .ids import check_sid, is_sid, new_sid
 from .locks import WriteLock
-from .record import Blob, Change, Record
-from .redact import short
+from .record import ATTACHED, Blob, Change, Record
+from .redact import redact, short
 from .registry import EndReason, Registry
 from .session import Session
 from .store import Lookup, SessionStore
@@ -37,6 +38,7 @@ from .unencodable import Unencodable
 __version__ = "0.2.0"
 
 __all__ = [
+    "ATTACHED",
     "Backend",
     "Blob",
     "Change",
@@ -78,9 +80,11 @@ __all__ = [
     "Unencodable",
     "WriteLock",
     "__version__",
+    "check_callback",
     "check_sid",
     "is_sid",
     "new_sid",
     "open_backend",
+    "redact",
     "short",
 ]

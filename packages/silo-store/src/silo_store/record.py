@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-ATTACHED = "_task:"
-"""What has a name that begins so is no namespace: the session does not show it, but it lives and dies with it."""
+ATTACHED = "_attached:"
+"""The beginning of the names under which a record keeps what callers attach to a session.
+
+Such a name is not a namespace: the session does not show it, but what it names lives and dies with the session.
+"""
 
 
 class Blob(NamedTuple):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .callables import refuse_coroutine
 from .errors import NamespaceError
 from .record import Blob, Record
 
@@ -46,6 +47,22 @@ class Session(Record):
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return what ``session[key]`` finds. Where it finds nothing, the default becomes the namespace's state."""
         return self[key] if key in self else super().setdefault(key, default)
+
+    def apply(self, namespace: str, change: Callable[[Any], Any]) -> Any:
+        """Call ``change(state)`` with the state of a namespace. What it returns, unless None, is the new state.
+
+        Returns:
+            The namespace's new state.
+
+        Raises:
+            NamespaceError: The namespace is not registered.
+            TypeError: ``change`` is async. Nothing was changed.
+        """
+        new = change(self[namespace])
+        if new is not None:
+            refuse_coroutine(change, new)
+            self[namespace] = new
+        return self[namespace]
 
     def __missing__(self, key: str) -> Any:
         if key == META:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from .backend import ROTATED_RETAIN, Backend, Claim, Life, Moment, part_of
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
-from .callables import check_callback, refuse_coroutine
+from .callables import check_callback
 from .codec import Codec, Codecs, MsgpackCodec
 from .copies import CopiedSessions
 from .errors import LockTimeout, NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions
@@ -21,7 +21,7 @@ from .ids import check_sid, is_sid, new_sid
 from .live import LiveSessions
 from .locks import WriteLock, WriteLocks
 from .mapper import Notice, SessionMapper
-from .record import ATTACHED, Record
+from .record import ATTACHED, Change, Record
 from .registry import EndReason, Registry, kind_of, tell
 from .session import META, Session
 
@@ -377,6 +377,50 @@ class SessionStore:
         """Renew one life of a session, due or not. False where it is over."""
         return self.backend.touch(life, self.moment())
 
+    def attached(self, sid: str, uid: str | None = None) -> Record | None:
+        """Return the record of a session, to read what is attached to it. Namespaces may be left out. Renews nothing.
+
+        Args:
+            sid: An id that the session has or had.
+            uid: This life, due or not, also where it was rotated to another id. By default the life that the id has
+                now, unless its time is over.
+
+        Returns:
+            The record, in which each name that begins with ``ATTACHED`` is attached; None where there is no such life.
+
+        Raises:
+            RecordDamaged: What is stored is not a record.
+            StoreUnavailable: The backend cannot be reached.
+        """
+        if uid is None:
+            return self._seen(sid)
+        tried: set[str] = set()
+        while sid not in tried:
+            tried.add(sid)
+            record = part_of(self.backend, sid, ATTACHED)
+            if record is not None and record.uid == uid:
+                return record
+            sid = self._moved(sid, uid) or sid
+        return None
+
+    def attach(self, life: Life, name: str, change: Change) -> None:
+        """Write what is attached to a session under a name, and renew the session.
+
+        It is written by compare and set, without the write lock: it never waits for a writer of the session, nor a
+        writer for it. For backends that keep copies.
+
+        Args:
+            life: The session's life.
+            name: The name, which begins with ``ATTACHED``.
+            change: The new bytes, and the version that `attached` gave; 0 where it gave none.
+
+        Raises:
+            SessionConflict: The stored version is another one. Nothing was written.
+            SessionExpired: The life is over, or was rotated to another id.
+            StoreUnavailable: The backend cannot be reached.
+        """
+        self.backend.write(life, {name: change}, self.moment())
+
     def ensure(self, session: Session) -> None:
         """See to it that a session which `open` began is in the backend; its changes are not saved by that."""
         if self._sessions.ensure(session):
@@ -469,11 +513,7 @@ class SessionStore:
             Exception: what `edit` raises.
         """
         with self.edit(sid, lazy=True) as session:
-            new = change(session[namespace])
-            if new is not None:
-                refuse_coroutine(change, new)
-                session[namespace] = new
-            return session[namespace]
+            return session.apply(namespace, change)
 
     def save(self, sid: str, session: Mapping[str, Any]) -> Session:
         """Write back what `get` or `open` returned; only namespaces that changed are written.

@@ -153,17 +153,17 @@ class BackendContract:
     def test_a_part_of_a_record_is_as_a_look_at_all_of_it(self) -> None:
         """For a backend that has the method `part_of` asks for."""
         backend = self.make_backend()
-        assert part_of(backend, "sid-a", "_task:") is None
+        assert part_of(backend, "sid-a", "_tag:") is None
         if backend.live:
             return
         for sid, size in (("sid-a", 9), ("sid-b", SMALL + 1), ("sid-c", 3_000_000)):
             record = Record(sid, f"uid-{sid}", 1.0, 2.0)
-            for number, name in enumerate(("ns", "_task:one", "ä", "_task:", "_tas", "größe", "_task:ä")):
+            for number, name in enumerate(("ns", "_tag:one", "ä", "_tag:", "_ta", "größe", "_tag:ä")):
                 record[name] = Blob(number + 1, b"%d" % number * (size if name in ("ns", "größe") else 9))
-            record["_task:none"] = Blob(1, b"")
+            record["_tag:none"] = Blob(1, b"")
             backend.create(record, at(2.0))
-            backend.write(Life(sid, f"uid-{sid}"), {"_task:one": Change(2, b"written")}, at(3.0))
-            for beginning in ("_task:", "ä", "größe", "no such", ""):
+            backend.write(Life(sid, f"uid-{sid}"), {"_tag:one": Change(2, b"written")}, at(3.0))
+            for beginning in ("_tag:", "ä", "größe", "no such", ""):
                 whole, part = backend.peek(sid), part_of(backend, sid, beginning)
                 assert whole is not None
                 assert part is not None

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask import current_app
 from flask.cli import AppGroup
-from silo_store import RecordDamaged, StoreUnavailable, short
-from silo_store.redact import redact
+from silo_store import RecordDamaged, StoreUnavailable, redact, short
 
 from ..text import columns, cut, duration, moment, plural, printable, size
 from . import inspect

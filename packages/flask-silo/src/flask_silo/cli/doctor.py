@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 from silo_files import BaseMissing, FolderUnusable, LocalFileBackend
-from silo_store import Finding, StoreUnavailable
-from silo_store.backends.options import split
-from silo_store.redact import redact
+from silo_store import Finding, StoreUnavailable, redact
 from silo_tasks import RunnerUnavailable
 from silo_tasks.runners.queue import QueueRunner
 
@@ -140,8 +138,7 @@ def _state(binding: Binding) -> Iterator[Finding]:
 
 def _backend(binding: Binding) -> Iterator[Finding]:
     store, url = binding.store, binding.settings.store_url
-    parts = split(url)
-    if parts.scheme == "sqlite" and not parts.path.startswith("//"):
+    if _scheme(url) == "sqlite" and not url.strip().partition("://")[2].startswith("//"):
         yield Finding(
             "warning",
             "store_url",
@@ -157,6 +154,10 @@ def _backend(binding: Binding) -> Iterator[Finding]:
             yield Finding("error", "sessions", f"cannot be reached: {error}")
         else:
             yield _counted(count, store.max_sessions)
+
+
+def _scheme(url: str) -> str:
+    return url.strip().partition(":")[0].lower()
 
 
 def _counted(count: int, limit: int | None) -> Finding:
@@ -230,7 +231,7 @@ def _queue(runner: QueueRunner, names: Sequence[str]) -> Iterator[Finding]:
 
 
 def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator[Finding]:
-    several_hosts = split(binding.settings.store_url).scheme in ("redis", "rediss")
+    several_hosts = _scheme(binding.settings.store_url) in ("redis", "rediss")
     for name, store in stores.items():
         topic, folder = f"files: {name}", Path(store.base_dir)
         if not isinstance(store.backend, LocalFileBackend):

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from silo_store import (
+    ATTACHED,
     InvalidSessionId,
     Moment,
     Record,
@@ -24,9 +25,8 @@ from silo_store import (
     is_sid,
     short,
 )
-from silo_store.record import ATTACHED
 
-from ..tasks.records import TaskRecords, stored_run
+from ..tasks.records import PREFIX, TaskRecords, stored_run
 
 SHORT_ID_LENGTH = 6
 """Characters of an id that `short` shows at most."""
@@ -191,7 +191,7 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
 def tasks(store: SessionStore, record: Record) -> dict[str, str]:
     """Return how the tasks are of which the session keeps a record, by name; none where it keeps live objects."""
     now = store.moment().now
-    names = sorted(name.removeprefix(ATTACHED) for name in record if name.startswith(ATTACHED))
+    names = sorted(name.removeprefix(PREFIX) for name in record if name.startswith(PREFIX))
     found: dict[str, str] = {}
     for name in names:
         try:

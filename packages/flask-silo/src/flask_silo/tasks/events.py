@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from silo_store import Life, SessionExpired, SessionStore, StoreUnavailable
 from silo_tasks import TaskState
 
-from .records import find_life
 from .server import open_streams
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ class StateReader:
             SessionExpired: the session has another id now; whoever knows the old one is not to see more of it.
             StoreUnavailable: the store cannot be reached.
         """
-        record = find_life(self._store.backend, self._life) if self._life is not None else None
+        record = self._store.attached(*self._life) if self._life is not None else None
         if record is None:
             return {}
         if self._life is not None and record.sid != self._life.sid:

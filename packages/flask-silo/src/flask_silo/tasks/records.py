@@ -7,7 +7,7 @@ import json
 import threading
 
 from silo_store import (
-    Backend,
+    ATTACHED,
     Change,
     Life,
     Record,
@@ -17,9 +17,10 @@ from silo_store import (
     StateDecodeError,
     short,
 )
-from silo_store.backend import part_of
-from silo_store.record import ATTACHED
 from silo_tasks import RunChange, Status, StoredRun, TaskRecord, TaskStore
+
+PREFIX = f"{ATTACHED}task:"
+"""The beginning of the names under which the records of tasks are attached to their session."""
 
 MAX_ATTEMPTS = 50
 """How often a change is tried again because another process changed the record meanwhile."""
@@ -40,27 +41,11 @@ def stored_run(record: Record, name: str) -> StoredRun | None:
     Raises:
         StateDecodeError: the record of the task is damaged.
     """
-    blob = record.get(ATTACHED + name)
+    blob = record.get(PREFIX + name)
     try:
         return StoredRun.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise StateDecodeError(record.sid, ATTACHED + name, "", "it is no record of a task") from None
-
-
-def find_life(backend: Backend, life: Life) -> Record | None:
-    """Return the record of a life, also where its session has another id by now. None where it is over.
-
-    It has the records of its tasks; what else there is may be left out.
-    """
-    sid, uid = life
-    tried = set()
-    while sid not in tried:
-        tried.add(sid)
-        record = part_of(backend, sid, ATTACHED)
-        if record is not None and record.uid == uid:
-            return record
-        sid = backend.find(uid) or sid
-    return None
+        raise StateDecodeError(record.sid, PREFIX + name, "", "it is no record of a task") from None
 
 
 class TaskRecords(TaskStore):
@@ -110,14 +95,9 @@ class TaskRecords(TaskStore):
         return label_of(name, self._sid)
 
     def _find(self, uid: str) -> Record | None:
-        holds = self._store.holds.of(uid)
-        if holds:
-            self._sid = holds[-1].sid
-        record = find_life(self._store.backend, Life(self._sid, uid))
-        if record is not None and record.sid != self._sid:
+        record = self._store.attached(self._sid, uid)
+        if record is not None:
             self._sid = record.sid
-            for hold in holds:
-                hold.sid = record.sid
         return record
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
@@ -127,20 +107,19 @@ class TaskRecords(TaskStore):
             SessionConflict: others changed it all the time.
             StoreUnavailable: the backend cannot be reached.
         """
-        key = ATTACHED + name
+        key = PREFIX + name
         for left in reversed(range(MAX_ATTEMPTS)):
             record = self._find(owner)
             if record is None:
                 return False
-            at = self._store.moment()
-            new = change(stored_run(record, name), at.now)
+            new = change(stored_run(record, name), self._store.moment().now)
             if isinstance(new, bool):
                 return new
             blob = record.get(key)
             data = json.dumps(new.to_dict()).encode() if new is not None else b""
-            changes = {key: Change(blob.version if blob is not None else 0, data)}
+            version = blob.version if blob is not None else 0
             try:
-                self._store.backend.write(Life(record.sid, owner), changes, at)
+                self._store.attach(Life(record.sid, owner), key, Change(version, data))
                 return True
             except SessionConflict:
                 if not left:

@@ -18,7 +18,7 @@ from silo_tasks.runners.queue import QueueRunner
 
 from ..fork import reset_after_fork
 from ..request.session import visiting
-from .records import TaskRecords, find_life, label_of, stored_run
+from .records import TaskRecords, label_of, stored_run
 from .worker import TaskAddress, serve
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class SessionRuns:
             try:
                 task.start(serve, self._address(life, task.name), *call.args, **call.kwargs)
             except TaskRunning:
-                if find_life(self._store.backend, life) is None:
+                if self._store.attached(*life) is None:
                     raise SessionExpired(sid) from None
                 raise
             return
@@ -170,7 +170,7 @@ class SessionRuns:
         with self._lock:
             self._tasks.setdefault(uid, {})[task.name] = task
         task.on_done(lambda _task: self._done(uid, task, hold))
-        if task.records is None and find_life(self._store.backend, Life(hold.sid, uid)) is None:
+        if task.records is None and self._store.attached(hold.sid, uid) is None:
             self.end(uid)  # it ended just now; where there are records, the run finds that out by its own
 
     def _forget(self, uid: str, name: str) -> None:
@@ -192,7 +192,7 @@ class SessionRuns:
                     hold.sids.add(life.sid)
                     return hold
                 hold.release()
-            record = find_life(self._store.backend, Life(sid, uid))
+            record = self._store.attached(sid, uid)
             if record is None:
                 break
             sid = record.sid
@@ -222,7 +222,7 @@ class SessionRuns:
         if isinstance(error, SessionExpired) and error.sid in {hold.sid, *hold.sids}:
             return True
         try:
-            return find_life(self._store.backend, Life(hold.sid, hold.uid)) is None
+            return self._store.attached(hold.sid, hold.uid) is None
         except StoreUnavailable:
             return False
 

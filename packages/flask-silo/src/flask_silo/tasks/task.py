@@ -11,8 +11,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from silo_store import Hold, Life, Record
-from silo_store.backend import part_of
-from silo_store.record import ATTACHED
 from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
 from silo_tasks.run.checks import explain_call, name_of
 from silo_tasks.runners.base import RemoteRunner, waiting_at
@@ -20,7 +18,7 @@ from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import SHARE
 from ..request.session import current_visit
-from .records import TaskRecords, find_life
+from .records import TaskRecords
 from .runs import HostedTask, LatestRun, TaskCall
 
 if TYPE_CHECKING:
@@ -137,14 +135,7 @@ class SessionTask(Generic[P, R]):
             if session is not None and self.name not in here.told:
                 here.told += (self.name,)
                 return session.origin
-        if sid is None:
-            return None
-        if here.uid is not None:
-            return find_life(store.backend, Life(sid, here.uid))
-        record, at = part_of(store.backend, sid, ATTACHED), store.moment()
-        if record is not None and at.now - record.active > at.ttl and store.uid(sid) != record.uid:
-            return None
-        return record
+        return store.attached(sid, here.uid) if sid is not None else None
 
     @property
     def task(self) -> BackgroundTask | None:

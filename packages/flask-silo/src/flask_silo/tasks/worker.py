@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
 from flask.cli import ScriptInfo
-from silo_store import Life, StoreUnavailable, check_sid
+from silo_store import StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.runners.message import Message
 
-from .records import TaskRecords, find_life, label_of
+from .records import TaskRecords, label_of
 
 if TYPE_CHECKING:
     from ..binding import Binding
@@ -104,7 +104,7 @@ def _has(app: Flask, address: TaskAddress) -> bool:
     if binding is None or address["sid"] is None or address["uid"] is None:
         return False
     try:
-        return find_life(binding.store.backend, Life(address["sid"], address["uid"])) is not None
+        return binding.store.attached(address["sid"], address["uid"]) is not None
     except StoreUnavailable:
         return False
 
