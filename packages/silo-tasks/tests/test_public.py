@@ -252,12 +252,14 @@ def test_a_watcher_of_the_record_knows_what_is_public() -> None:
 
 def test_an_old_record_is_not_public_to_a_watcher() -> None:
     store = MemoryTaskStore()
-    record = TaskState(name="job", logs=["line"], last_seq=1, error="text").to_dict() | {"status": "failed", "run": 1}
-    for name in ("error_public", "private_logs", "private_count"):
+    record = TaskState(name="job", last_seq=1, error="text").to_dict() | {"status": "failed", "run": 1}
+    for name in ("error_public", "logs", "private_logs", "private_count"):
         del record[name]
+    record["log"] = [[1, 0.0, "info", "line"]]
     assert store.begin("", "job", "token", record, expect=None)
     task = BackgroundTask.attach("job", store)
     assert task is not None
+    assert task.state.logs == ["line"]
     public = task.state.to_dict(public=True)
     assert (public["error"], public["logs"], public["last_seq"]) == ("The task failed", [], 0)
 

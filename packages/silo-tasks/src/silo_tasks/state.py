@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from .log.lines import LogView
+from .log.lines import LogView, view_of
 from .status import Status
 
 PRIVATE = "The task failed"
@@ -150,9 +150,14 @@ class TaskState:
         """
         values = {each.name: record[each.name] for each in fields(cls) if each.name in record}
         values["status"] = Status(record.get("status", Status.IDLE))
-        values["logs"] = list(record.get("logs", ()))
-        private = record.get("private_logs")
-        values["private_logs"] = None if private is None else list(private)
+        if "log" in record:
+            view = view_of(record)
+            values["logs"], values["private_logs"] = view.texts(), view.private_positions()
+            values["dropped"] = view.dropped
+        else:
+            values["logs"] = list(record.get("logs", ()))
+            private = record.get("private_logs")
+            values["private_logs"] = None if private is None else list(private)
         values["steps"] = [StepState(*map(step.get, StepState._fields)) for step in record.get("steps", ())]
         return cls(**values)
 
@@ -192,8 +197,7 @@ class TaskState:
             self.logs = logs = self.__dict__["_view"].texts()
             return logs
         if name == "private_logs" and "_view" in self.__dict__:
-            entries = self.__dict__["_view"].all()
-            self.private_logs = private = [i for i, entry in enumerate(entries) if not entry.public]
+            self.private_logs = private = self.__dict__["_view"].private_positions()
             return private
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -204,7 +208,7 @@ class TaskState:
 def snapshot(view: LogView, **fields: Any) -> TaskState:
     """A state whose log is put together only if somebody reads it, so that taking it costs the same for any log."""
     state = TaskState.__new__(TaskState)
-    fields["_view"] = view
+    fields |= {"last_seq": view.last_seq, "dropped": view.dropped, "private_count": view.private, "_view": view}
     state.__dict__ = fields
     return state
 

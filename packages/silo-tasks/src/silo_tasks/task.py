@@ -120,8 +120,7 @@ class BackgroundTask(Reporter):
         token, record = found
         task = cls(name, store=store, owner=owner)
         run = Run(task._settings, task._key, Call(task, _elsewhere, (), {}), None)
-        kept = record.get("dropped", 0) + len(record.get("logs", ()))
-        run.take_over(token, record.get("run", 1), record.get("last_seq", 0) - kept)
+        run.take_over(token, record.get("run", 1), record.get("first_seq", 1) - 1)
         run.away, run.status = Follower(store, run, begun=True), Status.QUEUED
         run.report(record)
         task._run = run
@@ -406,7 +405,7 @@ class BackgroundTask(Reporter):
         """
         run = self._run
         run.refresh()
-        return run.log.since(since)
+        return run.log.view().since(since)
 
     def __repr__(self) -> str:
         return f"<BackgroundTask {self.name!r} {self._run.status.value}>"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from ..progress.scopes import MAX_COUNT
 
@@ -112,23 +113,59 @@ def writable(text: str) -> str:
 
 
 class LogView(NamedTuple):
-    """The log as it was at one moment; reading it later gives the same lines."""
+    """The log of a run at one moment. Reading it later gives the same lines."""
 
-    entries: list[Entry]
+    entries: Sequence[Entry | LogLine]
     start: int
     stop: int
+    """The kept lines are ``entries[start:stop]``, oldest first."""
+    first_seq: int
+    """Number of the first line of the run."""
+    last_seq: int
+    """Number of its last line."""
+    private: int
+    """Lines that clients may not read, kept or not."""
 
-    def all(self) -> list[Entry]:
-        """All entries, oldest first."""
+    @property
+    def dropped(self) -> int:
+        """Lines of the run that are not kept."""
+        return self.last_seq - self.first_seq + 1 - (self.stop - self.start)
+
+    def all(self) -> Sequence[Entry | LogLine]:
+        """Return the kept lines, oldest first."""
         return self.entries[self.start : self.stop]
 
-    def newest(self, count: int) -> list[Entry]:
-        """The last `count` entries, oldest first."""
+    def newest(self, count: int) -> Sequence[Entry | LogLine]:
+        """Return the newest ``count`` lines, oldest first."""
         return self.entries[max(self.start, self.stop - count) : self.stop] if count > 0 else []
 
+    def since(self, seq: int) -> list[LogLine]:
+        """Return the kept lines whose number is greater than ``seq``, oldest first."""
+        # Where numbers are left out, as many newest lines are more than the newer ones.
+        return [line_of(each) for each in self.newest(self.last_seq - seq) if each.seq > seq]
+
     def texts(self) -> list[str]:
-        """All texts, oldest first."""
+        """Return the texts of the kept lines, oldest first."""
         return [entry.text for entry in self.all()]
+
+    def private_positions(self) -> list[int]:
+        """Return which of the kept lines clients may not read, counted from 0."""
+        return [i for i, entry in enumerate(self.all()) if not entry.public]
+
+
+def line_of(entry: Entry | LogLine) -> LogLine:
+    """Return a line as a value."""
+    return LogLine(entry.seq, entry.time, entry.level, entry.text, entry.public)
+
+
+def view_of(record: Mapping[str, Any]) -> LogView:
+    """Return the log that a stored record holds, as ``record["log"]`` and ``record["first_seq"]``.
+
+    A line that does not say whether clients may read it is private.
+    """
+    lines = [LogLine._make(line if len(line) > 4 else (*line, False)) for line in record.get("log", ())]
+    first, last = record.get("first_seq", 1), record.get("last_seq", 0)
+    return LogView(lines, 0, len(lines), first, last, record.get("private_count", 0))
 
 
 class LogRing:
@@ -166,11 +203,14 @@ class LogRing:
             entry.seq = self.last_seq = self.last_seq + 1
             self._keep(entry)
 
-    def insert(self, seq: int, time: float, level: str, text: str, public: bool) -> None:
-        """Add a line of a run elsewhere. It has its number already; those that are left out count as dropped."""
+    def follow(self, view: LogView) -> None:
+        """Add the newer lines of the same run's log, as another process reported it."""
         with self.lock:
-            self.last_seq = seq
-            self._keep(Entry(seq, time, level, text, (), public=public))
+            for line in view.since(self.last_seq):
+                self.last_seq = line.seq
+                self._keep(Entry(line.seq, line.time, line.level, line.text, (), public=line.public))
+            self.last_seq = max(self.last_seq, view.last_seq)
+            self.private = max(self.private, view.private)
 
     def _keep(self, entry: Entry) -> None:
         self.private += not entry.public
@@ -201,17 +241,9 @@ class LogRing:
             start, taken = start - 1, taken + size
         self._entries, self._taken = entries[start:], taken
 
-    def view(self) -> tuple[LogView, int, int, int]:
-        """The log now, the last sequence number, how many lines have been dropped, and how many are private."""
+    def view(self) -> LogView:
+        """Return the log at this moment."""
         with self.lock:
             stop = len(self._entries)
             start = max(0, stop - self._size)
-            last = self.last_seq
-            view, private = LogView(self._entries, start, stop), self.private
-        return view, last, last - self.first_seq + 1 - (stop - start), private
-
-    def since(self, seq: int) -> list[LogLine]:
-        """The kept lines whose number is greater than `seq`, oldest first."""
-        view, last, _, _ = self.view()
-        # Where numbers are left out, as many newest lines are more than the newer ones.
-        return [LogLine(e.seq, e.time, e.level, e.text, e.public) for e in view.newest(last - seq) if e.seq > seq]
+            return LogView(self._entries, start, stop, self.first_seq, self.last_seq, self.private)

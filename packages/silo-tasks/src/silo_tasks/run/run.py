@@ -12,7 +12,7 @@ from contextvars import copy_context
 from typing import Any
 
 from ..errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
-from ..log.lines import cut
+from ..log.lines import cut, view_of
 from ..loss import log_loss, reason_of, short
 from ..progress.steps import closed
 from ..state import TaskState
@@ -37,7 +37,7 @@ from .latch import Latch
 from .own_code import OwnCode
 from .public_errors import is_public
 from .record import Call
-from .snapshot import MAX_VALUE, NOT_KEPT, lines_in
+from .snapshot import MAX_VALUE, NOT_KEPT
 
 logger = logging.getLogger("silo_tasks")
 
@@ -323,10 +323,7 @@ class Run(OwnCode):
         if shown.status is not Status.QUEUED:
             self.begin()
         with self.lock:
-            for line in lines_in(record, self.log.last_seq):
-                self.log.insert(*line)
-            self.log.last_seq = max(self.log.last_seq, shown.last_seq)
-            self.log.private = max(self.log.private, shown.private_count)
+            self.log.follow(view_of(record))
             if self.status.is_final:
                 if self.executing and not record.get("returning"):
                     self.value, self.executing, self.call = record.get("value", value), False, None

@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..log.lines import LogView
+from ..log.lines import LogView, line_of
 from ..progress.rate import rate_of, time_left
 from ..progress.steps import closed
 from ..state import TaskState, rounded, snapshot
@@ -51,7 +51,7 @@ def state_of(run: Run) -> TaskState:
             if scope is not None and not scope.closed:
                 rate = rate_of(scope, now)
         message, told_in = run.message, run.message_scope
-        view, last_seq, dropped, private = run.log.view()
+        view = run.log.view()
         if "{" in message:
             left = 0.0 if status is Status.SUCCEEDED else eta
             if told_in is None or told_in is scope or not told_in.counts:
@@ -77,10 +77,7 @@ def state_of(run: Run) -> TaskState:
             eta=eta,
             elapsed=0.0 if run.began is None else max(0.0, now - run.began),
             error_type=run.error_type,
-            last_seq=last_seq,
-            dropped=dropped,
             error_public=run.error_public,
-            private_count=private,
         )
 
 
@@ -88,7 +85,7 @@ def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
     """Take the state of a run that is executed elsewhere: what was last heard of it, and how it ended for this side."""
     with run.lock:
         status, over = run.status, run.status.is_final
-        view, last_seq, dropped, private = run.log.view()
+        view = run.log.view()
         return snapshot(
             view,
             running=status.is_active,
@@ -110,34 +107,49 @@ def _state_elsewhere(run: Run, shown: TaskState) -> TaskState:
             eta=None if over else shown.eta,
             elapsed=shown.elapsed,
             error_type=run.error_type,
-            last_seq=last_seq,
-            dropped=dropped,
             error_public=run.error_public,
-            private_count=private,
         )
 
 
 def record_of(run: Run) -> TaskRecord:
     """Take what a store keeps of a run: its state as plain values, and what `logs()` and `result()` need elsewhere.
 
-    `lines` holds time and level of each of the `logs`; other lines of the run count as dropped. At the end of the run
-    `value` is what it returned, as JSON gives it back, where that takes up to `MAX_VALUE` characters, and `traceback`
-    the end of a failed one's. `returning` says that a run which called `complete()` has not returned yet.
+    `log` holds the newest `MAX_LOGS` lines as (seq, time, level, text, public), and `first_seq` the number of the run's
+    first line. At the end of the run `value` is what it returned, as JSON gives it back, where that takes up to
+    `MAX_VALUE` characters, and `traceback` the end of a failed one's. `returning` says that a run which called
+    `complete()` has not returned yet.
     """
-    state = state_of(run)
-    record = state.to_dict(max_logs=MAX_LOGS)
-    view: LogView = state.__dict__["_view"]
-    record["lines"] = [(line.time, line.level) for line in view.newest(MAX_LOGS)]
-    record["dropped"] = state.last_seq - run.log.first_seq + 1 - len(record["logs"])
-    if state.complete and not run.returned.is_set:
+    record, view = _state_and_log(run)
+    record["log"] = [line_of(entry) for entry in view.newest(MAX_LOGS)]
+    if record["complete"] and not run.returned.is_set:
         record["returning"] = True
-    elif state.complete:
+    elif record["complete"]:
         value = _plain(run.value)
         if value is not NOT_KEPT:
             record["value"] = value
     if run.traceback:
         record["traceback"] = run.traceback[-MAX_TRACEBACK:]
     return record
+
+
+def news_of(run: Run, since: int) -> TaskRecord:
+    """Take what a child process tells of its run.
+
+    Unlike `record_of()` it has every kept line after number `since`, the whole traceback, and no value.
+    """
+    record, view = _state_and_log(run)
+    record["log"] = view.since(since)
+    record["traceback"] = run.traceback
+    return record
+
+
+def _state_and_log(run: Run) -> tuple[TaskRecord, LogView]:
+    state = state_of(run)
+    view: LogView = state.__dict__["_view"]
+    record = state.to_dict(max_logs=0)
+    del record["logs"], record["private_logs"], record["dropped"]
+    record["first_seq"] = view.first_seq
+    return record, view
 
 
 def _plain(value: Any) -> Any:
@@ -153,42 +165,6 @@ def _plain(value: Any) -> Any:
         return json.loads("".join(parts))
     except Exception:  # noqa: BLE001 - whatever a class of the user's does
         return NOT_KEPT
-
-
-def news_of(run: Run, since: int) -> tuple[TaskRecord, int]:
-    """Take what a child process tells of its run, and the number of the last log line in it.
-
-    Unlike `record_of()` it has every kept line after number `since`, the whole traceback, and no value.
-    """
-    state = state_of(run)
-    lines = [line for line in run.log.since(since) if line.seq <= state.last_seq]
-    record = state.to_dict(max_logs=0)
-    record["logs"] = [line.text for line in lines]
-    record["lines"] = [(line.time, line.level) for line in lines]
-    record["private_logs"] = [i for i, line in enumerate(lines) if not line.public]
-    record["traceback"] = run.traceback
-    return record, state.last_seq
-
-
-def lines_in(record: TaskRecord, after: int) -> list[tuple[int, float, str, str, bool]]:
-    """The log lines of a record whose number is greater than `after`: number, time, level, text, whether it is public.
-
-    Where the record does not say which lines are private, all of them are.
-    """
-    texts: list[str] = record.get("logs", [])
-    marks: list[Any] = record.get("lines", [])
-    private = record.get("private_logs")
-    first = record.get("last_seq", 0) - len(texts) + 1
-    return [
-        (
-            first + i,
-            *(marks[i] if i < len(marks) else (0.0, "info")),
-            text,
-            private is not None and i not in private,
-        )
-        for i, text in enumerate(texts)
-        if first + i > after
-    ]
 
 
 def fill(message: str, n: int, total: int | None, percent: float, rate: float | None, eta: float | None) -> str:

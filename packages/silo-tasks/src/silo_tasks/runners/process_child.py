@@ -220,7 +220,8 @@ class _Reporter:
         with self._lock:
             if self._over:
                 return
-            record, self._last_seq = news_of(self._run, self._last_seq)
+            record = news_of(self._run, self._last_seq)
+            self._last_seq = record["last_seq"]
             if record["complete"]:
                 record["returning"] = True
             self._send(("news", record, None))
@@ -229,5 +230,4 @@ class _Reporter:
     def end(self) -> bool:
         with self._lock:
             self._over = True
-            record, _ = news_of(self._run, self._last_seq)
-            return self._send(("end", record, self._run.value))
+            return self._send(("end", news_of(self._run, self._last_seq), self._run.value))
