@@ -122,9 +122,9 @@ class SessionStore:
         self._resetting: set[str] = set()
         self.rotations: dict[str, str] = {}  # the ids that this process has given to lives, by uid
         self._expiry = Expiry(backend, self._sessions, self.locks, self.registry)
-        # Short cuts of `get` and `is_expired` into live memory.
+        # Short cuts of `get` and `is_expired` into memory.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
-        self._graves = backend.tombstones.shards if isinstance(backend, MemoryBackend) else {}
+        self._tombstones = backend.tombstones if isinstance(backend, MemoryBackend) else {}
 
     # Setting up
 
@@ -356,9 +356,11 @@ class SessionStore:
     def is_expired(self, sid: str) -> bool:
         """Say whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
         try:
-            at = self._graves[sid[-1]].get(sid)
-        except (LookupError, TypeError):  # a backend elsewhere, or no id
-            at = self.backend.expired_at(sid) if is_sid(sid) else None
+            at = self._tombstones.get(sid)
+        except TypeError:  # not hashable, so not an id
+            return False
+        if at is None and is_sid(sid):
+            at = self.backend.expired_at(sid)
         if at is not None:
             return self._clock() - at <= self.expired_retain
         try:

@@ -14,7 +14,7 @@ from ..errors import SessionConflict, SessionExpired, TooManySessions
 from ..fork import reset_after_fork
 from ..hold import HoldCounts
 from ..record import Blob, Change, Record
-from .memory_index import ExpiryIndex, Tombstones
+from .memory_index import ExpiryIndex
 
 BATCH = 256
 """Records handled for each hold of the lock: a few hundred microseconds."""
@@ -34,7 +34,7 @@ class MemoryBackend(HoldCounts):
         self.live = not copy
         self.records: dict[str, Record] = {}
         self._index = ExpiryIndex()
-        self.tombstones = Tombstones()
+        self.tombstones: dict[str, float] = {}  # when each id expired, oldest first
         self._rotated: dict[str, float] = {}
         self._ended: deque[Life] = deque()
         super().__init__()
@@ -63,7 +63,7 @@ class MemoryBackend(HoldCounts):
         record = self.load(sid, at)
         if record is not None:
             return Look(record)
-        since = self.tombstones.at(sid)
+        since = self.tombstones.get(sid)
         if since is not None:
             return Look(None, "expired", since)
         since = self._rotated.get(sid)
@@ -99,7 +99,7 @@ class MemoryBackend(HoldCounts):
                     raise TooManySessions(limit)
                 winner = self.records[record.sid] = kept
                 self._index.add(kept)
-                self.tombstones.discard(record.sid)
+                self.tombstones.pop(record.sid, None)
         if winner is kept:
             return record
         return winner if self.live else winner.twin()
@@ -214,7 +214,9 @@ class MemoryBackend(HoldCounts):
                 if held or at.now - record.active <= at.ttl:
                     kept.append(life)
                 else:
-                    self.tombstones.bury(life.sid, at.now)  # first, for a look that does not find the record any more
+                    # The tombstone comes first, for a look that no longer finds the record.
+                    self.tombstones.pop(life.sid, None)  # a dict keeps the place of a key that is set again
+                    self.tombstones[life.sid] = at.now
                     self._drop(record)
                     self._ended.append(life)
         return kept
@@ -230,14 +232,14 @@ class MemoryBackend(HoldCounts):
         """Nothing to do: what was claimed dies with the process that claimed it."""
 
     def expired_at(self, sid: str) -> float | None:
-        return self.tombstones.at(sid)
+        return self.tombstones.get(sid)
 
     def prune(self, before: float) -> None:
         while True:
             with self._lock:
-                old = self.tombstones.older(before, 4)
+                old = [sid for sid, at in itertools.islice(self.tombstones.items(), BATCH) if at < before]
                 for sid in old:
-                    self.tombstones.discard(sid)
+                    del self.tombstones[sid]
                 rotated = next(iter(self._rotated.items()), None)
                 if rotated is not None and rotated[1] < before - ROTATED_RETAIN:
                     del self._rotated[rotated[0]]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from itertools import islice
 
-from ..ids import ID_CHARACTERS
 from ..record import Record
 
 
@@ -38,44 +36,3 @@ class ExpiryIndex:
         while self._order and self._order[0] < until:
             taken.append(self._buckets.pop(heapq.heappop(self._order)))
         return taken
-
-
-class Tombstones:
-    """Expired ids and when each expired, oldest first in each shard. The owner's lock guards every change.
-
-    They lie in one dict for each last character, because a dict that grows stands still while it is laid out anew:
-    25 ms for a million ids, 2 ms for a sixteenth of them.
-
-    Attributes:
-        shards: the dicts by last character.
-    """
-
-    def __init__(self) -> None:
-        self.shards: dict[str, dict[str, float]] = {character: {} for character in ID_CHARACTERS}
-
-    def __len__(self) -> int:
-        return sum(map(len, self.shards.values()))
-
-    def at(self, sid: str) -> float | None:
-        """When the id expired, None if it did not."""
-        return self.shards[sid[-1]].get(sid)
-
-    def bury(self, sid: str, now: float) -> None:
-        """Remember an id as expired at ``now``."""
-        shard = self.shards[sid[-1]]
-        shard.pop(sid, None)  # a dict keeps the place of a key that is set again
-        shard[sid] = now
-
-    def discard(self, sid: str) -> None:
-        """Forget an id."""
-        self.shards[sid[-1]].pop(sid, None)
-
-    def older(self, before: float, limit: int) -> list[str]:
-        """Return up to ``limit`` ids of each shard that expired before this time."""
-        found: list[str] = []
-        for shard in self.shards.values():
-            for sid, at in islice(shard.items(), limit):
-                if at >= before:
-                    break
-                found.append(sid)
-        return found
