@@ -308,7 +308,7 @@ def test_a_type_error_of_the_code_itself_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"runner": "threads"}, "runner must be a runner such as ThreadRunner(), not 'threads'"),
+        ({"runner": "threads"}, "runner must be a silo_tasks.Runner such as ThreadRunner(), not 'threads'"),
         ({"runner": ThreadRunner}, "not <class 'silo_tasks.runners.thread.ThreadRunner'>"),
         ({"runner": "redis://:secret@host"}, "not an address"),
         ({"store": MemoryTaskStore}, "not the class MemoryTaskStore"),
@@ -773,7 +773,7 @@ def test_a_refused_start_takes_nothing_from_who_comes_just_after_it(how: str) ->
             if self.refused > 1:
                 super().submit(job)
                 return
-            job.done.add(self)
+            job.run.done.add(self)
             raise QueueFull("no")
 
         def release(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import process_jobs
 import pytest
-from silo_tasks import BackgroundTask, InlineRunner, Job, ProcessRunner, Status, ThreadRunner
+from silo_tasks import BackgroundTask, InlineRunner, Job, ProcessRunner, Runner, Status, ThreadRunner
 
 WAIT = 30
 
@@ -47,7 +47,7 @@ def test_a_run_waits_for_a_process_then_runs(tmp_path: Path) -> None:
 def test_any_other_runner_may_say_what_its_runs_wait_for() -> None:
     jobs: list[Job] = []
 
-    class Later:
+    class Later(Runner):
         def submit(self, job: Job) -> None:
             jobs.append(job)
 
@@ -62,7 +62,7 @@ def test_any_other_runner_may_say_what_its_runs_wait_for() -> None:
     worded.start(lambda task: None)
     assert (plain.state.message, worded.state.message) == ("Waiting", "Waiting for the night")
     for job in jobs:
-        job.execute()
+        job.run.execute()
     assert plain.state.message == "Done"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull, Runner, Status, ThreadRunner, default_runner
-from silo_tasks.testing import LocalRunnerContract, PlainJob
+from silo_tasks.testing import LocalRunnerContract, PlainRun
 
 WAIT = 30
 
@@ -76,8 +76,8 @@ def test_one_thread_is_enough_for_tasks_in_turn() -> None:
     runner = ThreadRunner(workers=8)
     for _ in range(20):
         ready = threading.Event()
-        job = PlainJob(ready.set)
-        runner.submit(job)
+        job = PlainRun(ready.set)
+        runner.submit(job.job())
         assert ready.wait(WAIT)
     assert 1 <= runner._threads <= 8
     assert runner.shutdown(WAIT)
@@ -90,12 +90,12 @@ def test_a_full_queue_says_so() -> None:
         entered.set()
         leave.wait(WAIT)
 
-    jobs = [PlainJob(block), PlainJob(lambda: None), PlainJob(lambda: None)]
+    jobs = [PlainRun(block), PlainRun(lambda: None), PlainRun(lambda: None)]
     for job in jobs:
-        runner.submit(job)
-    refused = PlainJob(lambda: None)
+        runner.submit(job.job())
+    refused = PlainRun(lambda: None)
     with pytest.raises(QueueFull):
-        runner.submit(refused)
+        runner.submit(refused.job())
     leave.set()
     assert runner.shutdown(WAIT)
     assert [job.executed for job in jobs] == [1, 1, 1]
@@ -104,9 +104,9 @@ def test_a_full_queue_says_so() -> None:
 
 def test_shutdown_cancels_what_is_left() -> None:
     runner, leave = ThreadRunner(workers=1), threading.Event()
-    running, queued = PlainJob(lambda: leave.wait(WAIT)), PlainJob(lambda: None)
-    runner.submit(running)
-    runner.submit(queued)
+    running, queued = PlainRun(lambda: leave.wait(WAIT)), PlainRun(lambda: None)
+    runner.submit(running.job())
+    runner.submit(queued.job())
     assert not runner.shutdown(0)
     assert running.cancelled
     assert queued.cancelled
@@ -134,7 +134,7 @@ def test_waiting_for_a_very_long_time() -> None:
             entered.set()
             leave.wait(WAIT)
 
-        runner.submit(PlainJob(work))
+        runner.submit(PlainRun(work).job())
         assert entered.wait(WAIT)
         threading.Timer(0.01, leave.set).start()
         assert runner.shutdown(timeout)
@@ -153,11 +153,11 @@ def hasty() -> Iterator[None]:
 def test_threads_that_take_rest_and_start_together_lose_no_job() -> None:
     for _ in range(50):
         runner = ThreadRunner(workers=3)
-        jobs = [PlainJob(lambda: None) for _ in range(600)]
+        jobs = [PlainRun(lambda: None) for _ in range(600)]
 
-        def submit(share: list[PlainJob], runner: ThreadRunner = runner) -> None:
+        def submit(share: list[PlainRun], runner: ThreadRunner = runner) -> None:
             for job in share:
-                runner.submit(job)
+                runner.submit(job.job())
 
         threads = [threading.Thread(target=submit, args=(jobs[i::2],)) for i in range(2)]
         for thread in threads:
@@ -173,9 +173,9 @@ def test_threads_that_take_rest_and_start_together_lose_no_job() -> None:
 def test_a_shutdown_among_busy_threads_executes_or_cancels_each_job() -> None:
     for _ in range(20):
         runner = ThreadRunner(workers=3)
-        jobs = [PlainJob(lambda: None) for _ in range(600)]
+        jobs = [PlainRun(lambda: None) for _ in range(600)]
         for job in jobs:
-            runner.submit(job)
+            runner.submit(job.job())
         runner.shutdown(0)
         assert runner.join(WAIT)
         assert all(job.executed or job.cancelled for job in jobs)
@@ -183,26 +183,41 @@ def test_a_shutdown_among_busy_threads_executes_or_cancels_each_job() -> None:
         assert runner._threads == 0
 
 
-def test_a_job_that_breaks_out_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_raises_out_of_its_runner_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
     runner = ThreadRunner(workers=1)
 
     def bad() -> None:
-        raise KeyboardInterrupt
+        raise SystemExit
 
-    runner.submit(PlainJob(bad))
-    job = PlainJob(lambda: None)
-    runner.submit(job)
+    runner.submit(PlainRun(bad).job())
+    job = PlainRun(lambda: None)
+    runner.submit(job.job())
     assert job.done.wait(WAIT)
     assert runner.shutdown(WAIT)
-    assert "broke out" in caplog.text
+    assert "A job raised out of its runner" in caplog.text
+
+
+def test_a_keyboard_interrupt_in_a_thread_is_logged_as_any_failure(caplog: pytest.LogCaptureFixture) -> None:
+    def work(task: BackgroundTask) -> None:
+        raise KeyboardInterrupt
+
+    runner = ThreadRunner(workers=1)
+    task = BackgroundTask("task", runner=runner)
+    task.start(work)
+    assert task.wait(WAIT)
+    task.start(lambda task: None)
+    assert task.result(WAIT) is None
+    assert runner.shutdown(WAIT)
+    [logged] = [each.getMessage() for each in caplog.records]
+    assert logged.endswith("failed: KeyboardInterrupt")
 
 
 def test_an_idle_thread_keeps_nothing_of_its_last_job() -> None:
     runner = ThreadRunner(workers=1)
-    job = PlainJob(lambda: None)
+    job = PlainRun(lambda: None)
     gone = threading.Event()
     finalizer = weakref.finalize(job, gone.set)
-    runner.submit(job)
+    runner.submit(job.job())
     assert job.done.wait(WAIT)
     del job
     assert gone.wait(WAIT)
@@ -542,7 +557,7 @@ def test_a_runner_that_was_shut_down_ends_its_threads() -> None:
     before = set(threading.enumerate())
     runner, together = ThreadRunner(workers=3), threading.Barrier(3)
     for _ in range(3):
-        runner.submit(PlainJob(lambda: together.wait(WAIT)))
+        runner.submit(PlainRun(lambda: together.wait(WAIT)).job())
     threads = set(threading.enumerate()) - before
     while len(runner._idle) < 3:
         # Threads that wait for nothing now, and would wait for ever.
@@ -563,7 +578,7 @@ def test_jobs_of_a_runner_that_was_dropped_are_executed() -> None:
     for _ in range(5):
         runner = ThreadRunner(workers=1)
         for _ in range(3):
-            runner.submit(PlainJob(work))
+            runner.submit(PlainRun(work).job())
         del runner
     for _ in range(15):
         assert done.acquire(timeout=WAIT)

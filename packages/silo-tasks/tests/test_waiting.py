@@ -16,6 +16,7 @@ from silo_tasks import (
     InlineRunner,
     MemoryTaskStore,
     QueueFull,
+    Runner,
     TaskCancelled,
     TaskError,
     TaskFailed,
@@ -232,12 +233,12 @@ def test_waiters_of_several_loops_and_threads(held: Held) -> None:
 
 
 def test_who_waits_for_a_run_that_was_not_accepted_is_let_go() -> None:
-    class Refusing:
+    class Refusing(Runner):
         """Refuses a run only after somebody has begun to wait for it."""
 
         def submit(self, job: Any) -> None:
             waiting.append(asyncio.run_coroutine_threadsafe(task.wait_async(), loop))
-            while not job.done._waiters:
+            while not job.run.done._waiters:
                 time.sleep(0)
             raise QueueFull("no")
 

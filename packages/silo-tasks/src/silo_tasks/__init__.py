@@ -16,7 +16,8 @@ from .errors import (
 from .log.lines import MAX_LINE, LogLine
 from .reporting import step, track
 from .run.context import current_task
-from .runners.base import Job, Runner
+from .run.job import Job
+from .runners.base import Runner
 from .runners.inline import InlineRunner
 from .runners.thread import ThreadRunner, default_runner
 from .state import StepState, TaskState

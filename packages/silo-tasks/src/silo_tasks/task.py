@@ -16,12 +16,11 @@ from .run.checks import check_number, check_runner, check_store, check_target
 from .run.failure import Callback, call_back
 from .run.follower import Follower
 from .run.public_errors import PublicErrors, names_of
-from .run.record import Call, Settings
+from .run.record import Settings
 from .run.run import Run
 from .run.snapshot import state_of
-from .runners.base import KillingRunner, Runner, waiting_at
+from .runners.base import Runner
 from .runners.message import Message
-from .runners.queue import QueueRunner
 from .runners.thread import default_runner
 from .state import TaskState
 from .status import RUNNING, Status
@@ -85,7 +84,7 @@ class BackgroundTask(Reporter):
             raise ValueError("timeout must be positive")
         if max_logs < 0:
             raise ValueError("max_logs must be 0 or more")
-        if store is None and isinstance(runner, QueueRunner):
+        if store is None and runner is not None:
             store = runner.store
         mono = time.monotonic if clock is time.time else clock
         # A Decimal, or an integer too large for a float, cannot be added to the time.
@@ -95,7 +94,7 @@ class BackgroundTask(Reporter):
         self._runner = runner
         self._lock = threading.RLock()
         self._key = object()
-        self._run = Run(self._settings, self._key, None, None)
+        self._run = Run(self._settings, self._key)
         reset_after_fork(self)
 
     @classmethod
@@ -119,7 +118,7 @@ class BackgroundTask(Reporter):
             return None
         token, record = found
         task = cls(name, store=store, owner=owner)
-        run = Run(task._settings, task._key, Call(task, _elsewhere, (), {}), None)
+        run = Run(task._settings, task._key, task=task)
         run.take_over(token, record.get("run", 1), record.get("first_seq", 1) - 1)
         run.away, run.status = Follower(store, run, begun=True), Status.QUEUED
         run.report(record)
@@ -166,13 +165,13 @@ class BackgroundTask(Reporter):
         self._run.refresh()
         with self._lock:
             previous = self._at_rest("Task {name!r} is already running (status: {status})")
-            run = Run(self._settings, self._key, Call(self, target, args, kwargs), previous)
+            run = Run(self._settings, self._key, previous, self, target, args, kwargs)
             if previous.callbacks:
                 run.callbacks = previous.take_callbacks()
-            run.message, run.started_at, run.status = waiting_at(runner), now, Status.QUEUED
+            run.message, run.started_at, run.status = runner.waiting, now, Status.QUEUED
             self._run = run
         store, before, wait, begun, watcher = self._settings.store, None, None, False, None
-        if store is not None and isinstance(runner, QueueRunner):
+        if store is not None and runner.store is not None:
             run.away, wait = Follower(store, run, begun=False), runner.max_wait
         try:
             if store is not None:
@@ -183,7 +182,7 @@ class BackgroundTask(Reporter):
             elif store is not None:
                 watcher = publishing.watch(store, run)
             if not run.status.is_final:
-                runner.submit(run)
+                runner.submit(run.job())
         except BaseException as error:
             # A runner may raise what the run raised, and then it was executed after all.
             if run.finish(Status.CANCELLED, expect=Status.QUEUED, quiet=True):
@@ -217,7 +216,7 @@ class BackgroundTask(Reporter):
     def _adopt(self, message: Message, target: Callable[..., Any]) -> Run:
         """Make the run of a message the newest one, in the process that executes it."""
         self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
-        run = Run(self._settings, self._key, Call(self, target, tuple(message.args), dict(message.kwargs)), None)
+        run = Run(self._settings, self._key, None, self, target, tuple(message.args), dict(message.kwargs))
         run.take_over(message.token, message.number, message.last_seq)
         run.message, run.started_at, run.status = RUNNING, self._settings.clock(), Status.QUEUED
         self._run = run
@@ -232,7 +231,7 @@ class BackgroundTask(Reporter):
         self._run.refresh()
         with self._lock:
             previous = self._at_rest("Cannot reset {status} task {name!r}")
-            run = Run(self._settings, self._key, None, previous)
+            run = Run(self._settings, self._key, previous)
             run.callbacks = previous.take_callbacks()
             self._run = run
 
@@ -261,13 +260,13 @@ class BackgroundTask(Reporter):
             runner = None
         elif not kill_after >= 0:
             raise ValueError("kill_after must be 0 or more")
-        elif not isinstance(runner, KillingRunner):
+        elif runner is None or not runner.can_kill:
             raise TaskError(f"the run of task {self.name!r} cannot be killed: that takes a ProcessRunner")
         asked = run.cancel()
         if abandon:
             run.give_up(Status.CANCELLED, "Cancelled", None)
-        if isinstance(runner, KillingRunner) and kill_after is not None:
-            asked = runner.kill(run, kill_after) or asked
+        if runner is not None and kill_after is not None:
+            asked = runner.kill(run.token, kill_after) or asked
         return asked
 
     # Waiting.
@@ -415,7 +414,3 @@ class BackgroundTask(Reporter):
             "a BackgroundTask is a live object: it can be neither copied nor pickled. "
             "Keep it in this process's memory, and store task.state.to_dict() where a record is enough."
         )
-
-
-def _elsewhere(_task: BackgroundTask) -> NoReturn:
-    raise TaskError("the run is executed elsewhere")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .errors import TaskError
 from .reporting import step, track
 from .run.context import current_task
+from .run.job import Job
 from .runners.base import Runner
 from .status import Status
 from .stores.base import TaskStore
@@ -24,27 +25,29 @@ WAIT = 30.0
 """Seconds after which a test gives up waiting for something that must happen."""
 
 
-class PlainJob:
-    """A job that notes what happens to it."""
+class PlainRun:
+    """A run that notes what a runner does with it.
+
+    Args:
+        body: Called by `execute()`, and by nothing else.
+
+    Attributes:
+        executed: How often the runner has executed it.
+        cancelled: Whether the runner has asked it to stop.
+        done: Set when the body has ended.
+    """
+
+    token = "token"  # noqa: S105 - the name of a run, not a secret
 
     def __init__(self, body: Callable[[], object]) -> None:
         self.body = body
         self.executed = 0
         self.done = threading.Event()
-        self.name = self.label = "job"
-        self.public_errors: Sequence[str] = ()
-        self.owner = ""
-        self.token = "token"  # noqa: S105 - the name of a run, not a secret
-        self.target: Callable[..., Any] = body
-        self.args: Sequence[Any] = ()
-        self.kwargs: Mapping[str, Any] = {}
-        self.timeout: float | None = None
-        self.number = 1
-        self.max_logs = 1000
-        self.last_seq = 0
-        self.on_stop: Callable[[], object] | None = None
         self.cancelled = False
-        self.lost: str | None = None
+
+    def job(self) -> Job:
+        """Return what a runner gets."""
+        return Job(self, "job", "'job'", "", 1, self.body, (), {}, None, 1000, 0, frozenset())
 
     def execute(self) -> None:
         """Run the body."""
@@ -60,26 +63,10 @@ class PlainJob:
         return not self.done.is_set()
 
     def will_stop(self, reason: str) -> None:
-        """Do nothing: this job logs nothing."""
+        """Do nothing: this run logs nothing."""
 
     def left_behind(self) -> None:
-        """Do nothing: this job logs nothing."""
-
-    def begin(self) -> bool:
-        """Begin, as always."""
-        return True
-
-    def report(self, record: dict[str, Any], value: Any = None) -> None:
-        """Not for a job that runs here."""
-        raise NotImplementedError
-
-    def lose(self, reason: str, *, public: bool = True) -> None:  # noqa: ARG002
-        """Note the reason."""
-        self.lost = reason
-
-    def killed(self) -> None:
-        """Not for a job that runs here."""
-        raise NotImplementedError
+        """Do nothing: this run logs nothing."""
 
 
 # Functions that a process of its own or a worker can import as well.
@@ -261,31 +248,31 @@ class LocalRunnerContract(RunnerContract):
     def test_each_job_is_executed_once(self) -> None:
         """Nothing is lost and nothing runs twice."""
         runner = self.make_runner()
-        jobs = [PlainJob(lambda: None) for _ in range(50)]
-        for job in jobs:
-            runner.submit(job)
-        assert all(job.done.wait(WAIT) for job in jobs)
+        runs = [PlainRun(lambda: None) for _ in range(50)]
+        for run in runs:
+            runner.submit(run.job())
+        assert all(run.done.wait(WAIT) for run in runs)
         assert runner.shutdown(WAIT)
-        assert [job.executed for job in jobs] == [1] * 50
+        assert [run.executed for run in runs] == [1] * 50
 
     def test_shutdown_waits_for_accepted_jobs(self) -> None:
         """What was accepted is executed before shutdown returns True."""
         runner = self.make_runner()
-        jobs = [PlainJob(lambda: None) for _ in range(20)]
-        for job in jobs:
-            runner.submit(job)
+        runs = [PlainRun(lambda: None) for _ in range(20)]
+        for run in runs:
+            runner.submit(run.job())
         assert runner.shutdown(WAIT)
-        assert all(job.executed == 1 for job in jobs)
+        assert all(run.executed == 1 for run in runs)
 
     def test_a_job_is_refused_after_shutdown(self) -> None:
         """A closed runner says so."""
         runner = self.make_runner()
         assert runner.shutdown(WAIT)
-        job = PlainJob(lambda: None)
+        run = PlainRun(lambda: None)
         try:
-            runner.submit(job)
+            runner.submit(run.job())
         except TaskError:
-            assert job.executed == 0
+            assert run.executed == 0
         else:
             raise AssertionError("a runner that was shut down accepted a job")
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flask import Flask
 from silo_store import Hold, Life, Record, SessionExpired, SessionStore, StoreUnavailable, short
 from silo_tasks import BackgroundTask, Cancelled, Status, StoredRun, TaskRunning, TaskState
-from silo_tasks.runners.base import RemoteRunner
 from silo_tasks.runners.queue import QueueRunner
 
 from ..fork import reset_after_fork
@@ -156,7 +155,7 @@ class SessionRuns:
             if task.records is None:
                 with self._lock:  # of two requests that begin at once, the task itself knows which is first
                     task = self._tasks.setdefault(uid, {}).setdefault(task.name, task)
-            if isinstance(runner, RemoteRunner):
+            if runner is not None and runner.remote:
                 task.start(serve, self._address(life, task.name), *call.args, **call.kwargs)
             else:
                 task.start(self._target, hold, call)

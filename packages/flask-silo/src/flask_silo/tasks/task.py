@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from silo_store import Hold, Life, Record
 from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
 from silo_tasks.run.checks import explain_call, name_of
-from silo_tasks.runners.base import RemoteRunner, waiting_at
 from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import SHARE
@@ -84,7 +83,7 @@ class SessionTask(Generic[P, R]):
                 reach the sessions.
         """
         self._check(args, kwargs)
-        if isinstance(self.runner, RemoteRunner):
+        if self.runner is not None:
             self.runner.check(self._function, args, kwargs, given=0)
         visit = self._silo.visit
         if visit.closed:
@@ -157,7 +156,7 @@ class SessionTask(Generic[P, R]):
         """
         visit = self._silo.own(current_visit())
         if visit is not None and self.name in visit.jobs:
-            message = waiting_at(self.runner or default_runner())
+            message = (self.runner or default_runner()).waiting
             return TaskState(name=self.name, running=True, status=Status.QUEUED, message=message)
         return self._look().state or TaskState(name=self.name)
 

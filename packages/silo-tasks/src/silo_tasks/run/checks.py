@@ -9,6 +9,7 @@ from numbers import Number
 from types import CoroutineType
 from typing import Any
 
+from ..runners.base import Runner
 from ..stores.base import TaskStore
 
 _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
@@ -56,10 +57,10 @@ def check_runner(runner: object) -> None:
     Raises:
         TypeError: It is not a runner, and not None, which stands for the default runner.
     """
-    if runner is not None and not _has(runner, "submit", "shutdown"):
+    if runner is not None and not isinstance(runner, Runner):
         # An address may have a password in it.
         given = "an address" if isinstance(runner, str) and "://" in runner else repr(runner)
-        raise TypeError(f"runner must be a runner such as ThreadRunner(), not {given}")
+        raise TypeError(f"runner must be a silo_tasks.Runner such as ThreadRunner(), not {given}")
 
 
 def check_store(store: object) -> None:

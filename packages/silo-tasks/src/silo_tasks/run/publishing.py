@@ -61,7 +61,7 @@ def _begun(
     expect = None if newest is None else newest[0]
     if newest is not None:
         number, last_seq = newest[1].get("run", 0) + 1, newest[1].get("last_seq", 0)
-        run.take_over(run.token, max(number, run.number), max(last_seq, run.last_seq))
+        run.take_over(run.token, max(number, run.number), max(last_seq, run.log.last_seq))
         # The run before this one is over, even if its last record is still on its way.
         if newest[1].get("running") and expect != previous.token:
             return False

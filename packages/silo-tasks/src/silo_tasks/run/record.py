@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import TaskError
 from ..log.lines import LogRing
 from ..loss import log_loss
 from ..progress.scopes import Probe, Progress, Scope
@@ -46,15 +45,6 @@ class Settings(NamedTuple):
     """What the log of the server calls the task."""
 
 
-class Call(NamedTuple):
-    """What a run has to call."""
-
-    task: BackgroundTask
-    target: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
 class RunRecord:
     """The attributes of a run. They are written by its own code or under its lock, and read by anybody."""
 
@@ -65,9 +55,9 @@ class RunRecord:
         "_probes",
         "_shields",
         "_token",
+        "args",
         "away",
         "began",
-        "call",
         "callbacks",
         "deadline",
         "direct",
@@ -79,7 +69,9 @@ class RunRecord:
         "exception",
         "executing",
         "finished_at",
+        "function",
         "key",
+        "kwargs",
         "lock",
         "log",
         "message",
@@ -97,26 +89,41 @@ class RunRecord:
         "steps",
         "stop",
         "stopped_by",
+        "task",
         "thread",
         "traceback",
         "value",
     )
 
-    def __init__(self, settings: Settings, key: object, call: Call | None, previous: RunRecord | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        key: object,
+        previous: RunRecord | None = None,
+        task: BackgroundTask | None = None,
+        function: Callable[..., Any] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.settings = settings
         self.key = key
-        self.call = call
+        self.task = task
+        """What the function gets first and callbacks get; None once the run has nothing to do, as a cycle would keep
+        the task alive."""
+        self.function = function
+        self.args = args
+        self.kwargs: Mapping[str, Any] = kwargs or {}
         self.parent: Run | None = None
         # Reentrant: a garbage collection inside the lock may close a loop of this run.
         self.lock = threading.RLock()
         self.progress = Progress(self.lock)
         self.steps = Steps()
-        self.number: int = 0 if previous is None else previous.number + (call is not None)
+        self.number: int = 0 if previous is None else previous.number + (task is not None)
         self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.log.last_seq)
         self.status = Status.IDLE
         self.stop = False
         """Whether reports must look closer: the run is over or asked to cancel. Read without a lock."""
-        self.direct = call is not None and (previous is None or previous.number == 0)
+        self.direct = task is not None and (previous is None or previous.number == 0)
         """Whether any report must be this run's: it is open, and no code of an earlier run can be around. Read without
         a lock."""
         self.message = ""
@@ -153,14 +160,12 @@ class RunRecord:
         self._probes: list[Probe] = []
         self._alarm: Alarm | None = None
         # After a reset the store still holds the record of the run before.
-        self._token: str | None = None if previous is None or call is not None else previous._token
+        self._token: str | None = None if previous is None or task is not None else previous._token
 
     def take_over(self, token: str, number: int, last_seq: int) -> None:
         """Be the run of that number, whose log goes on after that of the run before, in whatever process it was."""
         self._token, self.number = token, number
         self.log = LogRing(self.settings.max_logs, self.lock, last_seq)
-
-    # The job, as runners see it.
 
     @property
     def name(self) -> str:
@@ -171,11 +176,6 @@ class RunRecord:
     def label(self) -> str:
         """What the log of the server calls the task."""
         return self.settings.label
-
-    @property
-    def public_errors(self) -> frozenset[str]:
-        """Names of the exceptions whose text clients may read."""
-        return self.settings.public_errors
 
     @property
     def owner(self) -> str:
@@ -190,35 +190,9 @@ class RunRecord:
                 self._token = secrets.token_hex(16)
             return self._token
 
-    @property
-    def target(self) -> Callable[..., Any]:
-        """The function to call."""
-        return self._call().target
-
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """Positional arguments after the task."""
-        return self._call().args
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Keyword arguments."""
-        return self._call().kwargs
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds the run may take, or None."""
-        return self.settings.timeout
-
-    @property
-    def max_logs(self) -> int:
-        """Log lines that are kept."""
-        return self.settings.max_logs
-
-    @property
-    def last_seq(self) -> int:
-        """Sequence number of the last log line."""
-        return self.log.last_seq
+    def _forget_call(self) -> None:
+        """Keep neither the function and its arguments nor the task."""
+        self.task, self.function, self.args, self.kwargs = None, None, (), {}
 
     def will_stop(self, reason: str) -> None:
         """Note why it is about to be stopped. The reason is logged if the stop ends it."""
@@ -240,15 +214,3 @@ class RunRecord:
             store.log_loss(self.owner, self.name, self.token, reason, label=self.label)
         else:
             log_loss(self.label, self.token, reason)
-
-    @property
-    def task(self) -> BackgroundTask | None:
-        """The task, as long as the run has something to do; not longer, so that no cycle keeps the task alive."""
-        call = self.call
-        return None if call is None else call.task
-
-    def _call(self) -> Call:
-        call = self.call
-        if call is None:
-            raise TaskError("the run is over and has let go of its function")
-        return call

@@ -33,10 +33,10 @@ from .failure import (
     traceback_of,
     with_type,
 )
+from .job import Job
 from .latch import Latch
 from .own_code import OwnCode
 from .public_errors import is_public
-from .record import Call
 from .snapshot import MAX_VALUE, NOT_KEPT
 
 logger = logging.getLogger("silo_tasks")
@@ -50,18 +50,38 @@ class Run(OwnCode):
 
     __slots__ = ()
 
+    def job(self) -> Job:
+        """Return what a runner gets."""
+        settings = self.settings
+        with self.lock:
+            function, args, kwargs = self.function, self.args, self.kwargs
+        if function is None:
+            raise TaskError(f"task {self.name!r} has nothing to run: its run is over")
+        return Job(
+            self,
+            settings.name,
+            settings.label,
+            settings.owner,
+            self.number,
+            function,
+            args,
+            kwargs,
+            settings.timeout,
+            settings.max_logs,
+            self.log.last_seq,
+            settings.public_errors,
+        )
+
     def execute(self) -> None:
         """Run the target to its end in this thread; nothing when the run was cancelled before."""
-        call = self.call
-        if call is None or not self.begin(here=True):
+        if self.function is None or not self.begin(here=True):
             return
         try:
             # A context of its own: what the target sets in context variables ends with it.
-            copy_context().run(self._execute, call)
+            copy_context().run(self._execute)
         finally:
             self.executing = False
-            # What was raised holds this frame, and must not hold the arguments with it.
-            self.call = call = None
+            self._forget_call()
             if self.exception is not None:
                 let_go(self.exception)
             # A run that called `complete()` may have logged lines since.
@@ -93,11 +113,13 @@ class Run(OwnCode):
             self._set_alarm(timeout)
         return True
 
-    def _execute(self, call: Call) -> None:
+    def _execute(self) -> None:
         self.parent = current_run.get()
         current_run.set(self)
+        function, args, kwargs = self.function, (self.task, *self.args), self.kwargs
+        assert function is not None
         try:
-            value = call.target(call.task, *call.args, **call.kwargs)
+            value = function(*args, **kwargs)
             if isinstance(value, LAZY) and not has_begun(value):
                 raise TypeError("the target of a task is a plain function, without yield; it may call asyncio.run()")
         except Cancelled:
@@ -109,7 +131,7 @@ class Run(OwnCode):
             if only_cancelled(error):
                 self.finish(Status.CANCELLED, message="Cancelled")
             else:
-                self.crash(explained(error, call.target, (call.task, *call.args), call.kwargs))
+                self.crash(explained(error, function, args, kwargs))
         else:
             # From here on nothing is executed, so that a callback may ask for the result.
             self.value, self.executing = value, False
@@ -118,6 +140,8 @@ class Run(OwnCode):
                 self.value = None
         finally:
             self.parent = None
+            # What was raised holds this frame, and must not hold the arguments with it.
+            del function, args, kwargs
 
     # The ends of a run.
 
@@ -182,15 +206,15 @@ class Run(OwnCode):
                 self.error_type, self.exception = type(cause).__name__, cause
             if message is not None:
                 self.message, self.message_scope = cut(message), None
-            call, alarm, self._alarm = self.call, self._alarm, None
+            task, alarm, self._alarm = self.task, self._alarm, None
             stopped_by, self.stopped_by = self.stopped_by, None
             callbacks: list[Callback] = []
             # Where nothing was started, they wait for the next run.
-            if not quiet and call is not None:
+            if not quiet and task is not None:
                 callbacks, self.callbacks = self.callbacks, callbacks
             executing = self.executing
             if not executing:
-                self.call = None
+                self._forget_call()
         if alarm is not None:
             alarm.cancel()
         if stopped_by is not None and status is Status.CANCELLED:
@@ -199,17 +223,17 @@ class Run(OwnCode):
         if not executing:
             self.returned.set()
         self.done.set()
-        if callbacks and call is not None:
+        if callbacks and task is not None:
             # Whoever looks at a run elsewhere has more to do than to call back, the publisher's thread above all.
             detach = detach or self.away is not None
             if detach:
                 try:
-                    threading.Thread(target=call_back, args=(callbacks, call.task), daemon=True).start()
+                    threading.Thread(target=call_back, args=(callbacks, task), daemon=True).start()
                 except RuntimeError:
                     # No thread can be had, as at interpreter exit.
                     detach = False
             if not detach:
-                call_back(callbacks, call.task)
+                call_back(callbacks, task)
         return True
 
     def take_callbacks(self) -> list[Callback]:
@@ -307,7 +331,8 @@ class Run(OwnCode):
         """Let go who waits for the value of a run that called `complete()` and did not come to its end."""
         with self.lock:
             if self.executing:
-                self.value, self.executing, self.call = NOT_KEPT, False, None
+                self.value, self.executing = NOT_KEPT, False
+                self._forget_call()
         self.returned.set()
 
     # A run that is executed elsewhere.
@@ -326,7 +351,8 @@ class Run(OwnCode):
             self.log.follow(view_of(record))
             if self.status.is_final:
                 if self.executing and not record.get("returning"):
-                    self.value, self.executing, self.call = record.get("value", value), False, None
+                    self.value, self.executing = record.get("value", value), False
+                    self._forget_call()
                     self.returned.set()
                 return
             if not shown.status.is_final and self.shown is not None and shown.elapsed < self.shown.elapsed:
@@ -371,7 +397,7 @@ class Run(OwnCode):
             self.finish(Status.FAILED, error=text, error_type="TaskLost", public=True)
         else:
             # The thread may have been about to say so.
-            self.call = None
+            self._forget_call()
             self.done.set()
             self.returned.set()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..errors import TaskError
-from .base import Job
+from ..run.job import Job
+from .base import Runner
 
 
-class InlineRunner:
+class InlineRunner(Runner):
     """Executes each job at once, in the thread that submits it: `start()` returns when the task is over.
 
     For tests and scripts. Nothing runs at the same time, so nobody can cancel a run but its own code.
@@ -23,7 +24,7 @@ class InlineRunner:
         """
         if self._closed:
             raise TaskError("the runner has been shut down")
-        job.execute()
+        job.run.execute()
 
     def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - nothing is ever left to wait for
         """Accept no more jobs."""

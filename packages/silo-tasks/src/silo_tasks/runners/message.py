@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import TaskError
 from ..run.checks import explain_call
-from .base import Job
+from ..run.job import Job
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def message_of(job: Job) -> Message:
         TaskError: The target cannot be imported elsewhere.
     """
     return Message(
-        reference(job.target),
+        reference(job.function),
         job.name,
         job.owner,
         job.token,
@@ -72,7 +72,7 @@ def message_of(job: Job) -> Message:
         job.timeout,
         job.max_logs,
         job.last_seq,
-        hasattr(job.target, "open_store"),
+        hasattr(job.function, "open_store"),
         sorted(job.public_errors),
         job.args,
         job.kwargs,

@@ -17,10 +17,11 @@ from ..fork import reset_after_fork
 from ..loss import short
 from ..run.checks import check_number
 from ..run.failure import with_type
-from ..run.run import FAILED
+from ..run.job import Job
+from ..run.run import FAILED, Run
 from ..timer import Alarm, deadlines
 from . import process_child
-from .base import Job
+from .base import Runner
 from .message import Message, check, named
 from .process_child import GRACE
 from .process_parent import Process, dismiss, dismiss_later, main_of
@@ -29,7 +30,7 @@ from .thread import DEFAULT_QUEUE_SIZE, ThreadRunner, _drain_all
 logger = logging.getLogger("silo_tasks")
 
 
-class ProcessRunner:
+class ProcessRunner(Runner):
     """Runs jobs in at most `workers` processes; up to `queue_size` more jobs wait.
 
     A process starts when a job needs one, as a fresh interpreter that shares nothing with this one and imports what it
@@ -61,6 +62,8 @@ class ProcessRunner:
     """
 
     waiting = "Waiting for a process"
+    remote = True
+    can_kill = True
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class ProcessRunner:
         self._pool = ThreadRunner(workers, queue_size, drain_timeout=drain_timeout, name=name)
         self._closed = False
         self._lock = threading.RLock()
-        self._errands: dict[Job, _Errand] = {}
+        self._errands: dict[str, _Errand] = {}
         self._all: set[Process] = set()
         self._idle: list[Process] = []
         # Only what is idle: a job that runs holds its runner.
@@ -114,10 +117,14 @@ class ProcessRunner:
                 f"{process_child.script[0]} starts a task while a process imports it for one of its functions. What a "
                 'script does goes under: if __name__ == "__main__":'
             )
-        self._pool.submit(_Errand(self, job, self._pack(job)))
+        assert isinstance(job.run, Run)
+        payload = self._pack(job)
+        numbers = job.number, None, job.max_logs, job.last_seq, False, sorted(job.public_errors)
+        message = Message("", job.name, job.owner, job.token, *numbers)
+        self._pool.accept(_Errand(self, job.run, message, job.label, payload))
 
     def _pack(self, job: Job) -> bytes:
-        function, args, kwargs = job.target, job.args, job.kwargs
+        function, args, kwargs = job.function, job.args, job.kwargs
         for _ in named(function, args, kwargs):
             pass  # They fit.
         if getattr(function, "__module__", None) == "__main__" and not main_of():
@@ -136,16 +143,16 @@ class ProcessRunner:
     def check(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
     ) -> None:
-        """See whether a call can be sent; see `RemoteRunner.check`."""
+        """See whether a call can be sent; see `Runner.check`."""
         check(function, args, kwargs, _dumps, given)
 
-    def kill(self, job: Job, after: float) -> bool:
-        """Kill the process of the job if it has not stopped after so many seconds; whether a process has it.
+    def kill(self, token: str, after: float) -> bool:
+        """Kill the process of a run if it has not stopped after so many seconds; whether a process has it.
 
-        A job that is killed is cancelled. This does not ask it to stop: `task.cancel(kill_after=...)` does both.
+        A run that is killed is cancelled. This does not ask it to stop: `task.cancel(kill_after=...)` does both.
         """
         with self._lock:
-            errand = self._errands.get(job)
+            errand = self._errands.get(token)
         if errand is not None:
             errand.kill_later(after)
         return errand is not None
@@ -200,15 +207,15 @@ class ProcessRunner:
             self._all.discard(process)
         dismiss([process])
 
-    def enlist(self, job: Job, errand: _Errand) -> None:
-        """Note by which errand a job can be killed."""
+    def enlist(self, token: str, errand: _Errand) -> None:
+        """Note by which errand a run can be killed."""
         with self._lock:
-            self._errands[job] = errand
+            self._errands[token] = errand
 
-    def delist(self, job: Job) -> None:
+    def delist(self, token: str) -> None:
         """Forget that."""
         with self._lock:
-            self._errands.pop(job, None)
+            self._errands.pop(token, None)
 
     def end_all(self) -> None:
         """Leave no process behind, whatever it does."""
@@ -227,9 +234,12 @@ class ProcessRunner:
 class _Errand:
     """Brings a job to a process and waits for its end, in a thread of the pool."""
 
-    def __init__(self, runner: ProcessRunner, job: Job, payload: bytes) -> None:
+    def __init__(self, runner: ProcessRunner, run: Run, message: Message, label: str, payload: bytes) -> None:
         self._runner = runner
-        self._job = job
+        self.token = message.token
+        self._run = run
+        self._message = message
+        self._label = label
         self._payload = payload
         self._process: Process | None = None
         self._lock = threading.Lock()
@@ -238,35 +248,35 @@ class _Errand:
 
     def cancel(self) -> bool:
         """Ask the job to stop."""
-        return self._job.cancel()
+        return self._run.cancel()
 
     def will_stop(self, reason: str) -> None:
         """Note why the job is about to be stopped."""
-        self._job.will_stop(reason)
+        self._run.will_stop(reason)
 
     def left_behind(self) -> None:
         """Log that the job is lost, if it is still at work."""
-        self._job.left_behind()
+        self._run.left_behind()
 
     def execute(self) -> None:
         """Have the job executed."""
-        runner, job = self._runner, self._job
+        runner, run = self._runner, self._run
         try:
             process = runner.take()
         except Exception as error:  # noqa: BLE001 - nobody else would end the job
             # The error of the system may name paths of the server.
-            job.lose(f"lost: no process could be started: {error}", public=False)
+            run.lose(f"lost: no process could be started: {error}", public=False)
             return
         try:
             tell = self._use(process)
         except BaseException:
             self._process = None
             process.kill()
-            job.lose("lost: its process could not be understood")
+            run.lose("lost: its process could not be understood")
             raise
         finally:
-            job.on_stop = None
-            runner.delist(job)
+            run.on_stop = None
+            runner.delist(self.token)
             if self._leave():
                 runner.give_back(process)
             else:
@@ -276,26 +286,25 @@ class _Errand:
 
     def _use(self, process: Process) -> Callable[[], object]:
         """See the job through to its end; how to tell it of that."""
-        job = self._job
+        run = self._run
         self._process = process
-        self._runner.enlist(job, self)
-        job.on_stop = self._stop
-        if not job.begin():
+        self._runner.enlist(self.token, self)
+        run.on_stop = self._stop
+        if not run.begin():
             return lambda: None
-        numbers = job.number, None, job.max_logs, job.last_seq, False, sorted(job.public_errors)
-        process.run(Message("", job.name, job.owner, job.token, *numbers).head(), self._payload)
+        process.run(self._message.head(), self._payload)
         self._payload = b""
         self._sent = True
         if self._stopping:
-            process.stop(self._job.token)
+            process.stop(self.token)
         while (said := process.receive()) is not None:
             kind, record, payload = said
             if kind == "end":
-                return partial(_report_end, job, record, payload)
-            job.report(record)
+                return partial(_report_end, run, self._label, record, payload)
+            run.report(record)
         self._process = None
         how = process.wait()
-        return job.killed if self._killed else partial(job.lose, f"lost: its process {how}")
+        return run.killed if self._killed else partial(run.lose, f"lost: its process {how}")
 
     def _leave(self) -> bool:
         """Have no more to do with the process; whether it can take another job."""
@@ -311,7 +320,7 @@ class _Errand:
         first, self._stopping = not self._stopping, True
         process = self._process
         if first and self._sent and process is not None:
-            process.stop(self._job.token)
+            process.stop(self.token)
         if first and self._runner.kill_after is not None:
             self.kill_later(self._runner.kill_after)
 
@@ -336,11 +345,11 @@ class _Errand:
                 self._killed = True
                 process.kill()
         if process is not None and not quiet:
-            label, run = self._job.label, short(self._job.token)
-            logger.warning("The process of task %s (run %s) was killed, as it did not stop", label, run)
+            args = self._label, short(self.token)
+            logger.warning("The process of task %s (run %s) was killed, as it did not stop", *args)
 
 
-def _report_end(job: Job, record: dict[str, Any], payload: bytes | None) -> None:
+def _report_end(run: Run, label: str, record: dict[str, Any], payload: bytes | None) -> None:
     value = None
     if payload is not None:
         try:
@@ -352,8 +361,8 @@ def _report_end(job: Job, record: dict[str, Any], payload: bytes | None) -> None
     if record["status"] == "failed":
         # A text that clients may read was written to be read as it is.
         told = with_type(record["error"], None if record["error_public"] else record["error_type"])
-        logger.error(FAILED + "\n%s", job.label, short(job.token), told, record["traceback"])
-    job.report(record, value)
+        logger.error(FAILED + "\n%s", label, short(run.token), told, record["traceback"])
+    run.report(record, value)
 
 
 def _dumps(value: Any) -> bytes:

@@ -211,7 +211,7 @@ class _Reporter:
     def __init__(self, run: Run, send: Callable[[tuple[str, Any, bytes | None]], bool]) -> None:
         self._run = run
         self._send = send
-        self._last_seq = run.last_seq
+        self._last_seq = run.log.last_seq
         self._lock = threading.Lock()
         self._over = False
         publisher.call_later(INTERVAL, self._look)

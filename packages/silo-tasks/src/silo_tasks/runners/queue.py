@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import signal
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TaskError, TaskLost
 from ..run.checks import check_store
+from ..run.job import Job
 from ..stores.base import TaskStore
-from .base import Job
+from .base import Runner
 from .message import Message, check, message_of
 
 MAX_WAIT = 86_400.0
@@ -34,7 +35,7 @@ class Listeners:
     """The command that starts one more; `...` stands for the name of a module."""
 
 
-class QueueRunner(ABC):
+class QueueRunner(Runner):
     """Sends runs to the workers of a task queue, and has them report through a `TaskStore`.
 
     A runner derives from it, says how a value is serialised and how a message is sent, and has its workers call
@@ -51,6 +52,10 @@ class QueueRunner(ABC):
     """
 
     waiting = "Waiting for a worker"
+    remote = True
+
+    store: TaskStore
+    max_wait: float
 
     def __init__(self, store: TaskStore, *, max_wait: float = MAX_WAIT, max_bytes: int = MAX_BYTES) -> None:
         check_store(store)
@@ -73,7 +78,7 @@ class QueueRunner(ABC):
         if self._closed:
             raise TaskError("the runner has been shut down")
         message = message_of(job)
-        self.check(job.target, job.args, job.kwargs)
+        self.check(job.function, job.args, job.kwargs)
         self.send(message)
 
     def check(

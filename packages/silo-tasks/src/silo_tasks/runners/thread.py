@@ -15,7 +15,8 @@ from contextvars import Context
 from ..errors import QueueFull, TaskError
 from ..fork import reset_after_fork
 from ..run.checks import check_number
-from .base import Work
+from ..run.job import Job, LiveRun
+from .base import Runner
 
 logger = logging.getLogger("silo_tasks")
 
@@ -33,13 +34,13 @@ LOOK = 1.0
 
 
 class _Worker:
-    """A thread's place: the job it has, and the gate where it waits for the next one."""
+    """The place of a thread: the run it executes, and the gate where it waits for the next one."""
 
-    __slots__ = ("gate", "job", "runner", "thread")
+    __slots__ = ("gate", "run", "runner", "thread")
 
-    def __init__(self, job: Work, runner: ThreadRunner) -> None:
+    def __init__(self, run: LiveRun, runner: ThreadRunner) -> None:
         self.thread: int | None = None
-        self.job: Work | None = job
+        self.run: LiveRun | None = run
         self.runner: ThreadRunner | None = runner
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -57,7 +58,7 @@ def _dismiss(idle: list[_Worker]) -> None:
         idle.pop().gate.release()
 
 
-class ThreadRunner:
+class ThreadRunner(Runner):
     """Runs jobs in at most `workers` threads; up to `queue_size` more jobs wait.
 
     Threads start when jobs need them, never at import or construction. They are daemons, so a job that never ends
@@ -108,14 +109,23 @@ class ThreadRunner:
         # Reentrant: a garbage collection inside the lock may run code that starts a task.
         self._lock = threading.RLock()
         self._job_ended = threading.Condition(self._lock)
-        self._queue: deque[Work] = deque()
+        self._queue: deque[LiveRun] = deque()
         self._busy: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._threads = 0
         weakref.finalize(self, _dismiss, self._idle).atexit = False
 
-    def submit(self, job: Work) -> None:
+    def submit(self, job: Job) -> None:
         """Hand the job to a free thread, or to a new one if there may be more, or queue it.
+
+        Raises:
+            QueueFull: `queue_size` jobs are waiting already.
+            TaskError: The runner has been shut down.
+        """
+        self.accept(job.run)
+
+    def accept(self, run: LiveRun) -> None:
+        """Accept a run, or whatever a thread shall execute like one; see `submit()`.
 
         Raises:
             QueueFull: `queue_size` jobs are waiting already.
@@ -126,16 +136,16 @@ class ThreadRunner:
                 raise TaskError("the runner has been shut down")
             if self._idle:
                 worker = self._idle.pop()
-                worker.job, worker.runner = job, self
+                worker.run, worker.runner = run, self
                 self._busy.add(worker)
                 worker.gate.release()
-            elif self._threads >= self.workers or not self._start_thread(job):
+            elif self._threads >= self.workers or not self._start_thread(run):
                 if len(self._queue) >= self.queue_size:
                     raise QueueFull(f"{len(self._queue)} tasks are waiting already")
-                self._queue.append(job)
+                self._queue.append(run)
 
-    def _start_thread(self, job: Work) -> bool:
-        worker = _Worker(job, self)
+    def _start_thread(self, run: LiveRun) -> bool:
+        worker = _Worker(run, self)
         # An empty context: Python may hand the starter's context on to its threads, and with it the starter's task.
         name = f"{self._name}-{self._threads + 1}"
         thread = threading.Thread(target=Context().run, args=(_work, worker), name=name, daemon=True)
@@ -155,18 +165,21 @@ class ThreadRunner:
     def serve(self, worker: _Worker) -> bool:
         """Execute jobs until none is left; whether the thread shall wait for another."""
         worker.runner = None
-        while worker.job is not None:
+        while worker.run is not None:
             try:
                 if self._giving_up:
-                    worker.job.will_stop(self._giving_up)
-                    worker.job.cancel()
+                    worker.run.will_stop(self._giving_up)
+                    worker.run.cancel()
                 else:
-                    worker.job.execute()
+                    worker.run.execute()
+            except KeyboardInterrupt:
+                # Raised in the code of the run, which has failed by it and has logged that.
+                pass
             except BaseException:
                 # A thread of the pool outlives any job.
-                logger.exception("A job broke out of its runner")
+                logger.exception("A job raised out of its runner")
             # Until the next job comes, nothing of the last one may stay alive.
-            worker.job = None
+            worker.run = None
             if not self._take(worker) and self._rest(worker):
                 return True
         return False
@@ -176,7 +189,7 @@ class ThreadRunner:
         # it to each other.
         while self._queue:
             try:
-                worker.job = self._queue.popleft()
+                worker.run = self._queue.popleft()
             except IndexError:
                 # Another thread was quicker.
                 continue
@@ -230,12 +243,12 @@ class ThreadRunner:
         self.give_up("its runner was shut down")
         while True:
             try:
-                job = self._queue.popleft()
+                run = self._queue.popleft()
             except IndexError:
                 return
-            job.cancel()
+            run.cancel()
 
-    def give_up(self, reason: str) -> list[Work]:
+    def give_up(self, reason: str) -> list[LiveRun]:
         """Ask every running job to cancel, and leave it to the threads to cancel what is queued.
 
         At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
@@ -249,13 +262,13 @@ class ThreadRunner:
         with self._lock:
             # A thread that takes a job from now on cancels it. One that took its job before has it in its place.
             self._giving_up = reason
-            running = [job for worker in self._busy if (job := worker.job) is not None]
-            jobs = [*running, *self._queue.copy()]
-        for job in jobs:
-            job.will_stop(reason)
-        for job in running:
-            job.cancel()
-        return jobs
+            running = [run for worker in self._busy if (run := worker.run) is not None]
+            runs = [*running, *self._queue.copy()]
+        for run in runs:
+            run.will_stop(reason)
+        for run in running:
+            run.cancel()
+        return runs
 
 
 AT_ONCE = 0.2
@@ -290,9 +303,9 @@ def _drain() -> None:
         for call in before_waiting:
             call()
     left = [runner for runner in runners if not runner.join(begin + runner.drain_timeout - time.monotonic())]
-    jobs = [job for runner in left for job in runner.give_up("its process was stopped")]
+    runs = [run for runner in left for run in runner.give_up("its process was stopped")]
     begin = time.monotonic()
     for runner in left:
         runner.join(begin + GRACE - time.monotonic())
-    for job in jobs:
-        job.left_behind()
+    for run in runs:
+        run.left_behind()

@@ -1,0 +1,67 @@
+"""What a runner gets to execute: the data of one run, and the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class LiveRun(Protocol):
+    """What a runner of this process does with the run of a job."""
+
+    @property
+    def token(self) -> str:
+        """Names the run and no other; made when it is first asked for."""
+
+    def execute(self) -> None:
+        """Run the function to its end in this thread. Does nothing when the run was cancelled before.
+
+        What the function raises ends up in the task's state. Only `KeyboardInterrupt` is raised on to the caller.
+        """
+
+    def cancel(self) -> bool:
+        """Ask the run to stop; whether it was still queued or running."""
+
+    def will_stop(self, reason: str) -> None:
+        """Note why the runner is about to stop the run. The reason is logged if the stop ends it."""
+
+    def left_behind(self) -> None:
+        """Log that the run is lost, if it is still at work when its process ends."""
+
+
+class Job(NamedTuple):
+    """One run of a task, as a runner gets it: a value that never changes."""
+
+    run: LiveRun
+    """The run itself, for a runner that executes it in this process."""
+    name: str
+    """Name of the task."""
+    label: str
+    """What the log of the server calls the task."""
+    owner: str
+    """Whose task it is, "" by default; the first half of the key in a task store."""
+    number: int
+    """Number of the run, counted from 1."""
+    function: Callable[..., Any]
+    """The function to call: the task first, then the arguments."""
+    args: Sequence[Any]
+    """Positional arguments after the task."""
+    kwargs: Mapping[str, Any]
+    """Keyword arguments."""
+    timeout: float | None
+    """Seconds the run may take, or None."""
+    max_logs: int
+    """Log lines that are kept."""
+    last_seq: int
+    """Number of the last log line of the run before."""
+    public_errors: frozenset[str]
+    """Names of the exceptions whose text clients may read, as `package.module:name`."""
+
+    @property
+    def token(self) -> str:
+        """Names this run and no other. A store refuses what is reported under an old token."""
+        return self.run.token
+
+    def __repr__(self) -> str:
+        # The arguments may hold what does not belong into a log.
+        return f"<Job of task {self.name!r}, run {self.number}>"
