@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).with_name("support")))  # An unpacked sdist is without the workspace's settings.
+
 from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
 from silo_store import SessionStore
 from silo_store.testing import TTL, Clock

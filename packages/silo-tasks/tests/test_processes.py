@@ -19,7 +19,7 @@ from typing import Any
 
 import process_jobs as jobs
 import pytest
-from servers import until
+from deadlines import until
 from silo_tasks import (
     BackgroundTask,
     InlineRunner,

@@ -1,0 +1,16 @@
+"""Waiting for what another thread or process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+DEADLINE = 30.0
+
+
+def until(look: Callable[[], bool], what: str) -> None:
+    """Wait until ``look()`` returns true; fail with ``what`` after ``DEADLINE`` seconds."""
+    deadline = time.monotonic() + DEADLINE
+    while not look():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
