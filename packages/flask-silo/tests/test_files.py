@@ -250,7 +250,7 @@ def test_a_folder_is_never_one_of_the_session_id(
     uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A session that ended just after it was begun has no uid any more, and its id must not take that place."""
-    begin, keys = silo.begin_session, list[str]()
+    begin, keys = silo.files.begin, list[str]()
 
     def begun_and_ended(sid: str) -> str:
         uid = begin(sid)
@@ -263,7 +263,7 @@ def test_a_folder_is_never_one_of_the_session_id(
         keys.append(key)
         return area_path(key, create=create)
 
-    monkeypatch.setattr(silo, "begin_session", begun_and_ended)
+    monkeypatch.setattr(silo.files, "begin", begun_and_ended)
     monkeypatch.setattr(uploads.backend, "area_path", noted)
     with client.application.app_context(), pytest.raises(SessionExpired):
         uploads.session_dir(SID)

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, Response, g, stream_with_context
 from flask.testing import FlaskClient
 from flask_silo import Silo
-from flask_silo.request import session as visit
+from flask_silo.request import client_id
 from flask_silo_helpers import HEADER, as_
 from issued_ids import RETAIN, app, begin, make, silo, url, with_views
 from links import RoundTrips
@@ -191,7 +191,7 @@ def test_clients_may_choose_their_ids_where_that_is_set(url: str, clock: Clock) 
 def test_the_first_refused_id_is_logged_once_with_the_setting(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(visit, "_refused", False)
+    monkeypatch.setattr(client_id, "_refused", False)
     client.get("/api/idle", headers=as_(SID))
     assert caplog.messages == []
     for _ in range(2):

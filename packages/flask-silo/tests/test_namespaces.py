@@ -331,7 +331,7 @@ def test_a_namespace_that_does_not_fit_any_more_breaks_who_asks_for_it_and_nobod
         assert post(app, count, method=method).status_code == 200
     assert post(app, work.start).status_code == 200
     assert get(app, lambda: {"result": work.result(30)}).json == {"result": 3}
-    assert silo.begin_session(SID)
+    assert silo.files.begin(SID)
     assert post(app, silo.rotate).headers["X-Session-ID"] != SID
     new = silo.store.all_sids[0]
     assert post(app, silo.reset_current, new).status_code == 200

@@ -133,16 +133,21 @@ def test_a_thread_of_asyncio_has_the_session_by_itself(app: Flask, client: Flask
     assert client.get("/api/count", headers=as_(SID)).json == {"value": 1}
 
 
-def test_a_copy_of_the_request_alone_does_not_do(
-    app: Flask, client: FlaskClient, silo: Silo, pool: ThreadPoolExecutor
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_thread_with_a_copy_of_the_request_has_the_session(
+    app: Flask, client: FlaskClient, silo: Silo, pool: ThreadPoolExecutor, method: str
 ) -> None:
-    @app.post("/api/work")
+    @app.route("/api/work", methods=["GET", "POST"])
     def view() -> Any:
-        with pytest.raises(RuntimeError, match=r"copy_context\(\)\.run"):
-            pool.submit(copy_current_request_context(lambda: silo.state("counter"))).result(30)
-        return {}
+        def work() -> str:
+            with silo.edit("counter") as counter:
+                counter["value"] += 1
+            return silo.sid
 
-    assert client.post("/api/work", headers=as_(SID)).status_code == 200
+        return {"sid": pool.submit(copy_current_request_context(work)).result(30)}
+
+    assert client.open("/api/work", method=method, headers=as_(SID)).json == {"sid": SID}
+    assert client.get("/api/count", headers=as_(SID)).json == {"value": 1}
 
 
 def test_threads_of_many_requests_lose_no_update(app: Flask, client: FlaskClient, silo: Silo, run: Run) -> None:

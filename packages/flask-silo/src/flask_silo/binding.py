@@ -18,13 +18,14 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import ClosingIterator
 
 from .cli.commands import commands
+from .current import SCOPE, Scope, current_request
 from .deployment import warn_if_apart
 from .fork import reset_after_fork
 from .replies import answer
 from .request.commit import Commit
 from .request.data_endpoints import DataEndpoints
-from .request.identity import Wire
-from .request.session import EXCHANGE, Visit, current_visit, visiting
+from .request.identity import SessionHeader
+from .request.session import RequestSession
 from .request.waiting import Waiting
 from .settings import Settings
 from .tasks.runs import SessionRuns
@@ -45,7 +46,7 @@ LOST = (
     "state was changed after the response had started, and the change is lost: {} (endpoint {}). "
     "Use silo.edit() to change state in what a response streams, or calls when it is closed"
 )
-UNTURNED = (
+UNLOCKED_CHANGE = (
     "{} changed state in a {} request ({}). Such a request takes no turn: of two changes at once, one is "
     "refused with 409, or silently lost on memory://. Change state in silo.edit(), as in "
     "`with silo.edit({!r}) as state: ...`, or in a request that writes, such as POST"
@@ -81,8 +82,8 @@ class Binding:
         self._told_lost: set[str] = set()
         self._told_doubts: set[str] = set()
         self._seen_config = config_of(app.config)
-        self._told_unturned: set[str | None] = set()  # None: a hook before the view, where there is no view
-        self._wire = Wire(settings)
+        self._warned_of_change: set[str | None] = set()  # None: a hook before the view, where there is no view
+        self._header = SessionHeader(settings)
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
         self._data_endpoints.add(*settings.data_endpoints)
@@ -93,7 +94,7 @@ class Binding:
         app.before_request(self._before_request)
         app.app_ctx_globals_class = _globals_with_sid(app.app_ctx_globals_class)
         app.after_request(self._watch_stream)
-        app.wsgi_app = Commit(app, app.wsgi_app, self._wire)  # type: ignore[method-assign]
+        app.wsgi_app = Commit(app, app.wsgi_app, self._header)  # type: ignore[method-assign]
         self._watch_errors()
         taken = app.error_handler_spec[None][None]
         for kind in (SiloError, TaskError, FileStoreError):
@@ -116,9 +117,9 @@ class Binding:
         self._tell(self.doubts())
         if self.settings.auto_cleanup:
             self.daemon.start()
-            threading.Thread(target=self._silo.sweep_files, name="silo-sweep", daemon=True).start()
+            threading.Thread(target=self._silo.files.sweep_once, name="silo-sweep", daemon=True).start()
         else:
-            self._silo.sweep_files()
+            self._silo.files.sweep_once()
 
     def _watch_errors(self) -> None:
         """See every error of a view before its handlers do."""
@@ -132,9 +133,9 @@ class Binding:
         A request that Werkzeug refuses as too large is answered here, unless the application has a handler for it. It
         is not registered as a handler: one for 413 would come before the application's own for all HTTP exceptions.
         """
-        visit = current_visit()
-        if visit is not None:
-            visit.fail(error)
+        session = current_request()
+        if session is not None:
+            session.fail(error)
         response = handle(error)
         if (
             response is error
@@ -169,21 +170,23 @@ class Binding:
             return
         if not self._awake:
             self._wake(req.environ)
-        exchange = req.environ.get(EXCHANGE)  # none in a context that was pushed by hand: nothing is committed there
-        reads = exchange is not None and req.method in READING
-        visit = Visit(
+        scope: Scope[RequestSession] | None = req.environ.get(SCOPE)
+        commits = scope is not None  # nothing is committed in a context that was pushed by hand
+        if scope is None:
+            scope = req.environ[SCOPE] = Scope()
+        reads = req.method in READING
+        session = scope.session = RequestSession(
             self.store,
-            self._wire.presented(req),
-            writes=exchange is not None and not reads,
-            accepts=self.settings.accept_client_ids,
-            noticed=partial(self._warn_of_unturned, req.endpoint, req.method) if reads else None,
+            self._header.presented(req),
+            writes=commits and not reads,
+            accept_client_ids=self.settings.accept_client_ids,
+            on_unlocked_change=(
+                partial(self._warn_of_unlocked_change, req.endpoint, req.method) if commits and reads else None
+            ),
         )
-        if exchange is not None:
-            exchange.visit = visit
-            visiting.set(visit)
-        g._get_current_object().silo = visit
-        if visit.presented is not None and self._needs_data(req):
-            visit.require()
+        g._get_current_object().silo = session  # for the application's own code, as in release 0.1
+        if session.id.presented is not None and self._needs_data(req):
+            session.require()
 
     def _needs_data(self, req: Request) -> bool:
         if req.endpoint == EVENTS:  # which looks by itself: while the store is away, its clients are to come back
@@ -192,23 +195,23 @@ class Binding:
 
     def _watch_stream(self, response: Response) -> Response:
         """Arrange a look for late changes, if the response goes on after its start, as a stream does."""
-        visit = visiting.get()
-        if visit is None or visit.store is not self.store or self.store.backend.live:
+        session = None if self.store.backend.live else current_request()
+        if session is None or session.store is not self.store:
             return response
-        check = partial(self._find_late_changes, visit, request.endpoint or request.path)
+        check = partial(self._find_late_changes, session, request.endpoint or request.path)
         if response.is_streamed and not response.direct_passthrough:
             # At its end, as a test may not close the response; and when it is closed, for what is called then.
             response.response = _followed(response.response, check)
             response.call_on_close(check)
-        elif visit.session is not None and getattr(response, "_on_close", True):  # if Werkzeug does not say, it may be
+        elif session.session is not None and getattr(response, "_on_close", True):  # there may be callbacks
             response.call_on_close(check)
         return response
 
-    def _find_late_changes(self, visit: Visit, endpoint: str) -> None:
-        changed = self.store.changed(visit.session) if visit.saved and visit.session is not None else []
+    def _find_late_changes(self, session: RequestSession, endpoint: str) -> None:
+        changed = self.store.changed(session.session) if session.saved and session.session is not None else []
         if not changed:
             return
-        visit.saved = False  # said once
+        session.saved = False  # said once
         message = LOST.format(", ".join(map(repr, changed)), endpoint)
         if self._app.testing:
             raise RuntimeError(message)
@@ -216,23 +219,23 @@ class Binding:
             self._told_lost.add(endpoint)
             logger.error(message)
 
-    def _warn_of_unturned(self, endpoint: str | None, method: str, changed: list[str]) -> None:
+    def _warn_of_unlocked_change(self, endpoint: str | None, method: str, changed: list[str]) -> None:
         """Warn once of each endpoint that changes state in a request that reads, outside of `Silo.edit`.
 
         It is a Python warning because test runners show these even if every test passes. Where filters turn it into an
         error, it fails the test; outside of tests the change is saved all the same, and the warning is logged.
         """
-        if endpoint in self._told_unturned:
+        if endpoint in self._warned_of_change:
             return
         who = f"endpoint {endpoint}" if endpoint else "a hook before the view"
-        message = UNTURNED.format(who, method, ", ".join(map(repr, changed)), changed[0])
+        message = UNLOCKED_CHANGE.format(who, method, ", ".join(map(repr, changed)), changed[0])
         try:
             warnings.warn(message, stacklevel=2)
         except UserWarning:
             if self._app.testing:
                 raise
             logger.warning(message)
-        self._told_unturned.add(endpoint)
+        self._warned_of_change.add(endpoint)
 
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
         self.runs.end(uid)
@@ -256,8 +259,8 @@ def _globals_with_sid(base: type[Any]) -> type[Any]:
     class Globals(base):  # type: ignore[misc]
         @property
         def silo_sid(self) -> str:
-            visit: Visit = self.silo
-            return visit.announce()
+            session: RequestSession = self.silo
+            return session.announce()
 
         def get(self, name: str, default: Any | None = None) -> Any:
             return getattr(self, name, default) if name == "silo_sid" else super().get(name, default)

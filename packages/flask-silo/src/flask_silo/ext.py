@@ -12,23 +12,23 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
 from silo_files import FileBackend
-from silo_store import Hold, Registry, SessionRotated, SessionStore, check_callback
+from silo_store import Registry, SessionStore, check_callback
 from silo_tasks import Runner
 from silo_tasks.run.checks import check_target
 
 from .binding import Binding
+from .current import CurrentSession, current_request, current_session
 from .files import FileStore, SessionFiles, SessionFileStore
 from .namespace import Namespace
 from .request.data_endpoints import DataEndpoints
-from .request.session import Visit, current_visit
+from .request.session import RequestSession
 from .settings import Settings
-from .tasks.runs import current_hold
 from .tasks.task import SessionTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-H = TypeVar("H", Visit, Hold)
+S = TypeVar("S", bound=CurrentSession)
 
 IN_A_THREAD = "a thread that a view or a task starts has it with contextvars.copy_context().run"
 
@@ -40,11 +40,6 @@ NO_SESSION = (
 
 NO_REQUEST = "this works in a request only, not in a task"
 BINDING = "flask_silo.binding"
-
-
-def _is_of(here: Visit | Hold, sid: str) -> bool:
-    """Say whether an id is that of the session here. A task may have kept one from before its session was rotated."""
-    return sid in here.sids if isinstance(here, Hold) else here.is_of(sid)
 
 
 class Silo:
@@ -113,8 +108,7 @@ class Silo:
         self._early: SessionStore | None = None
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._tasks: dict[str, SessionTask[..., Any]] = {}
-        self._swept = False
-        self.files = SessionFiles()
+        self.files = SessionFiles(self)
         self.data_endpoints = DataEndpoints()
         self.data_endpoints.add(*([data_endpoints] if isinstance(data_endpoints, str) else data_endpoints or ()))
         if app is not None:
@@ -229,7 +223,7 @@ class Silo:
         if name in self.files.stores:
             raise ValueError(f"there is a file store {name!r} already")
         store = self.files.stores[name] = SessionFileStore(
-            self,
+            self.files,
             base_dir,
             backend=backend,
             max_file_bytes=max_file_bytes,
@@ -265,7 +259,7 @@ class Silo:
 
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            self.visit.require()
+            self.request_session.require()
             result: R = current_app.ensure_sync(view)(*args, **kwargs)
             return result
 
@@ -332,37 +326,40 @@ class Silo:
 
     # In a request or a task
 
-    @property
-    def visit(self) -> Visit:
-        """The request's view of its session.
+    def current(self) -> CurrentSession | None:
+        """Return the session of the running request or task; None where it has none, or one of another `Silo`."""
+        return self._own(current_session())
 
-        Raises:
-            RuntimeError: there is no request with a session.
-        """
-        visit = self.own(current_visit())
-        if visit is None:
-            raise RuntimeError(NO_REQUEST if self.own(current_hold()) is not None else NO_SESSION)
-        return visit
+    def current_request(self) -> RequestSession | None:
+        """Return the session of the running request; None in a task, and where `current` is None."""
+        return self._own(current_request())
 
-    def own(self, here: H | None) -> H | None:
-        """Return a visit or hold if it is of this `Silo`: another one, of another application, has other sessions."""
-        return here if here is not None and here.store.registry is self._registry else None
-
-    def _here(self) -> Visit | Hold | None:
-        visit = self.own(current_visit())
-        return visit if visit is not None else self.own(current_hold())
+    def _own(self, session: S | None) -> S | None:
+        return session if session is not None and session.store.registry is self._registry else None
 
     @property
-    def here(self) -> Visit | Hold:
-        """What the running code works for: a request's view of its session, or a task's hold on it.
+    def here(self) -> CurrentSession:
+        """The session that the running code works for: that of the request, or of the task.
 
         Raises:
-            RuntimeError: there is no session here.
+            RuntimeError: There is no session here.
         """
-        here = self._here()
+        here = self.current()
         if here is None:
             raise RuntimeError(NO_SESSION)
         return here
+
+    @property
+    def request_session(self) -> RequestSession:
+        """The session of the request.
+
+        Raises:
+            RuntimeError: There is no request with a session.
+        """
+        session = self.current_request()
+        if session is None:
+            raise RuntimeError(NO_REQUEST if self.current() is not None else NO_SESSION)
+        return session
 
     @property
     def sid(self) -> str:
@@ -372,8 +369,7 @@ class Silo:
             SessionRotated: the client's session has another id by now.
             RuntimeError: there is no session here, or the response has started without one.
         """
-        here = self.here
-        return here.announce() if isinstance(here, Visit) else here.sid
+        return self.here.announce()
 
     @property
     def uid(self) -> str | None:
@@ -382,8 +378,7 @@ class Silo:
         Raises:
             RuntimeError: there is no session here.
         """
-        here = self.here
-        return here.find_uid() if isinstance(here, Visit) else here.uid
+        return self.here.uid
 
     def state(self, namespace: str | None = None) -> Any:
         """Return the session's state, or one namespace of it; begun if there is none.
@@ -399,22 +394,7 @@ class Silo:
             SessionRotated: the client's session has another id by now.
             RuntimeError: there is no session here, or the response has started without one.
         """
-        visit = self.own(current_visit())
-        if visit is not None:
-            return visit.whole() if namespace is None else visit.load()[namespace]
-        here = self.here
-        session = here.store.open(here.sid, here.uid, lazy=namespace is not None)
-        return session if namespace is None else session[namespace]
-
-    def refuse_late_change(self) -> None:
-        """Refuse to give a namespace another state after the response has started.
-
-        Raises:
-            RuntimeError: the response has started.
-        """
-        visit = self.own(current_visit())
-        if visit is not None:
-            visit.refuse_late_change()
+        return self.here.state(namespace)
 
     @contextmanager
     def edit(self, namespace: str | None = None, *, sid: str | None = None, lazy: bool = False) -> Iterator[Any]:
@@ -437,28 +417,17 @@ class Silo:
             SessionRotated: the client's session has another id by now.
             RuntimeError: there is no session here, and ``sid`` is not given; or the response has started without one.
         """
-        here = self._here()
-        if here is None or not (sid is None or _is_of(here, sid)):
-            with self.store.edit(sid or self.sid, namespace, lazy=lazy) as state:
-                yield state
-        elif isinstance(here, Hold):
-            with here.store.edit(here.sid, namespace, uid=here.uid, lazy=lazy) as state:
-                yield state
-        elif here.writing:
-            yield here[namespace] if namespace is not None else here.load() if lazy else here.whole()
+        here = self.current()
+        if here is not None and (sid is None or here.is_of(sid)):
+            edit = here.edit(namespace, lazy=lazy)
         else:
-            here.save()  # what the request has changed before
-            with here.store.edit(here.announce(), uid=here.known_uid, lazy=lazy or namespace is not None) as session:
-                here.go_on_with(session)
-                try:
-                    yield session if namespace is None else here[namespace]
-                finally:
-                    here.session = None  # looked up again when it is asked for
-            here.note_life(session.uid)
+            edit = self.store.edit(sid or self.sid, namespace, lazy=lazy)
+        with edit as state:
+            yield state
 
     def commit(self) -> None:
         """Save what the view has changed so far and start the tasks that wait for it. The turn is kept."""
-        self.visit.commit()
+        self.request_session.commit()
 
     def reset_current(self) -> None:
         """End this life of the session, its tasks and files with it, and begin the next under the same id.
@@ -466,14 +435,11 @@ class Silo:
         Raises:
             SessionBusy: the busy check says that its work is running.
         """
-        self.visit.reset()
+        self.request_session.reset()
 
     def destroy_current(self) -> None:
         """End the session, its tasks and files with it. The client's next session gets a new id."""
-        visit = self.visit
-        if visit.candidate is not None:
-            visit.store.destroy(visit.sid)
-        visit.leave()
+        self.request_session.destroy()
 
     def rotate(self) -> str:
         """Give the session another id, as after a log-in; its state, tasks and files stay.
@@ -486,64 +452,11 @@ class Silo:
         Returns:
             the new id, which the response carries.
         """
-        visit = self.visit
-        visit.begun()
-        visit.rename(visit.store.rotate(visit.sid))
-        return visit.sid
-
-    def begin_session(self, sid: str) -> str:
-        """See to it that a session exists in the store: the request's own, the task's, or another one.
-
-        It takes no turn: a file that comes in slowly keeps no other request waiting.
-
-        Returns:
-            its uid.
-
-        Raises:
-            SessionExpired: the session that this request has seen, or this task works for, is over.
-        """
-        here = self._here()
-        if here is not None and _is_of(here, sid):
-            if isinstance(here, Hold):
-                return here.store.open(here.sid, here.uid, lazy=True).uid
-            return here.begin_life()
-        session = self.store.open(sid, lazy=True)
-        self.store.ensure(session)
-        return session.uid
-
-    def file_key(self, sid: str) -> str:
-        """Return what a session's files belong to: the life that the request or task works for, or its present one."""
-        here = self._here()
-        if here is not None and _is_of(here, sid):
-            uid = here.uid if isinstance(here, Hold) else here.known_uid
-            if uid is not None:
-                return uid
-            sid = here.sid
-        return self.store.uid(sid) or sid
-
-    def refuse_rotated(self, sid: str, uid: str) -> None:
-        """Refuse to go on for a request whose session was given another id; a task follows its session.
-
-        Raises:
-            SessionRotated: ``uid`` lives under another id than ``sid``.
-        """
-        visit = self.own(current_visit())
-        if visit is None:
-            return
-        if visit.is_of(sid):
-            sid = visit.sid
-        if self.store.uid(sid) != uid and self.has_life(uid):
-            raise SessionRotated(sid)
+        return self.request_session.rotate()
 
     def has_life(self, uid: str) -> bool:
         """Say whether any session of any application that this `Silo` serves has this uid."""
         return any(binding.store.has_life(uid) for binding in self._each_binding())
-
-    def sweep_files(self) -> None:
-        """Drop the files of sessions that ended while no process was there to see it; once in each process."""
-        if not self._swept:
-            self._swept = True
-            self.files.sweep(self.has_life)
 
     # Around it
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from silo_files import Block, FileStore, FileStoreError
-from silo_store import SessionExpired, StoreUnavailable
+from silo_store import SessionExpired, SessionRotated, StoreUnavailable
 
 if TYPE_CHECKING:
     from .ext import Silo
@@ -28,9 +28,9 @@ class SessionFileStore(FileStore):
         is_relative: whether its folder was given relative to the folder in which the process starts.
     """
 
-    def __init__(self, silo: Silo, base_dir: str | PathLike[str], **options: Any) -> None:
-        super().__init__(base_dir, key_for=silo.file_key, **options)
-        self._silo = silo
+    def __init__(self, files: SessionFiles, base_dir: str | PathLike[str], **options: Any) -> None:
+        super().__init__(base_dir, key_for=files.key, **options)
+        self._files = files
         self.is_relative = not Path(base_dir).is_absolute()
 
     def session_dir(self, sid: str) -> str:
@@ -50,7 +50,7 @@ class SessionFileStore(FileStore):
             SessionRotated: another request gave the session another id before the file was whole. Nothing of it stays.
         """
         with self._life(sid) as uid:
-            check = partial(self._silo.refuse_rotated, sid, uid)
+            check = partial(self._files.refuse_rotated, sid, uid)
             return self.save_key(uid, filename, data, size=size, check=check)
 
     @contextmanager
@@ -60,7 +60,7 @@ class SessionFileStore(FileStore):
         The clean-up at the session's end may have come too early to find anything. So this looks again afterwards, also
         if the caller failed: an upload that broke off has made its folder.
         """
-        uid = self._silo.begin_session(sid)
+        uid = self._files.begin(sid)
         try:
             yield uid
         except BaseException:
@@ -75,17 +75,66 @@ class SessionFileStore(FileStore):
             raise SessionExpired(sid)
 
     def _drop_if_ended(self, sid: str, uid: str) -> bool:
-        ended = self._silo.store.uid(sid) != uid and not self._silo.has_life(uid)
+        ended = self._files.has_ended(sid, uid)
         if ended:
             self.cleanup_key(uid)
         return ended
 
 
 class SessionFiles:
-    """The file stores of a `Silo`, by name."""
+    """The file stores of a `Silo`, and which life of a session a file belongs to.
 
-    def __init__(self) -> None:
+    Attributes:
+        stores: The file stores, by name.
+    """
+
+    def __init__(self, silo: Silo) -> None:
         self.stores: dict[str, SessionFileStore] = {}
+        self._silo = silo
+        self._swept = False
+
+    def begin(self, sid: str) -> str:
+        """Return the uid of a session, which is begun if there is none: the request's own, the task's, or another one.
+
+        It takes no write lock: a file that comes in slowly keeps no other request waiting.
+
+        Raises:
+            SessionExpired: The session that this request has seen, or this task works for, has ended.
+        """
+        here = self._silo.current()
+        if here is not None and here.is_of(sid):
+            return here.begin_life()
+        store = self._silo.store
+        session = store.open(sid, lazy=True)
+        store.ensure(session)
+        return session.uid
+
+    def key(self, sid: str) -> str:
+        """Return what a session's files belong to: the life that the request or task works for, or its present one."""
+        here = self._silo.current()
+        if here is not None and here.is_of(sid):
+            if here.known_uid is not None:
+                return here.known_uid
+            sid = here.sid
+        return self._silo.store.uid(sid) or sid
+
+    def refuse_rotated(self, sid: str, uid: str) -> None:
+        """Refuse to go on for a request whose session was given another id; a task follows its session.
+
+        Raises:
+            SessionRotated: ``uid`` lives under another id than ``sid``.
+        """
+        request = self._silo.current_request()
+        if request is None:
+            return
+        if request.is_of(sid):
+            sid = request.sid
+        if self._silo.store.uid(sid) != uid and self._silo.has_life(uid):
+            raise SessionRotated(sid)
+
+    def has_ended(self, sid: str, uid: str) -> bool:
+        """Return whether a life of a session has ended. It may go on under another id."""
+        return self._silo.store.uid(sid) != uid and not self._silo.has_life(uid)
 
     def end(self, uid: str) -> None:
         """Drop the files of a session that ended."""
@@ -95,19 +144,25 @@ class SessionFiles:
             except (OSError, FileStoreError):
                 logger.exception("file store %s: the files of an ended session are still there", name)
 
+    def sweep_once(self) -> None:
+        """Drop the files of sessions that ended while no process was running; once in each process."""
+        if not self._swept:
+            self._swept = True
+            self.sweep(self._silo.has_life)
+
     def sweep(self, has_life: Callable[[str], bool]) -> None:
-        """Drop the files of sessions that ended while no process was there to see it.
+        """Drop the files of lives that are over.
 
         Once the sessions cannot be reached, nothing more is dropped: the next process tries again.
         """
-        away = False
+        unreachable = False
 
         def may_live(uid: str) -> bool:
-            nonlocal away
+            nonlocal unreachable
             try:
-                return away or has_life(uid)
+                return unreachable or has_life(uid)
             except StoreUnavailable as error:
-                away = True
+                unreachable = True
                 logger.warning("files of sessions that have ended may stay, until another process begins: %s", error)
                 return True
 

@@ -38,7 +38,9 @@ class Namespace(Generic[T]):
 
     @state.setter
     def state(self, new: T) -> None:
-        self._silo.refuse_late_change()
+        request = self._silo.current_request()
+        if request is not None:
+            request.refuse_late_change()
         with self._silo.edit(lazy=True) as session:
             session[self.name] = new
 

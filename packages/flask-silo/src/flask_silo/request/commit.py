@@ -7,42 +7,42 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
 
-from .session import EXCHANGE, Visit, visiting
+from ..current import SCOPE, Scope, run_scope
+from .session import RequestSession
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .identity import Wire
+    from .identity import SessionHeader
 
 
 class Commit:
     """WSGI middleware around an application's ``wsgi_app``.
 
     A request that has a session is committed when its response starts, unless that is a 5xx, and its headers are
-    added then. Whatever happens, its turn is given back.
+    added then. Whatever happens, its write lock is given back.
     """
 
-    def __init__(self, app: Flask, inner: WSGIApplication, wire: Wire) -> None:
+    def __init__(self, app: Flask, inner: WSGIApplication, header: SessionHeader) -> None:
         self._app = app
         self._inner = inner
-        self.wire = wire
+        self.header = header
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = environ[EXCHANGE] = _Exchange(self, environ, start_response)
-        outer = visiting.get()
-        if outer is not None:  # a request within a request
-            visiting.set(None)
+        response = environ[SCOPE] = _Response(self, environ, start_response)
+        run = run_scope.get()
+        if run is not None:  # a request within a task
+            run_scope.set(None)
         try:
-            body = self._inner(environ, exchange)
-            return body if exchange.begun else exchange.later(body)
+            body = self._inner(environ, response)
+            return body if response.begun else response.later(body)
         except _Replaced as replaced:
             return replaced.response(environ, start_response)
         finally:
-            if exchange.visit is not None:
-                exchange.visit.close()
-                visiting.set(outer)
-            elif outer is not None:
-                visiting.set(outer)
+            if response.session is not None:
+                response.session.close()
+            if run is not None:
+                run_scope.set(run)
 
     def answer(self, error: Exception) -> Response:
         """Make the response to a failed commit. The request's context is still there, so its hooks see it too."""
@@ -53,34 +53,33 @@ class Commit:
             return app.handle_exception(unhandled)
 
 
-class _Exchange:
-    """One request: knows its visit, and stands in for the server's ``start_response``.
+class _Response(Scope[RequestSession]):
+    """The response to one request, which stands in for the server's ``start_response``.
 
     Attributes:
-        visit: the request's session, once the hook before the view has found that it has one.
-        begun: whether the response has started.
+        begun: Whether the response has started.
     """
 
-    __slots__ = ("_commit", "_environ", "_start_response", "begun", "visit")
+    __slots__ = ("_commit", "_environ", "_start_response", "begun")
 
     def __init__(self, commit: Commit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
-        self.visit: Visit | None = None
+        self.session = None
         self.begun = False
         self._commit = commit
         self._environ = environ
         self._start_response = start_response
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], Any]:
-        visit = self.visit
+        session = self.session
         self.begun = True
-        if visit is not None:
-            if not (visit.closed or status[0] == "5"):
-                if visit.failed:
-                    visit.renew()
+        if session is not None:
+            if not (session.closed or status[0] == "5"):
+                if session.failed:
+                    session.renew()
                 else:
-                    self._save(visit)
-            visit.close()
-            self._commit.wire.mark(self._environ, headers, visit.carried)
+                    self._save(session)
+            session.close()
+            self._commit.header.mark(self._environ, headers, session.carried)
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
     def later(self, body: Iterable[bytes]) -> Iterator[bytes]:
@@ -90,22 +89,22 @@ class _Exchange:
         except _Replaced as replaced:
             yield from replaced.response(self._environ, self._start_response)
         finally:
-            if self.visit is not None:
-                self.visit.close()
+            if self.session is not None:
+                self.session.close()
             close = getattr(body, "close", None)
             if close is not None:
                 close()
 
-    def _save(self, visit: Visit) -> None:
+    def _save(self, session: RequestSession) -> None:
         try:
-            visit.commit(last=True)
-            visit.saved = True
+            session.commit(last=True)
+            session.saved = True
         except Exception as error:  # noqa: BLE001 - the application's error handlers decide
-            visit.fail(error)
-            visit.close()
+            session.fail(error)
+            session.close()
             response = self._commit.answer(error)
             headers = list(response.headers)
-            self._commit.wire.mark(self._environ, headers, visit.carried)
+            self._commit.header.mark(self._environ, headers, session.carried)
             response.headers.clear()
             response.headers.extend(headers)
             raise _Replaced(response) from None

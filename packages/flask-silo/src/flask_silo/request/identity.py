@@ -16,7 +16,7 @@ from ..settings import Settings
 logger = logging.getLogger("flask_silo")
 
 
-class Wire:
+class SessionHeader:
     """Where a request carries its session id, and a response too."""
 
     def __init__(self, settings: Settings) -> None:

@@ -1,17 +1,15 @@
-"""One request's view of its session."""
+"""The session of a request."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from flask import g
 from silo_store import (
     Lookup,
+    Record,
     RecordDamaged,
     Session,
     SessionBusy,
@@ -23,68 +21,52 @@ from silo_store import (
     WriteLock,
 )
 
-logger = logging.getLogger("flask_silo")
-
-EXCHANGE = "flask_silo.exchange"
-"""Where a request's WSGI environment has its way through `flask_silo.request.commit`."""
+from .client_id import ClientId, log_refusal
+from .mapping import StateMapping
 
 LATE = (
     "the response has started without a session: begin it in the view, as silo.sid and silo.state() do, and change it "
     "in what the response streams with silo.edit()"
 )
-LATE_CHANGE = "the response has started, so this change would not be saved with it: change state in silo.edit()"
-
-_refused = False
 
 
-class Visit(MutableMapping[str, Any]):
+class RequestSession(StateMapping):
     """What one request sees and changes of its session; ``flask.g.silo``.
 
-    The session is loaded when the view first asks for it. A request whose method writes takes the session's turn at
-    that moment and keeps it until its changes are committed; a reading one never waits.
-
-    The id of the session is settled when it first matters: it is the one that the client presented, if its session
-    lives or has expired, or a new one.
+    The session is loaded when the view first asks for it. A request whose method writes takes the session's write lock
+    at that moment and keeps it until its changes are committed; a reading one never waits.
 
     Args:
-        store: where the session is.
-        presented: the id that the client sent; None where it sent none.
-        writes: whether the request's method writes.
-        accepts: whether clients may choose their ids.
-        noticed: called with the names of namespaces that are about to be saved without a turn.
+        store: The store of the session.
+        presented: The id that the client sent; None if it sent none.
+        writes: Whether the request's method writes.
+        accept_client_ids: Whether clients may choose their ids.
+        on_unlocked_change: Called with the names of namespaces that are about to be saved without the write lock.
 
     Attributes:
-        store: where the session is.
-        presented: the id that the client sent; None where it sent none.
-        session: the session, once it is loaded.
-        turn: the turn that this request has, if it has one.
-        jobs: what to do once the changes are saved, by name; never done if they are not.
-        failed: whether the view raised.
-        closed: whether the response is on its way.
-        saved: whether the changes were committed with the response.
-        told: names of tasks of which the loaded session has told what it knows.
+        store: The store of the session.
+        id: Which id the session has.
+        session: The session, once it is loaded.
+        lock: The write lock, while this request has it.
+        jobs: What to do once the changes are saved, by name; never done if they are not.
+        failed: Whether the view raised.
+        closed: Whether the response is on its way.
+        saved: Whether the changes were committed with the response.
     """
 
     __slots__ = (
-        "_accepts",
-        "_announced",
-        "_former",
-        "_lives",
         "_loading",
-        "_noticed",
+        "_looked_at",
+        "_on_unlocked_change",
         "_required",
-        "_sid",
-        "_uid",
         "_writes",
-        "closed",
         "failed",
+        "id",
         "jobs",
         "lock",
-        "presented",
         "saved",
         "session",
         "store",
-        "told",
     )
 
     def __init__(
@@ -93,27 +75,21 @@ class Visit(MutableMapping[str, Any]):
         presented: str | None,
         *,
         writes: bool,
-        accepts: bool,
-        noticed: Callable[[list[str]], object] | None = None,
+        accept_client_ids: bool,
+        on_unlocked_change: Callable[[list[str]], object] | None = None,
     ) -> None:
         self.store = store
-        self.presented = presented
+        self.id = ClientId(presented, accept_client_ids)
         self.session: Session | None = None
         self.lock: WriteLock | None = None
         self.jobs: dict[str, Callable[[], None]] = {}
         self.failed = False
         self.closed = False
         self.saved = False
-        self.told: tuple[str, ...] = ()
         self._writes = writes
-        self._accepts = accepts
-        self._noticed = noticed
-        self._sid: str | None = None
-        self._uid: str | None = None  # the life that was found under the settled id
-        self._lives = False
-        self._announced = False
+        self._on_unlocked_change = on_unlocked_change
         self._required = False
-        self._former: tuple[str, ...] = ()
+        self._looked_at: tuple[str, ...] = ()
         self._loading = threading.RLock()  # for the threads that a view starts; a factory may ask for other state
 
     # The id
@@ -123,118 +99,103 @@ class Visit(MutableMapping[str, Any]):
         """The id of the request's session. Reading it settles the id.
 
         Raises:
-            SessionRotated: the client's session has another id by now.
-            RuntimeError: the response has started without a session.
+            SessionRotated: The client's session has another id by now.
+            RuntimeError: The response has started without a session.
         """
-        if self._sid is None:
+        if self.id.settled is None:
             self._settle()
-        assert self._sid is not None
-        return self._sid
-
-    @property
-    def candidate(self) -> str | None:
-        """The id under which a session would be found. Reading it settles nothing."""
-        return self._sid or self.presented
+        assert self.id.settled is not None
+        return self.id.settled
 
     def announce(self) -> str:
         """Return the id to the view: its session begins with the response, so that it can be used."""
         sid = self.sid
-        if self.closed and not (self.lives or self._accepts):
+        if self.closed and not (self.lives or self.id.accept_client_ids):
             raise RuntimeError(LATE)
-        self._announced = True
+        self.id.announced = True
         return sid
 
     def is_of(self, sid: str) -> bool:
         """Return whether an id is that of this request's session: the settled, the presented or a former one."""
-        if self._sid is None and sid == self.presented:
+        if self.id.settled is None and sid == self.id.presented:
             self._settle()
-        return sid in (self._sid, self.presented, *self._former)
+        return self.id.matches(sid)
 
     @property
     def lives(self) -> bool:
         """Whether the session is known to be in the store."""
-        return self._lives or (self.session is not None and bool(self.session.uid))
+        return self.id.lives or (self.session is not None and bool(self.session.uid))
 
     @property
     def carried(self) -> str | None:
         """The id that the response carries; None if it carries none."""
-        if self._accepts and self._sid is None:
-            self._sid = self.presented or self.store.generate_sid()
-        return self.candidate if (self._accepts or self.lives) and not self._has_moved() else None
+        own = self.id
+        if own.accept_client_ids and own.settled is None:
+            own.settled = own.presented or self.store.generate_sid()
+        return own.candidate if (own.accept_client_ids or self.lives) and not self._has_moved() else None
 
     def _settle(self) -> None:
         with self._loading:
-            if self._sid is not None:
+            own = self.id
+            if own.settled is not None:
                 return
-            if self.presented is not None:
+            if own.presented is not None:
                 try:
-                    self._take(self.store.lookup(self.presented, lazy=True))
+                    self._settle_by(self.store.lookup(own.presented, lazy=True))
                 except RecordDamaged:  # it is still the client's session, to be reset or destroyed
-                    self._sid, self._lives = self.presented, True
+                    own.settled, own.lives = own.presented, True
             elif self.closed:
                 raise RuntimeError(LATE)
             else:
-                self._sid = self.store.generate_sid()
-
-    def _take(self, found: Lookup) -> None:
-        """Settle the id, and take over the session that was found. A request that writes loads it in its turn."""
-        self._settle_by(found)
-        if not self._writes:
-            self.session = found.session
+                own.settled = self.store.generate_sid()
 
     def _settle_by(self, found: Lookup) -> None:
-        """Settle the id by what the store knows of the presented one."""
-        presented = self.presented
-        assert presented is not None
-        if found.session is not None:
-            self._sid, self._uid, self._lives = presented, found.session.uid, True
-        elif found.status == "rotated":
-            raise SessionRotated(presented)
-        elif self.closed:
+        """Settle the id, and take over the session that was found. A request that writes loads it with its lock."""
+        if self.closed and found.session is None and found.status != "rotated":
             raise RuntimeError(LATE)
-        else:
-            self._lives = False
-            if found.status == "unknown" and not self._accepts:
-                _log_refusal()
-            adopted = found.status == "expired" or self._accepts
-            self._sid = presented if adopted else self.store.generate_sid()
+        self.id.settle(found, self.store.generate_sid)
+        if not self._writes:
+            self.session = found.session
 
     def require(self) -> None:
         """Refuse the request unless the client's session lives, as a view that needs its data cannot use an empty one.
 
         Raises:
-            SessionExpired: the presented id has no session. Where clients may choose ids, an unknown id counts as that
+            SessionExpired: The presented id has no session. Where clients may choose ids, an unknown id counts as that
                 of a new client.
-            SessionRotated: the session has another id by now.
+            SessionRotated: The session has another id by now.
         """
-        if self.presented is None or self.lives or (self.session is not None and self._sid == self.presented):
+        own = self.id
+        if own.presented is None or self.lives or (self.session is not None and own.settled == own.presented):
             return
-        found = self.store.lookup(self.presented, lazy=True)
-        if found.session is None and found.status != "rotated" and not (self._accepts and found.status == "unknown"):
-            if found.status == "unknown":
-                _log_refusal()
-            raise SessionExpired(self.presented)
-        self._take(found)
+        found = self.store.lookup(own.presented, lazy=True)
+        is_unknown = found.status == "unknown"
+        if found.session is None and found.status != "rotated" and not (own.accept_client_ids and is_unknown):
+            if is_unknown:
+                log_refusal()
+            raise SessionExpired(own.presented)
+        self._settle_by(found)
         self._required = self.lives
-
-    # The session
 
     @property
     def uid(self) -> str | None:
-        """The life of the session that was loaded; None where none was, or it is not in the store yet."""
+        """The uid of the session; None where there is none. Reading it begins no session."""
+        self.glance()
+        loaded = self._loaded_uid
+        if loaded is not None or (self.id.settled is not None and not self.lives):
+            return loaded
+        return self.store.uid(self.id.candidate) if self.id.candidate is not None else None
+
+    @property
+    def _loaded_uid(self) -> str | None:
         return (self.session.uid or None) if self.session is not None else None
 
     @property
     def known_uid(self) -> str | None:
-        """The life that was found or loaded under the settled id; None where none was."""
-        return self.uid or self._uid
+        """The uid that was found or loaded under the settled id; None where none was."""
+        return self._loaded_uid or self.id.uid
 
-    def find_uid(self) -> str | None:
-        """Return the uid of the session, or None. Begins no session."""
-        self.glance()
-        if self.uid is not None or (self._sid is not None and not self.lives):
-            return self.uid
-        return self.store.uid(self.candidate) if self.candidate is not None else None
+    # The session
 
     @property
     def writing(self) -> bool:
@@ -242,12 +203,12 @@ class Visit(MutableMapping[str, Any]):
         return self._writes and not self.closed
 
     def load(self) -> Session:
-        """Return the session, in turn. Until it is whole, it yields only namespaces that were asked for by name.
+        """Return the session, with the write lock if the request writes. It is not whole, see `StateMapping.load`.
 
         Raises:
-            LockTimeout: the writer before this one did not finish in time.
-            SessionRotated: the client's session has another id by now.
-            RuntimeError: the response has started, and there is no session.
+            LockTimeout: The writer before this one did not finish in time.
+            SessionRotated: The client's session has another id by now.
+            RuntimeError: The response has started, and there is no session.
         """
         session = self.session
         if session is None:
@@ -264,47 +225,48 @@ class Visit(MutableMapping[str, Any]):
                 raise RuntimeError(LATE)
             return found
         if self._writes:
-            return self._load_in_turn()
-        if self._sid is None:
+            return self._load_to_write()
+        if self.id.settled is None:
             self._settle()
             if self.session is not None:
                 return self.session
         return self._load_again() if self.lives else self.store.begin(self.sid)
 
-    def _load_in_turn(self) -> Session:
-        store, sid = self.store, self.candidate or self.sid
+    def _load_to_write(self) -> Session:
+        store, own = self.store, self.id
+        sid = own.candidate or self.sid
         lock = self.lock or store.locks.held(sid)  # the view may be in `store.edit`
         if lock is None:
             lock = self.lock = WriteLock(store.locks, sid)
             lock.take(store.lock_timeout)
         session = lock.session
-        if session is None and self._sid is None:
+        if session is None and own.settled is None:
             found = store.lookup(sid, lock=lock, lazy=True)
-            self._settle_by(found)
-            session = found.session if found.session is not None or self._sid != sid else store.begin(sid)
+            own.settle(found, store.generate_sid)
+            session = found.session if found.session is not None or own.settled != sid else store.begin(sid)
             if session is None:  # the request writes another session
-                self.give_turn_back()
-                return self._load_in_turn()
+                self.give_lock_back()
+                return self._load_to_write()
         elif session is None:
             session = self._load_again(lock) if self.lives else store.open(sid, lock=lock, lazy=True)
         lock.session = session
-        self._sid = sid
+        own.settled = sid
         return session
 
     def _load_again(self, lock: WriteLock | None = None) -> Session:
         """Load a session that was found before. One that has expired since begins again, unless the view requires it.
 
         Raises:
-            SessionRotated: another request has given the session another id.
-            SessionExpired: the session has ended, and does not begin again under its id.
+            SessionRotated: Another request has given the session another id.
+            SessionExpired: The session has ended, and does not begin again under its id.
         """
-        sid, uid = self.sid, self._uid
+        sid, uid = self.sid, self.id.uid
         found = self.store.lookup(sid, lock=lock, lazy=True)
         if found.session is not None:
             return found.session
         if found.status == "rotated" or (uid is not None and self.store.backend.find(uid) not in (None, sid)):
             raise SessionRotated(sid)
-        if self._required or not (found.status == "expired" or self._accepts):
+        if self._required or not (found.status == "expired" or self.id.accept_client_ids):
             raise SessionExpired(sid)
         return self.store.begin(sid)
 
@@ -312,64 +274,85 @@ class Visit(MutableMapping[str, Any]):
         """Return the session as `load` does, with all of its namespaces."""
         return self.store.whole(self.load())
 
+    def state(self, namespace: str | None) -> Any:
+        """Return the state, or one namespace of it."""
+        return self.whole() if namespace is None else self.load()[namespace]
+
+    @contextmanager
+    def edit(self, namespace: str | None, *, lazy: bool) -> Iterator[Any]:
+        """Change the state, or one namespace of it; saved with a request that writes, otherwise when the block ends."""
+        if self.writing:
+            yield self[namespace] if namespace is not None else self.load() if lazy else self.whole()
+            return
+        self.save()  # what the request has changed before
+        with self.store.edit(self.announce(), uid=self.known_uid, lazy=lazy or namespace is not None) as session:
+            if session.sid != self.id.settled:
+                raise SessionRotated(self.sid)
+            self.session = session
+            try:
+                yield session if namespace is None else self[namespace]
+            finally:
+                self.session = None  # looked up again when it is asked for
+        self.id.note_life(session.uid)
+
     def glance(self) -> Session | None:
         """Return the session if there is one: what a reading request loads, without beginning one."""
-        if self.session is None and self.presented is not None and not (self._writes or self.closed):
+        if self.session is None and self.id.presented is not None and not (self._writes or self.closed):
             with self._loading:
-                if self._sid is None:
+                if self.id.settled is None:
                     self._settle()
                 elif self.session is None and self.lives and not self.store.backend.live:
-                    self.session = self.store.find(self._sid, lazy=True)
+                    self.session = self.store.find(self.id.settled, lazy=True)
         return self.session
 
-    def begun(self) -> Session:
-        """Return the session as `load` does, and see to it that it is in the store already."""
+    def record(self, name: str) -> Record | None:
+        """Return the stored record of the session, for a look at its task of that name; None where there is none.
+
+        For the first look at a task that is what the request has loaded; a second look wants to know what is new.
+        """
+        session = self.glance()
+        if session is not None and name not in self._looked_at:
+            self._looked_at += (name,)
+            return session.origin
+        sid = self.id.candidate
+        return self.store.attached(sid, self._loaded_uid) if sid is not None else None
+
+    def begin(self) -> Session:
+        """Return the session as `load` does. If it is not in the store yet, it begins there."""
         session = self.load()
         self.store.ensure(session)
         return session
 
     def begin_life(self) -> str:
-        """Return the uid of the session, which is begun if there is none, without waiting for its turn.
+        """Return the uid of the session, which is begun if there is none, without waiting for its write lock.
 
         Raises:
-            SessionExpired: the session that was found has ended.
+            SessionExpired: The session that was found has ended.
         """
         if self.session is not None:
-            return self.begun().uid
+            return self.begin().uid
         sid = self.announce()
         if not self.lives:
             session = self.store.begin(sid)
             self.store.ensure(session)
-            self.note_life(session.uid)
-        elif self._uid is None:
-            self._uid = self.store.uid(sid)
-        if self._uid is None:
+            self.id.note_life(session.uid)
+        elif self.id.uid is None:
+            self.id.uid = self.store.uid(sid)
+        if self.id.uid is None:
             raise SessionExpired(sid)
-        return self._uid
+        return self.id.uid
 
-    def go_on_with(self, session: Session) -> None:
-        """Use a session that other code has loaded.
-
-        Raises:
-            SessionRotated: the session has another id by now.
-        """
-        if session.sid != self._sid:
-            raise SessionRotated(self.sid)
-        self.session = session
-
-    def note_life(self, uid: str) -> None:
-        """Note that code other than `begun` has begun the session."""
-        self._uid, self._lives = uid, True
-
-    # Its end
+    # Saving
 
     def commit(self, *, last: bool = False) -> None:
         """Save what changed, then do the jobs that waited for it. With ``last``, nothing will be saved after it."""
-        if last and self._announced and not self.lives:
+        if last and self.id.announced and not self.lives:
             self.load()
-        self.save(last=last)
-        if last and self.lock is not None:
-            self.give_turn_back()  # a job that is done at once may want it
+        if not self.save(last=last) and last:
+            self.session = None
+            self.id.note_end()
+        if last:
+            self.give_lock_back()  # a job that is done at once may want it
         self.renew()
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
@@ -379,61 +362,66 @@ class Visit(MutableMapping[str, Any]):
 
         A view that has failed may have told its client an id, in the answer to its error: that session begins too.
         """
-        if self.failed and self._announced and not self.lives:
+        own = self.id
+        if self.failed and own.announced and not self.lives:
             with suppress(SiloError):
                 self.begin_life()
-        if self.session is None and self._sid is None and self.presented is not None:
+        if self.session is None and own.settled is None and own.presented is not None:
             with suppress(StoreUnavailable, RecordDamaged):  # the answer needs no state
-                self._lives = self.store.find(self.presented, lazy=True) is not None
+                own.lives = self.store.find(own.presented, lazy=True) is not None
 
-    def save(self, *, last: bool = False) -> None:
+    def save(self, *, last: bool = False) -> bool:
         """Save what changed.
 
+        Returns:
+            False where the session has ended, and its live objects were only read, so that nothing is lost.
+
         Raises:
-            SessionConflict: another request wrote the same namespace meanwhile.
-            StateEncodeError: a value in the state cannot be stored outside this process.
-            StateTooLarge: the state takes more than ``max_state_bytes``.
-            SessionExpired: the session ended meanwhile.
-            SessionRotated: another request gave the session another id meanwhile.
+            SessionConflict: Another request wrote the same namespace meanwhile.
+            StateEncodeError: A value in the state cannot be stored outside this process.
+            StateTooLarge: The state takes more than ``max_state_bytes``.
+            SessionExpired: The session ended meanwhile.
+            SessionRotated: Another request gave the session another id meanwhile.
         """
         if self._has_moved():
             raise SessionRotated(self.sid)
         session = self.session  # another thread of a reading view may end its `edit` meanwhile
         if session is None:
-            return
+            return True
         lock = self.lock or self.store.locks.held(self.sid)
         try:
-            # A turn that is another's, as where a view calls this one, goes on.
-            noticed = self._noticed if lock is None else None
-            self.store.write_back(session, lock, last=last and lock is self.lock, noticed=noticed)
+            # Where a view calls this one, the lock may be that of the other request, which goes on.
+            on_change = self._on_unlocked_change if lock is None else None
+            self.store.write_back(session, lock, last=last and lock is self.lock, noticed=on_change)
         except SessionExpired:
-            if self.store.backend.find(session.uid) not in (None, self._sid):
+            if self.store.backend.find(session.uid) not in (None, self.id.settled):
                 raise SessionRotated(self.sid) from None
             if self._writes or not self.store.backend.live:
                 raise
-            # The session ended while its live objects were only read: nothing is lost.
-            if last:
-                self._have_none()
+            return False
+        return True
 
     def _has_moved(self) -> bool:
-        """Say whether another request of this process has rotated the session."""
+        """Return whether another request of this process has rotated the session."""
         if not self.store.rotations:
             return False
         uid = self.known_uid
-        return uid is not None and self._sid is not None and self.store.has_moved(self._sid, uid)
+        return uid is not None and self.id.settled is not None and self.store.has_moved(self.id.settled, uid)
+
+    # Its end
 
     def fail(self, error: Exception) -> None:
         """Note that the request has failed: nothing of it is saved."""
         self.failed = True
-        if isinstance(error, (SessionExpired, SessionRotated)) and error.sid == self.candidate:
-            self._accepts = False  # the response must not carry an id without a session
-            self._have_none()
-            self.presented = self._sid = None
+        if isinstance(error, (SessionExpired, SessionRotated)) and error.sid == self.id.candidate:
+            self.id.accept_client_ids = False  # the response must not carry an id without a session
+            self.session = None
+            self.id.leave()
 
     def forget(self) -> None:
         """Drop what was loaded, changes and waiting jobs included."""
-        self._lives = self.lives
-        self.session = self._uid = None
+        self.id.lives, self.id.uid = self.lives, None
+        self.session = None
         self.jobs.clear()
         if self.lock is not None:
             self.lock.session = None
@@ -442,7 +430,7 @@ class Visit(MutableMapping[str, Any]):
         """End this life of the session and begin the next.
 
         Raises:
-            SessionBusy: the session's work is running. Nothing was changed.
+            SessionBusy: The session's work is running. Nothing was changed.
         """
         sid = self.sid
         try:
@@ -451,39 +439,36 @@ class Visit(MutableMapping[str, Any]):
             raise
         except BaseException:  # the old life may be over, and the next not begun
             self.forget()
-            self._have_none()
+            self.id.note_end()
             raise
         self.forget()
-        self._uid = self.store.uid(sid)
-        self._lives = self._uid is not None
+        self.id.note_life(self.store.uid(sid))
 
-    def leave(self) -> None:
-        """Leave the session: the next one gets a new id."""
+    def destroy(self) -> None:
+        """End the session. The next one gets a new id."""
+        if self.id.candidate is not None:
+            self.store.destroy(self.sid)
         self.forget()
-        self.give_turn_back()
-        self._have_none()
-        self.presented = self._sid = None
+        self.give_lock_back()
+        self.id.leave()
 
-    def _have_none(self) -> None:
-        self.session = self._uid = None
-        self._lives = self._announced = False
-
-    def rename(self, sid: str) -> None:
-        """Go on under another id."""
-        if self._sid is not None:
-            self._former = (*self._former, self._sid)
-        self._sid = sid
+    def rotate(self) -> str:
+        """Give the session another id, and return that."""
+        self.begin()
+        sid = self.store.rotate(self.sid)
+        self.id.rename(sid)
         if self.session is not None:
             self.session.sid = sid
+        return sid
 
     def close(self) -> None:
         """Let the next writer go on, for good. Harmless when done already."""
         self.closed = True
         if self.lock is not None:
-            self.give_turn_back()
+            self.give_lock_back()
 
-    def give_turn_back(self) -> None:
-        """Let the next writer go on; the turn is taken again when the session is loaded again."""
+    def give_lock_back(self) -> None:
+        """Let the next writer go on; the lock is taken again when the session is loaded again."""
         lock, self.lock = self.lock, None
         if lock is not None:
             lock.give_back()
@@ -491,61 +476,4 @@ class Visit(MutableMapping[str, Any]):
     def __del__(self) -> None:
         # Whatever stands between us and the server may drop a request half-way.
         if self.lock is not None:
-            self.give_turn_back()
-
-    def __getitem__(self, namespace: str) -> Any:
-        return self.load()[namespace]
-
-    # Not the mixin's methods: they take a factory's KeyError for a missing namespace.
-    def __contains__(self, namespace: object) -> bool:
-        return namespace in self.load()
-
-    def get(self, namespace: str, default: Any = None) -> Any:
-        """Return what ``[]`` finds, or the default."""
-        return self.load().get(namespace, default)
-
-    def __setitem__(self, namespace: str, state: Any) -> None:
-        self.refuse_late_change()
-        self.load()[namespace] = state
-
-    def refuse_late_change(self) -> None:
-        """Refuse a change that would not be saved.
-
-        Raises:
-            RuntimeError: the response has started.
-        """
-        if self.closed:
-            raise RuntimeError(LATE_CHANGE)
-
-    def __delitem__(self, namespace: str) -> None:
-        raise TypeError("a namespace cannot be deleted: give it fresh state, or reset the session")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.whole())
-
-    def __len__(self) -> int:
-        return len(self.whole())
-
-
-def _log_refusal() -> None:
-    """Log once in each process why a client does not get the session id that it sent."""
-    global _refused
-    if not _refused:
-        _refused = True
-        logger.warning(
-            "a client sent a session id that this application has not issued, or has forgotten: it was not adopted. "
-            "To let clients choose their ids, set accept_client_ids=True (SILO_ACCEPT_CLIENT_IDS)"
-        )
-
-
-visiting: ContextVar[Visit | None] = ContextVar("silo_visit", default=None)
-"""The visit of the request that the running code answers."""
-
-
-def current_visit() -> Visit | None:
-    """Return the visit of the request being handled, None where it has none or there is no request."""
-    visit = visiting.get()
-    if visit is None or visit.closed:
-        # In what a response streams, and in a context that is kept or was pushed by hand, Flask's context knows.
-        visit = g.get("silo") if g else None
-    return visit
+            self.give_lock_back()

@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections import deque
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask
@@ -16,8 +15,8 @@ from silo_tasks import BackgroundTask, Cancelled, Status, StoredRun, TaskRunning
 from silo_tasks.runners.queue import QueueRunner
 
 from ..fork import reset_after_fork
-from ..request.session import visiting
 from .records import TaskRecords, label_of, stored_run
+from .session import working_for
 from .worker import TaskAddress, serve
 
 if TYPE_CHECKING:
@@ -30,13 +29,6 @@ MAX_FINISHED = 256
 
 MAX_MOVES = 3
 """How often a session is looked for that gets another id just when its task begins."""
-
-_holding: ContextVar[Hold | None] = ContextVar("silo_task_hold", default=None)
-
-
-def current_hold() -> Hold | None:
-    """Return the hold on the session that the running task works for, None outside a task."""
-    return _holding.get()
 
 
 class HostedTask(BackgroundTask):
@@ -226,17 +218,13 @@ class SessionRuns:
             return False
 
     def _execute(self, hold: Hold | None, call: TaskCall) -> Any:
-        # A run may be executed inside a request, whose view of the session is not the task's.
-        visit, token = visiting.set(None), _holding.set(hold)
         lock = self._store.locks.held(hold.sid) if hold is not None else None
         try:
-            with self._app.app_context():
+            with working_for(hold), self._app.app_context():
                 return call.task(*call.args, **call.kwargs)
         finally:
             if lock is not None and lock.session is not None:  # what it did stays, whatever becomes of the request
                 self._store.write_back(lock.session, lock)
-            _holding.reset(token)
-            visiting.reset(visit)
 
     def serve(
         self,

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from silo_store import Hold, Life, Record
+from silo_store import Life
 from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
 from silo_tasks.run.checks import explain_call, name_of
 from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import SHARE
-from ..request.session import current_visit
 from .records import TaskRecords
 from .runs import HostedTask, LatestRun, TaskCall
 
@@ -51,7 +50,7 @@ class SessionTask(Generic[P, R]):
         self._warned_in = 0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._warned_in != os.getpid() and self._silo.own(current_visit()) is not None:
+        if self._warned_in != os.getpid() and self._silo.current_request() is not None:
             self._warned_in = os.getpid()
             logger.warning(
                 "task %r was called and runs inside the request, whose client waits for it. %s.start(...) runs it in "
@@ -85,19 +84,19 @@ class SessionTask(Generic[P, R]):
         self._check(args, kwargs)
         if self.runner is not None:
             self.runner.check(self._function, args, kwargs, given=0)
-        visit = self._silo.visit
-        if visit.closed:
+        request = self._silo.request_session
+        if request.closed:
             raise RuntimeError("the response is on its way: start the task before the view returns")
-        session = visit.begun()
+        session = request.begin()
         tasks = self._silo.binding.runs
         # What the session said when the view began may have changed: then a second look says so.
-        if self.name in visit.jobs or (self._look().running and self._look().running):
+        if self.name in request.jobs or (self._look().running and self._look().running):
             raise TaskRunning(f"task {self.name!r} is already running")
-        if isinstance(self.runner, QueueRunner) and not visit.store.backend.shared:
+        if isinstance(self.runner, QueueRunner) and not request.store.backend.shared:
             raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
         task = tasks.make(session.sid, session.uid, self.name, self._options)
         life = Life(session.sid, session.uid)
-        visit.jobs[self.name] = functools.partial(tasks.begin, life, task, TaskCall(self, args, kwargs))
+        request.jobs[self.name] = functools.partial(tasks.begin, life, task, TaskCall(self, args, kwargs))
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -118,23 +117,8 @@ class SessionTask(Generic[P, R]):
         if silo.here.store.backend.live:
             uid = silo.uid
             return LatestRun(tasks.find(uid, self.name) if uid else None)
-        record = self._record()
+        record = silo.here.record(self.name)
         return tasks.newest(record, self.name) if record is not None else LatestRun(None)
-
-    def _record(self) -> Record | None:
-        """Return what the store has of the session that the running code works for.
-
-        That is what the request has loaded, for the first look; who looks again wants to know what is new.
-        """
-        here = self._silo.here
-        store = here.store
-        sid = here.sid if isinstance(here, Hold) else here.candidate
-        if not isinstance(here, Hold):
-            session = here.session or here.glance()
-            if session is not None and self.name not in here.told:
-                here.told += (self.name,)
-                return session.origin
-        return store.attached(sid, here.uid) if sid is not None else None
 
     @property
     def task(self) -> BackgroundTask | None:
@@ -154,8 +138,8 @@ class SessionTask(Generic[P, R]):
         Where processes share sessions, all see the same: what the run stored last, half a second ago at most. The
         first look in a request costs nothing if the request has loaded its session.
         """
-        visit = self._silo.own(current_visit())
-        if visit is not None and self.name in visit.jobs:
+        request = self._silo.current_request()
+        if request is not None and self.name in request.jobs:
             message = (self.runner or default_runner()).waiting
             return TaskState(name=self.name, running=True, status=Status.QUEUED, message=message)
         return self._look().state or TaskState(name=self.name)
@@ -165,8 +149,8 @@ class SessionTask(Generic[P, R]):
 
         A run in another process hears of it within half a second.
         """
-        visit = self._silo.own(current_visit())
-        if visit is not None and visit.jobs.pop(self.name, None) is not None:
+        request = self._silo.current_request()
+        if request is not None and request.jobs.pop(self.name, None) is not None:
             return True
         task = self.task
         return task is not None and task.cancel()
@@ -186,11 +170,11 @@ class SessionTask(Generic[P, R]):
                 that into the session's state or files.
             RuntimeError: it was never started for this session, or this very request starts it.
         """
-        visit = self._silo.own(current_visit())
-        if visit is not None and self.name in visit.jobs:
+        request = self._silo.current_request()
+        if request is not None and self.name in request.jobs:
             text = f"task {self.name!r} begins when this request has succeeded: ask for its result in a later one"
             raise RuntimeError(text)
-        loaded = visit.session if visit is not None else None
+        loaded = request.session if request is not None else None
         newest = self._look()
         task = self._attached(newest)
         if task is None:
@@ -200,8 +184,8 @@ class SessionTask(Generic[P, R]):
             with self._silo.binding.waiting(self._silo.here.sid) if waits else nullcontext():
                 value: R = task.result(timeout)
         finally:
-            if visit is not None and loaded is None:
-                visit.session = None  # what was loaded to find the task is of the past
+            if request is not None and loaded is None:
+                request.session = None  # what was loaded to find the task is of the past
             if isinstance(task, HostedTask) and task.records is not None and not task.is_running:
                 task.records.settled.wait(SETTLE_TIMEOUT)
         return value

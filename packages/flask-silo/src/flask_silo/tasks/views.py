@@ -11,12 +11,13 @@ from silo_store import Life, SessionStore, StoreUnavailable
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
-from ..request.session import Visit, current_visit
+from ..current import current_request
 from ..request.waiting import waiters
 from .events import EventId, StateReader, StreamTiming, stream
 from .server import Server
 
 if TYPE_CHECKING:
+    from ..request.session import RequestSession
     from ..settings import Settings
     from .runs import SessionRuns
     from .task import SessionTask
@@ -115,9 +116,9 @@ class TaskViews:
         reader, known = None, request.headers.get("Last-Event-ID")
         event_id = EventId(known or "", self._declared)
         try:
-            visit = self._check()
-            uid = visit.find_uid()
-            reader = StateReader(self._store, self._tasks, self._declared, Life(visit.sid, uid) if uid else None)
+            session = self._check()
+            uid = session.uid
+            reader = StateReader(self._store, self._tasks, self._declared, Life(session.sid, uid) if uid else None)
             states = reader.look()
         except StoreUnavailable:
             # A browser's EventSource would take any other status for the end; so it comes back.
@@ -136,16 +137,16 @@ class TaskViews:
         answer.headers.update({**NO_STORE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         return answer
 
-    def _check(self) -> Visit:
-        """Return the request's visit.
+    def _check(self) -> RequestSession:
+        """Return the session of the request.
 
         Raises:
-            SessionExpired: an idle state would be a lie.
+            SessionExpired: The session has expired: an idle state would be wrong.
         """
-        visit = current_visit()
-        assert visit is not None
-        visit.require()
-        return visit
+        session = current_request()
+        assert session is not None
+        session.require()
+        return session
 
 
 def _allow(request: Request) -> Response:
