@@ -1,4 +1,4 @@
-"""Children that end with their test."""
+"""Child processes that end with their test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def fork() -> Iterator[Callable[[Callable[[], object]], int]]:
-    """Forks children that do some work; their status is 1 if it raises. Children that are left are killed by pid."""
+    """Fork a child that runs a function; its status is 1 if that raises. Children still running are killed by pid."""
     children: list[int] = []
 
     def start(work: Callable[[], object]) -> int:

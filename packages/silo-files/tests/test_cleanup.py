@@ -1,4 +1,4 @@
-"""Removed at once, deleted later, and nothing else is ever deleted."""
+"""Files of a session are removed at once and deleted later. Nothing else is ever deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from silo_files.names import hash_key
 from silo_files.trash import Trash
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-# A fork with threads around is what is tested here.
+# These tests fork a process with threads on purpose.
 fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
@@ -30,8 +30,8 @@ def trash(store: FileStore) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
 
 
-def still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the thread from deleting, so that the trash can be looked at."""
+def stop_deleting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the thread from deleting, so that a test can look into the trash."""
     monkeypatch.setattr(Trash, "_enqueue", lambda self, entry: None)
 
 
@@ -40,7 +40,7 @@ def trash_threads() -> list[threading.Thread]:
 
 
 def test_cleanup_moves_and_purge_deletes(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    still(monkeypatch)
+    stop_deleting(monkeypatch)
     path = store.save("sid", "a", b"1")
     store.save("other", "a", b"1")
     store.cleanup("sid")
@@ -135,8 +135,8 @@ def test_a_fork_while_others_save_does_not_hang_the_child(
             thread.join()
 
 
-def test_two_purge_at_once(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    still(monkeypatch)
+def test_concurrent_purges_delete_everything(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_deleting(monkeypatch)
     for number in range(300):
         store.save("sid", str(number), b"1")
     store.cleanup("sid")
@@ -148,7 +148,7 @@ def test_two_purge_at_once(store: FileStore, monkeypatch: pytest.MonkeyPatch) ->
     assert trash(store) == []
 
 
-def test_only_areas_can_be_taken(tmp_path: Path) -> None:
+def test_only_areas_can_be_added(tmp_path: Path) -> None:
     remover = Trash(str(tmp_path / "areas"), str(tmp_path / "trash"))
     (tmp_path / "areas" / "ab").mkdir(parents=True)
     for digest in ("", ".", "ab", "x" * 64, "AB" * 32, "ab" * 31 + "/.", "ab" * 32 + "\n"):
@@ -189,7 +189,7 @@ def test_a_trash_that_is_a_link_is_not_emptied(store: FileStore, tmp_path: Path)
 
 
 @posix
-def test_a_shelf_that_is_a_link_is_not_entered(store: FileStore, tmp_path: Path) -> None:
+def test_a_prefix_folder_that_is_a_link_is_not_entered(store: FileStore, tmp_path: Path) -> None:
     digest = hash_key("sid")
     victim = tmp_path / "victim"
     (victim / digest).mkdir(parents=True)
@@ -205,7 +205,7 @@ def test_a_shelf_that_is_a_link_is_not_entered(store: FileStore, tmp_path: Path)
 def test_what_cannot_be_deleted_stays_for_the_next_time(
     store: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    still(monkeypatch)
+    stop_deleting(monkeypatch)
     store.save("secret-id", "a", b"1")
     store.cleanup("secret-id")
 
@@ -222,11 +222,11 @@ def test_what_cannot_be_deleted_stays_for_the_next_time(
     assert trash(store) == []
 
 
-def test_a_file_that_slips_in_is_deleted_too(
+def test_a_file_added_during_deletion_is_deleted_too(
     store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A save that found the area just before it was removed may put its file into the trash."""
-    still(monkeypatch)
+    stop_deleting(monkeypatch)
     store.save("sid", "a", b"1")
     store.cleanup("sid")
     rmtree = shutil.rmtree
@@ -234,7 +234,7 @@ def test_a_file_that_slips_in_is_deleted_too(
 
     def late(path: str) -> None:
         nonlocal tries
-        # A thread that an earlier test has left may delete something of its own.
+        # A thread of an earlier test may still be deleting.
         tries += path.startswith(str(tmp_path))
         if path.startswith(str(tmp_path)) and tries <= failing:
             raise OSError(errno.ENOTEMPTY if tries % 2 else errno.ENOENT, "not empty, or gone")
@@ -252,8 +252,8 @@ def test_a_file_that_slips_in_is_deleted_too(
 
 @pytest.fixture
 def like_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An open file keeps its folder from being renamed."""
-    still(monkeypatch)
+    """A folder with an open file cannot be renamed."""
+    stop_deleting(monkeypatch)
     monkeypatch.setattr("silo_files.trash._RENAMES_BUSY_FOLDERS", False)
     rename = os.rename
 
@@ -287,7 +287,7 @@ def test_a_folder_that_is_busy_is_emptied_piece_by_piece(store: FileStore) -> No
 @pytest.mark.usefixtures("like_windows")
 @pytest.mark.parametrize("end", ["fails before the commit", "fails at the commit"])
 def test_a_save_that_fails_leaves_no_folder_of_a_removed_area(store: FileStore, end: str) -> None:
-    """Nothing would ever remove it, as its session has ended."""
+    """It would stay for good, as its session has ended."""
     store.save("sid", "a", b"1")
     staged = store.backend.stage("sid", "late")
     staged.write(b"late")
@@ -301,7 +301,7 @@ def test_a_save_that_fails_leaves_no_folder_of_a_removed_area(store: FileStore, 
 
 
 @posix
-def test_an_area_that_cannot_be_made_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_area_that_cannot_be_created_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a full disk each try would leave one more folder."""
     write = os.write
 
@@ -321,7 +321,7 @@ def test_an_area_that_cannot_be_made_leaves_nothing(store: FileStore, monkeypatc
     assert store.list_files("sid") == ["a"]
 
 
-def test_a_lost_journal_stops_no_later_save(store: FileStore) -> None:
+def test_a_save_after_a_lost_journal_succeeds(store: FileStore) -> None:
     store.save("sid", "a", b"1")
     for path in Path(store.base_dir).rglob("names"):
         path.unlink()

@@ -1,4 +1,4 @@
-"""The contract suite, run on the local backend and on one that has no disk at all."""
+"""The contract suite, run on the local backend and on one in memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MemoryStagedFile:
 
 
 class MemoryFileBackend:
-    """What an object store would do, in few lines: no paths, no folders."""
+    """Like an object store: no paths, no folders."""
 
     def __init__(self) -> None:
         self.areas: dict[str, Area] = {}

@@ -1,6 +1,6 @@
-"""With `durable`, what is written reaches the disk in an order that a power cut may interrupt anywhere.
+"""With ``durable``, a save reaches the disk in an order that survives a power cut at any point.
 
-The bytes of a file before its name in the journal counts, the name before the file appears, the folder after it.
+The bytes of the file come first, then its name in the journal, then the file in its folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 
 def saved(*, new: bool) -> list[str]:
-    """What saving a file does: its bytes, its name if it is new, the rename, the folder."""
+    """Return the steps of a save: the bytes, the name if it is new, the rename, the folder."""
     folder = "base/areas/AREA"
     return [
         f"write {folder}/w-OWNER/N.part",
@@ -30,7 +30,7 @@ def saved(*, new: bool) -> list[str]:
 
 
 class Disk:
-    """Notes what is made, written, synced and renamed below a folder, by names that are the same in each run."""
+    """Records what is created, written, synced and renamed below a folder, by names that are the same in each run."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self._folder = str(folder)
@@ -39,12 +39,12 @@ class Disk:
         self._patch(patch)
 
     def take(self) -> list[str]:
-        """Return what was noted since the last call."""
+        """Return what was recorded since the last call."""
         taken, self.events = self.events, []
         return taken
 
-    def _note(self, *words: str) -> None:
-        # Who is alive is not to outlive a power cut.
+    def _record(self, *words: str) -> None:
+        # Lock files need not survive a power cut.
         if any(word.startswith(self._folder) and "/owners" not in word for word in words):
             self.events.append(" ".join(map(self._short, words)))
 
@@ -66,17 +66,17 @@ class Disk:
             return fd
 
         def write(fd: int, data: Any) -> int:
-            self._note("write", self._paths.get(fd, ""))
+            self._record("write", self._paths.get(fd, ""))
             count: int = plain["write"](fd, data)
             return count
 
         def fsync(fd: int) -> None:
-            self._note("sync", self._paths[fd])
+            self._record("sync", self._paths[fd])
             plain["fsync"](fd)
 
         def named(name: str) -> Any:
             def call(*paths: Any, **options: Any) -> None:
-                self._note(name, *(path for path in paths if isinstance(path, str)))
+                self._record(name, *(path for path in paths if isinstance(path, str)))
                 plain[name](*paths, **options)
 
             return call
@@ -129,7 +129,7 @@ def test_later_saves(tmp_path: Path, disk: Disk) -> None:
     assert disk.take() == saved(new=False)
 
 
-def test_a_journal_that_is_written_anew(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_is_rewritten(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path / "base", durable=True)
     store.save("sid", "a.txt", b"1")
     disk.take()
@@ -152,7 +152,7 @@ def test_a_journal_that_is_written_anew(tmp_path: Path, disk: Disk, monkeypatch:
     assert store.list_files("sid") == ["a.txt"]
 
 
-def test_nothing_is_synced_where_that_is_not_asked_for(tmp_path: Path, disk: Disk) -> None:
+def test_nothing_is_synced_without_durable(tmp_path: Path, disk: Disk) -> None:
     FileStore(tmp_path / "top" / "base").save("sid", "a.txt", b"1")
     events = disk.take()
     assert "replace top/base/areas/AREA/w-OWNER/N.part top/base/areas/AREA/FILE.txt" in events

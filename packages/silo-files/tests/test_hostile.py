@@ -1,6 +1,6 @@
 """Hostile ids and names: nothing outside the store's own folder is created, read, changed or deleted.
 
-All targets lie in tmp_path. The tests run only under the guard, without root's rights.
+All targets lie in tmp_path. The tests run only under the guard, without root privileges.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ sys.addaudithook(_hook)
 
 
 class Asked:
-    """Notes which keys it is asked for, and calls none live."""
+    """Records the keys it is called with, and calls none of them live."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -44,7 +44,7 @@ class Asked:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Return what lies in `folder`: modes, sizes, times, contents."""
+    """Return modes, sizes, times and contents of everything in ``folder``."""
     found: dict[str, tuple[object, ...]] = {}
     for path in [folder, *folder.rglob("*")]:
         status = path.lstat()
@@ -55,7 +55,7 @@ def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
 
 @contextmanager
 def nothing_outside(tmp_path: Path) -> Iterator[Path]:
-    """Yield the folder for a store between neighbours, which must be neither touched nor looked at."""
+    """Yield a folder for a store. Its neighbours must be neither changed nor read."""
     global _watched
     for neighbour in (tmp_path / "neighbour", tmp_path / "base-2", tmp_path / "areas"):
         (neighbour / "deep").mkdir(parents=True)
@@ -96,7 +96,7 @@ def hostile_strings(tmp_path: Path) -> list[str]:
 
 
 def calls(store: FileStore, text: str) -> list[Callable[[], object]]:
-    """All that takes an id or a name, with `text` as the one, as the other and as both."""
+    """Return calls of every method that takes an id or a name, with ``text`` as the id, as the name and as both."""
     by_name: list[Callable[[str, str], object]] = [
         lambda sid, name: store.save(sid, name, b"evil"),
         store.get_path,
@@ -138,7 +138,7 @@ def test_hostile_ids_and_names(tmp_path: Path) -> None:
 
 
 def test_a_hostile_source_name_is_never_used(tmp_path: Path) -> None:
-    """werkzeug gives the client's file name along with the stream; only `filename` counts."""
+    """Werkzeug passes the client's file name along with the stream. Only ``filename`` counts."""
     with nothing_outside(tmp_path) as base:
         store = FileStore(base)
 
@@ -159,7 +159,7 @@ def test_a_hostile_source_name_is_never_used(tmp_path: Path) -> None:
 
 
 def test_a_hostile_journal_names_nothing_outside(tmp_path: Path) -> None:
-    """Whoever can write into an area's folder can still not lead the store out of it."""
+    """A journal that another program wrote cannot lead the store out of its area."""
     with nothing_outside(tmp_path) as base:
         store = FileStore(base)
         store.save("sid", "a.txt", b"1")
@@ -208,8 +208,8 @@ def test_hostile_owner_and_trash_entries(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o777, 0o277, 0o177, 0o077])
 @pytest.mark.parametrize("base_is_there", [False, True])
-def test_any_umask_will_do(tmp_path: Path, umask: int, base_is_there: bool) -> None:
-    """Here, because only without root's rights do modes matter."""
+def test_the_store_works_with_any_umask(tmp_path: Path, umask: int, base_is_there: bool) -> None:
+    """This test is here because modes have no effect on root."""
     base = tmp_path / "above" / "base"
     if base_is_there:
         base.mkdir(parents=True)
@@ -234,7 +234,7 @@ def test_any_umask_will_do(tmp_path: Path, umask: int, base_is_there: bool) -> N
 
 
 def victim_like(base: Path, victim: Path) -> None:
-    """Make `victim` look as much like the inside of a store as can be."""
+    """Make ``victim`` look like the inside of a store."""
     digest = hash_key("sid")
     for root in (victim, victim / digest[:2]):
         area = root / digest
@@ -252,7 +252,7 @@ def victim_like(base: Path, victim: Path) -> None:
 @pytest.mark.parametrize("planted", ["areas", "prefix", "area", "owners", "trash"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_planted_links_are_not_followed(tmp_path: Path, planted: str, when: str) -> None:
-    """Neither for writing nor for moving or deleting; whether a link or the store was there first."""
+    """No call writes, moves or deletes through a link, whether the link or the store was there first."""
     base, victim = tmp_path / "base", tmp_path / "victim"
     victim.mkdir()
     victim_like(base, victim)
@@ -286,7 +286,7 @@ def test_planted_links_are_not_followed(tmp_path: Path, planted: str, when: str)
         assert snapshot(victim) == before
 
 
-def test_a_planted_link_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_planted_link_is_an_error(tmp_path: Path) -> None:
     for planted in ("areas", "owners"):
         store = FileStore(tmp_path / planted)
         (tmp_path / planted / planted).symlink_to(tmp_path)

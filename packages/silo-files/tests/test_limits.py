@@ -1,4 +1,4 @@
-"""The limits hold, also while many save at once."""
+"""The limits hold, also while several threads save at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from silo_files.locks import KeyLocks
 
 
 class Blocks:
-    """A source whose blocks are made one by one."""
+    """A source whose blocks come from an iterator."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.blocks = blocks
@@ -100,7 +100,7 @@ def test_replacing_counts_the_difference(tmp_path: Path) -> None:
     assert store.usage("sid") == Usage(100, 1)
 
 
-def test_what_counts_is_what_ends_well(tmp_path: Path) -> None:
+def test_a_failed_save_does_not_count(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "base", max_session_bytes=100)
     for _ in range(5):
         with pytest.raises(ZeroDivisionError):
@@ -150,7 +150,7 @@ def test_max_store_bytes(tmp_path: Path) -> None:
     assert store.total_size_bytes == 100
 
 
-def test_what_lies_there_counts_from_the_first_save(tmp_path: Path) -> None:
+def test_existing_files_count_from_the_first_save(tmp_path: Path) -> None:
     before = FileStore(tmp_path / "base")
     before.save("sid", "a", b"x" * 60)
     store = FileStore(tmp_path / "base", max_session_bytes=100, max_store_bytes=110, max_files=2)
@@ -163,7 +163,7 @@ def test_what_lies_there_counts_from_the_first_save(tmp_path: Path) -> None:
         store.save("sid", "c", b"")
 
 
-def test_what_others_deleted_is_seen_before_refusing(tmp_path: Path) -> None:
+def test_files_deleted_by_another_store_do_not_count(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "base", max_session_bytes=100, max_files=1)
     store.save("sid", "a", b"x" * 100)
     FileStore(tmp_path / "base").cleanup("sid")
@@ -171,7 +171,7 @@ def test_what_others_deleted_is_seen_before_refusing(tmp_path: Path) -> None:
     assert store.list_files("sid") == ["b"]
 
 
-def test_the_whole_disk_is_looked_at_only_now_and_then(tmp_path: Path) -> None:
+def test_the_whole_store_is_not_counted_for_each_refusal(tmp_path: Path) -> None:
     now = 0.0
     counts = 0
 
@@ -196,7 +196,7 @@ def test_the_whole_disk_is_looked_at_only_now_and_then(tmp_path: Path) -> None:
     assert counts == 2
 
 
-def test_a_save_does_not_walk_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_does_not_count_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = LocalFileBackend(str(tmp_path / "base"))
     store = FileStore(tmp_path / "base", backend=backend, max_session_bytes=1000, max_store_bytes=1000, max_files=100)
     store.save("sid", "first", b"1")
@@ -226,7 +226,7 @@ def test_a_cleaned_save_gives_its_room_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [["same"] * 8, [str(number) for number in range(8)]])
-def test_together_they_stay_within_the_limits(tmp_path: Path, names: list[str]) -> None:
+def test_concurrent_saves_stay_within_the_limits(tmp_path: Path, names: list[str]) -> None:
     store = FileStore(tmp_path / "base", max_session_bytes=10_000, max_store_bytes=15_000, max_files=6)
     barrier = threading.Barrier(len(names) + 1)
     refused: list[FileStoreError] = []
@@ -252,7 +252,7 @@ def test_together_they_stay_within_the_limits(tmp_path: Path, names: list[str]) 
     assert failures == []
     total = store.total_size_bytes
     assert total <= 15_000
-    # The counts came back to the truth: exactly the rest fits.
+    # The counts are right again: exactly the rest fits.
     store.cleanup("sid0")
     rest = 10_000 - store.usage("sid1").bytes
     assert isinstance(store._ledger, Ledger)
@@ -328,8 +328,8 @@ def test_a_save_that_outlives_a_sweep_counts_in_its_session(tmp_path: Path) -> N
     "limits",
     [{"max_store_bytes": 9000}, {"max_store_bytes": 9000, "max_session_bytes": 3000, "max_files": 6}],
 )
-def test_the_counts_never_leave_the_truth(tmp_path: Path, limits: dict[str, int]) -> None:
-    """Threads do all there is for a moment; then memory and disk must agree, each time anew."""
+def test_the_counts_agree_with_the_disk(tmp_path: Path, limits: dict[str, int]) -> None:
+    """Threads call every method for a moment. Afterwards memory and disk must agree, in each of several rounds."""
     store = FileStore(tmp_path / "base", **limits)  # type: ignore[arg-type]
     failures: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""The gate: what it refuses, what it lets pass, and what it says."""
+"""Which keys and names are accepted, which are refused, and what the error says."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_refused_key_is_not_in_the_error() -> None:
 
 @settings(deadline=None)
 @given(st.text())
-def test_what_passes_has_a_plain_name_on_disk(name: str) -> None:
+def test_every_accepted_name_has_a_plain_name_on_disk(name: str) -> None:
     try:
         passed = check_name(name)
     except InvalidFileName:

@@ -1,4 +1,4 @@
-"""Saved whole or not at all."""
+"""A file is saved whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def read(store: FileStore, sid: str, name: str) -> bytes:
 
 
 def parts(store: FileStore) -> list[Path]:
-    """Return what is half-written anywhere in the store."""
+    """Return the unfinished files anywhere in the store."""
     return list(Path(store.base_dir).rglob("*.part"))
 
 
 class OnlyRead:
-    """Like werkzeug's FileStorage as far as saving goes: a read method and no more."""
+    """Like Werkzeug's ``FileStorage``: only a read method matters."""
 
     def __init__(self, data: bytes) -> None:
         self.read = io.BytesIO(data).read
 
 
 class Scripted:
-    """Gives prepared answers, and raises those that are errors."""
+    """Returns prepared answers, and raises those that are exceptions."""
 
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
@@ -114,7 +114,7 @@ def test_a_bad_source_makes_no_area(store: FileStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), OSError(errno.ENOSPC, "not our disk")])
-def test_an_error_of_the_source_comes_through(store: FileStore, error: BaseException) -> None:
+def test_an_error_of_the_source_passes_through(store: FileStore, error: BaseException) -> None:
     store.save("sid", "a", b"old")
     with pytest.raises(type(error)) as caught:
         store.save("sid", "a", Scripted(b"half", error))  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def test_a_disk_without_room_for_one_more_file(store: FileStore, monkeypatch: py
     assert store.list_files("sid") == ["a"]
 
 
-def test_other_errors_of_the_disk_come_through(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_the_disk_pass_through(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save("sid", "a", b"old")
 
     def broken(source: str, target: str) -> None:
@@ -184,7 +184,7 @@ def test_other_errors_of_the_disk_come_through(store: FileStore, monkeypatch: py
     assert parts(store) == []
 
 
-def test_writes_that_take_only_a_part(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_write_is_continued(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, memoryview(data)[:1000]))
     store.save("sid", "a", BIG)

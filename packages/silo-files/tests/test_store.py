@@ -1,4 +1,4 @@
-"""What callers of 0.1 know, and where the files lie."""
+"""The interface of 0.1, and where files are on disk."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_relative_base_dir_is_made_absolute(tmp_path: Path, monkeypatch: pytes
     assert FileStore("up").base_dir == str(tmp_path / "up")
 
 
-def test_without_auto_create_nothing_is_made(tmp_path: Path) -> None:
+def test_without_auto_create_nothing_is_created(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "base", auto_create=False)
     assert store.list_files("sid") == []
     store.session_dir("sid")
@@ -73,7 +73,7 @@ def test_without_auto_create_nothing_is_made(tmp_path: Path) -> None:
     assert store.list_files("sid") == ["a"]
 
 
-def test_looking_makes_nothing(tmp_path: Path, store: FileStore) -> None:
+def test_reading_creates_nothing(tmp_path: Path, store: FileStore) -> None:
     assert store.list_files("sid") == []
     assert store.get_path("sid", "a") is None
     assert store.usage("sid") == Usage(0, 0)
@@ -122,7 +122,7 @@ def test_only_the_owner_may_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
-def test_a_strict_umask_does_no_harm(tmp_path: Path) -> None:
+def test_files_are_readable_after_a_strict_umask(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "base")
     old = os.umask(0o777)
     try:
@@ -159,7 +159,7 @@ def test_a_missing_file_error_names_nothing(store: FileStore) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_what_is_no_file_is_missing(store: FileStore) -> None:
+def test_a_folder_pipe_or_link_counts_as_missing(store: FileStore) -> None:
     path = Path(store.save("sid", "a", b"1"))
     path.unlink()
     makers: list[Callable[[], None]] = [path.mkdir]
@@ -180,7 +180,7 @@ def test_what_is_no_file_is_missing(store: FileStore) -> None:
         store.open("sid", "a")
 
 
-def test_a_refused_limit_makes_nothing(tmp_path: Path) -> None:
+def test_a_refused_limit_creates_nothing(tmp_path: Path) -> None:
     for limit in ("max_file_bytes", "max_session_bytes", "max_store_bytes", "max_files"):
         with pytest.raises(ValueError, match="negative"):
             FileStore(tmp_path / "base", **{limit: -1})  # type: ignore[arg-type]
@@ -220,7 +220,7 @@ def test_key_for_is_a_function(tmp_path: Path) -> None:
     assert not (tmp_path / "base").exists()
 
 
-def test_key_for_is_asked_each_time(tmp_path: Path) -> None:
+def test_key_for_is_called_each_time(tmp_path: Path) -> None:
     uids = {"sid": "life-1"}
     store = FileStore(tmp_path / "base", key_for=uids.__getitem__)
     store.save("sid", "a", b"1")
@@ -240,7 +240,7 @@ def test_key_for_is_asked_each_time(tmp_path: Path) -> None:
         store.save("sid", "c", b"3")
 
 
-def test_save_key_asks_nobody(tmp_path: Path) -> None:
+def test_save_key_does_not_call_key_for(tmp_path: Path) -> None:
     uids = {"sid": "life-1"}
     store = FileStore(tmp_path / "base", key_for=uids.__getitem__)
     uids["sid"] = "life-2"

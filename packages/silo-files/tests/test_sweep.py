@@ -1,4 +1,4 @@
-"""After a restart: what nobody needs goes, what another living process uses stays. With real processes."""
+"""A sweep removes files of dead sessions and keeps what another living process uses. With real processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from silo_files.names import hash_key
 from silo_files.owners import Owners
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
-# A fork with threads around is what is tested here.
+# These tests fork a process with threads on purpose.
 fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 WRITER = """
@@ -44,7 +44,7 @@ def always(key: str) -> bool:
 
 
 class Asked:
-    """Notes which keys it is asked for, and calls none live."""
+    """Records the keys it is called with, and calls none of them live."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -56,7 +56,7 @@ class Asked:
 
 @contextmanager
 def writer(base: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has saved one file, half-written another, and waits."""
+    """Run a process that has saved one file, is in the middle of another, and waits."""
     command = [sys.executable, "-c", WRITER, str(base)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -85,7 +85,7 @@ def test_a_killed_process_leaves_its_files_to_the_sweep(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "owners").iterdir()) == ["areas.lock"]
 
 
-def test_a_process_that_ended_well_leaves_no_lock_file(tmp_path: Path) -> None:
+def test_a_process_that_ends_normally_leaves_no_lock_file(tmp_path: Path) -> None:
     with writer(tmp_path) as process:
         process.communicate("\n")
     assert [path.name for path in (tmp_path / "owners").iterdir()] == ["areas.lock"]
@@ -103,7 +103,7 @@ def test_live_sessions_outlive_their_process(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_half_written_files_of_the_living_stay(tmp_path: Path) -> None:
+def test_unfinished_files_of_living_processes_stay(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     with writer(tmp_path):
         assert store.sweep(always) == 0
@@ -118,7 +118,7 @@ def test_an_area_with_two_writers_waits_for_both(tmp_path: Path) -> None:
         mine.save("whole", "b", b"mine")
         process.kill()
         process.wait()
-        assert third.sweep(never) == 1  # the half-written one
+        assert third.sweep(never) == 1  # the unfinished one
         assert mine.list_files("whole") == ["a", "b"]
     mine.close()
     assert third.sweep(never) == 1
@@ -132,7 +132,7 @@ def test_own_areas_can_be_swept(tmp_path: Path) -> None:
     assert store.list_files("sid") == ["b"]
 
 
-def test_a_store_that_is_gone_owns_nothing(tmp_path: Path) -> None:
+def test_a_deleted_store_object_owns_nothing(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     other = FileStore(tmp_path)
     other.save("sid", "a", b"1")
@@ -169,7 +169,7 @@ def test_a_forked_child_is_an_owner_of_its_own(tmp_path: Path, fork: Callable[[C
         os.close(fd)
 
 
-def test_a_lost_lock_file_is_made_again(tmp_path: Path) -> None:
+def test_a_lost_lock_file_is_created_again(tmp_path: Path) -> None:
     store, other = FileStore(tmp_path), FileStore(tmp_path)
     store.save("one", "a", b"1")
     shutil.rmtree(tmp_path / "owners")
@@ -210,7 +210,7 @@ def test_a_writer_that_comes_while_is_live_runs_is_respected(tmp_path: Path) -> 
     assert store.list_files("sid") == ["a", "b"]
 
 
-def test_an_area_cut_short_while_it_was_made(tmp_path: Path) -> None:
+def test_an_unfinished_area_is_removed(tmp_path: Path) -> None:
     digest = hash_key("sid")
     area = tmp_path / "areas" / digest[:2] / digest
     (area / "t-0123456789abcdef-0").mkdir(parents=True)
@@ -306,7 +306,7 @@ def test_one_process_saves_while_another_cleans_up(tmp_path: Path) -> None:
 
 
 def test_files_whose_key_was_lost_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A power cut may keep files and lose the journal; nobody has said that their session is dead."""
+    """A power cut may keep files and lose their journal. Their session may be live."""
     store = FileStore(tmp_path)
     path = Path(store.save("sid", "a", b"1"))
     for lost in tmp_path.rglob("names"):
@@ -321,7 +321,7 @@ def test_files_whose_key_was_lost_stay(tmp_path: Path, caplog: pytest.LogCapture
     assert store.sweep(never) == 1
 
 
-def test_half_made_folders_of_the_dead_go(tmp_path: Path) -> None:
+def test_unfinished_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     area = Path(store.session_dir("sid"))
     for number, dead in enumerate(("t-" + "0" * 16 + "-0", "t-" + "1" * 16 + "-17")):
@@ -336,7 +336,7 @@ def test_half_made_folders_of_the_dead_go(tmp_path: Path) -> None:
 
 
 def test_a_lock_file_is_deleted_only_while_its_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the file of a process that takes its lock just then would be deleted, and the process pass for dead."""
+    """Otherwise a sweep could delete the file of a process that is just locking it, and take the process for dead."""
     looker = Owners(str(tmp_path / "owners"))
     (tmp_path / "owners").mkdir()
     path = tmp_path / "owners" / ("0" * 16 + ".lock")
@@ -357,7 +357,7 @@ def test_a_lock_file_is_deleted_only_while_its_lock_is_held(tmp_path: Path, monk
 
 
 def test_a_renewed_entry_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While somebody looks at the new lock file, it cannot be locked."""
+    """The new lock file cannot be locked while another process tests its lock."""
     owners = Owners(str(tmp_path / "owners"))
     owner = owners.own_id()
     (tmp_path / "owners" / f"{owner}.lock").unlink()
@@ -383,8 +383,8 @@ def test_a_lock_that_fails_leaves_no_file_open(tmp_path: Path, monkeypatch: pyte
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-def test_an_area_made_while_sweeping_is_not_removed_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What looked like an area that was never finished, may become one before it is removed."""
+def test_an_area_finished_during_a_sweep_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An area that seems unfinished may be finished before it is removed."""
     store = FileStore(tmp_path)
     digest = hash_key("sid")
     (tmp_path / "areas" / digest[:2] / digest).mkdir(parents=True)
@@ -402,7 +402,7 @@ def test_an_area_made_while_sweeping_is_not_removed_unasked(tmp_path: Path, monk
     assert store.list_files("sid") == ["a"]
 
 
-def test_an_area_made_between_two_looks_has_not_lost_its_key(
+def test_a_key_found_at_the_second_look_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FileStore(tmp_path)

@@ -1,4 +1,4 @@
-"""The seam below `FileStore`: what a place that keeps files must be able to do."""
+"""The seam below ``FileStore``: what a place that keeps files must be able to do."""
 
 from __future__ import annotations
 
@@ -12,82 +12,106 @@ Block = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A saved file."""
+    """A saved file.
+
+    Attributes:
+        name: The name it was saved under, in Unicode form NFC.
+        size: Its size in bytes.
+        modified: When it was saved, in seconds since 1970 (UTC).
+    """
 
     name: str
-    """The name it was saved under."""
     size: int
-    """Its size in bytes."""
     modified: float
-    """When it was saved, in seconds since 1970 (UTC)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What lies in one session's area, or in all of them."""
+    """How much one area holds, or all areas together.
+
+    Attributes:
+        bytes: Bytes of all finished files.
+        files: Number of finished files.
+    """
 
     bytes: int
-    """Bytes of all finished files."""
     files: int
-    """Number of finished files."""
 
 
 class StagedFile(Protocol):
-    """A file that is being written and that nobody sees yet."""
+    """A file that is being written and is not visible yet."""
 
     def write(self, block: Block, /) -> None:
-        """Append `block`. Raises `StorageFull` when there is no room."""
+        """Append ``block``. The caller may reuse its buffer afterwards.
+
+        Raises:
+            StorageFull: There is no room left.
+        """
 
     def finish(self) -> None:
-        """All blocks are written: do now what is slow. Called once, before `commit`, with no lock held.
+        """Do what is slow, such as syncing to disk. Called once, after the last block, with no lock held.
 
-        Raises `StorageFull` when there is no room.
+        Raises:
+            StorageFull: There is no room left.
         """
 
     def commit(self) -> str:
-        """Let the whole file appear under its name at once, in place of an older one. Return its location.
+        """Make the whole file visible under its name at once, replacing an older one. Return its location.
 
-        Raises `AreaGone` if the area was removed since `stage`, `StorageFull` when there is no room. After an
-        error the caller calls `abort`.
+        After an error the caller calls ``abort()``.
+
+        Raises:
+            AreaGone: The area was removed since ``stage()``.
+            StorageFull: There is no room left.
         """
 
     def abort(self) -> None:
-        """Throw the bytes away. Never raises an error of the storage; does nothing after `commit`."""
+        """Discard the bytes. Never raises an error of the storage. Does nothing after ``commit()``."""
 
 
 @runtime_checkable
 class FileBackend(Protocol):
     """Keeps named files in areas, one area for each key.
 
-    Keys and names have passed the gate. All methods may be called from several threads at once. An area exists
-    from the first `stage` or `area_path(create=True)` until `remove_area`; an unknown key is an empty area.
+    Keys and names have passed ``check_key`` and ``check_name``. All methods may be called from several threads at once.
+    An area exists from the first ``stage()`` or ``area_path(create=True)`` until ``remove_area()``. An unknown key is
+    an empty area.
     """
 
     def stage(self, key: str, name: str) -> StagedFile:
-        """Begin to write a file. Raises `StorageFull` when there is no room."""
+        """Begin to write a file.
+
+        Raises:
+            StorageFull: There is no room left.
+        """
 
     def path(self, key: str, name: str) -> str | None:
-        """Return the absolute path of the finished file; None if there is none, or no local path leads to it."""
+        """Return the absolute path of a finished file; None if there is no such file, or files have no local path."""
 
     def area_path(self, key: str, *, create: bool) -> str | None:
-        """Return the absolute path of the area's folder, or None if the backend has no folders."""
+        """Return the absolute path of the area's folder; None if the backend has no folders."""
 
     def stat(self, key: str, name: str) -> FileInfo | None:
-        """Describe a finished file; None if there is none."""
+        """Describe a finished file; None if there is no such file."""
 
     def open(self, key: str, name: str) -> BinaryIO:
-        """Open a finished file for reading. Raises `FileMissing`."""
+        """Open a finished file for reading. The caller closes it.
+
+        Raises:
+            FileMissing: There is no such file.
+        """
 
     def list(self, key: str) -> list[FileInfo]:
         """Describe all finished files of the area, ordered by name."""
 
     def delete(self, key: str, name: str) -> bool:
-        """Delete one file. Return whether there was one."""
+        """Delete one file. Return whether it existed."""
 
     def remove_area(self, key: str) -> bool:
-        """Remove the area with all it holds, at once for everybody. Return whether there was one.
+        """Remove the area with all it holds, at once for every reader. Return whether it existed.
 
-        A file staged before and not yet committed can no longer be committed, even if the area is made anew.
+        A file that was staged before and is not committed yet can no longer be committed, even if the area is created
+        again.
         """
 
     def remove_all(self) -> None:
@@ -100,13 +124,17 @@ class FileBackend(Protocol):
         """Count the finished files of all areas. May be slow: it may look at each file."""
 
     def purge(self) -> None:
-        """Free the room of what was removed, and return when that is done."""
+        """Free the space of everything removed so far. Return when that is done."""
 
     def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Remove areas that no living process wrote to and whose key is not live. Return how many.
+        """Remove areas whose key is not live, except those that another living process has written to.
 
-        `is_live` is called with no lock held. If it raises, the area stays.
+        Args:
+            is_live: Called with a key, with no lock held. If it raises, the area stays.
+
+        Returns:
+            The number of areas removed.
         """
 
     def close(self) -> None:
-        """Give up locks and files that the backend holds open. Saved files stay; using it again reopens."""
+        """Give up locks and open files. Saved files stay. Using the backend again reopens it."""

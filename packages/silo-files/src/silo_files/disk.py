@@ -1,6 +1,6 @@
-"""Few, plain operations on the disk, with our modes and our errors.
+"""File system operations that set our modes, follow no links and raise our errors.
 
-Paths are plain strings here and in the modules above: with pathlib, making a path costs as much as using it.
+Paths are plain strings here and in the modules above: creating a ``pathlib.Path`` costs as much as using it.
 """
 # ruff: noqa: PTH101, PTH102, PTH112, PTH116, PTH120, PTH208
 
@@ -13,7 +13,7 @@ import stat
 
 from .errors import StorageFull, UnsafeFolder
 
-# Not through a link, and not waiting for whoever may be at the other end of a pipe.
+# Follow no link, and do not block on a pipe.
 _SAFE = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _READ = os.O_RDONLY | _SAFE
 _CREATE = os.O_CREAT | os.O_EXCL | _SAFE
@@ -23,20 +23,20 @@ LOCK = os.O_RDWR | _SAFE
 FILE_MODE = 0o600
 DIR_MODE = 0o700
 
-# Opening a link, or a socket.
+# What opening a link or a socket fails with.
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _fchmod = getattr(os, "fchmod", None)
 
 
 def raise_if_full(error: OSError) -> None:
-    """Raise `StorageFull` if the system says that the disk or the user's share of it is full."""
+    """Raise ``StorageFull`` if ``error`` says that the disk is full or the user's quota is used up."""
     if error.errno in _FULL:
         raise StorageFull(error.errno or errno.ENOSPC) from error
 
 
 def create_file(path: str, flags: int = os.O_WRONLY) -> int:
-    """Create a file that must not exist, readable by its owner alone whatever the umask. Return its descriptor."""
+    """Create a file that must not exist yet, readable only by its owner whatever the umask. Return its descriptor."""
     fd = os.open(path, _CREATE | flags, FILE_MODE)
     if _fchmod is not None:
         try:
@@ -48,7 +48,7 @@ def create_file(path: str, flags: int = os.O_WRONLY) -> int:
 
 
 def open_read(path: str, _flags: int = 0) -> int:
-    """Open a regular file for reading; anything else counts as missing. Serves as `opener` too."""
+    """Open a regular file for reading; anything else counts as missing. Can be the ``opener`` of ``open()``."""
     try:
         fd = os.open(path, _READ)
     except OSError as error:
@@ -62,7 +62,7 @@ def open_read(path: str, _flags: int = 0) -> int:
 
 
 def open_lock(path: str) -> int:
-    """Open a file to be locked, and create it if it is not there."""
+    """Open a lock file for reading and writing. Create it if it is missing."""
     while True:
         try:
             return os.open(path, LOCK)
@@ -72,7 +72,7 @@ def open_lock(path: str) -> int:
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all of `data`; the system may take it in parts."""
+    """Write all of ``data``, in as many system calls as that takes."""
     written = os.write(fd, data)
     if written == len(data):
         return
@@ -82,14 +82,15 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def make_dir(path: str) -> None:
-    """Make one folder for its owner alone whatever the umask, if it is not there. The parent must exist.
+    """Create one folder for its owner only, whatever the umask, unless it exists. Its parent must exist.
 
-    Raises `UnsafeFolder` if there is a link or a file.
+    Raises:
+        UnsafeFolder: A link or a file has this path.
     """
     try:
         os.mkdir(path, DIR_MODE)
     except FileExistsError:
-        with contextlib.suppress(FileNotFoundError):  # others may remove it meanwhile
+        with contextlib.suppress(FileNotFoundError):  # another process may just have removed it
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise UnsafeFolder(path) from None
         return
@@ -97,7 +98,7 @@ def make_dir(path: str) -> None:
 
 
 def make_base(path: str, *, durable: bool) -> None:
-    """Make the folder `path` for its owner alone, and those above it as the umask says, if they are not there."""
+    """Create the folder ``path`` for its owner only, and missing parents with the modes that the umask allows."""
     if os.path.isdir(path):
         return
     missing = [path]
@@ -116,7 +117,7 @@ def make_base(path: str, *, durable: bool) -> None:
 
 
 def is_real_dir(path: str) -> bool:
-    """Tell whether `path` is a folder and not a link to one."""
+    """Return whether ``path`` is a folder and not a link to one."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
@@ -124,7 +125,7 @@ def is_real_dir(path: str) -> bool:
 
 
 def sync_dir(path: str) -> None:
-    """Bring a folder's entries to the disk, where the system offers it."""
+    """Sync a folder's entries to disk. Does nothing on Windows, which has no call for it."""
     if os.name == "nt":
         return
     fd = os.open(path, os.O_RDONLY)
@@ -135,7 +136,7 @@ def sync_dir(path: str) -> None:
 
 
 def names_in(path: str) -> list[str]:
-    """Return the names in a folder, none if it is not there."""
+    """Return the names in a folder; an empty list if it is missing."""
     try:
         return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):

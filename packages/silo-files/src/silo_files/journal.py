@@ -1,8 +1,8 @@
-"""The names of an area's files: lines of JSON, one journal for each process that writes to the area.
+"""The names of an area's files, as lines of JSON: one journal for each process that writes to the area.
 
-A journal lies in the folder of its writer within the area. Its first line holds the area's key. Only its writer
-appends to it, and a name is appended before its file appears, so a listing knows every file it sees. A line that
-a crash or a full disk cut short names no file, and the next name begins on a line of its own.
+Each writer has a folder in the area, and its journal lies there. The first line holds the area's key. Only the writer
+appends to its journal. A name is appended before its file appears, so a listing can name every file it finds. A line
+that a crash or a full disk cut short is ignored, and the next name starts on a new line.
 """
 # ruff: noqa: PTH105, PTH106, PTH108, PTH116, PTH118, PTH119  (see disk.py)
 
@@ -21,12 +21,12 @@ JOURNAL = "names"
 
 _WRITER = re.compile(r"[wt]-([0-9a-f]{16})(?:-[0-9]+)?")
 
-# Names of deleted files are dropped only when a journal has grown to this size, in bytes, and at each doubling.
+# A journal drops the names of deleted files when it reaches this size, in bytes, and at each doubling after that.
 _COMPACT_FROM = 128 * 1024
 
 
 def start(folder: str, key: str, *, durable: bool) -> None:
-    """Write a journal without names into the new `folder`."""
+    """Write a journal without names into the new ``folder``."""
     fd = create_file(os.path.join(folder, JOURNAL))
     try:
         write_all(fd, _line({"key": key}))
@@ -37,7 +37,11 @@ def start(folder: str, key: str, *, durable: bool) -> None:
 
 
 def append(folder: str, name: str, *, durable: bool) -> bool:
-    """Add `name`. Return whether the journal should be compacted. Raises FileNotFoundError if it is gone."""
+    """Append ``name``. Return whether the journal should be compacted.
+
+    Raises:
+        FileNotFoundError: The journal is gone, with its area.
+    """
     line = b"\n" + _line({"name": name})
     fd = os.open(folder + "/" + JOURNAL, APPEND)
     try:
@@ -51,9 +55,14 @@ def append(folder: str, name: str, *, durable: bool) -> bool:
 
 
 def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -> None:
-    """Drop the names of files that are no longer there, if that halves the journal.
+    """Drop the names of files that no longer exist, if that at least halves the journal.
 
-    `upcoming` is the name of the file that is about to be committed. There is only one, as commits of a key take turns.
+    Args:
+        folder: The writer's folder, with the journal.
+        area: The area that the folder lies in.
+        key: The area's key.
+        upcoming: Name of the file that is about to be committed. There is only one: commits of a key run one at a time.
+        durable: Whether to sync to disk.
     """
     path = os.path.join(folder, JOURNAL)
     names = [
@@ -78,30 +87,30 @@ def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -
 
 
 def writers(area: str) -> list[tuple[str, str]]:
-    """Return the folders that processes have made in `area` to write to it, each with its owner id."""
+    """Return the folder of each process that has written to ``area``, with its owner id."""
     found = ((os.path.join(area, entry), match[1]) for entry in names_in(area) if (match := _WRITER.fullmatch(entry)))
     return [(folder, owner) for folder, owner in found if is_real_dir(folder)]
 
 
 def drop_leftovers(folder: str) -> None:
-    """Delete what a dead process left half-made in its `folder`, one of the `writers`."""
-    is_half_made = os.path.basename(folder).startswith("t-")
+    """Delete what a dead process left unfinished in its ``folder``, one of ``writers()``."""
+    is_unfinished = os.path.basename(folder).startswith("t-")
     with contextlib.suppress(OSError):
         for entry in names_in(folder):
-            if is_half_made or entry.endswith(".part"):
+            if is_unfinished or entry.endswith(".part"):
                 os.unlink(os.path.join(folder, entry))
-        if is_half_made:
+        if is_unfinished:
             os.rmdir(folder)
 
 
 def read_names(folder: str) -> list[str]:
-    """Return the names in the journal of `folder`, each once; none if it is not there."""
+    """Return the names in the journal of ``folder``, each once; an empty list if there is no journal."""
     found = (record.get("name") for record in _read(folder))
     return list(dict.fromkeys(name for name in found if isinstance(name, str)))
 
 
 def read_key(folder: str, digest: str) -> str | None:
-    """Return the key whose hash is `digest` from the journal of `folder`; None if it is damaged or not there."""
+    """Return the key in the journal of ``folder`` if its hash is ``digest``; None if there is no such key."""
     for record in _read(folder):
         key = record.get("key")
         if isinstance(key, str) and hash_key(key) == digest:
@@ -118,7 +127,7 @@ def _read(folder: str) -> list[dict[str, object]]:
         with open(os.path.join(folder, JOURNAL), "rb", opener=open_read) as file:
             lines = file.read().splitlines()
     except OSError as error:
-        # Any other error must not pass for a journal without a key: its area would be swept.
+        # Any other error is raised: a journal that only seems to have no key would let its area be swept.
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return []
         raise

@@ -1,11 +1,12 @@
-"""Counts what lies in the store and what is being saved, so that the limits hold while many save at once.
+"""Counts saved and pending bytes, so that the limits hold while several threads save at once.
 
-For each name that is being saved there is a `_Pending`. It counts with the larger of the file that is there and all the
-bytes on their way to that name. So a file may be replaced by one of its size in a full session, and whatever of
-the running saves ends well, the finished files stay within the limits. Counting goes on in memory; the disk is
-looked at once for each session, once for the whole, and again before something is refused, since other processes
-may have deleted files. Files appear and go under their key's lock, and whoever looks at the disk holds it: an area's
-lock for an area, all locks for the whole. So what is in memory is what is on the disk.
+Each name that is being saved has a ``_Pending``. It counts as the size of the existing file or the bytes reserved for
+the name, whichever is larger. So a full session can replace a file by one of the same size, and the finished files stay
+within the limits whichever of the running saves succeed.
+
+Counts are kept in memory. The disk is read once for each session, once for the whole store, and again before a save is
+refused, because another process may have deleted files. Files appear and disappear under the lock of their key. A count
+of an area is taken under that lock, a count of the store under all locks, so memory and disk agree.
 """
 
 from __future__ import annotations
@@ -20,16 +21,22 @@ from .errors import FileStoreError, SessionQuotaExceeded, StoreQuotaExceeded
 from .fork import reset_after_fork
 from .locks import KeyLocks
 
-# Sessions whose counts are kept in memory; those beyond are counted anew when they save again.
+# Areas whose counts are kept in memory. Beyond that, the oldest is dropped and counted again at its next save.
 _MAX_AREAS = 50_000
 
-# Looking at the whole disk before a refusal is done no more often than this, in seconds.
+# Least time between two counts of the whole store before a refusal, in seconds.
 _RECOUNT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What sessions and the store may hold; None means no limit."""
+    """What sessions and the store may hold. None means no limit.
+
+    Attributes:
+        session_bytes: Bytes of each session's files.
+        store_bytes: Bytes of all files.
+        files: Number of each session's files.
+    """
 
     session_bytes: int | None = None
     store_bytes: int | None = None
@@ -75,22 +82,27 @@ class Reservation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The save has ended, well or not."""
+        """Give back what was reserved and not committed."""
         self._ledger._release(self._area, self._name, self._pending, self._taken)
 
     def meter(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """Pass `blocks` on, each only when there is room for it."""
+        """Yield each of ``blocks`` once room for it is reserved."""
         for block in blocks:
             self.reserve(len(block))
             yield block
 
     def reserve(self, count: int) -> None:
-        """Take room for `count` more bytes. Raises `SessionQuotaExceeded`, `StoreQuotaExceeded`."""
+        """Reserve ``count`` more bytes.
+
+        Raises:
+            SessionQuotaExceeded: The session has no room for them.
+            StoreQuotaExceeded: The store has no room for them.
+        """
         self._ledger._reserve(self._key, self._area, self._pending, count)
         self._taken += count
 
     def commit(self) -> None:
-        """The file is in place with all reserved bytes. The caller holds the key's lock."""
+        """Count the reserved bytes as saved: the file is in place. The caller holds the key's lock."""
         self._ledger._commit(self._area, self._pending, self._taken)
         self._taken = 0
 
@@ -109,7 +121,7 @@ class Ledger:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Count anew: the parent's saves are not ours."""
+        """Start counting again: the parent's saves do not run in the child."""
         self._mutex = threading.Lock()
         self._areas: dict[str, _Area] = {}
         self._extra = 0
@@ -117,7 +129,11 @@ class Ledger:
         self._counted_at = float("-inf")
 
     def begin(self, key: str, name: str) -> Reservation:
-        """Prepare to save a file. Raises `SessionQuotaExceeded` if it would be one too many."""
+        """Begin to save a file. Return its reservation, still of no bytes.
+
+        Raises:
+            SessionQuotaExceeded: The session would have one file too many.
+        """
         with self._locks.of(key):
             area = self._areas.get(key) or self._load(key)
             reservation = self._try_begin(key, name, area)
@@ -129,7 +145,7 @@ class Ledger:
         return reservation
 
     def remove_file(self, key: str, name: str, size: int) -> None:
-        """A file was deleted. The caller holds the key's lock."""
+        """Count a deleted file out. The caller holds the key's lock."""
         with self._mutex:
             if (area := self._areas.get(key)) is not None:
                 area.bytes -= size
@@ -139,16 +155,16 @@ class Ledger:
             self._add_to_total(-size)
 
     def size_of(self, key: str) -> int:
-        """Return what `remove_area` needs, before the area is removed. The caller holds the key's lock."""
+        """Return the ``size`` for ``remove_area``, before the area is removed. The caller holds the key's lock."""
         if (area := self._areas.get(key)) is not None:
             return area.bytes
         return 0 if self._total is None else self._backend.usage(key).bytes
 
     def remove_area(self, key: str, size: int) -> None:
-        """An area of `size` bytes was removed. The caller has held the key's lock since it asked for the size."""
+        """Count a removed area out. The caller has held the key's lock since it called ``size_of``."""
         with self._mutex:
             if (area := self._areas.pop(key, None)) is not None:
-                # Saves that are under way there can no longer commit: for them it is an empty area of its own.
+                # Saves that still run in this area can no longer commit. They go on counting in the removed one.
                 area.removed = True
                 area.bytes = area.files = 0
                 for pending in area.pending.values():
@@ -156,7 +172,7 @@ class Ledger:
             self._add_to_total(-size)
 
     def remove_all(self) -> None:
-        """Any number of areas was removed, with no lock held."""
+        """Count again after any number of areas was removed with no lock held."""
         with self._locks.all():
             self._refresh()
             self._total = None
@@ -240,7 +256,7 @@ class Ledger:
             self._total += growth
 
     def _recount(self, key: str, area: _Area) -> None:
-        """Look at one area again. The caller holds the key's lock, so no save of ours ends meanwhile."""
+        """Count one area on disk again. The caller holds the key's lock, so no save of this process ends meanwhile."""
         if area.removed:
             return
         usage = self._backend.usage(key)
@@ -253,7 +269,7 @@ class Ledger:
                     self._set(area, pending, info.size if info else None, pending.reserved)
 
     def _refresh(self) -> None:
-        """Look again at the areas into which is being saved, and drop the others. The caller holds all locks."""
+        """Count the areas with running saves again, and drop the others. The caller holds all locks."""
         for key, area in list(self._areas.items()):
             if area.pending:
                 self._recount(key, area)
@@ -261,7 +277,7 @@ class Ledger:
                 del self._areas[key]
 
     def _count_all(self) -> None:
-        """Look at the whole disk, unless that was done just now."""
+        """Count the whole store on disk, unless that was done less than ``_RECOUNT_SECONDS`` ago."""
         now = self._clock()
         with self._locks.all():
             if self._total is not None and now - self._counted_at <= _RECOUNT_SECONDS:

@@ -1,9 +1,9 @@
 """Keeps files on a local disk.
 
 <base>/areas/<2 hex>/<sha256 of the key>/<hash of the name><extension>   a finished file
-<base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/names                 names written by one process
+<base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/names                 the journal of one process
 <base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/<number>.part         a file being written
-<base>/owners/<owner>.lock                                               held by a living process
+<base>/owners/<owner>.lock                                               locked by a living process
 <base>/trash/<random>.gone                                               a removed area
 """
 # ruff: noqa: PTH100, PTH104, PTH106, PTH108, PTH112, PTH118, PTH119, PTH120  (see disk.py)
@@ -36,17 +36,22 @@ from .trash import Trash
 _PREFIX = re.compile(r"[0-9a-f]{2}")
 _AREA = re.compile(r"[0-9a-f]{64}")
 
-# How often entering an area is tried while others keep removing it.
+# Attempts to create a folder in an area while other threads or processes keep removing the area.
 _ATTEMPTS = 100
 
 
 class LocalFileBackend:
-    """A `FileBackend` on a local disk. Several processes may share one `base_dir`.
+    """A ``FileBackend`` on a local disk. Several processes may share one ``base_dir``.
 
-    It works only inside `areas`, `owners` and `trash` in `base_dir`, and never touches anything else there. With
-    `durable=True`, a file that was saved survives a power cut; each save then waits for the disk.
+    It works only in the folders ``areas``, ``owners`` and ``trash`` of ``base_dir`` and touches nothing else there.
 
-    With `auto_create` a missing folder is created, and a folder in which nothing can be saved raises `FolderUnusable`.
+    Args:
+        base_dir: The folder for the files.
+        auto_create: Whether to create the folder if it is missing, and to check now that files can be saved in it.
+        durable: Whether a saved file survives a power cut. Each save then waits for the disk.
+
+    Raises:
+        FolderUnusable: With ``auto_create``, the folder cannot be created or written to.
     """
 
     def __init__(self, base_dir: str, *, auto_create: bool = True, durable: bool = False) -> None:
@@ -65,14 +70,16 @@ class LocalFileBackend:
             self.check()
 
     def _after_fork(self) -> None:
-        """Replace the lock that another thread may have held."""
+        """Replace the lock: a thread of the parent may have held it."""
         self._journal_lock = threading.Lock()
 
     def check(self) -> None:
         """Check that files can be saved here. Creates nothing.
 
-        Raises `BaseMissing` if the folder is missing, and `FolderUnusable` if this process may not write to it, or to a
-        folder of the store in it, for example because another user ran the application before.
+        Raises:
+            BaseMissing: The folder is missing.
+            FolderUnusable: This process may not write to the folder, or to a folder of the store in it, for example
+                because another user ran the application before.
         """
         if not os.path.isdir(self._base):
             raise BaseMissing(self._base)
@@ -81,7 +88,15 @@ class LocalFileBackend:
                 raise FolderUnusable(folder, errno.EACCES)
 
     def stage(self, key: str, name: str) -> LocalStagedFile:
-        """Begin to write a file."""
+        """Begin to write a file.
+
+        Raises:
+            StorageFull: There is no room left.
+            AreaGone: The area was removed again at each attempt.
+            BaseMissing: The folder is missing, and ``auto_create`` is off.
+            FolderUnusable: The folder is missing and cannot be created.
+            UnsafeFolder: A link or a file stands in place of a folder of the store.
+        """
         digest = hash_key(key)
         area = f"{self._areas}/{digest[:2]}/{digest}"
         try:
@@ -96,12 +111,12 @@ class LocalFileBackend:
         return LocalStagedFile(fd, part, target, durable=self._durable, record=record)
 
     def path(self, key: str, name: str) -> str | None:
-        """Return the absolute path of the finished file, or None."""
+        """Return the absolute path of a finished file; None if there is no such file."""
         path = self._file(key, name)
         return path if _regular(path) else None
 
     def area_path(self, key: str, *, create: bool) -> str:
-        """Return the absolute path of the area's folder."""
+        """Return the absolute path of the area's folder. Its name is a hash of the key."""
         area = self._area(hash_key(key))
         if create:
             folder = os.path.join(area, "w-" + self._own_id())
@@ -112,12 +127,16 @@ class LocalFileBackend:
         return area
 
     def stat(self, key: str, name: str) -> FileInfo | None:
-        """Describe a finished file; None if there is none."""
+        """Describe a finished file; None if there is no such file."""
         found = _regular(self._file(key, name))
         return FileInfo(name, found.st_size, found.st_mtime) if found else None
 
     def open(self, key: str, name: str) -> BinaryIO:
-        """Open a finished file for reading."""
+        """Open a finished file for reading. The caller closes it.
+
+        Raises:
+            FileMissing: There is no such file.
+        """
         try:
             return builtins.open(self._file(key, name), "rb", opener=open_read)
         except (FileNotFoundError, NotADirectoryError):
@@ -134,7 +153,7 @@ class LocalFileBackend:
         return sorted(infos, key=lambda info: info.name)
 
     def delete(self, key: str, name: str) -> bool:
-        """Delete one file. Return whether there was one."""
+        """Delete one file. Return whether it existed."""
         area = self._area(hash_key(key))
         if not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
             return False
@@ -145,11 +164,11 @@ class LocalFileBackend:
         return True
 
     def remove_area(self, key: str) -> bool:
-        """Remove the area by one rename; a thread deletes the bytes afterwards."""
+        """Move the area into the trash by one rename; a thread deletes its files later. Return whether it existed."""
         return self._trash.add(hash_key(key))
 
     def remove_all(self) -> None:
-        """Remove all areas."""
+        """Move all areas into the trash."""
         for digest in self._digests():
             self._trash.add(digest)
 
@@ -158,7 +177,7 @@ class LocalFileBackend:
         return _usage(self._area(hash_key(key)))
 
     def total(self) -> Usage:
-        """Count the finished files of all areas, by looking at each."""
+        """Count the finished files of all areas. Looks at each file."""
         size = files = 0
         for digest in self._digests():
             usage = _usage(self._area(digest))
@@ -167,15 +186,18 @@ class LocalFileBackend:
         return Usage(size, files)
 
     def purge(self) -> None:
-        """Delete the bytes of all removed areas now."""
+        """Delete all removed areas now."""
         self._trash.purge()
 
     def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Remove areas that no living process wrote to and whose key is not live, and what crashes left behind."""
+        """Remove areas whose key is not live, and what dead processes left unfinished. Return how many areas.
+
+        Areas that another living process has written to stay.
+        """
         return self._sweeper.sweep(self._digests(), is_live)
 
     def close(self) -> None:
-        """Give up the lock that shows others that this process is alive."""
+        """Release the lock by which other processes see that this one is alive."""
         self._owners.close()
 
     def _own_id(self) -> str:
@@ -197,14 +219,17 @@ class LocalFileBackend:
 
     def _open_part(self, part: str, folder: str, key: str) -> int:
         for _ in range(_ATTEMPTS):
-            # The writer's folder is there on all saves but the first, so nothing is asked before opening.
+            # Only the first save of a process finds no folder, so opening comes before any check.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return create_file(part)
             self._make_writer_folder(folder, key)
         raise AreaGone
 
     def _make_writer_folder(self, folder: str, key: str) -> None:
-        """Make our folder in the area, and the area. It appears complete, or not at all; others may remove it."""
+        """Create this process's folder in the area, with its journal, and the area. Others may remove both at any time.
+
+        The folder is prepared under another name, so it appears complete or not at all.
+        """
         area = os.path.dirname(folder)
         prefix = os.path.dirname(area)
         self._make_base()
@@ -218,10 +243,10 @@ class LocalFileBackend:
             try:
                 journal.start(fresh, key, durable=self._durable)
                 if self._durable:
-                    # Before other threads can see the folder and commit. The area itself is synced with each commit.
+                    # Before other threads can see the folder and commit. A commit syncs the area itself.
                     for path in (fresh, area, prefix, self._areas, self._base):
                         sync_dir(path)
-                with contextlib.suppress(OSError):  # another thread of ours was faster
+                with contextlib.suppress(OSError):  # another thread of this process was faster
                     os.rename(fresh, folder)
             finally:
                 journal.drop_leftovers(fresh)

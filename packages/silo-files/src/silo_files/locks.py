@@ -13,18 +13,18 @@ _STRIPES = 64
 
 
 class KeyLocks:
-    """A lock for each key. Some keys share one, so hold one at a time, or all."""
+    """A lock for each key. Keys may share a lock, so a thread holds one at a time, or all."""
 
     def __init__(self) -> None:
         self._after_fork()
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Replace the locks: a thread that is not in the child may have held one."""
+        """Replace the locks: a thread of the parent may have held one."""
         self._locks = tuple(threading.Lock() for _ in range(_STRIPES))
 
     def of(self, key: str) -> threading.Lock:
-        """Return the lock of `key`."""
+        """Return the lock of ``key``."""
         return self._locks[hash(key) % _STRIPES]
 
     @contextlib.contextmanager
@@ -40,31 +40,31 @@ if sys.platform == "win32":
     import msvcrt
 
     def lock_fd(fd: int, *, shared: bool = False, wait: bool = True) -> bool:  # noqa: ARG001
-        """Lock the open file `fd` against other openings of it. Return False if it is taken and not `wait`.
+        """Lock the open file ``fd``. Return False if another opening of it holds the lock and ``wait`` is False.
 
-        Windows has no shared lock here, so `shared` is exclusive too: slower, not wrong.
+        Windows has no shared lock here, so ``shared`` is exclusive too: slower, not wrong.
         """
         while True:
             try:
                 msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
             except OSError:
-                # LK_LOCK gives up after ten seconds; waiting means waiting.
+                # LK_LOCK gives up after ten seconds: try again.
                 if not wait:
                     return False
             else:
                 return True
 
     def unlock_fd(fd: int) -> None:
-        """Give the lock up."""
+        """Release the lock."""
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
 
     def lock_fd(fd: int, *, shared: bool = False, wait: bool = True) -> bool:
-        """Lock the open file `fd` against other openings of it. Return False if it is taken and not `wait`.
+        """Lock the open file ``fd``. Return False if another opening of it holds the lock and ``wait`` is False.
 
-        Closing the file, or the end of the process however it comes, gives the lock up.
+        The lock is released when the file is closed or the process ends, however it ends.
         """
         mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
@@ -74,5 +74,5 @@ else:
         return True
 
     def unlock_fd(fd: int) -> None:
-        """Give the lock up, also for a child that was forked while it was held: closing would not."""
+        """Release the lock, also in a child that was forked while it was held, where closing the file would not."""
         fcntl.flock(fd, fcntl.LOCK_UN)

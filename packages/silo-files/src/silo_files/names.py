@@ -1,4 +1,4 @@
-"""The gate for session keys and file names, and the hashes that paths are made of."""
+"""Checks keys and file names, and makes the hashes that paths consist of."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MAX_KEY_LENGTH = 512
 MAX_NAME_BYTES = 255
 """Longest accepted file name, in bytes of UTF-8 after normalisation."""
 
-# Normalising costs time in proportion to the length, so an absurdly long name is refused before.
+# Normalising takes time in proportion to the length, so a name far too long is refused first.
 _MAX_RAW_NAME = 4 * MAX_NAME_BYTES
 _BAD_IN_KEY = re.compile("[\x00\ud800-\udfff]")
-# ASCII and C1 control characters, separators of both worlds, line and paragraph separators, everything that
-# changes the direction of writing, lone surrogates.
+# ASCII and C1 control characters, path separators of all systems, line and paragraph separators, characters that change
+# the writing direction, lone surrogates.
 _BAD_IN_NAME = re.compile(
     "[\x00-\x1f\x7f-\x9f/\\\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
 )
-# Joiners make emoji and Persian words; tags make the flags of regions. All other characters of format are invisible.
+# Joiners are part of emoji and Persian words, tags of the flags of regions. No other format character is accepted.
 _JOINERS = "\u200c\u200d"
 _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
-# Letters, marks and symbols that show nothing: fillers, variation selectors, the empty Braille pattern.
+# Letters, marks and symbols that are invisible: fillers, variation selectors, the empty Braille pattern.
 _BLANK = re.compile(
     "[.\\s\u200c\u200d\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]*"
 )
@@ -36,14 +36,16 @@ _DEVICE = re.compile("(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[1-9\u00b
 _NOT_PORTABLE = re.compile('[\x00-\x1f\x7f<>:"/\\\\|?*\ud800-\udfff]|[. ]+\\Z')
 _LONGEST_EXTENSION = 32
 STORED_NAME = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
-"""What `hash_name` returns."""
+"""Matches what ``hash_name`` returns."""
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,16}", re.A)
 
 
 def check_key(key: str) -> str:
-    """Return `key` if it is a str of 1 to `MAX_KEY_LENGTH` characters without NUL and lone surrogates.
+    """Return ``key`` if it can name an area.
 
-    Raises `InvalidKey` otherwise. The error text does not show the key: it may be a secret.
+    Raises:
+        InvalidKey: It is not a str of 1 to ``MAX_KEY_LENGTH`` characters, or it contains NUL or a lone surrogate. The
+            message does not show the key: it may be a secret.
     """
     if not isinstance(key, str):
         raise InvalidKey(f"it is a {type(key).__name__}, not a str")
@@ -55,16 +57,17 @@ def check_key(key: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return `name` in Unicode form NFC if it is safe to store.
+    """Return ``name`` in Unicode form NFC if it is safe to store.
 
-    Accepts any normal Unicode, emoji too. Raises `InvalidFileName` for: a name that is empty or only dots, spaces
-    and characters that show nothing; separators (`/`, `\\`); control characters (NUL, CR, LF ...); characters that
-    change the direction of writing or are invisible; lone surrogates; a space at the start, a dot or space at the
-    end; Windows device names (`CON`, `NUL.txt` ...); more than `MAX_NAME_BYTES` bytes of UTF-8. The error text
-    gives the reason and never the name.
+    Any normal Unicode is accepted, emoji too. So are characters that only Windows refuses, such as ``:`` or ``?``: call
+    ``portable_names()`` before a name leaves the store, in a download or an archive.
 
-    Characters that only Windows refuses, such as `:` or `?`, pass. Call `portable_names` before a name leaves the
-    store, as in a download or an archive.
+    Raises:
+        InvalidFileName: The name is empty or has only dots, spaces and invisible characters. Or it contains a separator
+            (``/``, ``\\``), a control character (NUL, CR, LF ...), a character that is invisible or changes the writing
+            direction, or a lone surrogate. Or it begins with a space, ends with a dot or a space, is a device name on
+            Windows (``CON``, ``NUL.txt`` ...), or has more than ``MAX_NAME_BYTES`` bytes of UTF-8. The message gives
+            the reason and never the name.
     """
     if not isinstance(name, str):
         raise InvalidFileName(f"it is a {type(name).__name__}, not a str")
@@ -87,12 +90,18 @@ def check_name(name: str) -> str:
 
 
 def portable_names(names: Iterable[str]) -> dict[str, str]:
-    """Return for each of `names` a name under which any system can save the file; no two of them are alike.
+    """Map each name to one under which any system can save the file. All results differ, also if case is ignored.
 
-    What Windows refuses becomes `_`: the characters `< > : " / \\ | ? *`, control characters, a dot or space at the
-    end; a device name gets a `_` in front. A name of more than `MAX_NAME_BYTES` bytes is cut before its extension.
-    Names that would then be alike, also where the system ignores case, are numbered: `a_b.txt`, `a_b (2).txt`. Names
-    that every system accepts get theirs first. The order is that of `names`.
+    What Windows refuses becomes ``_``: the characters ``< > : " / \\ | ? *``, control characters, a dot or a space at
+    the end. A device name gets a ``_`` in front. A name of more than ``MAX_NAME_BYTES`` bytes is cut before its
+    extension. Results that would be equal are numbered: ``a_b.txt``, ``a_b (2).txt``. Names that need no
+    change are not numbered for the sake of others.
+
+    Args:
+        names: Names of files, such as ``FileStore.list_files()`` returns.
+
+    Returns:
+        The portable name for each name, in the order of ``names``.
     """
     wanted = {name: _portable(name) for name in names}
     found: dict[str, str] = {}
@@ -109,12 +118,12 @@ def portable_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def hash_key(key: str) -> str:
-    """Return the name of the folder of `key`: 64 hexadecimal digits."""
+    """Return the name of the folder of ``key``: 64 hexadecimal digits."""
     return sha256(key.encode()).hexdigest()
 
 
 def hash_name(name: str) -> str:
-    """Return the name on disk of the file `name`: 32 hexadecimal digits and, if harmless, its extension."""
+    """Return the name on disk of the file ``name``: 32 hexadecimal digits and, if harmless, its extension."""
     digest = sha256(name.encode()).hexdigest()[:32]
     dot = name.rfind(".")
     if dot > 0 and _EXTENSION.fullmatch(extension := name[dot:].lower()):
@@ -128,7 +137,7 @@ def _portable(name: str) -> str:
 
 
 def _fit(name: str, suffix: str = "") -> str:
-    """Return `name` with `suffix` before its extension, its stem cut to the room that is left."""
+    """Return ``name`` with ``suffix`` before its extension and its stem cut so that all fits ``MAX_NAME_BYTES``."""
     dot = name.rfind(".")
     if dot < 1 or len(name[dot:].encode()) > _LONGEST_EXTENSION:
         dot = len(name)
@@ -136,7 +145,8 @@ def _fit(name: str, suffix: str = "") -> str:
     room = MAX_NAME_BYTES - len(end.encode())
     if len(stem.encode()) > room:
         stem = stem.encode()[:room].decode(errors="ignore")
-        while stem and (stem[-1] in ". " or unicodedata.category(stem[-1]) == "Cf"):  # a cut emoji's joiner
+        # The joiner of an emoji that was cut goes too.
+        while stem and (stem[-1] in ". " or unicodedata.category(stem[-1]) == "Cf"):
             stem = stem[:-1]
     return (stem or "_") + end
 

@@ -1,4 +1,4 @@
-"""Who writes to a root: each process holds a lock on a file of its own, and loses it when it dies."""
+"""Tells which processes that write to a base folder are alive: each holds a lock on a file until it ends."""
 # ruff: noqa: PTH108, PTH116, PTH118  (see disk.py)
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _LOCK_FILE = re.compile(r"([0-9a-f]{16})\.lock")
 
 
 class Owners:
-    """The `owners/` folder of a root, and this process's own entry in it.
+    """The ``owners`` folder of a base folder, and this process's entry in it: a lock file named for its owner id.
 
-    The entry is made when `own_id` is first asked for, and anew in a forked child.
+    The entry is created by the first ``own_id()``, also in a forked child.
     """
 
     def __init__(self, folder: str) -> None:
@@ -33,14 +33,14 @@ class Owners:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Drop the parent's entry: the child's copy would keep the lock held when the parent dies."""
+        """Drop the parent's entry: the open file would keep the lock when the parent dies."""
         self._mutex = threading.Lock()
         if self._held is not None:
             os.close(self._held[1])
             self._held = None
 
     def own_id(self) -> str:
-        """Return this process's owner id, taking its lock if that is not done yet."""
+        """Return this process's owner id. The first call creates and locks its file."""
         if (held := self._held) is not None:
             return held[0]
         with self._mutex:
@@ -49,11 +49,11 @@ class Owners:
             return self._held[0]
 
     def renew(self) -> None:
-        """Make our entry again if something, such as a cleaner of temporary files, has deleted it."""
+        """Create the entry again if something, such as a cleaner of temporary files, has deleted it."""
         with self._mutex:
             if self._held is not None and not _same_file(self._held[1], self._path(self._held[0])):
                 owner, lost = self._held
-                # None means that somebody looks at the new file this very moment.
+                # None: another process is just testing the lock of the new file.
                 while (held := self._try_lock(owner)) is None:
                     time.sleep(0.001)
                 self._held = held
@@ -64,7 +64,7 @@ class Owners:
         path = self._path(owner)
         fd = open_lock(path)
         try:
-            # Between creating and locking, another process may have taken the file for a dead one's and deleted it.
+            # Before it was locked, another process may have taken the file for that of a dead process and deleted it.
             if lock_fd(fd, wait=False) and _same_file(fd, path):
                 kept, fd = fd, -1
                 return owner, kept
@@ -74,9 +74,11 @@ class Owners:
         return None
 
     def is_alive(self, owner: str, *, delete: bool = False) -> bool:
-        """Tell whether another process holds the lock of `owner`. Our own id counts as alive too.
+        """Return whether the process of ``owner`` is alive. This process's own id counts as alive.
 
-        With `delete`, the lock file of a dead process is deleted.
+        Args:
+            owner: An owner id.
+            delete: Whether to delete the lock file of a dead process.
         """
         path = self._path(owner)
         if (held := self._held) is not None and held[0] == owner:
@@ -85,13 +87,13 @@ class Owners:
             fd = os.open(path, LOCK)
         except FileNotFoundError:
             return False
-        except OSError:  # not ours to open, so not ours to judge
+        except OSError:  # a file that this process may not open says nothing: alive, to be safe
             return True
         try:
             if not lock_fd(fd, wait=False):
                 return True
             if delete and not _DELETES_CLOSED_ONLY:
-                # While we hold its lock, so that it is not the file of a process that takes it just now.
+                # Under its lock, so that no process can be locking this file now.
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             unlock_fd(fd)
@@ -103,12 +105,12 @@ class Owners:
         return False
 
     def is_other_alive(self, owner: str) -> bool:
-        """Tell whether `owner` is alive and is not ourselves."""
+        """Return whether ``owner`` is another process, and alive."""
         held = self._held
         return not (held is not None and held[0] == owner) and self.is_alive(owner)
 
     def delete_dead(self) -> None:
-        """Delete the lock files of dead processes. An id is never used twice, so a missing file means dead."""
+        """Delete the lock files of dead processes. Owner ids are never reused, so an id without a file is dead."""
         if not is_real_dir(self._folder):
             return
         for entry in names_in(self._folder):
@@ -117,7 +119,7 @@ class Owners:
 
     @contextlib.contextmanager
     def areas_lock(self, *, shared: bool) -> Iterator[None]:
-        """Hold the lock between processes that enter areas (`shared`) and one that removes areas as ownerless."""
+        """Hold the lock between processes that create folders in areas (``shared``) and one that sweeps areas."""
         make_dir(self._folder)
         fd = open_lock(os.path.join(self._folder, "areas.lock"))
         try:
@@ -130,14 +132,14 @@ class Owners:
             os.close(fd)
 
     def close(self) -> None:
-        """Give up our entry. What we wrote can then be swept by others."""
+        """Give up the entry. Other processes may then sweep what this one wrote."""
         with self._mutex:
             held, self._held = self._held, None
         if held is not None:
             _release(self._path(held[0]), held[1])
 
     def __del__(self) -> None:
-        # A store that nobody holds any more can save nothing: it must not pose as a living owner.
+        # A store without references saves nothing more, so it must no longer count as a living owner.
         if getattr(self, "_held", None) is not None:
             self.close()
 

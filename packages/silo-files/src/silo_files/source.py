@@ -1,4 +1,4 @@
-"""Turns what the caller wants saved into checked blocks of bytes."""
+"""Reads the data to save in blocks of bytes, and checks its size."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from .backend import Block
 from .errors import FileTooLarge, InvalidSource, TruncatedInput
 
 BLOCK_SIZE = 256 * 1024
-"""Bytes that are copied at a time."""
+"""Bytes that are read at a time."""
 
 
 def read_blocks(data: Any, *, size: int | None, limit: int | None) -> Iterator[Block]:
-    """Yield the bytes of `data` in blocks; a block is valid until the next is asked for.
+    """Yield the bytes of ``data`` in blocks. A block is valid until the next one is asked for.
 
-    `data` is bytes-like, or has `readinto` or `read`. `size` is the exact number of bytes expected, `limit` the
-    largest number allowed. Raises `InvalidSource`, `FileTooLarge`, `TruncatedInput`, and whatever the source raises.
+    An error that the source raises passes through.
+
+    Args:
+        data: Bytes, a bytearray, a memoryview, or an object with ``readinto()`` or ``read()``.
+        size: The exact number of bytes expected; None if it is unknown.
+        limit: The largest number of bytes allowed; None for no limit.
+
+    Raises:
+        InvalidSource: The data, or what its method returned, is of the wrong type.
+        FileTooLarge: There are more than ``limit`` or ``size`` bytes.
+        TruncatedInput: There are fewer than ``size`` bytes.
     """
     if size is not None and size < 0:
         raise ValueError("size must not be negative")

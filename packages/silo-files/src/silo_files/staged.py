@@ -1,4 +1,4 @@
-"""A file on its way into an area of the local disk."""
+"""A file that is being written to the local disk."""
 # ruff: noqa: PTH105, PTH106, PTH108, PTH120  (see disk.py)
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from .errors import AreaGone
 
 
 class LocalStagedFile:
-    """A file that is being written in its writer's folder within the area.
+    """A file that is being written in the folder of its writer, within the area.
 
-    Because it lies in the area, the rename that removes the area takes it along: a commit then finds it gone,
-    even when a new area stands in the old one's place.
+    The rename that removes the area takes the file along. A commit then finds it gone, even if the area was created
+    again.
     """
 
     __slots__ = ("_durable", "_fd", "_folder", "_part", "_record", "_target")
@@ -30,7 +30,11 @@ class LocalStagedFile:
         self._record = record
 
     def write(self, block: Block, /) -> None:
-        """Append `block`. Raises `StorageFull`."""
+        """Append ``block``.
+
+        Raises:
+            StorageFull: There is no room left.
+        """
         try:
             write_all(self._fd, block)
         except OSError as error:
@@ -38,7 +42,11 @@ class LocalStagedFile:
             raise
 
     def finish(self) -> None:
-        """Bring the bytes to the disk, if that is wanted, and close. Raises `StorageFull`."""
+        """Close the file; if it is to be durable, sync it to disk first.
+
+        Raises:
+            StorageFull: There is no room left.
+        """
         try:
             if self._durable:
                 os.fsync(self._fd)
@@ -48,9 +56,14 @@ class LocalStagedFile:
             raise
 
     def commit(self) -> str:
-        """Rename the file into place. Raises `AreaGone`, `StorageFull`."""
+        """Record the name and rename the file into place. Return its path.
+
+        Raises:
+            AreaGone: The area was removed.
+            StorageFull: There is no room left for the name.
+        """
         try:
-            # A name that has a file is in a journal already: names are written before files appear.
+            # The name of an existing file is in a journal already.
             if not os.path.lexists(self._target):
                 self._record()
             os.replace(self._part, self._target)
@@ -65,15 +78,15 @@ class LocalStagedFile:
         return self._target
 
     def abort(self) -> None:
-        """Delete what was written so far."""
+        """Delete what was written so far. Does nothing after ``commit()``."""
         with contextlib.suppress(OSError):
             self._close()
         if self._part:
             with contextlib.suppress(OSError):
                 os.unlink(self._part)
             self._part = ""
-            # An area that was removed piece by piece may leave these folders: they would stand in the way of the next
-            # save, or stay for good. A folder in use is not empty.
+            # An area that was removed piece by piece may leave these folders behind. They would obstruct the next save,
+            # or stay for good. A folder in use is not empty, so it is kept.
             for folder in (self._folder, os.path.dirname(self._folder)):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)

@@ -19,17 +19,30 @@ from .source import read_blocks
 class FileStore:
     """Files that belong to sessions: saved whole or not at all, deleted together.
 
-    `base_dir` is the folder that holds them; with `auto_create` it is made when missing. The store touches nothing
-    in it but its own folders. `max_file_bytes` limits each file, `max_session_bytes` and `max_files` the files of
-    each session, `max_store_bytes` all together. With `durable`, a saved file survives a power cut. `key_for` turns
-    a session id into the key that the files belong to, for each call; it may raise. `backend` keeps the files
-    elsewhere; `base_dir`, `auto_create` and `durable` are then its own affair.
+    Every method that takes a session id or a key raises ``InvalidKey`` if it is malformed, and every method that takes
+    a file name ``InvalidFileName``. All methods may be called from several threads at once, and several processes may
+    share one ``base_dir``. The limits hold within one process.
 
-    Each method that takes a session id raises `InvalidKey`, each that takes a file name `InvalidFileName`. All
-    methods may be called from several threads at once, and several processes may share one `base_dir`.
+    Args:
+        base_dir: The folder for the files. The store touches only its own folders in it.
+        auto_create: Whether to create ``base_dir`` if it is missing, and to check now that files can be saved in it.
+            Without it the folder is not checked before the first save, so a process without write permission can read.
+        backend: Keeps the files in place of ``base_dir``, ``auto_create`` and ``durable``, which then have no effect.
+        max_file_bytes: Bytes that each file may have; None for no limit.
+        max_session_bytes: Bytes that the files of each session may have together; None for no limit.
+        max_store_bytes: Bytes that all files may have together; None for no limit.
+        max_files: Number of files that each session may have; None for no limit.
+        durable: Whether a saved file survives a power cut. Each save then waits for the disk.
+        key_for: Returns the key that the files of a session id belong to. Called by each method that takes an id; what
+            it raises passes through. By default the id is the key.
 
-    Raises `FolderUnusable` if `base_dir` cannot be created or written to. With `auto_create=False` nothing is checked
-    before the first save, so that files can be read where none can be written.
+    Attributes:
+        base_dir: Absolute path of the folder.
+        auto_create: As given.
+        backend: What keeps the files.
+
+    Raises:
+        FolderUnusable: With ``auto_create``, ``base_dir`` cannot be created or written to.
     """
 
     def __init__(
@@ -47,7 +60,7 @@ class FileStore:
     ) -> None:
         for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files):
             if limit is not None and limit < 0:
-                raise ValueError("a limit must not be negative")
+                raise ValueError(f"a limit must not be negative: {limit}")
         if key_for is not None and not callable(key_for):
             raise TypeError(f"key_for takes a function that is called as function(sid), and not {key_for!r}")
         self.base_dir = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
@@ -60,28 +73,43 @@ class FileStore:
         self._ledger = Ledger(self.backend, self._locks, limits) if limits != Limits() else None
 
     def session_dir(self, sid: str) -> str:
-        """Return the absolute path of the session's folder; with `auto_create` it is made.
+        """Return the absolute path of the session's folder, whose name is a hash. With ``auto_create`` it is created.
 
-        Its name is a hash. Raises `NoLocalPath` if the backend has no folders.
+        Raises:
+            NoLocalPath: The backend has no folders.
         """
         return self.key_dir(self._key(sid))
 
     def key_dir(self, key: str) -> str:
-        """Return the folder of `key`, which `key_for` gave, without asking `key_for`. Otherwise as `session_dir`."""
+        """Do as ``session_dir()`` for a key that ``key_for`` returned before, without calling ``key_for``."""
         path = self.backend.area_path(check_key(key), create=self.auto_create)
         if path is None:
             raise NoLocalPath
         return path
 
     def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
-        """Save `data` as `filename`, in place of an older file of that name. Return its absolute path.
+        """Save ``data`` as ``filename``, replacing an older file of that name. Return its absolute path.
 
-        Readers see the old file or the whole new one. On any error the old file stays and nothing else does.
-        `size` is the number of bytes that `data` must have, if that is known.
+        Readers see the old file or the whole new one. After any error, also one that ``data`` raises when it is read,
+        the old file is still there and nothing of the new one is.
 
-        Raises `InvalidSource`, `TruncatedInput`, `FileTooLarge`, `SessionQuotaExceeded`, `StoreQuotaExceeded`,
-        `StorageFull`, `AreaGone`, `BaseMissing`, `FolderUnusable`, `UnsafeFolder`, and what `data` raises when
-        it is read.
+        Args:
+            sid: The session id.
+            filename: The name, which ``check_name()`` must accept.
+            data: Bytes, or a binary file-like object, read from its current position to its end.
+            size: The number of bytes that ``data`` must have; None if it is unknown.
+
+        Raises:
+            InvalidSource: ``data`` is neither bytes nor a file-like object that returns bytes.
+            TruncatedInput: ``data`` ended before ``size`` bytes.
+            FileTooLarge: ``data`` has more bytes than ``max_file_bytes`` or ``size``.
+            SessionQuotaExceeded: The session would hold more than ``max_session_bytes`` or ``max_files``.
+            StoreQuotaExceeded: All sessions together would hold more than ``max_store_bytes``.
+            StorageFull: The disk is full, or the user's quota is used up.
+            AreaGone: The session was cleaned up meanwhile.
+            BaseMissing: ``base_dir`` is missing, and ``auto_create`` is off.
+            FolderUnusable: ``base_dir`` is missing and cannot be created.
+            UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
         return self.save_key(self._key(sid), filename, data, size=size)
 
@@ -94,22 +122,27 @@ class FileStore:
         size: int | None = None,
         check: Callable[[], object] | None = None,
     ) -> str:
-        """Save a file that belongs to `key`, as `key_for` gave it, without asking `key_for`. Otherwise as `save`.
+        """Do as ``save()`` for a key that ``key_for`` returned before, without calling ``key_for``.
 
-        `check()` is called once all bytes are written, before the file gets its name, with no lock held. If it raises,
-        the old file stays and nothing of the new one does.
+        Args:
+            key: The key that the file will belong to.
+            filename: As for ``save()``.
+            data: As for ``save()``.
+            size: As for ``save()``.
+            check: Called with no lock held, once all bytes are written and before the file gets its name. If it raises,
+                the save fails with its error.
         """
         key = check_key(key)
         name = check_name(filename)
         checked = read_blocks(data, size=size, limit=self._max_file_bytes)
-        # Asking for the first block here lets a bad source fail before anything is made.
+        # A bad source fails here, before anything is created.
         first = next(checked, b"")
         blocks = chain((first,), checked)
         staged = self.backend.stage(key, name)
         try:
             if self._ledger is None:
                 return self._finish(key, staged, blocks, check)
-            # Only now, so that a clean-up either comes before and is counted, or lets the commit fail.
+            # After stage(): a clean-up before this line is counted, and one after it makes the commit fail.
             with self._ledger.begin(key, name) as reservation:
                 return self._finish(key, staged, reservation.meter(blocks), check, reservation)
         except BaseException:
@@ -117,15 +150,23 @@ class FileStore:
             raise
 
     def get_path(self, sid: str, filename: str) -> str | None:
-        """Return the absolute path of a saved file; None if there is none, or no local path leads to it."""
+        """Return the absolute path of a saved file; None if it does not exist, or the backend has no local paths."""
         return self.backend.path(self._key(sid), check_name(filename))
 
     def open(self, sid: str, filename: str) -> BinaryIO:
-        """Open a saved file for reading bytes; the caller closes it. Raises `FileMissing`."""
+        """Open a saved file for reading bytes. The caller closes it.
+
+        Raises:
+            FileMissing: The session has no such file.
+        """
         return self.backend.open(self._key(sid), check_name(filename))
 
     def stat(self, sid: str, filename: str) -> FileInfo:
-        """Describe a saved file. Raises `FileMissing`."""
+        """Describe a saved file.
+
+        Raises:
+            FileMissing: The session has no such file.
+        """
         info = self.backend.stat(self._key(sid), check_name(filename))
         if info is None:
             raise FileMissing
@@ -136,11 +177,11 @@ class FileStore:
         return self.backend.list(self._key(sid))
 
     def list_files(self, sid: str) -> list[str]:
-        """Return the names of all files of the session, in order."""
+        """Return the names of all files of the session, sorted."""
         return [info.name for info in self.files(sid)]
 
     def delete(self, sid: str, filename: str) -> bool:
-        """Delete one file. Return whether there was one."""
+        """Delete one file. Return whether it existed."""
         key = self._key(sid)
         name = check_name(filename)
         with self._locks.of(key):
@@ -151,11 +192,11 @@ class FileStore:
         return deleted
 
     def cleanup(self, sid: str) -> None:
-        """Remove all files of the session, at once for everybody. Their room is freed soon after."""
+        """Remove all files of the session, at once for every process. Their space is freed soon after."""
         self.cleanup_key(self._key(sid))
 
     def cleanup_key(self, key: str) -> None:
-        """Remove all files that belong to `key`, as `key_for` gave it, without asking `key_for`."""
+        """Do as ``cleanup()`` for a key that ``key_for`` returned before, without calling ``key_for``."""
         key = check_key(key)
         with self._locks.of(key):
             size = self._ledger.size_of(key) if self._ledger else 0
@@ -164,7 +205,7 @@ class FileStore:
                 self._ledger.remove_area(key, size)
 
     def cleanup_all(self) -> None:
-        """Remove the files of all sessions, also of those that other processes serve."""
+        """Remove the files of all sessions, also of those that other processes work on."""
         try:
             self.backend.remove_all()
         finally:
@@ -172,17 +213,23 @@ class FileStore:
                 self._ledger.remove_all()
 
     def purge(self) -> None:
-        """Free the room of what was removed, and return when that is done."""
+        """Free the space of all removed files. Return when that is done."""
         self.backend.purge()
 
     def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Tidy up after processes that ended: remove files whose key is not live. Return how many sessions' files.
+        """Remove the files whose key is not live, and what ended processes left unfinished.
 
-        `is_live` gets a key and tells whether it still has a session. It is called with no lock held; if it raises,
-        the files stay. Files that another living process has written to are never removed.
+        Files of a session to which another living process has written are never removed.
 
-        A key must be live before its first file is saved, and for as long as it may get more: if it becomes live
-        only after `is_live` has said no, its files go, also those saved meanwhile.
+        A key must be live before its first file is saved, and as long as more may be saved. If it becomes live only
+        after ``is_live`` returned False, its files are removed, also those saved meanwhile.
+
+        Args:
+            is_live: Called with a key, with no lock held. Returns whether the key still has a session. If it raises,
+                the files of that key stay.
+
+        Returns:
+            The number of sessions whose files were removed.
         """
         removed = -1
         try:
@@ -198,11 +245,11 @@ class FileStore:
 
     @property
     def total_size_bytes(self) -> int:
-        """Bytes of the files of all sessions. Looks at each file, so it takes time with very many."""
+        """Bytes of the files of all sessions. Looks at each file, so it is slow with very many."""
         return self.backend.total().bytes
 
     def close(self) -> None:
-        """Stop posing as a living writer, so that others may sweep. Files stay; saving again takes the part up."""
+        """Stop counting as a living writer, so that other processes may sweep. Files stay, and saving works again."""
         self.backend.close()
 
     def _key(self, sid: str) -> str:
@@ -222,7 +269,7 @@ class FileStore:
         staged.finish()
         if check is not None:
             check()
-        # A clean-up of this key waits here, so that the counts see both in one order.
+        # A clean-up of this key waits for this lock, so the counts see both in the same order as the disk.
         with self._locks.of(key):
             location = staged.commit()
             if reservation is not None:

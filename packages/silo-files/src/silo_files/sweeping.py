@@ -1,4 +1,4 @@
-"""Tidies up after processes that ended: areas of dead sessions, half-written files, the trash."""
+"""Removes what ended processes left behind: areas of dead sessions, unfinished files, trash."""
 # ruff: noqa: PTH118  (see disk.py)
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ logger = logging.getLogger("silo_files")
 
 
 class Sweeper:
-    """Sweeps the areas of one root."""
+    """Sweeps the areas of one base folder."""
 
     def __init__(self, areas: str, owners: Owners, trash: Trash) -> None:
         self._areas = areas
@@ -26,7 +26,15 @@ class Sweeper:
         self._reported: set[str] = set()
 
     def sweep(self, digests: Iterable[str], is_live: Callable[[str], bool]) -> int:
-        """Remove those of the areas `digests` that nobody needs. Return how many."""
+        """Remove areas whose key is not live, dead processes' unfinished files and lock files, and the trash.
+
+        Args:
+            digests: The names of the areas to look at.
+            is_live: Called with a key, with no lock held. If it raises, the area stays.
+
+        Returns:
+            The number of areas removed.
+        """
         removed = sum(self._try_sweep_area(digest, is_live) for digest in digests)
         self._owners.delete_dead()
         self._trash.purge()
@@ -44,11 +52,11 @@ class Sweeper:
         if not is_real_dir(area) or self._has_other_writer(area):
             return False
         key = _key(area, digest)
-        # An area without a key was cut short while it was made, unless there are files: then the key was lost.
+        # An area without a key was never finished. One with files but without a key has lost it.
         if self._has_lost_key(area, digest) if key is None else _may_be_live(key, digest, is_live):
             self._drop_parts(area)
             return False
-        # Meanwhile another may have begun to write here, or made the area anew; from now on both wait.
+        # Meanwhile another process may have written here or created the area again. The lock prevents that from now on.
         with self._owners.areas_lock(shared=False):
             may_go = not self._has_other_writer(area) and _key(area, digest) == key
             return may_go and self._trash.add(digest)
@@ -61,7 +69,7 @@ class Sweeper:
             return False
         if _key(area, digest) is None and digest not in self._reported:
             self._reported.add(digest)
-            logger.warning("area %s stays: nobody can tell whose files are in it", digest[:8])
+            logger.warning("area %s stays: its journals do not say which session it belongs to", digest[:8])
         return True
 
     def _drop_parts(self, area: str) -> None:

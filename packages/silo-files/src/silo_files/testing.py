@@ -1,6 +1,6 @@
-"""The contract that every `FileBackend` keeps, as tests for pytest.
+"""The contract that every ``FileBackend`` keeps, as tests for pytest.
 
-Subclass `FileBackendContract` in a test module and give it a fixture `backend` that returns a fresh, empty backend:
+Subclass ``FileBackendContract`` in a test module and give it a fixture ``backend`` that returns a new, empty backend:
 
     class TestMyBackend(FileBackendContract):
         @pytest.fixture
@@ -28,7 +28,7 @@ def _raises(expected: type[Exception]) -> Iterator[None]:
 
 
 def put(backend: FileBackend, key: str, name: str, *blocks: bytes) -> str:
-    """Save `blocks` as one file. Return its location."""
+    """Save ``blocks`` as one file. Return its location."""
     staged = backend.stage(key, name)
     for block in blocks:
         staged.write(block)
@@ -37,20 +37,20 @@ def put(backend: FileBackend, key: str, name: str, *blocks: bytes) -> str:
 
 
 def content(backend: FileBackend, key: str, name: str) -> bytes:
-    """Return what the file holds."""
+    """Return the bytes of a file."""
     with backend.open(key, name) as file:
         return file.read()
 
 
 class FileBackendContract:
-    """What a `FileBackend` must do. The tests need the fixture `backend`."""
+    """Tests of a ``FileBackend``. They need the fixture ``backend``."""
 
     def test_is_a_file_backend(self, backend: FileBackend) -> None:
         """The backend has all methods."""
         assert isinstance(backend, FileBackend)
 
     def test_what_is_written_is_read(self, backend: FileBackend) -> None:
-        """Blocks of all kinds make up the file."""
+        """A file may consist of blocks of every kind."""
         staged = backend.stage("key", "a.bin")
         for block in (b"one", bytearray(b"two"), memoryview(b"three")):
             staged.write(block)
@@ -69,13 +69,13 @@ class FileBackendContract:
         assert content(backend, "key", "a") == b"first"
 
     def test_an_empty_file_is_a_file(self, backend: FileBackend) -> None:
-        """No blocks at all make a file of no bytes."""
+        """A file without blocks has no bytes."""
         put(backend, "key", "empty")
         assert content(backend, "key", "empty") == b""
         assert backend.usage("key") == Usage(0, 1)
 
-    def test_nothing_is_seen_before_commit(self, backend: FileBackend) -> None:
-        """A staged file is in no answer."""
+    def test_a_staged_file_is_not_visible(self, backend: FileBackend) -> None:
+        """No method shows a file before its commit."""
         staged = backend.stage("key", "a")
         staged.write(b"half")
         assert backend.list("key") == []
@@ -88,8 +88,8 @@ class FileBackendContract:
         staged.commit()
         assert backend.usage("key") == Usage(4, 1)
 
-    def test_an_aborted_file_is_never_seen(self, backend: FileBackend) -> None:
-        """Aborting leaves the older file."""
+    def test_an_aborted_file_is_never_visible(self, backend: FileBackend) -> None:
+        """Aborting keeps the older file."""
         put(backend, "key", "a", b"old")
         staged = backend.stage("key", "a")
         staged.write(b"new")
@@ -99,7 +99,7 @@ class FileBackendContract:
         assert backend.total() == Usage(3, 1)
 
     def test_abort_after_commit_does_nothing(self, backend: FileBackend) -> None:
-        """What is committed stays."""
+        """A committed file stays."""
         staged = backend.stage("key", "a")
         staged.finish()
         staged.commit()
@@ -107,7 +107,7 @@ class FileBackendContract:
         assert backend.stat("key", "a") is not None
 
     def test_a_later_commit_replaces(self, backend: FileBackend) -> None:
-        """The last commit wins, whichever was staged first."""
+        """The last commit wins, whichever file was staged first."""
         first, second = backend.stage("key", "a"), backend.stage("key", "a")
         first.write(b"first")
         second.write(b"second one")
@@ -119,7 +119,7 @@ class FileBackendContract:
         assert backend.usage("key") == Usage(5, 1)
 
     def test_an_open_file_stays_as_it_was(self, backend: FileBackend) -> None:
-        """A reader is not disturbed by a replacement."""
+        """A reader goes on reading a file that is replaced meanwhile."""
         put(backend, "key", "a", b"old")
         with backend.open("key", "a") as file:
             with contextlib.suppress(PermissionError):  # Windows does not replace an open file
@@ -127,7 +127,7 @@ class FileBackendContract:
             assert file.read() == b"old"
 
     def test_list_gives_the_names_in_order(self, backend: FileBackend) -> None:
-        """Names come back as given, with sizes and times."""
+        """Names are returned as given, with sizes and times."""
         names = ["b", "a.csv", "\u00fc \U0001f600.txt", "x" * 255]
         for name in names:
             put(backend, "key", name, name.encode())
@@ -136,7 +136,7 @@ class FileBackendContract:
         assert all(info.size == len(info.name.encode()) for info in infos)
         assert all(info == backend.stat("key", info.name) for info in infos)
 
-    def test_areas_do_not_meet(self, backend: FileBackend) -> None:
+    def test_areas_are_separate(self, backend: FileBackend) -> None:
         """Names belong to their area."""
         put(backend, "one", "a", b"1")
         put(backend, "two", "a", b"22")
@@ -147,7 +147,7 @@ class FileBackendContract:
         assert content(backend, "two", "a") == b"22"
 
     def test_delete(self, backend: FileBackend) -> None:
-        """Deleting tells whether there was something."""
+        """Deleting returns whether the file existed."""
         put(backend, "key", "a", b"1")
         assert backend.delete("key", "a")
         assert not backend.delete("key", "a")
@@ -155,14 +155,14 @@ class FileBackendContract:
         assert backend.list("key") == []
 
     def test_an_unknown_area_is_empty(self, backend: FileBackend) -> None:
-        """Asking makes nothing."""
+        """Reading creates nothing."""
         assert backend.list("key") == []
         assert backend.usage("key") == Usage(0, 0)
         assert backend.stat("key", "a") is None
         assert not backend.remove_area("key")
 
     def test_a_removed_area_is_empty_at_once(self, backend: FileBackend) -> None:
-        """And can be used anew."""
+        """A removed area can be used again."""
         put(backend, "key", "a", b"1")
         assert backend.remove_area("key")
         assert backend.list("key") == []
@@ -171,7 +171,7 @@ class FileBackendContract:
         assert [info.name for info in backend.list("key")] == ["b"]
 
     def test_a_commit_into_a_removed_area_fails(self, backend: FileBackend) -> None:
-        """A clean-up while saving wins."""
+        """A clean-up during a save wins."""
         staged = backend.stage("key", "a")
         staged.write(b"late")
         assert backend.remove_area("key")
@@ -182,7 +182,7 @@ class FileBackendContract:
         assert backend.total() == Usage(0, 0)
 
     def test_a_commit_into_the_next_life_of_an_area_fails(self, backend: FileBackend) -> None:
-        """An area made anew is another area."""
+        """An area that is created again is a different one."""
         staged = backend.stage("key", "a")
         staged.write(b"late")
         backend.remove_area("key")
@@ -200,8 +200,8 @@ class FileBackendContract:
         backend.remove_all()
         assert backend.total() == Usage(0, 0)
 
-    def test_purge_leaves_what_lives(self, backend: FileBackend) -> None:
-        """Purging frees only what was removed."""
+    def test_purge_keeps_live_areas(self, backend: FileBackend) -> None:
+        """Purging frees removed areas only."""
         put(backend, "dead", "a", b"1")
         put(backend, "live", "a", b"1")
         backend.remove_area("dead")
@@ -209,7 +209,7 @@ class FileBackendContract:
         assert backend.total() == Usage(1, 1)
 
     def test_sweep_asks_for_each_key(self, backend: FileBackend) -> None:
-        """Areas of dead keys go."""
+        """Areas of dead keys are removed."""
         for key in ("live", "dead", "also dead"):
             put(backend, key, "a", b"1")
         asked: list[str] = []
@@ -222,8 +222,8 @@ class FileBackendContract:
         assert sorted(asked) == ["also dead", "dead", "live"]
         assert backend.total() == Usage(1, 1)
 
-    def test_sweep_keeps_areas_that_cannot_be_judged(self, backend: FileBackend) -> None:
-        """An error of is_live keeps its area and no other."""
+    def test_sweep_keeps_an_area_when_is_live_raises(self, backend: FileBackend) -> None:
+        """An error of is_live keeps the area it was asked about, and no other."""
 
         def is_live(key: str) -> bool:
             if key == "unclear":
@@ -265,7 +265,7 @@ class FileBackendContract:
                 assert content(backend, key, info.name) == bytes([number]) * 100 + b"end"
 
     def test_it_works_again_after_close(self, backend: FileBackend) -> None:
-        """Closing gives nothing up for good."""
+        """A closed backend reopens when it is used."""
         put(backend, "key", "a", b"1")
         backend.close()
         put(backend, "key", "b", b"2")

@@ -1,7 +1,7 @@
-"""Removes areas by one rename, and deletes their bytes afterwards.
+"""Removes areas by one rename and deletes their files afterwards.
 
-This is the only module that deletes folders. It takes nothing but area folders, by their pattern and place, and
-deletes nothing but what it took.
+This is the only module that deletes folders with files. It accepts area folders only, by their name and place, and
+deletes nothing else.
 """
 # ruff: noqa: PTH104, PTH106, PTH108, PTH118, PTH119, PTH120  (see disk.py)
 
@@ -27,15 +27,15 @@ _RENAMES_BUSY_FOLDERS = os.name != "nt"
 _AREA = re.compile(r"[0-9a-f]{64}")
 _ENTRY = re.compile(r"[0-9a-f]{32}\.gone")
 
-# How often deleting is tried while others are at the same entry.
+# Attempts to delete an entry while other threads or processes work on it.
 _ATTEMPTS = 5
 
-# Seconds that the deleting thread waits for more work before it ends.
+# Seconds that the deleting thread waits for another entry before it ends.
 _IDLE_SECONDS = 10.0
 
 
 class Trash:
-    """The `trash/` folder of a root. A daemon thread empties it; it starts with the first area added."""
+    """The ``trash`` folder of a base folder. A daemon thread empties it; the first ``add()`` starts the thread."""
 
     def __init__(self, areas: str, folder: str) -> None:
         self._areas = areas
@@ -44,7 +44,7 @@ class Trash:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin without a thread: threads do not cross a fork."""
+        """Begin without a thread: a child has none of its parent's."""
         self._mutex = threading.Lock()
         self._deleting = threading.Lock()
         # On Python 3.10 a SimpleQueue whose timeout has just passed may wait for ever.
@@ -52,9 +52,14 @@ class Trash:
         self._thread: threading.Thread | None = None
 
     def add(self, digest: str) -> bool:
-        """Move the area folder `digest` out of sight by one rename. Return whether there was one."""
+        """Move the area ``digest`` into the trash by one rename. Return whether it existed.
+
+        Raises:
+            FileStoreError: The name is not that of an area.
+            UnsafeFolder: A link or a file stands in place of the trash folder.
+        """
         if not _AREA.fullmatch(digest):
-            raise FileStoreError("refused to remove a folder that is not an area")
+            raise FileStoreError("refused to remove a folder whose name is not that of an area")
         prefix = os.path.join(self._areas, digest[:2])
         area = os.path.join(prefix, digest)
         if not is_real_dir(self._areas) or not is_real_dir(prefix):
@@ -75,7 +80,7 @@ class Trash:
         return True
 
     def purge(self) -> None:
-        """Delete all that lies in the trash, whoever put it there. What cannot be deleted is logged and stays."""
+        """Delete all entries of the trash, also those of other processes. An entry that cannot be deleted is logged."""
         for entry in names_in(self._folder):
             self._delete(entry)
 
@@ -84,7 +89,7 @@ class Trash:
             self._work.put(entry)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="silo-files-trash", daemon=True)
-                with contextlib.suppress(RuntimeError):  # the interpreter is ending: the next sweep deletes it
+                with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: the next sweep deletes it
                     thread.start()
                     self._thread = thread
 
@@ -101,13 +106,13 @@ class Trash:
             self._delete(entry)
 
     def _delete(self, entry: str) -> None:
-        # One at a time: two would take the files away under each other's hands, and one of them would give up.
+        # One at a time: two threads would delete each other's files, and one of them would give up.
         with self._deleting:
             _delete(self._folder, entry)
 
 
 def _delete(folder: str, entry: str) -> None:
-    """Delete one entry of the trash. Never follows a link, never leaves `folder`."""
+    """Delete one entry of the trash. Never follows a link, never leaves ``folder``."""
     if not _ENTRY.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
         return
     path = os.path.join(folder, entry)
@@ -120,20 +125,20 @@ def _delete(folder: str, entry: str) -> None:
         except OSError as error:
             if not os.path.lexists(path):
                 return
-            # Two may delete the same entry at once, and a save that found the area just before it was removed may
-            # put its file in between, or take it away.
+            # Another process may delete the same entry, and a save that found the area just before it was removed may
+            # add or remove a file here.
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                 logger.warning("could not delete %s in the trash yet: %s", entry, error.strerror)
                 return
         else:
             return
-    logger.debug("could not delete %s in the trash yet: others are at it", entry)
+    logger.debug("could not delete %s in the trash yet: other processes work on it", entry)
 
 
 def _move_piecewise(area: str, target: str) -> None:
-    """Empty an area that cannot be renamed because a file in it is open.
+    """Move what can be moved out of an area that cannot be renamed because a file in it is open.
 
-    The journals go too, so what is being saved there finds its area gone when it commits.
+    The journals are moved too, so a save that is running there fails with ``AreaGone`` when it commits.
     """
     make_dir(os.path.dirname(target))
     make_dir(target)
@@ -145,6 +150,6 @@ def _move_piecewise(area: str, target: str) -> None:
             if is_real_dir(source):
                 _move_piecewise(source, place)
             else:
-                logger.warning("a file of a removed area is open and stays for now")
+                logger.warning("a file of a removed area is still open and stays for now")
     with contextlib.suppress(OSError):
         os.rmdir(area)

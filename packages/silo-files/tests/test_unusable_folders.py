@@ -1,4 +1,4 @@
-"""A folder in which nothing can be saved is refused when the store is made, and not at the first save."""
+"""A folder in which nothing can be saved is refused when the store is created, not at the first save."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_a_file_in_place_of_the_folder_or_above_it(tmp_path: Path) -> None:
     assert file.read_bytes() == b"kept"
 
 
-def test_folders_that_are_missing_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "above" / "uploads")
     assert (tmp_path / "above" / "uploads").is_dir()
     store.save("sid", "a", b"1")
     store.close()
 
 
-def test_a_backend_can_be_asked_again(tmp_path: Path) -> None:
+def test_a_backend_can_check_its_folder_again(tmp_path: Path) -> None:
     backend = LocalFileBackend(str(tmp_path / "base"))
     backend.check()
     (tmp_path / "base").rmdir()
     with pytest.raises(BaseMissing, match=str(tmp_path / "base")) as caught:
         backend.check()
     assert caught.value.errno == errno.ENOENT
-    assert not (tmp_path / "base").exists(), "looking makes nothing"
+    assert not (tmp_path / "base").exists(), "a check creates nothing"

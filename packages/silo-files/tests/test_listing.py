@@ -1,4 +1,4 @@
-"""The names of an area's files survive crashes, and do not pile up."""
+"""Listings know every file after a crash, and journals do not grow for ever."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_names_are_known_to_another_process(tmp_path: Path) -> None:
     assert FileStore(tmp_path).list_files("sid") == sorted(names)
 
 
-def test_a_line_cut_short_harms_no_other(tmp_path: Path) -> None:
+def test_a_line_cut_short_damages_no_other(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     store.save("sid", "whole", b"1")
     (path,) = journals(store)
@@ -33,7 +33,7 @@ def test_a_line_cut_short_harms_no_other(tmp_path: Path) -> None:
     assert FileStore(tmp_path).list_files("sid") == ["whole"]
 
 
-def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
+def test_damaged_lines_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "names"
     path.write_bytes(b'{"key": "sid"}\n\xff\xfe\n[]\n5\n{"name": 7}\n{"name": "a"}\n{"name": "a"}\n{"key": 1}\n')
     assert journal.read_names(str(tmp_path)) == ["a"]
@@ -75,7 +75,7 @@ def test_a_file_whose_name_makes_the_journal_too_long_keeps_it(tmp_path: Path, m
         store.delete("sid", f"new-{number}")
 
 
-def test_a_journal_of_living_names_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_without_deleted_names_is_not_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_COMPACT_FROM", 100)
     replaced: list[str] = []
     replace = os.replace
@@ -92,7 +92,7 @@ def test_a_journal_of_living_names_is_left_alone(tmp_path: Path, monkeypatch: py
     assert len(store.list_files("sid")) == 200
 
 
-def test_a_line_cut_short_by_a_full_disk_swallows_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_cut_short_by_a_full_disk_damages_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path)
     store.save("sid", "one", b"1")
     write = os.write
@@ -134,7 +134,7 @@ def test_a_compacted_journal_is_synced(tmp_path: Path, monkeypatch: pytest.Monke
     assert synced == replaced
 
 
-def test_a_pipe_for_a_journal_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_journal_does_not_block(tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("needs pipes")
     os.mkfifo(tmp_path / "names")
