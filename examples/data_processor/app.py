@@ -138,7 +138,7 @@ def create_app(**config: Any) -> Flask:
 
     def refuse_while_running() -> None:
         if summarise.state.running:
-            raise TaskRunning
+            raise TaskRunning("summarise")
 
     @app.post("/api/start")
     def start() -> tuple[Response, int]:

@@ -581,7 +581,7 @@ def test_a_task_that_cannot_begin_leaves_nothing_behind(url: str, monkeypatch: p
         return ""
 
     def full(*_: Any, **__: Any) -> None:
-        raise QueueFull("full")
+        raise QueueFull(1)
 
     monkeypatch.setattr(runs_module.HostedTask, "start", full)
     for _ in range(3):

@@ -774,7 +774,7 @@ def test_a_refused_start_takes_nothing_from_who_comes_just_after_it(how: str) ->
                 super().submit(job)
                 return
             job.run.done.add(self)
-            raise QueueFull("no")
+            raise QueueFull(1)
 
         def release(self) -> None:
             task.start(lambda task: "other") if how == "start" else task.reset()

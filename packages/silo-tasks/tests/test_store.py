@@ -305,7 +305,7 @@ def test_a_task_that_runs_elsewhere_is_not_started(runner: ThreadRunner) -> None
     here, elsewhere = (BackgroundTask("job", runner=runner, store=store, owner="o") for _ in range(2))
     elsewhere.start(lambda task: leave.wait(WAIT))
     elsewhere.on_done(lambda task: done.set())
-    with pytest.raises(TaskRunning, match="already running elsewhere"):
+    with pytest.raises(TaskRunning, match="already running in another process"):
         here.start(lambda task: None)
     assert here.state.status.value == "idle"
     assert elsewhere.is_running

@@ -240,7 +240,7 @@ def test_who_waits_for_a_run_that_was_not_accepted_is_let_go() -> None:
             waiting.append(asyncio.run_coroutine_threadsafe(task.wait_async(), loop))
             while not job.run.done._waiters:
                 time.sleep(0)
-            raise QueueFull("no")
+            raise QueueFull(1)
 
         def shutdown(self, timeout: float | None = None) -> bool:
             return True

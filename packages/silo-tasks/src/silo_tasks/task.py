@@ -164,7 +164,7 @@ class BackgroundTask(Reporter):
         now = self._settings.clock()
         self._run.refresh()
         with self._lock:
-            previous = self._at_rest("Task {name!r} is already running (status: {status})")
+            previous = self._at_rest("start")
             run = Run(self._settings, self._key, previous, self, target, args, kwargs)
             if previous.callbacks:
                 run.callbacks = previous.take_callbacks()
@@ -203,14 +203,13 @@ class BackgroundTask(Reporter):
             if run.callbacks:
                 run.follow()
 
-    def _at_rest(self, refusal: str) -> Run:
+    def _at_rest(self, action: str) -> Run:
         newest = self._run
         if self._mine() is not newest:
             # A run that was given up has no say about its successor.
             raise Cancelled
         if newest.status.is_active:
-            status = newest.status.value
-            raise TaskRunning(f"{refusal.format(name=self.name, status=status)}. Wait for its end, or cancel it first")
+            raise TaskRunning(self.name, newest.status.value, action)
         return newest
 
     def _adopt(self, message: Message, target: Callable[..., Any]) -> Run:
@@ -230,7 +229,7 @@ class BackgroundTask(Reporter):
         """
         self._run.refresh()
         with self._lock:
-            previous = self._at_rest("Cannot reset {status} task {name!r}")
+            previous = self._at_rest("reset")
             run = Run(self._settings, self._key, previous)
             run.callbacks = previous.take_callbacks()
             self._run = run

@@ -91,7 +91,7 @@ class SessionTask(Generic[P, R]):
         tasks = self._silo.binding.runs
         # What the session said when the view began may have changed: then a second look says so.
         if self.name in request.jobs or (self._look().running and self._look().running):
-            raise TaskRunning(f"task {self.name!r} is already running")
+            raise TaskRunning(self.name)
         if isinstance(self.runner, QueueRunner) and not request.store.backend.shared:
             raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
         task = tasks.make(session.sid, session.uid, self.name, self._options)

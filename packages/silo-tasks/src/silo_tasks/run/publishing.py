@@ -42,7 +42,7 @@ def begin(store: TaskStore, run: Run, previous: Run, wait: float | None = None) 
     newest = guess or store.read(run.owner, run.name)
     while not _begun(store, run, previous, newest, wait):
         if guess is None:
-            raise TaskRunning(f"task {run.name!r} is already running elsewhere; another name or owner is another task")
+            raise TaskRunning(run.name, remote=True)
         guess, newest = None, store.read(run.owner, run.name)
     return newest
 

@@ -456,7 +456,7 @@ class Run(OwnCode):
             TaskError: It succeeded elsewhere, and its value could not be kept.
         """
         if self.status is Status.CANCELLED:
-            raise TaskCancelled(f"task {self.name!r} was cancelled")
+            raise TaskCancelled(self.name)
         if self.status is Status.FAILED:
             kind = TaskFailed
             if self.exception is None or isinstance(self.exception, TaskFailed):

@@ -118,7 +118,7 @@ class CeleryRunner(QueueRunner):
                 ask: Any = self.app.control.broadcast
                 answers = ask("active_queues", reply=True, timeout=ANSWER_WAIT, connection=connection) or []
         except (OperationalError, OSError) as error:
-            raise RunnerUnavailable(f"the broker cannot be reached: {describe(error)}") from error
+            raise RunnerUnavailable("the broker", describe(error)) from error
         # Not by `inspect()`, which counts workers of the same name once.
         listed = [queues for answer in answers for queues in answer.values() if isinstance(queues, list)]
         number = sum(any(each["name"] == queue for each in queues) for queues in listed)
@@ -151,7 +151,7 @@ class CeleryRunner(QueueRunner):
                 retry_policy=RETRY,
             )
         except (OperationalError, OSError) as error:
-            raise RunnerUnavailable(f"the broker cannot be reached: {describe(error)}") from error
+            raise RunnerUnavailable("the broker", describe(error)) from error
 
 
 def _beside_broker(app: Celery) -> TaskStore:

@@ -92,7 +92,7 @@ class RQRunner(QueueRunner):
             number = len(Worker.all(queue=self._queue))
         except RedisError as error:
             leave_replica(self._queue.connection, error)
-            raise RunnerUnavailable(f"the queue of RQ cannot be reached: {describe(error)}") from error
+            raise RunnerUnavailable("the queue of RQ", describe(error)) from error
         return Listeners(self._queue.name, number, f"rq worker {self._queue.name}")
 
     def send(self, message: Message) -> None:
@@ -127,7 +127,7 @@ class RQRunner(QueueRunner):
                 pipe.execute()
         except RedisError as error:
             leave_replica(self._queue.connection, error)
-            raise RunnerUnavailable(f"the queue of RQ cannot be reached: {describe(error)}") from error
+            raise RunnerUnavailable("the queue of RQ", describe(error)) from error
 
 
 def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None:

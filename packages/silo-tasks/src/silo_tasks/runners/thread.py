@@ -141,7 +141,7 @@ class ThreadRunner(Runner):
                 worker.gate.release()
             elif self._threads >= self.workers or not self._start_thread(run):
                 if len(self._queue) >= self.queue_size:
-                    raise QueueFull(f"{len(self._queue)} tasks are waiting already")
+                    raise QueueFull(len(self._queue))
                 self._queue.append(run)
 
     def _start_thread(self, run: LiveRun) -> bool:

@@ -172,7 +172,7 @@ class RedisTaskStore(TaskStore):
                 if leave_replica(self._client, error) and again:
                     again = False
                     continue
-                raise RunnerUnavailable(f"the task store in Redis cannot be reached: {describe(error)}") from error
+                raise RunnerUnavailable("the task store in Redis", describe(error)) from error
 
     def _keep(self, key: bytes, seen: _Seen) -> _Seen:
         self._seen.pop(key, None)
