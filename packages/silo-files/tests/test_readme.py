@@ -1,4 +1,4 @@
-"""Every Python block of the README runs."""
+"""Every Python block of the README and of the guide runs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,36 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.S | re.M)
+ROOT = Path(__file__).parent.parent
 
 
-def test_the_readme_has_blocks() -> None:
-    assert len(BLOCKS) >= 4
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M)
 
 
-def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("GUIDE.md", 5)])
+def test_the_blocks_run(page: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, as a reader would type them."""
     monkeypatch.chdir(tmp_path)
-    scope: dict[str, object] = {"__name__": "readme"}
-    for number, block in enumerate(BLOCKS):
-        exec(compile(block, f"README block {number}", "exec"), scope)
+    found = blocks(page)
+    scope: dict[str, object] = {"__name__": page}
+
+    for number, block in enumerate(found):
+        exec(compile(block, f"{page}, block {number}", "exec"), scope)
+
+    assert len(found) == count
+
+
+def test_what_the_guide_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "".join(blocks("GUIDE.md"))
+
+    exec(compile(text, "GUIDE.md", "exec"), {})
+
+    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(error\)  # (.*)", text)
+
+
+def test_the_readme_is_one_screen() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 60
