@@ -47,7 +47,7 @@ from .ext import Silo
 from .namespace import Namespace
 from .tasks.task import SessionTask
 
-__version__ = "0.2.0"
+__version__: str
 
 __all__ = [
     "AreaGone",
@@ -91,3 +91,16 @@ __all__ = [
     "step",
     "track",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        globals()[name] = found = version("flask-silo")
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -60,5 +60,10 @@ def __getattr__(name: str) -> str:
     if name == "__version__":
         from importlib.metadata import version  # takes longer to import than this package
 
-        return version("silo-files")
+        globals()[name] = found = version("silo-files")
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

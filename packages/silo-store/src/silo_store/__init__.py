@@ -35,7 +35,7 @@ from .session import Session
 from .store import Lookup, SessionStore
 from .unencodable import Unencodable
 
-__version__ = "0.2.0"
+__version__: str
 
 __all__ = [
     "ATTACHED",
@@ -88,3 +88,16 @@ __all__ = [
     "redact",
     "short",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer to import than this package
+
+        globals()[name] = found = version("silo-store")
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

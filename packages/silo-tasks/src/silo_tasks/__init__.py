@@ -30,7 +30,7 @@ from .task import BackgroundTask
 if TYPE_CHECKING:
     from .runners.process import ProcessRunner
 
-__version__ = "0.2.0"
+__version__: str
 
 __all__ = [
     "MAX_LINE",
@@ -67,10 +67,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # What starts processes is imported by those who start some.
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer to import than this package
+
+        globals()[name] = found = version("silo-tasks")
+        return found
     if name == "ProcessRunner":
-        from .runners.process import ProcessRunner
+        from .runners.process import ProcessRunner  # needs subprocess and socket, which few programs have imported
 
         globals()[name] = ProcessRunner
         return ProcessRunner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
