@@ -22,7 +22,6 @@ from engines.harness import Worker
 from flask import Blueprint, Flask
 from flask_silo import SessionTask, Silo
 from flask_silo.tasks.records import TaskRecords, stored_run
-from flask_silo.tasks.worker import TaskAddress
 from redis import Redis
 from rq import Queue
 from rq.registry import FailedJobRegistry
@@ -627,8 +626,7 @@ def test_a_session_that_moves_just_when_its_task_begins(
         return hold(sid)
 
     monkeypatch.setattr(store, "hold", moving)
-    place = TaskAddress(app=web.app.import_name, task="put-thread", sid=life.sid, uid=life.uid)
-    assert binding.runs.serve(BackgroundTask(), place, web.task("put"), (life.sid,), {})
+    assert binding.runs.executor.execute_sent(BackgroundTask(), life, web.task("put").call((life.sid,), {}))
     (web.sid,) = moved
     assert web.value == 2
 

@@ -16,7 +16,6 @@ from flask_silo import Silo, TaskState, current_task, track
 from flask_silo.tasks import records as records_module
 from flask_silo.tasks import runs as runs_module
 from flask_silo.tasks.records import TaskRecords, stored_run
-from flask_silo.tasks.worker import TaskAddress
 from flask_silo_helpers import HEADER, as_, counter_app
 from server_fixtures import redis_server, redis_url
 from silo_store import Backend, Life, MemoryBackend, Moment, SessionConflict, SessionStore, StoreUnavailable, short
@@ -486,16 +485,16 @@ def test_a_store_that_is_away_when_a_worker_is_done_does_not_fail_the_run(
 ) -> None:
     worker = Worker(MemoryBackend(copy=True), clock)
     worker.leave.set()
-    store, tasks = worker.silo.store, worker.silo.binding.runs
+    store, executor = worker.silo.store, worker.silo.binding.runs.executor
     uid = store.get(SID).uid
 
     def away(*_: object) -> bool:
         raise StoreUnavailable("the store is away")
 
     monkeypatch.setattr(store.backend, "touch", away)
-    place = TaskAddress(app="counter", task="job", sid=SID, uid=uid)
+    life, call = Life(SID, uid), worker.task.call((3,), {})
     task = BackgroundTask("job", runner=InlineRunner())
-    task.start(lambda task: tasks.serve(task, place, worker.task, (3,), {}))
+    task.start(lambda task: executor.execute_sent(task, life, call))
     assert task.result() == 3
     assert not store.backend.held(uid)
     assert "was not renewed when its task 'job' ended: the store is away" in caplog.text

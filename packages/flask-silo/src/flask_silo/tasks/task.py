@@ -16,8 +16,8 @@ from silo_tasks.run.checks import explain_call, name_of
 from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import SHARE
-from .records import TaskRecords
-from .runs import HostedTask, LatestRun, TaskCall
+from .execution import TaskCall
+from .runs import LatestRun
 
 if TYPE_CHECKING:
     from ..ext import Silo
@@ -27,20 +27,26 @@ logger = logging.getLogger("flask_silo")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-SETTLE_TIMEOUT = 2.0
-"""Seconds for which `SessionTask.result` waits until other processes see the end of the run too."""
-
 
 class SessionTask(Generic[P, R]):
-    """A function that runs in the background for the session of the request; made by `Silo.task`.
+    """A function that runs in the background for the session of the request; ``Silo.task`` makes it.
 
-    Calling it runs the function at once, as if it were not decorated. In a request that has a session, the log warns
-    of that once for each task in each process, as `start()` may have been meant. A view can call the function itself,
-    `__wrapped__`, without a warning.
+    Calling the task runs the function at once, as if it were not decorated. In a request that has a session the log
+    warns of that, once for each task in each process, because ``start()`` may have been meant. ``__wrapped__`` is the
+    function itself, which can be called without a warning.
+
+    Args:
+        silo: The extension whose sessions it works for.
+        function: The function.
+        name: The name of the task.
+        options: Arguments of ``BackgroundTask``, the runner among them.
+
+    Attributes:
+        name: The name of the task.
     """
 
     def __init__(self, silo: Silo, function: Callable[P, R], name: str, options: dict[str, Any]) -> None:
-        BackgroundTask(name, **options)  # it refuses what is wrong: here, and not in the first request
+        BackgroundTask(name, **options)  # refuses wrong options here, not in the first request
         functools.update_wrapper(self, function)  # first: it takes over the function's own attributes
         self.name = name
         self._silo = silo
@@ -62,7 +68,7 @@ class SessionTask(Generic[P, R]):
 
     @property
     def runner(self) -> Runner | None:
-        """Where it runs; None is the threads that all tasks share."""
+        """Where it runs; None for the threads that all tasks share."""
         runner: Runner | None = self._options["runner"]
         return runner
 
@@ -74,12 +80,12 @@ class SessionTask(Generic[P, R]):
         then.
 
         Raises:
-            TypeError: the arguments do not fit the function, or one cannot be sent to a worker; the message names the
-                task and its parameters, or the argument.
-            ValueError: the arguments are too large for the task queue; the message names the largest.
-            TaskRunning: it runs already for this session, or this request started it before.
-            RuntimeError: there is no request with a session, its response is on its way already, or workers cannot
-                reach the sessions.
+            TypeError: The arguments do not fit the function, or one of them cannot be sent to a worker. The message
+                names the task and its parameters, or the argument.
+            ValueError: The arguments are too large for the task queue. The message names the largest.
+            TaskRunning: It is running for this session, or this request has started it.
+            RuntimeError: There is no request with a session, the response has started, or workers cannot reach the
+                sessions.
         """
         self._check(args, kwargs)
         if self.runner is not None:
@@ -88,15 +94,17 @@ class SessionTask(Generic[P, R]):
         if request.closed:
             raise RuntimeError("the response is on its way: start the task before the view returns")
         session = request.begin()
-        tasks = self._silo.binding.runs
-        # What the session said when the view began may have changed: then a second look says so.
+        # A first look may be at the session as it was loaded; a run that it shows may have ended since.
         if self.name in request.jobs or (self._look().running and self._look().running):
             raise TaskRunning(self.name)
         if isinstance(self.runner, QueueRunner) and not request.store.backend.shared:
             raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
-        task = tasks.make(session.sid, session.uid, self.name, self._options)
-        life = Life(session.sid, session.uid)
-        request.jobs[self.name] = functools.partial(tasks.begin, life, task, TaskCall(self, args, kwargs))
+        runs, life = self._silo.binding.runs, Life(session.sid, session.uid)
+        request.jobs[self.name] = functools.partial(runs.begin, life, self.call(args, kwargs), self._options)
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskCall:
+        """Return what a run with these arguments calls."""
+        return TaskCall(self.name, self._function, args, kwargs)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -111,32 +119,26 @@ class SessionTask(Generic[P, R]):
             raise TypeError(text) from None
 
     def _look(self) -> LatestRun:
-        """Find the newest run: in this process, or in what the store knows of all processes."""
+        """Look up the latest run: of this process, or by the stored record of the session."""
         silo = self._silo
-        tasks = silo.binding.runs
+        runs = silo.binding.runs
         if silo.here.store.backend.live:
             uid = silo.uid
-            return LatestRun(tasks.find(uid, self.name) if uid else None)
+            return LatestRun(runs.find(uid, self.name) if uid else None)
         record = silo.here.record(self.name)
-        return tasks.newest(record, self.name) if record is not None else LatestRun(None)
+        return runs.latest(record, self.name) if record is not None else LatestRun(None)
 
     @property
     def task(self) -> BackgroundTask | None:
-        """The session's latest task of this function, wherever it runs; None before its first start."""
-        return self._attached(self._look())
-
-    def _attached(self, newest: LatestRun) -> BackgroundTask | None:
-        if newest.hosted is not None or newest.life is None:
-            return newest.hosted
-        records = TaskRecords(self._silo.here.store, newest.life.sid)
-        return BackgroundTask.attach(self.name, records, newest.life.uid)
+        """The session's latest task of this function, in whichever process it runs; None before its first start."""
+        return self._silo.binding.runs.task(self.name, self._look())
 
     @property
     def state(self) -> TaskState:
-        """How far it is; an idle state before its first start. Neither waits nor begins a session.
+        """The state of the latest run; an idle state before the first start. Neither waits nor begins a session.
 
-        Where processes share sessions, all see the same: what the run stored last, half a second ago at most. The
-        first look in a request costs nothing if the request has loaded its session.
+        Where processes share sessions, each process sees the same: what the run stored last, half a second ago at
+        most. The first look in a request costs nothing if the request has loaded its session.
         """
         request = self._silo.current_request()
         if request is not None and self.name in request.jobs:
@@ -145,9 +147,12 @@ class SessionTask(Generic[P, R]):
         return self._look().state or TaskState(name=self.name)
 
     def cancel(self) -> bool:
-        """Ask it to stop at the next item; what has not started never will. False where there is nothing to stop.
+        """Ask the task to stop at the next item; a run that has not begun never will.
 
-        A run in another process hears of it within half a second.
+        A run in another process is asked within half a second.
+
+        Returns:
+            Whether there was a run to stop.
         """
         request = self._silo.current_request()
         if request is not None and request.jobs.pop(self.name, None) is not None:
@@ -156,36 +161,39 @@ class SessionTask(Generic[P, R]):
         return task is not None and task.cancel()
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for what the function returned.
+        """Wait for the task and return what its function returned.
 
-        A writing request that has asked for state keeps its turn while it waits: a task that edits the same session
-        cannot go on then. Wait in a reading request.
+        A writing request that has asked for state keeps the write lock while it waits: a task that edits the same
+        session cannot go on then. Wait in a reading request.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
 
         Raises:
-            TaskFailed: it raised.
-            TaskCancelled: it was cancelled.
-            TimeoutError: it was not done in ``timeout`` seconds.
-            TooManyWaiters: the task runs, and ``max_waiters`` requests wait already.
-            TaskError: it ran in another process and returned something that its record cannot hold: let the task put
-                that into the session's state or files.
-            RuntimeError: it was never started for this session, or this very request starts it.
+            TaskFailed: The function raised.
+            TaskCancelled: The task was cancelled.
+            TimeoutError: The task has not ended in ``timeout`` seconds.
+            TooManyWaiters: The task is running, and ``max_waiters`` requests are waiting.
+            TaskError: The task ran in another process and returned something that its record cannot hold. Let the task
+                put that into the session's state or files.
+            RuntimeError: The task was never started for this session, or this request starts it.
         """
         request = self._silo.current_request()
         if request is not None and self.name in request.jobs:
             text = f"task {self.name!r} begins when this request has succeeded: ask for its result in a later one"
             raise RuntimeError(text)
         loaded = request.session if request is not None else None
-        newest = self._look()
-        task = self._attached(newest)
+        latest = self._look()
+        task = self._silo.binding.runs.task(self.name, latest)
         if task is None:
             raise RuntimeError(f"task {self.name!r} was not started for this session")
-        waits = newest.running and (timeout is None or timeout > 0)
+        waits = latest.running and (timeout is None or timeout > 0)
         try:
             with self._silo.binding.waiting(self._silo.here.sid) if waits else nullcontext():
                 value: R = task.result(timeout)
         finally:
             if request is not None and loaded is None:
-                request.session = None  # what was loaded to find the task is of the past
-            if isinstance(task, HostedTask) and task.records is not None and not task.is_running:
-                task.records.settled.wait(SETTLE_TIMEOUT)
+                request.session = None  # the session that was loaded to find the task may have changed meanwhile
+            if latest.hosted is not None:
+                latest.hosted.settle()
         return value

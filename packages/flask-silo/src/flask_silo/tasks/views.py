@@ -1,4 +1,4 @@
-"""What clients ask of their tasks without a view of the application: a state, a cancel, a stream of events."""
+"""The endpoints of tasks, which need no view of the application: a state, a cancel, a stream of events."""
 
 from __future__ import annotations
 
@@ -13,29 +13,39 @@ from werkzeug.routing import Rule
 
 from ..current import current_request
 from ..request.waiting import waiters
-from .events import EventId, StateReader, StreamTiming, stream
+from .event_id import EventId
+from .events import StreamTiming, stream
+from .runs import SessionRuns
 from .server import Server
+from .states import StateReader
+from .task import SessionTask
 
 if TYPE_CHECKING:
     from ..request.session import RequestSession
     from ..settings import Settings
-    from .runs import SessionRuns
-    from .task import SessionTask
 
 TASK, EVENTS = "flask_silo:task", "flask_silo:events"
 CATCH_ALL = re.compile(r"/(<(\w+:)?\w+>/)*<path:\w+>")
+"""The rule of a route that takes every path, such as ``/<path:file>``."""
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 class TaskViews:
-    """The paths ``tasks/<name>`` and ``tasks/events`` below each prefix of an application.
+    """Serves ``tasks/<name>`` and ``tasks/events`` below each prefix of an application.
 
-    A path and method that the application has a route for stay the application's, whenever that was registered. Only a
-    route that takes every path (``/<path:file>``), as for a page's files, is behind them. What comes before a view, as
-    ``before_request`` functions, comes before these.
+    A path and method that the application has a route for stay the application's, whenever the route is registered. The
+    exception is a route that takes every path (``/<path:file>``), as for the files of a page. ``before_request``
+    functions run before these endpoints, as before any view.
+
+    Args:
+        app: The application.
+        settings: Its settings.
+        store: The store of its sessions.
+        runs: The runs of its sessions' tasks.
+        declared: Its tasks, by name.
 
     Attributes:
-        pace: the times of streams.
+        timing: The times of streams.
     """
 
     def __init__(
@@ -43,36 +53,36 @@ class TaskViews:
         app: Flask,
         settings: Settings,
         store: SessionStore,
-        tasks: SessionRuns,
+        runs: SessionRuns,
         declared: Mapping[str, SessionTask[..., Any]],
     ) -> None:
         self.timing = StreamTiming()
         self._app = app
         self._store = store
-        self._tasks = tasks
+        self._runs = runs
         self._declared = declared
-        self._most = settings.max_streams
+        self._max_streams = settings.max_streams
         self._rules: dict[str, tuple[Rule, Rule]] = {}
         for prefix in settings.prefixes if settings.task_endpoints else ():
             base = f"{prefix.rstrip('/')}/tasks/"
             self._rules[base] = (
-                # They match nothing by themselves: the map would give one of them precedence over `/api/<path:rest>`.
+                # Not matched by the URL map, which would prefer them to the application's ``/api/<path:rest>``.
                 Rule(f"{base}events", endpoint=EVENTS, methods=["GET", "OPTIONS"], build_only=True),
                 Rule(f"{base}<path:name>", endpoint=TASK, methods=["GET", "DELETE", "OPTIONS"], build_only=True),
             )
         self._enabled = False
 
     def enable(self) -> None:
-        """Serve them from now on; there is a task to ask for."""
+        """Serve the endpoints from now on. Called once the application has a task."""
         if self._enabled or not self._rules:
             return
         self._enabled = True
-        # Not by `add_url_rule`: a task may be declared in a module that is imported late.
+        # Not by ``add_url_rule()``: a module that declares a task may be imported after the first request.
         self._app.view_functions.update({EVENTS: self._events, TASK: self._task})
         for rules in self._rules.values():
             for rule in rules:
                 self._app.url_map.add(rule)
-        # Before every hook, so that those which look at `request.endpoint` see where the request goes.
+        # Before every hook, so that a hook that reads ``request.endpoint`` sees these endpoints.
         request_started.connect(self._route, self._app)
 
     def _route(self, _app: Flask, **_: Any) -> None:
@@ -88,7 +98,7 @@ class TaskViews:
                 return
 
     def _is_free(self, name: str) -> bool:
-        """Say whether the application has no route of its own for the request's path and method."""
+        """Return whether the application has no route of its own for the request's path and method."""
         error, rule = request.routing_exception, request.url_rule
         if isinstance(error, NotFound):
             return True
@@ -104,44 +114,47 @@ class TaskViews:
             answer = jsonify(error="unknown_task", message="There is no task of that name.")
             answer.status_code = 404
         else:
-            self._check()
-            is_cancel = request.method == "DELETE"
-            answer = jsonify(cancelled=task.cancel()) if is_cancel else jsonify(self._tasks.client_state(task.state))
+            self._living_session()
+            if request.method == "DELETE":
+                answer = jsonify(cancelled=task.cancel())
+            else:
+                answer = jsonify(task.state.to_dict(public=not self._app.debug))
         answer.headers.update(NO_STORE)
         return answer
 
     def _events(self) -> Response:
         if request.method == "OPTIONS":
             return _allow(request)
-        reader, known = None, request.headers.get("Last-Event-ID")
-        event_id = EventId(known or "", self._declared)
+        sent = request.headers.get("Last-Event-ID")
+        known = EventId(sent or "", self._declared)
         try:
-            session = self._check()
-            uid = session.uid
-            reader = StateReader(self._store, self._tasks, self._declared, Life(session.sid, uid) if uid else None)
-            states = reader.look()
+            reader = self._reader()
+            states = reader.read()
         except StoreUnavailable:
-            # A browser's EventSource would take any other status for the end; so it comes back.
+            # With any other status, the browser's EventSource would not reconnect.
             answer = Response(f"retry: {round(1000 * self.timing.poll)}\n\n")
         else:
-            if (
-                known
-                and not event_id.news(reader.names(), states)
-                and not any(each["running"] for each in states.values())
-            ):
+            runs = any(state["running"] for state in states.values())
+            if sent and not runs and not known.news(reader.names(), states):
                 return Response(status=204, headers=NO_STORE)
             server = Server.from_environ(request.environ)
-            body = stream(reader, event_id, server, server.max_streams(self._most, waiters.taken), self.timing)
-            # Passed through: a hook that wants to see the whole answer would wait for its end.
-            answer = Response(body, direct_passthrough=True)
+            limit = server.max_streams(self._max_streams, waiters.taken)
+            # Passed through: a hook that reads the whole response would wait for its end.
+            answer = Response(stream(reader, known, server, limit, self.timing), direct_passthrough=True)
         answer.headers.update({**NO_STORE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         return answer
 
-    def _check(self) -> RequestSession:
+    def _reader(self) -> StateReader:
+        session = self._living_session()
+        uid = session.uid
+        life = Life(session.sid, uid) if uid else None
+        return StateReader(self._store, self._runs, self._declared, life, public=not self._app.debug)
+
+    def _living_session(self) -> RequestSession:
         """Return the session of the request.
 
         Raises:
-            SessionExpired: The session has expired: an idle state would be wrong.
+            SessionExpired: The session of the presented id has ended; an idle state would mislead the client.
         """
         session = current_request()
         assert session is not None

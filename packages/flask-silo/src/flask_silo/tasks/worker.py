@@ -1,4 +1,4 @@
-"""The side of a worker: a process that is sent a session's task, and has or loads the application."""
+"""The worker's side of a task: another process has sent it, and this one finds or loads its application."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
 from flask.cli import ScriptInfo
-from silo_store import StoreUnavailable, check_sid
+from silo_store import Life, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.runners.message import Message
 
@@ -20,86 +20,88 @@ if TYPE_CHECKING:
     from ..binding import Binding
     from .task import SessionTask
 
-_known: weakref.WeakSet[Flask] = weakref.WeakSet()
-"""The applications of this process that a `Silo` serves."""
+_applications: weakref.WeakSet[Flask] = weakref.WeakSet()
+"""The applications of this process that a ``Silo`` serves."""
 
 _loaded: dict[str, Flask] = {}
-"""Those that were loaded for a task, by what they were imported by."""
+"""The applications that were loaded for a task, by the import path that they were loaded from."""
 
 _loading = threading.Lock()
 
 
 class TaskAddress(TypedDict):
-    """Where a task belongs."""
+    """Says which task of which application runs, and for which session."""
 
     app: str
     """The import name of the application."""
     task: str
     """The name of the task."""
     sid: str | None
-    """The session that it works for; None where its sessions are in the memory of another process."""
+    """The id of the session; None if sessions are in the memory of another process."""
     uid: str | None
-    """The life of that session."""
+    """The uid of the session; None if sessions are in the memory of another process."""
 
 
 def register_application(app: Flask) -> None:
     """Let tasks that are sent to this process find the application."""
-    _known.add(app)
+    _applications.add(app)
 
 
 def find(address: TaskAddress) -> tuple[Binding, SessionTask[..., Any] | None]:
-    """Find what serves the application here, and the task, if that application has it.
+    """Find the binding of a task's application in this process, and the task.
 
-    An application is loaded if this process has none that has the task. As ``flask run`` would, that takes the one
-    named by ``FLASK_APP``, or else looks for one, or for a factory ``create_app``, in the module that the task's
-    application was made in.
+    If no application of this process has the task, one is loaded, as ``flask run`` would load it: the application that
+    ``FLASK_APP`` names, or else the one, or the factory ``create_app``, in the module that made the task's application.
+
+    Returns:
+        The binding, and the task; None instead of the task if the application does not have it.
 
     Raises:
-        TaskError: there is no such application.
-        InvalidSessionId: what the message names as a session's id is none.
+        TaskError: There is no such application.
+        InvalidSessionId: The address names an invalid session id.
     """
     if address["sid"] is not None:
         check_sid(address["sid"])
-    served = None
+    found = None
     for app in _candidates(address):
         binding: Binding | None = app.extensions.get("flask_silo.binding")
         if binding is not None:
             declared = binding.declared.get(address["task"])
             if declared is not None:
                 return binding, declared
-            served = served or binding
-    if served is None:
-        raise TaskError(f"no Silo serves the application of this worker, {_where(address['app'])!r}")
-    return served, None
+            found = found or binding
+    if found is None:
+        raise TaskError(f"no Silo serves the application of this worker, {_import_path(address['app'])!r}")
+    return found, None
 
 
 def _candidates(address: TaskAddress) -> Iterator[Flask]:
-    """Give the applications that may be meant, the likeliest first."""
+    """Give the applications that may have the task, the likeliest first."""
     known, name = _named(address), address["app"]
     yield from known
-    where = _where(name)
+    path = _import_path(name)
     try:
         with _loading:
-            if where not in _loaded:
-                _loaded[where] = ScriptInfo(app_import_path=where).load_app()
+            if path not in _loaded:
+                _loaded[path] = ScriptInfo(app_import_path=path).load_app()
     except Exception as error:
         if known:
             return
         raise TaskError(
-            f"this worker has no application {name!r} and cannot load {where!r}: {str(error).rstrip('.')}. Let "
+            f"this worker has no application {name!r} and cannot load {path!r}: {str(error).rstrip('.')}. Let "
             "FLASK_APP name it, as in FLASK_APP=package.module:create_app, or import the module that makes it"
         ) from error
-    yield from _named(address)  # it may have come with the one that was loaded
-    yield _loaded[where]
+    yield from _named(address)  # loading may have made it too
+    yield _loaded[path]
 
 
 def _named(address: TaskAddress) -> list[Flask]:
-    """Return the applications of that name. If a module has made several, the one first that has the session."""
-    found = [app for app in list(_known) if app.import_name == address["app"]]
-    return sorted(found, key=lambda app: not _has(app, address)) if len(found) > 1 else found
+    """Return the applications of that name; if a module has made several, the one that has the session comes first."""
+    found = [app for app in list(_applications) if app.import_name == address["app"]]
+    return sorted(found, key=lambda app: not _has_session(app, address)) if len(found) > 1 else found
 
 
-def _has(app: Flask, address: TaskAddress) -> bool:
+def _has_session(app: Flask, address: TaskAddress) -> bool:
     binding: Binding | None = app.extensions.get("flask_silo.binding")
     if binding is None or address["sid"] is None or address["uid"] is None:
         return False
@@ -109,25 +111,27 @@ def _has(app: Flask, address: TaskAddress) -> bool:
         return False
 
 
-def _where(name: str) -> str:
+def _import_path(name: str) -> str:
     return os.environ.get("FLASK_APP") or name
 
 
 def serve(task: BackgroundTask, address: TaskAddress, *args: Any, **kwargs: Any) -> Any:
-    """Run a session's task: what silo-tasks calls in the worker.
+    """Run a session's task. The process that starts it sends this function, and silo-tasks calls it in the worker.
 
     Raises:
-        TaskError: there is no such application, or it has no such task.
+        TaskError: There is no such application, or it does not have the task.
     """
-    if address["sid"] is not None:
-        task.label = label_of(address["task"], address["sid"])
+    sid, uid = address["sid"], address["uid"]
+    if sid is not None:
+        task.label = label_of(address["task"], sid)
     binding, declared = find(address)
     if declared is None:
         raise TaskError(
-            f"the application of this worker, {_where(address['app'])!r}, has no task {address['task']!r}: let "
+            f"the application of this worker, {_import_path(address['app'])!r}, has no task {address['task']!r}: let "
             "FLASK_APP name the one that has it, unless this worker is of another release than the server"
         )
-    return binding.runs.serve(task, address, declared, args, kwargs)
+    life = Life(sid, uid) if sid is not None and uid is not None else None
+    return binding.runs.executor.execute_sent(task, life, declared.call(args, kwargs))
 
 
 def _open_store(message: Message) -> TaskRecords:

@@ -1,0 +1,71 @@
+"""The id of an event: what a client knows of its tasks."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+VOLATILE_FIELDS = ("elapsed", "rate", "eta")
+"""Fields of a state that change all the time. A change of these alone is not sent."""
+
+PREFIX = "1."
+"""The beginning of each id: the version of its form."""
+
+NAME_LENGTH, STATE_LENGTH = 4, 8
+"""Characters of an id for the digest of a task's name, and for that of its state."""
+
+VALID_ID = re.compile(rf"{re.escape(PREFIX)}([A-Za-z0-9_-]{{{NAME_LENGTH + STATE_LENGTH}}})*")
+
+
+class EventId:
+    """The id of an event, which holds a digest of every task as the client knows it.
+
+    The client sends it back when it reconnects, so that any process can continue its stream.
+
+    Args:
+        text: The id that the client has sent. An invalid id counts as empty.
+        names: The names of all tasks. Digests of other tasks are left out.
+    """
+
+    def __init__(self, text: str = "", names: Iterable[str] = ()) -> None:
+        digests, size = text[len(PREFIX) :] if VALID_ID.fullmatch(text) else "", NAME_LENGTH + STATE_LENGTH
+        pairs = (digests[at : at + size] for at in range(0, len(digests), size))
+        sent = {pair[:NAME_LENGTH]: pair[NAME_LENGTH:] for pair in pairs}
+        keys = [_digest_of_name(name) for name in names]
+        self._known = {key: sent[key] for key in keys if key in sent}
+
+    def __str__(self) -> str:
+        return PREFIX + "".join(name + state for name, state in self._known.items())
+
+    def news(self, names: list[str], states: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
+        """Return the tasks whose state the client does not know: names and states, None for a task that is gone."""
+        found: list[tuple[str, dict[str, Any] | None]] = []
+        for name in names:
+            state = states.get(name)
+            if self._known.get(_digest_of_name(name)) != (_digest_of_state(state) if state is not None else None):
+                found.append((name, state))
+        return found
+
+    def note(self, name: str, state: dict[str, Any] | None) -> None:
+        """Note that the client knows this state of a task; None for a task that is gone."""
+        if state is None:
+            self._known.pop(_digest_of_name(name), None)
+        else:
+            self._known[_digest_of_name(name)] = _digest_of_state(state)
+
+
+def _digest_of_name(name: str) -> str:
+    return _digest(NAME_LENGTH, name)
+
+
+def _digest_of_state(state: dict[str, Any]) -> str:
+    steady = {key: value for key, value in state.items() if key not in VOLATILE_FIELDS}
+    return _digest(STATE_LENGTH, json.dumps(steady))
+
+
+def _digest(length: int, text: str) -> str:
+    return urlsafe_b64encode(blake2b(text.encode("utf-8", "replace"), digest_size=length * 3 // 4).digest()).decode()
