@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from flask import has_request_context, request
+from flask import request
 from silo_store import Record, SessionStore
 
 if TYPE_CHECKING:
@@ -76,13 +76,16 @@ run_scope: ContextVar[Scope[RunSession] | None] = ContextVar("silo_run", default
 
 def current_request() -> RequestSession | None:
     """Return the session of the request that is being answered; None in a run, and where there is no request."""
-    if run_scope.get() is not None or not has_request_context():
+    if run_scope.get() is not None:
         return None
-    scope: Scope[RequestSession] | None = request.environ.get(SCOPE)
+    try:
+        scope: Scope[RequestSession] | None = request.environ.get(SCOPE)
+    except RuntimeError:  # no request
+        return None
     return scope.session if scope is not None else None
 
 
-def current_session() -> RequestSession | RunSession | None:
+def current_session() -> CurrentSession | None:
     """Return the session of the run or request that the running code belongs to; None where it has none."""
     run = run_scope.get()
-    return run.session if run is not None else current_request()
+    return current_request() if run is None else run.session

@@ -344,8 +344,8 @@ class Silo:
         Raises:
             RuntimeError: There is no session here.
         """
-        here = self.current()
-        if here is None:
+        here = current_session()
+        if here is None or here.store.registry is not self._registry:
             raise RuntimeError(NO_SESSION)
         return here
 
