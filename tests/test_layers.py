@@ -36,15 +36,6 @@ LEFT_IN_CIRCLES = {
 }
 """Imports that go back up, and are to go. Add none."""
 
-LEFT_INSIDE = {
-    ("flask_silo.ext", "silo_tasks.run.checks"),
-    ("flask_silo.tasks.task", "silo_tasks.run.checks"),
-    ("flask_silo.tasks.task", "silo_tasks.runners.base"),
-    ("flask_silo.tasks.runs", "silo_tasks.runners.base"),
-    ("flask_silo.tasks.worker", "silo_tasks.runners.message"),
-}
-"""Uses of another package's inner modules, which are to go. Add none."""
-
 
 class Module:
     """The source of a module.
@@ -127,7 +118,7 @@ def test_flask_silo_uses_what_the_others_offer() -> None:
         for full in module.imports():
             if full.partition(".")[0] in SMALL and full not in offered:
                 inside = full.rpartition(".")[0]
-                assert inside in submodules or (name, inside) in LEFT_INSIDE, f"{name} imports {full}"
+                assert inside in submodules, f"{name} imports {full}"
 
 
 @EACH

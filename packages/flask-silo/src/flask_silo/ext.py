@@ -13,8 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flask import Flask, current_app
 from silo_files import FileBackend
 from silo_store import Registry, SessionStore, check_callback
-from silo_tasks import Runner
-from silo_tasks.run.checks import check_target
+from silo_tasks import Runner, check_target
 
 from .binding import Binding
 from .current import CurrentSession, current_request, current_session

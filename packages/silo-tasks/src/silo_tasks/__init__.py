@@ -15,6 +15,7 @@ from .errors import (
 )
 from .log.lines import MAX_LINE, LogLine
 from .reporting import step, track
+from .run.checks import check_target, explain_call
 from .run.context import current_task
 from .run.job import Job
 from .runners.base import Runner
@@ -59,8 +60,10 @@ __all__ = [
     "TaskTimeout",
     "ThreadRunner",
     "__version__",
+    "check_target",
     "current_task",
     "default_runner",
+    "explain_call",
     "step",
     "track",
 ]

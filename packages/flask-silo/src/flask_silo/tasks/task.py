@@ -11,8 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from silo_store import Life
-from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner
-from silo_tasks.run.checks import explain_call, name_of
+from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner, explain_call
 from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import SHARE
@@ -62,7 +61,7 @@ class SessionTask(Generic[P, R]):
                 "task %r was called and runs inside the request, whose client waits for it. %s.start(...) runs it in "
                 "the background; %s.__wrapped__(...) calls it without this warning",
                 self.name,
-                *2 * [name_of(self._function)],
+                *2 * [getattr(self._function, "__name__", self.name)],
             )
         return self._function(*args, **kwargs)
 

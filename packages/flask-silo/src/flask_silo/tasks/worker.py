@@ -12,7 +12,7 @@ from flask import Flask
 from flask.cli import ScriptInfo
 from silo_store import Life, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
-from silo_tasks.runners.message import Message
+from silo_tasks.runners.queue import Message
 
 from .records import TaskRecords, label_of
 

@@ -16,6 +16,8 @@ from ..stores.base import TaskStore
 from .base import Runner
 from .message import Message, check, message_of
 
+__all__ = ["Listeners", "Message", "QueueRunner"]
+
 MAX_WAIT = 86_400.0
 """Seconds that a run may wait for a worker."""
 
