@@ -92,7 +92,7 @@ def test_a_process_knows_which_lives_it_has_rotated(make_store: Callable[..., Se
 
 
 def test_only_the_newest_rotations_are_known(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("silo_store.store.NOTED_ROTATIONS", 3)
+    monkeypatch.setattr("silo_store.editing.REMEMBERED_ROTATIONS", 3)
     sids = [f"{number:032x}" for number in range(5)]
     uids = [store.get(sid).uid for sid in sids]
     for sid in sids:

@@ -1,10 +1,10 @@
-"""`SessionStore`: expiring state for each session id."""
+"""``SessionStore``: expiring state for each session id."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +14,8 @@ from .backends.urls import open_backend
 from .callables import check_callback
 from .codec import Codec, Codecs, MsgpackCodec
 from .copies import CopiedSessions
-from .errors import LockTimeout, NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions
+from .editing import Editor
+from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions
 from .expiry import Expiry
 from .hold import Hold, HoldRegistry
 from .ids import check_sid, is_sid, new_sid
@@ -23,50 +24,55 @@ from .locks import WriteLock, WriteLocks
 from .mapper import Notice, SessionMapper
 from .record import ATTACHED, Change, Record
 from .registry import EndReason, Registry, kind_of, tell
-from .session import META, Session
-
-NOTED_ROTATIONS = 1000
-"""How many of its newest rotations a process remembers, for requests that are under way meanwhile."""
+from .session import Session
 
 
 class Lookup(NamedTuple):
     """What the store knows of an id."""
 
     status: Literal["live", "expired", "rotated", "lost", "unknown"]
-    """``"live"``; ``"expired"`` within the last ``expired_retain`` seconds; ``"rotated"``: its session was given
-    another id within the last minute; ``"lost"``: the backend lost all its records within the last ``expired_retain``
-    seconds, perhaps this one among them; ``"unknown"``: none of these."""
+    """``"live"``; ``"expired"`` within the last ``expired_retain`` seconds; ``"rotated"``: the session got another id
+    within the last minute; ``"lost"``: the backend lost all its records within the last ``expired_retain`` seconds,
+    perhaps this one among them; ``"unknown"``: none of these."""
     session: Session | None = None
     """The session, renewed, where it lives."""
 
 
 class SessionStore:
-    """State for each session id, in registered namespaces, gone when its time is over.
+    """State for each session id, in registered namespaces, until the session expires.
 
-    Reads never wait. Writers of one session take turns: `edit`, `update`, `reset`, `destroy` and `rotate` wait for
-    theirs. A session expires at the moment ``clock() - last use > ttl``, swept or not.
+    Reads never wait. A session has one writer at a time: ``edit``, ``update``, ``reset``, ``destroy`` and ``rotate``
+    wait for its write lock. A session expires at the moment ``clock() - last use > ttl``, swept or not.
 
     Args:
-        ttl: seconds that a session lives after its last use.
-        cleanup_interval: seconds between two sweeps of a `CleanupDaemon`.
-        expired_retain: seconds for which an expired id is remembered.
-        sid_generator: makes new ids; 128 random bits by default.
-        backend: where sessions are kept: a `Backend` or its URL, see `open_backend`. Live objects in memory by
+        ttl: Seconds that a session lives after its last use.
+        cleanup_interval: Seconds between two sweeps of a ``CleanupDaemon``.
+        expired_retain: Seconds for which an expired id is remembered.
+        sid_generator: Makes new ids; 128 random bits by default.
+        backend: Where sessions are kept: a ``Backend`` or its URL, see ``open_backend``. Live objects in memory by
             default.
-        codec: how a backend that keeps bytes gets them.
-        clock: seconds since the epoch.
-        lock_timeout: seconds that a writer waits for its turn before `LockTimeout`.
-        touch_interval: seconds between two recorded uses of a session, so that reading writes nothing; a session may
+        codec: Encodes state for a backend that keeps bytes.
+        clock: Seconds since the epoch.
+        lock_timeout: Seconds that a writer waits for the write lock before ``LockTimeout``.
+        touch_interval: Seconds between two recorded uses of a session, so that reading writes nothing; a session may
             expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects have none.
-        max_state_bytes: what the encoded state of one session may take; no limit by default. Live objects have none.
-        max_sessions: how many sessions there may be, counted where they are kept: in this process, in the file, or on
+        max_state_bytes: Bytes that the encoded state of one session may take; no limit by default. Live objects have
+            none.
+        max_sessions: How many sessions there may be, counted where they are kept: in this process, in the file, or on
             the server below one prefix. Sessions that are due are ended before one is refused. No limit by default.
-        registry: namespaces and callbacks shared with another store.
+        registry: Namespaces and callbacks shared with another store.
+
+    Attributes:
+        backend: The backend.
+        registry: The namespaces and callbacks.
+        locks: The write locks. ``locks.held(sid)`` is the one that the running code has.
+        rotations: The ids to which this process has rotated sessions lately, by uid.
 
     Raises:
-        ValueError: no backend has that URL.
-        TypeError: the backend keeps bytes, and state of a type in the registry cannot be made of bytes; or ``clock`` or
-            ``sid_generator`` cannot be called; or ``storage`` is given, which later releases of 0.1 took.
+        ValueError: No backend has that URL.
+        TypeError: A namespace of the registry has a type that the backend's bytes cannot hold, or ``clock`` or
+            ``sid_generator`` cannot be called, or ``storage`` is given, which later releases of 0.1 took.
+        StoreUnavailable: The URL names an SQLite file in which no session could be kept.
     """
 
     def __init__(
@@ -120,8 +126,18 @@ class SessionStore:
         self.locks = WriteLocks(backend)
         self.holds = HoldRegistry()
         self._resetting: set[str] = set()
-        self.rotations: dict[str, str] = {}  # the ids that this process has given to lives, by uid
         self._expiry = Expiry(backend, self._sessions, self.locks, self.registry)
+        self._editor = Editor(
+            backend,
+            self._sessions,
+            self.locks,
+            self.holds,
+            self._expiry,
+            self.registry,
+            self.moment,
+            lambda: self.lock_timeout,
+        )
+        self.rotations = self._editor.rotations
         # Short cuts of `get` and `is_expired` into memory.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
         self._tombstones = backend.tombstones if isinstance(backend, MemoryBackend) else {}
@@ -131,20 +147,20 @@ class SessionStore:
     def register_namespace(self, name: str, factory: Callable[[], Any], type: Any = None) -> None:
         """Give every session a namespace whose state begins as ``factory()``.
 
-        Sessions that exist already get theirs at their next use. Better to register before the first of them: from
-        then on each use checks whether the session is complete.
+        A session that exists gets it at its next use. Register before the first session begins: from then on each use
+        checks whether the session is complete.
 
         Args:
-            name: the namespace's name.
-            factory: makes its first state. A class, or a type such as ``dict[str, Decimal]``, is its type too; dict and
-                list alone are none.
-            type: its type, where that is not the factory. A backend that keeps bytes gives back what the type says, and
-                refuses to save what does not fit it. `Any` for none.
+            name: The namespace's name.
+            factory: Makes its first state. A class, or a type such as ``dict[str, Decimal]``, is its type too; ``dict``
+                and ``list`` alone say nothing of what they hold.
+            type: Its type, where that is not the factory; ``Any`` for none. A backend that keeps bytes gives back what
+                the type says, and refuses to save what does not fit it.
 
         Raises:
-            TypeError: the factory is not callable, needs arguments or is async; or the backend keeps bytes, and state
-                of that type cannot be made of bytes.
-            ValueError: the name is reserved.
+            TypeError: The factory is not callable, needs arguments or is async; or the backend keeps bytes, which
+                cannot hold state of that type.
+            ValueError: The name is reserved.
         """
         kind = kind_of(factory) if type is None else type
         if not self.backend.live and kind is not Any:
@@ -155,12 +171,12 @@ class SessionStore:
         self._codecs.forget(name)
 
     def set_busy_check(self, predicate: Callable[[str, dict[str, Any]], object]) -> None:
-        """Keep a session from expiring, and from `reset`, while ``predicate(sid, session)`` is true.
+        """Keep a session from expiring, and from ``reset``, while ``predicate(sid, session)`` is true.
 
-        A session seen busy is renewed: its client has the whole ``ttl`` to fetch what the work gave.
+        A busy session that is due is renewed, so that its client has the whole ``ttl`` to fetch the result.
 
         Raises:
-            TypeError: the predicate cannot be called with these arguments, or is async.
+            TypeError: The predicate cannot be called with these arguments, or is async.
         """
         if predicate is not None:  # which takes the check away
             check_callback("set_busy_check", predicate, "sid, session")
@@ -170,16 +186,16 @@ class SessionStore:
         """Call ``callback(sid)`` after a session began.
 
         Raises:
-            TypeError: the callback cannot be called with these arguments, or is async.
+            TypeError: The callback cannot be called with these arguments, or is async.
         """
         check_callback("on_create", callback, "sid")
         self.registry.on_create.append(callback)
 
     def on_expire(self, callback: Callable[[str], object]) -> None:
-        """Call ``callback(sid)`` after a session expired, once, in the thread that runs `cleanup`.
+        """Call ``callback(sid)`` once after a session expired, in the thread that runs ``cleanup``.
 
         Raises:
-            TypeError: the callback cannot be called with these arguments, or is async.
+            TypeError: The callback cannot be called with these arguments, or is async.
         """
         check_callback("on_expire", callback, "sid")
         self.registry.on_expire.append(callback)
@@ -190,13 +206,13 @@ class SessionStore:
         The reason is ``"expired"``, ``"reset"`` or ``"destroyed"``. The id may be in use again by then; the uid is not.
 
         Raises:
-            TypeError: the callback cannot be called with these arguments, or is async.
+            TypeError: The callback cannot be called with these arguments, or is async.
         """
         check_callback("on_end", callback, "sid, uid, reason")
         self._expiry.on_end.append(callback)
 
     def take_over(self, other: SessionStore) -> None:
-        """Call the `on_end` callbacks of another store too."""
+        """Call the ``on_end`` callbacks of another store too."""
         self._expiry.on_end.extend(other._expiry.on_end)
 
     # Reading
@@ -204,12 +220,12 @@ class SessionStore:
     def get(self, sid: str) -> Session:
         """Return the session, begun if there is none, and renew it.
 
-        With live objects (``memory://``) changes to it are the session's at once. With other backends it is a copy:
-        write it back with `save`, or better, change it in `edit`.
+        With live objects (``memory://``) a change to it takes effect at once. With other backends it is a copy: write
+        it back with ``save``, or better, change it in ``edit``.
 
         Raises:
-            InvalidSessionId: ``sid`` is no session id.
-            TooManySessions: the id has no session, and there are as many sessions as ``max_sessions`` allows.
+            InvalidSessionId: ``sid`` is not a session id.
+            TooManySessions: The id has no session, and there are as many sessions as ``max_sessions`` allows.
         """
         session = self._living(sid)
         if session is None:
@@ -230,10 +246,10 @@ class SessionStore:
         return None
 
     def get_namespace(self, sid: str, namespace: str) -> Any:
-        """Return one namespace of `get`.
+        """Return one namespace of what ``get`` returns.
 
         Raises:
-            NamespaceError: it is not registered.
+            NamespaceError: The namespace is not registered.
         """
         if namespace not in self._factories:
             raise NamespaceError(namespace)
@@ -244,42 +260,31 @@ class SessionStore:
         return session[namespace]
 
     def open(self, sid: str, uid: str | None = None, *, lock: WriteLock | None = None, lazy: bool = False) -> Session:
-        """Return the session to read, and to `save` after changing it.
+        """Return the session to read, and to ``save`` after changing it.
 
-        Like `get`, but where there is no session yet and the backend keeps copies, what comes back has an empty
-        ``uid`` and exists only once it is saved.
+        Like ``get``, but where there is no session yet and the backend keeps copies, the one that comes back has an
+        empty ``uid`` and exists only once it is saved.
 
         Args:
-            sid: the session's id.
-            uid: only this life of it will do.
-            turn: the caller's turn, if it has taken one: other processes are kept from writing too.
-            lazy: decode each namespace when the caller first asks for it by name. Until then, ``in`` finds it but
-                iteration does not yield it; `whole` completes the session.
+            sid: The session's id.
+            uid: Only this life of it.
+            lock: The caller's write lock, if it has taken one: other processes are kept from writing too.
+            lazy: Decode each namespace when the caller first asks for it by name. Until then, ``in`` finds it but
+                iteration does not yield it; ``whole`` completes the session.
 
         Raises:
-            SessionExpired: that life is over.
-            LockTimeout: another process did not finish writing in time.
-            StoreUnavailable: the backend cannot be reached.
-            StateDecodeError: what is stored does not fit a namespace's type.
-            RecordDamaged: what is stored is not a record.
+            SessionExpired: That life is over.
+            LockTimeout: Another process did not finish writing in time.
+            StoreUnavailable: The backend cannot be reached.
+            StateDecodeError: What is stored does not fit a namespace's type.
+            RecordDamaged: What is stored is not a record.
         """
-        session = self._open(check_sid(sid), uid, lock)
+        session = self._editor.open(check_sid(sid), uid, lock)
         return session if lazy else self._sessions.whole(session)
 
-    def _open(self, sid: str, uid: str | None = None, lock: WriteLock | None = None) -> Session:
-        record = self._load(sid, lock)
-        if record is None or (uid is not None and record.uid != uid):
-            if uid is None:
-                return self._begin(sid)
-            moved = self._moved(sid, uid) if lock is None else None
-            if moved is None:
-                raise SessionExpired(sid)
-            return self._open(moved, uid)
-        return self._sessions.open(record)
-
     def find(self, sid: str, *, lazy: bool = False) -> Session | None:
-        """Return the session like `open`, renewed; None where there is none."""
-        record = self._load(check_sid(sid))
+        """Return the session like ``open``, renewed; None where there is none."""
+        record = self._editor.load(check_sid(sid))
         return self._opened(record, lazy) if record is not None else None
 
     def _opened(self, record: Record, lazy: bool) -> Session:
@@ -287,25 +292,25 @@ class SessionStore:
         return session if lazy else self._sessions.whole(session)
 
     def lookup(self, sid: str, *, lock: WriteLock | None = None, lazy: bool = False) -> Lookup:
-        """Return what `find` returns, or what became of an id without a session.
+        """Return what ``find`` returns, or what became of an id without a session.
 
         That takes one round trip; with a ``lock`` and no session, two.
 
         Args:
-            sid: the session's id.
-            turn: the caller's turn, as for `open`.
-            lazy: see `open`.
+            sid: The session's id.
+            lock: The caller's write lock, as for ``open``.
+            lazy: See ``open``.
 
         Raises:
-            InvalidSessionId: ``sid`` is no session id.
-            LockTimeout: another process did not finish writing in time.
-            StoreUnavailable: the backend cannot be reached.
+            InvalidSessionId: ``sid`` is not a session id.
+            LockTimeout: Another process did not finish writing in time.
+            StoreUnavailable: The backend cannot be reached.
         """
         session = self._living(sid)
         if session is not None:
             return Lookup("live", session)
         check_sid(sid)
-        record = self._load(sid, lock) if lock is not None else None
+        record = self._editor.load(sid, lock) if lock is not None else None
         if record is not None:
             return Lookup("live", self._opened(record, lazy))
         at = self.moment()
@@ -318,16 +323,21 @@ class SessionStore:
         return Lookup(trace)
 
     def begin(self, sid: str) -> Session:
-        """Begin a session under an id that has none, without looking first; see `open` for what comes back."""
-        return self._begin(check_sid(sid))
+        """Begin a session under an id that has none, without looking first; see ``open`` for what comes back."""
+        return self._editor.begin(check_sid(sid))
 
     def whole(self, session: Session) -> Session:
         """Complete a session that was opened lazily, and return it.
 
         Raises:
-            StateDecodeError: what is stored does not fit a namespace's type.
+            StateDecodeError: What is stored does not fit a namespace's type.
         """
         return self._sessions.whole(session)
+
+    def ensure(self, session: Session) -> None:
+        """Put a session that ``open`` began into the backend. Its changes are not saved by that."""
+        if self._sessions.ensure(session):
+            tell(self.registry.on_create, session.sid)
 
     def peek(self, sid: str) -> Session | None:
         """Return the session as it is stored, due or not, and renew nothing. None where there is none.
@@ -335,26 +345,33 @@ class SessionStore:
         Namespaces that it does not have yet stay missing.
 
         Raises:
-            StateDecodeError: what is stored does not fit a namespace's type.
+            StateDecodeError: What is stored does not fit a namespace's type.
         """
         record = self.backend.peek(check_sid(sid))
         return self._sessions.view(record) if record is not None else None
 
     def uid(self, sid: str) -> str | None:
-        """Return the uid of the session's present life, or None. Renews nothing that is not kept."""
+        """Return the uid of the session's present life; None where there is none.
+
+        A session that is due and that something keeps, such as a hold, is renewed; no other.
+        """
         record = self._seen(sid)
         return record.uid if record is not None else None
 
-    def has_life(self, uid: str) -> bool:
-        """Say whether ``uid`` is the present life of any session. Meant for clearing up at a start; may scan."""
-        return self.backend.alive(uid)
-
     def exists(self, sid: str) -> bool:
-        """Say whether the session lives. Renews nothing that is not kept."""
+        """Return whether the session lives. Renews what ``uid`` renews."""
         return self._seen(sid) is not None
 
+    def _seen(self, sid: str) -> Record | None:
+        record = part_of(self.backend, sid, ATTACHED) if is_sid(sid) else None
+        return record if record is not None and not self._expiry.is_over(record, self.moment()) else None
+
+    def has_life(self, uid: str) -> bool:
+        """Return whether ``uid`` is the present life of any session. For clearing up at a start; may scan."""
+        return self.backend.alive(uid)
+
     def is_expired(self, sid: str) -> bool:
-        """Say whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
+        """Return whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
         try:
             at = self._tombstones.get(sid)
         except TypeError:  # not hashable, so not an id
@@ -373,11 +390,89 @@ class SessionStore:
         """Renew the session, if it lives."""
         if is_sid(sid):
             with suppress(RecordDamaged):
-                self._load(sid)
+                self._editor.load(sid)
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. False where it is over."""
         return self.backend.touch(life, self.moment())
+
+    # Writing
+
+    def lock(self, sid: str) -> WriteLock:
+        """Return the write lock of a session, to take and to give back. ``edit`` does both."""
+        return WriteLock(self.locks, check_sid(sid))
+
+    def edit(
+        self, sid: str, namespace: str | None = None, *, uid: str | None = None, lazy: bool = False
+    ) -> AbstractContextManager[Any]:
+        """Change a session, or one namespace of it, under its write lock. Saved at the block's end.
+
+        Nested edits of one session belong to the outermost: it alone saves. When the block raises, nothing is saved;
+        live objects, though, are changed already.
+
+        Args:
+            sid: The session's id.
+            namespace: Yield this namespace instead of the whole session.
+            uid: Only this life of the session, also where it was rotated to another id.
+            lazy: Without a namespace, yield the session as ``open`` does with ``lazy``.
+
+        Raises:
+            LockTimeout: Another writer did not finish within ``lock_timeout`` seconds.
+            NamespaceError: The namespace is not registered.
+            SessionExpired: That life is over.
+            StateEncodeError: A value cannot be stored as bytes, and the backend keeps bytes.
+            StateTooLarge: The state takes more than ``max_state_bytes``.
+            TooManySessions: The session would begin, and there are as many sessions as ``max_sessions`` allows.
+        """
+        return self._editor.edit(sid, namespace, uid, lazy=lazy)
+
+    def update(self, sid: str, namespace: str, change: Callable[[Any], Any]) -> Any:
+        """Call ``change(state)`` under the write lock and save. What it returns, unless None, is the new state.
+
+        Returns:
+            The namespace's new state.
+
+        Raises:
+            TypeError: ``change`` is async. Nothing was changed.
+            Exception: What ``edit`` raises.
+        """
+        with self.edit(sid, lazy=True) as session:
+            return session.apply(namespace, change)
+
+    def save(self, sid: str, session: Mapping[str, Any]) -> Session:
+        """Write back what ``get`` or ``open`` returned. Only namespaces that changed are written.
+
+        A mapping that did not come from this store replaces the namespaces that it names.
+
+        Raises:
+            SessionConflict: Another writer has changed a namespace that this one changed too.
+            SessionExpired: The life from which this state came is over.
+            StateEncodeError: A value cannot be stored as bytes, and the backend keeps bytes.
+        """
+        return self._editor.save(sid, session)
+
+    def changed(self, session: Session) -> list[str]:
+        """Return the names of namespaces that ``save`` would write, in no order; none of live objects."""
+        return self._sessions.changed(session)
+
+    def write_back(
+        self, session: Session, lock: WriteLock | None = None, *, last: bool = False, noticed: Notice | None = None
+    ) -> Session:
+        """Write back what ``open`` returned under a write lock.
+
+        Args:
+            session: The session.
+            lock: The write lock under which it was loaded. If another process has taken that over, nothing is saved.
+            last: Nothing more will be written under this lock.
+            noticed: Called with the names of the namespaces that differ from what was read, before they are written.
+                If it raises, nothing is written. Never called for live objects.
+
+        Raises:
+            LockLost: Another process has taken the write lock over.
+            Exception: What ``save`` raises.
+        """
+        self._editor.write_back(session, lock, last=last, noticed=noticed)
+        return session
 
     def attached(self, sid: str, uid: str | None = None) -> Record | None:
         """Return the record of a session, to read what is attached to it. Namespaces may be left out. Renews nothing.
@@ -402,7 +497,7 @@ class SessionStore:
             record = part_of(self.backend, sid, ATTACHED)
             if record is not None and record.uid == uid:
                 return record
-            sid = self._moved(sid, uid) or sid
+            sid = self._editor.find_moved(sid, uid) or sid
         return None
 
     def attach(self, life: Life, name: str, change: Change) -> None:
@@ -414,7 +509,7 @@ class SessionStore:
         Args:
             life: The session's life.
             name: The name, which begins with ``ATTACHED``.
-            change: The new bytes, and the version that `attached` gave; 0 where it gave none.
+            change: The new bytes, and the version that ``attached`` gave; 0 where it gave none.
 
         Raises:
             SessionConflict: The stored version is another one. Nothing was written.
@@ -423,161 +518,26 @@ class SessionStore:
         """
         self.backend.write(life, {name: change}, self.moment())
 
-    def ensure(self, session: Session) -> None:
-        """See to it that a session which `open` began is in the backend; its changes are not saved by that."""
-        if self._sessions.ensure(session):
-            tell(self.registry.on_create, session.sid)
-
-    # Writing
-
-    def lock(self, sid: str) -> WriteLock:
-        """Return the turn to write a session: take it, give it back. `edit` does both for you."""
-        return WriteLock(self.locks, check_sid(sid))
-
-    @contextmanager
-    def edit(
-        self, sid: str, namespace: str | None = None, *, uid: str | None = None, lazy: bool = False
-    ) -> Iterator[Any]:
-        """Change a session, or one namespace of it, with nobody else writing it meanwhile; saved at the block's end.
-
-        Nested edits of one session belong to the outermost: it alone saves. When the block raises, nothing is saved;
-        live objects, though, are changed already.
-
-        Args:
-            sid: the session's id.
-            namespace: yield this namespace instead of the whole session.
-            uid: only this life of the session will do.
-            lazy: without a namespace, yield the session as `open` does with ``lazy``.
-
-        Raises:
-            LockTimeout: another writer did not finish within ``lock_timeout`` seconds.
-            NamespaceError: the namespace is not registered.
-            SessionExpired: that life is over.
-            StateEncodeError: the backend keeps bytes and a value has none.
-            StateTooLarge: the state takes more than ``max_state_bytes``.
-            TooManySessions: the session would begin, and there are as many sessions as ``max_sessions`` allows.
-        """
-        if namespace is not None and namespace not in self._factories:
-            raise NamespaceError(namespace)
-        outer = self.locks.held(sid)
-        if outer is not None and outer.session is not None:
-            if uid is not None and outer.session.uid != uid:
-                raise SessionExpired(sid)
-            yield outer.session if lazy and namespace is None else self._part(outer.session, namespace)
-            return
-        lock = outer or self.lock(sid)
-        try:
-            session = self._enter(lock, uid)
-            yield session if lazy and namespace is None else self._part(session, namespace)
-            if lock.session is session:  # neither reset nor destroyed in the block
-                self.write_back(session, lock, last=outer is None)
-        finally:
-            lock.session = None
-            if outer is None:
-                lock.give_back()
-
-    def _part(self, session: Session, namespace: str | None) -> Any:
-        return self._sessions.whole(session) if namespace is None else session[namespace]
-
-    def _enter(self, lock: WriteLock, uid: str | None, tried: tuple[str, ...] = ()) -> Session:
-        """Take a turn, if it is not taken, and load the session; one life of it also where it was rotated to."""
-        own = not lock.taken
-        if own:
-            lock.take(self.lock_timeout)
-        try:
-            lock.session = self._open(lock.sid, uid, lock)
-        except SessionExpired:
-            moved = self._moved(lock.sid, uid) if own else None
-            if moved is None or moved in tried:  # no life comes back to an id
-                raise
-            lock.give_back()
-            left, lock.sid = lock.sid, moved
-            return self._enter(lock, uid, (*tried, left))
-        return lock.session
-
-    def _moved(self, sid: str, uid: str | None) -> str | None:
-        """Ask where a life is that is no longer at this id."""
-        new = self.backend.find(uid) if uid is not None else None
-        if new is None or new == sid:
-            return None
-        for hold in self.holds.of(uid):
-            hold.sid = new
-        return new
-
-    def update(self, sid: str, namespace: str, change: Callable[[Any], Any]) -> Any:
-        """Call ``change(state)`` in the session's turn and save. What it returns, unless None, is the new state.
-
-        Returns:
-            the namespace's new state.
-
-        Raises:
-            TypeError: ``change`` is async. Nothing was changed.
-            Exception: what `edit` raises.
-        """
-        with self.edit(sid, lazy=True) as session:
-            return session.apply(namespace, change)
-
-    def save(self, sid: str, session: Mapping[str, Any]) -> Session:
-        """Write back what `get` or `open` returned; only namespaces that changed are written.
-
-        A mapping that did not come from this store replaces the namespaces that it names.
-
-        Raises:
-            SessionConflict: a changed namespace was written by somebody else meanwhile.
-            SessionExpired: the session's life, from which this state came, is over.
-            StateEncodeError: the backend keeps bytes and a value has none.
-        """
-        if not isinstance(session, Session):
-            with self.edit(sid, lazy=True) as current:
-                current.update((name, state) for name, state in session.items() if name != META)
-                return self.write_back(current, self.locks.held(sid))
-        return self.write_back(session, self.locks.held(sid))
-
-    def changed(self, session: Session) -> list[str]:
-        """Return the names of namespaces that `save` would write, in no order; none of live objects."""
-        return self._sessions.changed(session)
-
-    def write_back(
-        self, session: Session, lock: WriteLock | None = None, *, last: bool = False, noticed: Notice | None = None
-    ) -> Session:
-        """Write back what `open` returned in a turn.
-
-        Args:
-            session: the session.
-            turn: the turn in which it was loaded. Where another process has taken it over, nothing is saved.
-            last: nothing more will be written in this turn.
-            noticed: called with the names of the namespaces that differ from what was read, before they are written.
-                If it raises, nothing is written. Never called for live objects.
-
-        Raises:
-            LockLost: another process has taken the turn over.
-            Exception: what `save` raises.
-        """
-        callbacks = self.registry.on_create
-        if self._sessions.save(session, lock, last=last and (bool(session.uid) or not callbacks), noticed=noticed):
-            tell(callbacks, session.sid)
-            if callbacks and lock is not None and lock.session is session:  # they may have edited it within this turn
-                self._sessions.save(session, lock, last=last)
-        return session
+    # Lives
 
     def reset(self, sid: str) -> None:
         """End the session's life and begin the next one with fresh state. Nothing happens where there is none.
 
         Raises:
-            SessionBusy: the busy check says that its work is running.
+            SessionBusy: The busy check says that its work is running.
         """
         with suppress(RecordDamaged):  # the busy check cannot be asked; see `Expiry.is_busy`
-            record = self._load(check_sid(sid))
+            record = self._editor.load(check_sid(sid))
             if record is not None and self._expiry.is_busy(record):
                 raise SessionBusy(sid)
         ended = None
         try:
-            with self._writing(sid) as life:
+            with self._editor.take(sid) as life:
                 if life is not None:
                     ended = self._end(life)
                     self._resetting.add(sid)
                     try:
-                        self._sessions.ensure(self._begin(sid, announce=False))
+                        self._sessions.ensure(self._editor.begin(sid, announce=False))
                     finally:
                         self._resetting.discard(sid)
         finally:  # the old life is over, also where the next one could not begin
@@ -585,7 +545,7 @@ class SessionStore:
 
     def destroy(self, sid: str) -> None:
         """End the session, without remembering its id as expired."""
-        with self._writing(check_sid(sid)) as life:
+        with self._editor.take(check_sid(sid)) as life:
             ended = self._end(life) if life is not None else None
         self._tell_end(ended, "destroyed")
 
@@ -602,91 +562,25 @@ class SessionStore:
     def rotate(self, sid: str) -> str:
         """Give the session another id; its state, uid, tasks and files stay.
 
-        The old id no longer finds a session. For a minute, `lookup` says that it was rotated.
+        The old id no longer finds a session. For a minute, ``lookup`` says that it was rotated.
 
         Returns:
-            the new id.
+            The new id.
 
         Raises:
-            SessionExpired: there is no such session.
+            SessionExpired: There is no such session.
         """
-        with self.lock(sid) as own:
-            lock = self.locks.held(sid) or own
-            if lock is own:
-                own.take(self.lock_timeout)
-            if lock.session is not None:
-                self.ensure(lock.session)  # it may have begun in this turn
-            record = self._load(check_sid(sid), lock)
-            if record is None:
-                raise SessionExpired(sid)
-            new = self.generate_sid()
-            self.locks.move(lock, new)
-            try:
-                self._rename(record, new, lock)
-            except BaseException:
-                lock.sid = sid
-                raise
-            self._note_rotation(record.uid, new)
-            for hold in self.holds.of(record.uid):
-                hold.sid = new
-            if lock.session is not None:
-                lock.session.sid = new
-            return new
-
-    def _note_rotation(self, uid: str, sid: str) -> None:
-        self.rotations.pop(uid, None)  # a dict keeps the place of a key that is set again
-        self.rotations[uid] = sid
-        while len(self.rotations) > NOTED_ROTATIONS:
-            with suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
-                del self.rotations[next(iter(self.rotations))]
+        return self._editor.rotate(sid, self.generate_sid)
 
     def has_moved(self, sid: str, uid: str) -> bool:
-        """Say whether this process has rotated a life away from ``sid``. Asks the backend only if it seems so."""
-        known = self.rotations.get(uid)
-        if known is None or known == sid:
-            return False
-        if self.uid(sid) == uid:  # another process has rotated it since
-            self._note_rotation(uid, sid)
-            return False
-        return True
-
-    def _rename(self, record: Record, sid: str, lock: WriteLock) -> None:
-        """Move a session, and the claim of the turn with it. The claim first: it may fail, and then nothing is done."""
-        old, claim, done = lock.claim, None, False
-        if old is not None:
-            claim, _ = self.backend.claim(sid, self.moment(), self.lock_timeout)
-        try:
-            done = self.backend.rename(Life(record.sid, record.uid), sid, self.moment())
-        finally:
-            if claim is not None and old is not None:
-                lock.claim = claim if done else old
-                self.backend.release(old if done else claim)
-        if not done:
-            raise SessionExpired(record.sid)
-
-    @contextmanager
-    def _writing(self, sid: str) -> Iterator[Life | None]:
-        with self.lock(sid) as lock:
-            held = self.locks.held(sid)
-            if held is None:
-                lock.take(self.lock_timeout)
-            else:
-                held.session = None  # what was loaded in this turn is of the past
-            try:
-                record = self._load(sid, held or lock)
-            except RecordDamaged as error:
-                life: Life | None = Life(sid, error.uid)
-            else:
-                life = Life(sid, record.uid) if record is not None else None
-            yield life
-
-    # Ending
+        """Return whether this process has rotated a life away from ``sid``. Asks the backend only if it seems so."""
+        return self._editor.has_moved(sid, uid, self.uid)
 
     def hold(self, sid: str) -> Hold:
         """Keep the session from expiring until the hold is released; use it in a ``with`` block.
 
         Raises:
-            SessionExpired: there is no such session.
+            SessionExpired: There is no such session.
         """
         record = self._seen(sid)
         if record is None:
@@ -701,10 +595,10 @@ class SessionStore:
         return hold
 
     def cleanup(self) -> list[str]:
-        """End what is due and tell the callbacks. Costs nothing for sessions that are not due.
+        """End what is due and run the callbacks. Costs nothing for sessions that are not due.
 
         Returns:
-            the ids that expired since the last call, by this sweep or by being asked for too late.
+            The ids that expired since the last call, by this sweep or because a caller asked for them too late.
         """
         at = self.moment()
         for lives in self.backend.due(at):
@@ -728,44 +622,6 @@ class SessionStore:
             return True
         return record is not None and self._expiry.end_now(record, self.moment())
 
-    def _load(self, sid: str, lock: WriteLock | None = None) -> Record | None:
-        at = self.moment()
-        if lock is None or self.backend.live:
-            record, claim = self.backend.load(sid, at), None
-        elif lock.claim is None:
-            lock.claim, record = self._claim(sid, at, max(0.0, self.lock_timeout - lock.waited))
-            claim = lock.claim
-        else:
-            record, claim = self.backend.load(sid, at), lock.claim
-        return record if record is not None and not self._expiry.is_over(record, at, claim) else None
-
-    def _claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
-        waiting = self.locks.waiting
-        if waiting is None:
-            return self.backend.claim(sid, at, timeout)
-        with suppress(LockTimeout):
-            return self.backend.claim(sid, at, 0.0)  # a claim that is free at once is no wait
-        with waiting(sid):
-            return self.backend.claim(sid, at, timeout)
-
-    def _seen(self, sid: str) -> Record | None:
-        record = part_of(self.backend, sid, ATTACHED) if is_sid(sid) else None
-        return record if record is not None and not self._expiry.is_over(record, self.moment()) else None
-
-    def moment(self) -> Moment:
-        """Return the present time, and how long sessions live."""
-        ttl = self.ttl
-        touch_interval = self.touch_interval if self.touch_interval is not None else min(ttl / 100, 30.0)
-        return Moment(self._clock(), ttl, touch_interval)
-
-    # Beginning
-
-    def _begin(self, sid: str, *, announce: bool = True) -> Session:
-        session, created = self._sessions.begin(sid)
-        if created and announce:
-            tell(self.registry.on_create, sid)
-        return session
-
     def _create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
         """Keep a new record. If ``max_sessions`` is reached, end sessions that are due until there is room."""
         if self.max_sessions is None or record.sid in self._resetting:  # a reset keeps the place that the session has
@@ -781,25 +637,31 @@ class SessionStore:
 
     # Looking in
 
+    def moment(self) -> Moment:
+        """Return the present time, and how long sessions live."""
+        ttl = self.ttl
+        touch_interval = self.touch_interval if self.touch_interval is not None else min(ttl / 100, 30.0)
+        return Moment(self._clock(), ttl, touch_interval)
+
     def generate_sid(self) -> str:
         """Make a new session id."""
         return check_sid(self._new_sid())
 
     @property
     def active_count(self) -> int:
-        """Number of sessions, those included that are due and not yet swept."""
+        """How many sessions there are, including those that are due and not yet swept."""
         return self.backend.count()
 
     @property
     def expired_count(self) -> int:
-        """Number of expired ids that are remembered."""
+        """How many expired ids are remembered."""
         return self.backend.expired_count()
 
     @property
     def all_sids(self) -> list[str]:
-        """The ids of all sessions, those included that are due and not yet swept."""
+        """The ids of all sessions, including those that are due and not yet swept."""
         return self.backend.sids()
 
     def close(self) -> None:
-        """Give back what the backend holds open."""
+        """Close what the backend holds open: files or connections."""
         self.backend.close()
