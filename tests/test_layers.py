@@ -18,9 +18,7 @@ SUBMODULES = ["errors", "testing", "console", "runners.queue", "runners.rq", "ru
 
 LEFT_IN_CIRCLES = {
     ("silo_store.hold", "silo_store.store"),
-    ("silo_tasks.console", "silo_tasks.terminal.interrupt"),
     ("silo_tasks.fork", "silo_tasks.run.context"),
-    ("silo_tasks.progress.rate", "silo_tasks.progress.scopes"),
     ("silo_tasks.run.context", "silo_tasks.run.run"),
     ("silo_tasks.run.context", "silo_tasks.task"),
     ("silo_tasks.run.failure", "silo_tasks.task"),
@@ -32,7 +30,6 @@ LEFT_IN_CIRCLES = {
     ("silo_tasks.run.snapshot", "silo_tasks.run.run"),
     ("silo_tasks.run.waiting", "silo_tasks.run.run"),
     ("silo_tasks.task", "silo_tasks.reporting"),
-    ("silo_tasks.terminal.other_output", "silo_tasks.terminal.writers"),
 }
 """Imports that go back up, and are to go. Add none."""
 

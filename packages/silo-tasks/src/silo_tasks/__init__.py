@@ -13,7 +13,7 @@ from .errors import (
     TaskRunning,
     TaskTimeout,
 )
-from .log.lines import MAX_LINE, LogLine
+from .log.lines import LogLine
 from .reporting import step, track
 from .run.checks import check_target, explain_call
 from .run.context import current_task
@@ -27,6 +27,7 @@ from .stores.base import RunChange, TaskStore
 from .stores.memory import MemoryTaskStore
 from .stores.stored_run import StoredRun, TaskRecord
 from .task import BackgroundTask
+from .text import MAX_LINE
 
 if TYPE_CHECKING:
     from .runners.process import ProcessRunner

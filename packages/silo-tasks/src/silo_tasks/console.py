@@ -6,26 +6,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from .state import TaskState
-from .terminal.drawing import bar, line, plain
-from .terminal.interrupt import forget, leave
-from .terminal.other_output import Above
-from .terminal.writers import Paper, Screen
+from .terminal.drawing import bar, line, printable
+from .terminal.interrupt import interrupted, resumed
+from .terminal.other_output import OutputAbove
+from .terminal.watched import Watched
+from .terminal.writers import LineWriter, TerminalWriter
 
 __all__ = ["Watched", "bar", "follow", "line"]
-
-
-class Watched(Protocol):
-    """What can be followed: a `BackgroundTask`, or whatever knows the state of a run elsewhere."""
-
-    @property
-    def state(self) -> TaskState:
-        """The run at this moment."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to `timeout` seconds until the run is over; whether it is."""
 
 
 def follow(
@@ -71,16 +61,16 @@ def follow(
         return task.state
     if not callable(getattr(out, "write", None)):
         raise TypeError(f"file must be open for text, as sys.stderr, and not {_kind(out)}: follow(task, file)")
-    forget(task)
+    resumed(task)
     # What a program puts in place of standard error can often do no more than write.
     tty = hasattr(out, "isatty") and out.isatty()
-    moving = tty and os.environ.get("TERM") not in ("dumb", "unknown") and not Above.is_drawn_on(out)
-    paper = Screen(out) if moving else Paper(out, clock)
+    moving = tty and os.environ.get("TERM") not in ("dumb", "unknown") and not OutputAbove.is_drawn_on(out)
+    writer = TerminalWriter(out) if moving else LineWriter(out, clock)
     try:
-        return _show(task, paper, interval, logs=logs)
+        return _show(task, writer, interval, logs=logs)
     except KeyboardInterrupt as interrupt:
-        leave(task, paper)
-        # Where in here it came tells the user nothing.
+        interrupted(task, writer)
+        # The place in this function where it came tells the user nothing.
         raise interrupt.with_traceback(None) from None
 
 
@@ -103,13 +93,13 @@ def _kind(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-def _show(task: Watched, paper: Paper, interval: float, *, logs: bool) -> TaskState:
+def _show(task: Watched, writer: LineWriter, interval: float, *, logs: bool) -> TaskState:
     seen: int | None = None
-    with paper.held():
+    with writer.showing():
         while True:
             over = task.wait(interval)
             state = task.state
-            paper.show(state, _new_lines(state, seen) if logs else [])
+            writer.show(state, _new_lines(state, seen) if logs else [])
             seen = state.last_seq
             if over or not state.running:
                 return state
@@ -120,4 +110,4 @@ def _new_lines(state: TaskState, seen: int | None) -> list[str]:
     new = state._newest_logs(count)
     # A record from elsewhere holds only the newest lines, and a busy task may drop lines between two looks.
     missing = [f"({count - len(new)} lines left out)"] if count > len(new) else []
-    return [*missing, *(plain(line) for text in new for line in text.expandtabs().splitlines() or [""])]
+    return [*missing, *(printable(line) for text in new for line in text.expandtabs().splitlines() or [""])]

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from .log.capture import capture
 from .log.levels import word_of
-from .log.lines import cut
 from .progress.loops import track_in
 from .progress.scopes import as_count
 from .progress.steps import checked, is_step
@@ -17,6 +16,7 @@ from .run.context import current_run, current_task
 from .run.failure import exception_here
 from .run.run import Run
 from .status import Status
+from .text import cut
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .log.lines import LogView, view_of
 from .status import Status
+from .text import rounded
 
 PRIVATE = "The task failed"
 """What clients read in place of an error that is not for them."""
@@ -211,11 +212,6 @@ def snapshot(view: LogView, **fields: Any) -> TaskState:
     fields |= {"last_seq": view.last_seq, "dropped": view.dropped, "private_count": view.private, "_view": view}
     state.__dict__ = fields
     return state
-
-
-def rounded(percent: float, digits: int = 0) -> float:
-    """Rounded, but to 100 only when all is done."""
-    return 100.0 if percent >= 100 else min(round(percent, digits), 100 - 10.0**-digits)
 
 
 def _finite(value: float | None) -> float | None:

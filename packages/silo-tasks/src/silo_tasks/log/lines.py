@@ -8,9 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, cast
 
 from ..progress.scopes import MAX_COUNT
-
-MAX_LINE = 2000
-"""Characters a log line keeps; the rest is cut and marked with an ellipsis."""
+from ..text import MAX_LINE, cut
 
 SHORT = 200
 """Characters of a text that waits to be formatted."""
@@ -95,21 +93,6 @@ def _format(text: str, args: tuple[object, ...]) -> str:
         return cut(text % values)
     except Exception:  # noqa: BLE001 - a log line that cannot be formatted must not end the task
         return cut(f"{text} (arguments do not fit)")
-
-
-def cut(text: str) -> str:
-    """The text as it is kept."""
-    return writable(text if len(text) <= MAX_LINE else text[:MAX_LINE] + "…")
-
-
-def writable(text: str) -> str:
-    """The text without what no UTF-8 can hold, as names of files may have."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return text.encode("utf-8", "replace").decode()
-    return text
 
 
 class LogView(NamedTuple):

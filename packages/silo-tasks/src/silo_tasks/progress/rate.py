@@ -1,44 +1,11 @@
-"""How fast a number grows, and how long it takes to its end."""
+"""The rate of a loop, and the time that is left."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 
+from .meter import Meter
 from .scopes import Scope
-
-SAMPLES = 10
-"""Changes the rate is taken over."""
-SPACING = 0.5
-"""Seconds between two samples at least."""
-
-
-class Meter:
-    """Rate of a growing number, from what was seen whenever somebody looked.
-
-    A sample is kept only when the number has changed, and the rate reaches from the oldest sample to now. So a loop
-    of one item a minute is measured over minutes, a fast one over seconds, and a stalled one gets slower with every
-    look, because time passes and the number does not.
-    """
-
-    __slots__ = ("_samples",)
-
-    def __init__(self, now: float, value: float) -> None:
-        self._samples: deque[tuple[float, float]] = deque([(now, value)], maxlen=SAMPLES)
-
-    def rate(self, now: float, value: float) -> float:
-        """Units for each second at the moment `now`, 0.0 when nothing has moved."""
-        then, last = self._samples[-1]
-        # Before it is measured, so that two looks at one moment get the same rate.
-        if value != last and now - then >= SPACING:
-            self._samples.append((now, value))
-        return self.rate_at(now, value)
-
-    def rate_at(self, then: float, value: float) -> float:
-        """The rate at a moment to come, when the number will be `value`."""
-        first_at, first = self._samples[0]
-        span = then - first_at
-        return (value - first) / span if span > 0 and value > first else 0.0
 
 
 def rate_of(scope: Scope, now: float) -> float:

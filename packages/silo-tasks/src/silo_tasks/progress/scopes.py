@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, SupportsIndex, SupportsInt
+from typing import SupportsIndex, SupportsInt
 
-if TYPE_CHECKING:
-    from .rate import Meter
+from .meter import Meter
 
 MAX_COUNT = 2**63 - 1
 """The most that can be counted."""

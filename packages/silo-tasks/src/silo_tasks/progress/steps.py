@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from ..log.lines import cut
 from ..state import StepState
+from ..text import cut
 
 MAX_STEPS = 100
 """Steps that are kept: of more, those that are open, then those to come, then the newest that are over."""

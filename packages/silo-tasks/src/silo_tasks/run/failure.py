@@ -13,7 +13,7 @@ from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled
-from ..log.lines import cut, writable
+from ..text import writable
 from .context import current_run
 
 if TYPE_CHECKING:
@@ -42,17 +42,6 @@ def call_back(callbacks: list[Callback], task: BackgroundTask) -> None:
                 logger.exception("A callback of task %r failed", task.name)
     finally:
         current_run.reset(outer)
-
-
-def describe(error: BaseException | str) -> str:
-    """What went wrong, never empty and no longer than a log line."""
-    try:
-        text = cut(str(error).strip())
-    except Exception:  # noqa: BLE001 - an exception that cannot say what it is still has a type
-        text = ""
-    if text:
-        return text
-    return "unknown error" if isinstance(error, str) else type(error).__name__
 
 
 def with_type(text: str, error_type: str | None) -> str:

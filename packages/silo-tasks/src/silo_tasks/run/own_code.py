@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from ..errors import Cancelled
-from ..log.lines import cut
 from ..progress.scopes import Probe, Scope
+from ..text import cut
 from .context import current_run
 from .record import RunRecord
 

@@ -12,12 +12,13 @@ from contextvars import copy_context
 from typing import Any
 
 from ..errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
-from ..log.lines import cut, view_of
+from ..log.lines import view_of
 from ..loss import log_loss, reason_of, short
 from ..progress.steps import closed
 from ..state import TaskState
 from ..status import RUNNING, Status
 from ..stores.stored_run import TaskRecord
+from ..text import cut, describe
 from ..timer import deadlines
 from .checks import explained
 from .context import current_run
@@ -25,7 +26,6 @@ from .failure import (
     LAZY,
     Callback,
     call_back,
-    describe,
     has_begun,
     is_bare_key,
     let_go,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 from ..log.lines import LogView, line_of
 from ..progress.rate import rate_of, time_left
 from ..progress.steps import closed
-from ..state import TaskState, rounded, snapshot
+from ..state import TaskState, snapshot
 from ..status import Status
+from ..text import duration, rounded
 
 if TYPE_CHECKING:
     from ..stores.stored_run import TaskRecord
@@ -184,12 +184,3 @@ def fill(message: str, n: int, total: int | None, percent: float, rate: float | 
     if "{eta}" in message:
         message = message.replace("{eta}", "?" if eta is None else duration(eta))
     return message
-
-
-def duration(seconds: float) -> str:
-    """Seconds as `4:05` or `1:04:05`, `?` when nobody can tell."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

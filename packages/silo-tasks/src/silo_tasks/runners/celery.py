@@ -15,8 +15,8 @@ from kombu.utils.url import parse_url
 
 from ..errors import RunnerUnavailable, TaskError, TaskFailed, TaskTimeout
 from ..run.checks import check_store
-from ..run.failure import describe
 from ..stores.base import TaskStore
+from ..text import describe
 from .message import Message
 from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker, lost, signal_words
 from .worker import execute, fail

@@ -16,9 +16,9 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer
 
 from ..errors import RunnerUnavailable, TaskError, TaskFailed
-from ..run.failure import describe
 from ..run.publishing import INTERVAL
 from ..stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
+from ..text import describe
 from ..timer import publisher
 from .message import Message
 from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker, lost

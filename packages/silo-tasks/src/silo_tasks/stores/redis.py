@@ -16,7 +16,7 @@ from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, Redi
 from redis.retry import Retry
 
 from ..errors import RunnerUnavailable
-from ..run.failure import describe
+from ..text import describe
 from .address import check, client_of
 from .base import RunChange, TaskStore
 from .stored_run import LEASE, StoredRun

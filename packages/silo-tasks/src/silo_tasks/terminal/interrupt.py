@@ -1,4 +1,4 @@
-"""The lines about a run whose follower Ctrl-C has ended."""
+"""The lines about a run whose drawing Ctrl-C has ended."""
 
 from __future__ import annotations
 
@@ -8,59 +8,56 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from ..errors import TaskCancelled
 from ..runners import thread
+from ..state import TaskState
 from ..status import Status
 from .drawing import line, reached
+from .watched import Watched
+from .writers import LineWriter
 
-if TYPE_CHECKING:
-    from ..console import Watched
-    from ..state import TaskState
-    from .writers import Paper
-
-_left: list[Left] = []
+_interruptions: list[Interruption] = []
 """The last interruption of each task."""
 
 
-class Left:
-    """Says what becomes of a run that is no longer followed: that the process waits for it, or where it was cancelled.
+class Interruption:
+    """Writes what becomes of a run after Ctrl-C: that the process waits for it, or where it was cancelled.
 
     Args:
         task: The task.
-        paper: Where its follower wrote.
-        seen: The run as its follower saw it last.
+        writer: What its state was written with.
+        seen: The run as it was shown last.
     """
 
-    def __init__(self, task: Watched, paper: Paper, seen: TaskState) -> None:
+    def __init__(self, task: Watched, writer: LineWriter, seen: TaskState) -> None:
         self.task = task
         self.seen = seen
-        self._paper = paper
+        self._writer = writer
         self._lock = threading.Lock()
-        self._waited = self._told = False
+        self._waited = self._over = False
 
     def wait(self) -> None:
-        """Say that the process waits for the run, unless another process executes it."""
+        """Write that the process waits for the run, unless another process executes it."""
         run = getattr(self.task, "_run", None)
         if run is not None and run.away is not None:
             return
         state = self.task.state
-        if state.running and state.run == self.seen.run and not self._told:
+        if state.running and state.run == self.seen.run and not self._over:
             self._waited, self.seen = True, state
-            self._say(f"Waiting for {state.name!r}{reached(state, state)} (Ctrl-C again: end at once)")
+            self._write(f"Waiting for {state.name!r}{reached(state, state)} (Ctrl-C again: end at once)")
 
     def end(self, _: object = None) -> None:
-        """Say once how the run has ended, if it was cancelled or the process has waited for it."""
+        """Write once how the run has ended, if it was cancelled or the process has waited for it."""
         state = self.task.state
         with self._lock:
-            told, self._told = self._told, True
-        if told or state.running or state.run != self.seen.run:
+            over, self._over = self._over, True
+        if over or state.running or state.run != self.seen.run:
             return
         if state.status is Status.CANCELLED:
-            self._say(f"Cancelled{reached(state, self.seen)}")
+            self._write(f"Cancelled{reached(state, self.seen)}")
         elif self._waited:
-            self._say(line(state))
+            self._write(line(state))
 
     @property
     def is_cancelled(self) -> bool:
@@ -69,38 +66,38 @@ class Left:
         return state.status is Status.CANCELLED and state.run == self.seen.run
 
     def drop(self) -> None:
-        """Say nothing more."""
+        """Write nothing more."""
         with self._lock:
-            self._told = True
+            self._over = True
 
-    def _say(self, text: str) -> None:
-        # Where it is written may be closed by now.
+    def _write(self, text: str) -> None:
+        # The file may be closed by now.
         with contextlib.suppress(OSError, ValueError):
-            self._paper.say(text)
+            self._writer.write_line(text)
 
 
-def leave(task: Watched, paper: Paper) -> None:
-    """Arrange for the lines about a run that is no longer followed."""
-    left = Left(task, paper, paper.seen or task.state)
-    _left[:] = [*(each for each in _left if each.task is not task), left]
-    if _wait not in thread.before_waiting:
-        thread.before_waiting.append(_wait)
+def interrupted(task: Watched, writer: LineWriter) -> None:
+    """Arrange for the lines about a run whose drawing was interrupted."""
+    interruption = Interruption(task, writer, writer.shown or task.state)
+    _interruptions[:] = [*(each for each in _interruptions if each.task is not task), interruption]
+    if _before_waiting not in thread.before_waiting:
+        thread.before_waiting.append(_before_waiting)
         sys.excepthook = partial(_hook, sys.excepthook)
     on_done = getattr(task, "on_done", None)
-    if on_done is not None and left.seen.running:
-        on_done(left.end)
+    if on_done is not None and interruption.seen.running:
+        on_done(interruption.end)
 
 
-def forget(task: Watched) -> None:
-    """Say nothing more of a task: it is followed again."""
-    for left in _left:
-        if left.task is task:
-            left.drop()
+def resumed(task: Watched) -> None:
+    """Drop the lines about a run that is followed again."""
+    for each in _interruptions:
+        if each.task is task:
+            each.drop()
 
 
-def _wait() -> None:
-    for left in list(_left):
-        left.wait()
+def _before_waiting() -> None:
+    for each in list(_interruptions):
+        each.wait()
 
 
 def _hook(
@@ -109,9 +106,9 @@ def _hook(
     error: BaseException,
     traceback: TracebackType | None,
 ) -> None:
-    """Print one line instead of the traceback of a `TaskCancelled`, if Ctrl-C has ended the drawing of that run."""
-    cancelled = [left for left in _left if left.is_cancelled] if isinstance(error, TaskCancelled) else []
-    for left in cancelled:
-        left.end()
+    """Print one line instead of the traceback of a ``TaskCancelled``, if Ctrl-C has ended the drawing of that run."""
+    cancelled = [each for each in _interruptions if each.is_cancelled] if isinstance(error, TaskCancelled) else []
+    for each in cancelled:
+        each.end()
     if not cancelled:
         hook(kind, error, traceback)

@@ -7,72 +7,80 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from ..fork import reset_after_fork
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .writers import Screen
-
 LONGEST = 4096
-"""Characters of a line without an end that are kept back."""
+"""Characters of an unfinished line that are held back; a longer one is written as it is."""
 
 
-class Above:
-    """Puts output of other code above a drawing, as long as the context is open.
+class Drawing(Protocol):
+    """What draws on a terminal."""
 
-    Streams of this process that lead to the same terminal get a `write()` of their own: `sys.stdout`, `sys.stderr`, and
-    those of the handlers of `logging`. So it works for all code that has the stream already, and for every thread. A
-    line is written once it is complete, or when the context closes. Output of other processes, or of code below Python,
+    def insert(self, write: Callable[[], object] | None) -> bool:
+        """Call ``write``, if given, to write lines above the drawing; False if the drawing itself is writing."""
+
+    def after_fork(self) -> None:
+        """Begin with a free lock, in a forked child."""
+
+
+class OutputAbove:
+    """Puts the output of other code above a drawing, as long as the context is open.
+
+    Streams of this process that lead to the same terminal get another ``write()``: ``sys.stdout``, ``sys.stderr``, and
+    those of the handlers of ``logging``. So code that holds the stream already is covered too, in every thread. A line
+    is written once it is complete, or when the context closes. Output of other processes, and of code below Python,
     does not pass through here.
 
     Args:
-        out: Where the drawing is.
-        screen: What draws it.
+        out: The stream that the drawing is written to.
+        drawing: What draws.
     """
 
-    def __init__(self, out: TextIO, screen: Screen) -> None:
+    def __init__(self, out: TextIO, drawing: Drawing) -> None:
         self._out = out
-        self._screen = screen
-        self._writers: list[_Writer] = []
+        self._drawing = drawing
+        self._redirects: list[_Redirect] = []
 
     @staticmethod
     def is_drawn_on(out: TextIO) -> bool:
-        """Whether a drawing is on the terminal of this stream."""
-        return isinstance(getattr(out, "__dict__", {}).get("write"), _Writer)
+        """Return whether a drawing is on the terminal of this stream."""
+        return isinstance(getattr(out, "__dict__", {}).get("write"), _Redirect)
 
     def __enter__(self) -> Self:
         reset_after_fork(self)
         for stream in _streams(self._out):
             if hasattr(stream, "__dict__"):
-                self._writers.append(_Writer(stream, self._screen))
+                self._redirects.append(_Redirect(stream, self._drawing))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in reversed(self._writers):
-            writer.give_back()
-        for writer in self._writers:
-            writer.end_lines()
+        for redirect in reversed(self._redirects):
+            redirect.restore()
+        for redirect in self._redirects:
+            redirect.end_lines()
 
     def _after_fork(self) -> None:
         # The drawing is the parent's.
-        self._screen.after_fork()
-        for writer in reversed(self._writers):
-            writer.give_back()
+        self._drawing.after_fork()
+        for redirect in reversed(self._redirects):
+            redirect.restore()
 
 
-class _Writer:
-    """In place of the `write()` of one stream."""
+class _Redirect:
+    """Takes the place of ``write()`` of one stream."""
 
-    def __init__(self, stream: Any, screen: Screen) -> None:
+    def __init__(self, stream: Any, drawing: Drawing) -> None:
         self._stream = stream
-        self._screen = screen
+        self._drawing = drawing
         self._own: Callable[[str], int] | None = vars(stream).get("write")
         self._write: Callable[[str], int] = stream.write
-        self._begun: dict[int, str] = {}
-        """What each thread has written of a line. A thread changes only its own."""
+        self._unfinished: dict[int, str] = {}
+        """The unfinished line of each thread. A thread changes only its own."""
         self._over = False
         vars(stream)["write"] = self
 
@@ -80,11 +88,10 @@ class _Writer:
         if self._over or not isinstance(text, str):
             return self._write(text)
         thread = get_ident()
-        begun = self._begun.get(thread, "")
-        lines, rest = _split(begun + text)
-        if not self._screen.insert((lambda: self._print(lines)) if lines else None):
+        lines, rest = _split(self._unfinished.get(thread, "") + text)
+        if not self._drawing.insert((lambda: self._print(lines)) if lines else None):
             return self._write(text)
-        self._begun[thread] = rest
+        self._unfinished[thread] = rest
         return len(text)
 
     def _print(self, lines: str) -> None:
@@ -92,7 +99,7 @@ class _Writer:
         if hasattr(self._stream, "flush"):
             self._stream.flush()
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         self._over = True
         if vars(self._stream).get("write") is self:
             del vars(self._stream)["write"]
@@ -100,34 +107,34 @@ class _Writer:
                 vars(self._stream)["write"] = self._own
 
     def end_lines(self) -> None:
-        for rest in list(self._begun.values()):
+        for rest in list(self._unfinished.values()):
             if rest:
-                self._screen.insert(lambda rest=rest: self._print(f"{rest}\n"))  # type: ignore[misc]
+                self._drawing.insert(lambda rest=rest: self._print(f"{rest}\n"))  # type: ignore[misc]
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Whole lines, and the part of an unfinished line that is still visible after its carriage returns."""
+    """Return the whole lines, and the part of the unfinished line that its carriage returns leave visible."""
     lines, end, rest = text.rpartition("\n")
     rest = rest[rest.rstrip("\r").rfind("\r") + 1 :]
     return (f"{lines}{end}{rest}\n", "") if len(rest) > LONGEST else (lines + end, rest)
 
 
 def _streams(out: TextIO) -> Iterator[Any]:
-    """The streams of this process that lead to the terminal of `out`, each once."""
+    """Yield the streams of this process that lead to the terminal of ``out``, each once."""
     seen: set[int] = set()
-    for stream in (out, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, *_logged_to()):
-        if stream is not None and id(stream) not in seen and (stream is out or _same(stream, out)):
+    for stream in (out, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, *_streams_of_handlers()):
+        if stream is not None and id(stream) not in seen and (stream is out or _is_same_terminal(stream, out)):
             seen.add(id(stream))
             yield stream
 
 
-def _logged_to() -> Iterator[Any]:
+def _streams_of_handlers() -> Iterator[Any]:
     for logger in (logging.root, *list(logging.root.manager.loggerDict.values())):
         for handler in getattr(logger, "handlers", ()):
             yield getattr(handler, "stream", None)
 
 
-def _same(stream: Any, out: TextIO) -> bool:
+def _is_same_terminal(stream: Any, out: TextIO) -> bool:
     try:
         if not stream.isatty():
             return False

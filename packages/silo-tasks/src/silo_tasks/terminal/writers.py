@@ -1,4 +1,4 @@
-"""Where a follower writes: lines that stay, or a drawing that is renewed in its place."""
+"""What a followed run is written with: lines that stay, or a drawing that is renewed in its place."""
 
 from __future__ import annotations
 
@@ -11,58 +11,61 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ..state import TaskState
-from .drawing import MINUTE, drawing, line, note
-from .other_output import Above
+from .drawing import MINUTE, drawing, line, worth_a_line
+from .other_output import OutputAbove
 
 COLORS = {"done": "32", "failed": "31", "running": "1", "pending": "2"}
 """How the line of a step is drawn, by its status: green, red, bold, dim."""
 
 
-class Paper:
-    """Where what is written stays: lines, one below the other.
+class LineWriter:
+    """Writes lines, one below the other.
 
     Args:
-        out: What to write to.
+        out: The file to write to.
         clock: Seconds, for the line that is written after each minute without one.
+
+    Attributes:
+        shown: The state that was shown last; None before the first.
     """
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self.out = out
-        self.seen: TaskState | None = None
-        """The state that was shown last."""
+        self.shown: TaskState | None = None
         self._clock = clock
         self._wrote = clock()
         self._last: tuple[int, str] | None = None
 
     def show(self, state: TaskState, logs: list[str]) -> None:
         """Write the log lines, and one for the state if it has changed enough."""
-        self.seen, now, lines = state, self._clock(), logs
-        if not state.running or note(state) != self._last or (not logs and now - self._wrote >= MINUTE):
-            self._last = note(state)
+        self.shown, now, lines = state, self._clock(), logs
+        stage = worth_a_line(state)
+        if not state.running or stage != self._last or (not logs and now - self._wrote >= MINUTE):
+            self._last = stage
             lines = [*logs, line(state)]
         if lines:
             self._wrote = now
             self.write("".join(text + "\n" for text in lines))
 
-    def say(self, text: str) -> None:
-        """Write a line when nothing is shown any more."""
+    def write_line(self, text: str) -> None:
+        """Write a line after the last state was shown."""
         self.write(text + "\n")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def showing(self) -> Iterator[None]:
         """Show a run as long as the context is open."""
         yield
 
     def write(self, text: str) -> None:
-        """Write the text, with a mark for each character that the encoding of the file lacks."""
+        """Write a text, with a mark for each character that the encoding of the file lacks."""
         encoding = getattr(self.out, "encoding", None) or "utf-8"
         self.out.write(text.encode(encoding, "replace").decode(encoding))
         if hasattr(self.out, "flush"):
             self.out.flush()
 
 
-class Screen(Paper):
-    """A terminal, on which the last drawing is drawn over. The cursor stays below it."""
+class TerminalWriter(LineWriter):
+    """Draws over the last drawing on a terminal. The cursor stays below it."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -70,40 +73,40 @@ class Screen(Paper):
         self._rows = 0
         self._frame = ""
         self._busy = False
-        """Whether what is written is part of the drawing, or has its place already. Guarded by the lock."""
+        """Whether the drawing itself is writing, or a line that has its place. Guarded by the lock."""
         self._colors = {} if os.environ.get("NO_COLOR") else COLORS
 
     def show(self, state: TaskState, logs: list[str]) -> None:
-        """Write the log lines over the last drawing, and draw it anew below them."""
-        self.seen = state
+        """Write the log lines over the last drawing, and draw the state below them."""
+        self.shown = state
         columns, rows = self._size()
         lines = drawing(state, columns, max(1, rows - 1))
         above = "\x1b[J" + "".join(text + "\r\n" for text in logs) if logs else ""
         below = "".join(self._colored(text, status) + "\x1b[K\r\n" for text, status in lines)
-        # Should the terminal be narrower by now, the lines are cut there and do not wrap.
+        # If the terminal is narrower by now, the lines are cut there and do not wrap.
         frame = f"\x1b[?7l{below}\x1b[J\x1b[?7h"
-        with self._own():
+        with self._busy_writing():
             self.write(self._back() + above + frame)
             self._rows, self._frame = len(lines), frame
 
-    def say(self, text: str) -> None:
-        """Write a line when nothing is drawn any more, over what Ctrl-C leaves where the cursor is."""
+    def write_line(self, text: str) -> None:
+        """Write a line after the last drawing, over what Ctrl-C leaves at the cursor."""
         self.write(f"\r\x1b[K{text}\n")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Draw a run as long as the context is open. What other code writes meanwhile appears above it."""
-        with Above(self.out, self):
+    def showing(self) -> Iterator[None]:
+        """Draw a run as long as the context is open. Output of other code appears above it meanwhile."""
+        with OutputAbove(self.out, self):
             yield
 
     def insert(self, write: Callable[[], object] | None) -> bool:
-        """Call `write`, if given, to write lines above the drawing. Return False if the drawing itself is writing."""
+        """Call ``write``, if given, to write lines above the drawing; False if the drawing itself is writing."""
         with self._lock:
             if self._busy:
                 return False
             if write is None:
                 return True
-            with self._own():
+            with self._busy_writing():
                 if self._rows:
                     self.write(f"{self._back()}\x1b[J")
                 try:
@@ -118,7 +121,7 @@ class Screen(Paper):
         self._lock, self._busy = threading.RLock(), False
 
     @contextmanager
-    def _own(self) -> Iterator[None]:
+    def _busy_writing(self) -> Iterator[None]:
         with self._lock:
             before, self._busy = self._busy, True
             try:
