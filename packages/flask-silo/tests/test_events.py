@@ -12,8 +12,7 @@ import pytest
 from event_streams import Blocks
 from flask import Flask
 from flask_silo import Silo, current_task
-from flask_silo.binding import Binding
-from flask_silo.ext import BINDING
+from flask_silo.binding import BINDING, Binding
 from flask_silo.tasks.event_id import EventId
 from flask_silo.tasks.events import StreamTiming
 from flask_silo.tasks.server import Server

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from flask_silo import Silo, StoreUnavailable
-from flask_silo.settings import Settings
+from flask_silo import SessionStore, Silo, StoreUnavailable
+from flask_silo.settings import NAMES, STORE_OPTIONS, Settings
 from flask_silo_helpers import as_, counter_app
 from silo_files import FolderUnusable
 from silo_store.testing import SID, Clock
@@ -189,6 +190,11 @@ def test_every_setting_may_come_from_the_environment(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(f"SILO_{name.upper()}", text)
     settings = Silo(Flask("one")).binding.settings
     assert {name: getattr(settings, name) for name in values} == {name: value for name, (_, value) in values.items()}
+
+
+def test_every_setting_is_an_argument_of_silo_and_every_option_one_of_the_store() -> None:
+    assert set(NAMES) <= set(signature(Silo).parameters)
+    assert set(STORE_OPTIONS) <= set(signature(SessionStore).parameters) & set(NAMES)
 
 
 def test_argument_config_and_environment_win_in_this_order(monkeypatch: pytest.MonkeyPatch) -> None:

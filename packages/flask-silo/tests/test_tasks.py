@@ -426,7 +426,7 @@ def test_of_several_applications_of_one_module_the_one_with_the_session_is_found
         app = Flask("several")
         app.config["SILO_STORE_URL"] = f"sqlite:///{tmp_path / str(number)}.db"
         silo.init_app(app)
-    stores = [binding.store for binding in silo._each_binding()]
+    stores = [binding.store for binding in silo.apps.bindings()]
     for store in stores:
         place = TaskAddress(app="several", task="work", sid=SID, uid=store.get(SID).uid)
         assert find(place)[0].store is store

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flask_silo")
 
+BINDING = "flask_silo.binding"
+"""The key of a `Binding` in its application's extensions."""
+
 LOST = (
     "state was changed after the response had started, and the change is lost: {} (endpoint {}). "
     "Use silo.edit() to change state in what a response streams, or calls when it is closed"
@@ -67,15 +70,14 @@ class Binding:
         app: Flask,
         settings: Settings,
         store: SessionStore,
-        declared: Mapping[str, SessionTask[..., Any]],
     ) -> None:
         self.settings = settings
         self.store = store
         self.daemon = CleanupDaemon(store)
         self.runs = SessionRuns(app, store)
-        self.declared = declared
-        self.task_views = TaskViews(app, settings, store, self.runs, declared)
-        if declared:
+        self.declared: Mapping[str, SessionTask[..., Any]] = silo.tasks
+        self.task_views = TaskViews(app, settings, store, self.runs, silo.tasks)
+        if silo.tasks:
             self.task_views.enable()
         self._silo = silo
         self._app = app
@@ -152,7 +154,7 @@ class Binding:
         yield from late_settings(self.settings, self._seen_config, self._app.config)
         rules = list(self._app.url_map.iter_rules())
         yield from lost_endpoints(self._data_endpoints.names, rules, self.settings.prefixes)
-        others = [each for each in self._silo._each_binding() if each is not self]  # one of theirs may be meant
+        others = [each for each in self._silo.apps.bindings() if each is not self]  # one of theirs may be meant
         rules += [rule for other in others for rule in other._app.url_map.iter_rules()]
         prefixes = {prefix: None for each in (self, *others) for prefix in each.settings.prefixes}
         yield from lost_endpoints(self._silo.data_endpoints.names, rules, list(prefixes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -15,21 +14,20 @@ from silo_files import FileBackend
 from silo_store import Registry, SessionStore, check_callback
 from silo_tasks import Runner, check_target
 
+from .applications import IN_A_THREAD, Applications
 from .binding import Binding
 from .current import CurrentSession, current_request, current_session
 from .files import FileStore, SessionFiles, SessionFileStore
 from .namespace import Namespace
 from .request.data_endpoints import DataEndpoints
 from .request.session import RequestSession
-from .settings import Settings
+from .settings import NAMES
 from .tasks.task import SessionTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S", bound=CurrentSession)
-
-IN_A_THREAD = "a thread that a view or a task starts has it with contextvars.copy_context().run"
 
 NO_SESSION = (
     "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?); "
@@ -38,7 +36,6 @@ NO_SESSION = (
 )
 
 NO_REQUEST = "this works in a request only, not in a task"
-BINDING = "flask_silo.binding"
 
 
 class Silo:
@@ -80,33 +77,13 @@ class Silo:
         clock: Callable[[], float] = time.time,
         storage: None = None,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in NAMES and name != "data_endpoints"}
         if storage is not None:
             raise TypeError("storage= is no longer accepted: give store_url=, such as sqlite:///sessions.db")
-        self._given = {
-            "ttl": ttl,
-            "cleanup_interval": cleanup_interval,
-            "expired_retain": expired_retain,
-            "header": header,
-            "query_param": query_param,
-            "min_sid_length": min_sid_length,
-            "auto_cleanup": auto_cleanup,
-            "api_prefix": api_prefix,
-            "store_url": store_url,
-            "lock_timeout": lock_timeout,
-            "max_waiters": max_waiters,
-            "touch_interval": touch_interval,
-            "max_state_bytes": max_state_bytes,
-            "max_sessions": max_sessions,
-            "task_endpoints": task_endpoints,
-            "max_streams": max_streams,
-            "accept_client_ids": accept_client_ids,
-        }
         check_callback("clock", clock)
-        self._clock = clock
         self._registry = Registry()
-        self._early: SessionStore | None = None
-        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
-        self._tasks: dict[str, SessionTask[..., Any]] = {}
+        self.apps = Applications(self, given, self._registry, clock)
+        self.tasks: dict[str, SessionTask[..., Any]] = {}
         self.files = SessionFiles(self)
         self.data_endpoints = DataEndpoints()
         self.data_endpoints.add(*([data_endpoints] if isinstance(data_endpoints, str) else data_endpoints or ()))
@@ -125,40 +102,7 @@ class Silo:
         """
         if "silo" in app.extensions:
             raise RuntimeError("a Silo serves the application already")
-        settings = Settings.collect(self._given, app.config)
-        app.extensions[BINDING] = Binding(self, app, settings, self._make_store(settings), self._tasks)
-        app.extensions["silo"] = self
-        self._apps.add(app)
-
-    def _make_store(self, settings: Settings) -> SessionStore:
-        early, self._early = self._early, None
-        if early is None or settings.store_url != self._settings().store_url:
-            store = SessionStore(
-                ttl=settings.ttl,
-                cleanup_interval=settings.cleanup_interval,
-                expired_retain=settings.expired_retain,
-                lock_timeout=settings.lock_timeout,
-                touch_interval=settings.touch_interval,
-                max_state_bytes=settings.max_state_bytes,
-                max_sessions=settings.max_sessions,
-                backend=settings.store_url,
-                registry=self._registry,
-                clock=self._clock,
-            )
-            if early is not None:
-                store.take_over(early)
-            return store
-        early.ttl = settings.ttl
-        early.cleanup_interval = settings.cleanup_interval
-        early.expired_retain = settings.expired_retain
-        early.lock_timeout = settings.lock_timeout
-        early.touch_interval = settings.touch_interval
-        early.max_state_bytes = settings.max_state_bytes
-        early.max_sessions = settings.max_sessions
-        return early
-
-    def _settings(self) -> Settings:
-        return Settings.collect(self._given, {})
+        self.apps.add(app)
 
     @overload
     def register(self, namespace: str, factory: Callable[[], T]) -> Namespace[T]: ...
@@ -185,8 +129,7 @@ class Silo:
             TypeError: the factory is not callable, needs arguments or is async; or the store keeps bytes, and state of
                 that type cannot be made of bytes.
         """
-        stores = [binding.store for binding in self._each_binding()]
-        for store in stores or [self.store]:
+        for store in self.apps.stores():
             store.register_namespace(namespace, factory, type)
         return Namespace(self, namespace)
 
@@ -314,10 +257,10 @@ class Silo:
             check_target(function, "@silo.task")
             options = {"runner": runner, "timeout": timeout, "public_errors": public_errors}
             task = SessionTask(self, function, name or function.__name__, options)
-            if task.name in self._tasks:
+            if task.name in self.tasks:
                 raise ValueError(f"there is a task {task.name!r} already: give this one another name")
-            self._tasks[task.name] = task
-            for binding in self._each_binding():
+            self.tasks[task.name] = task
+            for binding in self.apps.bindings():
                 binding.task_views.enable()
             return task
 
@@ -453,42 +396,23 @@ class Silo:
         """
         return self.request_session.rotate()
 
-    def has_life(self, uid: str) -> bool:
-        """Say whether any session of any application that this `Silo` serves has this uid."""
-        return any(binding.store.has_life(uid) for binding in self._each_binding())
-
     # Around it
-
-    def _each_binding(self) -> list[Binding]:
-        return [app.extensions[BINDING] for app in list(self._apps)]
 
     @property
     def binding(self) -> Binding:
         """What works for the current application, or for the only one.
 
         Raises:
-            RuntimeError: it serves no application, or several and none is current.
+            RuntimeError: It serves no application, or several and none is current.
         """
-        if current_app and current_app.extensions.get("silo") is self:
-            found: Binding = current_app.extensions[BINDING]
-            return found
-        bindings = self._each_binding()
-        if len(bindings) != 1:
-            raise RuntimeError(
-                f"which application? call init_app() first, or enter an application context; {IN_A_THREAD}"
-            )
-        return bindings[0]
+        return self.apps.binding
 
     @property
     def store(self) -> SessionStore:
         """The sessions of the current application, or of the only one."""
-        if not self._apps:
-            if self._early is None:
-                self._early = self._make_store(self._settings())
-            return self._early
-        return self.binding.store
+        return self.apps.store
 
     def stop(self) -> None:
         """Stop sweeping."""
-        for binding in self._each_binding():
+        for binding in self.apps.bindings():
             binding.daemon.stop()

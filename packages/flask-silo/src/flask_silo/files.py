@@ -129,12 +129,12 @@ class SessionFiles:
             return
         if request.is_of(sid):
             sid = request.sid
-        if self._silo.store.uid(sid) != uid and self._silo.has_life(uid):
+        if self._silo.store.uid(sid) != uid and self._silo.apps.has_life(uid):
             raise SessionRotated(sid)
 
     def has_ended(self, sid: str, uid: str) -> bool:
         """Return whether a life of a session has ended. It may go on under another id."""
-        return self._silo.store.uid(sid) != uid and not self._silo.has_life(uid)
+        return self._silo.store.uid(sid) != uid and not self._silo.apps.has_life(uid)
 
     def end(self, uid: str) -> None:
         """Drop the files of a session that ended."""
@@ -148,7 +148,7 @@ class SessionFiles:
         """Drop the files of sessions that ended while no process was running; once in each process."""
         if not self._swept:
             self._swept = True
-            self.sweep(self._silo.has_life)
+            self.sweep(self._silo.apps.has_life)
 
     def sweep(self, has_life: Callable[[str], bool]) -> None:
         """Drop the files of lives that are over.

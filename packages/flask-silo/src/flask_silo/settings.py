@@ -1,15 +1,61 @@
-"""What can be set, where it comes from, and what it is otherwise."""
+"""The settings of an application: what they mean, what they must be, and where they come from."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
-MADE_LENGTH = 32
+PREFIX = "SILO_"
+"""The beginning of a setting's name in an application's config and in the environment."""
+
+ISSUED_LENGTH = 32
 """Characters of an id that `silo_store.new_sid` makes."""
+
+
+class Rule(NamedTuple):
+    """What a setting must be."""
+
+    allows: Callable[[Any], bool]
+    """Returns whether the setting may have a value."""
+    text: str
+    """The end of the error: "ttl must ..."."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, set)) else (value,) if isinstance(value, str) else value
+
+
+POSITIVE = Rule(lambda value: _is_number(value) and value > 0, "be a positive number")
+LIMIT = Rule(lambda value: value is None or (_is_whole(value) and value > 0), "be a positive whole number")
+COUNT = Rule(lambda value: value is None or (_is_whole(value) and value >= 0), "be a whole number, not negative")
+INTERVAL = Rule(
+    lambda value: value is None or (_is_number(value) and value >= 0), "be a number, not negative and less than ttl"
+)
+ISSUABLE = Rule(
+    lambda value: value <= ISSUED_LENGTH, f"be at most {ISSUED_LENGTH}, the length of the ids that are made"
+)
+SWITCH = Rule(lambda value: value in (False, True), "be True or False")
+TEXT = Rule(lambda value: isinstance(value, str) and value != "", "be text, and not empty")
+TEXTS = Rule(
+    lambda value: isinstance(value := _as_tuple(value), tuple) and all(isinstance(each, str) for each in value),
+    "be text, or a list of texts",
+)
+PATHS = Rule(lambda value: all(each.startswith("/") for each in _as_tuple(value)), "begin with a slash")
+
+
+def _setting(default: Any, *rules: Rule, **options: Any) -> Any:
+    return field(default=default, metadata={"rules": rules}, **options)
 
 
 @dataclass(frozen=True)
@@ -20,43 +66,44 @@ class Settings:
     to `Silo` wins over the config, and the config over the environment.
     """
 
-    ttl: float = 3600
+    ttl: float = _setting(3600, POSITIVE)
     """Seconds that a session lives after its last request."""
-    cleanup_interval: float = 60
+    cleanup_interval: float = _setting(60, POSITIVE)
     """Seconds between two sweeps."""
-    expired_retain: float = 7200
+    expired_retain: float = _setting(7200, POSITIVE)
     """Seconds for which an expired id is answered with 410 where data is needed."""
-    header: str = "X-Session-ID"
+    header: str = _setting("X-Session-ID", TEXT)
     """The header that carries the id, both ways."""
-    query_param: str = "_sid"
+    query_param: str = _setting("_sid", TEXT)
     """The query parameter that carries it where a header cannot be set, as in a download link."""
-    min_sid_length: int = 16
+    min_sid_length: int = _setting(16, POSITIVE, ISSUABLE)
     """Shorter ids are not taken from clients."""
-    accept_client_ids: bool = False
+    accept_client_ids: bool = _setting(False, SWITCH)
     """Whether clients may choose their ids: then any id of valid form gets a session, and every response carries an id.
     By default an id that the application has not issued gets no session."""
-    data_endpoints: Iterable[str] = field(default=())
+    data_endpoints: Iterable[str] = _setting((), TEXTS)
     """What needs a session's data, see `Silo.add_data_endpoints`."""
-    auto_cleanup: bool = True
+    auto_cleanup: bool = _setting(True, SWITCH)
     """Whether a thread sweeps, from the first request on."""
-    api_prefix: str | tuple[str, ...] = "/api/"
+    api_prefix: str | tuple[str, ...] = _setting("/api/", TEXTS, PATHS)
     """Requests below this path have a session."""
-    store_url: str = field(default="memory://", repr=False)
+    store_url: str = _setting("memory://", TEXT, repr=False)
     """Where sessions are kept, see `silo_store.open_backend`. There may be a password in it."""
-    lock_timeout: float = 30.0
+    lock_timeout: float = _setting(30.0, POSITIVE)
     """Seconds that a writing request waits for the one before it."""
-    max_waiters: int | None = None
+    max_waiters: int | None = _setting(None, COUNT)
     """How many requests of one process may wait for another request that writes their session, or in
     `SessionTask.result`, so that threads are left for other clients; None to choose it by the server's threads."""
-    touch_interval: float | None = None
-    """Seconds after a noted use for which another is not noted, see `SessionStore`; None to choose it by ``ttl``."""
-    max_state_bytes: int | None = None
+    touch_interval: float | None = _setting(None, INTERVAL)
+    """Seconds after a recorded use of a session for which another is not recorded, see `SessionStore`; None to choose
+    it by ``ttl``."""
+    max_state_bytes: int | None = _setting(None, LIMIT)
     """What the state of one session may take where the store keeps bytes; no limit by default."""
-    max_sessions: int | None = None
+    max_sessions: int | None = _setting(None, LIMIT)
     """How many sessions there may be where they are kept, see `SessionStore`; no limit by default."""
-    task_endpoints: bool = True
+    task_endpoints: bool = _setting(True, SWITCH)
     """Whether ``tasks/<name>`` and ``tasks/events`` are served below each prefix, once there is a `Silo.task`."""
-    max_streams: int | None = None
+    max_streams: int | None = _setting(None, COUNT)
     """How many event streams stay open in one process; None to choose it by the server's threads. Those that are more
     than that, or more than the server has threads for, say what is new and end."""
 
@@ -64,75 +111,67 @@ class Settings:
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
         """Merge the settings given to `Silo` (None where it was not), an application's config and the environment.
 
-        The first of them that says something wins. An empty variable of the environment says nothing.
+        The first of them that has a setting wins. An empty variable of the environment counts as missing.
 
         Raises:
-            ValueError: a setting has the wrong type or is out of its range, a name is empty, or a prefix has no slash.
+            ValueError: A setting has the wrong type or is out of its range, a name is empty, or a prefix has no slash.
                 The message says where the setting comes from.
         """
         environment = from_environment(os.environ)
         values: dict[str, Any] = {}
-        said: dict[str, str] = {}
+        sources: dict[str, str] = {}
         for name in NAMES:
             key = PREFIX + name.upper()
-            for value, place in (
+            for value, source in (
                 (given.get(name), name),
                 (config.get(key), f"{key} in the application's config"),
                 (environment.get(name), f"{key} in the environment"),
             ):
                 if value is not None:
-                    values[name], said[name] = _several(name, value), place
+                    values[name], sources[name] = _normal(name, value), source
                     break
         settings = cls(**values)
-        settings._check(said)
+        settings._check(sources)
         return settings
 
-    def _check(self, said: Mapping[str, str]) -> None:
-        """Refuse what no setting can be. ``said`` has the name that each setting has in a message."""
-
-        def need(name: str, right: bool, what: str) -> None:
-            if not right:
-                raise ValueError(f"{said.get(name, name)} must {what}")
-
-        for name in ("ttl", "cleanup_interval", "expired_retain", "lock_timeout", "min_sid_length"):
-            number = getattr(self, name)
-            need(name, _is_number(number) and number > 0, "be a positive number")
-        touch_interval = self.touch_interval
-        right = touch_interval is None or (_is_number(touch_interval) and 0 <= touch_interval < self.ttl)
-        need("touch_interval", right, "be a number, not negative and less than ttl")
-        for name in ("max_state_bytes", "max_sessions"):
-            limit = getattr(self, name)
-            need(name, limit is None or (_is_whole(limit) and limit > 0), "be a positive whole number")
-        for name in ("max_streams", "max_waiters"):
-            most = getattr(self, name)
-            need(name, most is None or (_is_whole(most) and most >= 0), "be a whole number, not negative")
-        longest = f"be at most {MADE_LENGTH}, the length of the ids that are made"
-        need("min_sid_length", self.min_sid_length <= MADE_LENGTH, longest)
-        for name in ("accept_client_ids", "auto_cleanup", "task_endpoints"):
-            need(name, getattr(self, name) in (False, True), "be True or False")
-        for name in ("header", "query_param", "store_url"):
-            text = getattr(self, name)
-            need(name, isinstance(text, str) and text != "", "be text, and not empty")
-        for name, texts in (("api_prefix", self.prefixes), ("data_endpoints", self.data_endpoints)):
-            need(
-                name,
-                isinstance(texts, tuple) and all(isinstance(each, str) for each in texts),
-                "be text, or a list of texts",
-            )
-        need("api_prefix", all(prefix.startswith("/") for prefix in self.prefixes), "begin with a slash")
+    def _check(self, sources: Mapping[str, str]) -> None:
+        """Refuse a value that a setting must not have. ``sources`` has what a message calls each setting."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            for rule in each.metadata["rules"]:
+                if not rule.allows(value):
+                    raise ValueError(f"{sources.get(each.name, each.name)} must {rule.text}")
+        if self.touch_interval is not None and self.touch_interval >= self.ttl:
+            raise ValueError(f"{sources['touch_interval']} must {INTERVAL.text}")
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """Each `api_prefix`."""
-        return self.api_prefix if isinstance(self.api_prefix, tuple) else (self.api_prefix,)
+        prefixes: tuple[str, ...] = _as_tuple(self.api_prefix)
+        return prefixes
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        """The settings that `SessionStore` has too, by name."""
+        return {name: getattr(self, name) for name in STORE_OPTIONS}
 
 
 NAMES = tuple(each.name for each in fields(Settings))
 """The names of all settings."""
-PREFIX = "SILO_"
-"""What the names begin with in an application's config and in the environment."""
-TEXTS = frozenset({"header", "query_param", "store_url"})
-"""Settings that are taken from the environment as they stand, also where they look like JSON."""
+
+STORE_OPTIONS = (
+    "ttl",
+    "cleanup_interval",
+    "expired_retain",
+    "lock_timeout",
+    "touch_interval",
+    "max_state_bytes",
+    "max_sessions",
+)
+"""The names of settings that `SessionStore` has too."""
+
+PLAIN = frozenset(each.name for each in fields(Settings) if TEXT in each.metadata["rules"])
+"""The names of settings that are taken from the environment as they stand, also where they look like JSON."""
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -141,27 +180,19 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name in NAMES:
         text = environ.get(PREFIX + name.upper(), "")
         if text:
-            found[name] = _several(name, text if name in TEXTS else _read(text))
+            found[name] = _normal(name, text if name in PLAIN else _parse(text))
     return found
 
 
-def _read(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return json.loads(text.lower() if text.lower() in ("true", "false") else text)
     except ValueError:
         return text
 
 
-def _several(name: str, value: Any) -> Any:
-    """Return a setting that may have several values as a tuple, where it has."""
-    if name == "data_endpoints" and isinstance(value, str):
-        return (value,)
-    return tuple(value) if name in ("api_prefix", "data_endpoints") and isinstance(value, (list, set)) else value
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _normal(name: str, value: Any) -> Any:
+    """Return the value of a setting in its normal form: lists become tuples."""
+    if name == "data_endpoints" or (name == "api_prefix" and not isinstance(value, str)):
+        return _as_tuple(value)
+    return value

@@ -1,0 +1,113 @@
+"""The applications that a Silo serves, and their stores."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, current_app
+from silo_store import Registry, SessionStore
+
+from .binding import BINDING, Binding
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .ext import Silo
+
+IN_A_THREAD = "a thread that a view or a task starts has it with contextvars.copy_context().run"
+
+
+class Applications:
+    """The applications that a `Silo` serves; each has a `Binding` and a store.
+
+    Before there is one, `store` is a store of its own, for namespaces and callbacks that are registered early. It
+    becomes the store of the first application, or hands that its callbacks.
+
+    Args:
+        silo: The Silo.
+        given: The settings that it was given, by name.
+        registry: The namespaces and callbacks of all stores.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, silo: Silo, given: Mapping[str, Any], registry: Registry, clock: Callable[[], float]) -> None:
+        self._silo = silo
+        self._given = given
+        self._registry = registry
+        self._clock = clock
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._early: tuple[str, SessionStore] | None = None
+
+    def add(self, app: Flask) -> None:
+        """Serve an application.
+
+        Raises:
+            ValueError: A setting is wrong.
+            StoreUnavailable: ``store_url`` names an SQLite file in which no session could be kept.
+        """
+        settings = Settings.collect(self._given, app.config)
+        app.extensions[BINDING] = Binding(self._silo, app, settings, self._store_for(settings))
+        app.extensions["silo"] = self._silo
+        self._apps.add(app)
+
+    def _store_for(self, settings: Settings) -> SessionStore:
+        early, self._early = self._early, None
+        if early is None:
+            return self._make_store(settings)
+        url, store = early
+        if url != settings.store_url:
+            new = self._make_store(settings)
+            new.take_over(store)
+            return new
+        for name, value in settings.store_options.items():
+            setattr(store, name, value)
+        return store
+
+    def _make_store(self, settings: Settings) -> SessionStore:
+        return SessionStore(
+            backend=settings.store_url, registry=self._registry, clock=self._clock, **settings.store_options
+        )
+
+    def bindings(self) -> list[Binding]:
+        """Return the binding of each application."""
+        return [app.extensions[BINDING] for app in list(self._apps)]
+
+    @property
+    def binding(self) -> Binding:
+        """The binding of the current application, or of the only one.
+
+        Raises:
+            RuntimeError: There is no application, or there are several and none is current.
+        """
+        if current_app and current_app.extensions.get("silo") is self._silo:
+            found: Binding = current_app.extensions[BINDING]
+            return found
+        bindings = self.bindings()
+        if len(bindings) != 1:
+            raise RuntimeError(
+                f"which application? call init_app() first, or enter an application context; {IN_A_THREAD}"
+            )
+        return bindings[0]
+
+    @property
+    def store(self) -> SessionStore:
+        """The store of the current application, or of the only one; before there is one, the store that it will have.
+
+        Raises:
+            RuntimeError: There are several applications and none is current.
+        """
+        if self._apps:
+            return self.binding.store
+        if self._early is None:
+            settings = Settings.collect(self._given, {})
+            self._early = settings.store_url, self._make_store(settings)
+        return self._early[1]
+
+    def stores(self) -> list[SessionStore]:
+        """Return the store of each application; before there is one, the store that it will have."""
+        return [binding.store for binding in self.bindings()] or [self.store]
+
+    def has_life(self, uid: str) -> bool:
+        """Return whether any session of any application has this uid."""
+        return any(binding.store.has_life(uid) for binding in self.bindings())
