@@ -1,21 +1,18 @@
-"""Keeping a session while something works for it."""
+"""Holds, which keep a session from expiring while something works for it."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from .backend import Life
+from .backend import Backend, Life
 from .fork import reset_after_fork
-
-if TYPE_CHECKING:
-    from .store import SessionStore
 
 
 class HoldRegistry:
-    """The holds that are not released, by life."""
+    """The holds of this process that are not released, by life."""
 
     def __init__(self) -> None:
         self._holds: dict[str, list[Hold]] = {}
@@ -23,7 +20,7 @@ class HoldRegistry:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin with none: what held sessions runs in the parent."""
+        """Begin with none: the work that held sessions goes on in the parent."""
         self._lock = threading.Lock()
         self._holds.clear()
 
@@ -32,12 +29,12 @@ class HoldRegistry:
         return self._holds.get(uid or "", [])
 
     def add(self, hold: Hold) -> None:
-        """Note a hold."""
+        """Add a hold."""
         with self._lock:
             self._holds[hold.uid] = [*self.of(hold.uid), hold]
 
     def discard(self, hold: Hold) -> None:
-        """Forget a hold."""
+        """Remove a hold."""
         with self._lock:
             rest = [each for each in self._holds.pop(hold.uid, ()) if each is not hold]
             if rest:
@@ -48,19 +45,19 @@ class Hold:
     """Keeps one life of a session from expiring. Release it, or use it in a ``with`` block.
 
     Attributes:
-        uid: the life that is held.
-        sids: the ids that the session is known to have had.
-        store: where the session is.
+        uid: The life that is held.
+        sids: The ids that the session is known to have had.
     """
 
-    def __init__(self, store: SessionStore, sid: str, uid: str) -> None:
+    def __init__(self, life: Life, backend: Backend, registry: HoldRegistry, renew: Callable[[Life], object]) -> None:
         self.sids: set[str] = set()
-        self.sid = sid
-        self.uid = uid
+        self.sid, self.uid = life
         self._held = True
-        self.store = store
-        store.backend.hold(uid)
-        store.holds.add(self)
+        self._backend = backend
+        self._registry = registry
+        self._renew = renew
+        backend.hold(self.uid)
+        registry.add(self)
 
     @property
     def sid(self) -> str:
@@ -73,14 +70,14 @@ class Hold:
         self.sids.add(sid)
 
     def release(self) -> None:
-        """Let the session expire again, its whole time-to-live from now. Calling it again does nothing."""
+        """Renew the session and allow it to expire again. Another call does nothing."""
         held, self._held = self._held, False
         if held:
             try:
-                self.store.renew(Life(self.sid, self.uid))
-            finally:  # also where the store cannot be reached now
-                self.store.holds.discard(self)
-                self.store.backend.unhold(self.uid)
+                self._renew(Life(self.sid, self.uid))
+            finally:  # also where the backend cannot be reached now
+                self._registry.discard(self)
+                self._backend.unhold(self.uid)
 
     def __enter__(self) -> Hold:
         return self
@@ -115,5 +112,5 @@ class HoldCounts:
                 del self._holds[uid]
 
     def held(self, uid: str) -> bool:
-        """Say whether a life is held."""
+        """Return whether a life is held."""
         return uid in self._holds

@@ -42,8 +42,9 @@ class Record(dict[str, Any]):
         self.active = active
         self.bucket = 0
 
-    def twin(self) -> Record:
-        """Copy the record, not its values."""
-        copy = Record(self.sid, self.uid, self.created, self.active)
-        copy.update(self)
-        return copy
+
+def copy_of(record: Record) -> Record:
+    """Return a copy of a record, with the same values."""
+    copy = Record(record.sid, record.uid, record.created, record.active)
+    copy.update(record)
+    return copy

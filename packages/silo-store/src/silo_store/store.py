@@ -585,7 +585,7 @@ class SessionStore:
         record = self._seen(sid)
         if record is None:
             raise SessionExpired(check_sid(sid))
-        hold = Hold(self, sid, record.uid)
+        hold = Hold(Life(sid, record.uid), self.backend, self.holds, self.renew)
         try:
             if self.uid(sid) != hold.uid:  # it ended just before
                 raise SessionExpired(sid)

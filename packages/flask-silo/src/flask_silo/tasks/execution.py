@@ -120,7 +120,7 @@ class Executor:
     def _call(self, hold: Hold | None, call: TaskCall) -> Any:
         lock = self._store.locks.held(hold.sid) if hold is not None else None
         try:
-            with working_for(hold), self._app.app_context():
+            with working_for(self._store, hold), self._app.app_context():
                 return call.function(*call.args, **call.kwargs)
         finally:
             # The request has the write lock: what the task changed is saved even if the request fails.

@@ -15,18 +15,15 @@ class RunSession:
     """The session that a run works for: one life of it, which the run's hold keeps from expiring.
 
     Args:
+        store: The store of the session.
         hold: Keeps the session while the run lasts.
     """
 
-    __slots__ = ("_hold",)
+    __slots__ = ("_hold", "store")
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, store: SessionStore, hold: Hold) -> None:
+        self.store = store
         self._hold = hold
-
-    @property
-    def store(self) -> SessionStore:
-        """The store of the session."""
-        return self._hold.store
 
     @property
     def sid(self) -> str:
@@ -79,9 +76,9 @@ class RunSession:
 
 
 @contextmanager
-def working_for(hold: Hold | None) -> Iterator[None]:
+def working_for(store: SessionStore, hold: Hold | None) -> Iterator[None]:
     """Make the held session the current one during the block. Without a hold there is none, in a request neither."""
-    token = run_scope.set(Scope(RunSession(hold) if hold is not None else None))
+    token = run_scope.set(Scope(RunSession(store, hold) if hold is not None else None))
     try:
         yield
     finally:

@@ -1,5 +1,4 @@
 """Where sessions can be kept: `memory`, `sqlite` and `redis` implement `silo_store.backend.Backend`.
 
-`urls` chooses one by its URL. `packing` lays out what SQLite and Redis keep; `memory_index` finds what is due in
-memory.
+`urls` chooses one by its URL. `packing` lays out what SQLite and Redis keep.
 """

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import itertools
 import threading
 from collections import deque
@@ -13,8 +14,7 @@ from ..backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from ..errors import SessionConflict, SessionExpired, TooManySessions
 from ..fork import reset_after_fork
 from ..hold import HoldCounts
-from ..record import Blob, Change, Record
-from .memory_index import ExpiryIndex
+from ..record import Blob, Change, Record, copy_of
 
 BATCH = 256
 """Records handled for each hold of the lock: a few hundred microseconds."""
@@ -57,7 +57,7 @@ class MemoryBackend(HoldCounts):
             return None
         if at.now - record.active <= at.ttl:
             record.active = at.now
-        return record if self.live else record.twin()
+        return record if self.live else copy_of(record)
 
     def look(self, sid: str, at: Moment) -> Look:
         record = self.load(sid, at)
@@ -73,7 +73,7 @@ class MemoryBackend(HoldCounts):
 
     def peek(self, sid: str) -> Record | None:
         record = self.records.get(sid)
-        return record if record is None or self.live else record.twin()
+        return record if record is None or self.live else copy_of(record)
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
         """There is no other process to wait for."""
@@ -91,7 +91,7 @@ class MemoryBackend(HoldCounts):
         last: bool = False,
         limit: int | None = None,
     ) -> Record:
-        kept = record if self.live else record.twin()
+        kept = record if self.live else copy_of(record)
         with self._lock:
             winner = self.records.get(record.sid)
             if winner is None:
@@ -102,7 +102,7 @@ class MemoryBackend(HoldCounts):
                 self.tombstones.pop(record.sid, None)
         if winner is kept:
             return record
-        return winner if self.live else winner.twin()
+        return winner if self.live else copy_of(winner)
 
     def write(
         self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
@@ -264,3 +264,34 @@ class MemoryBackend(HoldCounts):
 
 def _entries(buckets: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, str]]:
     return ((second, sid) for second, sids in buckets for sid in sids)
+
+
+class ExpiryIndex:
+    """Ids by the second of their records' last known use.
+
+    Using a session does not move it: that keeps a read down to one assignment. A record that turns out to be younger
+    than its bucket is moved when the bucket comes up, so each is looked at about once per time-to-live. An id whose
+    record is gone, or lies in another bucket by now, is passed over then: a list of ids is a quarter of the size of a
+    set that one could take it out of. The owner's lock guards every method.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, tuple[int, list[str]]] = {}
+        self._order: list[int] = []  # a heap of the buckets' seconds
+
+    def add(self, record: Record) -> None:
+        """Index a record by its time of last use."""
+        second = int(record.active)
+        bucket = self._buckets.get(second)
+        if bucket is None:
+            bucket = self._buckets[second] = (second, [])
+            heapq.heappush(self._order, second)
+        record.bucket = bucket[0]  # one int object for all its records
+        bucket[1].append(record.sid)
+
+    def take(self, until: float) -> list[tuple[int, list[str]]]:
+        """Take out, oldest first, the buckets that may hold records last used before ``until``."""
+        taken = []
+        while self._order and self._order[0] < until:
+            taken.append(self._buckets.pop(heapq.heappop(self._order)))
+        return taken
