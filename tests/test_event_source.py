@@ -114,14 +114,14 @@ def test_a_browser_asks_again_for_what_was_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it")
-def test_the_page_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert PROGRAM is not None
     monkeypatch.chdir(tmp_path)
-    readme = ROOT / "packages" / "flask-silo" / "README.md"
-    scope: dict[str, Any] = {"__name__": "readme"}
-    for block in takewhile(lambda block: "test_client" not in block, blocks(readme)):
-        exec(compile(block, str(readme), "exec", dont_inherit=True), scope)
-    text = readme.read_text(encoding="utf-8")
+    guide = ROOT / "packages" / "flask-silo" / "GUIDE.md"
+    scope: dict[str, Any] = {"__name__": "guide"}
+    for block in takewhile(lambda block: "test_client" not in block, blocks(guide)):
+        exec(compile(block, str(guide), "exec", dont_inherit=True), scope)
+    text = guide.read_text(encoding="utf-8")
     functions = re.findall(r"^```js\n(.*?)^```$", text, re.S | re.M)
     script = "\n".join([*functions, "window.told = [];", "await start((state) => told.push(state));"])
 

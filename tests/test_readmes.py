@@ -1,4 +1,4 @@
-"""The Python blocks of the READMEs that no package tests for itself run as they stand."""
+"""The Python blocks of the pages that no package tests for itself run as they stand."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def run(readme: str) -> dict[str, Any]:
         ("README.md", 1, "memory://?copy=1"),
         ("packages/silo-store/README.md", 4, "memory://"),
         ("packages/silo-store/BACKENDS.md", 1, "memory://"),
-        ("packages/flask-silo/README.md", 6, "memory://"),
-        ("packages/flask-silo/README.md", 6, "memory://?copy=1"),
+        ("packages/flask-silo/README.md", 1, "memory://"),
+        ("packages/flask-silo/GUIDE.md", 14, "memory://"),
+        ("packages/flask-silo/GUIDE.md", 14, "memory://?copy=1"),
     ],
 )
 def test_the_blocks_run_one_after_the_other(
@@ -64,10 +65,24 @@ def test_the_blocks_run_one_after_the_other(
         assert lines[2].startswith("session 01234…: cart['items'][1] (object) cannot be stored: keep plain")
 
 
+def test_the_table_of_contents_of_the_guide_names_its_sections() -> None:
+    text = (ROOT / "packages/flask-silo/GUIDE.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^###? (.*)$", text, re.M)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(#([^)]*)\)", text)
+    contents = re.findall(r"\]\(#([^)]*)\)", text.partition("\n## ")[0])
+    assert set(links) <= anchors
+    assert anchors == set(contents)
+
+
+def test_the_readme_of_flask_silo_is_one_screen() -> None:
+    assert len((ROOT / "packages/flask-silo/README.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+
 @pytest.mark.parametrize("kind", ANSWERS, ids=lambda kind: kind.__name__)
 def test_the_table_of_errors_names_what_an_errorhandler_needs(kind: type[Exception]) -> None:
     answer = ANSWERS[kind]
-    text = (ROOT / "packages/flask-silo/README.md").read_text(encoding="utf-8")
+    text = (ROOT / "packages/flask-silo/GUIDE.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (.*?) \|", text, re.M)
     (classes,) = [classes for status, error, classes in rows if (int(status), error) == (answer.status, answer.error)]
     assert f"`{kind.__name__}`" in classes
@@ -78,7 +93,7 @@ def test_an_upload_while_its_task_runs_is_refused_and_the_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scope = run("packages/flask-silo/README.md")
+    scope = run("packages/flask-silo/GUIDE.md")
     client, uploads, track = scope["app"].test_client(), scope["uploads"], scope["track"]
     sid = client.post("/api/increment").headers["X-Session-ID"]
     mine = {"X-Session-ID": sid}

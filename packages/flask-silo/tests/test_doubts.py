@@ -46,7 +46,7 @@ def doctor(app: Flask) -> list[str]:
     [
         ("SILO_TLL", "did you mean SILO_TTL?"),
         ("SILO_STORE", "did you mean SILO_STORE_URL?"),
-        ("SILO_DATABASE", "the README lists the settings"),
+        ("SILO_DATABASE", "the guide lists the settings"),
     ],
 )
 def test_an_unknown_setting_in_the_config_is_told_when_the_application_is_made(

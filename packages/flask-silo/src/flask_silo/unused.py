@@ -31,7 +31,7 @@ def unknown_settings(config: Iterable[str], environ: Iterable[str]) -> Iterator[
     for key in config:
         near = _nearest(key)
         if near is not None:
-            yield f"{key} in the application's config{NO_SETTING}{near or 'the README lists the settings'}"
+            yield f"{key} in the application's config{NO_SETTING}{near or 'the guide lists the settings'}"
     for key in environ:
         near = _nearest(key)
         if near:
