@@ -107,20 +107,22 @@ class MemoryFileBackend:
 
 
 class TestLocal(FileBackendContract):
-    @pytest.fixture
-    def backend(self, tmp_path: Path) -> FileBackend:
-        return LocalFileBackend(str(tmp_path / "store"))
+    durable = False
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path) -> None:
+        self.base_dir = str(tmp_path / "store")
+
+    def make_backend(self) -> FileBackend:
+        return LocalFileBackend(self.base_dir, durable=self.durable)
 
 
-class TestLocalDurable(FileBackendContract):
-    @pytest.fixture
-    def backend(self, tmp_path: Path) -> FileBackend:
-        return LocalFileBackend(str(tmp_path / "store"), durable=True)
+class TestLocalDurable(TestLocal):
+    durable = True
 
 
 class TestMemory(FileBackendContract):
-    @pytest.fixture
-    def backend(self) -> FileBackend:
+    def make_backend(self) -> FileBackend:
         return MemoryFileBackend()
 
 

@@ -1,10 +1,9 @@
 """The contract that every ``FileBackend`` keeps, as tests for pytest.
 
-Subclass ``FileBackendContract`` in a test module and give it a fixture ``backend`` that returns a new, empty backend:
+Subclass ``FileBackendContract`` in a test module and let ``make_backend()`` return a new, empty backend:
 
     class TestMyBackend(FileBackendContract):
-        @pytest.fixture
-        def backend(self) -> FileBackend:
+        def make_backend(self) -> FileBackend:
             return MyBackend()
 """
 
@@ -43,14 +42,20 @@ def content(backend: FileBackend, key: str, name: str) -> bytes:
 
 
 class FileBackendContract:
-    """Tests of a ``FileBackend``. They need the fixture ``backend``."""
+    """Tests of a ``FileBackend``."""
 
-    def test_is_a_file_backend(self, backend: FileBackend) -> None:
+    def make_backend(self) -> FileBackend:
+        """Return a new, empty backend. Each test calls it once."""
+        raise NotImplementedError
+
+    def test_is_a_file_backend(self) -> None:
         """The backend has all methods."""
+        backend = self.make_backend()
         assert isinstance(backend, FileBackend)
 
-    def test_what_is_written_is_read(self, backend: FileBackend) -> None:
+    def test_what_is_written_is_read(self) -> None:
         """A file may consist of blocks of every kind."""
+        backend = self.make_backend()
         staged = backend.stage("key", "a.bin")
         for block in (b"one", bytearray(b"two"), memoryview(b"three")):
             staged.write(block)
@@ -58,8 +63,9 @@ class FileBackendContract:
         assert isinstance(staged.commit(), str)
         assert content(backend, "key", "a.bin") == b"onetwothree"
 
-    def test_a_block_is_taken_before_write_returns(self, backend: FileBackend) -> None:
+    def test_a_block_is_taken_before_write_returns(self) -> None:
         """The caller may reuse its buffer."""
+        backend = self.make_backend()
         buffer = bytearray(b"first")
         staged = backend.stage("key", "a")
         staged.write(memoryview(buffer))
@@ -68,14 +74,16 @@ class FileBackendContract:
         staged.commit()
         assert content(backend, "key", "a") == b"first"
 
-    def test_an_empty_file_is_a_file(self, backend: FileBackend) -> None:
+    def test_an_empty_file_is_a_file(self) -> None:
         """A file without blocks has no bytes."""
+        backend = self.make_backend()
         put(backend, "key", "empty")
         assert content(backend, "key", "empty") == b""
         assert backend.usage("key") == Usage(0, 1)
 
-    def test_a_staged_file_is_not_visible(self, backend: FileBackend) -> None:
+    def test_a_staged_file_is_not_visible(self) -> None:
         """No method shows a file before its commit."""
+        backend = self.make_backend()
         staged = backend.stage("key", "a")
         staged.write(b"half")
         assert backend.list("key") == []
@@ -88,8 +96,9 @@ class FileBackendContract:
         staged.commit()
         assert backend.usage("key") == Usage(4, 1)
 
-    def test_an_aborted_file_is_never_visible(self, backend: FileBackend) -> None:
+    def test_an_aborted_file_is_never_visible(self) -> None:
         """Aborting keeps the older file."""
+        backend = self.make_backend()
         put(backend, "key", "a", b"old")
         staged = backend.stage("key", "a")
         staged.write(b"new")
@@ -98,16 +107,18 @@ class FileBackendContract:
         assert content(backend, "key", "a") == b"old"
         assert backend.total() == Usage(3, 1)
 
-    def test_abort_after_commit_does_nothing(self, backend: FileBackend) -> None:
+    def test_abort_after_commit_does_nothing(self) -> None:
         """A committed file stays."""
+        backend = self.make_backend()
         staged = backend.stage("key", "a")
         staged.finish()
         staged.commit()
         staged.abort()
         assert backend.stat("key", "a") is not None
 
-    def test_a_later_commit_replaces(self, backend: FileBackend) -> None:
+    def test_a_later_commit_replaces(self) -> None:
         """The last commit wins, whichever file was staged first."""
+        backend = self.make_backend()
         first, second = backend.stage("key", "a"), backend.stage("key", "a")
         first.write(b"first")
         second.write(b"second one")
@@ -118,16 +129,18 @@ class FileBackendContract:
         assert content(backend, "key", "a") == b"first"
         assert backend.usage("key") == Usage(5, 1)
 
-    def test_an_open_file_stays_as_it_was(self, backend: FileBackend) -> None:
+    def test_an_open_file_stays_as_it_was(self) -> None:
         """A reader goes on reading a file that is replaced meanwhile."""
+        backend = self.make_backend()
         put(backend, "key", "a", b"old")
         with backend.open("key", "a") as file:
             with contextlib.suppress(PermissionError):  # Windows does not replace an open file
                 put(backend, "key", "a", b"new")
             assert file.read() == b"old"
 
-    def test_list_gives_the_names_in_order(self, backend: FileBackend) -> None:
+    def test_list_gives_the_names_in_order(self) -> None:
         """Names are returned as given, with sizes and times."""
+        backend = self.make_backend()
         names = ["b", "a.csv", "\u00fc \U0001f600.txt", "x" * 255]
         for name in names:
             put(backend, "key", name, name.encode())
@@ -136,8 +149,9 @@ class FileBackendContract:
         assert all(info.size == len(info.name.encode()) for info in infos)
         assert all(info == backend.stat("key", info.name) for info in infos)
 
-    def test_areas_are_separate(self, backend: FileBackend) -> None:
+    def test_areas_are_separate(self) -> None:
         """Names belong to their area."""
+        backend = self.make_backend()
         put(backend, "one", "a", b"1")
         put(backend, "two", "a", b"22")
         assert content(backend, "one", "a") == b"1"
@@ -146,23 +160,26 @@ class FileBackendContract:
         assert backend.remove_area("one")
         assert content(backend, "two", "a") == b"22"
 
-    def test_delete(self, backend: FileBackend) -> None:
+    def test_delete(self) -> None:
         """Deleting returns whether the file existed."""
+        backend = self.make_backend()
         put(backend, "key", "a", b"1")
         assert backend.delete("key", "a")
         assert not backend.delete("key", "a")
         assert not backend.delete("unknown", "a")
         assert backend.list("key") == []
 
-    def test_an_unknown_area_is_empty(self, backend: FileBackend) -> None:
+    def test_an_unknown_area_is_empty(self) -> None:
         """Reading creates nothing."""
+        backend = self.make_backend()
         assert backend.list("key") == []
         assert backend.usage("key") == Usage(0, 0)
         assert backend.stat("key", "a") is None
         assert not backend.remove_area("key")
 
-    def test_a_removed_area_is_empty_at_once(self, backend: FileBackend) -> None:
+    def test_a_removed_area_is_empty_at_once(self) -> None:
         """A removed area can be used again."""
+        backend = self.make_backend()
         put(backend, "key", "a", b"1")
         assert backend.remove_area("key")
         assert backend.list("key") == []
@@ -170,8 +187,9 @@ class FileBackendContract:
         put(backend, "key", "b", b"22")
         assert [info.name for info in backend.list("key")] == ["b"]
 
-    def test_a_commit_into_a_removed_area_fails(self, backend: FileBackend) -> None:
+    def test_a_commit_into_a_removed_area_fails(self) -> None:
         """A clean-up during a save wins."""
+        backend = self.make_backend()
         staged = backend.stage("key", "a")
         staged.write(b"late")
         assert backend.remove_area("key")
@@ -181,8 +199,9 @@ class FileBackendContract:
         staged.abort()
         assert backend.total() == Usage(0, 0)
 
-    def test_a_commit_into_the_next_life_of_an_area_fails(self, backend: FileBackend) -> None:
+    def test_a_commit_into_the_next_life_of_an_area_fails(self) -> None:
         """An area that is created again is a different one."""
+        backend = self.make_backend()
         staged = backend.stage("key", "a")
         staged.write(b"late")
         backend.remove_area("key")
@@ -193,23 +212,26 @@ class FileBackendContract:
         staged.abort()
         assert [info.name for info in backend.list("key")] == ["b"]
 
-    def test_remove_all(self, backend: FileBackend) -> None:
+    def test_remove_all(self) -> None:
         """No area is left."""
+        backend = self.make_backend()
         for number in range(5):
             put(backend, f"key{number}", "a", b"1")
         backend.remove_all()
         assert backend.total() == Usage(0, 0)
 
-    def test_purge_keeps_live_areas(self, backend: FileBackend) -> None:
+    def test_purge_keeps_live_areas(self) -> None:
         """Purging frees removed areas only."""
+        backend = self.make_backend()
         put(backend, "dead", "a", b"1")
         put(backend, "live", "a", b"1")
         backend.remove_area("dead")
         backend.purge()
         assert backend.total() == Usage(1, 1)
 
-    def test_sweep_asks_for_each_key(self, backend: FileBackend) -> None:
+    def test_sweep_asks_for_each_key(self) -> None:
         """Areas of dead keys are removed."""
+        backend = self.make_backend()
         for key in ("live", "dead", "also dead"):
             put(backend, key, "a", b"1")
         asked: list[str] = []
@@ -222,8 +244,9 @@ class FileBackendContract:
         assert sorted(asked) == ["also dead", "dead", "live"]
         assert backend.total() == Usage(1, 1)
 
-    def test_sweep_keeps_an_area_when_is_live_raises(self, backend: FileBackend) -> None:
+    def test_sweep_keeps_an_area_when_is_live_raises(self) -> None:
         """An error of is_live keeps the area it was asked about, and no other."""
+        backend = self.make_backend()
 
         def is_live(key: str) -> bool:
             if key == "unclear":
@@ -235,8 +258,9 @@ class FileBackendContract:
         assert backend.sweep(is_live) == 1
         assert backend.usage("unclear") == Usage(1, 1)
 
-    def test_sweep_lets_is_live_use_the_backend(self, backend: FileBackend) -> None:
+    def test_sweep_lets_is_live_use_the_backend(self) -> None:
         """No lock is held while is_live runs."""
+        backend = self.make_backend()
         put(backend, "key", "a", b"1")
 
         def is_live(key: str) -> bool:
@@ -246,8 +270,9 @@ class FileBackendContract:
         assert backend.sweep(is_live) == 0
         assert backend.usage("key") == Usage(2, 2)
 
-    def test_many_threads_save_at_once(self, backend: FileBackend) -> None:
+    def test_many_threads_save_at_once(self) -> None:
         """Each file is whole."""
+        backend = self.make_backend()
 
         def work(number: int) -> None:
             for turn in range(20):
@@ -264,8 +289,9 @@ class FileBackendContract:
                 number = int(info.name.split("-")[0])
                 assert content(backend, key, info.name) == bytes([number]) * 100 + b"end"
 
-    def test_it_works_again_after_close(self, backend: FileBackend) -> None:
+    def test_it_works_again_after_close(self) -> None:
         """A closed backend reopens when it is used."""
+        backend = self.make_backend()
         put(backend, "key", "a", b"1")
         backend.close()
         put(backend, "key", "b", b"2")
