@@ -832,11 +832,12 @@ def test_a_child_leaves_the_parents_claims_holds_and_connections_alone(redis_url
     lock.take(30)
     session = store.open(SID, lock=lock)
     session["counter"]["value"] = 5
+    lock.last_write = True
     hold = store.hold(SID)
 
     def work() -> None:
         with pytest.raises(LockLost):
-            store.write_back(session, lock, last=True)
+            store.write_back(session, lock)
         lock.give_back()
         store.lock_timeout = 0.05
         with pytest.raises(LockTimeout):
@@ -857,7 +858,7 @@ def test_a_child_leaves_the_parents_claims_holds_and_connections_alone(redis_url
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert store.backend.held(hold.uid)
-    store.write_back(session, lock, last=True)
+    store.write_back(session, lock)
     lock.give_back()
     assert count(store) == 6
     hold.release()

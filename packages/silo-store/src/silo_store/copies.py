@@ -19,7 +19,7 @@ from .errors import (
 )
 from .ids import new_uid
 from .locks import WriteLock
-from .mapper import Create, Factories, Notice, check_time
+from .mapper import Create, Factories, OnChange, check_time
 from .record import ATTACHED, Blob, Change, Record
 from .registry import missing
 from .session import META, Session
@@ -168,15 +168,15 @@ class CopiedSessions:
         except Unencodable:
             return True
 
-    def save(self, session: Session, lock: WriteLock | None, *, last: bool, noticed: Notice | None = None) -> bool:
+    def save(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> bool:
         data = self._encoded(session)
-        if noticed is not None:
+        if on_change is not None:
             before: Mapping[str, Blob] = session.origin or {}
             changed = [name for name, new in data.items() if before.get(name, _NONE).data != new]
             if changed:
-                noticed(changed)
+                on_change(changed)
         if not session.uid:
-            if self._create(session, data, lock, last=last):
+            if self._create(session, data, lock):
                 return True
             data = self._encoded(session)
         read: Mapping[str, Blob] = session.origin if session.origin is not None else {}
@@ -197,6 +197,7 @@ class CopiedSessions:
         if fresh:
             changes.update(self._write_fresh(session, fresh, changes, claim))
         if changes:
+            last = lock is not None and lock.last_write
             self._backend.write(Life(session.sid, session.uid), changes, self._moment(), claim, last=last)
             if lock is not None and last:
                 lock.claim = None
@@ -224,7 +225,7 @@ class CopiedSessions:
             session.read_as({name: Blob(1, data)})
         return {name: Change(1, changes[name].data) for name in fresh if name in changes}
 
-    def _create(self, session: Session, data: dict[str, bytes], lock: WriteLock | None, *, last: bool = False) -> bool:
+    def _create(self, session: Session, data: dict[str, bytes], lock: WriteLock | None) -> bool:
         """Create the record of a new session; false where somebody else began it first.
 
         What differs from a fresh session begins as version 2. So the one who comes second sees what was changed
@@ -238,10 +239,10 @@ class CopiedSessions:
         record = Record(session.sid, new_uid(), session.created, at.now)
         for name, new in data.items():
             record[name] = Blob(2 if name in changes else 1, new)
-        winner = self._keep_new(record, at, lock.claim if lock is not None else None, last=last)
+        winner = self._keep_new(record, at, lock)
         session.uid = winner.uid
         if winner is record:
-            if lock is not None and last:
+            if lock is not None and lock.last_write:
                 lock.claim = None
             session.origin = winner
             return True

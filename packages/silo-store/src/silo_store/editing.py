@@ -12,7 +12,7 @@ from .expiry import Expiry
 from .hold import HoldRegistry
 from .ids import check_sid
 from .locks import WriteLock, WriteLocks
-from .mapper import Notice, SessionMapper
+from .mapper import OnChange, SessionMapper
 from .record import Record
 from .registry import Registry, tell
 from .session import META, Session
@@ -132,7 +132,8 @@ class Editor:
             session = self._enter(lock, uid)
             yield self._part(session, namespace, lazy=lazy)
             if lock.session is session:  # neither reset nor destroyed in the block
-                self.write_back(session, lock, last=outer is None)
+                lock.last_write = outer is None
+                self.write_back(session, lock)
         finally:
             lock.session = None
             if outer is None:
@@ -163,15 +164,17 @@ class Editor:
             else:
                 return lock.session
 
-    def write_back(
-        self, session: Session, lock: WriteLock | None, *, last: bool = False, noticed: Notice | None = None
-    ) -> None:
+    def write_back(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> None:
         """Do what ``SessionStore.write_back`` says."""
         callbacks = self._registry.on_create
-        if self._sessions.save(session, lock, last=last and (bool(session.uid) or not callbacks), noticed=noticed):
+        last = lock is not None and lock.last_write
+        if lock is not None and callbacks and not session.uid:  # the callbacks may edit it under this lock
+            lock.last_write = False
+        if self._sessions.save(session, lock, on_change):
             tell(callbacks, session.sid)
-            if callbacks and lock is not None and lock.session is session:  # they may have edited it under this lock
-                self._sessions.save(session, lock, last=last)
+            if callbacks and lock is not None and lock.session is session:
+                lock.last_write = last
+                self._sessions.save(session, lock)
 
     def save(self, sid: str, session: Mapping[str, Any]) -> Session:
         """Do what ``SessionStore.save`` says."""

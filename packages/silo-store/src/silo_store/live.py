@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .backend import Backend, Moment
 from .ids import new_uid
 from .locks import WriteLock
-from .mapper import Create, Factories, Notice, check_time
+from .mapper import Create, Factories, OnChange, check_time
 from .record import Record
 from .registry import missing
 from .session import Session
@@ -61,9 +61,7 @@ class LiveSessions:
         self,
         session: Session,
         lock: WriteLock | None,
-        *,
-        last: bool,  # noqa: ARG002 - see `WriteLocks`
-        noticed: Notice | None = None,  # noqa: ARG002
+        on_change: OnChange | None = None,  # noqa: ARG002 - what is changed is stored
     ) -> bool:
         at = self._moment()
         if lock is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from .backend import Claim, Moment
+from .backend import Moment
 from .errors import (
     SessionExpired,
 )
@@ -18,14 +18,14 @@ from .record import Record
 from .session import Session
 
 Factories = Mapping[str, Callable[[], Any]]
-Notice = Callable[[list[str]], object]
+OnChange = Callable[[list[str]], object]
 """Called with the names of namespaces that are about to be written."""
 
 
 class Create(Protocol):
     """Keeps a new record, as `Backend.create` does, if there is room for it."""
 
-    def __call__(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record: ...
+    def __call__(self, record: Record, at: Moment, lock: WriteLock | None = None) -> Record: ...
 
 
 class SessionMapper(Protocol):
@@ -49,11 +49,12 @@ class SessionMapper(Protocol):
     def changed(self, session: Session) -> list[str]:
         """Return the names of the namespaces that differ from what was last read or written."""
 
-    def save(self, session: Session, lock: WriteLock | None, *, last: bool, noticed: Notice | None = None) -> bool:
+    def save(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> bool:
         """Write a session back. Say whether it is in the backend for the first time.
 
-        The claim of the turn in which it was loaded must still hold; with ``last`` it is given back. ``noticed`` is
-        called first with the namespaces that differ from what was read, if any does; of live objects none does.
+        The claim of the write lock under which it was loaded must still hold; its last write gives that back.
+        ``on_change`` is called first with the namespaces that differ from what was read, if any does; of live objects
+        none does.
         """
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from .backend import ROTATED_RETAIN, Backend, Claim, Life, Moment, part_of
+from .backend import ROTATED_RETAIN, Backend, Life, Moment, part_of
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .callables import check_callback
@@ -21,7 +21,7 @@ from .hold import Hold, HoldRegistry
 from .ids import check_sid, is_sid, new_sid
 from .live import LiveSessions
 from .locks import WriteLock, WriteLocks
-from .mapper import Notice, SessionMapper
+from .mapper import OnChange, SessionMapper
 from .record import ATTACHED, Change, Record
 from .registry import EndReason, Registry, kind_of, tell
 from .session import Session
@@ -456,22 +456,22 @@ class SessionStore:
         return self._sessions.changed(session)
 
     def write_back(
-        self, session: Session, lock: WriteLock | None = None, *, last: bool = False, noticed: Notice | None = None
+        self, session: Session, lock: WriteLock | None = None, *, on_change: OnChange | None = None
     ) -> Session:
         """Write back what ``open`` returned under a write lock.
 
         Args:
             session: The session.
             lock: The write lock under which it was loaded. If another process has taken that over, nothing is saved.
-            last: Nothing more will be written under this lock.
-            noticed: Called with the names of the namespaces that differ from what was read, before they are written.
+                Its ``last_write`` may save a round trip.
+            on_change: Called with the names of the namespaces that differ from what was read, before they are written.
                 If it raises, nothing is written. Never called for live objects.
 
         Raises:
             LockLost: Another process has taken the write lock over.
             Exception: What ``save`` raises.
         """
-        self._editor.write_back(session, lock, last=last, noticed=noticed)
+        self._editor.write_back(session, lock, on_change)
         return session
 
     def attached(self, sid: str, uid: str | None = None) -> Record | None:
@@ -622,8 +622,9 @@ class SessionStore:
             return True
         return record is not None and self._expiry.end_now(record, self.moment())
 
-    def _create(self, record: Record, at: Moment, claim: Claim | None = None, *, last: bool = False) -> Record:
+    def _create(self, record: Record, at: Moment, lock: WriteLock | None = None) -> Record:
         """Keep a new record. If ``max_sessions`` is reached, end sessions that are due until there is room."""
+        claim, last = (lock.claim, lock.last_write) if lock is not None else (None, False)
         if self.max_sessions is None or record.sid in self._resetting:  # a reset keeps the place that the session has
             return self.backend.create(record, at, claim, last=last)
         create = partial(self.backend.create, record, at, claim, last=last, limit=self.max_sessions)

@@ -97,8 +97,7 @@ class _Response(Scope[RequestSession]):
 
     def _save(self, session: RequestSession) -> None:
         try:
-            session.commit(last=True)
-            session.saved = True
+            session.finish()
         except Exception as error:  # noqa: BLE001 - the application's error handlers decide
             session.fail(error)
             session.close()

@@ -344,15 +344,25 @@ class RequestSession(StateMapping):
 
     # Saving
 
-    def commit(self, *, last: bool = False) -> None:
-        """Save what changed, then do the jobs that waited for it. With ``last``, nothing will be saved after it."""
-        if last and self.id.announced and not self.lives:
+    def commit(self) -> None:
+        """Save what changed, then do the jobs that waited for it. The write lock is kept."""
+        self.save()
+        self._do_jobs()
+
+    def finish(self) -> None:
+        """Commit as the response starts: nothing is saved with the request after that."""
+        if self.id.announced and not self.lives:
             self.load()
-        if not self.save(last=last) and last:
+        if self.lock is not None:
+            self.lock.last_write = True
+        if not self.save():
             self.session = None
             self.id.note_end()
-        if last:
-            self.give_lock_back()  # a job that is done at once may want it
+        self.give_lock_back()  # a job that is done at once may want it
+        self._do_jobs()
+        self.saved = True
+
+    def _do_jobs(self) -> None:
         self.renew()
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
@@ -370,7 +380,7 @@ class RequestSession(StateMapping):
             with suppress(StoreUnavailable, RecordDamaged):  # the answer needs no state
                 own.lives = self.store.find(own.presented, lazy=True) is not None
 
-    def save(self, *, last: bool = False) -> bool:
+    def save(self) -> bool:
         """Save what changed.
 
         Returns:
@@ -392,7 +402,7 @@ class RequestSession(StateMapping):
         try:
             # Where a view calls this one, the lock may be that of the other request, which goes on.
             on_change = self._on_unlocked_change if lock is None else None
-            self.store.write_back(session, lock, last=last and lock is self.lock, noticed=on_change)
+            self.store.write_back(session, lock, on_change=on_change)
         except SessionExpired:
             if self.store.backend.find(session.uid) not in (None, self.id.settled):
                 raise SessionRotated(self.sid) from None
