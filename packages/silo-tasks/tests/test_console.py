@@ -106,7 +106,7 @@ def test_what_a_failed_task_reads(error: Exception | str, said: str) -> None:
     [
         ([BackgroundTask("a")], "not a list: follow them one after the other: for task in tasks: follow(task)"),
         ((), "not a tuple: follow them one after the other"),
-        (None, "not None: BackgroundTask.attach() returns None where"),
+        (None, "not None: BackgroundTask.attach() returns None if"),
         (BackgroundTask, "not the class BackgroundTask: start it first: task.start(function, ...), then follow(task)"),
         (print, "not a builtin_function_or_method: start it first"),
     ],

@@ -1,4 +1,4 @@
-"""Run a function in the background and watch it: progress, log, cancel, deadline."""
+"""Run functions in the background, with progress, a log, cancellation and deadlines."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -28,30 +28,30 @@ def follow(
 ) -> TaskState:
     """Draw a moving bar, the steps, the message, the rate and the time left, until the run is over.
 
-    On a terminal the drawing is renewed in its place, and log lines appear above it. What the program writes there
-    meanwhile appears above it as well, line by line: `print()` in any thread, the handlers of `logging`, warnings and
-    tracebacks. Output of other processes, and of code below Python, is not seen, and the drawing may overwrite it.
+    On a terminal, the drawing is renewed in its place, and log lines appear above it. Output of the program appears
+    above it too, line by line: ``print()`` in any thread, handlers of ``logging``, warnings and tracebacks. Output of
+    other processes, and of code below Python, is not seen, and the drawing may overwrite it.
 
-    Without a terminal, or on one that cannot move its cursor (`TERM=dumb`) or on which another task is drawn, a line is
-    written whenever a new ten percent, step or message is reached, and after each minute without a line, so that a log
-    file stays short. Nothing is coloured where `NO_COLOR` is set.
+    A line is written for each ten percent, step and message, and after each minute without a line, if there is no
+    terminal, if it cannot move its cursor (``TERM=dumb``), or if another task is drawn on it. So a log file stays
+    short. ``NO_COLOR`` turns colours off.
 
     Ctrl-C ends the drawing, not the task. If the run is cancelled then, a line says how far it had come. Otherwise the
     process waits for the run as at any exit, and a line says so.
 
     Args:
-        task: What to watch.
+        task: The task to follow.
         file: Where to draw; None is standard error.
-        interval: Seconds between two looks.
-        logs: Whether to write the lines of the run's own log as well. False suits a program whose handlers print what
-            `task.logging()` copies there.
+        interval: Seconds between two reads of the state.
+        logs: Whether to write the lines of the run's log too. False suits a program whose handlers already print the
+            lines that ``task.logging()`` copies.
         clock: Seconds, for the line that is written after each minute without one.
 
     Returns:
         The last state.
 
     Raises:
-        TypeError: `task` is not a task, but a list of several, for example; or `file` is no open file, but a path.
+        TypeError: ``task`` is not a task but, for example, a list of tasks; or ``file`` is not an open file but a path.
     """
     _check(task)
     out: TextIO | None = sys.stderr if file is None else file
@@ -62,7 +62,7 @@ def follow(
     if not callable(getattr(out, "write", None)):
         raise TypeError(f"file must be open for text, as sys.stderr, and not {_kind(out)}: follow(task, file)")
     resumed(task)
-    # What a program puts in place of standard error can often do no more than write.
+    # An object in place of standard error often has only `write()`.
     tty = hasattr(out, "isatty") and out.isatty()
     moving = tty and os.environ.get("TERM") not in ("dumb", "unknown") and not OutputAbove.is_drawn_on(out)
     writer = TerminalWriter(out) if moving else LineWriter(out, clock)
@@ -70,18 +70,18 @@ def follow(
         return _show(task, writer, interval, logs=logs)
     except KeyboardInterrupt as interrupt:
         interrupted(task, writer)
-        # The place in this function where it came tells the user nothing.
+        # Where in this function it came tells the user nothing.
         raise interrupt.with_traceback(None) from None
 
 
 def _check(task: object) -> None:
     waits = not isinstance(task, type) and callable(getattr(task, "wait", None))
-    # Asking the object for its state may mean asking a store.
+    # Reading the state may read a store.
     if waits and (hasattr(type(task), "state") or hasattr(task, "state")):
         return
     hint = "start it first: task.start(function, ...), then follow(task)"
     if task is None:
-        hint = "BackgroundTask.attach() returns None where the store knows no run of that name"
+        hint = "BackgroundTask.attach() returns None if the store has no run of that name"
     elif isinstance(task, (list, tuple, set, dict, frozenset)):
         hint = "follow them one after the other: for task in tasks: follow(task)"
     raise TypeError(f"follow() takes one BackgroundTask, not {_kind(task)}: {hint}")
@@ -108,6 +108,6 @@ def _show(task: Watched, writer: LineWriter, interval: float, *, logs: bool) -> 
 def _new_lines(state: TaskState, seen: int | None) -> list[str]:
     count = len(state.logs) if seen is None else state.last_seq - seen
     new = state._newest_logs(count)
-    # A record from elsewhere holds only the newest lines, and a busy task may drop lines between two looks.
+    # A stored record holds only the newest lines, and a busy task may drop lines between two reads.
     missing = [f"({count - len(new)} lines left out)"] if count > len(new) else []
     return [*missing, *(printable(line) for text in new for line in text.expandtabs().splitlines() or [""])]

@@ -1,4 +1,4 @@
-"""What a watcher sees of a task."""
+"""The state of a task at one moment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .status import Status
 from .text import rounded
 
 PRIVATE = "The task failed"
-"""What clients read in place of an error that is not for them."""
+"""What clients read in place of an error that they may not read."""
 
 
 class StepState(NamedTuple):
@@ -20,88 +20,88 @@ class StepState(NamedTuple):
 
     name: str
     status: str
-    """`"pending"`, `"running"`, `"done"` or `"failed"`."""
+    """``"pending"``, ``"running"``, ``"done"`` or ``"failed"``."""
     depth: int
     """0 for a step of the run, 1 for a step inside that, and so on."""
     weight: float
     """Weight against the other steps around it."""
     started_at: float | None
-    """When it began, in seconds by the task's clock."""
+    """When it began, in seconds by the task's clock; None before that."""
     finished_at: float | None
-    """When it ended, or None."""
+    """When it ended; None before that."""
 
 
 def _unknown() -> list[int] | None:
-    # By a factory, so that a snapshot without it asks `__getattr__`.
+    # A factory, not a default: a class attribute would hide `__getattr__`.
     return None
 
 
 @dataclass
 class TaskState:
-    """A task at one moment. Nothing in it changes when the task goes on."""
+    """The state of a task at one moment. It does not change when the task goes on."""
 
     running: bool = False
     """Whether a run is queued or running."""
     progress: float = 0.0
-    """Percent of the run, 0.0 to 100.0. Within a run, only `update(progress=)` can lower it."""
+    """Percent of the run that is done, 0.0 to 100.0. Within a run, only ``update(progress=)`` can lower it."""
     message: str = ""
-    """The last message, cut to `MAX_LINE` characters, with its counts filled in. For a run that has set none:
+    """The last message, cut to ``MAX_LINE`` characters, with its counts filled in. For a run that has set none:
     "Waiting for a thread", "Waiting for a process" or "Waiting for a worker" while it is queued, then "Running"."""
     logs: list[str] = field(default_factory=list)
-    """The kept log lines, oldest first. Of a task's state, they are put together when first read."""
+    """The texts of the kept log lines, oldest first."""
     complete: bool = False
     """Whether the run succeeded."""
     error: str | None = None
-    """What went wrong when the run failed, never empty, cut to `MAX_LINE` characters; None otherwise."""
+    """What went wrong, cut to ``MAX_LINE`` characters and never empty, if the run failed; None otherwise."""
     started_at: float | None = None
-    """When the run began, in seconds by the task's clock; while it is queued, when it was started."""
+    """When the run began, in seconds by the task's clock; of a queued run, when ``start()`` was called."""
     finished_at: float | None = None
-    """When the run ended, in seconds by the task's clock."""
+    """When the run ended, in seconds by the task's clock; None before that."""
     name: str = "task"
     """Name of the task."""
     status: Status = Status.IDLE
-    """Where the run stands."""
+    """The status of the run."""
     run: int = 0
     """Number of the run, counted from 1; 0 before the first."""
     n: int = 0
-    """Items done in the innermost loop, or the last one."""
+    """Items done in the innermost loop, or in the last one."""
     total: int | None = None
-    """Items that loop has, if known."""
+    """Items of that loop; None if that is not known."""
     steps: list[StepState] = field(default_factory=list)
-    """Steps planned, running and done, in order."""
+    """The steps that are planned, running and over, in order."""
     rate: float | None = None
-    """Items for each second, or None when nothing is counted."""
+    """Items per second; None if nothing is counted."""
     eta: float | None = None
-    """Seconds that are left: for the running step by its own rate and total, for planned steps by their weights.
-    None where it cannot be known."""
+    """Seconds that are left: of the running step by its own rate and total, of planned steps by their weights. None if
+    that cannot be known."""
     elapsed: float = 0.0
-    """Seconds the run has taken."""
+    """Seconds that the run has taken."""
     error_type: str | None = None
-    """Name of the class of the exception that ended the run."""
+    """Name of the class of the exception that ended the run; None otherwise."""
     last_seq: int = 0
     """Sequence number of the last log line."""
     dropped: int = 0
     """Log lines of this run that are no longer kept."""
     error_public: bool = False
-    """Whether clients may read `error`: it is the text of `fail()`, of a timeout, of the loss of a process, or of an
-    exception whose class `public_errors` names."""
+    """Whether clients may read ``error``: it is the text of ``fail()``, of a timeout, of a lost run, or of an exception
+    whose class ``public_errors`` names."""
     private_logs: list[int] | None = field(default_factory=_unknown)
-    """Positions in `logs` of the lines that clients may not read, as they were captured from loggers. None where that
-    is not known; clients may read no line then."""
+    """Positions in ``logs`` of the lines that clients may not read, as they were captured from loggers. None if that is
+    not known: clients may read no line then."""
     private_count: int = 0
     """Log lines of this run that clients may not read, kept or not."""
 
     def to_dict(self, *, max_logs: int = 50, public: bool = False) -> dict[str, Any]:
-        """The state as plain values that JSON can hold.
+        """Return the state as plain values that JSON can hold.
 
         Args:
             max_logs: How many of the newest log lines to include.
-            public: Whether to return the form for clients, which a view sends. In it, an error that clients may not
-                read, and the message with it, says "The task failed"; lines that were captured from loggers are left
-                out and not counted. `error_type` stays.
+            public: Whether to return the form for clients, which a view sends. It says "The task failed" in place of an
+                error that clients may not read and of its message. It leaves out lines that were captured from loggers,
+                and does not count them. ``error_type`` stays.
         """
         if public:
-            return self._outward(max_logs)
+            return self._public(max_logs)
         return {
             "running": self.running,
             "progress": rounded(_finite(self.progress) or 0.0, 1),
@@ -128,11 +128,11 @@ class TaskState:
             "private_count": self.private_count,
         }
 
-    def _outward(self, max_logs: int) -> dict[str, Any]:
+    def _public(self, max_logs: int) -> dict[str, Any]:
         record = self.to_dict(max_logs=0)
         record["logs"], withheld = self._public_logs(max_logs)
         private = max(self.private_count, withheld)
-        # As if the private lines had never been written, so that the numbers of the lines fit.
+        # As if the private lines had never been written, so that the numbers agree with the lines.
         record["last_seq"] = max(0, self.last_seq - private)
         record["dropped"] = max(0, self.dropped - (private - withheld))
         record["private_logs"], record["private_count"] = [], 0
@@ -142,9 +142,9 @@ class TaskState:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TaskState:
-        """The state of which `to_dict()` gave this record, with the log lines that are in it.
+        """Return the state for which ``to_dict()`` gave this record, or which a task store keeps as this record.
 
-        A record of another release may have more keys, which are left out, or fewer.
+        Unknown keys of a newer release are ignored; missing keys get the defaults.
 
         Raises:
             ValueError: The status is unknown.
@@ -169,7 +169,7 @@ class TaskState:
         return self.logs[-count:] if count > 0 else []
 
     def _private_in(self, count: int) -> list[int] | None:
-        """Positions of the private lines among the newest ones."""
+        """Return the positions of the private lines among the newest ``count`` lines."""
         view: LogView | None = self.__dict__.get("_view")
         if view is not None and not self.private_count:
             return []
@@ -180,7 +180,7 @@ class TaskState:
         return [at - left_out for at in private if at >= left_out]
 
     def _public_logs(self, count: int) -> tuple[list[str], int]:
-        """The newest lines that clients may read, and how many of the kept lines they may not."""
+        """Return the newest lines that clients may read, and the number of kept lines that they may not read."""
         view: LogView | None = self.__dict__.get("_view")
         if view is not None and not self.private_count:
             return self._newest_logs(count), 0
@@ -193,7 +193,7 @@ class TaskState:
         return logs[max(0, len(logs) - count) :], len(self.logs) - len(logs)
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached for what the instance does not have: the log of a snapshot, until it is first read.
+        # Only called for a missing attribute: the log of a snapshot, until it is first read.
         if name == "logs" and "_view" in self.__dict__:
             self.logs = logs = self.__dict__["_view"].texts()
             return logs
@@ -207,7 +207,7 @@ class TaskState:
 
 
 def snapshot(view: LogView, **fields: Any) -> TaskState:
-    """A state whose log is put together only if somebody reads it, so that taking it costs the same for any log."""
+    """Return a state whose log is built when it is first read, so that its cost does not depend on the log."""
     state = TaskState.__new__(TaskState)
     fields |= {"last_seq": view.last_seq, "dropped": view.dropped, "private_count": view.private, "_view": view}
     state.__dict__ = fields

@@ -1,4 +1,4 @@
-"""Where a run stands in its life."""
+"""The status of a run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ RUNNING = "Running"
 
 
 class Status(str, Enum):
-    """Status of a task: idle, then queued, running, and one of the three ends.
+    """The status of a task: idle, queued, running, and one of three ends.
 
-    It is a `str` as well, so that it goes into JSON as its value.
+    It is a ``str`` too, so JSON holds its value.
     """
 
     IDLE = "idle"
@@ -22,14 +22,14 @@ class Status(str, Enum):
     CANCELLED = "cancelled"
 
     is_final: bool
-    """Whether the run is over and will not change any more."""
+    """Whether the run is over."""
     is_active: bool
-    """Whether the run waits in a queue or is running."""
+    """Whether the run is queued or running."""
 
     def __init__(self, value: str) -> None:
         self.is_final = value in ("succeeded", "failed", "cancelled")
         self.is_active = value in ("queued", "running")
 
     def __str__(self) -> str:
-        # Otherwise an f-string gives the value or the name, depending on the version of Python.
+        # Otherwise the version of Python decides whether an f-string gives the value or the name.
         return str(self.value)

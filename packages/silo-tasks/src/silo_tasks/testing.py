@@ -287,14 +287,14 @@ class LocalRunnerContract(RunnerContract):
 
 
 class TaskStoreContract:
-    """The rules of `TaskStore`."""
+    """The rules of ``TaskStore``."""
 
     def make_store(self) -> TaskStore:
         """Return an empty store."""
         raise NotImplementedError
 
     def test_nothing_is_there_at_first(self) -> None:
-        """An unknown task has no record."""
+        """An unknown task has no record, and no run of it can be changed."""
         store = self.make_store()
         assert store.read("owner", "task") is None
         assert not store.publish("owner", "task", "a", {})
@@ -302,7 +302,7 @@ class TaskStoreContract:
         assert not store.forget("owner", "task", "a")
 
     def test_begin_compares_and_sets(self) -> None:
-        """Only who knows the newest run can begin the next."""
+        """A run begins only if the caller names the newest run."""
         store = self.make_store()
         assert store.begin("owner", "task", "a", {"run": 1}, expect=None)
         assert not store.begin("owner", "task", "b", {"run": 2}, expect=None)
@@ -312,7 +312,7 @@ class TaskStoreContract:
         assert store.read("owner", "task") == ("b", {"run": 2})
 
     def test_one_of_many_begins(self) -> None:
-        """Begin is atomic: of runs that begin at once, exactly one does."""
+        """Of runs that begin at the same time, exactly one does."""
         store = self.make_store()
         together = threading.Barrier(8)
         won: list[str] = []
@@ -330,7 +330,7 @@ class TaskStoreContract:
         assert len(won) == 1
 
     def test_an_old_run_cannot_publish(self) -> None:
-        """A stale token changes nothing."""
+        """The token of an older run changes nothing."""
         store = self.make_store()
         store.begin("owner", "task", "a", {}, expect=None)
         assert store.publish("owner", "task", "a", {"n": 1})
@@ -341,7 +341,7 @@ class TaskStoreContract:
         assert store.read("owner", "task") == ("b", {"n": 2})
 
     def test_cancel_flag_belongs_to_a_run(self) -> None:
-        """The flag is raised for one run, and a run that is no longer the newest should stop too."""
+        """The flag is set for one run, and a run that is no longer the newest should stop too."""
         store = self.make_store()
         store.begin("owner", "task", "a", {}, expect=None)
         assert not store.cancel_requested("owner", "task", "a")
@@ -352,7 +352,7 @@ class TaskStoreContract:
         assert store.cancel_requested("owner", "task", "a")
 
     def test_a_run_that_waits_is_claimed_once(self) -> None:
-        """Of two workers that get the same run, one has it; a run that does not wait cannot be claimed."""
+        """Of two workers that get the same run, one claims it. A run that does not wait cannot be claimed."""
         store = self.make_store()
         assert not store.claim("owner", "task", "a")
         store.begin("owner", "task", "a", {"running": True}, expect=None, wait=60)
@@ -363,15 +363,15 @@ class TaskStoreContract:
         assert not store.claim("owner", "task", "a")
         assert not store.claim("owner", "task", "b")
 
-    def test_a_run_that_is_heard_of_does_not_wait(self) -> None:
-        """A claim may get lost, as where a server that lags behind takes over: it is not claimed again."""
+    def test_a_run_that_has_reported_cannot_be_claimed(self) -> None:
+        """A claim may be lost, as when a server that lags behind takes over. The run is not claimed again."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True}, expect=None, wait=60)
         assert store.publish("owner", "task", "a", {"running": True, "n": 1})
         assert not store.claim("owner", "task", "a")
 
     def test_one_of_many_claims(self) -> None:
-        """Claim is atomic."""
+        """Of workers that claim a run at the same time, exactly one does."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True}, expect=None, wait=60)
         together = threading.Barrier(8)
@@ -390,7 +390,7 @@ class TaskStoreContract:
         assert len(won) == 1
 
     def test_a_waiting_run_that_is_cancelled_never_runs(self) -> None:
-        """Nobody would tell its watchers otherwise: it is over, and no worker can claim it."""
+        """It is over at once, and no worker can claim it: otherwise its watchers would wait for a worker."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True, "status": "queued"}, expect=None, wait=60)
         assert store.request_cancel("owner", "task", "a")
@@ -400,7 +400,7 @@ class TaskStoreContract:
         assert not store.claim("owner", "task", "a")
 
     def test_a_run_that_waited_too_long_is_lost(self) -> None:
-        """It is not queued for ever, and no worker can claim it later."""
+        """It reads as lost, and no worker can claim it later."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True, "status": "queued"}, expect=None, wait=0.01)
         pause = threading.Event()
@@ -414,7 +414,7 @@ class TaskStoreContract:
         assert store.read("owner", "task") == found
 
     def test_the_record_of_the_end_stays(self) -> None:
-        """A late record does not bring the run back, nor does another one of its end replace the first."""
+        """A late record does not bring the run back, and a second record of its end does not replace the first."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True}, expect=None)
         assert store.publish("owner", "task", "a", {"running": False, "n": 5})
@@ -424,7 +424,7 @@ class TaskStoreContract:
         assert store.read("owner", "task") == ("a", {"running": False, "n": 5})
 
     def test_records_are_copied(self) -> None:
-        """Neither side can change the other's record."""
+        """Neither the caller nor the store can change the other's record."""
         store = self.make_store()
         record: dict[str, Any] = {"logs": ["one"]}
         store.begin("owner", "task", "a", record, expect=None)
@@ -435,7 +435,7 @@ class TaskStoreContract:
         assert store.read("owner", "task") == ("a", {"logs": ["one"]})
 
     def test_owners_and_names_are_apart(self) -> None:
-        """The key is the pair, not a text made of it."""
+        """The key is the pair of owner and name, not a text made of both."""
         store = self.make_store()
         assert store.begin("a", "b:c", "1", {}, expect=None)
         assert store.begin("a:b", "c", "2", {}, expect=None)

@@ -1,4 +1,4 @@
-"""Log records of the logging module, of one run only."""
+"""Copies log records of the logging module into the log of a run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from ..run.run import Run
 
 
-class _Taken(threading.local):
-    """The record that this thread emits, and the runs that have it already by another of their captures."""
+class _Emitted(threading.local):
+    """The record that this thread emits, and the runs that have copied it already by another capture."""
 
     record: weakref.ref[logging.LogRecord] | None = None
     runs: tuple[int, ...] = ()
 
     def note(self, record: logging.LogRecord, run: Run) -> bool:
-        """Note that a run has a record; False when it had it before."""
+        """Note that a run copies a record, and return False if it already has."""
         if self.record is None or self.record() is not record:
             self.record, self.runs = weakref.ref(record), ()
         new = id(run) not in self.runs
@@ -30,46 +30,46 @@ class _Taken(threading.local):
         return new
 
 
-_taken = _Taken()
+_emitted = _Emitted()
 
 
 class RunHandler(logging.Handler):
     """Copies the records that the code of one run emits into the log of that run."""
 
     def __init__(self, run: Run, level: int, *, public: bool) -> None:
-        # Every record comes here, so that those which are not taken can still be printed.
+        # Every record passes here, so that a record which is not copied can still be printed.
         super().__init__()
         self._run = run
         self._least = level
         self._public = public
 
     def handle(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
-        """Take the record, and print it if the logging module would have without this handler."""
-        taken = bool(super().handle(record))
+        """Copy the record, and print it if the logging module would do so without this handler."""
+        copied = bool(super().handle(record))
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and _only_captured(record, self):
             last.handle(record)
-        return taken
+        return copied
 
     def filter(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
-        """Whether the record was emitted by this run's own code, and its level is to be taken."""
+        """Return whether this run's own code has emitted the record, at one of the levels to copy."""
         return record.levelno >= self._least and self._run.is_here() and bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add the record to the log."""
         try:
             run = self._run
-            if _taken.note(record, run):
+            if _emitted.note(record, run):
                 level, text = record.levelname.lower(), record.getMessage()
                 run.log.append(run.settings.clock(), level, text, public=self._public)
-        except Exception:  # noqa: BLE001 - the way of the logging module: it reports, and the code goes on
+        except Exception:  # noqa: BLE001 - as in the logging module, the error is reported and the code goes on
             self.handleError(record)
 
 
 def _only_captured(record: logging.LogRecord, handler: RunHandler) -> bool:
-    """Whether only captures handle a record, and this one is the first of them.
+    """Return whether only captures handle a record, and this capture is the first of them.
 
-    The logging module prints a warning by itself where no logger has a handler. A capture must not change that.
+    The logging module itself prints a warning if no logger has a handler. A capture must not change that.
     """
     logger = logging.getLogger(record.name)
     handlers = [each for one in (logger, *_above(logger)) for each in one.handlers]
@@ -85,10 +85,10 @@ def _above(logger: logging.Logger | None) -> Iterator[logging.Logger]:
 
 @contextmanager
 def capture(run: Run, names: tuple[str, ...], level: int | str, *, public: bool) -> Iterator[None]:
-    """Listen to the named loggers, or to all through the root logger."""
+    """Copy the records of the named loggers, or of all loggers, while the context is open."""
     handler = RunHandler(run, number_of(level), public=public)
     chosen = {logging.getLogger(name) for name in names or ("",)}
-    # What reaches one of the loggers above is taken there.
+    # A record that reaches a chosen logger above is copied there.
     loggers = [logger for logger in chosen if chosen.isdisjoint(_above(logger))]
     for logger in loggers:
         logger.addHandler(handler)

@@ -8,10 +8,10 @@ _WORDS = {name: name.lower() for name in ("DEBUG", "INFO", "WARNING", "ERROR", "
 
 
 def number_of(level: int | str) -> int:
-    """The number of a level of the logging module, whose name may be in lower or upper case.
+    """Return the number of a level of the logging module, given as a number or by its name in either case.
 
     Raises:
-        ValueError: The logging module knows no level of that name.
+        ValueError: The logging module has no level of that name.
         TypeError: The level is neither a number nor a name.
     """
     if isinstance(level, str):
@@ -31,7 +31,7 @@ def number_of(level: int | str) -> int:
 
 
 def word_of(level: int | str) -> str:
-    """The word for a level in the log of a run: lower case for those of the logging module, by name or number."""
+    """Return the word for a level in the log of a run: a level of the logging module is in lower case."""
     if isinstance(level, int):
         return str(logging.getLevelName(level)).lower()
     word = str(level)

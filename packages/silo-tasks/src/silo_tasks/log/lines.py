@@ -11,15 +11,15 @@ from ..progress.scopes import MAX_COUNT
 from ..text import MAX_LINE, cut
 
 SHORT = 200
-"""Characters of a text that waits to be formatted."""
+"""Characters up to which a text is kept unformatted until it is read."""
 
-LINE = 150
+OVERHEAD = 150
 """Bytes that a line takes beside its text."""
 
-PLAIN = LINE + sys.getsizeof("") + MAX_LINE
-"""Bytes that a line of `MAX_LINE` ASCII characters takes."""
+FULL_LINE = OVERHEAD + sys.getsizeof("") + MAX_LINE
+"""Bytes that a line of ``MAX_LINE`` ASCII characters takes."""
 
-LEAST = 100_000
+MIN_BUDGET = 100_000
 """Bytes that the log of a run may take, however few lines it keeps."""
 
 
@@ -27,21 +27,21 @@ class LogLine(NamedTuple):
     """One line of a task's log."""
 
     seq: int
-    """Number of the line, rising by one with each line and never used twice by a task."""
+    """Number of the line. It rises by one with each line, and no other line of the task has it."""
     time: float
-    """When it was written, in seconds by the task's clock."""
+    """When it was written, in seconds since the epoch by the task's clock."""
     level: str
-    """`"info"` unless the caller said otherwise."""
+    """``"info"`` unless the caller gave another."""
     text: str
-    """The formatted text, at most `MAX_LINE` characters and a mark."""
+    """The formatted text, at most ``MAX_LINE`` characters and a mark."""
     public: bool = True
-    """Whether clients may read it: the task wrote the line, or captured it for them."""
+    """Whether clients may read it: the task wrote it, or captured it with ``public=True``."""
 
 
 class Entry:
-    """A line as kept: %-formatted when first read."""
+    """A line as it is kept: %-formatted when first read."""
 
-    # One attribute holds either the text or (text, args), so two readers cannot meet half of a change.
+    # One attribute holds either the text or (text, args), so no reader sees half of a change.
     __slots__ = ("_content", "level", "public", "seq", "time")
 
     def __init__(self, seq: int, time: float, level: str, text: str, args: tuple[object, ...], *, public: bool) -> None:
@@ -55,7 +55,7 @@ class Entry:
         elif len(text) <= SHORT and len(args) <= 10 and all(map(_small, args)):
             self._content = (text, args)
         else:
-            # A live object could change before somebody reads, and the log would keep it alive, or a long text.
+            # A live object could change before it is read, and the log would keep it alive; so with a long text.
             self._content = _format(text, args)
 
     @property
@@ -71,8 +71,8 @@ class Entry:
         """The bytes that the line takes as it is now."""
         content = self._content
         if isinstance(content, tuple):
-            return LINE + sys.getsizeof(content[0]) + sum(map(sys.getsizeof, content[1]))
-        return LINE + sys.getsizeof(content)
+            return OVERHEAD + sys.getsizeof(content[0]) + sum(map(sys.getsizeof, content[1]))
+        return OVERHEAD + sys.getsizeof(content)
 
 
 def _small(arg: object) -> bool:
@@ -86,7 +86,7 @@ def _small(arg: object) -> bool:
 
 def _format(text: str, args: tuple[object, ...]) -> str:
     values: object = args
-    # The rule of the logging module: one mapping as the only argument is for %(name)s.
+    # As in the logging module: a mapping as the only argument is for %(name)s.
     if len(args) == 1 and isinstance(args[0], dict) and args[0]:
         values = args[0]
     try:
@@ -152,26 +152,29 @@ def view_of(record: Mapping[str, Any]) -> LogView:
 
 
 class LogRing:
-    """Keeps the newest `size` lines, as far as they fit a budget: the bytes of `size` ASCII lines of `MAX_LINE`.
+    """Keeps the newest ``size`` lines that fit a budget: the bytes of ``size`` ASCII lines of ``MAX_LINE`` characters.
 
-    Lines are only ever appended to a list; when it holds twice the size or the budget, a new list with the newest lines
-    takes its place. So a view is a list and two numbers, taken in constant time, and nothing changes under it. At the
-    end of a run, `trim()` drops everything beyond the size and the budget.
+    Lines are only appended to a list. Once it holds twice the size or the budget, a new list with the newest lines
+    replaces it. So a view is the list and two numbers: it is taken in constant time, and does not change later. At the
+    end of a run, ``trim()`` drops all lines beyond the size and the budget.
 
     Args:
         size: Lines kept; 0 keeps none.
-        lock: Lock of the run. Reentrant, as a garbage collection inside it may run code that logs.
+        lock: Lock of the run. Reentrant, as a garbage collection while it is held may run code that logs.
         last_seq: Sequence number of the last line before this log.
 
     Attributes:
-        private: How many lines clients may not read, kept or not.
+        first_seq: Number of the first line of the run.
+        last_seq: Number of its last line.
+        lock: As given.
+        private: Lines that clients may not read, kept or not.
     """
 
     __slots__ = ("_budget", "_entries", "_size", "_taken", "first_seq", "last_seq", "lock", "private")
 
     def __init__(self, size: int, lock: AbstractContextManager[object], last_seq: int = 0) -> None:
         self._size = size
-        self._budget = max(size * PLAIN, LEAST)
+        self._budget = max(size * FULL_LINE, MIN_BUDGET)
         self._taken = 0
         self._entries: list[Entry] = []
         self.lock = lock
@@ -200,21 +203,21 @@ class LogRing:
         if not self._size:
             return
         if len(self._entries) >= 2 * self._size or self._taken > 2 * self._budget:
-            self._leave(self._size - 1)
+            self._keep_newest(self._size - 1)
         self._entries.append(entry)
         self._taken += entry.size
 
     def trim(self) -> None:
-        """Drop what is not to be kept, and format the other lines, so that no line grows from now on."""
+        """Drop the lines that are not to be kept, and format the others, so that none grows from now on."""
         if not self._entries:
             return
         with self.lock:
             for entry in self._entries[max(0, len(self._entries) - self._size) :]:
                 entry.text  # noqa: B018 - to format it
-            self._leave(self._size)
+            self._keep_newest(self._size)
 
-    def _leave(self, count: int) -> None:
-        """Keep up to `count` of the newest lines, as far as they fit the budget; the newest one in any case."""
+    def _keep_newest(self, count: int) -> None:
+        """Keep up to ``count`` of the newest lines that fit the budget, and the newest one in any case."""
         entries, taken = self._entries, 0
         start = stop = len(entries)
         while start and stop - start < count:

@@ -1,15 +1,15 @@
-"""Loops whose progress costs next to nothing for each item.
+"""Loops whose progress costs almost nothing per item.
 
-No Python code runs for an item. Over a plain sequence the loop pulls from the sequence's own iterator: its position can
-be read whenever somebody looks, and moving it to its end ends the loop at the next item.
+No Python code runs for an item. Over a plain sequence, the loop takes its items from the iterator of the sequence. Its
+position can be read at any time, and moving it to its end ends the loop at the next item.
 
-Over anything else the loop pulls from `map(next, selector)`, where `selector` iterates over a list that holds the
-iterator of the data again and again, all in C. There it is the selector that is read, and exhausted.
+Over anything else, the loop takes its items from ``map(next, selector)``, all in C. ``selector`` iterates over a list
+that holds the iterator of the data many times. The selector is what is read, and exhausted to end the loop.
 
-Both rest on what CPython's iterators tell of themselves.
+Both rely on ``__length_hint__``, ``__setstate__`` and ``__reduce__`` of CPython's iterators.
 
-Several threads may share a loop, as they may share the iterator of a list. Two of them may then ask for the next block
-at once, so what is asked must be no generator: the interpreter would crash.
+Several threads may share a loop, as they may share the iterator of a list. Two of them may ask for the next block at
+the same time, so the object that they ask must not be a generator: the interpreter would crash.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _PLAIN = (list, tuple, range, str, bytes)
 
 
 class Tracker(Probe, Generic[T]):
-    """A probe that also hands out what its loop pulls from.
+    """A probe that also returns the iterators that its loop takes items from.
 
-    `following` and `stop` are called under the lock of the run, `done` by anybody at any time.
+    ``following()`` and ``stop()`` are called under the lock of the run, ``done`` by any thread at any time.
     """
 
     __slots__ = ()
 
     def following(self) -> Iterator[T] | None:
-        """Return what to pull from now; None at the end of the data.
+        """Return the next iterator to take items from; None at the end of the data.
 
         Raises:
             Cancelled: The loop was told to end.
@@ -66,7 +66,7 @@ class BlockProbe(Tracker[T]):
         self._frozen: int | None = None
 
     def following(self) -> Iterator[T] | None:
-        """Return the next block, or the present one to a thread that does not have it yet."""
+        """Return the next block, or the current one to a thread that does not have it yet."""
         thread = get_ident()
         if self._items is not None and not _ran_out(self._block[1]):
             if thread in self._threads:
@@ -92,10 +92,10 @@ class BlockProbe(Tracker[T]):
 
     @property
     def done(self) -> int:
-        """Items handed out, less the one whose turn it is."""
+        """Items handed out, without the current one."""
         end, selector = self._block
         handed_out = end - length_hint(selector)
-        # stop() notes where the loop stood before it moves the selector, so this look comes second.
+        # Read after the selector: stop() sets it before it moves the selector.
         frozen = self._frozen
         return max(0, handed_out - 1) if frozen is None else frozen
 
@@ -105,7 +105,7 @@ class BlockProbe(Tracker[T]):
         return self._frozen is not None
 
     def stop(self) -> None:
-        """Exhaust the selector, which `map` asks before the data: no item is taken and lost."""
+        """Exhaust the selector. ``map`` asks it before the data, so no item is taken and lost."""
         if self._frozen is None:
             self._frozen = self.done
             self._block[1].__setstate__(LARGEST)
@@ -123,7 +123,7 @@ class SequenceProbe(Tracker[T]):
         self._begun = self._ended = False
 
     def following(self) -> Iterator[T] | None:
-        """Return the iterator as long as it has items."""
+        """Return the iterator while it has items."""
         if self._begun and self.stopped:
             raise Cancelled
         if self._begun and not length_hint(self._iterator):
@@ -134,9 +134,9 @@ class SequenceProbe(Tracker[T]):
 
     @property
     def done(self) -> int:
-        """Items handed out, less the one whose turn it is."""
+        """Items handed out, without the current one."""
         handed_out = len(self._sequence) - length_hint(self._iterator)
-        # stop() notes where the loop stood before it moves the iterator, so this look comes second.
+        # Read after the iterator: stop() sets it before it moves the iterator.
         frozen = self._frozen
         return (handed_out if self._ended else max(0, handed_out - 1)) if frozen is None else frozen
 
@@ -156,12 +156,12 @@ class SequenceProbe(Tracker[T]):
 
 
 def _ran_out(selector: Any) -> bool:
-    # An iterator that has raised StopIteration has let go of its list; one at its end still holds them.
+    # An iterator that has raised StopIteration no longer holds its list; one at its end still does.
     return len(selector.__reduce__()) < 3
 
 
 class _Source(Generic[T]):
-    """Gives `chain` what it pulls from, and closes the loop at its end or when nobody iterates any more."""
+    """Yields iterators for ``chain``, and closes the loop at its end or when it is garbage collected."""
 
     __slots__ = ("_over", "_probe", "_run", "_scope", "_total")
 
@@ -204,16 +204,16 @@ class _Source(Generic[T]):
 
 
 def size_of(iterable: Iterable[object]) -> int | None:
-    """How many items are to come, when the iterable knows."""
+    """Return how many items are to come; None if the iterable does not know."""
     try:
         hint = length_hint(iterable, -1)
-    except Exception:  # noqa: BLE001 - a length is a courtesy; whatever is wrong with it, the loop goes on
+    except Exception:  # noqa: BLE001 - the loop goes on without a length
         return None
     return hint if hint >= 0 else None
 
 
 def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
-    """Iterate over `iterable` as a loop of `run`."""
+    """Return an iterator over ``iterable`` that is a loop of ``run``."""
     size = size_of(iterable)
     if total is not None:
         total = as_count(total)
@@ -221,6 +221,6 @@ def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
         total = size
     data = iter(iterable)
     if type(iterable) in _PLAIN and size is not None:
-        # Only the types themselves: the iterator of a subclass may be anything. A range can be too long for len().
+        # Not their subclasses, whose iterators may be anything. A range can be too long for len().
         return chain.from_iterable(_Source(run, SequenceProbe(cast("Sequence[T]", iterable), data), total))
     return chain.from_iterable(_Source(run, BlockProbe(data), total))

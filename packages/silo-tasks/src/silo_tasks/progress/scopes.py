@@ -1,8 +1,8 @@
-"""How far a run has come: a stack of scopes, each filling a share of the one below.
+"""The progress of a run: a stack of scopes, each of which fills a share of the one below it.
 
-The lowest scope is the whole run, from 0 to 100 percent. A step or a loop opened inside gets a span of what its parent
-has left. How far the run is, is the farthest that any open scope has come. What loops, steps and counts have reached
-stays; a percent that was given by hand may be followed by a lower one.
+The lowest scope is the whole run, from 0 to 100 percent. A step or a loop that opens inside a scope gets a span of what
+that scope has left. The progress of the run is the farthest point that any open scope has reached. Loops, steps and
+counts never go back; a percent that the code gives by hand may be lower than the one before.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ MAX_COUNT = 2**63 - 1
 
 
 class Probe:
-    """Tells how many items of a loop are done; see `_track`."""
+    """Tells how many items of a loop are done, and can end the loop."""
 
     __slots__ = ()
 
     @property
     def done(self) -> int:
-        """Items whose turn is over."""
+        """Items that the loop has finished."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -33,10 +33,10 @@ class Probe:
 
 
 def as_count(value: SupportsInt | SupportsIndex) -> int | None:
-    """A number of items that arithmetic and JSON can hold; None for what is no number, as infinity.
+    """Return a number of items that arithmetic and JSON can hold; None for infinity and NaN.
 
     Raises:
-        TypeError: It is nothing like a number.
+        TypeError: The value is not a number.
     """
     try:
         return max(-MAX_COUNT, min(MAX_COUNT, int(value)))
@@ -45,12 +45,12 @@ def as_count(value: SupportsInt | SupportsIndex) -> int | None:
 
 
 def fraction(done: int, total: int) -> float:
-    """How much of the total is done, 0.0 to 1.0."""
+    """Return how much of the total is done, 0.0 to 1.0."""
     return 1.0 if done >= total else max(0, done) / total
 
 
 class Scope:
-    """One span of the whole: the run, a step, or a loop.
+    """A span of the progress of a run: the run itself, a step, or a loop.
 
     Args:
         parent: The scope around it.
@@ -58,7 +58,7 @@ class Scope:
         high: Percent of the run where it ends.
         share: The fraction of its parent, or of its parent's current item, that it fills.
         probe: What counts its items, if it is a loop.
-        opened: When it was opened.
+        opened: When it was opened, in seconds by the clock for durations.
     """
 
     __slots__ = (
@@ -101,14 +101,14 @@ class Scope:
         """Items of its parent that were done when it was opened."""
         self.items: Meter | None = None
         self.by_hand: Meter | None = None
-        """How fast its items, and the percent given by hand, grow: made by the first who asks."""
+        """How fast its items, and the percent given by hand, grow. Made when first needed."""
         self._spent = 0.0
         self._filled = 0.0
         self._cell = 0
 
     @property
     def done(self) -> int:
-        """Items done: what the loop has passed and what was reported, 0 to `MAX_COUNT`."""
+        """Items done: those of the loop and those reported, 0 to ``MAX_COUNT``."""
         probe = self.probe
         done = self.n if probe is None else self.n + probe.done
         return done if 0 <= done <= MAX_COUNT else max(0, min(MAX_COUNT, done))
@@ -117,17 +117,17 @@ class Scope:
         return fraction(self.done, self.total) if self.total else 0.0
 
     def reported(self) -> float:
-        """How much is done, as given by hand, 0.0 to 1.0."""
-        # Here and not in update(), which may be called for every item. It need not be a float.
+        """Return how much is done, as given by hand, 0.0 to 1.0."""
+        # Converted here and not in update(), which may be called for every item.
         return float(min(self.percent, 100)) / 100
 
     def begin_child(self, spent: float) -> None:
-        """Keep the place where a child begins, whatever percent this scope is given by hand from now on."""
+        """Fix the point where a child begins, whatever percent the code gives by hand later."""
         if self.probe is None:
             self._spent = spent
 
     def cell(self) -> tuple[float, float, float]:
-        """What a child may fill: where it begins, how wide it is, and the fraction that is already spent.
+        """Return the span that a child may fill: its start, its width, and the fraction that is spent already.
 
         In a loop that is the span of the current item, in any other scope the whole of it.
         """
@@ -137,26 +137,26 @@ class Scope:
             return self.low, 0.0, 0.0
         done = self.done
         if done != self._cell:
-            # A plan was for the item before.
+            # A plan was for the previous item.
             self._cell, self._spent, self._filled, self.plan = done, 0.0, 0.0, None
         width = (self.high - self.low) / self.total
         low = self.low + fraction(done, self.total) * (self.high - self.low)
         return low, (width if done < self.total else 0.0), self._spent
 
     def spend(self, share: float, *, complete: bool) -> None:
-        """Take the share of a child that has ended. An incomplete one leaves a gap, which its successor closes."""
+        """Spend the share of a child that has ended. An incomplete one leaves a gap, which the next child closes."""
         _, _, spent = self.cell()
         self._spent = min(1.0, spent + share)
         if complete:
             self._filled = self._spent
 
     def value(self) -> float:
-        """Percent of the whole run that this scope has reached for good."""
+        """Return the percent of the whole run that this scope has reached for good."""
         low, width, _ = self.cell()
         return low + width * (self._filled if self.probe is not None else max(self._filled, self._counted()))
 
-    def said(self) -> float:
-        """Percent of the whole run that was given by hand for this scope; 0 in a loop, which takes none."""
+    def reached_by_hand(self) -> float:
+        """Return the percent of the whole run that was given by hand for this scope; 0 in a loop, which takes none."""
         return self.low + (self.high - self.low) * self.reported() if self.probe is None else 0.0
 
 
@@ -172,13 +172,13 @@ class Progress:
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self.lock = lock
         self.base = self.top = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
-        """`base` is the innermost step or the run, `top` the innermost scope of any kind."""
+        """``base`` is the innermost step or the run, ``top`` the innermost scope of any kind."""
         self._reached = 0.0
         self._shown: Scope | None = None
         self._over = False
 
     def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
-        """Open a loop, which fills what its scope has left. Inside a plan only steps have a share."""
+        """Open a loop, which fills what its scope has left. Inside a plan, only steps have a share."""
         with self.lock:
             _, _, spent = self.top.cell()
             scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe, now)
@@ -186,7 +186,7 @@ class Progress:
             return scope
 
     def open_step(self, name: str, weight: float, now: float) -> Scope:
-        """Open a step: its share of the plan, or `weight / (weight + 1)` of what is left when nothing was planned."""
+        """Open a step. It fills its share of the plan, or ``weight / (weight + 1)`` of what is left without a plan."""
         with self.lock:
             _, _, spent = self.top.cell()
             plan = self.top.plan
@@ -211,21 +211,21 @@ class Progress:
         return scope
 
     def plan(self, steps: Sequence[tuple[str, float]]) -> None:
-        """Share what the innermost scope has left among steps to come, by their weights."""
+        """Divide what the innermost scope has left among planned steps, by their weights."""
         with self.lock:
             _, _, spent = self.top.cell()
             whole = sum(weight for _, weight in steps)
             self.top.plan = {i: (name, (1.0 - spent) * weight / whole) for i, (name, weight) in enumerate(steps)}
 
     def close(self, scope: Scope, *, complete: bool) -> None:
-        """Close a scope and whatever is still open inside. A complete one has filled its span."""
+        """Close a scope and all scopes inside. A complete one has filled its span."""
         with self.lock:
             value = scope.high if complete else 0.0
             inner: Scope | None = self.top
             while inner is not None and inner is not scope.parent:
-                value = max(value, inner.value(), inner.said())
+                value = max(value, inner.value(), inner.reached_by_hand())
                 inner = inner.parent
-            # The counts stay, the iterators go: they hold the data.
+            # The counts stay. The iterators go, as they hold the data.
             scope.n, scope.probe, scope.closed = scope.done, None, True
             if scope.counts and not self._over:
                 self._shown = scope
@@ -233,7 +233,7 @@ class Progress:
             while above is not None and above is not scope:
                 above = above.parent
             if above is None or scope.parent is None:
-                # It was left open when a scope around it closed.
+                # A scope around it was closed before.
                 return
             self._note(value)
             self.top = scope.parent
@@ -255,13 +255,13 @@ class Progress:
                 scope.total = max(0, total)
 
     def end(self, *, done: bool) -> None:
-        """Show these numbers for good, as the run is over; 100 percent if everything is done.
+        """Fix the numbers as they are, as the run is over; 100 percent if everything is done.
 
         Called under the lock of the run.
         """
         shown = self.counted()
         if shown is not None and not shown.closed:
-            # It may go on counting.
+            # Its loop may still go on.
             n, total = shown.done, shown.total
             shown = Scope(None, shown.low, shown.high, shown.share, None, shown.opened)
             shown.n, shown.total, shown.counts, shown.closed = n, total, True, True
@@ -269,7 +269,7 @@ class Progress:
         self._shown, self._over = shown, True
 
     def counted(self) -> Scope | None:
-        """The scope whose counts are shown: the innermost that counts, or the last one that did."""
+        """Return the scope whose counts are shown: the innermost that counts, or the last one that did."""
         if self._over:
             return self._shown
         inner: Scope | None = self.top
@@ -278,21 +278,21 @@ class Progress:
         return inner if inner is not None and inner.counts else self._shown
 
     def percent(self) -> float:
-        """Percent of the whole run, 0.0 to 100.0; only a percent given by hand goes back."""
+        """Return the percent of the whole run, 0.0 to 100.0. Only a percent given by hand goes back."""
         with self.lock:
             if self._over:
                 return self._reached
-            # Of loops that run side by side, an outer one may move while the innermost stands still.
+            # Of loops in several threads, an outer one may move while the innermost stands still.
             scope: Scope | None = self.top
-            said = 0.0
+            by_hand = 0.0
             while scope is not None:
                 self._note(scope.value())
-                said = max(said, scope.said())
+                by_hand = max(by_hand, scope.reached_by_hand())
                 scope = scope.parent
-            return min(max(self._reached, said), 100.0)
+            return min(max(self._reached, by_hand), 100.0)
 
     def depth(self) -> int:
-        """Steps that are open."""
+        """Return how many steps are open."""
         with self.lock:
             depth, scope = 0, self.base
             while scope.parent is not None:

@@ -1,4 +1,4 @@
-"""The steps of a run, as its watchers see them."""
+"""The steps of a run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from ..state import StepState
 from ..text import cut
 
 MAX_STEPS = 100
-"""Steps that are kept: of more, those that are open, then those to come, then the newest that are over."""
+"""Steps that are kept. Of more, the open steps are kept first, then the planned, then the newest that are over."""
 
 
 class Steps:
-    """A tuple that is replaced at each change, so that a reader can keep it as it is. Steps follow the one they lie in.
+    """The steps of one run, each followed by the steps inside it.
 
     The methods are called under the lock of the run.
+
+    Attributes:
+        records: The steps. The tuple is replaced at each change, so a reader may keep it.
     """
 
     __slots__ = ("records",)
@@ -24,13 +27,13 @@ class Steps:
         self.records: tuple[StepState, ...] = ()
 
     def plan(self, steps: Sequence[tuple[str, float]], depth: int) -> None:
-        """Add steps to come, instead of those planned before at this depth."""
+        """Replace the planned steps at this depth."""
         self.records = tuple(step for step in self.records if step.status != "pending" or step.depth != depth)
         planned = [StepState(name, "pending", depth, weight, None, None) for name, weight in steps]
         self._insert(self._inside(depth).stop, *planned)
 
     def begin(self, name: str, weight: float, depth: int, now: float) -> StepState:
-        """Begin a step, planned or not."""
+        """Begin a step, which may be planned, and return it."""
         inside = self._inside(depth)
         to_come = [i for i in inside if self.records[i].status == "pending" and self.records[i].depth == depth]
         for i in to_come:
@@ -39,12 +42,12 @@ class Steps:
                 self.records = (*self.records[:i], begun, *self.records[i + 1 :])
                 return begun
         begun = StepState(name, "running", depth, weight, now, None)
-        # Before what is still to come, so that the order is that of time.
+        # Before the planned steps, so that steps are in the order of time.
         self._insert(to_come[0] if to_come else inside.stop, begun)
         return begun
 
     def _inside(self, depth: int) -> range:
-        """Where the steps are that lie in the open step around this depth, as deep or deeper."""
+        """Return where the steps inside the open step around this depth are."""
         records = self.records
         around = [i for i, step in enumerate(records) if step.depth == depth - 1 and step.status == "running"]
         start = around[-1] + 1 if around else 0
@@ -53,7 +56,7 @@ class Steps:
     def _insert(self, at: int, *steps: StepState) -> None:
         records = (*self.records[:at], *steps, *self.records[at:])
         if len(records) > MAX_STEPS:
-            # Those that ended first go first, then those that come last.
+            # The steps that ended first are dropped first, then the last planned ones.
             ended = [i for i, step in enumerate(records) if step.finished_at is not None]
             others = [i for i, step in enumerate(records) if step.finished_at is None]
             others.sort(key=lambda i: (records[i].status == "running", -i))
@@ -68,18 +71,18 @@ class Steps:
 
 
 def closed(steps: Iterable[StepState], now: float | None, *, failed: bool) -> tuple[StepState, ...]:
-    """The steps of a run that is over: what was open has ended with it."""
+    """Return the steps of a run that is over: open steps have ended with it."""
     status = "failed" if failed else "done"
     return tuple(step._replace(status=status, finished_at=now) if step.status == "running" else step for step in steps)
 
 
 def is_step(*parts: object) -> bool:
-    """Whether this is a name and a weight, and not, say, all the steps of a plan in one list."""
+    """Return whether these are a name and a weight, and not, for example, all the steps of a plan in one list."""
     return len(parts) == 2 and hasattr(parts[1], "__float__")
 
 
 def checked(name: str, weight: float) -> tuple[str, float]:
-    """A step's name and weight.
+    """Return the name and the weight of a step, as they are kept.
 
     Raises:
         ValueError: The weight is not a positive, finite number.

@@ -1,1 +1,1 @@
-"""Where records of runs are kept."""
+"""Task stores, which keep the newest run of each task for other processes."""

@@ -1,6 +1,7 @@
-"""A client of redis-py from a URL, which is checked first.
+"""Makes a client of redis-py from a URL, and checks both first.
 
-redis-py repeats what it cannot read, finds some values that it does not know only when it connects, and ignores others.
+redis-py repeats a URL that it cannot read in its errors. It refuses some unknown values only when it connects, and
+ignores others.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ _UNREADABLE = (
 
 
 def without_options(url: str) -> str:
-    """Return a URL without what follows the "?".
+    """Return a URL without its options, which follow the "?".
 
     Raises:
-        ValueError: The URL cannot be read. The message does not repeat it: there may be a password in it.
+        ValueError: The URL cannot be read. The message does not repeat it, as it may hold a password.
     """
     url = url.strip()
     if _URL.fullmatch(url) is None:
@@ -48,10 +49,14 @@ def without_options(url: str) -> str:
 
 
 def client_of(url: str, **own: Any) -> redis.Redis:
-    """Make a client, with settings of our own, which a URL may overrule. Opens no connection.
+    """Make a client from a URL. Opens no connection.
+
+    Args:
+        url: The URL.
+        own: Settings of the client, which options in the URL overrule.
 
     Raises:
-        ValueError: The URL cannot be read, or an option is unknown or has a value that it cannot have. The message
+        ValueError: The URL cannot be read, or one of its options is unknown or has an impossible value. The message
             repeats no value.
     """
     without_options(url)
@@ -66,13 +71,13 @@ def client_of(url: str, **own: Any) -> redis.Redis:
 
 
 def check(client: Any) -> None:
-    """Check whether a client can make connections at all, without connecting.
+    """Check that a client can make connections, without connecting.
 
     Raises:
         ValueError: The client would refuse one of its own options at its first command.
     """
     pool = getattr(client, "connection_pool", None)
-    if pool is None:  # The client of a cluster.
+    if pool is None:  # A client of a cluster.
         return
     word = pool.connection_kwargs.get("ssl_cert_reqs")
     pattern, words = _OPTIONS["ssl_cert_reqs"]

@@ -22,23 +22,23 @@ from .base import RunChange, TaskStore
 from .stored_run import LEASE, StoredRun
 
 RETAIN = 86_400.0
-"""Seconds for which a record is kept after the last news of its run."""
+"""Seconds for which a record is kept after the last report of its run."""
 
 TIMEOUT = 5.0
-"""Seconds that the server may take for one answer, where the store has a connection of its own."""
+"""Seconds that the server may take for one answer, if the store has made the client."""
 
-# A connection that the server has closed meanwhile is made anew. Who has waited does not wait again.
+# A connection that the server has closed is made anew. A command that has timed out is not repeated.
 IMPATIENT: dict[str, Any] = {
     "socket_timeout": TIMEOUT,
     "socket_connect_timeout": TIMEOUT,
     "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
 }
 
-# What is stored begins with a mark that is new with each change.
+# A stored value begins with a mark, which is new with each change.
 MARK = 16
 
 KEPT = 64
-"""Tasks of which is remembered what was last seen of them."""
+"""Tasks whose last seen value is remembered."""
 
 
 class _Script:
@@ -66,22 +66,22 @@ return redis.call('TIME')
 
 
 class RedisTaskStore(TaskStore):
-    """Keeps each task's record in one key, and reads it with the server's clock. See `TaskStore` for the rules.
+    """Keeps the newest run of each task in one key, with times by the server's clock.
 
-    Redis 5 or newer, or Valkey. Constructing it connects to nothing.
+    It needs Redis 5 or newer, or Valkey. Constructing it opens no connection.
 
     Args:
-        client: A client of redis-py, or the URL for one, such as "redis://localhost:6379/0". One that is made of a URL
-            waits up to `TIMEOUT` seconds for an answer.
-        prefix: What the keys begin with.
-        retain: Seconds after the last news of a run, or after the longest that it may wait for a worker, for which its
-            record is kept.
-        lease: Seconds after which a run that nothing was heard of reads as lost.
+        client: A client of redis-py, or the URL for one, such as "redis://localhost:6379/0". A client that is made
+            from a URL waits up to ``TIMEOUT`` seconds for an answer.
+        prefix: The beginning of every key.
+        retain: Seconds for which a record is kept after the last report of its run, or after the time that the run may
+            wait for a worker.
+        lease: Seconds without a report after which a run reads as lost.
 
     Raises:
-        ValueError: `retain` is not positive, or redis-py cannot use the URL or an option of the client. The message
-            repeats no URL: there may be a password in it.
-        TypeError: `client` is neither a synchronous client of redis-py nor a URL.
+        ValueError: ``retain`` is not positive, or redis-py cannot use the URL or an option of the client. The message
+            does not repeat the URL, which may hold a password.
+        TypeError: ``client`` is neither a synchronous client of redis-py nor a URL.
     """
 
     def __init__(
@@ -112,24 +112,24 @@ class RedisTaskStore(TaskStore):
         """Return what is stored of a task, and the time by the server's clock.
 
         Raises:
-            RunnerUnavailable: There was no answer in time, or it was an error.
+            RunnerUnavailable: The server has not answered in time, or with an error.
         """
         seen = self._read(self._key(owner, name))
         return seen.stored, seen.now()
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
-        """Store what `change` makes of what is stored.
+        """Replace what is stored of a task by what ``change`` makes of it.
 
         Raises:
-            RunnerUnavailable: There was no answer in time, or it was an error.
+            RunnerUnavailable: The server has not answered in time, or with an error.
         """
         key, mine = self._key(owner, name), None
-        # What was last seen is mostly what is there still. If not, nothing is stored, and it is read after all.
+        # The value that was seen last is mostly still there. If it is not, nothing is stored, and it is read again.
         guess = self._seen.get(key)
         while True:
             seen = guess or self._read(key)
             if seen.mark and seen.mark == mine:
-                # It was stored, and only the answer got lost on its way.
+                # It was stored, and only the answer was lost.
                 return True
             new = change(seen.stored, seen.now())
             if not isinstance(new, bool):
@@ -148,7 +148,7 @@ class RedisTaskStore(TaskStore):
         return self._keep(key, _Seen(mark, stored, _ahead(seconds, micros)))
 
     def _write(self, key: bytes, before: str, mark: str, stored: StoredRun | None) -> bool:
-        """Replace what has the mark `before`; False where that is no longer there."""
+        """Replace the value that has the mark ``before``, and return whether it was still there."""
         text, seconds = "", self.retain
         if stored is not None:
             text = mark + json.dumps(stored.to_dict(), separators=(",", ":"))
@@ -168,7 +168,7 @@ class RedisTaskStore(TaskStore):
                 except NoScriptError:
                     return self._client.eval(script.text, 1, key, *args)
             except RedisError as error:
-                # A server that is a replica now has changed nothing, and another one may have taken over already.
+                # A server that has become a replica has changed nothing, and another one may have taken over already.
                 if leave_replica(self._client, error) and again:
                     again = False
                     continue
@@ -178,26 +178,26 @@ class RedisTaskStore(TaskStore):
         self._seen.pop(key, None)
         self._seen[key] = seen
         if len(self._seen) > KEPT:
-            # Another thread may be quicker.
+            # Another thread may have removed it.
             with suppress(StopIteration, RuntimeError):
                 self._seen.pop(next(iter(self._seen)), None)
         return seen
 
     def _key(self, owner: str, name: str) -> bytes:
-        # With its length, so that no two pairs have the same key.
+        # With the length of the owner, so that no two pairs have the same key.
         return f"{self.prefix}:{len(owner)}:{owner}:{name}".encode("utf-8", "surrogatepass")
 
 
 class _Seen(NamedTuple):
-    """What was stored of a task, when it was last looked at or changed."""
+    """What was stored of a task when it was last read or changed."""
 
     mark: str
     stored: StoredRun | None
     ahead: float
-    """Seconds that the server's clock is ahead of this process's monotonic one."""
+    """Seconds by which the server's clock is ahead of the monotonic clock of this process."""
 
     def now(self) -> float:
-        """The time by the server's clock."""
+        """Return the time by the server's clock."""
         return monotonic() + self.ahead
 
 
@@ -206,10 +206,10 @@ def _ahead(seconds: str, micros: str) -> float:
 
 
 def leave_replica(client: redis.Redis, error: BaseException) -> bool:
-    """Close a client's connections if the error says that its server is a replica now.
+    """Close a client's connections if the error says that its server has become a replica.
 
     Such a server keeps its connections and refuses every write. A new connection to the same address leads to the
-    server that has taken over. Connections that other threads use are left: those threads get the error too.
+    server that has taken over. Connections that other threads use stay open: those threads get the same error.
 
     Returns:
         Whether the error says so.
@@ -228,7 +228,7 @@ def leave_replica(client: redis.Redis, error: BaseException) -> bool:
 
 
 def is_demoted(error: BaseException) -> bool:
-    """Whether an error is the answer of a server that is a replica now."""
-    # When a script is refused, Redis before 7 says it within a longer text. redis-py 5.0 has no class for MASTERDOWN.
+    """Return whether an error is the answer of a server that has become a replica."""
+    # Redis before 7 says it within a longer text if a script is refused. redis-py 5.0 has no class for MASTERDOWN.
     said = isinstance(error, redis.ResponseError) and ("READONLY" in str(error) or "MASTERDOWN" in str(error))
     return said or isinstance(error, (ReadOnlyError, MasterDownError))

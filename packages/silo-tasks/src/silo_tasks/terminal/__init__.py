@@ -1,1 +1,1 @@
-"""A run drawn on a terminal."""
+"""The drawing of a run on a terminal."""
