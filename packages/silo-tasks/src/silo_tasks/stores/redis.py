@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import secrets
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import MasterDownError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from ..errors import RunnerUnavailable
@@ -41,18 +40,12 @@ KEPT = 64
 """Tasks whose last seen value is remembered."""
 
 
-class _Script:
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-_LOOK = _Script("""
+_LOOK = """
 local time = redis.call('TIME')
 return {time[1], time[2], redis.call('GET', KEYS[1])}
-""")
+"""
 
-_CHANGE = _Script(f"""
+_CHANGE = f"""
 if redis.call('GETRANGE', KEYS[1], 0, {MARK - 1}) ~= ARGV[1] then
     return false
 end
@@ -62,7 +55,7 @@ else
     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
 return redis.call('TIME')
-""")
+"""
 
 
 class RedisTaskStore(TaskStore):
@@ -107,6 +100,8 @@ class RedisTaskStore(TaskStore):
         self.lease = lease
         self._seen: dict[bytes, _Seen] = {}
         self._client: Any = client
+        self._look = client.register_script(_LOOK)
+        self._change = client.register_script(_CHANGE)
 
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
         """Return what is stored of a task, and the time by the server's clock.
@@ -141,7 +136,7 @@ class RedisTaskStore(TaskStore):
             guess = None
 
     def _read(self, key: bytes) -> _Seen:
-        seconds, micros, text = self._run(_LOOK, key)
+        seconds, micros, text = self._run(self._look, key)
         if isinstance(text, bytes):
             text = text.decode()
         mark, stored = (text[:MARK], StoredRun.from_dict(json.loads(text[MARK:]))) if text else ("", None)
@@ -153,20 +148,17 @@ class RedisTaskStore(TaskStore):
         if stored is not None:
             text = mark + json.dumps(stored.to_dict(), separators=(",", ":"))
             seconds += stored.wait or 0.0
-        time = self._run(_CHANGE, key, before, text, max(int(seconds * 1000), 1))
+        time = self._run(self._change, key, before, text, max(int(seconds * 1000), 1))
         if time is None:
             return False
         self._keep(key, _Seen(mark if stored is not None else "", stored, _ahead(*time)))
         return True
 
-    def _run(self, script: _Script, key: bytes, *args: str | int) -> Any:
+    def _run(self, script: Any, key: bytes, *args: str | int) -> Any:
         again = True
         while True:
             try:
-                try:
-                    return self._client.evalsha(script.digest, 1, key, *args)
-                except NoScriptError:
-                    return self._client.eval(script.text, 1, key, *args)
+                return script([key], args, client=self._client)
             except RedisError as error:
                 # A server that has become a replica has changed nothing, and another one may have taken over already.
                 if leave_replica(self._client, error) and again:
