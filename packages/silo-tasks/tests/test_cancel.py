@@ -262,10 +262,10 @@ def test_a_deadline_by_another_clock_comes_without_a_look(runner: ThreadRunner) 
     task.on_done(lambda task: called.set())
     task.start(lambda task: leave.wait(WAIT))
     run = task._run
-    while run._alarm is None:
+    while run.stop._alarm is None:
         time.sleep(0)
-    first = run._alarm
-    while run._alarm is first:
+    first = run.stop._alarm
+    while run.stop._alarm is first:
         # By the time of this world the deadline has passed.
         time.sleep(0)
     assert not called.is_set()

@@ -26,6 +26,7 @@ from silo_tasks import (
     step,
     track,
 )
+from silo_tasks.run.reported import ReportedRun
 from silo_tasks.runners.message import Message, named, reference
 from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.worker import execute
@@ -367,10 +368,11 @@ def test_an_older_record_does_not_turn_progress_back(engine: Engine) -> None:
     task.start(add, 1)
     [token] = [run.token for run in engine.store._runs.values()]  # type: ignore[attr-defined]
     assert engine.store.claim("", "sum", token)
+    assert isinstance(task._run, ReportedRun)
     for elapsed, progress in [(1.0, 30.0), (2.0, 60.0), (1.5, 45.0)]:
         task._run.report(TaskState(running=True, status=Status.RUNNING, progress=progress, elapsed=elapsed).to_dict())
-    assert task._run.shown is not None
-    assert task._run.shown.progress == 60.0
+    assert task._run.latest is not None
+    assert task._run.latest.progress == 60.0
 
 
 class Away(MemoryTaskStore):

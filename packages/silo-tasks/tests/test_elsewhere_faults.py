@@ -28,9 +28,9 @@ from silo_tasks import (
     TaskState,
     ThreadRunner,
 )
-from silo_tasks.run import follower as follower
 from silo_tasks.run import publishing as publisher
-from silo_tasks.run import snapshot as snapshot
+from silo_tasks.run import record, remote, snapshot
+from silo_tasks.run.remote import RemoteRun
 from silo_tasks.runners.message import Message
 from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.worker import execute
@@ -69,7 +69,7 @@ def _gate() -> Iterator[None]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "INTERVAL", 0.01)
-    monkeypatch.setattr(follower, "INTERVAL", 0.01)
+    monkeypatch.setattr(remote, "INTERVAL", 0.01)
 
 
 def until(look: Callable[[], object], what: str) -> None:
@@ -274,11 +274,12 @@ def test_nobody_looks_for_coroutines_that_have_left() -> None:
 def test_looking_begins_again_with_the_next_who_waits() -> None:
     task = BackgroundTask("task", runner=(engine := Engine()))
     task.start(note)
-    assert task._run.away is not None
+    run = task._run
+    assert isinstance(run, RemoteRun)
 
     async def main() -> None:
         assert not await task.wait_async(0)
-        until(lambda: not task._run.away._looking, "nobody looks")  # type: ignore[union-attr]
+        until(lambda: not run._looking, "nobody looks")
         waiting = asyncio.create_task(task.result_async(WAIT))
         while not task._run.done.is_awaited:
             await asyncio.sleep(0)
@@ -337,8 +338,8 @@ def test_of_many_that_wait_one_looks() -> None:
     store = Read()
     task = BackgroundTask("task", runner=(engine := Engine(store)))
     task.start(note)
-    assert task._run.away is not None
-    task._run.away._since -= 60
+    assert isinstance(task._run, RemoteRun)
+    task._run._since -= 60
     store.reads, begin = 0, time.monotonic()
     threads = [threading.Thread(target=task._run.wait, args=(task._run.done, None)) for _ in range(20)]
     for thread in threads:
@@ -346,7 +347,7 @@ def test_of_many_that_wait_one_looks() -> None:
     until(lambda: store.reads >= 4, "somebody looks")
     reads, seconds = store.reads, time.monotonic() - begin
     # Two may look at the same moment.
-    assert reads <= 3 * (1 + seconds / follower.LONGEST)
+    assert reads <= 3 * (1 + seconds / remote.LONGEST)
     engine.work()
     for thread in threads:
         thread.join(WAIT)
@@ -361,8 +362,8 @@ def test_a_forked_child_looks_for_itself() -> None:
     task = BackgroundTask("task", runner=(engine := Engine(store)))
     task.start(note)
     task.on_done(lambda _: None)
-    assert task._run.away is not None
-    assert task._run.away._looking
+    assert isinstance(task._run, RemoteRun)
+    assert task._run._looking
     child = os.fork()
     if not child:
         code = 1
@@ -637,7 +638,7 @@ def test_lines_that_come_while_a_record_is_taken_change_no_other(monkeypatch: py
             run.log.append(0.0, "error", "late", ())
         return state
 
-    monkeypatch.setattr(snapshot, "state_of", state_of)
+    monkeypatch.setattr(record, "state_of", state_of)
     task.start(log_lines, 5)
     engine.work()
     assert [(line.text, line.level) for line in attached(engine.store).logs()] == [  # type: ignore[arg-type]

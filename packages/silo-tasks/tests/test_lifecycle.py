@@ -32,7 +32,7 @@ from silo_tasks import (
     ThreadRunner,
     current_task,
 )
-from silo_tasks.run.failure import Callback
+from silo_tasks.run.callbacks import Callback
 from silo_tasks.run.run import Run
 
 WAIT = 30
@@ -898,7 +898,7 @@ def test_a_failed_task_does_not_keep_its_arguments(
     kept = weakref.ref(data)
     task.start(lambda task, data: work(task), data)
     assert task.wait(WAIT)
-    task._run.returned.wait(WAIT)
+    task._run.value_ready.wait(WAIT)
     del data
     assert kept() is None
     assert task.is_failed

@@ -219,7 +219,7 @@ def test_loops_that_are_left_in_any_order(steps: list[tuple[int, str]]) -> None:
             assert record["progress"] >= percent
             percent = record["progress"]
         loops.clear()
-        assert task._run._probes == []
+        assert task._run.stop._probes == []
         for _ in task.track("ab"):
             pass
         record = look(task)
@@ -353,8 +353,9 @@ def test_any_text(text: str) -> None:
     task.start(work)
     record = look(task)
     assert record["error"]
-    # Whoever keeps it elsewhere writes it as UTF-8.
-    json.dumps([record, task.logs(), task._run.traceback], ensure_ascii=False).encode()
+    # A store writes it as UTF-8.
+    assert task._run.failure is not None
+    json.dumps([record, task.logs(), task._run.failure.traceback], ensure_ascii=False).encode()
     assert [len(line.level) for line in task.logs()][1] == len(text)
 
 

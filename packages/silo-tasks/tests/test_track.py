@@ -418,7 +418,7 @@ def test_threads_may_share_a_loop(make: Callable[[Iterable[int]], Iterable[Any]]
         assert sorted(map(int, taken)) == list(numbers)
         # Each thread may have asked in vain for one more.
         assert count <= task.state.n <= count + 2 * 4
-        assert task._run._probes == []
+        assert task._run.stop._probes == []
 
 
 def test_module_functions_outside_a_task() -> None:

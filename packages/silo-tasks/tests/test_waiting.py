@@ -23,6 +23,7 @@ from silo_tasks import (
     TaskTimeout,
     ThreadRunner,
 )
+from silo_tasks.run.remote import RemoteRun
 
 WAIT = 30
 
@@ -42,7 +43,7 @@ class Held:
     @property
     def waiters(self) -> int:
         """How many wait for the run."""
-        return len(self.task._run.done._waiters) + len(self.task._run.returned._waiters)
+        return len(self.task._run.done._waiters) + len(self.task._run.value_ready._waiters)
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_the_value_of_a_target_that_completed_early(runner: ThreadRunner) -> Non
         with pytest.raises(TimeoutError):
             await task.result_async(0.01)
         waiting = asyncio.create_task(task.result_async(WAIT))
-        while not task._run.returned._waiters:
+        while not task._run.value_ready._waiters:
             await asyncio.sleep(0)
         leave.set()
         return await waiting
@@ -310,8 +311,8 @@ def test_watching_again_and_again_asks_the_store_as_seldom_as_waiting(held: Held
     task.start(held.work)
     elsewhere = BackgroundTask.attach("task", store)
     assert elsewhere is not None
-    assert elsewhere._run.away is not None
-    elsewhere._run.away._since -= 60
+    assert isinstance(elsewhere._run, RemoteRun)
+    elsewhere._run._since -= 60
     store.reads = 0
     for _ in range(10):
         assert not elsewhere.wait(0.03)

@@ -15,9 +15,8 @@ from .errors import (
 )
 from .log.lines import LogLine
 from .reporting import step, track
-from .run.checks import check_target, explain_call
-from .run.context import current_task
 from .run.job import Job
+from .run.target import check_target, explain_call
 from .runners.base import Runner
 from .runners.inline import InlineRunner
 from .runners.thread import ThreadRunner, default_runner
@@ -26,7 +25,7 @@ from .status import Status
 from .stores.base import RunChange, TaskStore
 from .stores.memory import MemoryTaskStore
 from .stores.stored_run import StoredRun, TaskRecord
-from .task import BackgroundTask
+from .task import BackgroundTask, current_task
 from .text import MAX_LINE
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ import os
 import weakref
 from typing import Protocol
 
-from .run.context import current_run
-
 
 class ForkAware(Protocol):
     """An object with locks, threads or open files that a forked child must not share with its parent."""
@@ -30,11 +28,6 @@ def reset_after_fork(owner: ForkAware) -> None:
 
 
 def _reset_all() -> None:
-    # A run that was given up is known to its own code only, which may be what has forked.
-    run = current_run.get()
-    while run is not None:
-        run.renew_locks()
-        run = run.parent
     for owner in list(_owners.values()):
         with contextlib.suppress(Exception):  # one that raises must not keep the others from their locks
             owner._after_fork()

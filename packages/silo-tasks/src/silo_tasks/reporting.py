@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from .log.capture import capture
 from .log.levels import word_of
 from .progress.loops import track_in
 from .progress.scopes import as_count
 from .progress.steps import checked, is_step
-from .run.context import current_run, current_task
+from .run.context import current_run
 from .run.failure import exception_here
+from .run.outcome import Outcome
 from .run.run import Run
 from .status import Status
 from .text import cut
@@ -35,7 +36,7 @@ class Reporter:
         run = current_run.get()
         while run is not None and run.key is not self._key:
             run = run.parent
-        return self._run if run is None else run
+        return self._run if run is None else cast("Run", run)
 
     def update(
         self,
@@ -62,10 +63,9 @@ class Reporter:
             TypeError: `progress` is no number, such as a text that was meant as the message.
         """
         run = self._run
-        if not run.direct:
-            own = current_run.get()
-            run = own if own is not None and own.key is self._key else self._mine()
-            if run.stop and run.is_closed():
+        if not run.stop.direct:
+            run = self._mine()
+            if run.stop.alert and run.is_closed():
                 return
         if progress is not None:
             base = run.progress.base
@@ -87,7 +87,7 @@ class Reporter:
     def advance(self, n: int = 1) -> None:
         """Count `n` more items as done, in the innermost loop or step. May be called from several threads."""
         run = self._mine()
-        if not (run.stop and run.is_closed()):
+        if not (run.stop.alert and run.is_closed()):
             run.progress.count(as_count(n), None, add=True)
 
     def track(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
@@ -114,7 +114,7 @@ class Reporter:
         """
         name, weight = checked(name, weight)
         run = self._mine()
-        run.check()
+        run.stop.check()
         clock = run.settings.clock
         now, opened = clock(), run.settings.mono()
         with run.lock:
@@ -168,7 +168,7 @@ class Reporter:
                 such as `logging.INFO` or `"INFO"`, which is kept as `"info"`.
         """
         run = self._mine()
-        if run.stop:
+        if run.stop.alert:
             run.is_closed()
         run.log.append(run.settings.clock(), cut(word_of(level)), str(message), args)
 
@@ -191,11 +191,11 @@ class Reporter:
 
     def checkpoint(self) -> None:
         """Stop here by raising `Cancelled` if the run was cancelled or is past its deadline."""
-        self._mine().check()
+        self._mine().stop.check()
 
     def shield(self) -> contextlib.AbstractContextManager[None]:
         """Put off a cancel or deadline until the end of the `with` block, for work that must not be cut in half."""
-        return self._mine().shield()
+        return self._mine().stop.shield()
 
     def complete(self, message: str = "Done") -> None:
         """End the run as succeeded. The target may go on; what it reports afterwards is ignored, but for its log.
@@ -203,7 +203,7 @@ class Reporter:
         What it returns is still the result. If it raises, that is logged, the run stays succeeded, and its result is
         None.
         """
-        self._mine().finish(Status.SUCCEEDED, message=str(message))
+        self._mine().end(Outcome(Status.SUCCEEDED, str(message)))
 
     def fail(self, error: str | BaseException) -> None:
         """End the run as failed.
@@ -215,16 +215,22 @@ class Reporter:
         self._mine().fail(error, exception_here())
 
 
+def _current() -> Reporter | None:
+    run = current_run.get()
+    task: Reporter | None = None if run is None else run.task
+    return task
+
+
 def track(iterable: Iterable[T], total: int | None = None, *, task: Reporter | None = None) -> Iterator[T]:
     """Iterate and report each item as progress of `task`, or of the running task; see `BackgroundTask.track`.
 
     Outside any task it only iterates, so a function that uses it also works on its own.
     """
-    reporter = task if task is not None else current_task()
+    reporter = task if task is not None else _current()
     return iter(iterable) if reporter is None else reporter.track(iterable, total)
 
 
 def step(name: str, weight: float = 1, *, task: Reporter | None = None) -> contextlib.AbstractContextManager[None]:
     """A step of `task`, or of the running task; see `BackgroundTask.step`. Outside any task it does nothing."""
-    reporter = task if task is not None else current_task()
+    reporter = task if task is not None else _current()
     return contextlib.nullcontext() if reporter is None else reporter.step(name, weight)

@@ -7,18 +7,22 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .checks import check_number, check_runner, check_store
 from .errors import Cancelled, TaskError, TaskRunning
 from .fork import reset_after_fork
 from .log.lines import LogLine
 from .reporting import Reporter
-from .run import publishing
-from .run.checks import check_number, check_runner, check_store, check_target
-from .run.failure import Callback, call_back
-from .run.follower import Follower
+from .run.callbacks import call_back
+from .run.context import current_run
+from .run.outcome import CANCELLED
 from .run.public_errors import PublicErrors, names_of
-from .run.record import Settings
+from .run.publishing import Publication
+from .run.remote import RemoteRun
+from .run.reported import ReportedRun
 from .run.run import Run
+from .run.settings import Settings
 from .run.snapshot import state_of
+from .run.target import check_target
 from .runners.base import Runner
 from .runners.message import Message
 from .runners.thread import default_runner
@@ -118,9 +122,10 @@ class BackgroundTask(Reporter):
             return None
         token, record = found
         task = cls(name, store=store, owner=owner)
-        run = Run(task._settings, task._key, task=task)
-        run.take_over(token, record.get("run", 1), record.get("first_seq", 1) - 1)
-        run.away, run.status = Follower(store, run, begun=True), Status.QUEUED
+        run = RemoteRun(store, task._settings, task._key, task=task)
+        run.continue_from(token, record.get("run", 1), record.get("first_seq", 1) - 1)
+        run.status = Status.QUEUED
+        run.note_stored()
         run.report(record)
         task._run = run
         return task
@@ -165,43 +170,51 @@ class BackgroundTask(Reporter):
         self._run.refresh()
         with self._lock:
             previous = self._at_rest("start")
-            run = Run(self._settings, self._key, previous, self, target, args, kwargs)
+            run = self._next_run(runner, previous, target, args, kwargs)
             if previous.callbacks:
                 run.callbacks = previous.take_callbacks()
-            run.message, run.started_at, run.status = runner.waiting, now, Status.QUEUED
+            run.enqueue(runner.waiting, now)
             self._run = run
-        store, before, wait, begun, watcher = self._settings.store, None, None, False, None
-        if store is not None and runner.store is not None:
-            run.away, wait = Follower(store, run, begun=False), runner.max_wait
         try:
-            if store is not None:
-                before = publishing.begin(store, run, previous, wait)
-                begun = True
-            if run.away is not None:
-                run.away.begin()
-            elif store is not None:
-                watcher = publishing.watch(store, run)
+            self._submit(runner, run, previous)
+        finally:
+            if run.callbacks:
+                run.follow()
+
+    def _next_run(self, runner: Runner, previous: Run, *call: Any) -> Run:
+        settings = self._settings
+        if not runner.remote:
+            return Run(settings, self._key, previous, self, *call)
+        if runner.store is None or settings.store is None:
+            return ReportedRun(settings, self._key, previous, self, *call)
+        return RemoteRun(settings.store, settings, self._key, previous, self, *call)
+
+    def _submit(self, runner: Runner, run: Run, previous: Run) -> None:
+        """Store the run and hand it to its runner. If it is not accepted, the task is as it was before."""
+        store = self._settings.store
+        publication, before = None if store is None else Publication(store, run), None
+        try:
+            if publication is not None:
+                before = publication.begin(previous, runner.max_wait)
             if not run.status.is_final:
                 runner.submit(run.job())
         except BaseException as error:
             # A runner may raise what the run raised, and then it was executed after all.
-            if run.finish(Status.CANCELLED, expect=Status.QUEUED, quiet=True):
-                if watcher is not None:
-                    watcher.drop()
-                with self._lock:
-                    # Unless somebody else has started or reset the task since, who has its callbacks by now.
-                    if self._run is run:
-                        previous.callbacks = run.take_callbacks()
-                        self._run = previous
-                if store is not None and begun:
-                    publishing.withdraw(store, run, previous, before)
-            elif isinstance(error, TaskError) and run.status is Status.CANCELLED:
-                # On its way to the runner, which found nothing to run.
-                return
+            if not run.withdraw():
+                if isinstance(error, TaskError) and run.status is Status.CANCELLED:
+                    # On its way to the runner, which found nothing to run.
+                    return
+                raise
+            if publication is not None:
+                publication.drop()
+            with self._lock:
+                # Unless another caller has started or reset the task since, whose run has its callbacks by now.
+                if self._run is run:
+                    previous.callbacks = run.take_callbacks()
+                    self._run = previous
+            if publication is not None and publication.begun:
+                publication.withdraw(before, previous)
             raise
-        finally:
-            if run.callbacks:
-                run.follow()
 
     def _at_rest(self, action: str) -> Run:
         newest = self._run
@@ -216,8 +229,8 @@ class BackgroundTask(Reporter):
         """Make the run of a message the newest one, in the process that executes it."""
         self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
         run = Run(self._settings, self._key, None, self, target, tuple(message.args), dict(message.kwargs))
-        run.take_over(message.token, message.number, message.last_seq)
-        run.message, run.started_at, run.status = RUNNING, self._settings.clock(), Status.QUEUED
+        run.continue_from(message.token, message.number, message.last_seq)
+        run.enqueue(RUNNING, self._settings.clock())
         self._run = run
         return run
 
@@ -263,7 +276,7 @@ class BackgroundTask(Reporter):
             raise TaskError(f"the run of task {self.name!r} cannot be killed: that takes a ProcessRunner")
         asked = run.cancel()
         if abandon:
-            run.give_up(Status.CANCELLED, "Cancelled", None)
+            run.give_up(CANCELLED)
         if runner is not None and kill_after is not None:
             asked = runner.kill(run.token, kill_after) or asked
         return asked
@@ -283,8 +296,7 @@ class BackgroundTask(Reporter):
             TaskError: The run would wait for itself.
         """
         run = self._run
-        if run.away is None or not run.away.is_new:
-            run.refresh()
+        run.refresh_to_wait()
         return not self._must_wait(run) or run.wait(run.done, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
@@ -319,17 +331,16 @@ class BackgroundTask(Reporter):
                 not kept.
         """
         run = self._run
-        if run.away is None or not run.away.is_new:
-            run.refresh()
+        run.refresh_to_wait()
         self._check_started(run)
         end = None if timeout is None else time.monotonic() + timeout
         over = run.wait(run.done, timeout)
         if over and run.status is Status.SUCCEEDED:
             # A target that called complete() goes on until it returns its value.
-            over = run.wait(run.returned, None if end is None else max(0.0, end - time.monotonic()))
+            over = run.wait(run.value_ready, None if end is None else max(0.0, end - time.monotonic()))
         if not over:
             raise run.not_over(timeout)
-        return run.outcome()
+        return run.result()
 
     async def result_async(self, timeout: float | None = None) -> Any:
         """`result()` for a coroutine: the asyncio loop goes on meanwhile, and no thread is taken.
@@ -349,7 +360,7 @@ class BackgroundTask(Reporter):
         if run.executing and (run.thread == threading.get_ident() or run.is_here()):
             raise TaskError(f"task {self.name!r} would wait for itself")
 
-    def on_done(self, callback: Callback) -> None:
+    def on_done(self, callback: Callable[[BackgroundTask], object]) -> None:
         """Call `callback(task)` once, when the run is over; at once if it is over already.
 
         On an idle task it waits for the next run. It is called with no lock held, by the thread that ended the run.
@@ -413,3 +424,14 @@ class BackgroundTask(Reporter):
             "a BackgroundTask is a live object: it can be neither copied nor pickled. "
             "Keep it in this process's memory, and store task.state.to_dict() where a record is enough."
         )
+
+
+def current_task() -> BackgroundTask | None:
+    """Return the task whose function is running here, or None outside any task.
+
+    It follows the context, not the thread: code in an `asyncio` loop that the function started sees the task. A thread
+    that the function starts sees it only when it runs in a copy of the context (`contextvars.copy_context().run`).
+    """
+    run = current_run.get()
+    task: BackgroundTask | None = None if run is None else run.task
+    return task

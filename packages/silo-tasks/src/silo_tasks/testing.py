@@ -14,12 +14,11 @@ from typing import Any
 
 from .errors import TaskError
 from .reporting import step, track
-from .run.context import current_task
 from .run.job import Job
 from .runners.base import Runner
 from .status import Status
 from .stores.base import TaskStore
-from .task import BackgroundTask
+from .task import BackgroundTask, current_task
 
 WAIT = 30.0
 """Seconds after which a test gives up waiting for something that must happen."""

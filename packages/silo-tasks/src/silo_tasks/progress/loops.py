@@ -182,7 +182,7 @@ class _Source(Generic[T]):
             try:
                 if self._scope is None:
                     self._scope = run.open_loop(self._probe, self._total, now)
-                    run.check()
+                    run.stop.check()
                 if not self._over:
                     items = self._probe.following()
             except Cancelled:

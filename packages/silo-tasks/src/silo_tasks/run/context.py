@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ..task import BackgroundTask
-    from .run import Run
-
-current_run: ContextVar[Run | None] = ContextVar("silo_tasks.current_run", default=None)
+from ..fork import reset_after_fork
 
 
-def current_task() -> BackgroundTask | None:
-    """The task whose target is running here, or None outside any task.
+class CurrentRun(Protocol):
+    """A run, as its own code finds it."""
 
-    It follows the context, not the thread: code in an `asyncio` loop that the target started sees the task. A thread
-    that the target starts sees it only when it runs in a copy of the context (`contextvars.copy_context().run`).
-    """
-    run = current_run.get()
-    return None if run is None else run.task
+    @property
+    def key(self) -> object:
+        """Names the task."""
+
+    @property
+    def task(self) -> Any:
+        """The task; None once the run has nothing to do."""
+
+    @property
+    def parent(self) -> CurrentRun | None:
+        """The run whose code executes this one, if there is one."""
+
+    def renew_locks(self) -> None:
+        """Start with free locks, in a forked child."""
+
+
+current_run: ContextVar[CurrentRun | None] = ContextVar("silo_tasks.current_run", default=None)
+"""The innermost run whose code is running. It follows the context, not the thread."""
+
+
+class _InChild:
+    """Renews the locks of the runs whose code has forked: one that was given up is known to its own code only."""
+
+    def _after_fork(self) -> None:
+        run = current_run.get()
+        while run is not None:
+            run.renew_locks()
+            run = run.parent
+
+
+_in_child = _InChild()
+reset_after_fork(_in_child)

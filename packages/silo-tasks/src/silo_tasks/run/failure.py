@@ -1,25 +1,18 @@
-"""What is said and called when a run ends."""
+"""Why a run has failed: errors, their texts and tracebacks."""
 
 from __future__ import annotations
 
 import builtins
 import contextlib
 import inspect
-import logging
 import sys
 import traceback
-from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from ..errors import Cancelled
-from ..text import writable
-from .context import current_run
-
-if TYPE_CHECKING:
-    from ..task import BackgroundTask
-
-logger = logging.getLogger("silo_tasks")
+from ..text import describe, writable
+from .public_errors import is_public
 
 MAX_TRACEBACK = 20_000
 """Characters of a traceback that are kept."""
@@ -27,55 +20,83 @@ MAX_TRACEBACK = 20_000
 # Since Python 3.11.
 _GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())
 
-Callback = Callable[["BackgroundTask"], object]
+
+class Failure(NamedTuple):
+    """The error of a failed run."""
+
+    text: str
+    """What went wrong."""
+    error_type: str | None = None
+    """The name of the exception's class."""
+    traceback: str = ""
+    """The traceback, formatted."""
+    public: bool = False
+    """Whether clients may read the text."""
+    exception: BaseException | None = None
+    """The exception itself, if it was raised in this process."""
+    message: str | None = None
+    """The message of the run; by default made of the text."""
+
+    @property
+    def shown(self) -> str:
+        """What the run's message says."""
+        return f"Failed: {self.text}" if self.message is None else self.message
+
+    @property
+    def logged(self) -> str:
+        """What the server's log says."""
+        return with_type(self.text, self.error_type)
 
 
-def call_back(callbacks: list[Callback], task: BackgroundTask) -> None:
-    """Call each callback; what one raises is logged and harms nobody."""
-    # A callback watches the task; it is no part of the run that has ended, and may start the next one.
-    outer = current_run.set(None)
-    try:
-        for callback in callbacks:
-            try:
-                callback(task)
-            except (Exception, SystemExit, Cancelled):
-                logger.exception("A callback of task %r failed", task.name)
-    finally:
-        current_run.reset(outer)
+def failure_of(
+    error: BaseException | str, public_errors: frozenset[str], cause: BaseException | None = None
+) -> Failure:
+    """Make the failure of an exception, or of a text for clients.
+
+    Args:
+        error: What went wrong.
+        public_errors: Names of the exceptions whose text clients may read.
+        cause: The exception behind a text, if there is one.
+    """
+    text, public = describe(error), is_public(error, public_errors)
+    message = None
+    if isinstance(error, BaseException):
+        cause = error
+        # A text that clients may read stays as it was written.
+        if not public and isinstance(error, KeyError) and type(error).__str__ is KeyError.__str__:
+            message = f"Failed: {with_type(text, type(error).__name__)}"
+    if cause is None:
+        return Failure(text, public=public)
+    return Failure(text, type(cause).__name__, traceback_of(cause), public, cause, message)
 
 
 def with_type(text: str, error_type: str | None) -> str:
-    """The text of an error with the name of its class before it, unless the text is that name.
+    """Return the text of an error with the name of its class before it, unless the text is that name.
 
     Without its class, the text of many errors says nothing.
     """
     return text if error_type is None or text == error_type else f"{error_type}: {text}"
 
 
-def is_bare_key(error: BaseException | str | None) -> bool:
-    """Whether the text of an error is nothing but a key."""
-    return isinstance(error, KeyError) and type(error).__str__ is KeyError.__str__
-
-
 LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
-"""What a call gives that has executed nothing of its function yet."""
+"""What a call returns that has executed nothing of its function yet."""
 
 
 def has_begun(value: Any) -> bool:
-    """Whether something of a coroutine or generator was executed; if not, it never will be."""
+    """Return whether some of a coroutine or generator was executed; if not, it never will be."""
     if isinstance(value, CoroutineType):
-        # It would warn that nobody has waited for it.
+        # It would warn that it was never awaited.
         value.close()
     return isinstance(value, GeneratorType) and inspect.getgeneratorstate(value) != inspect.GEN_CREATED
 
 
 def only_cancelled(error: BaseException) -> bool:
-    """Whether an exception is a group of nothing but `Cancelled`, as of an `asyncio.TaskGroup` that was stopped."""
+    """Return whether an exception is a group of nothing but `Cancelled`, as a stopped `asyncio.TaskGroup` raises it."""
     return isinstance(error, _GROUP) and error.split(Cancelled)[1] is None
 
 
 def traceback_of(error: BaseException) -> str:
-    """The formatted traceback of an exception; of a long one, the middle is left out."""
+    """Return the formatted traceback of an exception; of a long one, the middle is left out."""
     try:
         text = writable("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         half = MAX_TRACEBACK // 2
@@ -84,7 +105,14 @@ def traceback_of(error: BaseException) -> str:
         return f"{type(error).__name__}\n"
 
 
-def let_go(error: BaseException) -> None:
+def drop_first_frame(error: BaseException) -> None:
+    """Leave the first frame out of the traceback of an exception: it is one of ours."""
+    # Not by the attribute: a frozen dataclass does not let it be set.
+    frames = error.__traceback__
+    BaseException.with_traceback(error, frames and frames.tb_next)
+
+
+def clear_frames(error: BaseException) -> None:
     """Clear the local variables of every frame that an exception, or one behind it, holds."""
     left, seen = [error], set[int]()
     while left:
@@ -93,13 +121,13 @@ def let_go(error: BaseException) -> None:
             seen.add(id(error))
             traceback.clear_frames(error.__traceback__)
             if error.__traceback__ is not None:
-                _clear(error.__traceback__.tb_frame.f_back)
+                _clear_callers(error.__traceback__.tb_frame.f_back)
             behind = [error.__cause__, error.__context__, *(error.exceptions if isinstance(error, _GROUP) else ())]
             left += [other for other in behind if other is not None]
 
 
-def _clear(frame: FrameType | None) -> None:
-    # A frame holds the one that has called it, and so on, with the arguments of the run at last.
+def _clear_callers(frame: FrameType | None) -> None:
+    # A frame holds the one that has called it, and so on up to the frame with the arguments of the run.
     with contextlib.suppress(RuntimeError):
         # The first that is still executed raises.
         while frame is not None:
@@ -108,5 +136,5 @@ def _clear(frame: FrameType | None) -> None:
 
 
 def exception_here() -> BaseException | None:
-    """The exception that is being handled, if any."""
+    """Return the exception that is being handled, if any."""
     return sys.exc_info()[1]

@@ -1,57 +1,189 @@
-"""One run of a task: how it begins, ends and is told to stop, here or elsewhere.
+"""One run of a task in this process: it begins, ends once, and is told to stop.
 
-Each `start()` makes a new run. A run that was given up keeps its own record, so whatever its code still reports lands
-there, where nobody looks, and never in the run that took its place.
+Each `start()` makes a new run. A run that was given up keeps its own record, so whatever its code still reports goes
+there, where no caller looks, and never into the run that took its place.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import Any
 
-from ..errors import Cancelled, TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
-from ..log.lines import view_of
+from ..errors import Cancelled, TaskError, TaskLost, TaskTimeout
+from ..log.lines import LogRing
 from ..loss import log_loss, reason_of, short
-from ..progress.steps import closed
-from ..state import TaskState
+from ..progress.scopes import Probe, Progress, Scope
+from ..progress.steps import Steps, closed
 from ..status import RUNNING, Status
-from ..stores.stored_run import TaskRecord
-from ..text import cut, describe
-from ..timer import deadlines
-from .checks import explained
-from .context import current_run
-from .failure import (
-    LAZY,
-    Callback,
-    call_back,
-    has_begun,
-    is_bare_key,
-    let_go,
-    only_cancelled,
-    traceback_of,
-    with_type,
-)
+from ..text import cut
+from .callbacks import Callback, call_back
+from .context import CurrentRun, current_run
+from .failure import LAZY, Failure, clear_frames, drop_first_frame, failure_of, has_begun, only_cancelled
 from .job import Job
 from .latch import Latch
-from .own_code import OwnCode
-from .public_errors import is_public
-from .snapshot import MAX_VALUE, NOT_KEPT
+from .outcome import CANCELLED, Outcome, result_of
+from .settings import Settings
+from .stopping import Stop
+from .target import explained
 
 logger = logging.getLogger("silo_tasks")
 
 FAILED = "Task %s (run %s) failed: %s"
 """The log message of a run that has failed."""
 
+LEFT = "its process ended before it was over"
+"""The logged reason of a run that is still at work at interpreter exit."""
 
-class Run(OwnCode):
-    """One run."""
 
-    __slots__ = ()
+class Run:
+    """One run of a task.
+
+    Its attributes are written by its own code or under its lock, and read by any thread.
+
+    Args:
+        settings: What all runs of the task share.
+        key: Names the task: the code of a run finds its own run by it.
+        previous: The run before this one.
+        task: What the function gets first and callbacks get; None for a run that is never started.
+        function: The function to call.
+        args: Its arguments after the task.
+        kwargs: Its keyword arguments.
+
+    Attributes:
+        executing: Whether its function is being executed, or its value is on its way from another process.
+        thread: The thread that executes it; None if none of this process does.
+        parent: The run whose code executes this one, if there is one.
+        said: Whether its code, or a caller, has set a message.
+        done: Set when the run is over.
+        value_ready: Set when the run is over and its value, if it has one, is there. A run that called `complete()` is
+            over before its function returns.
+        began: When it began, and `ended`: when it ended, by the clock for durations.
+    """
+
+    # A dict for each run would cost more than all of its locks.
+    __slots__ = (
+        "_token",
+        "args",
+        "began",
+        "callbacks",
+        "done",
+        "ended",
+        "executing",
+        "failure",
+        "finished_at",
+        "function",
+        "key",
+        "kwargs",
+        "lock",
+        "log",
+        "message",
+        "message_scope",
+        "number",
+        "parent",
+        "progress",
+        "said",
+        "settings",
+        "started_at",
+        "status",
+        "steps",
+        "stop",
+        "task",
+        "thread",
+        "value",
+        "value_ready",
+    )
+
+    is_remote = False
+    """Whether only a task store connects this process to the run. Asking it may take a while."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        key: object,
+        previous: Run | None = None,
+        task: Any = None,
+        function: Callable[..., Any] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        started = task is not None
+        self.settings = settings
+        self.key = key
+        # Kept only while the run has something to do, as a cycle would keep the task alive.
+        self.task = task
+        self.function = function
+        self.args = args
+        self.kwargs: Mapping[str, Any] = kwargs or {}
+        self.parent: CurrentRun | None = None
+        # Reentrant: a garbage collection inside the lock may close a loop of this run.
+        self.lock = threading.RLock()
+        self.progress = Progress(self.lock)
+        self.steps = Steps()
+        self.number: int = started if previous is None else previous.number + started
+        self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.log.last_seq)
+        # After a reset the store still holds the record of the previous run.
+        self._token: str | None = None if previous is None or started else previous._token
+        self.stop = Stop(self.lock, direct=started and (previous is None or previous.number == 0))
+        self.status = Status.IDLE
+        self.message = ""
+        self.message_scope: Scope | None = None
+        self.said = False
+        self.failure: Failure | None = None
+        self.value: Any = None
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.done = Latch()
+        self.value_ready = Latch()
+        self.callbacks: list[Callback] = []
+        self.executing = False
+        self.thread: int | None = None
+
+    def continue_from(self, token: str, number: int, last_seq: int) -> None:
+        """Continue the numbering and the log of the previous run, whichever process ran it."""
+        self._token, self.number = token, number
+        self.log = LogRing(self.settings.max_logs, self.lock, last_seq)
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.settings.name
+
+    @property
+    def label(self) -> str:
+        """What the log of the server calls the task."""
+        return self.settings.label
+
+    @property
+    def owner(self) -> str:
+        """Whose task it is."""
+        return self.settings.owner
+
+    @property
+    def token(self) -> str:
+        """Names this run and no other; made when it is first asked for."""
+        with self.lock:
+            if self._token is None:
+                self._token = secrets.token_hex(16)
+            return self._token
+
+    # Its beginning.
+
+    def enqueue(self, message: str, now: float) -> None:
+        """Wait for a runner, with the message that says so."""
+        self.message, self.started_at, self.status = message, now, Status.QUEUED
 
     def job(self) -> Job:
-        """Return what a runner gets."""
+        """Return what a runner gets.
+
+        Raises:
+            TaskError: The run is over already.
+        """
         settings = self.settings
         with self.lock:
             function, args, kwargs = self.function, self.args, self.kwargs
@@ -73,44 +205,45 @@ class Run(OwnCode):
         )
 
     def execute(self) -> None:
-        """Run the target to its end in this thread; nothing when the run was cancelled before."""
-        if self.function is None or not self.begin(here=True):
+        """Run the function to its end in this thread; do nothing if the run was cancelled before."""
+        if self.function is None or not self._begin(self.settings.timeout, threading.get_ident()):
             return
         try:
-            # A context of its own: what the target sets in context variables ends with it.
+            # A context of its own: what the function sets in context variables ends with it.
             copy_context().run(self._execute)
         finally:
             self.executing = False
-            self._forget_call()
-            if self.exception is not None:
-                let_go(self.exception)
+            self._drop_call()
+            if self.failure is not None and self.failure.exception is not None:
+                clear_frames(self.failure.exception)
             # A run that called `complete()` may have logged lines since.
             self.log.trim()
-            self.returned.set()
+            self.value_ready.set()
 
-    def begin(self, *, here: bool = False) -> bool:
-        """Be running, with the deadline counted from now; False when the run was cancelled before.
+    def _begin(self, timeout: float | None, thread: int | None) -> bool:
+        """Begin to run, with the deadline counted from now.
 
         Args:
-            here: Whether this thread executes the target.
+            timeout: Seconds until the deadline; None for none.
+            thread: The thread that executes it; None if another process does.
+
+        Returns:
+            False if the run was cancelled before.
         """
         started_at, now = self.settings.clock(), self.settings.mono()
-        # A run that nobody here is told of may have ended long before its deadline: its worker applies it.
-        timeout = self.settings.timeout if self.away is None else None
         with self.lock:
             if self.status is not Status.QUEUED:
                 return False
             self.status = Status.RUNNING
             if not self.said:
                 self.message = RUNNING
-            self.executing = here
-            self.thread = threading.get_ident() if here else None
+            self.executing, self.thread = thread is not None, thread
             self.started_at = started_at
             self.began = self.progress.base.opened = now
             if timeout is not None:
-                self.deadline = now + timeout
+                self.stop.deadline = now + timeout
         if timeout is not None:
-            self._set_alarm(timeout)
+            self.stop.set_alarm(timeout, self.on_alarm)
         return True
 
     def _execute(self) -> None:
@@ -123,19 +256,19 @@ class Run(OwnCode):
             if isinstance(value, LAZY) and not has_begun(value):
                 raise TypeError("the target of a task is a plain function, without yield; it may call asyncio.run()")
         except Cancelled:
-            self.finish(Status.CANCELLED, message="Cancelled")
+            self.end(CANCELLED)
         except KeyboardInterrupt as error:
             self.crash(error)
             raise
         except BaseException as error:  # noqa: BLE001 - crash() logs it
             if only_cancelled(error):
-                self.finish(Status.CANCELLED, message="Cancelled")
+                self.end(CANCELLED)
             else:
                 self.crash(explained(error, function, args, kwargs))
         else:
             # From here on nothing is executed, so that a callback may ask for the result.
             self.value, self.executing = value, False
-            self.finish(Status.SUCCEEDED)
+            self.end(Outcome(Status.SUCCEEDED))
             if self.status is not Status.SUCCEEDED:
                 self.value = None
         finally:
@@ -143,108 +276,136 @@ class Run(OwnCode):
             # What was raised holds this frame, and must not hold the arguments with it.
             del function, args, kwargs
 
-    # The ends of a run.
+    def _drop_call(self) -> None:
+        self.task, self.function, self.args, self.kwargs = None, None, (), {}
 
-    def finish(
-        self,
-        status: Status,
-        *,
-        expect: Status | None = None,
-        message: str | None = None,
-        error: BaseException | str | None = None,
-        cause: BaseException | None = None,
-        error_type: str | None = None,
-        details: str = "",
-        public: bool | None = None,
-        finished_at: float | None = None,
-        detach: bool = False,
-        quiet: bool = False,
-    ) -> bool:
-        """End the run, once; whether this call ended it.
+    # What its code does.
+
+    def is_closed(self) -> bool:
+        """Return whether the run takes no more reports.
+
+        Raises:
+            Cancelled: The caller is code of this run, which must stop.
+        """
+        # A watcher that reports something is not to be stopped.
+        if self.stop.wanted and self.is_here():
+            self.stop.check()
+        return self.status.is_final
+
+    def is_here(self) -> bool:
+        """Return whether the calling code belongs to this run."""
+        inner = current_run.get()
+        while inner is not None and inner is not self:
+            inner = inner.parent
+        return inner is self
+
+    def say(self, message: str) -> None:
+        """Set the message, as said in the innermost scope."""
+        with self.lock:
+            # The run may have ended since the caller has looked.
+            if not self.status.is_final:
+                self.message, self.message_scope, self.said = cut(message), self.progress.top, True
+
+    def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
+        """Begin a loop."""
+        with self.lock:
+            self.stop.add(probe)
+            return self.progress.open_loop(probe, total, now)
+
+    def close_loop(self, probe: Probe, scope: Scope, *, complete: bool) -> None:
+        """End a loop."""
+        with self.lock:
+            self.stop.remove(probe)
+            self.progress.close(scope, complete=complete)
+
+    # Its end.
+
+    def end(self, outcome: Outcome, *, only_from: Status | None = None, detach: bool = False) -> bool:
+        """End the run, unless it is over, and call its callbacks.
 
         Args:
-            status: The final status.
-            expect: End it only from this status.
-            message: Replaces the message.
-            error: What went wrong.
-            cause: The exception behind it.
-            error_type: Name of its class, where it was raised elsewhere.
-            details: Its traceback, likewise.
-            public: Whether clients may read what went wrong; None decides by its class.
-            finished_at: When it ended, where that was elsewhere; None is now.
-            detach: Call the callbacks in a thread of their own, if one can be had.
-            quiet: Keep the callbacks, for a run that was never accepted.
+            outcome: How it ends.
+            only_from: End it only if this is its status.
+            detach: Call the callbacks in a thread of their own, if the system gives one.
+
+        Returns:
+            Whether this call ended it.
         """
-        text = None if error is None else describe(error)
-        if isinstance(error, BaseException):
-            cause = error
-        if cause is not None:
-            details = traceback_of(cause)
-        if public is None:
-            public = error is not None and is_public(error, self.settings.public_errors)
-        # A text that clients may read stays as it was written.
-        told = with_type(text, type(error).__name__) if text and not public and is_bare_key(error) else text
-        ended = self.settings.mono()
-        if finished_at is None:
-            finished_at = self.settings.clock()
+        now = self._moments(outcome)
+        callbacks: list[Callback] = []
         with self.lock:
-            if self.status.is_final or (expect is not None and self.status is not expect):
+            if self.status.is_final or (only_from is not None and self.status is not only_from):
                 return False
-            self.status, self.stop, self.direct = status, True, False
-            self.ended, self.finished_at = ended, finished_at
-            if self.steps.records:
-                self.steps.records = closed(self.steps.records, finished_at, failed=status is not Status.SUCCEEDED)
-            self.progress.end(done=status is Status.SUCCEEDED)
-            if status is Status.SUCCEEDED and message is None and not self.said:
-                message = "Done"
-            if text is not None:
-                self.error, self.error_type, self.traceback = text, error_type, details
-                self.error_public = public
-                if message is None:
-                    message = f"Failed: {told}"
-            if cause is not None:
-                self.error_type, self.exception = type(cause).__name__, cause
-            if message is not None:
-                self.message, self.message_scope = cut(message), None
-            task, alarm, self._alarm = self.task, self._alarm, None
-            stopped_by, self.stopped_by = self.stopped_by, None
-            callbacks: list[Callback] = []
-            # Where nothing was started, they wait for the next run.
-            if not quiet and task is not None:
+            task, reason = self.task, self.stop.reason
+            if task is not None:
+                # Where nothing was started, callbacks wait for the next run.
                 callbacks, self.callbacks = self.callbacks, callbacks
-            executing = self.executing
-            if not executing:
-                self._forget_call()
+            alarm = self._close(outcome, *now)
         if alarm is not None:
             alarm.cancel()
-        if stopped_by is not None and status is Status.CANCELLED:
-            log_loss(self.label, self.token, stopped_by)
-        self.log.trim()
-        if not executing:
-            self.returned.set()
-        self.done.set()
-        if callbacks and task is not None:
-            # Whoever looks at a run elsewhere has more to do than to call back, the publisher's thread above all.
-            detach = detach or self.away is not None
-            if detach:
-                try:
-                    threading.Thread(target=call_back, args=(callbacks, task), daemon=True).start()
-                except RuntimeError:
-                    # No thread can be had, as at interpreter exit.
-                    detach = False
-            if not detach:
-                call_back(callbacks, task)
+        if reason is not None and outcome.status is Status.CANCELLED:
+            log_loss(self.label, self.token, reason)
+        self._release()
+        if callbacks:
+            # A thread that looks at the records of many runs is not held up by a callback of one.
+            call_back(callbacks, task, detach=detach or self.is_remote)
         return True
 
+    def withdraw(self) -> bool:
+        """End the run because no runner has accepted it, with its callbacks kept for the next one.
+
+        Returns:
+            False if it has begun or is over.
+        """
+        outcome = Outcome(Status.CANCELLED)
+        now = self._moments(outcome)
+        with self.lock:
+            if self.status is not Status.QUEUED:
+                return False
+            self._close(outcome, *now)
+        self._release()
+        return True
+
+    def _moments(self, outcome: Outcome) -> tuple[float, float]:
+        # Clocks are code of the user's, for which no lock is held.
+        ended = self.settings.mono()
+        return ended, self.settings.clock() if outcome.finished_at is None else outcome.finished_at
+
+    def _close(self, outcome: Outcome, ended: float, finished_at: float) -> Any:
+        """Take over how the run has ended. Called under the lock; returns the alarm to cancel without it."""
+        status, message, failure, _ = outcome
+        succeeded = status is Status.SUCCEEDED
+        self.status, self.ended, self.finished_at = status, ended, finished_at
+        if self.steps.records:
+            self.steps.records = closed(self.steps.records, finished_at, failed=not succeeded)
+        self.progress.end(done=succeeded)
+        if failure is not None:
+            self.failure = failure
+            message = failure.shown if message is None else message
+        elif succeeded and message is None and not self.said:
+            message = "Done"
+        if message is not None:
+            self.message, self.message_scope = cut(message), None
+        if not self.executing:
+            self._drop_call()
+        return self.stop.close()
+
+    def _release(self) -> None:
+        """Wake up who waits for the end, once it is visible."""
+        self.log.trim()
+        if not self.executing:
+            self.value_ready.set()
+        self.done.set()
+
     def take_callbacks(self) -> list[Callback]:
-        """Hand the callbacks over to whoever calls them."""
+        """Hand the callbacks over to the caller, who calls them or gives them to another run."""
         # The list changes hands in one step, so that no callback is called twice.
         with self.lock:
             callbacks, self.callbacks = self.callbacks, []
             return callbacks
 
     def add_callback(self, callback: Callback) -> bool:
-        """Add a callback; False when the run is over and it has to be called at once."""
+        """Add a callback; False when the run is over and the caller has to call it at once."""
         with self.lock:
             added = not self.status.is_final
             if added:
@@ -255,218 +416,145 @@ class Run(OwnCode):
 
     def crash(self, error: BaseException) -> None:
         """End the run by an exception of its code."""
-        # The first frame is ours. Not by the attribute: a frozen dataclass does not let it be set.
-        traceback = error.__traceback__
-        BaseException.with_traceback(error, traceback and traceback.tb_next)
-        if self.finish(Status.FAILED, error=error):
-            if isinstance(error, TaskLost) and isinstance(error.__cause__, SystemExit):
-                # By the signal that its worker was sent.
-                self._log_loss(reason_of(error.error))
-            else:
-                told = with_type(self.error or "", self.error_type)
-                logger.error(FAILED, self.label, short(self.token), told, exc_info=error)
-        else:
+        drop_first_frame(error)
+        failure = failure_of(error, self.settings.public_errors)
+        if not self.end(Outcome(Status.FAILED, failure=failure)):
             logger.warning("Task %s (run %s) raised after its end", self.label, short(self.token), exc_info=error)
+        elif isinstance(error, TaskLost) and isinstance(error.__cause__, SystemExit):
+            # By the signal that its worker was sent.
+            self._log_loss(reason_of(error.error))
+        else:
+            logger.error(FAILED, self.label, short(self.token), failure.logged, exc_info=error)
 
     def fail(self, error: BaseException | str, cause: BaseException | None) -> None:
         """End the run as failed, as its code asks.
 
         An exception is logged at ERROR, as clients may not read its text; a text for clients is logged at INFO.
         """
-        if self.finish(Status.FAILED, error=error, cause=cause):
-            cause = self.exception
-            level = logging.ERROR if isinstance(error, BaseException) else logging.INFO
-            told = with_type(self.error or "", self.error_type if isinstance(error, BaseException) else None)
-            logger.log(level, FAILED, self.label, short(self.token), told, exc_info=cause)
+        failure = failure_of(error, self.settings.public_errors, cause)
+        if self.end(Outcome(Status.FAILED, failure=failure)):
+            raised = isinstance(error, BaseException)
+            level, text = (logging.ERROR, failure.logged) if raised else (logging.INFO, failure.text)
+            logger.log(level, FAILED, self.label, short(self.token), text, exc_info=failure.exception)
+
+    # Being stopped.
 
     def cancel(self, *, detach: bool = False) -> bool:
-        """Ask the run to stop; whether it was queued or running. A queued run ends at once and never runs.
+        """Ask the run to stop. A queued run ends at once and never runs.
 
         Args:
-            detach: Call the callbacks in a thread of their own, if one can be had.
-        """
-        if self.away is not None:
-            return self.away.cancel()
-        if self.finish(Status.CANCELLED, expect=Status.QUEUED, message="Cancelled", detach=detach):
-            return True
-        return self._stop()
+            detach: Call the callbacks in a thread of their own, if the system gives one.
 
-    def _stop(self) -> bool:
+        Returns:
+            Whether the run was queued or running.
+        """
+        if self.end(CANCELLED, only_from=Status.QUEUED, detach=detach):
+            return True
         with self.lock:
             running = self.status is Status.RUNNING
             if running:
-                self._must_stop = True
-                self._arm()
-        on_stop = self.on_stop
-        if running and on_stop is not None:
-            on_stop()
+                self.stop.request()
+        if running:
+            self._pass_on_stop()
         return running
 
-    def give_up(self, status: Status, message: str | None, error: BaseException | None) -> bool:
-        """End a running run for its watchers now; its code is told to stop and can report nothing any more."""
-        ended = self.finish(status, expect=Status.RUNNING, message=message, error=error, detach=True)
+    def give_up(self, outcome: Outcome) -> bool:
+        """End a running run for its watchers now; its code is told to stop, and its reports are ignored."""
+        ended = self.end(outcome, only_from=Status.RUNNING, detach=True)
         if ended:
-            with self.lock:
-                self._must_stop = True
-                self._arm()
-            on_stop = self.on_stop
-            if on_stop is not None:
-                on_stop()
+            self.stop.request()
+            self._pass_on_stop()
         return ended
 
-    def lose(self, reason: str, *, public: bool = True) -> None:
-        """Fail a run that no thread or process will finish."""
-        if not self.finish(Status.FAILED, error=reason, error_type="TaskLost", public=public):
-            self._never_returns()
-        elif self.away is None:
-            # Many processes may see the end of a run that another process executes.
-            log_loss(self.label, self.token, reason_of(reason))
+    def _pass_on_stop(self) -> None:
+        """Tell the process that executes the run to stop it, if that is another one."""
 
-    def killed(self) -> None:
-        """End a run whose process was killed because it did not stop."""
-        if not self.finish(Status.CANCELLED, message="Cancelled"):
-            self._never_returns()
-
-    def _never_returns(self) -> None:
-        """Let go who waits for the value of a run that called `complete()` and did not come to its end."""
+    def will_stop(self, reason: str) -> None:
+        """Note why the run is about to be stopped. The reason is logged if the stop ends it."""
         with self.lock:
-            if self.executing:
-                self.value, self.executing = NOT_KEPT, False
-                self._forget_call()
-        self.returned.set()
+            if self.status.is_active and not self.stop.wanted:
+                self.stop.reason = reason
 
-    # A run that is executed elsewhere.
-
-    def report(self, record: TaskRecord, value: Any = NOT_KEPT) -> None:
-        """Show what was heard of a run that is executed elsewhere; the record of its end ends it here.
-
-        Args:
-            record: What its worker has stored or sent.
-            value: What it returned, where that came with the record of its end.
-        """
-        shown = TaskState.from_dict(record)
-        if shown.status is not Status.QUEUED:
-            self.begin()
+    def left_behind(self) -> None:
+        """Log that the run is lost, if it is still at work when its process ends."""
         with self.lock:
-            self.log.follow(view_of(record))
-            if self.status.is_final:
-                if self.executing and not record.get("returning"):
-                    self.value, self.executing = record.get("value", value), False
-                    self._forget_call()
-                    self.returned.set()
-                return
-            if not shown.status.is_final and self.shown is not None and shown.elapsed < self.shown.elapsed:
-                # Two looked at once, and this is the older of what they saw.
-                return
-            self.executing = record.get("returning", False)
-            self.shown = shown
-            self.message, self.message_scope, self.started_at = shown.message, None, shown.started_at
-            if shown.status is Status.SUCCEEDED:
-                self.value = record.get("value", value)
-        if shown.status.is_final:
-            self.finish(
-                shown.status,
-                message=shown.message,
-                error=shown.error,
-                error_type=shown.error_type,
-                details=record.get("traceback", ""),
-                public=shown.error_public,
-                finished_at=shown.finished_at,
-            )
+            noted, self.stop.reason = self.stop.reason, None
+        if noted is not None and self.status.is_active:
+            self._log_loss(LEFT)
 
-    def renew_locks(self) -> None:
-        """Begin with free locks, in a forked child."""
-        self.lock = self.progress.lock = self.log.lock = threading.RLock()
-
-    def after_fork(self) -> None:
-        """Fail a run whose thread stayed in the parent. No callback is called: that is for the parent to do."""
-        self.renew_locks()
-        if self.status is Status.IDLE or self.is_here():
-            # Nobody had begun, or this very code forked, and goes on here.
-            return
-        if self.away is not None and self.status.is_active:
-            # It goes on where it is; this child may look at it too.
-            self.done, self.returned, self.callbacks = Latch(), Latch(), []
-            self.away.after_fork()
-            return
-        self.done, self.returned = Latch(), Latch()
-        self.callbacks, self._alarm, self.executing = [], None, False
-        if self.status.is_active:
-            # The run itself goes on in the parent, and is not lost.
-            text = "the process was forked while it ran"
-            self.finish(Status.FAILED, error=text, error_type="TaskLost", public=True)
+    def _log_loss(self, reason: str) -> None:
+        """Log that the run is lost, unless another process has."""
+        store = self.settings.store
+        if store is not None:
+            store.log_loss(self.owner, self.name, self.token, reason, label=self.label)
         else:
-            # The thread may have been about to say so.
-            self._forget_call()
-            self.done.set()
-            self.returned.set()
-
-    # The deadline.
-
-    def wait(self, latch: Latch, timeout: float | None) -> bool:
-        """Wait for `done` or `returned`, wherever the run is executed."""
-        return latch.wait(timeout) if self.away is None else self.away.wait(latch, timeout)
-
-    def follow(self) -> None:
-        """See to it that callbacks and coroutines that wait for the end of a run elsewhere are told."""
-        if self.away is not None:
-            self.away.keep_looking()
-
-    def refresh(self) -> None:
-        """See what has changed by itself: the record of a run elsewhere, or a deadline that has passed."""
-        if self.away is not None:
-            self.away.look()
-        else:
-            self.expire_if_due()
+            log_loss(self.label, self.token, reason)
 
     def expire_if_due(self) -> None:
         """Fail the run if its deadline has passed, so that a reader never sees an overdue run as running."""
-        if self.deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= self.deadline:
-            seconds = self.settings.timeout
-            error = TaskTimeout(f"took longer than {seconds:.10g} seconds", "TaskTimeout")
-            if self.give_up(Status.FAILED, None, error):
+        deadline = self.stop.deadline
+        if deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= deadline:
+            error = TaskTimeout(f"took longer than {self.settings.timeout:.10g} seconds", "TaskTimeout")
+            if self.give_up(Outcome(Status.FAILED, failure=failure_of(error, self.settings.public_errors))):
                 logger.warning(FAILED, self.label, short(self.token), error)
 
     def on_alarm(self) -> None:
-        """The deadline should have come; with an injected clock it may not have."""
+        """Fail the run if its deadline has passed; with an injected clock it may not have."""
         self.expire_if_due()
         if self.settings.timeout is not None and not self.status.is_final:
-            self._set_alarm(self.settings.timeout)
+            self.stop.set_alarm(self.settings.timeout, self.on_alarm)
 
-    def _set_alarm(self, delay: float) -> None:
-        alarm = deadlines.call_later(delay, self.on_alarm)
-        with self.lock:
-            if not self.status.is_final:
-                self._alarm = alarm
-                return
-        alarm.cancel()
+    # Being watched.
 
-    # What became of it.
+    def refresh(self) -> None:
+        """Take over what has changed by itself: the deadline may have passed."""
+        self.expire_if_due()
+
+    def refresh_to_wait(self) -> None:
+        """Refresh before waiting, where that can save the waiting."""
+        self.refresh()
+
+    def wait(self, latch: Latch, timeout: float | None) -> bool:
+        """Wait for `done` or `value_ready` up to `timeout` seconds (None: without limit); return whether it is set."""
+        return latch.wait(timeout)
+
+    def follow(self) -> None:
+        """Make sure that callbacks and coroutines that wait for the end are told of it."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the run is over, and its store has or will get the same end."""
+        return self.status.is_final and self.value_ready.is_set
 
     def not_over(self, timeout: float | None) -> TimeoutError:
-        """What is raised to somebody whose waiting ran out."""
+        """Return the error for a caller that has waited in vain."""
         return TimeoutError(f"task {self.name!r} is not over after {timeout or 0:.10g} seconds")
 
-    def outcome(self) -> Any:
-        """The value of a finished run.
+    def result(self) -> Any:
+        """Return the value of a finished run, or raise what became of it; see `result_of`."""
+        return result_of(self.name, self.status, self.failure, self.value)
 
-        Raises:
-            TaskFailed: It failed.
-            TaskCancelled: It was cancelled.
-            TaskError: It succeeded elsewhere, and its value could not be kept.
-        """
-        if self.status is Status.CANCELLED:
-            raise TaskCancelled(self.name)
-        if self.status is Status.FAILED:
-            kind = TaskFailed
-            if self.exception is None or isinstance(self.exception, TaskFailed):
-                kind = {"TaskTimeout": TaskTimeout, "TaskLost": TaskLost}.get(self.error_type or "", TaskFailed)
-            failed = kind(self.error or "", self.error_type, self.traceback)
-            failed.public = self.error_public
-            raise failed from self.exception
-        if self.value is NOT_KEPT:
-            raise TaskError(
-                f"task {self.name!r} has succeeded elsewhere, and what it returned was not kept: it is no plain value "
-                f"that takes up to {MAX_VALUE} characters of JSON. Put large results into a file or a store"
-            )
-        return self.value
+    # In a forked child.
+
+    def renew_locks(self) -> None:
+        """Start with free locks."""
+        self.lock = self.stop.lock = self.progress.lock = self.log.lock = threading.RLock()
+
+    def after_fork(self) -> None:
+        """Fail a run whose thread stayed in the parent. No callback is called: the parent does that."""
+        self.renew_locks()
+        if self.status is Status.IDLE or self.is_here():
+            # Nothing had begun, or this very code forked, and goes on here.
+            return
+        self.done, self.value_ready = Latch(), Latch()
+        self.callbacks, self.executing = [], False
+        self.stop.forget_alarm()
+        if self.status.is_active:
+            # The run itself goes on in the parent, and is not lost.
+            failure = Failure("the process was forked while it ran", "TaskLost", public=True)
+            self.end(Outcome(Status.FAILED, failure=failure))
+        else:
+            # The thread may have been about to set them.
+            self._drop_call()
+            self.done.set()
+            self.value_ready.set()

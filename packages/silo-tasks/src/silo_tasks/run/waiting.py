@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..status import Status
 from .latch import Latch
-
-if TYPE_CHECKING:
-    from .run import Run
+from .run import Run
 
 
 class LoopWaiter:
-    """Wakes a coroutine of this thread's loop from whatever thread sets the latch."""
+    """Wakes a coroutine of this thread's loop, from any thread that sets the latch."""
 
     __slots__ = ("_loop", "future")
 
@@ -25,7 +23,7 @@ class LoopWaiter:
 
     def release(self) -> None:
         """Wake the coroutine in its own thread."""
-        # Whoever waited in a loop that was closed meanwhile is gone.
+        # The loop may have been closed meanwhile, and its coroutines with it.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -35,8 +33,8 @@ class LoopWaiter:
 
 
 async def refreshed(run: Run) -> Run:
-    """The run as it is now. Where a store is asked for that, the loop goes on meanwhile."""
-    if run.away is None:
+    """Refresh a run and return it. Where that asks a store, the loop goes on meanwhile."""
+    if not run.is_remote:
         run.refresh()
     else:
         await asyncio.get_running_loop().run_in_executor(None, run.refresh)
@@ -44,9 +42,9 @@ async def refreshed(run: Run) -> Run:
 
 
 async def passed(run: Run, latch: Latch, timeout: float | None) -> bool:
-    """Wait for `done` or `returned` of a run, wherever it is executed. Who is cancelled leaves nothing behind."""
-    if not await _set(run, latch, timeout) and run.away is not None:
-        # What has happened since somebody looked last.
+    """Wait for `done` or `value_ready` of a run. A coroutine that is cancelled leaves nothing behind."""
+    if not await _set(run, latch, timeout) and run.is_remote:
+        # What has happened since the last look.
         await refreshed(run)
     return latch.is_set
 
@@ -66,7 +64,7 @@ async def _set(run: Run, latch: Latch, timeout: float | None) -> bool:
 
 
 async def value_of(run: Run, timeout: float | None) -> Any:
-    """What the target of a run returned, once it has.
+    """Wait for what the function of a run returns.
 
     Raises:
         TaskFailed: The run failed.
@@ -77,7 +75,7 @@ async def value_of(run: Run, timeout: float | None) -> Any:
     over = await passed(run, run.done, timeout)
     if over and run.status is Status.SUCCEEDED:
         # A target that called complete() goes on until it returns its value.
-        over = await passed(run, run.returned, None if end is None else max(0.0, end - time.monotonic()))
+        over = await passed(run, run.value_ready, None if end is None else max(0.0, end - time.monotonic()))
     if not over:
         raise run.not_over(timeout)
-    return run.outcome()
+    return run.result()

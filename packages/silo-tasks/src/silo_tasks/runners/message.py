@@ -10,8 +10,8 @@ from functools import reduce
 from typing import Any
 
 from ..errors import TaskError
-from ..run.checks import explain_call
 from ..run.job import Job
+from ..run.target import explain_call
 
 
 @dataclass(frozen=True)

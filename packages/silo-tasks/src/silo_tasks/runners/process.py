@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..checks import check_number
 from ..errors import TaskError
 from ..fork import reset_after_fork
 from ..loss import short
-from ..run.checks import check_number
 from ..run.failure import with_type
 from ..run.job import Job
-from ..run.run import FAILED, Run
+from ..run.reported import ReportedRun
+from ..run.run import FAILED
 from ..timer import Alarm, deadlines
 from . import process_child
 from .base import Runner
@@ -117,7 +118,7 @@ class ProcessRunner(Runner):
                 f"{process_child.script[0]} starts a task while a process imports it for one of its functions. What a "
                 'script does goes under: if __name__ == "__main__":'
             )
-        assert isinstance(job.run, Run)
+        assert isinstance(job.run, ReportedRun)
         payload = self._pack(job)
         numbers = job.number, None, job.max_logs, job.last_seq, False, sorted(job.public_errors)
         message = Message("", job.name, job.owner, job.token, *numbers)
@@ -234,7 +235,7 @@ class ProcessRunner(Runner):
 class _Errand:
     """Brings a job to a process and waits for its end, in a thread of the pool."""
 
-    def __init__(self, runner: ProcessRunner, run: Run, message: Message, label: str, payload: bytes) -> None:
+    def __init__(self, runner: ProcessRunner, run: ReportedRun, message: Message, label: str, payload: bytes) -> None:
         self._runner = runner
         self.token = message.token
         self._run = run
@@ -349,7 +350,7 @@ class _Errand:
             logger.warning("The process of task %s (run %s) was killed, as it did not stop", *args)
 
 
-def _report_end(run: Run, label: str, record: dict[str, Any], payload: bytes | None) -> None:
+def _report_end(run: ReportedRun, label: str, record: dict[str, Any], payload: bytes | None) -> None:
     value = None
     if payload is not None:
         try:

@@ -15,18 +15,15 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import CoroutineType
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from ..errors import TaskError
-from ..run.run import FAILED
-from ..run.snapshot import news_of
+from ..run.record import news_of
+from ..run.run import FAILED, Run
 from ..task import BackgroundTask
 from ..timer import publisher
 from .inline import InlineRunner
 from .message import Message
-
-if TYPE_CHECKING:
-    from ..run.run import Run
 
 INTERVAL = 0.1
 """Seconds between two records of a run."""
@@ -63,7 +60,7 @@ def serve(
     logging.getLogger("silo_tasks").addFilter(_is_for_here)
     if hasattr(os, "register_at_fork"):
         # The parent could not see the end of this process as long as another one has the connection.
-        os.register_at_fork(after_in_child=partial(_let_go, connection))
+        os.register_at_fork(after_in_child=partial(_drop, connection))
     sys.argv = argv
     if main:
         vars(sys.modules["__main__"])["__getattr__"] = partial(_from_main, main)
@@ -89,7 +86,7 @@ def _is_for_here(record: logging.LogRecord) -> bool:
     return record.msg != FAILED
 
 
-def _let_go(connection: socket.socket) -> None:
+def _drop(connection: socket.socket) -> None:
     if connection.fileno() >= 0:
         os.close(connection.detach())
 

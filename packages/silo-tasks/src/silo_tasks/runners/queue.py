@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..checks import check_store
 from ..errors import TaskError, TaskLost
-from ..run.checks import check_store
 from ..run.job import Job
 from ..stores.base import TaskStore
 from .base import Runner

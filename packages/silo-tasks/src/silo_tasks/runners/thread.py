@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 
+from ..checks import check_number
 from ..errors import QueueFull, TaskError
 from ..fork import reset_after_fork
-from ..run.checks import check_number
 from ..run.job import Job, LiveRun
 from .base import Runner
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ..errors import TaskError, TaskFailed, TaskLost
 from ..loss import reason_of, short
-from ..run import publishing
+from ..run.publishing import Publication
 from ..run.run import FAILED
 from ..stores.base import TaskStore
 from ..stores.stored_run import StoredRun
@@ -79,12 +79,13 @@ def execute(
             raise failed from error
 
     run = task._adopt(message, target)
-    watcher = publishing.watch(store, run, settles=True)
+    publication = Publication(store, run, settles=True)
+    publication.watch()
     # Once it is claimed and heard of: whoever is killed by the import, or takes long, has begun. Not within the run, as
     # what a module sets up in its context, such as that of decimal, would end with it.
     function = _loaded(message.function) if problem is None else _raising(problem)
     run.execute()
-    if not watcher.settle(PATIENCE):
+    if not publication.settle(PATIENCE):
         logger.error("The end of a run of task %r could not be stored", message.name)
     if exits:
         raise SystemExit(exits[0].code)

@@ -40,7 +40,7 @@ class Interruption:
     def wait(self) -> None:
         """Write that the process waits for the run, unless another process executes it."""
         run = getattr(self.task, "_run", None)
-        if run is not None and run.away is not None:
+        if run is not None and run.is_remote:
             return
         state = self.task.state
         if state.running and state.run == self.seen.run and not self._over:

@@ -1,16 +1,12 @@
-"""Checks of what is given to run as a task, and the errors for anything else."""
+"""The function of a run: which ones can be, and why a call of one fails."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Number
 from types import CoroutineType
 from typing import Any
-
-from ..runners.base import Runner
-from ..stores.base import TaskStore
 
 _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
     "a coroutine function": (inspect.iscoroutinefunction, "asyncio.run({})"),
@@ -49,44 +45,6 @@ def check_target(target: object, where: str = "start()") -> None:
                 f"{where} takes a plain function, and {name!r} is {kind}: give it one that returns "
                 f"{instead.format(f'{name}(...)')}"
             )
-
-
-def check_runner(runner: object) -> None:
-    """Refuse anything but a runner, such as a class of runners or a name.
-
-    Raises:
-        TypeError: It is not a runner, and not None, which stands for the default runner.
-    """
-    if runner is not None and not isinstance(runner, Runner):
-        # An address may have a password in it.
-        given = "an address" if isinstance(runner, str) and "://" in runner else repr(runner)
-        raise TypeError(f"runner must be a silo_tasks.Runner such as ThreadRunner(), not {given}")
-
-
-def check_store(store: object) -> None:
-    """Refuse anything but a task store. The message does not repeat an address: there may be a password in it.
-
-    Raises:
-        TypeError: It is not a task store.
-    """
-    if not isinstance(store, TaskStore):
-        given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
-        raise TypeError(f"store must be a task store such as MemoryTaskStore() or RedisTaskStore(url), not {given}")
-
-
-def _has(thing: object, *names: str) -> bool:
-    # Tasks are made in every request that starts one, and a protocol takes many times as long to look.
-    return not isinstance(thing, type) and all(hasattr(thing, name) for name in names)
-
-
-def check_number(name: str, number: object, unit: str = "") -> None:
-    """Refuse anything but a number.
-
-    Raises:
-        TypeError: It is not a number; the message names the argument.
-    """
-    if type(number) not in (int, float) and not isinstance(number, Number):
-        raise TypeError(f"{name} must be a number{unit}, not a {type(number).__name__}")
 
 
 def name_of(function: Any) -> str:
@@ -136,5 +94,9 @@ def explain_call(function: Callable[..., Any], error: TypeError, given: int = 1)
         error: What Python says of it.
         given: How many arguments are put before those of `start()`: 1, the task.
     """
-    first = "the task and what start() was given" if given else "what start() was given"
-    return f"{call_of(function)} cannot be called with {first}: {error}"
+    if not given:
+        return f"{call_of(function)} cannot be called with what start() was given: {error}"
+    return (
+        f"{call_of(function)} cannot be called with the task and what start() was given: {error}. The first parameter "
+        "is the task"
+    )

@@ -1,0 +1,48 @@
+"""What is called when a run is over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import Cancelled
+from .context import current_run
+
+logger = logging.getLogger("silo_tasks")
+
+Callback = Callable[[Any], object]
+"""Called with the task of a run that is over."""
+
+
+def call_back(callbacks: list[Callback], task: Any, *, detach: bool = False) -> None:
+    """Call each callback. One that raises is logged and affects nothing else.
+
+    Args:
+        callbacks: The callbacks, in the order in which they were added.
+        task: What they are called with.
+        detach: Call them in a thread of their own, if the system gives one.
+    """
+    if detach:
+        try:
+            threading.Thread(target=_call_each, args=(callbacks, task), daemon=True).start()
+        except RuntimeError:
+            # As at interpreter exit.
+            pass
+        else:
+            return
+    _call_each(callbacks, task)
+
+
+def _call_each(callbacks: list[Callback], task: Any) -> None:
+    # A callback watches the task; it does not belong to the run that has ended, and may start the next one.
+    outer = current_run.set(None)
+    try:
+        for callback in callbacks:
+            try:
+                callback(task)
+            except (Exception, SystemExit, Cancelled):
+                logger.exception("A callback of task %r failed", task.name)
+    finally:
+        current_run.reset(outer)

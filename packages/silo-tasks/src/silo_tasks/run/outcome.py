@@ -1,0 +1,61 @@
+"""How a run ends, and what a caller gets of that."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..errors import TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout
+from ..status import Status
+from .failure import Failure
+
+NOT_KEPT = object()
+"""The value of a run in another process that returned something which its record could not hold."""
+
+MAX_VALUE = 65_536
+"""Characters of JSON that the value of a run may take in its record."""
+
+
+class Outcome(NamedTuple):
+    """How a run ends."""
+
+    status: Status
+    message: str | None = None
+    """The message from now on; None keeps the one that the code of the run has set."""
+    failure: Failure | None = None
+    finished_at: float | None = None
+    """When the run ended, in seconds since the epoch; None is now."""
+
+
+CANCELLED = Outcome(Status.CANCELLED, "Cancelled")
+
+
+def result_of(name: str, status: Status, failure: Failure | None, value: Any) -> Any:
+    """Return the value of a run that is over.
+
+    Args:
+        name: Name of the task.
+        status: Its final status.
+        failure: Why it has failed, if it has.
+        value: What its function returned, if it succeeded.
+
+    Raises:
+        TaskFailed: It failed.
+        TaskCancelled: It was cancelled.
+        TaskError: It succeeded in another process, and its value could not be kept.
+    """
+    if status is Status.CANCELLED:
+        raise TaskCancelled(name)
+    if status is Status.FAILED:
+        failure = failure or Failure("")
+        kind = TaskFailed
+        if failure.exception is None or isinstance(failure.exception, TaskFailed):
+            kind = {"TaskTimeout": TaskTimeout, "TaskLost": TaskLost}.get(failure.error_type or "", TaskFailed)
+        failed = kind(failure.text, failure.error_type, failure.traceback)
+        failed.public = failure.public
+        raise failed from failure.exception
+    if value is NOT_KEPT:
+        raise TaskError(
+            f"task {name!r} has succeeded in another process, and what it returned was not kept: only a plain value of "
+            f"up to {MAX_VALUE} characters of JSON is. Put large results into a file or a store"
+        )
+    return value

@@ -1,0 +1,160 @@
+"""A run on a worker of a task queue: only its record in a task store connects this process to it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..stores.base import TaskStore
+from ..timer import publisher
+from .latch import Latch
+from .reported import ReportedRun
+from .run import Run
+from .settings import Settings
+
+logger = logging.getLogger("silo_tasks")
+
+INTERVAL = 0.5
+"""Seconds between two looks on behalf of callbacks."""
+
+SHORTEST, LONGEST = 0.001, 0.25
+"""Seconds between two looks of a caller that waits: a tenth of the time since the run was stored, within these
+bounds."""
+
+
+class RemoteRun(ReportedRun):
+    """A run that follows its record in a task store: it looks there whenever a caller asks.
+
+    While a store fails, the run stays as its record was last read, and that is logged once.
+
+    Args:
+        store: The task store.
+        settings: What all runs of the task share.
+        key: Names the task.
+        previous: The run before this one.
+        task: What callbacks get.
+        function: The function that a worker shall call.
+        args: Its arguments after the task.
+        kwargs: Its keyword arguments.
+    """
+
+    __slots__ = ("_cancel", "_failing", "_is_stored", "_looked", "_looking", "_since", "_store")
+
+    is_remote = True
+
+    def __init__(
+        self,
+        store: TaskStore,
+        settings: Settings,
+        key: object,
+        previous: Run | None = None,
+        task: Any = None,
+        function: Callable[..., Any] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(settings, key, previous, task, function, args, kwargs)
+        self._store = store
+        self._is_stored = self._cancel = self._failing = self._looking = False
+        self._since = time.monotonic()
+        self._looked = -math.inf
+
+    def begin(self) -> bool:
+        """Begin to run. The worker applies the deadline: the run may have ended long before it is looked at here."""
+        return self._begin(None, None)
+
+    def note_stored(self) -> None:
+        """Note that the store has the run from now on. A cancel that was asked for before is passed on."""
+        with self.lock:
+            self._is_stored, cancel = True, self._cancel
+        if cancel:
+            self.cancel()
+
+    def refresh(self) -> None:
+        """Read the record of the run."""
+        if self.value_ready.is_set or not self._is_stored:
+            return
+        self._looked = time.monotonic()
+        try:
+            found = self._store.read(self.owner, self.name)
+            if found is not None and found[0] == self.token:
+                self.report(found[1])
+            else:
+                self.lose("lost: its record is gone" if found is None else "lost: a newer run has begun elsewhere")
+            self._failing = False
+        except Exception:
+            with self.lock:
+                first, self._failing = not self._failing, True
+            if first:
+                logger.exception("The record of task %r could not be read", self.name)
+
+    def refresh_to_wait(self) -> None:
+        """Read the record, unless it was stored just now."""
+        if time.monotonic() - self._since >= SHORTEST:
+            self.refresh()
+
+    def follow(self) -> None:
+        """Read the record every `INTERVAL` as long as there are callbacks, or coroutines that wait."""
+        with self.lock:
+            begin, self._looking = not self._looking, True
+        if begin:
+            publisher.call_later(INTERVAL, self._look_again)
+
+    def _look_again(self) -> None:
+        self.refresh()
+        with self.lock:
+            # A caller that comes from now on begins again.
+            again = self._looking = bool(self.callbacks) or self.done.is_awaited or self.value_ready.is_awaited
+        if again:
+            publisher.call_later(INTERVAL, self._look_again)
+
+    def wait(self, latch: Latch, timeout: float | None) -> bool:
+        """Read the record again and again until a latch is set or `timeout` seconds have passed."""
+        now = time.monotonic()
+        end = math.inf if timeout is None else now + timeout
+        while True:
+            # A caller that watches waits again and again, each time a little.
+            pause = min(max((now - self._since) / 10, SHORTEST), LONGEST)
+            # Of many callers that wait, one looks, and none at what was stored just now.
+            last, least = (max(self._looked, self._since), pause) if now < end else (self._looked, SHORTEST)
+            if now - last >= least:
+                self.refresh()
+            if latch.is_set or now >= end:
+                return latch.is_set
+            latch.wait(min(pause, end - now))
+            now = time.monotonic()
+
+    def cancel(self, *, detach: bool = False) -> bool:  # noqa: ARG002 - callbacks of such a run always are
+        """Ask the run to stop, through the store; return whether there was something to stop."""
+        with self.lock:
+            if not self._is_stored:
+                self._cancel = True
+                return True
+        self.refresh()
+        if self.status.is_final:
+            return False
+        asked = self._store.request_cancel(self.owner, self.name, self.token)
+        self.refresh()
+        return asked
+
+    def lose(self, reason: str, *, public: bool = True) -> None:
+        """Fail a run that no worker will finish. The store logs that, as many processes may see it."""
+        if not self._fail_as_lost(reason, public=public):
+            self._never_returns()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the run is over here and in its store: one that was given up here may go on there."""
+        return super().is_settled and self.latest is not None and self.latest.status is self.status
+
+    def after_fork(self) -> None:
+        """Go on following a run that is not over, without the threads of the parent."""
+        if not self.status.is_active:
+            super().after_fork()
+            return
+        self.renew_locks()
+        self.done, self.value_ready, self.callbacks = Latch(), Latch(), []
+        self._looking, self._is_stored = False, True

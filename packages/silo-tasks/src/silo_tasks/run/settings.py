@@ -1,0 +1,25 @@
+"""What all runs of a task share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..stores.base import TaskStore
+
+
+class Settings(NamedTuple):
+    """What a task was made with."""
+
+    name: str
+    owner: str
+    timeout: float | None
+    max_logs: int
+    store: TaskStore | None
+    clock: Callable[[], float]
+    mono: Callable[[], float]
+    """Like `clock`, for durations; monotonic unless the clock was injected."""
+    public_errors: frozenset[str]
+    """Names of the exceptions whose text clients may read."""
+    label: str
+    """What the log of the server calls the task."""

@@ -1,0 +1,106 @@
+"""Whether a run must stop: a cancel, a deadline, and the shields that put them off."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from ..errors import Cancelled
+from ..progress.scopes import Probe
+from ..timer import Alarm, deadlines
+
+
+class Stop:
+    """The part of a run that stops its code.
+
+    Args:
+        lock: Lock of the run. Reentrant, as a garbage collection inside it may close a loop of the run.
+        direct: Whether no code of an earlier run can report.
+
+    Attributes:
+        alert: Whether a report must look closer, because the run is over or must stop. Read without a lock.
+        direct: Whether any report must be one of this run: it is open, and no code of an earlier run can report. Read
+            without a lock.
+        wanted: Whether the run was asked to stop.
+        over: Whether the run is over.
+        deadline: When the run must be over, by the clock for durations; None is no limit.
+        reason: Why the runner or the process stops the run; None if neither does.
+    """
+
+    __slots__ = ("_alarm", "_probes", "_shields", "alert", "deadline", "direct", "lock", "over", "reason", "wanted")
+
+    def __init__(self, lock: AbstractContextManager[object], *, direct: bool) -> None:
+        self.lock = lock
+        self.alert = self.wanted = self.over = False
+        self.direct = direct
+        self.deadline: float | None = None
+        self.reason: str | None = None
+        self._shields = 0
+        self._probes: list[Probe] = []
+        self._alarm: Alarm | None = None
+
+    def check(self) -> None:
+        """Raise Cancelled if the run must stop and no shield is held."""
+        if self.wanted and not self._shields:
+            raise Cancelled
+
+    @contextlib.contextmanager
+    def shield(self) -> Iterator[None]:
+        """Put off a cancel or deadline for the code inside."""
+        with self.lock:
+            # In one step: no shield can be added once the loops have been told to end.
+            self.check()
+            self._shields += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._shields -= 1
+                if self.wanted:
+                    self._arm()
+        self.check()
+
+    def request(self) -> None:
+        """Have the code of the run stop at its next report or item, or when its last shield ends."""
+        with self.lock:
+            self.wanted = True
+            self._arm()
+
+    def _arm(self) -> None:
+        if not self._shields:
+            self.alert, self.direct = True, False
+            for probe in self._probes:
+                probe.stop()
+
+    def add(self, probe: Probe) -> None:
+        """Stop this loop too. Called under the lock."""
+        self._probes.append(probe)
+
+    def remove(self, probe: Probe) -> None:
+        """Leave this loop alone from now on. Called under the lock."""
+        self._probes.remove(probe)
+
+    def set_alarm(self, delay: float, call: Callable[[], None]) -> None:
+        """Call a function when the deadline has come, unless the run is over by then."""
+        alarm = deadlines.call_later(delay, call)
+        with self.lock:
+            if not self.over:
+                self._alarm = alarm
+                return
+        alarm.cancel()
+
+    def close(self) -> Alarm | None:
+        """Note that the run is over. Called under the lock.
+
+        Returns:
+            The alarm of the deadline, to be cancelled without the lock.
+        """
+        self.over = self.alert = True
+        self.direct = False
+        alarm, self._alarm = self._alarm, None
+        return alarm
+
+    def forget_alarm(self) -> None:
+        """Drop the alarm without cancelling it, in a forked child: its timer is another one there."""
+        self._alarm = None
