@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import sqlite3
 import struct
 import threading
@@ -306,12 +305,6 @@ def test_lives_are_found_beside_it(store: SessionStore, damage: Damage, kind: tu
     if kind[1] != "no revision":  # which a part does not have
         with pytest.raises(RecordDamaged):
             store.attached(SID)
-
-
-def test_the_error_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(RecordDamaged(SID, "uid")))
-    assert (type(error), error.sid, error.uid, error.namespace) == (RecordDamaged, SID, "uid", "")
-    assert SID not in str(error)
 
 
 def test_an_ended_life_that_cannot_be_read_keeps_no_other_from_being_told(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +15,7 @@ from silo_store import (
     SessionExpired,
     SessionStore,
     StateEncodeError,
-    StateValueError,
     StoreUnavailable,
-    TooManySessions,
-    TooManyWaiters,
     short,
 )
 from silo_store.testing import SID, TTL, Clock
@@ -488,15 +484,6 @@ def test_what_is_held_busy_or_written_is_not_expired_before_its_time(store: Sess
     assert store.uid(SID) == uid
     store.set_busy_check(lambda sid, session: False)
     assert store.expire(SID)
-
-
-def test_errors_can_be_pickled(store: SessionStore) -> None:
-    place = (SID, "n", "['x']", "object", "advice")
-    states = (StateEncodeError(*place), StateValueError(*place))
-    for error in (SessionExpired(SID), NamespaceError("x"), *states, TooManySessions(7), TooManyWaiters(SID)):
-        back = pickle.loads(pickle.dumps(error))
-        assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
-        assert SID not in repr(error.args)
 
 
 def test_a_block_that_raises_saves_nothing_where_copies_are_kept(make_store: Make) -> None:

@@ -664,7 +664,8 @@ def test_what_does_not_fit_any_more_is_named_without_being_shown(backend: Record
         error = caught.value
         assert (error.namespace, error.path) == ("cart", ".items[1]")
         assert str(error) == (
-            f"session {short(SID)}: what is stored of cart.items[1] does not fit its type: Expected `int`, got `str`"
+            f"session {short(SID)}: what is stored of cart.items[1] does not fit its type: Expected `int`, got `str`; "
+            "change the type, or reset the session"
         )
         assert error.__cause__ is None
         assert error.__suppress_context__

@@ -86,6 +86,9 @@ class Undecodable(ValueError):
         self.reason = reason
         super().__init__(f"{path or 'the state'}: {reason}")
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.path, self.reason), self.__dict__
+
 
 class MsgpackCodec:
     """MessagePack, by msgspec. What comes back as what is in a table of the README."""

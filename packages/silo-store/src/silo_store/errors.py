@@ -1,105 +1,165 @@
-"""What can go wrong with a session, one class for each answer that a caller may want to give.
+"""The errors of silo-store, one class for each answer that a caller may want to give.
 
-No message ever shows a whole session id. The ``sid`` attribute holds it for the caller's own use.
+SiloError
+ ├── InvalidSessionId      the text is not a session id (also a ValueError)
+ ├── NamespaceError        the namespace is not registered (also a KeyError)
+ ├── SessionExpired        the life of the session is over
+ ├── SessionRotated        the session has another id
+ ├── SessionBusy           the work of the session is still running
+ ├── SessionConflict       another writer was quicker
+ │    └── LockLost         the write lock went to another process
+ ├── LockTimeout           the write lock was not free in time (also a TimeoutError)
+ │    └── TooManyWaiters   as many threads wait as may
+ ├── StateEncodeError      a value cannot be stored as bytes (also a TypeError)
+ │    └── StateValueError  a plain value, such as a client may have sent (also a ValueError)
+ ├── StateDecodeError      what is stored does not fit the type of its namespace (also a ValueError)
+ │    └── RecordDamaged    the whole record is damaged
+ ├── StateTooLarge         the state exceeds ``max_state_bytes`` (also a ValueError)
+ ├── TooManySessions       there are ``max_sessions`` sessions
+ └── StoreUnavailable      the backend cannot be reached or cannot store
+
+No message contains a whole session id. The ``sid`` attribute holds it for the caller's own use.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .redact import short
 
 
 class SiloError(Exception):
-    """Base class of every error of this package and of ``flask-silo``."""
+    """Base class of every error of this package and of flask-silo."""
+
+    _fields: ClassVar[tuple[str, ...] | None] = None
+    """The parameters of ``__init__``, also attributes, by which an error is pickled; None to pickle its message."""
+
+    def __reduce__(self) -> Any:
+        if self._fields is None:
+            return super().__reduce__()
+        return type(self), tuple(getattr(self, name) for name in self._fields), self.__dict__
 
 
 class InvalidSessionId(SiloError, ValueError):
-    """The text is no session id: 1 to 128 characters of ``A-Z a-z 0-9 _ -``."""
+    """The text is not a session id: 1 to 128 characters of ``A-Z a-z 0-9 _ -``."""
+
+    _fields = ()
 
     def __init__(self) -> None:
         super().__init__("not a session id: 1 to 128 characters of A-Z a-z 0-9 _ - are needed")
 
 
 class NamespaceError(SiloError, KeyError):
-    """The namespace was never registered.
+    """The namespace is not registered.
 
     Attributes:
-        namespace: the name that was asked for.
+        namespace: The name that the caller asked for.
     """
+
+    _fields = ("namespace",)
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         super().__init__(namespace)
 
     def __str__(self) -> str:
-        return f"namespace {self.namespace!r} is not registered: call register() before the first request"
+        how = "call register(), or register_namespace() of a store, before the first session begins"
+        return f"namespace {self.namespace!r} is not registered: {how}"
 
 
 class _SessionError(SiloError):
-    """An error about one session. ``sid`` is its whole id; the message shows the start of it."""
-
-    _text = "session {}"
+    _text: ClassVar[str]
 
     def __init__(self, sid: str, message: str | None = None) -> None:
         self.sid = sid
         super().__init__(message or self._text.format(short(sid)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sid, self.args[0])
+    def __reduce__(self) -> Any:
+        return type(self), (self.sid, self.args[0]), self.__dict__
 
 
 class SessionExpired(_SessionError):
-    """This life of the session is over: its time ran out, or it was reset or destroyed meanwhile."""
+    """This life of the session is over: it expired, or was reset or destroyed.
 
-    _text = "session {} has ended"
+    Attributes:
+        sid: The session's id.
+    """
+
+    _text = "session {} has ended: begin a new one"
 
 
 class SessionRotated(_SessionError):
-    """The session was given another id. What the caller does with this old id is not saved."""
+    """The session was given another id. Nothing that the caller does with the old id is saved.
+
+    Attributes:
+        sid: The old id.
+    """
 
     _text = "session {} has another id now: repeat the request with that one"
 
 
 class SessionBusy(_SessionError):
-    """The session's work is still running, so it cannot be reset."""
+    """The session's work is still running, so the session cannot be reset.
 
-    _text = "session {} is busy and cannot be changed now"
+    Attributes:
+        sid: The session's id.
+    """
+
+    _text = "session {} is busy and was not reset: try again once its work is done"
 
 
 class SessionConflict(_SessionError):
-    """Somebody else wrote the same namespace between this caller's read and its write. Nothing was saved."""
+    """Another writer has changed a namespace that this caller read before and changed too. Nothing was saved.
 
-    _text = "session {} was changed by somebody else meanwhile"
+    Attributes:
+        sid: The session's id.
+    """
+
+    _text = "session {} was changed by another writer, and nothing was saved: read it again and repeat the change"
 
 
 class LockLost(SessionConflict):
-    """This writer was not heard of for so long that its turn was given to another. Nothing was saved."""
+    """The write lock went to another process, because this one did not renew it in time. Nothing was saved.
 
-    _text = "the turn on session {} was lost"
+    Attributes:
+        sid: The session's id.
+    """
+
+    _text = "the write lock of session {} went to another process, and nothing was saved: repeat the change"
 
 
 class LockTimeout(_SessionError, TimeoutError):
-    """Another writer kept its turn on this session for longer than ``lock_timeout`` seconds."""
+    """Another writer kept the session's write lock for longer than ``lock_timeout`` seconds.
 
-    _text = "session {} is being written by somebody else for too long"
+    Attributes:
+        sid: The session's id.
+    """
+
+    _text = "session {} is being written by another writer, whose write lock was not free in time: try again"
 
 
 class TooManyWaiters(LockTimeout):
-    """Another writer has the turn on this session, and as many threads wait as may. This thread did not wait."""
+    """Another writer has the session's write lock, and as many threads wait as may. This thread did not wait.
 
-    _text = "session {} is being written by another writer, and too many threads wait already"
+    Attributes:
+        sid: The session's id.
+    """
+
+    _text = "session {} is being written by another writer, and too many threads wait already: try again"
 
 
 class StateEncodeError(SiloError, TypeError):
     """A value of the session's state cannot be stored outside this process. Nothing was saved.
 
     Attributes:
-        namespace: the namespace that holds the value.
-        path: where in it the value lies, such as ``['rows'][3]``.
-        type_name: the value's type.
-        advice: what to store instead.
+        sid: The session's id.
+        namespace: The namespace that holds the value.
+        path: Where in it the value is, such as ``['rows'][3]``.
+        type_name: The value's type.
+        advice: What to store instead.
     """
+
+    _fields = ("sid", "namespace", "path", "type_name", "advice")
 
     def __init__(self, sid: str, namespace: str, path: str, type_name: str, advice: str) -> None:
         self.sid = sid
@@ -109,66 +169,69 @@ class StateEncodeError(SiloError, TypeError):
         self.advice = advice
         super().__init__(f"session {short(sid)}: {namespace}{path} ({type_name}) cannot be stored: {advice}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sid, self.namespace, self.path, self.type_name, self.advice)
-
 
 class StateValueError(StateEncodeError, ValueError):
     """A plain value of the session's state, such as a client may have sent, cannot be stored. Nothing was saved.
 
     Such values are an integer beyond 64 bits, text with half of a surrogate pair, or a value that the namespace's type
-    does not take. An object of a type that has no encoding raises `StateEncodeError`, and not `StateValueError`.
+    does not take. An object of a type that has no encoding raises ``StateEncodeError``, and not ``StateValueError``.
     """
 
 
 class StateDecodeError(SiloError, ValueError):
-    """What is stored does not fit the namespace's type any more, as after a deployment that changed it.
+    """What is stored does not fit the namespace's type, as after a release of the application that changed the type.
 
     The message shows nothing of what is stored.
 
     Attributes:
-        namespace: the namespace.
-        path: where in it the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
-        reason: what is wrong there.
+        sid: The session's id.
+        namespace: The namespace.
+        path: Where in it the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
+        reason: What is wrong there.
     """
+
+    _fields: ClassVar[tuple[str, ...] | None] = ("sid", "namespace", "path", "reason")
 
     def __init__(self, sid: str, namespace: str, path: str, reason: str) -> None:
         self.sid = sid
         self.namespace = namespace
         self.path = path
         self.reason = reason
-        super().__init__(f"session {short(sid)}: what is stored of {namespace}{path} does not fit its type: {reason}")
+        super().__init__(self._message())
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sid, self.namespace, self.path, self.reason)
+    def _message(self) -> str:
+        where = f"session {short(self.sid)}: what is stored of {self.namespace}{self.path}"
+        return f"{where} does not fit its type: {self.reason}; change the type, or reset the session"
 
 
 class RecordDamaged(StateDecodeError):
     """The whole record of a session is damaged, as by a faulty disk or another program. ``namespace`` is empty.
 
-    `SessionStore.reset` and `SessionStore.destroy` end the session.
-
     Attributes:
-        uid: the life that the record belongs to; empty where that cannot be read either.
+        uid: The life that the record belongs to; empty where that cannot be read either.
     """
+
+    _fields = ("sid", "uid")
 
     def __init__(self, sid: str, uid: str = "") -> None:
         super().__init__(sid, "", "", "the record is damaged")
         self.uid = uid
-        self.args = (f"the record of session {short(sid)} is damaged: reset or destroy the session",)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sid, self.uid)
+    def _message(self) -> str:
+        return f"the record of session {short(self.sid)} is damaged: reset or destroy the session"
 
 
 class StateTooLarge(SiloError, ValueError):
     """The session's state takes more bytes than ``max_state_bytes``. Nothing was saved.
 
     Attributes:
-        size: what it would have taken, in bytes.
-        limit: what it may take.
-        namespace: the largest one.
+        sid: The session's id.
+        size: Bytes that the state takes.
+        limit: Bytes that it may take.
+        namespace: The largest namespace.
     """
+
+    _fields = ("sid", "size", "limit", "namespace")
 
     def __init__(self, sid: str, size: int, limit: int, namespace: str) -> None:
         self.sid = sid
@@ -180,16 +243,15 @@ class StateTooLarge(SiloError, ValueError):
             f"the largest namespace is {namespace!r}: keep what is large in files of the session"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sid, self.size, self.limit, self.namespace)
-
 
 class TooManySessions(SiloError):
     """There are as many sessions as ``max_sessions`` allows, so no new one begins. Living sessions go on.
 
     Attributes:
-        limit: how many sessions there may be.
+        limit: How many sessions there may be.
     """
+
+    _fields = ("limit",)
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -198,17 +260,18 @@ class TooManySessions(SiloError):
             "another session has ended"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.limit,)
-
 
 class StoreUnavailable(SiloError):
-    """The backend cannot be reached or cannot store now.
+    """The backend cannot be reached or cannot store now. Nothing is half done.
 
     Attributes:
-        retry_after: seconds after which a new try makes sense.
+        reason: What cannot be reached or used, and why.
+        retry_after: Seconds after which a new try makes sense.
     """
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
+    _fields = ("reason", "retry_after")
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        self.reason = reason
         self.retry_after = retry_after
-        super().__init__(message)
+        super().__init__(reason)

@@ -28,6 +28,9 @@ class Unencodable(TypeError):
         self.is_plain = is_plain
         super().__init__(f"{path or 'the state'} is a {type_name}: {advice}")
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.path, self.type_name, self.advice), self.__dict__
+
 
 REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
