@@ -27,6 +27,7 @@ from flask_silo import Silo
 from pairs import interleaved, row
 from silo_store import SessionStore
 from silo_store.backends.redis import RedisBackend
+from silo_store.backends.redis.connections import Connections, Script
 from silo_store.backends.sqlite import SQLiteBackend
 from werkzeug.test import EnvironBuilder
 
@@ -151,6 +152,65 @@ def redis_requests(server: RedisServer) -> None:
         mine, theirs = by_turns(rounds(caller(ours, method)), rounds(caller(peer, method)))
         times = f"({mine / ROUND * 1e6:.0f} / {theirs / ROUND * 1e6:.0f} us)"
         row(f"Flask {method} on Redis / Flask-Session", f"{mine / theirs:.2f}x {times}", reach)
+
+
+class PackedByRedisPy(Connections):
+    """Our pool, and commands that redis-py packs."""
+
+    def _command(self, words: tuple[Any, ...]) -> Any:
+        with self._connection() as connection:
+            connection.send_command(*words)
+            return connection.read_response()
+
+    def _run(self, script: Script, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
+        return self._command(("EVALSHA", script.digest, len(keys), *keys, *arguments))
+
+
+class PlainClient(Connections):
+    """A client of redis-py, with its own pool."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        super().__init__(url, timeout)
+        self._client: Any = redis.Redis(connection_pool=redis.ConnectionPool(self._make, **self._settings))
+
+    def _command(self, words: tuple[Any, ...]) -> Any:
+        return self._client.execute_command(*words)
+
+    def _run(self, script: Script, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
+        return self._client.evalsha(script.digest, len(keys), *keys, *arguments)
+
+
+def connections(server: RedisServer) -> None:
+    """Time the own connections beside redis-py's, in CPU time."""
+    app = silo_app(server.url)
+    store: SessionStore = app.extensions["silo"].store
+    backend: Any = store.backend
+    ways = [way(server.url, 2.0) for way in (Connections, PackedByRedisPy, PlainClient)]
+
+    def edit() -> None:
+        with store.edit(SID, "cart") as cart:
+            cart["value"] += 1
+
+    for case, action in (
+        ("read of a namespace", lambda: store.get_namespace(SID, "cart")),
+        ("edit", edit),
+        ("Flask GET", caller(app, "GET")),
+        ("Flask POST", caller(app, "POST")),
+    ):
+
+        def over(way: Connections, action: Callable[[], object] = action) -> Callable[[], None]:
+            def measured() -> None:
+                backend._server = way
+                rounds(action)()
+
+            return measured
+
+        actions = [over(way) for way in ways]
+        for each in actions:
+            each()
+        own, packed, plain = interleaved(*actions, repeats=31)
+        row(f"{case} on Redis, commands packed by redis-py / own", f"{packed / own:.2f}x", "-")
+        row(f"  a client of redis-py / own ({own / ROUND * 1e6:.0f} us of CPU time)", f"{plain / own:.2f}x", "-")
 
 
 def threads_far_away(server: RedisServer) -> None:
@@ -377,6 +437,7 @@ def main() -> None:
         cases: dict[str, Callable[[], None]] = {
             "trips": lambda: round_trips(server),
             "redis": lambda: redis_requests(server),
+            "connections": lambda: connections(server),
             "threads": lambda: threads_far_away(server),
             "sqlite": lambda: sqlite_requests(folder),
             "operations": lambda: sqlite_operations(folder),

@@ -40,8 +40,8 @@ class Demoted(StoreUnavailable):
 class Connections:
     """Connections of redis-py, the one given back last used first.
 
-    `redis.Redis` is not used: its pool, retries and metrics take half of the time of a command on the same host, and
-    a retry could do a change twice.
+    ``redis.Redis`` is not used. With its pool and metrics (redis-py 8.1) a read on the same host takes 1.6 times and a
+    request 1.3 times the CPU time.
 
     Args:
         url: as redis-py takes it.
@@ -169,7 +169,7 @@ class Connections:
 
 
 def _packed(words: Iterable[Any]) -> bytes:
-    """Lay a command out for the server. redis-py does so too, at a fifth of the time of a whole command."""
+    """Lay a command out for the server. redis-py does so too; a read then takes 1.15 times the CPU time."""
     texts = [word if type(word) is bytes else str(word).encode() for word in words]
     return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
 
