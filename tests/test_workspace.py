@@ -38,7 +38,7 @@ def test_the_top_level_holds_what_it_may() -> None:
 def test_each_package_is_whole(name: str) -> None:
     folder = ROOT / "packages" / name
     found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"dist", "__pycache__"}
-    pages = {"BACKENDS.md"} if name == "silo-store" else {"GUIDE.md"} if name in ("silo-files", "flask-silo") else set()
+    pages = {"BACKENDS.md"} if name == "silo-store" else {"GUIDE.md"}
     assert found == {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "src", "tests"} | pages
     module = name.replace("-", "_")
     assert (folder / "src" / module / "py.typed").exists()

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGES = {name: (Path(__file__).parents[1] / name).read_text("utf-8") for name in ("README.md", "GUIDE.md")}
+BLOCKS = {name: re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) for name, text in PAGES.items()}
+EACH = [pytest.param(code, id=f"{name}-{i}") for name, blocks in BLOCKS.items() for i, code in enumerate(blocks)]
 
 
 def test_there_are_blocks() -> None:
-    assert len(BLOCKS) == README.count("```python")
-    assert len(BLOCKS) >= 6
+    for name, blocks in BLOCKS.items():
+        assert len(blocks) == PAGES[name].count("```python")
+    assert len(EACH) >= 12
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("code", EACH)
 def test_block_runs(code: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(code, "utf-8")
@@ -25,14 +27,27 @@ def test_block_runs(code: str, tmp_path: Path) -> None:
 
 
 def test_the_first_program_draws_a_full_bar() -> None:
-    done = subprocess.run([sys.executable, "-c", BLOCKS[0]], capture_output=True, text=True, timeout=60)
+    program = BLOCKS["README.md"][0]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert "[" + "#" * 30 + "] 100% 100/100" in done.stderr
-    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 10
+    assert len([line for line in program.splitlines() if line.strip()]) <= 10
 
 
-def test_every_public_name_is_in_the_readme_or_a_seam() -> None:
+def test_the_readme_is_one_screen() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 60
+
+
+def test_links_within_a_page_lead_to_a_heading() -> None:
+    for text in PAGES.values():
+        headings = {
+            re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)
+        }
+        assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+
+
+def test_every_public_name_is_in_the_guide_or_a_seam() -> None:
     import silo_tasks
 
-    seams = {"Job", "StepState", "Status", "Cancelled", "MAX_LINE", "__version__", "check_target", "explain_call"}
-    missing = [name for name in silo_tasks.__all__ if name not in README and name not in seams]
+    seams = {"Job", "StepState", "Status", "Cancelled", "MAX_LINE", "__version__"}
+    missing = [name for name in silo_tasks.__all__ if name not in PAGES["GUIDE.md"] and name not in seams]
     assert missing == []

@@ -1,4 +1,4 @@
-"""What the README says of RQ and Celery, with its own modules and commands."""
+"""The modules and commands for RQ and Celery in the guide."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import pytest
 from engines.harness import Worker
 from servers import RedisServer
 
-SECTION = (
-    (Path(__file__).parents[2] / "README.md").read_text("utf-8").split("\n## RQ and Celery\n")[1].split("\n## ")[0]
-)
+SECTION = (Path(__file__).parents[2] / "GUIDE.md").read_text("utf-8").split("\n## RQ and Celery\n")[1].split("\n## ")[0]
 URL = "redis://localhost:6379/0"
 READY = {"rq": "Listening on", "celery": "[queues]"}
 
