@@ -1,17 +1,17 @@
 """A counter for each client: the smallest use of flask-silo.
 
-Run it with ``python examples/basic_app.py`` and follow what its first page says.
+Run it with ``python examples/basic_app.py`` and open http://127.0.0.1:5000, which explains the rest.
 """
 
 from flask import Flask, Response, jsonify
 from flask_silo import Silo
 
 INDEX = """\
-A counter of your own. The first answer has a session id in its header X-Session-ID:
+A counter of your own. The first response has a session id in its header X-Session-ID:
 
     curl -i -X POST http://127.0.0.1:5000/api/increment
 
-Send it back to go on counting, to look, and to begin again:
+Send the id back to count on, to read the counter and to reset it:
 
     curl -X POST -H "X-Session-ID: <the id>" http://127.0.0.1:5000/api/increment
     curl -H "X-Session-ID: <the id>" http://127.0.0.1:5000/api/count
@@ -27,13 +27,13 @@ silo.register("counter", lambda: {"count": 0})
 
 @app.get("/")
 def index() -> Response:
-    """Say how to use it."""
+    """Explain how to use the counter."""
     return Response(INDEX, mimetype="text/plain")
 
 
 @app.post("/api/increment")
 def increment() -> Response:
-    """Count one more."""
+    """Add one to the counter."""
     counter = silo.state("counter")
     counter["count"] += 1
     return jsonify(counter)
@@ -41,13 +41,13 @@ def increment() -> Response:
 
 @app.get("/api/count")
 def count() -> Response:
-    """Look at the counter."""
+    """Return the counter."""
     return jsonify(silo.state("counter"))
 
 
 @app.post("/api/reset")
 def reset() -> Response:
-    """Begin again at 0."""
+    """Reset the counter to 0."""
     silo.reset_current()
     return jsonify(silo.state("counter"))
 

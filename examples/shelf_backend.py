@@ -1,9 +1,9 @@
-"""A backend of one's own in 100 lines: sessions in a file of the standard library's `shelve`, for one process.
+"""A storage backend in 100 lines: sessions in a file of the standard library's ``shelve``, for one process.
 
-The page that goes with it: packages/silo-store/BACKENDS.md. Try it with ``python examples/shelf_backend.py FILE``: the
-count goes on where the last run stopped.
+packages/silo-store/BACKENDS.md explains it. Try it with ``python examples/shelf_backend.py FILE``: each run continues
+the count of the one before.
 """
-# ruff: noqa: ARG002, D101  (what the seam gives and this backend does not need)
+# ruff: noqa: ARG002, D101  (arguments that this backend does not need)
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from silo_store import (
 
 
 def open_shelf(path: str) -> shelve.Shelf[Any]:
-    """Open the plain kind of dbm: the others want each thread to open the file itself."""
+    """Open a shelf over ``dbm.dumb``, which threads can share."""
     return shelve.Shelf(dumb.open(path))  # type: ignore[arg-type]  # it is such a mapping
 
 
-class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebody in this process holds them
+class ShelfBackend(HoldCounts):  # HoldCounts keeps lives from expiring while this process holds them
     live, shared = False, False
 
     def __init__(self, path: str) -> None:
@@ -71,10 +71,10 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
             return Look(None, "expired", self.gone[sid])
         if record is None and sid in self.rotated:
             return Look(None, "rotated", self.rotated[sid])
-        return Look(record if record is not None else self.load(sid, at))  # it may have begun just now
+        return Look(record if record is not None else self.load(sid, at))  # it may have been created just now
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
-        return Claim(sid, ""), self.load(sid, at)  # no other process: nobody to wait for
+        return Claim(sid, ""), self.load(sid, at)  # no other process can hold the claim
 
     def release(self, claim: Claim) -> None: ...
 
@@ -145,7 +145,7 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
     def alive(self, uid: str) -> bool:
         return self.find(uid) is not None
 
-    def due(self, at: Moment) -> Iterator[list[Life]]:  # a backend for many sessions has an index instead
+    def due(self, at: Moment) -> Iterator[list[Life]]:  # a backend for many sessions needs an index
         yield from ([Life(sid, uid)] for sid, (uid, _, a, _) in list(self.records.items()) if at.now - a > at.ttl)
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
@@ -192,7 +192,7 @@ class ShelfBackend(HoldCounts):  # which keeps lives from expiring while somebod
 
 
 def main(path: str) -> None:
-    """Count how often this was run."""
+    """Count the runs of this program."""
     store = SessionStore(backend=ShelfBackend(path))
     store.register_namespace("counter", lambda: {"value": 0})
     with store.edit("0123456789abcdef", "counter") as counter:
@@ -203,5 +203,5 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("say which file: python examples/shelf_backend.py FILE")
+        raise SystemExit("usage: python examples/shelf_backend.py FILE")
     main(sys.argv[1])

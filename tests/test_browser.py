@@ -97,7 +97,7 @@ def test_the_whole_way(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
 
     gate.open()
     page.wait(shown("result"))
-    expected = ["Mean of body_mass_g by species", "Gentoo", "5,076.01626", "344 rows in 3 groups, 2 values missing."]
+    expected = ["Mean of body_mass_g by species", "Gentoo", "5,076.01626", "344 rows in 3 groups, 2 missing values."]
     assert [text for text in expected if text not in page.text()] == []
     assert page.run("document.querySelectorAll('#chart .bar').length") == 3
     assert page.run("document.querySelector('#chart desc').textContent").startswith("3 bars. Gentoo: 5,076.01626;")
@@ -226,7 +226,7 @@ def test_what_is_wrong_with_a_file_is_said(opened: Open, tmp_path: Path) -> None
     file.write_bytes(b"<b>a</b>,b\n<img src=x>,\n")
     page.choose_file("#file", file)
     ask(page, "<b>a</b>", "sum", "b")
-    page.wait(notice("The column “b” holds no numbers."))
+    page.wait(notice("The column “b” has no numbers."))
     ask(page, "<b>a</b>")
     page.wait(shown("result"))
     assert page.run("document.querySelectorAll('main img, main b:not(.drop b, #source-name)').length") == 0
@@ -356,7 +356,7 @@ def test_who_watches_goes_on_once_the_sessions_can_be_reached_again(
 
     with monkeypatch.context() as patch:
         patch.setitem(app.view_functions, "task", away)
-        page.wait(notice("The server does not answer"))
+        page.wait(notice("The server is not responding"))
         gate.open()
     page.wait(shown("result"))
     assert page.run("notice.hidden")

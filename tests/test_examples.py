@@ -213,7 +213,7 @@ def test_a_file_from_upload_to_download_over_a_real_server(demo: Flask) -> None:
 
         status, headers, page = ask("GET", "/")
         assert status == 200
-        assert b"<title>Sum up a CSV file</title>" in page
+        assert b"<title>Summarise a CSV file</title>" in page
         assert headers["Content-Security-Policy"].startswith("default-src 'self'")
         first = json.loads(ask("GET", "/api/status")[2])
         assert first["source"] is first["result"] is None
@@ -416,7 +416,7 @@ def test_columns_without_a_name_of_their_own_get_one(client: Client) -> None:
     assert len(source["table"]["notes"]) == 3
     many = client.upload(b",".join([b"same"] * 1000) + b"\n" + b",".join([b"1"] * 1000)).get_json()["source"]
     assert len(set(many["table"]["columns"])) == 1000
-    assert many["table"]["notes"] == ["999 columns have no name of their own. They were given one."]
+    assert many["table"]["notes"] == ["999 columns have no name of their own and were given one."]
 
 
 def test_a_file_of_numbers_has_no_header(client: Client) -> None:
@@ -552,7 +552,7 @@ BAD_LATER = {
         "count",
         "Too many rows do not have 2 cells, the first in line 20001",
     ),
-    "no numbers": (b"a,b\nx,y\n", "sum", "holds no numbers"),
+    "no numbers": (b"a,b\nx,y\n", "sum", "has no numbers"),
     "long value": (b"a,b\nx,1\n" + b"x" * 600 + b",1\n", "count", "Row 2 of the data: the value"),
     "many groups": (b"a,b\n" + b"".join(b"%d,1\n" % i for i in range(10_001)), "count", "more than 10000 different"),
 }

@@ -163,7 +163,7 @@ def test_what_is_left_out_above_the_header_is_said(client: Client) -> None:
 
 
 SHORT = (
-    "Line 1 has one name less than the rows have cells. The first column is taken to have none. "
+    "Line 1 has one name fewer than the rows have cells. The first column is taken to have no name. "
     "Choose another separator if the comma is a decimal mark."
 )
 
@@ -184,7 +184,7 @@ SHORT = (
             b"a,b,c\n1,2\n3,4\n5,6\n",
             {},
             ["a", "b"],
-            ["Line 1 has more names than the rows have cells. The last ones are left out."],
+            ["Line 1 has more names than the rows have cells. The last ones are ignored."],
         ),
     ],
 )
@@ -370,7 +370,7 @@ def test_the_line_of_the_separator_is_no_row_and_no_header(client: Client) -> No
 def test_a_blank_line_cannot_be_the_header(client: Client) -> None:
     table(client, b"a,b\n\n1,2\n3,4\n")
     answer = client.ask("POST", "/api/reading", json={"header": 2})
-    assert problem(answer, 422) == "Line 2 holds no names."
+    assert problem(answer, 422) == "Line 2 has no names."
 
 
 @pytest.mark.parametrize(

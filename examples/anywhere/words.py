@@ -1,22 +1,22 @@
 """One job, run by a thread, a process, an RQ worker or a Celery worker: the line ``runner = …`` below decides.
 
-The job counts the words of a text and writes the counts into the session and into a file. Where it runs changes
-nothing for it, nor for who watches it. In this folder, with flask-silo and, where needed, its extra ``rq`` or
-``celery`` installed (``../../.uv/bin/uv run``, before a command, has them all):
+The job counts the words of a text and writes the counts into the session and into a file. Its code, and the client that
+watches it, are the same wherever it runs. Run these commands in this folder, with flask-silo and, if needed, its extra
+``rq`` or ``celery`` installed. (``../../.uv/bin/uv run`` before a command has all of them.)
 
-    flask --app words run                             thread(), process(): nothing else is needed
-    FLASK_APP=words rq worker                         rq(): a worker, beside the server
-    celery --app celery_worker worker                 celery(): likewise
+    flask --app words run                             the server; thread() and process() need nothing else
+    FLASK_APP=words rq worker                         for rq(): a worker beside the server
+    celery --app celery_worker worker                 for celery(): a worker beside the server
 
-rq() and celery() need a Redis. ``REDIS_URL`` says where, to RQ's worker too, redis://localhost:6379/0 by default;
-``SILO_STORE_URL`` says where sessions are, ``ANYWHERE_FILES`` where files are. The server and its workers must agree
-about them. Then:
+rq() and celery() need a Redis server. ``REDIS_URL`` is its address, redis://localhost:6379/0 by default; RQ's worker
+reads it too. ``SILO_STORE_URL`` is where sessions are kept, ``ANYWHERE_FILES`` the folder for files. The server and its
+workers need the same values. Then:
 
-    curl -i localhost:5000/api/count -d 'to be or not to be'  the answer has the header X-Session-ID
-    curl 'localhost:5000/api/tasks/count?_sid=…'              how far it is
-    curl -N 'localhost:5000/api/tasks/events?_sid=…'          as a stream
-    curl -X DELETE 'localhost:5000/api/tasks/count?_sid=…'    cancels it
-    curl 'localhost:5000/api/counts?_sid=…'                   what it found
+    curl -i localhost:5000/api/count -d 'to be or not to be'  start the job; the response has the header X-Session-ID
+    curl 'localhost:5000/api/tasks/count?_sid=…'              show its progress
+    curl -N 'localhost:5000/api/tasks/events?_sid=…'          watch its progress
+    curl -X DELETE 'localhost:5000/api/tasks/count?_sid=…'    cancel it
+    curl 'localhost:5000/api/counts?_sid=…'                   show the result
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ runner = runners.thread()  # or process(), rq(), celery(): the one line to chang
 
 @silo.task(runner=runner, timeout=600)
 def count(text: str) -> int:
-    """Count the words of a text; return how many different ones there are."""
+    """Count the words of a text. Return the number of different words."""
     task = current_task()
     assert task is not None
     task.update(message="Word {n} of {total}")
@@ -58,7 +58,7 @@ def count(text: str) -> int:
 
 @app.post("/api/count")
 def start() -> tuple[Response, int]:
-    """Start the job for the text that the request brings."""
+    """Start the job for the text in the body of the request."""
     count.start(request.get_data(as_text=True))
     return jsonify(watch="tasks/count"), 202
 

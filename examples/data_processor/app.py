@@ -1,15 +1,17 @@
-"""The demo: upload a CSV file, watch it being summed up, look at the result and download it.
+"""The demo: upload a CSV file, watch it being processed, look at the result and download it.
 
 Run it with ``python examples/data_processor/app.py``, ``flask --app examples/data_processor/app run``, or in this
-folder ``gunicorn --threads 8 "app:create_app()"``. Sessions live in the memory of that one process then.
+folder ``gunicorn --threads 8 "app:create_app()"``. Sessions are then in the memory of that one process.
 
-Several workers share sessions that are kept elsewhere, and a visit goes on where it was when they are restarted:
-``SILO_STORE_URL=sqlite:////tmp/sessions.db gunicorn -w 4 --threads 8 "app:create_app()"``, or with the URL of a Redis,
-``redis://localhost:6379/0``. All of them need the same ``DEMO_DATA_DIR``; the default is one of the machine.
+With SQLite or Redis, several workers share the sessions, which survive a restart:
+``SILO_STORE_URL=sqlite:////tmp/sessions.db gunicorn -w 4 --threads 8 "app:create_app()"``, or with the URL of a Redis
+server, ``redis://localhost:6379/0``. All workers need the same ``DEMO_DATA_DIR``; the default is the same for all
+workers on one machine.
 
-The page works behind a path prefix without changes, as its addresses are relative.
+All URLs of the page are relative, so it works behind a path prefix without changes.
 
-Environment variables set what `DEFAULTS` lists, as ``DEMO_MAX_UPLOAD_MB=20``, and flask-silo, as ``SILO_TTL=600``.
+Environment variables change the settings in ``DEFAULTS``, such as ``DEMO_MAX_UPLOAD_MB=20``, and those of flask-silo,
+such as ``SILO_TTL=600``.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ from werkzeug.wsgi import get_input_stream
 HERE = Path(__file__).parent
 SAMPLE = HERE / "sample" / "penguins.csv"
 RESULT = "result.csv"
-TEXT = "text.csv"  # an uploaded file in the form that is read, while a task works
+TEXT = "text.csv"  # the text of the uploaded file as it is read, while a task runs
 SMALL_BODY = 64 * 1024
 MB = 1024 * 1024
 DEFAULTS = {
-    "DATA_DIR": "",  # where files are kept; a private folder among the temporary ones by default
+    "DATA_DIR": "",  # the folder for files; by default a private one among the temporary files
     "MAX_UPLOAD_MB": 100,
     "MAX_TOTAL_MB": 2000,
     "MAX_GROUPS": 10_000,
@@ -54,7 +56,7 @@ HEADERS = {
 
 
 def create_app(**config: Any) -> Flask:
-    """Make the application. What is given wins over the environment."""
+    """Create the application. Arguments take precedence over environment variables."""
     app = Flask(__name__)
     app.config.update(DEFAULTS, MAX_CONTENT_LENGTH=SMALL_BODY)
     app.config.from_prefixed_env("DEMO")
@@ -81,8 +83,8 @@ def create_app(**config: Any) -> Flask:
 
     @app.get("/api/status")
     def status() -> Response:
-        task = summarise.state  # Before the job: if it says that all is done, the result is there.
-        # Looking begins no session: who has none yet gets an empty answer.
+        task = summarise.state  # Read before the job: once the task has succeeded, the result is there.
+        # Reading begins no session: a client without one gets an empty answer.
         job = silo.state("job") if silo.uid else {"source": None, "result": None}
         limits = {"upload_bytes": limit, "ttl": silo.store.ttl}
         return jsonify(source=job["source"], result=job["result"], task=task.to_dict(public=True), limits=limits)
@@ -102,13 +104,13 @@ def create_app(**config: Any) -> Flask:
         if not name:
             abort(400, "The file has no name.")
         name = check_name(name)
-        # Each upload is stored under a name of its own, so that the file before stays whole if this one is refused.
+        # Each upload is stored under its own name, so the previous file is kept if this one is refused.
         stored = secrets.token_hex(8)
         uploads.save(silo.sid, stored, data, size=size)
         try:
             with uploads.open(silo.sid, stored) as file:
                 table = inspect(file)
-            # Only now: who asks for state in a POST keeps the session's other writers waiting until the end.
+            # Not before: a POST that asks for state blocks the session's other writers until its end.
             job = silo.state("job")
             refuse_while_running()
         except (BadCsv, TaskRunning):
@@ -122,7 +124,7 @@ def create_app(**config: Any) -> Flask:
 
     @app.post("/api/reading")
     def reading() -> Response:
-        """Read the uploaded file again, by all that the person has chosen; the rest is found out."""
+        """Read the uploaded file again as the user has chosen. What is not chosen is detected."""
         job = silo.state("job")
         refuse_while_running()
         if not job["source"]:
@@ -227,7 +229,7 @@ def create_app(**config: Any) -> Flask:
 
 
 def private_folder(path: str) -> Path:
-    """Make the folder for files; by default one that belongs to this user alone."""
+    """Create the folder for files. The default one must belong to this user and be closed to others."""
     if path:
         folder = Path(path)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -237,7 +239,7 @@ def private_folder(path: str) -> Path:
     info = folder.lstat()
     mine = not hasattr(os, "getuid") or (info.st_uid == os.getuid() and not info.st_mode & 0o077)
     if not stat.S_ISDIR(info.st_mode) or not mine:
-        raise PermissionError(f"{folder} is not private; set DEMO_DATA_DIR to another folder")
+        raise PermissionError(f"{folder} is not private: set DEMO_DATA_DIR to another folder")
     return folder
 
 

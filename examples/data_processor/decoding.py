@@ -1,7 +1,7 @@
-"""The text of an uploaded file: which encoding it has, and the same text in the one form that the reader takes.
+"""Detects the encoding of an uploaded file and decodes its text.
 
-That form is UTF-8 with one kind of line end and without marks that are no content: a byte order mark at the beginning,
-a Ctrl-Z at the end. A byte that the encoding does not know becomes "�" and is counted; no text is given up for it.
+Line ends become line feeds. A byte order mark at the beginning and a Ctrl-Z at the end are dropped. A byte that is
+invalid in the encoding becomes "�" and is counted; the file is not refused for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from charset_normalizer import CharsetMatches, from_bytes
 
-# What is considered for a file that is not UTF-8, the likeliest first, and what a person can choose.
+# Encodings that are tried for a file that is not UTF-8, the likeliest first; and those that a user can choose.
 GUESSED = (
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp850", "koi8_r"),
     *("shift_jis", "gb18030", "big5", "euc_kr"),
@@ -26,33 +26,40 @@ ENCODINGS = (
     *("euc_jp", "iso8859_2", "cp852", "cp866", "cp874", "cp1255", "cp1256", "mac_roman"),
 )
 WESTERN = GUESSED[0]
-# The bytes that are no letters there, and not undefined either.
+# The bytes that are defined there and are not letters.
 SIGNS = bytes(
     code for code in range(0x80, 0x100) if (sign := bytes([code]).decode(WESTERN, "ignore")) and not sign.isalpha()
 )
 BLOCK = 1 << 20
 EVIDENCE = 1 << 16
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# How much less readable than the best guess a text may be in a likelier encoding: 0 is readable, 1 is noise.
+# How much noisier a text may be in a likelier encoding than in the best guess: 0 is readable, 1 is noise.
 LENIENCE = 0.15
-MIN_LETTERS = 3  # fewer say nothing
+MIN_LETTERS = 3  # fewer are no evidence
 LAST_MARK = re.compile(r"\x1a\s*\Z")
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a look at a whole file has shown: its encoding, and how many characters had to be replaced."""
+    """What reading a whole file has shown.
+
+    Attributes:
+        encoding: The encoding, as Python names it.
+        replaced: Number of characters that were invalid and replaced.
+        line: Number of the first line with a replaced character; 0 if there is none.
+        good: Number of valid characters outside ASCII.
+    """
 
     encoding: str
     replaced: int = 0
-    line: int = 0  # the first line that holds a replaced character; 0 where there is none
-    good: int = 0  # characters outside ASCII that the encoding does know
+    line: int = 0
+    good: int = 0
 
 
 def examine(file: BinaryIO, encoding: str | None = None) -> Decoded:
-    """Read a whole file, and find out its encoding unless it is given.
+    """Read a whole file and detect its encoding, unless it is given.
 
-    A file with more broken characters than whole ones is not UTF-8; one with a single broken character still is.
+    A file is UTF-8 unless it has more invalid characters than valid ones outside ASCII.
     """
     start = file.read(EVIDENCE)
     if encoding:
@@ -65,7 +72,7 @@ def examine(file: BinaryIO, encoding: str | None = None) -> Decoded:
 
 
 def texts(file: BinaryIO, encoding: str) -> Iterator[str]:
-    """Yield a file's text from its beginning, in blocks of about 1 MiB, each line end as a line feed."""
+    """Yield a file's text from its beginning, in blocks of about 1 MiB, with line feeds as line ends."""
     codec = "utf-8-sig" if encoding == "utf-8" else encoding
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)("replace"), translate=True)
     file.seek(0)
@@ -93,7 +100,7 @@ def _decode(file: BinaryIO, encoding: str) -> Decoded:
 
 
 def _unmarked(start: bytes) -> str | None:
-    """UTF-16 without a byte order mark: most characters of a table are ASCII, one of whose two bytes is NUL."""
+    """Detect UTF-16 without a byte order mark: most characters of a table are ASCII, with NUL as one of two bytes."""
     for name, high, low in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
         if high.count(0) * 2 > len(high) and 0 not in low:
             return name
@@ -101,10 +108,10 @@ def _unmarked(start: bytes) -> str | None:
 
 
 def _likeliest(file: BinaryIO) -> str:
-    """Choose an encoding by the lines that hold more than ASCII.
+    """Return the likeliest encoding of the lines that have more than ASCII.
 
-    What is readable as Western text is taken as that: most of such files are, and much of it looks as good in another
-    encoding. Signs such as "€" do not count, as the library takes them for noise.
+    Text that is readable as Western is taken as Western: most such files are, and much of it looks as good in another
+    encoding. Signs such as "€" do not count, because the library takes them for noise.
     """
     file.seek(0)
     odd = (line for line in iter(lambda: file.readline(EVIDENCE), b"") if not line.isascii())

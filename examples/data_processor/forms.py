@@ -1,6 +1,6 @@
-"""The form of a CSV text, that is how its cells are separated: DuckDB finds it out, and reads the text in that form.
+"""The form of a CSV text: how its cells are separated. DuckDB detects it and reads the text.
 
-The text is one that `decoding.texts` has made: in UTF-8, each line ended by a line feed.
+The text is one that ``decoding.texts()`` returned: in UTF-8, with a line feed after each line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DELIMITERS = (",", ";", "\t", "|", " ")
 MAX_LINE = 1 << 20  # bytes
 MAX_MISFITS = 10_000
 BATCH = 5_000
-# No extension is fetched, no file written.
+# DuckDB downloads no extension and writes no file.
 CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -41,12 +41,20 @@ READ = (
 
 
 class BadCsv(ValueError):
-    """The file cannot be processed. The text says why, for the person who chose it."""
+    """The file cannot be processed. The message says why, for the user who chose it."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How the cells of a text are separated, how many a row has, and how many lines stand before the first row."""
+    """How the cells of a text are separated.
+
+    Attributes:
+        delimiter: The character between two cells.
+        quote: The character around a quoted cell.
+        escape: The character before a quotation mark in a quoted cell.
+        width: Number of cells in a row.
+        skip: Number of lines above the first row.
+    """
 
     delimiter: str
     quote: str
@@ -57,7 +65,13 @@ class Form:
 
 @dataclass(frozen=True)
 class Sniffed:
-    """What DuckDB has found out of a text: its form, whether a header follows the lines to skip, the columns' types."""
+    """What DuckDB has detected in a text.
+
+    Attributes:
+        form: The text's form.
+        has_header: Whether a header follows the skipped lines.
+        types: The type of each column, by its name in SQL.
+    """
 
     form: Form
     has_header: bool
@@ -65,14 +79,22 @@ class Sniffed:
 
     @property
     def typed(self) -> float:
-        """The share of columns that hold something more definite than text."""
+        """The share of columns whose type is more specific than text, 0 to 1."""
         return sum(kind != "VARCHAR" for kind in self.types) / len(self.types)
 
 
 def sniff(path: Path, delimiter: str | None = None, header: int | None = None) -> Sniffed:
-    """Find out the form of a text. `header` is the line of the names, or 0 for none, where that is known.
+    """Detect the form of a text.
 
-    A comma between digits may separate cells or be a decimal mark. The form in which more columns are numbers is right.
+    A comma between digits may separate cells or be a decimal mark. The form that has more columns of numbers wins.
+
+    Args:
+        path: The text.
+        delimiter: The character between two cells; None to detect it.
+        header: The number of the line with the column names, 0 for none; None to detect it.
+
+    Raises:
+        BadCsv: No form fits the text.
     """
     given: dict[str, Any] = {} if header is None else {"header": header > 0, "skip": max(0, header - 1)}
     with connected() as database:
@@ -89,21 +111,24 @@ def sniff(path: Path, delimiter: str | None = None, header: int | None = None) -
 
 
 def below(path: Path, form: Form, line: int) -> Form:
-    """The form of the rows below a line that has more or fewer cells than these."""
+    """Return the form of the rows below a line that has another number of cells."""
     with connected() as database:
         found = _sniff(database, path, {"delim": form.delimiter, "header": False, "skip": line})
     return replace(found.form, skip=line)
 
 
 def rows(path: Path, form: Form, wanted: Sequence[int] | None = None) -> Rows:
-    """The rows of a text, each with the cells of some columns, by position, or with all of them."""
+    """Return the rows of a text, with all cells or with those at the ``wanted`` positions."""
     return Rows(path, form, range(form.width) if wanted is None else wanted)
 
 
 class Rows:
-    """The rows of a text, without blank ones. Once all were read, `misfits` has the lines of those that were left out.
+    """The rows of a text, without blank ones and without those that have more or fewer cells than the form says.
 
-    A row is left out if it has more or fewer cells than the form says. Reading raises `BadCsv` for anything else.
+    Iterating raises ``BadCsv`` for any other fault.
+
+    Attributes:
+        misfits: The line numbers of rows with another number of cells, once all rows were read.
     """
 
     def __init__(self, path: Path, form: Form, wanted: Sequence[int]) -> None:
@@ -122,7 +147,7 @@ class Rows:
 
 
 def first_row(path: Path, form: Form, line: int) -> list[str]:
-    """The cells of the row that begins in a line, be they fewer or more than the form says."""
+    """Return the cells of the row that begins in a line, whatever their number."""
     wide = replace(form, width=2 * form.width + 10, skip=line - 1)
     query = f"FROM {READ[:-1]}, null_padding = true, parallel = false, nullstr = '\x01') LIMIT 1"
     with connected() as database:
@@ -132,7 +157,7 @@ def first_row(path: Path, form: Form, line: int) -> list[str]:
 
 @contextmanager
 def connected() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database that keeps nothing and fetches nothing."""
+    """Open a database in memory that downloads nothing. Its errors about a text become ``BadCsv``."""
     database = duckdb.connect(config=CONFIG)
     try:
         yield database
@@ -160,7 +185,7 @@ def _options(path: Path, form: Form) -> dict[str, Any]:
 
 
 def _sniff(database: duckdb.DuckDBPyConnection, path: Path, options: dict[str, Any]) -> Sniffed:
-    """Ask strictly first, to find a preamble. A text in which some rows have another number of cells needs leniency."""
+    """Detect strictly first, to find a preamble. If that fails, tolerate rows with another number of cells."""
     try:
         strict = _ask(database, path, options)
     except duckdb.InvalidInputException:
@@ -189,7 +214,7 @@ def _ask(database: duckdb.DuckDBPyConnection, path: Path, options: dict[str, Any
 
 
 def _misfits(database: duckdb.DuckDBPyConnection, width: int) -> list[int]:
-    """The lines that DuckDB has left out because they have another number of cells. Any other reason is an error."""
+    """Return the lines that DuckDB skipped because they have another number of cells. Any other reason is an error."""
     query = "SELECT line, any_value(error_type::VARCHAR), count(*) FROM reject_errors GROUP BY line ORDER BY line"
     found = database.execute(query).fetchall()
     for line, reason, _ in found:

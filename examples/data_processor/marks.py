@@ -1,8 +1,8 @@
-"""Numbers as people write them: which mark stands before the decimals, and which one groups the digits.
+"""Detects how numbers are written: with which decimal mark, and with which mark between groups of digits.
 
-A column decides by its own cells: "1.084.831" can only be a grouped whole number, "12,50" can only have decimals. A
-cell like "331.885" can be either. Where nothing else in the column or the file decides, such cells are read with
-decimals, and the column is named as ambiguous; only a comma that also parts the cells of a row groups digits then.
+Each column is decided by its own cells: "1.084.831" can only be a grouped whole number, "12,50" can only have decimals.
+A cell like "331.885" can be either. If nothing else in the column or the file decides, such cells are read with
+decimals and the column is reported as ambiguous. The exception is a comma that also separates cells: it groups digits.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from itertools import islice, product
 DECIMALS = (".", ",")
 THOUSANDS = ("", ".", ",", " ", "'")
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-"})
-EVIDENCE = 200  # cells of a column that are looked at
-# What is written for a mark as well: spaces that do not break a line, the typographic apostrophe, the minus sign.
+EVIDENCE = 200  # cells of a column that are examined
+# Variants of the marks: spaces that do not break a line, the typographic apostrophe, the minus sign.
 VARIANTS = str.maketrans({"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2019": "'", "\u2212": "-"})
 MARKED = re.compile(r"[0-9][., '][0-9]")
 AMBIGUOUS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
@@ -29,13 +29,13 @@ MAX_EXPONENT = 300
 
 @dataclass(frozen=True)
 class Marks:
-    """The mark before the decimals, and the one that groups digits by threes: "" where none does."""
+    """The decimal mark, and the mark between groups of three digits ("" for none)."""
 
     decimal: str = "."
     thousands: str = ""
 
     def number(self, cell: str) -> Decimal | None:
-        """The number that a cell holds, with all of its digits, or None."""
+        """Return the number in a cell, with all its digits; None if it is not a number."""
         text = plain(cell)
         if len(text) > MAX_LENGTH or not _pattern(self.decimal, self.thousands).fullmatch(text):
             return None
@@ -47,7 +47,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Understood:
-    """The marks of the file, those of each column, and the positions of columns whose marks nothing decides."""
+    """The marks of the file, the marks of each column, and the positions of ambiguous columns."""
 
     file: Marks
     columns: list[Marks]
@@ -55,7 +55,7 @@ class Understood:
 
 
 def plain(cell: str) -> str:
-    """A cell without spaces around it, its marks as plain characters."""
+    """Return a cell without spaces around it, with the variants of marks replaced by plain characters."""
     text = cell.strip()
     return text if text.isascii() else text.translate(VARIANTS)
 
@@ -71,17 +71,17 @@ def is_marked(cell: str) -> bool:
 
 
 def is_number(cell: str) -> bool:
-    """Return whether a cell holds a number in one way of writing or another."""
+    """Return whether a cell is a number with any pair of marks."""
     return any(Marks(*pair).number(cell) is not None for pair in product(DECIMALS, THOUSANDS) if pair[0] != pair[1])
 
 
 def understand(
     columns: Sequence[Iterable[str]], delimiter: str, decimal: str | None = None, thousands: str | None = None
 ) -> Understood:
-    """Find out the marks of each column from some of its cells. A mark that is given is taken as it is."""
+    """Detect the marks of each column from some of its cells. A mark that is given is not detected."""
     pairs = product([decimal] if decimal else DECIMALS, THOUSANDS if thousands is None else [thousands])
     choices = [Marks(*pair) for pair in pairs if pair[0] != pair[1]]
-    # The best comes first, where several fit.
+    # If several fit, the first is taken.
     usual = "," if delimiter == ";" else "."
     choices.sort(key=lambda marks: (marks.decimal == delimiter, marks.thousands != "", marks.decimal != usual))
     cells = [list(islice(filter(MARKED.search, map(plain, column)), EVIDENCE)) for column in columns]
@@ -95,13 +95,13 @@ def understand(
 
 
 def _fitting(cells: list[str], choices: list[Marks]) -> list[Marks]:
-    """The choices by which most of the cells are numbers."""
+    """Return the choices with which most cells are numbers."""
     scores = [sum(marks.number(cell) is not None for cell in cells) for marks in choices]
     return [marks for marks, score in zip(choices, scores, strict=True) if score == max(scores)]
 
 
 def _differs(cells: list[str], fitting: list[Marks]) -> bool:
-    """Return whether one of the cells is another number by another of the choices."""
+    """Return whether a cell is not the same number with each of the choices."""
     numbers = ({marks.number(cell) for marks in fitting} - {None} for cell in cells)
     return any(len(found) > 1 for found in numbers)
 

@@ -1,4 +1,4 @@
-"""Sentences about a file, for the person, before the work begins: what was decided, and what is still open."""
+"""Notes on a file, shown to the user before the work begins: what was decided, and what is ambiguous."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = {".": "a point", ",": "a comma", " ": "a space", "'": "an apostrophe"}
 
 
 def on_text(decoded: Decoded, *, guessed: bool) -> list[str]:
-    """Say how the characters are read."""
+    """Return notes on how the text is decoded."""
     name = "UTF-8" if decoded.encoding == "utf-8" else decoded.encoding
     said = [f"The text is not UTF-8. It is read as {name}."] if guessed and decoded.encoding != "utf-8" else []
     if decoded.replaced == 1:
@@ -25,7 +25,7 @@ def on_text(decoded: Decoded, *, guessed: bool) -> list[str]:
 
 
 def on_lines(header: int, form: Form, first: int, misfits: list[int]) -> list[str]:
-    """Say which lines are not rows. The first line that could be one is `first`."""
+    """Return notes on lines that are not rows. ``first`` is the number of the first line that could be one."""
     said = [] if header else ["The file has no header, so the columns are numbered."]
     above = (header or form.skip + 1) - first
     what = "the header" if header else "the first row"
@@ -40,7 +40,7 @@ def on_lines(header: int, form: Form, first: int, misfits: list[int]) -> list[st
 
 
 def on_numbers(columns: list[str], cells: Sequence[Sequence[str]], understood: Understood) -> list[str]:
-    """Say which numbers are ambiguous, and which columns have other marks than the rest of the file."""
+    """Return notes on ambiguous numbers, and on columns with other marks than the rest of the file."""
     said = []
     if understood.ambiguous:
         at = understood.ambiguous[0]
@@ -62,7 +62,7 @@ def on_numbers(columns: list[str], cells: Sequence[Sequence[str]], understood: U
 
 
 def listed(names: list[str]) -> str:
-    """The first of some names, in quotation marks."""
+    """Return the first few names in quotation marks, as one phrase."""
     shown = [f"“{name}”" for name in names[:LISTED]]
     if len(names) > LISTED:
         shown.append(f"{len(names) - LISTED} more")

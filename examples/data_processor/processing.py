@@ -1,7 +1,7 @@
-"""What the demo does with a CSV file: check it and sum it up. Knows nothing of HTTP or sessions.
+"""The work of the demo: check a CSV file and summarise it by groups. Independent of HTTP and sessions.
 
 The file is read row by row, several times; only the groups are kept in memory. A row with more or fewer cells than
-there are columns is left out and counted, and so is a cell that is not a number. Numbers keep all of their digits.
+there are columns is left out and counted, and so is a cell that is not a number. Numbers keep all their digits.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from reading import MAX_LABEL, Table
 from silo_tasks import current_task, step, track
 
 logger = logging.getLogger("data_processor")
-logger.setLevel(logging.INFO)  # The task shows these lines to its client.
+logger.setLevel(logging.INFO)  # The client of the task sees these lines.
 
 LOGGED = 5
 SHOWN = 50
 MAX_PLAIN = 30
-# Where a formula begins: at the start of a cell, or after a separator of cells in a spreadsheet of another language.
+# A formula begins at the start of a cell, or after a character that separates cells in another locale.
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"(?:^|(?<=[;\t]))(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 MEASURES = ("count", "sum", "mean", "min", "max")
-# Sums are exact: `Marks.number` takes no number for which these digits would not do.
+# Sums are exact: ``Marks.number()`` accepts no number that needs more digits than these.
 EXACT = Context(prec=1000, traps=[Inexact])
 MEAN = Context(prec=15)
-# The largest whole number that JavaScript reads exactly; the page gets larger ones as text.
+# The largest integer that JavaScript reads exactly. The page gets larger ones as text.
 MAX_SAFE_INTEGER = 2**53 - 1
 
 Opener = Callable[[], BinaryIO]
@@ -44,13 +44,13 @@ Number = int | float | str
 
 
 class Recoded:
-    """A file's text in the form that DuckDB reads, as a file: `read` gives it block by block."""
+    """A file-like object with a text in UTF-8, as DuckDB reads it."""
 
     def __init__(self, blocks: Iterable[str]) -> None:
         self._blocks = (block.encode() for block in blocks if block)
 
     def read(self, _size: int = -1) -> bytes:
-        """The next block, of any size; empty at the end."""
+        """Return the next block, of any size; empty at the end."""
         return next(self._blocks, b"")
 
 
@@ -59,7 +59,7 @@ Keep = Callable[[Recoded], Path]
 
 @dataclass
 class Group:
-    """What is kept of the rows that have one value in the chosen column."""
+    """The running totals of the rows with the same value in the chosen column."""
 
     rows: int = 0
     numbers: int = 0
@@ -68,14 +68,14 @@ class Group:
     high: Decimal = Decimal("-Infinity")
 
     def add(self, number: Decimal) -> None:
-        """Take one number in."""
+        """Count one number in."""
         self.numbers += 1
         self.total = EXACT.add(self.total, number)
         self.low = min(self.low, number)
         self.high = max(self.high, number)
 
     def measure(self, how: str) -> Decimal | None:
-        """The number for this group; None where there is none."""
+        """Return the group's result; None if the group has no numbers."""
         if how == "count":
             return Decimal(self.rows)
         if not self.numbers:
@@ -87,7 +87,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of a file: columns by their position, None where only rows are counted."""
+    """What to do with a file.
+
+    Attributes:
+        by: Position of the column to group by.
+        value: Position of the column to measure; None to count rows only.
+        how: One of ``MEASURES``.
+        max_groups: Number of groups at which the work fails.
+    """
 
     by: int
     value: int | None
@@ -97,7 +104,16 @@ class Job:
 
 @dataclass
 class Checked:
-    """What a look at every row has shown."""
+    """What checking every row has shown.
+
+    Attributes:
+        rows: Number of rows that can be used.
+        skipped: Number of rows with another number of cells.
+        numbers: Number of cells that are numbers.
+        missing: Number of cells without a value.
+        odd: Number of other cells that are not numbers.
+        ambiguous: Number of cells that may be read in two ways.
+    """
 
     rows: int = 0
     skipped: int = 0
@@ -108,9 +124,20 @@ class Checked:
 
 
 def run(open_file: Opener, size: int, table: Table, job: Job, keep: Keep) -> tuple[dict[str, Any], bytes]:
-    """Do the job, as steps of the running task if there is one; return a summary and the result as CSV.
+    """Do the job, as steps of the running task if there is one.
 
-    `keep` stores the file's text, recoded, and says where.
+    Args:
+        open_file: Opens the uploaded file.
+        size: Its size in bytes.
+        table: How to read it.
+        job: What to do with it.
+        keep: Stores the file's text in UTF-8. Returns its path.
+
+    Returns:
+        A summary, and the result as CSV.
+
+    Raises:
+        BadCsv: The file cannot be processed.
     """
     task = current_task()
     if task:
@@ -137,11 +164,11 @@ def run(open_file: Opener, size: int, table: Table, job: Job, keep: Keep) -> tup
 
 
 def recode(open_file: Opener, size: int, table: Table, keep: Keep) -> tuple[Path, int]:
-    """Read the whole file once; return where its text is, and the number of its lines.
+    """Decode the whole file. Return the path of its text and the number of its lines.
 
-    DuckDB refuses a line over the limit, but leaves out one over its buffer of 32 times as much and says nothing.
+    Line lengths are checked here, because DuckDB silently skips a line longer than its buffer, 32 times the limit.
     """
-    lines, begun = 1, 0  # how much of a line the blocks before have
+    lines, begun = 1, 0  # length of the current line in the previous blocks
 
     def blocks() -> Iterator[str]:
         nonlocal lines, begun
@@ -163,7 +190,7 @@ def recode(open_file: Opener, size: int, table: Table, keep: Keep) -> tuple[Path
 
 
 def validate(path: Path, table: Table, job: Job, lines: int) -> Checked:
-    """Look at every row."""
+    """Check every row."""
     checked, undecided = Checked(), table.chosen.decimal is None and table.chosen.thousands is None
     column = job.by if job.value is None else job.value
     reader, marks = rows(path, table.form, [column]), table.column_marks[column]
@@ -190,12 +217,12 @@ def validate(path: Path, table: Table, job: Job, lines: int) -> Checked:
         checked.ambiguous = 0
     logger.info("%d rows can be used, %d are left out", checked.rows, checked.skipped)
     if job.value is not None and not checked.numbers:
-        raise BadCsv(f"The column “{table.columns[job.value]}” holds no numbers.")
+        raise BadCsv(f"The column “{table.columns[job.value]}” has no numbers.")
     return checked
 
 
 def aggregate(path: Path, table: Table, job: Job, total: int) -> dict[str, Group]:
-    """Sum the rows up, group by group."""
+    """Return the groups of the rows, by label."""
     groups: dict[str, Group] = {}
     name = table.columns[job.by]
     marks = Marks() if job.value is None else table.column_marks[job.value]
@@ -221,13 +248,13 @@ def aggregate(path: Path, table: Table, job: Job, total: int) -> dict[str, Group
 
 
 def ranked(groups: dict[str, Group], how: str) -> list[tuple[str, int, Decimal | None]]:
-    """The groups as rows of a result, largest first: label, number of rows, measure."""
+    """Return the groups as rows of the result, largest first: label, number of rows, measure."""
     ranking = [(label, group.rows, group.measure(how)) for label, group in groups.items()]
     return sorted(ranking, key=lambda row: (row[2] is None, -(row[2] or 0), row[0]))
 
 
 def as_json(number: Decimal | None) -> Number | None:
-    """A number as JSON takes it; as text where JavaScript would read another one."""
+    """Return a number for JSON, or as text if JavaScript would read another number."""
     if number is None:
         return None
     if number == number.to_integral_value() and abs(number) <= MAX_SAFE_INTEGER:
@@ -237,12 +264,12 @@ def as_json(number: Decimal | None) -> Number | None:
 
 
 def as_text(number: Decimal) -> str:
-    """A number with all of its digits, without an exponent where that can be read."""
+    """Return a number with all its digits, without an exponent unless it would be too long."""
     return f"{number:f}" if abs(number.adjusted()) < MAX_PLAIN else str(number)
 
 
 def write(header: list[str], lines: Iterable[tuple[Any, ...]], total: int) -> bytes:
-    """Make a CSV file of a result. A spreadsheet takes none of its cells for a formula."""
+    """Return a result as a CSV file in which no cell is a formula to a spreadsheet."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(map(harmless, header))
@@ -251,7 +278,7 @@ def write(header: list[str], lines: Iterable[tuple[Any, ...]], total: int) -> by
 
 
 def harmless(cell: Any) -> Any:
-    """Put an apostrophe before text that a spreadsheet would execute; numbers stay as they are."""
+    """Put an apostrophe before text that a spreadsheet would execute. Numbers stay as they are."""
     if isinstance(cell, Decimal):
         return as_text(cell)
     return FORMULA.sub("'", cell) if isinstance(cell, str) and not is_number(cell) else cell

@@ -1,7 +1,7 @@
-"""How a CSV file is read: each point is found out, shown to the person who chose the file, and can be changed.
+"""How a CSV file is read. Each point is detected and shown to the user, who can change it.
 
-A fault in a file is either tolerated and named in `Table.notes`, or refused with a `BadCsv` that says where it is.
-Files that are empty, are not text, have no rows or exceed the limits below are refused.
+A fault in a file is either tolerated and named in ``Table.notes``, or refused with a ``BadCsv`` that says where it is.
+A file that is empty, is not text, has no rows or exceeds the limits below is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from decoding import ENCODINGS, Decoded, examine, texts
 from forms import DELIMITERS, MAX_LINE, BadCsv, Form, Sniffed, below, first_row, rows, sniff
 from marks import DECIMALS, MISSING, THOUSANDS, Marks, is_number, understand
 
-HEAD = 1 << 20  # characters that are looked at to find out a file's form
+HEAD = 1 << 20  # characters from which a file's form is detected
 SAMPLE = 1000
 SAMPLE_CELLS = 50_000
 MAX_COLUMNS = 1000
@@ -30,13 +30,21 @@ MAX_SHOWN = 80
 PREVIEW = 5
 MAX_NOTES = 5
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-# Excel reads and writes such a first line where the separator is not the one of the country.
+# Excel reads and writes such a first line if the separator is not the default of the locale.
 SEPARATOR_LINE = re.compile(r"""sep=([^\w\s"'\\]|[\t ])(?=\n)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a person has chosen for a file; None is to be found out. `header` is the line with the names, 0 for none."""
+    """What a user has chosen for a file. None means that the point is detected.
+
+    Attributes:
+        delimiter: The character between two cells.
+        decimal: The decimal mark.
+        thousands: The mark between groups of three digits; "" for none.
+        header: The number of the line with the column names; 0 for none.
+        encoding: The encoding, as Python names it.
+    """
 
     delimiter: str | None = None
     decimal: str | None = None
@@ -46,7 +54,11 @@ class Chosen:
 
     @classmethod
     def checked(cls, given: Any) -> Chosen:
-        """Take what a client has sent. Raises `ValueError`, which says what it may send."""
+        """Return the choice that a client has sent.
+
+        Raises:
+            ValueError: The data is not a valid choice. The message says what is.
+        """
         if not isinstance(given, dict):
             raise ValueError("Send a JSON object.")
         for name, value in given.items():
@@ -77,27 +89,31 @@ class Table:
     numeric: list[str]
     preview: list[list[str]]
     form: Form
-    header: int  # the line with the names, 0 where there is none
+    header: int  # number of the line with the names; 0 for none
     encoding: str
-    marks: Marks  # those of the file
+    marks: Marks  # of the file as a whole
     column_marks: list[Marks]
-    notes: list[str]  # what a person should know before the work begins
+    notes: list[str]  # what the user should know before starting
     chosen: Chosen
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as it is kept in a session and sent to the page."""
+        """Return plain data, which a session can keep and the page can get as JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Table:
-        """Make a table of what `to_dict` gave."""
+        """Return the table that ``to_dict()`` was called on."""
         marks = [Marks(**each) for each in data["column_marks"]]
         parts = {"form": Form(**data["form"]), "marks": Marks(**data["marks"]), "chosen": Chosen(**data["chosen"])}
         return cls(**data | parts | {"column_marks": marks})
 
 
 def inspect(file: BinaryIO, chosen: Chosen | None = None) -> Table:
-    """Find out how to read a file: all of it is decoded once, its first part is looked at more closely."""
+    """Detect how to read a file. All of it is decoded once, and its first part is examined more closely.
+
+    Raises:
+        BadCsv: The file cannot be read as CSV, or not as chosen.
+    """
     chosen = known = chosen or Chosen()
     decoded = examine(file, chosen.encoding)
     head = _head(file, decoded.encoding)
@@ -108,7 +124,7 @@ def inspect(file: BinaryIO, chosen: Chosen | None = None) -> Table:
     if head.strip("\n").count("\n") + 1 <= (known.header or 0):
         raise BadCsv(f"The file has no rows below line {known.header}.")
     if known.header and not head.split("\n", known.header)[known.header - 1].strip():
-        raise BadCsv(f"Line {known.header} holds no names.")
+        raise BadCsv(f"Line {known.header} has no names.")
     with tempfile.TemporaryDirectory(prefix="silo-demo-") as folder:
         path = Path(folder) / "head.csv"
         path.write_bytes(head.encode())
@@ -116,7 +132,7 @@ def inspect(file: BinaryIO, chosen: Chosen | None = None) -> Table:
 
 
 def _head(file: BinaryIO, encoding: str) -> str:
-    """The first part of a file's text, which ends where a row does."""
+    """Return the first part of a file's text, up to the end of a row."""
     blocks = texts(file, encoding)
     first = next(blocks, "")
     head, more = first[:HEAD], first[HEAD:] or next(blocks, "")
@@ -132,9 +148,10 @@ def _head(file: BinaryIO, encoding: str) -> str:
 
 
 def _whole_rows(text: str) -> str:
-    """Cut a text after a line where no quotation mark is open: a cell may have several lines.
+    """Cut a text after the last line that does not end inside a quoted cell.
 
-    A mark that stands for inches opens nothing. It would leave little of the text, and is taken for none then.
+    A quotation mark for inches opens no quoted cell. If the cut would leave less than half of the text, the marks are
+    ignored.
     """
     at = end = marks = 0
     for line in text.split("\n")[:-1]:
@@ -164,7 +181,7 @@ def _table(path: Path, decoded: Decoded, known: Chosen, first_line: int) -> Tabl
     cells = list(zip(*sample, strict=True))
     understood = understand(cells, form.delimiter, known.decimal, known.thousands)
     numeric = [_mostly_numbers(column, marks) for column, marks in zip(cells, understood.columns, strict=True)]
-    # Where digits are grouped, a row of numbers looks like a row of names at first.
+    # A row of numbers with grouped digits looks like a row of names at first.
     if known.header is None and any(is_number(name) for name in compress(names, numeric)):
         return _table(path, decoded, replace(known, header=0), first_line)
     columns, renamed = _named(names) if header else ([f"Column {at}" for at in range(1, form.width + 1)], [])
@@ -189,11 +206,11 @@ def _table(path: Path, decoded: Decoded, known: Chosen, first_line: int) -> Tabl
 
 
 def _header(path: Path, sniffed: Sniffed, chosen: int | None) -> tuple[int, list[str]]:
-    """The line of the header, 0 for none, and the names that stand there."""
+    """Return the line number of the header, 0 for none, and the names in it."""
     form = sniffed.form
     line = form.skip + 1 if sniffed.has_header else 0
     if form.skip and chosen is None and (not line or sniffed.typed == 0):
-        # R writes row names, and no column name above them.
+        # R writes row names without a column name above them.
         above = first_row(path, form, form.skip)
         if len(above) == form.width - 1 and all(above):
             return form.skip, above
@@ -201,18 +218,18 @@ def _header(path: Path, sniffed: Sniffed, chosen: int | None) -> tuple[int, list
 
 
 def _fitted(names: list[str], form: Form, line: int) -> tuple[list[str], list[str]]:
-    """The name of each column, "" where it has none, and what is to be said of a header of another length."""
+    """Return the name of each column, "" for none, and notes about a header with another number of cells."""
     if names and len(names) == form.width - 1 and all(names):
-        said = f"Line {line} has one name less than the rows have cells. The first column is taken to have none."
+        said = f"Line {line} has one name fewer than the rows have cells. The first column is taken to have no name."
         if form.delimiter == ",":
             said += " Choose another separator if the comma is a decimal mark."
         return ["", *names], [said]
-    over = f"Line {line} has more names than the rows have cells. The last ones are left out."
+    over = f"Line {line} has more names than the rows have cells. The last ones are ignored."
     return [*names, *[""] * form.width][: form.width], [over] if any(names[form.width :]) else []
 
 
 def _named(cells: list[str]) -> tuple[list[str], list[str]]:
-    """Give each column a name of its own, and say where that needed a change."""
+    """Return a different name for each column, and notes about those that were changed."""
     given = [cell.strip() for cell in cells]
     taken, used = set(given), set[str]()
     tries: Counter[str] = Counter()
@@ -226,10 +243,10 @@ def _named(cells: list[str]) -> tuple[list[str], list[str]]:
         used.add(name)
         names.append(name)
         if name != wanted:
-            what = "has the name of another" if wanted else "has no name"
+            what = "has the same name as another" if wanted else "has no name"
             notes.append(f"Column {at} {what}. It is called “{name}” here.")
     if len(notes) > MAX_NOTES:
-        notes = [f"{len(notes)} columns have no name of their own. They were given one."]
+        notes = [f"{len(notes)} columns have no name of their own and were given one."]
     return names, notes
 
 

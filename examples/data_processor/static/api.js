@@ -1,4 +1,4 @@
-// Talks to the server and keeps the session's id, which comes and goes in the header X-Session-ID.
+// Sends requests and keeps the session id, which travels in the header X-Session-ID.
 
 const KEY = "silo-session";
 const UNREACHABLE = "The server cannot be reached. Check the connection and try again.";
@@ -13,7 +13,7 @@ export class ApiError extends Error {
 
 export const session = {
   get id() { return sessionStorage.getItem(KEY); },
-  // A response without an id changes nothing, nor does a late one to a request that was sent with another id.
+  // A response without an id changes nothing, nor does a late one to a request with another id.
   answered(sent, id) { if (id && sent === this.id) sessionStorage.setItem(KEY, id); },
   forget() { sessionStorage.removeItem(KEY); },
 };
@@ -38,7 +38,7 @@ export async function request(method, path, body) {
   return check(response.status, sent, response.headers.get("X-Session-ID"), data);
 }
 
-// Sends a file and returns its answer; `onProgress` hears percent, `onStart` gets a function that stops it.
+// Uploads a file. `onProgress` is called with the percentage, `onStart` with a function that stops the upload.
 export function upload(file, onProgress, onStart) {
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
@@ -51,7 +51,7 @@ export function upload(file, onProgress, onStart) {
     xhr.onabort = () => reject(new ApiError(0, "stopped", "The upload was stopped."));
     xhr.onload = () => {
       let data = {};
-      try { data = JSON.parse(xhr.responseText); } catch { /* not ours: the status says enough */ }
+      try { data = JSON.parse(xhr.responseText); } catch { /* not from this application: the status is enough */ }
       try { resolve(check(xhr.status, sent, xhr.getResponseHeader("X-Session-ID"), data)); } catch (error) { reject(error); }
     };
     onStart(() => xhr.abort());

@@ -6,20 +6,20 @@ import { onChoice, understood } from "./reading.js";
 
 const POLL = 300;
 const RETRY = 2000;
-const QUIET = 2000;  // Between two questions while the server tells what is new by itself.
-const AWAY = [0, 502, 503, 504];  // No connection, or the server cannot answer now.
+const QUIET = 2000;  // Between two requests while the event stream is open.
+const AWAY = [0, 502, 503, 504];  // No connection, or a server that is temporarily unavailable.
 const SAYS = { count: "Number of rows", sum: "Sum", mean: "Mean", min: "Smallest", max: "Largest" };
 
 let limits = { upload_bytes: Infinity, ttl: 3600 };
 let source = null;
-let asked = null;  // The file that the form is filled in for.
+let asked = null;  // The file for which the form is filled in.
 let result = null;
 let stopUpload = null;
 let watching = 0;
 let expiry = 0;
 let busy = false;
 let reading = false;
-let choices = {};  // How to read the file: what was chosen while the answer before is awaited.
+let choices = {};  // How to read the file: choices made while a request is running.
 
 // Notices
 
@@ -42,7 +42,7 @@ function failed(error, title = "That did not work") {
   else notify("error", title, error.message, "Close", dismiss);
 }
 
-// Each answer renews the session; once it must be over, ask, so that the person is told without a click.
+// Each response renews the session. A request just after its end shows the user without a click that it has expired.
 function renewed() {
   clearTimeout(expiry);
   const wait = Math.min(limits.ttl * 1000 + 500, 2 ** 31 - 1);
@@ -55,7 +55,7 @@ async function call(method, path, body) {
   return answer;
 }
 
-// Runs what a control asks for, one thing at a time, with its errors shown.
+// Runs the action of a control, one at a time, and shows its errors.
 function act(work) {
   return async (event) => {
     event?.preventDefault();
@@ -77,7 +77,7 @@ async function send(file) {
   }
   const progress = (percent) => {
     $("sending-bar").value = percent;
-    $("sending-percent").textContent = percent < 100 ? `${Math.floor(percent)} %` : "Looking at it";
+    $("sending-percent").textContent = percent < 100 ? `${Math.floor(percent)} %` : "Reading the file";
   };
   $("sending-name").textContent = file.name;
   progress(0);
@@ -121,7 +121,7 @@ function offer() {
   rows($("preview"), columns, preview, (at) => numeric.includes(columns[at]));
 }
 
-// Has the file read in another way. If that fails, the page shows how it is read now.
+// Has the file read in another way. If that fails, the page still shows how it was read before.
 async function reread(choice) {
   $("preview-box").setAttribute("aria-busy", "true");
   try {
@@ -141,7 +141,7 @@ async function reread(choice) {
   }
 }
 
-// Has the file read as chosen, one time after the other.
+// Has the file read as chosen, one request after the other.
 function choose(choice) {
   if (busy && !reading) return;
   Object.assign(choices, choice);
@@ -209,7 +209,7 @@ async function watch() {
         if (!task.running) return await finished(task);
       } catch (error) {
         if (!AWAY.includes(error.status)) throw error;
-        if (!lost) notify("error", "The server does not answer", "Trying again…", "Close", dismiss);
+        if (!lost) notify("error", "The server is not responding", "Trying again…", "Close", dismiss);
         lost = true;
       }
       const told = events.readyState === EventSource.OPEN && !over;
@@ -230,9 +230,9 @@ async function finished(task) {
   }
   ask();
   if (task.error_type === "TaskLost") {
-    notify("warn", "The work was interrupted", "The server has stopped meanwhile. The file is still here: ask again.", "Close", dismiss);
+    notify("warn", "The work was interrupted", "The server stopped meanwhile. Your file is still here: start again.", "Close", dismiss);
   } else if (task.error) notify("error", "The file could not be processed", task.error, "Close", dismiss);
-  else notify("info", "Cancelled", "The file is still here. Nothing else was kept.", "Close", dismiss);
+  else notify("info", "Cancelled", "Your file is still here. Nothing else was kept.", "Close", dismiss);
 }
 
 // The result
@@ -251,21 +251,21 @@ function present(given) {
   const what = given.how === "count" ? SAYS.count : `${SAYS[given.how]}${measure.slice(given.how.length)}`;
   const counted = (number, noun, after = "") => `${format(number)} ${noun}${number === 1 ? "" : "s"}${after}`;
   const facts = [`${counted(given.rows, "row")} in ${counted(given.groups, "group")}`];
-  if (given.skipped) facts.push(counted(given.skipped, "row", " with another number of cells left out"));
-  if (given.missing) facts.push(counted(given.missing, "value", " missing"));
-  if (given.odd) facts.push(counted(given.odd, "value", " without a number"));
+  if (given.skipped) facts.push(counted(given.skipped, "row", " left out (wrong number of cells)"));
+  if (given.missing) facts.push(counted(given.missing, "missing value"));
+  if (given.odd) facts.push(counted(given.odd, "non-numeric value"));
   if (given.ambiguous) facts.push(counted(given.ambiguous, "ambiguous number", " (decimal mark or thousands mark)"));
   $("result-title").textContent = `${what} by ${by}`;
   $("result-facts").textContent = `${facts.join(", ")}.`;
   $("download").href = `api/download?_sid=${encodeURIComponent(session.id)}`;
   rows($("table"), given.names, given.shown.map((row) => [row[0] || "(empty)", row[1], say()(row[2])]), (at) => at > 0);
   $("table-more").textContent = given.groups > given.shown.length
-    ? `The first ${given.shown.length} of ${format(given.groups)} groups. The download has them all.` : "";
+    ? `The first ${given.shown.length} of ${format(given.groups)} groups. The download has all of them.` : "";
   show("result");
   paint();
 }
 
-// Begins where the person left off.
+// Continues where the user left off.
 async function resume() {
   const state = await call("GET", "api/status").catch((error) => {
     show("choose", false);
@@ -287,7 +287,7 @@ async function resume() {
 
 $("file").onchange = act(() => {
   const [file] = $("file").files;
-  $("file").value = "";  // So that the same file, mended, can be chosen again.
+  $("file").value = "";  // So that the same file can be chosen again, for example after a correction.
   return send(file);
 });
 $("sending-stop").onclick = () => stopUpload?.();
@@ -304,7 +304,7 @@ $("reset").onclick = act(async () => {
   source = result = null;
   show("choose");
 });
-// Ask first: an expired session shall be told here and not in an empty page.
+// Ask first, so that an expired session is reported here and not on an empty page.
 $("download").onclick = act(async () => {
   await call("GET", "api/status");
   location.href = $("download").href;

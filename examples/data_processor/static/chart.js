@@ -10,7 +10,7 @@ function element(name, attributes, text) {
   return made;
 }
 
-// Measures text as the page will show it.
+// Measures text in the font of the page.
 const pen = document.createElement("canvas").getContext("2d");
 const wide = (text) => Math.ceil(pen.measureText(text).width);
 
@@ -21,7 +21,7 @@ function cut(text, width) {
   return `${text.slice(0, most)}…`;
 }
 
-// `rows` are [label, number], `format` says a number; returns how many of them are shown.
+// Draws rows of [label, number]; `format` turns a number into text. Returns how many rows are shown.
 export function draw(place, title, rows, format) {
   const shown = rows.slice(0, MOST);
   const width = Math.max(240, place.clientWidth);

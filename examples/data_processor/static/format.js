@@ -1,4 +1,4 @@
-// Numbers as people read them, with all of their digits. A number with more digits than JavaScript's numbers hold comes as text.
+// Numbers as text, with all their digits. The server sends a number that JavaScript cannot hold exactly as text.
 
 const EXACT = new Intl.NumberFormat("en", { maximumFractionDigits: 20 });
 const ROUNDED = new Intl.NumberFormat("en", {
@@ -9,12 +9,12 @@ export function format(number) {
   return number === null || number === undefined ? "–" : EXACT.format(number);
 }
 
-// For what was divided: six places, or six digits where that is more.
+// For quotients: six decimal places, or six significant digits if that shows more.
 export function rounded(number) {
   return number === null || number === undefined ? "–" : ROUNDED.format(number);
 }
 
-// Numbers in a text: those of a task's message are plain.
+// Groups the digits of numbers in a text, such as a task's message.
 export function readable(text) {
   return text.replace(/\d{5,}/g, (digits) => format(Number(digits)));
 }

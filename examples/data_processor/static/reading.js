@@ -1,4 +1,4 @@
-// How the file is read: what the server has found out, and what the person chooses instead.
+// How the file is read: what the server has detected, and what the user chooses instead.
 
 import { $ } from "./page.js";
 
@@ -21,7 +21,7 @@ const NAMES = [...Object.keys(CHOICES), "header"];
 
 const select = (name) => $(`read-${name}`);
 
-// Shows what was understood of a table.
+// Shows how a table is read.
 export function understood({ form, marks, header, encoding, chosen }) {
   for (const [name, values] of Object.entries(CHOICES)) {
     select(name).replaceChildren(...Object.entries(values).map(([value, text]) => new Option(text, value)));
@@ -31,13 +31,13 @@ export function understood({ form, marks, header, encoding, chosen }) {
     new Option("none", 0), ...Array.from({ length: last }, (_, at) => new Option(`line ${at + 1}`, at + 1)),
   );
   const found = { delimiter: form.delimiter, ...marks, header, encoding };
-  // The first line of a file can say a separator that is not offered.
+  // The first line of a file can name a separator that is not in the list.
   if (!(form.delimiter in CHOICES.delimiter)) select("delimiter").add(new Option(form.delimiter, form.delimiter));
   for (const name of NAMES) select(name).value = found[name];
   $("read-undo").hidden = Object.values(chosen).every((value) => value === null);
 }
 
-// Calls `read` with all that the person has chosen, each time they choose.
+// Calls `read` with the new choice each time the user changes one.
 export function onChoice(read) {
   for (const name of NAMES) {
     select(name).onchange = ({ target: { value } }) => read({ [name]: name === "header" ? Number(value) : value });
