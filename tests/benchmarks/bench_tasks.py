@@ -10,13 +10,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from pairs import interleaved, row
 from rich.console import Console
 from rich.progress import track as rich_track
-from silo_tasks import BackgroundTask, MemoryTaskStore, ThreadRunner
+from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, ThreadRunner
+from silo_tasks.run.latch import Latch
 from tqdm import tqdm
 
 ITEMS = 500_000
@@ -169,6 +170,42 @@ def bench_starts() -> None:
     )
 
 
+def bench_latches() -> None:
+    """The two latches of a run beside two futures, and beside a run."""
+    runner = InlineRunner()
+    task = BackgroundTask("bench", runner=runner)
+
+    def run() -> None:
+        for _ in range(STARTS):
+            task.start(nothing)
+            task.result()
+
+    def ours() -> None:
+        for _ in range(STARTS):
+            done, returned = Latch(), Latch()
+            done.set()
+            returned.set()
+            done.wait()
+            returned.wait()
+
+    def futures() -> None:
+        for _ in range(STARTS):
+            done: Future[None] = Future()
+            returned: Future[None] = Future()
+            done.set_result(None)
+            returned.set_result(None)
+            done.result()
+            returned.result()
+
+    whole, latches, theirs = interleaved(run, ours, futures, repeats=31)
+    row(
+        "two latches of a run / two concurrent.futures.Future",
+        f"{latches / theirs:.2f}x ({latches / STARTS * 1e6:.1f} / {theirs / STARTS * 1e6:.1f} us)",
+        "-",
+    )
+    row("  a run in the caller's thread with futures / with latches", f"{1 + (theirs - latches) / whole:.2f}x", "-")
+
+
 def bench_many() -> None:
     """Many tasks at once through a pool, from the first start to the end of the last."""
     runner, pool = ThreadRunner(workers=4, queue_size=MANY), ThreadPoolExecutor(4)
@@ -292,6 +329,7 @@ CASES: tuple[Callable[[], None], ...] = (
     bench_watchers,
     bench_updates,
     bench_starts,
+    bench_latches,
     bench_many,
     bench_writes,
     # Rows of tasks that run in other processes come here.
