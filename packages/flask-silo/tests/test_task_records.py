@@ -258,7 +258,7 @@ class Worker:
 def _share(silo: Silo, backend: Backend) -> None:
     store = silo.store
     store.backend = store.locks.backend = backend
-    store._sessions._backend = backend  # type: ignore[attr-defined]
+    store._sessions._backend = store._editor._backend = backend  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
-from silo_store import Lookup, SessionRotated
+from silo_store import Lookup, RecordDamaged, Session, SessionExpired, SessionRotated, SessionStore
 
 logger = logging.getLogger("flask_silo")
+
+LATE = (
+    "the response has started without a session: begin it in the view, as silo.sid and silo.state() do, and change it "
+    "in what the response streams with silo.edit()"
+)
 
 _refused = False
 
@@ -19,6 +23,7 @@ class ClientId:
     or a new one.
 
     Args:
+        store: The store of the session.
         presented: The id that the client sent; None if it sent none.
         accept_client_ids: Whether clients may choose their ids.
 
@@ -31,9 +36,10 @@ class ClientId:
         announced: Whether the view was given the id: then its session begins with the response.
     """
 
-    __slots__ = ("_former", "accept_client_ids", "announced", "lives", "presented", "settled", "uid")
+    __slots__ = ("_former", "_store", "accept_client_ids", "announced", "lives", "presented", "settled", "uid")
 
-    def __init__(self, presented: str | None, accept_client_ids: bool) -> None:
+    def __init__(self, store: SessionStore, presented: str | None, accept_client_ids: bool) -> None:
+        self._store = store
         self.presented = presented
         self.accept_client_ids = accept_client_ids
         self.settled: str | None = None
@@ -47,12 +53,29 @@ class ClientId:
         """The id under which a session would be found. Reading it settles nothing."""
         return self.settled or self.presented
 
-    def settle(self, found: Lookup, new_sid: Callable[[], str]) -> None:
-        """Settle the id by what the store knows of the presented one.
+    def settle(self, *, late: bool) -> Session | None:
+        """Settle the id. Return the session that was found under the presented one, if any.
+
+        Args:
+            late: Whether the response has started, so that no session can begin.
 
         Raises:
             SessionRotated: The client's session has another id by now.
+            RuntimeError: There is no session, and it is too late to begin one.
         """
+        if self.presented is not None:
+            try:
+                return self.settle_by(self._store.lookup(self.presented, lazy=True), late=late)
+            except RecordDamaged:  # it is still the client's session, to be reset or destroyed
+                self.settled, self.lives = self.presented, True
+        elif late:
+            raise RuntimeError(LATE)
+        else:
+            self.settled = self._store.generate_sid()
+        return None
+
+    def settle_by(self, found: Lookup, *, late: bool = False) -> Session | None:
+        """Settle the id by what the store knows of the presented one, see `settle`."""
         presented = self.presented
         assert presented is not None
         if found.session is not None:
@@ -60,12 +83,37 @@ class ClientId:
             self.note_life(found.session.uid)
         elif found.status == "rotated":
             raise SessionRotated(presented)
+        elif late:
+            raise RuntimeError(LATE)
         else:
             self.lives = False
             if found.status == "unknown" and not self.accept_client_ids:
-                log_refusal()
+                _log_refusal()
             adopted = found.status == "expired" or self.accept_client_ids
-            self.settled = presented if adopted else new_sid()
+            self.settled = presented if adopted else self._store.generate_sid()
+        return found.session
+
+    def require(self, *, late: bool) -> Session | None:
+        """Settle the id, and refuse the request unless the presented one has a session, see `settle`.
+
+        Raises:
+            SessionExpired: The presented id has no session. Where clients may choose ids, an unknown id counts as that
+                of a new client.
+        """
+        assert self.presented is not None
+        found = self._store.lookup(self.presented, lazy=True)
+        is_unknown = found.status == "unknown"
+        if found.session is None and found.status != "rotated" and not (self.accept_client_ids and is_unknown):
+            if is_unknown:
+                _log_refusal()
+            raise SessionExpired(self.presented)
+        return self.settle_by(found, late=late)
+
+    def has_moved(self, uid: str | None) -> bool:
+        """Return whether another request of this process has rotated that life away from the settled id."""
+        if not self._store.rotations or uid is None or self.settled is None:
+            return False
+        return self._store.has_moved(self.settled, uid)
 
     def matches(self, sid: str) -> bool:
         """Return whether an id is the settled, the presented or a former one."""
@@ -92,7 +140,7 @@ class ClientId:
         self.settled = sid
 
 
-def log_refusal() -> None:
+def _log_refusal() -> None:
     """Log once in each process why a client does not get the session id that it sent."""
     global _refused
     if not _refused:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
+from silo_store import RecordDamaged, SiloError, StoreUnavailable
 
 from ..current import SCOPE, Scope, run_scope
 from .session import RequestSession
@@ -75,11 +77,11 @@ class _Response(Scope[RequestSession]):
         if session is not None:
             if not (session.closed or status[0] == "5"):
                 if session.failed:
-                    session.renew()
+                    _renew(session)
                 else:
                     self._save(session)
             session.close()
-            self._commit.header.mark(self._environ, headers, session.carried)
+            self._commit.header.mark(self._environ, headers, _carried_sid(session))
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
     def later(self, body: Iterable[bytes]) -> Iterator[bytes]:
@@ -97,16 +99,55 @@ class _Response(Scope[RequestSession]):
 
     def _save(self, session: RequestSession) -> None:
         try:
-            session.finish()
+            _finish(session)
         except Exception as error:  # noqa: BLE001 - the application's error handlers decide
             session.fail(error)
             session.close()
             response = self._commit.answer(error)
             headers = list(response.headers)
-            self._commit.header.mark(self._environ, headers, session.carried)
+            self._commit.header.mark(self._environ, headers, _carried_sid(session))
             response.headers.clear()
             response.headers.extend(headers)
             raise _Replaced(response) from None
+
+
+def _finish(session: RequestSession) -> None:
+    """Save what the request has changed, for the last time, and do the jobs that waited for it."""
+    if session.id.announced and not session.lives:
+        session.load()
+    if session.lock is not None:
+        session.lock.last_write = True
+    if not session.save():
+        session.session = None
+        session.id.note_end()
+    session.give_lock_back()  # a job that is done at once may want it
+    _renew(session)
+    session.do_jobs()
+    session.saved = True
+
+
+def _renew(session: RequestSession) -> None:
+    """Renew the session of the presented id, unless that was looked up before.
+
+    A view that has failed may have told its client an id, in the answer to its error: that session begins too.
+    """
+    own = session.id
+    if session.failed and own.announced and not session.lives:
+        with suppress(SiloError):
+            session.begin_life()
+    if session.session is None and own.settled is None and own.presented is not None:
+        with suppress(StoreUnavailable, RecordDamaged):  # the answer needs no state
+            own.lives = session.store.find(own.presented, lazy=True) is not None
+
+
+def _carried_sid(session: RequestSession) -> str | None:
+    """Return the id that the response carries; None if it carries none."""
+    own = session.id
+    if own.accept_client_ids and own.settled is None:
+        own.settled = own.presented or session.store.generate_sid()
+    if not (own.accept_client_ids or session.lives) or own.has_moved(session.known_uid):
+        return None
+    return own.candidate
 
 
 class _Replaced(BaseException):

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from silo_store import (
-    Lookup,
     Record,
-    RecordDamaged,
     Session,
     SessionBusy,
     SessionExpired,
     SessionRotated,
     SessionStore,
-    SiloError,
-    StoreUnavailable,
     WriteLock,
 )
 
-from .client_id import ClientId, log_refusal
+from .client_id import LATE, ClientId
 from .mapping import StateMapping
-
-LATE = (
-    "the response has started without a session: begin it in the view, as silo.sid and silo.state() do, and change it "
-    "in what the response streams with silo.edit()"
-)
 
 
 class RequestSession(StateMapping):
@@ -79,7 +70,7 @@ class RequestSession(StateMapping):
         on_unlocked_change: Callable[[list[str]], object] | None = None,
     ) -> None:
         self.store = store
-        self.id = ClientId(presented, accept_client_ids)
+        self.id = ClientId(store, presented, accept_client_ids)
         self.session: Session | None = None
         self.lock: WriteLock | None = None
         self.jobs: dict[str, Callable[[], None]] = {}
@@ -126,55 +117,27 @@ class RequestSession(StateMapping):
         """Whether the session is known to be in the store."""
         return self.id.lives or (self.session is not None and bool(self.session.uid))
 
-    @property
-    def carried(self) -> str | None:
-        """The id that the response carries; None if it carries none."""
-        own = self.id
-        if own.accept_client_ids and own.settled is None:
-            own.settled = own.presented or self.store.generate_sid()
-        return own.candidate if (own.accept_client_ids or self.lives) and not self._has_moved() else None
-
     def _settle(self) -> None:
         with self._loading:
-            own = self.id
-            if own.settled is not None:
-                return
-            if own.presented is not None:
-                try:
-                    self._settle_by(self.store.lookup(own.presented, lazy=True))
-                except RecordDamaged:  # it is still the client's session, to be reset or destroyed
-                    own.settled, own.lives = own.presented, True
-            elif self.closed:
-                raise RuntimeError(LATE)
-            else:
-                own.settled = self.store.generate_sid()
+            if self.id.settled is None:
+                self._take_over(self.id.settle(late=self.closed))
 
-    def _settle_by(self, found: Lookup) -> None:
-        """Settle the id, and take over the session that was found. A request that writes loads it with its lock."""
-        if self.closed and found.session is None and found.status != "rotated":
-            raise RuntimeError(LATE)
-        self.id.settle(found, self.store.generate_sid)
+    def _take_over(self, found: Session | None) -> None:
+        """Use the session that was found. A request that writes loads it again, with its write lock."""
         if not self._writes:
-            self.session = found.session
+            self.session = found
 
     def require(self) -> None:
         """Refuse the request unless the client's session lives, as a view that needs its data cannot use an empty one.
 
         Raises:
-            SessionExpired: The presented id has no session. Where clients may choose ids, an unknown id counts as that
-                of a new client.
+            SessionExpired: The presented id has no session, see `ClientId.require`.
             SessionRotated: The session has another id by now.
         """
         own = self.id
         if own.presented is None or self.lives or (self.session is not None and own.settled == own.presented):
             return
-        found = self.store.lookup(own.presented, lazy=True)
-        is_unknown = found.status == "unknown"
-        if found.session is None and found.status != "rotated" and not (own.accept_client_ids and is_unknown):
-            if is_unknown:
-                log_refusal()
-            raise SessionExpired(own.presented)
-        self._settle_by(found)
+        self._take_over(own.require(late=self.closed))
         self._required = self.lives
 
     @property
@@ -241,9 +204,9 @@ class RequestSession(StateMapping):
             lock.take(store.lock_timeout)
         session = lock.session
         if session is None and own.settled is None:
-            found = store.lookup(sid, lock=lock, lazy=True)
-            own.settle(found, store.generate_sid)
-            session = found.session if found.session is not None or own.settled != sid else store.begin(sid)
+            session = own.settle_by(store.lookup(sid, lock=lock, lazy=True))
+            if session is None and own.settled == sid:
+                session = store.begin(sid)
             if session is None:  # the request writes another session
                 self.give_lock_back()
                 return self._load_to_write()
@@ -347,38 +310,12 @@ class RequestSession(StateMapping):
     def commit(self) -> None:
         """Save what changed, then do the jobs that waited for it. The write lock is kept."""
         self.save()
-        self._do_jobs()
+        self.do_jobs()
 
-    def finish(self) -> None:
-        """Commit as the response starts: nothing is saved with the request after that."""
-        if self.id.announced and not self.lives:
-            self.load()
-        if self.lock is not None:
-            self.lock.last_write = True
-        if not self.save():
-            self.session = None
-            self.id.note_end()
-        self.give_lock_back()  # a job that is done at once may want it
-        self._do_jobs()
-        self.saved = True
-
-    def _do_jobs(self) -> None:
-        self.renew()
+    def do_jobs(self) -> None:
+        """Do the jobs that waited for the changes to be saved."""
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
-
-    def renew(self) -> None:
-        """Renew the session of the presented id, unless that was looked up before.
-
-        A view that has failed may have told its client an id, in the answer to its error: that session begins too.
-        """
-        own = self.id
-        if self.failed and own.announced and not self.lives:
-            with suppress(SiloError):
-                self.begin_life()
-        if self.session is None and own.settled is None and own.presented is not None:
-            with suppress(StoreUnavailable, RecordDamaged):  # the answer needs no state
-                own.lives = self.store.find(own.presented, lazy=True) is not None
 
     def save(self) -> bool:
         """Save what changed.
@@ -393,7 +330,7 @@ class RequestSession(StateMapping):
             SessionExpired: The session ended meanwhile.
             SessionRotated: Another request gave the session another id meanwhile.
         """
-        if self._has_moved():
+        if self.id.has_moved(self.known_uid):
             raise SessionRotated(self.sid)
         session = self.session  # another thread of a reading view may end its `edit` meanwhile
         if session is None:
@@ -410,13 +347,6 @@ class RequestSession(StateMapping):
                 raise
             return False
         return True
-
-    def _has_moved(self) -> bool:
-        """Return whether another request of this process has rotated the session."""
-        if not self.store.rotations:
-            return False
-        uid = self.known_uid
-        return uid is not None and self.id.settled is not None and self.store.has_moved(self.id.settled, uid)
 
     # Its end
 
