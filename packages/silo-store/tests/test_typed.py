@@ -765,7 +765,7 @@ def test_what_was_stored_below_another_limit_is_read() -> None:
     assert store.update(SID, "ns", lambda _: {"text": "x"}) == {"text": "x"}
 
 
-# The table in the README
+# The table in TYPES.md
 
 
 class Text(str): ...
@@ -773,7 +773,7 @@ class Text(str): ...
 
 TABLE = re.findall(
     r"^\| (.+?) \| `(.+?)` \| (.+?) \| (.+?) \|$",
-    (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8").partition("without the type")[2],
+    (Path(__file__).parent.parent / "TYPES.md").read_text(encoding="utf-8").partition("without the type")[2],
     re.M,
 )
 SCOPE: dict[str, Any] = {

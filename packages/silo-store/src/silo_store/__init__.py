@@ -1,4 +1,4 @@
-"""Expiring state for each session id: exact expiry, writers that take turns, pluggable backends."""
+"""Expiring state for each session id: exact expiry, one writer at a time, pluggable backends."""
 
 from .backend import Backend, Claim, Finding, Life, Look, Moment
 from .backends.memory import MemoryBackend

@@ -91,7 +91,7 @@ class Undecodable(ValueError):
 
 
 class MsgpackCodec:
-    """MessagePack, by msgspec. What comes back as what is in a table of the README."""
+    """MessagePack, by msgspec. TYPES.md says what comes back as what."""
 
     def __init__(self, kind: Any = Any) -> None:
         self.exact = kind in (Any, dict, list, str, int, bool)
