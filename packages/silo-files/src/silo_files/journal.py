@@ -1,6 +1,6 @@
 """The names of an area's files, as lines of JSON: one journal for each process that writes to the area.
 
-Each writer has a folder in the area, and its journal lies there. The first line holds the area's key. Only the writer
+Each writer has a folder in the area, with its journal in it. The first line holds the area's key. Only the writer
 appends to its journal. A name is appended before its file appears, so a listing can name every file it finds. A line
 that a crash or a full disk cut short is ignored, and the next name starts on a new line.
 """

@@ -45,16 +45,35 @@ class Limits:
 
 @dataclass(slots=True)
 class _Pending:
+    """One name that is being saved, perhaps by several threads.
+
+    Attributes:
+        current: Bytes of the file that exists under the name; None if there is none.
+        reserved: Bytes that the running saves have reserved.
+        savers: Number of running saves.
+    """
+
     current: int | None
     reserved: int = 0
     savers: int = 0
 
     def extra(self) -> int:
+        """Return the bytes by which the name may still grow."""
         return max(0, self.reserved - (self.current or 0))
 
 
 @dataclass(slots=True)
 class _Area:
+    """The counts of one area.
+
+    Attributes:
+        bytes: Bytes of its finished files.
+        files: Number of its finished files.
+        extra: Bytes by which the pending names may still grow.
+        removed: Whether the area was removed while saves were running in it.
+        pending: The names that are being saved.
+    """
+
     bytes: int
     files: int
     extra: int = 0
@@ -62,6 +81,7 @@ class _Area:
     pending: dict[str, _Pending] = field(default_factory=dict)
 
     def files_to_be(self) -> int:
+        """Return the number of files once all running saves have succeeded."""
         return self.files + sum(pending.current is None for pending in self.pending.values())
 
 
@@ -129,7 +149,7 @@ class Ledger:
         self._counted_at = float("-inf")
 
     def begin(self, key: str, name: str) -> Reservation:
-        """Begin to save a file. Return its reservation, still of no bytes.
+        """Begin to save a file. Return a reservation of 0 bytes.
 
         Raises:
             SessionQuotaExceeded: The session would have one file too many.
@@ -145,7 +165,7 @@ class Ledger:
         return reservation
 
     def remove_file(self, key: str, name: str, size: int) -> None:
-        """Count a deleted file out. The caller holds the key's lock."""
+        """Subtract a deleted file. The caller holds the key's lock."""
         with self._mutex:
             if (area := self._areas.get(key)) is not None:
                 area.bytes -= size
@@ -161,7 +181,7 @@ class Ledger:
         return 0 if self._total is None else self._backend.usage(key).bytes
 
     def remove_area(self, key: str, size: int) -> None:
-        """Count a removed area out. The caller has held the key's lock since it called ``size_of``."""
+        """Subtract a removed area. The caller has held the key's lock since it called ``size_of``."""
         with self._mutex:
             if (area := self._areas.pop(key, None)) is not None:
                 # Saves that still run in this area can no longer commit. They go on counting in the removed one.

@@ -94,8 +94,8 @@ def portable_names(names: Iterable[str]) -> dict[str, str]:
 
     What Windows refuses becomes ``_``: the characters ``< > : " / \\ | ? *``, control characters, a dot or a space at
     the end. A device name gets a ``_`` in front. A name of more than ``MAX_NAME_BYTES`` bytes is cut before its
-    extension. Results that would be equal are numbered: ``a_b.txt``, ``a_b (2).txt``. Names that need no
-    change are not numbered for the sake of others.
+    extension. Results that would be equal are numbered: ``a_b.txt``, ``a_b (2).txt``. Names that need no change
+    take precedence.
 
     Args:
         names: Names of files, such as ``FileStore.list_files()`` returns.

@@ -53,7 +53,7 @@ class Owners:
         with self._mutex:
             if self._held is not None and not _same_file(self._held[1], self._path(self._held[0])):
                 owner, lost = self._held
-                # None: another process is just testing the lock of the new file.
+                # None means that another process is just testing the lock of the new file.
                 while (held := self._try_lock(owner)) is None:
                     time.sleep(0.001)
                 self._held = held
@@ -87,13 +87,13 @@ class Owners:
             fd = os.open(path, LOCK)
         except FileNotFoundError:
             return False
-        except OSError:  # a file that this process may not open says nothing: alive, to be safe
+        except OSError:  # this process may not open the file: assume that it is locked
             return True
         try:
             if not lock_fd(fd, wait=False):
                 return True
             if delete and not _DELETES_CLOSED_ONLY:
-                # Under its lock, so that no process can be locking this file now.
+                # Deleted under its lock, so that no other process can be locking it now.
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             unlock_fd(fd)

@@ -27,7 +27,7 @@ class FileStore:
         base_dir: The folder for the files. The store touches only its own folders in it.
         auto_create: Whether to create ``base_dir`` if it is missing, and to check now that files can be saved in it.
             Without it the folder is not checked before the first save, so a process without write permission can read.
-        backend: Keeps the files in place of ``base_dir``, ``auto_create`` and ``durable``, which then have no effect.
+        backend: Keeps the files in place of a local folder. ``auto_create`` and ``durable`` then have no effect.
         max_file_bytes: Bytes that each file may have; None for no limit.
         max_session_bytes: Bytes that the files of each session may have together; None for no limit.
         max_store_bytes: Bytes that all files may have together; None for no limit.
@@ -81,7 +81,7 @@ class FileStore:
         return self.key_dir(self._key(sid))
 
     def key_dir(self, key: str) -> str:
-        """Do as ``session_dir()`` for a key that ``key_for`` returned before, without calling ``key_for``."""
+        """Return the folder of a key, as ``session_dir()`` does for a session id. Does not call ``key_for``."""
         path = self.backend.area_path(check_key(key), create=self.auto_create)
         if path is None:
             raise NoLocalPath
@@ -122,7 +122,7 @@ class FileStore:
         size: int | None = None,
         check: Callable[[], object] | None = None,
     ) -> str:
-        """Do as ``save()`` for a key that ``key_for`` returned before, without calling ``key_for``.
+        """Save a file of a key, as ``save()`` does for a session id. Does not call ``key_for``.
 
         Args:
             key: The key that the file will belong to.
@@ -196,7 +196,7 @@ class FileStore:
         self.cleanup_key(self._key(sid))
 
     def cleanup_key(self, key: str) -> None:
-        """Do as ``cleanup()`` for a key that ``key_for`` returned before, without calling ``key_for``."""
+        """Remove all files of a key, as ``cleanup()`` does for a session id. Does not call ``key_for``."""
         key = check_key(key)
         with self._locks.of(key):
             size = self._ledger.size_of(key) if self._ledger else 0
@@ -205,7 +205,7 @@ class FileStore:
                 self._ledger.remove_area(key, size)
 
     def cleanup_all(self) -> None:
-        """Remove the files of all sessions, also of those that other processes work on."""
+        """Remove the files of all sessions, also those that other processes saved."""
         try:
             self.backend.remove_all()
         finally:
