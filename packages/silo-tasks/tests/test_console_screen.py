@@ -464,7 +464,7 @@ def test_a_line_after_each_minute_without_one(runner: ThreadRunner) -> None:
     assert lines[50] == "a sign of life"
 
 
-def test_a_state_from_elsewhere_is_drawn_as_well(terminal: Callable[..., Terminal], runner: ThreadRunner) -> None:
+def test_a_stored_state_is_drawn_too(terminal: Callable[..., Terminal], runner: ThreadRunner) -> None:
     class Remote(Staged):
         @property
         def state(self) -> TaskState:
@@ -600,7 +600,7 @@ def test_a_line_without_an_end_is_not_kept_back_for_ever(
     assert [line.split()[0] for line in lines if not line.startswith((".", "["))] == ["done"]
 
 
-@pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("here", [True, False], ids=["here", "other process"])
 def test_only_a_run_of_this_process_is_waited_for(here: bool, runner: ThreadRunner) -> None:
     class Interrupted(BackgroundTask):
         def wait(self, timeout: float | None = None) -> bool:

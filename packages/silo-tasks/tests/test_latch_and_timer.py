@@ -13,7 +13,7 @@ WAIT = 30
 
 
 class SetWhileWaiting(list[Waiter]):
-    """A list of waiters that is late: the latch is set just before a waiter is on it."""
+    """Sets the latch just before a waiter is added."""
 
     def __init__(self, latch: Latch) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class SetWhileWaiting(list[Waiter]):
         super().append(item)
 
 
-def test_a_latch_set_while_somebody_begins_to_wait() -> None:
+def test_a_latch_that_is_set_while_a_thread_begins_to_wait() -> None:
     latch = Latch()
     latch._waiters = SetWhileWaiting(latch)
     done = threading.Event()
@@ -37,7 +37,7 @@ def test_a_latch_set_while_somebody_begins_to_wait() -> None:
     assert done.wait(WAIT)
 
 
-def test_a_latch_forgets_who_gave_up() -> None:
+def test_a_latch_drops_waiters_that_gave_up() -> None:
     latch = Latch()
     for _ in range(3):
         assert not latch.wait(0)
@@ -63,7 +63,7 @@ def test_no_alarm_is_lost_when_others_are_cancelled_meanwhile(monkeypatch: pytes
     alarms = [timer.call_later(3600, lambda: None) for _ in range(200)]
 
     def now() -> float:
-        # As a garbage collection may do anywhere.
+        # As a garbage collection may do at any point.
         while alarms:
             alarms.pop().cancel()
         return time.monotonic()

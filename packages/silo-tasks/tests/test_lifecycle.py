@@ -585,7 +585,7 @@ def test_no_user_code_runs_under_a_lock() -> None:
     """Each hook asks another thread for the state, which would wait for ever if the hook held a lock."""
     free: list[bool] = []
 
-    def look_from_elsewhere() -> None:
+    def look_from_another_thread() -> None:
         thread = threading.Thread(target=lambda: BackgroundTask.state.fget(task))  # type: ignore[attr-defined]
         inside.append(True)
         thread.start()
@@ -598,18 +598,18 @@ def test_no_user_code_runs_under_a_lock() -> None:
     def clock() -> float:
         # The state asks for the time itself; only the outermost call looks.
         if ready and not inside:
-            look_from_elsewhere()
+            look_from_another_thread()
         return 5.0
 
     class Speaking:
         def __str__(self) -> str:
-            look_from_elsewhere()
+            look_from_another_thread()
             return "spoken"
 
     ready: list[bool] = []
     task = BackgroundTask(runner=InlineRunner(), clock=clock, timeout=3600)
     ready.append(True)
-    task.on_done(lambda task: look_from_elsewhere())
+    task.on_done(lambda task: look_from_another_thread())
 
     def work(task: BackgroundTask) -> None:
         with task.step("a"):
@@ -655,7 +655,7 @@ def test_code_that_goes_on_after_the_end_is_still_that_of_its_task() -> None:
     assert seen == [task]
 
 
-def test_callbacks_run_once_and_harm_nobody(runner: ThreadRunner, caplog: pytest.LogCaptureFixture) -> None:
+def test_callbacks_run_once_and_harm_no_other(runner: ThreadRunner, caplog: pytest.LogCaptureFixture) -> None:
     task, called, done = BackgroundTask(runner=runner), [], threading.Event()
 
     def note(which: str) -> None:
@@ -762,9 +762,9 @@ def test_a_full_queue_leaves_the_task_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("how", ["start", "reset"])
-def test_a_refused_start_takes_nothing_from_who_comes_just_after_it(how: str) -> None:
+def test_a_refused_start_takes_nothing_from_a_start_just_after_it(how: str) -> None:
     class Refusing(InlineRunner):
-        """Refuses the first run. Just when that is over, and not taken back yet, somebody else comes."""
+        """Refuses the first run. Another caller comes when that run is over, and not taken back yet."""
 
         refused = 0
 

@@ -1,4 +1,4 @@
-"""The line of the log for each run that something else than its own code has ended."""
+"""The log has one line for each run that something other than its own code has ended."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ RUN = r"\(run [0-9a-f]{8}\)"
 
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the log says of lost runs."""
+    """Return the log's lines about lost runs."""
     found = [record for record in caplog.records if "is lost" in record.getMessage()]
     assert {record.levelno for record in found} <= {logging.WARNING}
     return [record.getMessage() for record in found]
 
 
-def stored(store: MemoryTaskStore, *, wait: float | None = None) -> None:
+def store_run(store: MemoryTaskStore, *, wait: float | None = None) -> None:
     assert store.begin("", "sum", "a" * 32, {"running": True, "status": "queued"}, expect=None, wait=wait)
 
 
-def test_of_all_that_find_a_run_lost_one_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_of_many_readers_of_a_lost_run_one_logs_it(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     store = MemoryTaskStore(clock=lambda: now[0])
-    stored(store)
+    store_run(store)
     assert (store.read("", "sum") or ("", {}))[1]["running"]
     assert losses(caplog) == []
     now[0] = 20.0
@@ -63,21 +63,21 @@ def test_of_all_that_find_a_run_lost_one_says_so(caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_a_run_that_no_worker_takes_is_said_to_be_lost_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_no_worker_takes_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     store = MemoryTaskStore(clock=lambda: now[0])
-    stored(store, wait=60)
+    store_run(store, wait=60)
     now[0] = 61.0
     for _ in range(2):
         assert not (store.read("", "sum") or ("", {}))[1]["running"]
     assert losses(caplog) == ["Task 'sum' (run aaaaaaaa) is lost: no worker has taken it in 60 seconds"]
 
 
-def test_a_loss_that_is_noted_takes_nothing_from_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    """It goes on where it is heard of after all."""
+def test_a_run_that_was_logged_as_lost_may_report_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Its process was only cut off from the store for a while."""
     now = [0.0]
     store = MemoryTaskStore(clock=lambda: now[0])
-    stored(store)
+    store_run(store)
     now[0] = 20.0
     store.read("", "sum")
     assert len(losses(caplog)) == 1
@@ -86,38 +86,38 @@ def test_a_loss_that_is_noted_takes_nothing_from_the_run(caplog: pytest.LogCaptu
     assert store.read("", "sum") == ("a" * 32, record)
 
 
-class Away(MemoryTaskStore):
-    """A store that is read, and takes no change, like a replica."""
+class ReadOnly(MemoryTaskStore):
+    """A store that refuses changes while ``read_only`` is set, like a replica."""
 
     def change(self, owner: str, name: str, change: Any) -> bool:
-        if self.away:
+        if self.read_only:
             raise ConnectionError("read only")
         return super().change(owner, name, change)
 
-    away = False
+    read_only = False
 
 
-def test_who_cannot_note_a_loss_reads_on_and_leaves_the_line_to_another(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reader_that_cannot_note_a_loss_leaves_the_line_to_another(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    store = Away(clock=lambda: now[0])
-    stored(store)
-    now[0], store.away = 20.0, True
+    store = ReadOnly(clock=lambda: now[0])
+    store_run(store)
+    now[0], store.read_only = 20.0, True
     assert not (store.read("", "sum") or ("", {}))[1]["running"]
     assert losses(caplog) == []
-    store.away = False
+    store.read_only = False
     store.read("", "sum")
     assert len(losses(caplog)) == 1
 
 
-def test_a_run_that_came_to_its_end_after_all_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_has_ended_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryTaskStore()
-    stored(store)
+    store_run(store)
     store.publish("", "sum", "a" * 32, {"running": False, "status": "succeeded"})
     store.log_loss("", "sum", "a" * 32, "its worker was revoked")
     assert losses(caplog) == []
 
 
-def test_shutdown_says_which_runs_it_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+def test_shutdown_logs_the_runs_that_it_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     runner, entered = ThreadRunner(workers=1), threading.Event()
     names = ("running", "queued", "cancelled")
     tasks = [BackgroundTask(name, runner=runner) for name in names]
@@ -130,7 +130,7 @@ def test_shutdown_says_which_runs_it_has_ended(caplog: pytest.LogCaptureFixture)
     for task in tasks:
         task.start(work)
     assert entered.wait(WAIT)
-    tasks[2].cancel()  # by the application: that is no loss
+    tasks[2].cancel()  # by the application, so it is not lost
     assert not runner.shutdown(0)
     assert tasks[0].wait(WAIT)
     assert runner.join(WAIT)
@@ -141,7 +141,9 @@ def test_shutdown_says_which_runs_it_has_ended(caplog: pytest.LogCaptureFixture)
         assert re.fullmatch(rf"Task '{name}' {RUN} is lost: its runner was shut down", line)
 
 
-def test_a_run_that_obeys_before_a_shutdown_or_succeeds_in_it_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_cancelled_before_a_shutdown_or_over_in_time_is_not_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     runner, entered, leave = ThreadRunner(workers=2), threading.Event(), threading.Event()
     asked, done = BackgroundTask("asked", runner=runner), BackgroundTask("done", runner=runner)
 
@@ -200,7 +202,7 @@ if __name__ == "__main__":
 """
 
 
-def test_exit_says_which_runs_it_has_ended() -> None:
+def test_exit_logs_the_runs_that_it_has_ended() -> None:
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(AT_EXIT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
     assert done.returncode == 0
@@ -214,7 +216,7 @@ def test_exit_says_which_runs_it_has_ended() -> None:
     ]
 
 
-def test_a_process_that_is_killed_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_process_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     runner, store = ProcessRunner(workers=1), MemoryTaskStore()
     task = BackgroundTask("crunch", runner=runner, store=store)
     task.start(jobs.die, "kill")
@@ -227,7 +229,7 @@ def test_a_process_that_is_killed_is_one_line(caplog: pytest.LogCaptureFixture) 
     assert losses(caplog) == [line]
 
 
-def test_a_task_that_waited_for_a_lost_one_has_failed_and_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_has_waited_for_a_lost_one_fails_and_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
     def work(task: BackgroundTask) -> None:
         raise TaskLost("lost: the other one", "TaskLost")
 

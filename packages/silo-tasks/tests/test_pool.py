@@ -541,7 +541,7 @@ def test_no_thread_for_the_callbacks_of_a_run_that_is_given_up(monkeypatch: pyte
     assert called == [task]
 
 
-def test_a_runner_that_nobody_uses_ends_its_threads() -> None:
+def test_an_unused_runner_ends_its_threads() -> None:
     before = set(threading.enumerate())
     for _ in range(5):
         task = BackgroundTask(runner=ThreadRunner(workers=2))

@@ -276,7 +276,7 @@ def test_a_store_has_what_the_parent_has(shared: ProcessRunner, tmp_path: Path) 
     said(task)
     watcher = BackgroundTask.attach("held", store, "me")
     assert watcher is not None
-    until(lambda: watcher.state.n > 0, "the store knows of no progress")
+    until(lambda: watcher.state.n > 0, "the store has no progress")
     assert watcher.cancel()
     assert task.wait(WAIT)
     assert watcher.state.status is Status.CANCELLED
@@ -394,7 +394,7 @@ def test_a_run_that_is_killed_is_cancelled(runner: ProcessRunner, caplog: pytest
     assert re.fullmatch(r"The process of task 'stubborn' \(run [0-9a-f]{8}\) was killed, as it did not stop", line)
 
 
-def test_who_obeys_is_not_killed(runner: ProcessRunner, tmp_path: Path) -> None:
+def test_a_run_that_stops_is_not_killed(runner: ProcessRunner, tmp_path: Path) -> None:
     task = BackgroundTask(runner=runner)
     task.start(jobs.hold, str(tmp_path / "never"))
     pid = said(task)
@@ -423,7 +423,7 @@ def test_a_runner_kills_by_itself(timeout: float | None) -> None:
     assert runner.shutdown(WAIT)
 
 
-def test_who_cannot_kill_says_so_first() -> None:
+def test_a_runner_that_cannot_kill_says_so_first() -> None:
     leave, threads = threading.Event(), ThreadRunner(workers=1)
     for runner in (threads, InlineRunner(), None):
         with pytest.raises(TaskError, match="cannot be killed: that takes a ProcessRunner"):
@@ -626,7 +626,7 @@ def test_shutdown_in_a_hurry_ends_a_process_when_its_run_obeys(tmp_path: Path) -
     until(lambda: not exists(pid), "the process is left over")
 
 
-def test_a_runner_that_nobody_uses_ends_its_processes() -> None:
+def test_an_unused_runner_ends_its_processes() -> None:
     task = BackgroundTask(runner=ProcessRunner(workers=1))
     task.start(jobs.pid)
     pid = task.result(WAIT)

@@ -1,4 +1,4 @@
-"""Runs elsewhere when something comes late, twice, at the same moment or not at all."""
+"""Runs in other processes, when something comes late, twice, at the same moment or not at all."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ class Counted(MemoryTaskStore):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_that_goes_on_after_its_end_is_heard_of_until_it_returns(runner: ThreadRunner) -> None:
+def test_a_run_that_goes_on_after_its_end_reports_until_it_returns(runner: ThreadRunner) -> None:
     store = Counted()
     BackgroundTask("task", runner=runner, store=store).start(complete_first)
-    until(lambda: store.published > 5, "it is heard of while it goes on")
+    until(lambda: store.published > 5, "it does not report while it goes on")
     other = attached(store)
     assert other.state.complete
     with pytest.raises(TimeoutError):
@@ -148,11 +148,11 @@ def test_a_worker_that_is_gone_before_it_returned_is_not_waited_for() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_that_is_executed_by_who_starts_it_is_heard_of_and_cancelled_as_well() -> None:
+def test_a_run_that_start_executes_itself_reports_and_can_be_cancelled() -> None:
     store = Counted()
 
     def work(task: BackgroundTask) -> None:
-        until(lambda: store.published > 2, "it is heard of")
+        until(lambda: store.published > 2, "it does not report")
         assert attached(store).cancel()
         until(task.checkpoint, "it is cancelled")
 
@@ -181,7 +181,7 @@ class AtBegin(MemoryTaskStore):
 
 
 @pytest.mark.parametrize("ran_before", [False, True])
-def test_who_looks_before_a_run_has_begun_does_not_lose_it(ran_before: bool) -> None:
+def test_a_reader_does_not_lose_a_run_before_it_has_begun(ran_before: bool) -> None:
     store = AtBegin()
     task = BackgroundTask("task", runner=(engine := Engine(store)))
     if ran_before:
@@ -228,7 +228,7 @@ def test_a_run_that_is_cancelled_while_it_begins_never_runs(when: str) -> None:
     assert task.result(WAIT) == "value"
 
 
-# Whoever looks.
+# Readers of the store.
 
 
 def test_is_complete_looks() -> None:
@@ -250,7 +250,7 @@ class Read(MemoryTaskStore):
 
 
 @pytest.mark.usefixtures("quick")
-def test_nobody_looks_for_coroutines_that_have_left() -> None:
+def test_the_store_is_not_read_for_coroutines_that_have_left() -> None:
     store = Read()
     BackgroundTask("task", runner=Engine(store)).start(note)
     tasks = [attached(store) for _ in range(5)]
@@ -267,11 +267,11 @@ def test_nobody_looks_for_coroutines_that_have_left() -> None:
         gc.collect()
         return not any(ref() for ref in refs)
 
-    until(all_gone, "nobody keeps a task that was dropped")
+    until(all_gone, "a dropped task is kept alive")
 
 
 @pytest.mark.usefixtures("quick")
-def test_looking_begins_again_with_the_next_who_waits() -> None:
+def test_reading_begins_again_with_the_next_waiter() -> None:
     task = BackgroundTask("task", runner=(engine := Engine()))
     task.start(note)
     run = task._run
@@ -279,7 +279,7 @@ def test_looking_begins_again_with_the_next_who_waits() -> None:
 
     async def main() -> None:
         assert not await task.wait_async(0)
-        until(lambda: not run._looking, "nobody looks")
+        until(lambda: not run._looking, "the store is still read")
         waiting = asyncio.create_task(task.result_async(WAIT))
         while not task._run.done.is_awaited:
             await asyncio.sleep(0)
@@ -344,7 +344,7 @@ def test_of_many_that_wait_one_looks() -> None:
     threads = [threading.Thread(target=task._run.wait, args=(task._run.done, None)) for _ in range(20)]
     for thread in threads:
         thread.start()
-    until(lambda: store.reads >= 4, "somebody looks")
+    until(lambda: store.reads >= 4, "the store is not read")
     reads, seconds = store.reads, time.monotonic() - begin
     # Two may look at the same moment.
     assert reads <= 3 * (1 + seconds / remote.LONGEST)
@@ -468,7 +468,7 @@ def test_a_worker_that_was_silent_goes_on_unless_another_has_begun() -> None:
     running = TaskState(running=True, status=Status.RUNNING, message="Still here", run=1).to_dict()
     assert store.publish("", "task", first, running)
     assert attached(store).is_running
-    # Who has seen its end stays with that, and may begin the next.
+    # A task that has seen its end stays with that, and may begin the next.
     assert task.state.error_type == "TaskLost"
     task.start(note)
     assert not store.publish("", "task", first, running)
@@ -566,7 +566,7 @@ def test_a_module_that_ends_its_process_fails_the_run(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_whose_function_takes_long_to_import_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_function_takes_long_to_import_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, store = tmp_path / "gate", MemoryTaskStore()
     gate.touch()
     code = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.005)\n"
@@ -581,7 +581,7 @@ def test_a_run_whose_function_takes_long_to_import_is_heard_of(tmp_path: Path, m
     try:
         until(lambda: task.state.status is Status.RUNNING, "it is not claimed")
         before = store.look("", "task")[1]
-        until(lambda: seen(store) > before, "nothing is heard of it")
+        until(lambda: seen(store) > before, "it does not report")
         assert record_in(store)["status"] == "running"
     finally:
         gate.touch()

@@ -1,4 +1,4 @@
-"""Runs that a worker elsewhere executes, with an engine that hands messages to a thread."""
+"""Runs that a worker executes, with an engine that hands messages to a thread."""
 
 from __future__ import annotations
 
@@ -439,7 +439,7 @@ def test_a_state_is_the_same_everywhere(engine: Engine, function: Any) -> None:
     task = BackgroundTask("sum", runner=engine)
     task.start(function, *[1] * (function is add))
     engine.work()
-    time.sleep(0.01)  # Whoever looks, looks later.
+    time.sleep(0.01)  # Later than the last read.
     found = engine.store.read("", "sum")
     assert found is not None
     assert task.state.to_dict() == TaskState.from_dict(found[1]).to_dict()

@@ -36,7 +36,7 @@ def test_a_run_waits_for_a_process_then_runs(tmp_path: Path) -> None:
     first, second = BackgroundTask("first", runner=runner), BackgroundTask("second", runner=runner)
     first.start(process_jobs.hold, str(gate))
     second.start(process_jobs.hold, str(gate))
-    while not first.state.logs:  # by then it was heard of
+    while not first.state.logs:  # by then it has reported
         assert not first.wait(0.005)
     assert first.state.status is Status.RUNNING
     assert (first.state.message, second.state.message) == ("Running", "Waiting for a process")

@@ -338,7 +338,7 @@ def test_rate_and_eta_are_honest_when_the_loop_stalls() -> None:
                 clock.now += 600
                 look("stalled for long")
             clock.now += 1
-            task.state  # noqa: B018 - somebody looks once a second
+            task.state  # noqa: B018 - a watcher reads once a second
 
     task.start(work)
     assert seen["begin"] == (0.0, None)

@@ -290,7 +290,7 @@ class Stuck(MemoryTaskStore):
         raise OSError("store is away")
 
 
-def test_a_store_that_cannot_put_back_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_cannot_put_back_a_record_harms_no_run(caplog: pytest.LogCaptureFixture) -> None:
     runner = InlineRunner()
     runner.shutdown()
     task = BackgroundTask("job", runner=runner, store=Stuck())
@@ -300,18 +300,18 @@ def test_a_store_that_cannot_put_back_harms_nobody(caplog: pytest.LogCaptureFixt
     assert "store is away" in caplog.text
 
 
-def test_a_task_that_runs_elsewhere_is_not_started(runner: ThreadRunner) -> None:
+def test_a_task_that_another_process_runs_is_not_started(runner: ThreadRunner) -> None:
     store, leave, done = MemoryTaskStore(), threading.Event(), threading.Event()
-    here, elsewhere = (BackgroundTask("job", runner=runner, store=store, owner="o") for _ in range(2))
-    elsewhere.start(lambda task: leave.wait(WAIT))
-    elsewhere.on_done(lambda task: done.set())
+    here, other = (BackgroundTask("job", runner=runner, store=store, owner="o") for _ in range(2))
+    other.start(lambda task: leave.wait(WAIT))
+    other.on_done(lambda task: done.set())
     with pytest.raises(TaskRunning, match="already running in another process"):
         here.start(lambda task: None)
     assert here.state.status.value == "idle"
-    assert elsewhere.is_running
+    assert other.is_running
     leave.set()
     assert done.wait(WAIT)
-    assert elsewhere.result() is True
+    assert other.result() is True
     here.start(lambda task: "here")
     assert here.result(WAIT) == "here"
 
@@ -324,7 +324,7 @@ class Late(MemoryTaskStore):
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_ones_own_last_record_is_not_elsewhere(reset: bool) -> None:
+def test_the_tasks_own_last_record_does_not_refuse_a_start(reset: bool) -> None:
     task = BackgroundTask("job", runner=InlineRunner(), store=Late())
     for _ in range(3):
         task.start(lambda task: "again")
@@ -334,7 +334,7 @@ def test_ones_own_last_record_is_not_elsewhere(reset: bool) -> None:
 
 
 class Counting(MemoryTaskStore):
-    """Counts how often somebody reads."""
+    """Counts the reads."""
 
     reads = 0
 
@@ -358,7 +358,7 @@ def test_the_runs_of_two_processes_are_counted_on() -> None:
     for each in (here, there, there, here):
         each.start(lambda task: task.log("line"))
     assert (here.state.run, [line.seq for line in here.logs()]) == (4, [4])
-    assert store.reads == 3, "here, there, and here once more, as somebody else was there meanwhile"
+    assert store.reads == 3, "here, there, and here once more, as another task has run meanwhile"
     found = store.read("", "job")
     assert found is not None
     assert found[1]["run"] == 4

@@ -260,7 +260,7 @@ def test_a_line_never_contradicts_itself(moves: list[tuple[str, int, float]]) ->
     def look(task: BackgroundTask) -> None:
         state = task.state
         if state.eta is not None and state.rate and state.total is not None:
-            # Who reads total, count and rate can work out how long that takes at least.
+            # From total, count and rate, a reader can compute how long that takes at least.
             assert state.eta >= (state.total - state.n) / state.rate * (1 - 1e-9)
 
     def work(task: BackgroundTask, left: list[tuple[str, int, float]]) -> None:

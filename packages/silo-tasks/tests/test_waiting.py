@@ -29,7 +29,7 @@ WAIT = 30
 
 
 class Held:
-    """A running task that ends when it is let go."""
+    """A running task that ends when it is released."""
 
     def __init__(self, runner: ThreadRunner) -> None:
         self.task = BackgroundTask("held", runner=runner)
@@ -166,7 +166,7 @@ def test_a_cancelled_waiter_leaves_nothing_behind(held: Held, timeout: float | N
     asyncio.run(main())
 
 
-def test_a_loop_that_was_closed_harms_nobody(held: Held, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_closed_loop_harms_no_other(held: Held, caplog: pytest.LogCaptureFixture) -> None:
     def abandon(coroutine: Coroutine[Any, Any, Any]) -> weakref.ref[Any]:
         loop = asyncio.new_event_loop()
         waiting = loop.create_task(coroutine)
@@ -233,9 +233,9 @@ def test_waiters_of_several_loops_and_threads(held: Held) -> None:
     assert seen == ["value"] * 8
 
 
-def test_who_waits_for_a_run_that_was_not_accepted_is_let_go() -> None:
+def test_waiters_of_a_run_that_was_not_accepted_are_released() -> None:
     class Refusing(Runner):
-        """Refuses a run only after somebody has begun to wait for it."""
+        """Refuses a run only after a thread has begun to wait for it."""
 
         def submit(self, job: Any) -> None:
             waiting.append(asyncio.run_coroutine_threadsafe(task.wait_async(), loop))
@@ -273,24 +273,24 @@ class Watched(MemoryTaskStore):
         return super().read(owner, name)
 
 
-def test_waiting_for_a_run_that_was_started_elsewhere(runner: ThreadRunner) -> None:
+def test_waiting_for_a_run_that_another_process_has_started(runner: ThreadRunner) -> None:
     store, leave = Watched(), threading.Event()
     task = BackgroundTask("task", runner=runner, store=store, owner="me")
     task.start(lambda task: [leave.wait(WAIT), 5][1])
-    elsewhere = BackgroundTask.attach("task", store, "me")
-    assert elsewhere is not None
+    other = BackgroundTask.attach("task", store, "me")
+    assert other is not None
     store.readers.clear()
 
     async def main() -> Any:
-        assert not await elsewhere.wait_async(0)
+        assert not await other.wait_async(0)
         with pytest.raises(TimeoutError):
-            await elsewhere.result_async(0)
-        waiting = asyncio.gather(elsewhere.wait_async(), elsewhere.result_async())
-        while len(elsewhere._run.done._waiters) < 2:
+            await other.result_async(0)
+        waiting = asyncio.gather(other.wait_async(), other.result_async())
+        while len(other._run.done._waiters) < 2:
             await asyncio.sleep(0)
         leave.set()
         over, value = await asyncio.wait_for(waiting, WAIT)
-        assert over is await elsewhere.wait_async(0) is True
+        assert over is await other.wait_async(0) is True
         # A store may be slow, and the loop must go on.
         assert threading.get_ident() not in store.readers
         return value
@@ -309,31 +309,31 @@ def test_watching_again_and_again_asks_the_store_as_seldom_as_waiting(held: Held
     store = Counted()
     task = BackgroundTask("task", store=store)
     task.start(held.work)
-    elsewhere = BackgroundTask.attach("task", store)
-    assert elsewhere is not None
-    assert isinstance(elsewhere._run, RemoteRun)
-    elsewhere._run._since -= 60
+    other = BackgroundTask.attach("task", store)
+    assert other is not None
+    assert isinstance(other._run, RemoteRun)
+    other._run._since -= 60
     store.reads = 0
     for _ in range(10):
-        assert not elsewhere.wait(0.03)
+        assert not other.wait(0.03)
     # At the beginning and the end of each, and when a lock wakes up a little early.
     assert 20 <= store.reads <= 40
     held.leave.set()
-    assert elsewhere.result(WAIT) == "value"
+    assert other.result(WAIT) == "value"
 
 
 def test_the_last_look_is_after_the_timeout(runner: ThreadRunner) -> None:
     store, leave = Watched(), threading.Event()
     task = BackgroundTask("task", runner=runner, store=store)
     task.start(lambda task: leave.wait(WAIT))
-    elsewhere = BackgroundTask.attach("task", store)
-    assert elsewhere is not None
+    other = BackgroundTask.attach("task", store)
+    assert other is not None
 
     async def main() -> bool:
-        waiting = asyncio.create_task(elsewhere.wait_async(0.01))
-        while not elsewhere._run.done._waiters:
+        waiting = asyncio.create_task(other.wait_async(0.01))
+        while not other._run.done._waiters:
             await asyncio.sleep(0)
-        # Over before the loop gets to the timeout, and long before anybody else looks.
+        # Over before the loop gets to the timeout, and long before the store is read otherwise.
         leave.set()
         assert task.wait(WAIT)
         while store.read("", "task")[1]["running"]:  # type: ignore[index]
@@ -343,6 +343,6 @@ def test_the_last_look_is_after_the_timeout(runner: ThreadRunner) -> None:
     assert asyncio.run(main())
 
 
-def test_who_only_uses_threads_does_not_import_asyncio() -> None:
+def test_asyncio_is_not_imported_for_threads() -> None:
     code = "import sys, silo_tasks, silo_tasks.console; sys.exit('asyncio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

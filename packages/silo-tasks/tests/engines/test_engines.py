@@ -58,7 +58,7 @@ def waiting(server: RedisServer) -> None:
 
 
 class TestRunner(RunnerContract):
-    """The rules of all runners, but for what a queue changes: values are copied, and nobody waits for workers."""
+    """The rules of all runners, except that a queue copies values and does not wait for its workers."""
 
     @pytest.fixture(autouse=True)
     def _engine(self, engine: Engine) -> None:
@@ -91,7 +91,7 @@ def test_arguments_and_value(task: BackgroundTask) -> None:
 
 
 def test_the_target_has_its_task(task: BackgroundTask) -> None:
-    task.start(jobs.who)
+    task.start(jobs.show_itself)
     assert task.result(WAIT)[1] is True
 
 
@@ -130,7 +130,7 @@ def test_callbacks_are_called_here(task: BackgroundTask) -> None:
     over: list[str] = []
     task.on_done(lambda task: over.append(task.state.status))
     task.start(jobs.add, 1)
-    until(lambda: bool(over), "nobody called back")
+    until(lambda: bool(over), "the callback was not called")
     assert over == ["succeeded"]
 
 
@@ -180,7 +180,7 @@ def test_a_running_run_is_cancelled(task: BackgroundTask) -> None:
     assert not task.cancel()
 
 
-def test_a_cancel_from_elsewhere(engine: Engine, task: BackgroundTask) -> None:
+def test_a_cancel_from_another_process(engine: Engine, task: BackgroundTask) -> None:
     store = RedisTaskStore(engine.url)
     task.start(jobs.endless)
     until(lambda: task.state.n > 0, "it does not run")
@@ -259,7 +259,7 @@ def test_what_cannot_be_sent(engine: Engine, task: BackgroundTask) -> None:
 
 
 def test_a_store_that_cannot_be_opened(engine: Engine, task: BackgroundTask) -> None:
-    """Nobody can be told; the worker goes on, and the run is lost when its time is over."""
+    """The worker cannot report it and goes on; the run reads as lost after its lease."""
     task = others(engine)
     waiting = BackgroundTask("task", runner=engine.make_runner(max_wait=1), owner=f"owner {next(_numbers)}")
     waiting.start(jobs.with_store)
@@ -333,7 +333,7 @@ def test_a_process_that_dies_while_it_imports_the_function(
             task.result(WAIT)
 
 
-def test_nobody_takes_it(own_engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_no_worker_takes(own_engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A run that waits too long is lost, and a worker that comes later leaves it alone."""
     notes = tmp_path / "notes"
     late = BackgroundTask("late", runner=own_engine.make_runner(max_wait=0.2))
@@ -409,7 +409,7 @@ def test_a_broker_that_has_forgotten_all(
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_connections_that_hang(own_server: RedisServer, name: str, tmp_path: Path, gate: Path) -> None:
-    """As where another machine has taken over: the worker is heard of again, and before its lease is over."""
+    """As when another server has taken over: the worker reports again, before the lease is over."""
     link, store = RoundTrips(own_server.port), RedisTaskStore(own_server.url)
     engine = ENGINES[name](f"redis://127.0.0.1:{link.port}/0")
     task = engine.task(store=store)
@@ -418,7 +418,7 @@ def test_connections_that_hang(own_server: RedisServer, name: str, tmp_path: Pat
         holding(task)
         link.hang()
         before = store.look("", "task")[1]
-        until(lambda: seen(store) > before + 0.1, "nothing is heard of the run any more")
+        until(lambda: seen(store) > before + 0.1, "the run does not report again")
         assert task.state.status == "running"
         gate.touch()
         assert task.result(WAIT) == "went on"
@@ -427,7 +427,7 @@ def test_connections_that_hang(own_server: RedisServer, name: str, tmp_path: Pat
 
 
 def seen(store: RedisTaskStore) -> float:
-    """When the run was last heard of."""
+    """Return when the run reported last."""
     stored, _ = store.look("", "task")
     assert stored is not None
     return stored.seen
@@ -443,7 +443,7 @@ def test_other_kinds_of_workers(engines_server: RedisServer, name: str, pool: st
         engine = ENGINES[name](server.url)
         with engine.start_worker(tmp_path / "worker", pool) as worker:
             task = engine.task()
-            task.start(jobs.who)
+            task.start(jobs.show_itself)
             assert task.result(WAIT) == [worker.pid, True]
             task.start(jobs.setting)
             assert task.result(WAIT) == "set by the module"

@@ -161,7 +161,7 @@ def test_a_queue_beside_another_store(pair: Pair, name: str, redis_url: str) -> 
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_run_is_heard_of_again(pair: Pair, name: str, tmp_path: Path) -> None:
+def test_a_run_reports_again(pair: Pair, name: str, tmp_path: Path) -> None:
     """It works, so it does not read as lost, and no second one starts beside it."""
     engine, gate = ENGINES[name](pair.url), tmp_path / "gate"
     store = RedisTaskStore(pair.second.url)
@@ -171,7 +171,7 @@ def test_a_run_is_heard_of_again(pair: Pair, name: str, tmp_path: Path) -> None:
         until(lambda: task.state.message == "holding", "no worker has begun")
         pair.fail_over()
         before = store.look("", "task")[1]
-        until(lambda: _seen(store) > before, "nothing is heard of the run any more")
+        until(lambda: _seen(store) > before, "the run does not report again")
         gate.touch()
         assert task.result(WAIT) == "went on"
     engine.close()
@@ -183,7 +183,7 @@ def _seen(store: RedisTaskStore) -> float:
     return stored.seen
 
 
-def test_a_thread_of_this_process_is_heard_of_again(pair: Pair, tmp_path: Path) -> None:
+def test_a_run_in_a_thread_reports_again(pair: Pair, tmp_path: Path) -> None:
     """The publisher goes on at the new server too."""
     store, gate = RedisTaskStore(pair.second.url), tmp_path / "gate"
     task = BackgroundTask("task", store=RedisTaskStore(pair.url))
@@ -191,7 +191,7 @@ def test_a_thread_of_this_process_is_heard_of_again(pair: Pair, tmp_path: Path) 
     until(lambda: _seen(store) > 0 if store.look("", "task")[0] else False, "the replica lags behind")
     pair.fail_over()
     before = store.look("", "task")[1]
-    until(lambda: _seen(store) > before, "nothing is heard of the run any more")
+    until(lambda: _seen(store) > before, "the run does not report again")
     gate.touch()
     assert task.result(WAIT) == "went on"
 

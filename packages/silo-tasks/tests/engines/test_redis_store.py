@@ -134,7 +134,7 @@ def test_without_a_server(own_redis: RedisServer) -> None:
 
 
 def test_a_server_that_hangs(own_redis: RedisServer) -> None:
-    """Nobody waits for it longer than its client does."""
+    """A caller waits no longer than the client does."""
     client = redis.Redis.from_url(own_redis.url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
     task = BackgroundTask("task", store=RedisTaskStore(client))
     client.ping()

@@ -40,9 +40,9 @@ def test_the_serializer_of_the_queue(own_server: RedisServer, tmp_path: Path, se
 
 
 def test_what_rq_is_told(client: redis.Redis) -> None:
-    """It shows no arguments, ends no job and repeats none, and forgets what nobody took."""
+    """It shows no arguments, ends and repeats no job, and drops a job that no worker took."""
     runner = RQRunner(Queue(connection=client), max_wait=99.5)
-    task = BackgroundTask("give", runner=runner, owner="somebody")
+    task = BackgroundTask("give", runner=runner, owner="margaret")
     task.start(jobs.give, "secret")
     (job_id,) = Queue(connection=client).job_ids
     job = Job.fetch(job_id, connection=client)
@@ -53,15 +53,15 @@ def test_what_rq_is_told(client: redis.Redis) -> None:
 
 def test_nothing_is_left_but_the_record(own_server: RedisServer, client: redis.Redis, tmp_path: Path) -> None:
     engine = RQ(own_server.url)
-    task = engine.task(owner="somebody")
+    task = engine.task(owner="margaret")
     with engine.start_worker(tmp_path / "worker") as worker:
         task.start(jobs.add, 1, 2)
         assert task.result(WAIT) == 3
         until(lambda: not client.keys("rq:job:*"), "RQ keeps a job")
         assert not client.keys("rq:results:*")
-        assert client.keys("silo-tasks:*") == [b"silo-tasks:8:somebody:task"]
+        assert client.keys("silo-tasks:*") == [b"silo-tasks:8:margaret:task"]
         assert "engines.jobs:add" in worker.log()
-        assert "somebody" not in worker.log()
+        assert "margaret" not in worker.log()
     engine.close()
 
 

@@ -74,7 +74,7 @@ def die(task: BackgroundTask) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def who(task: BackgroundTask) -> list[Any]:
+def show_itself(task: BackgroundTask) -> list[Any]:
     here = current_task()
     return [os.getpid(), here is task]
 
