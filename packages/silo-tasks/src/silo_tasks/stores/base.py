@@ -1,4 +1,4 @@
-"""The seam beside a task: where its record is kept for other processes."""
+"""The seam for stores: where other processes find the newest run of a task."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ class TaskStore(ABC):
 
     @abstractmethod
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
-        """Return what is stored of a task (None: nothing), and the store's time in seconds since the epoch."""
+        """Return what is stored of a task (None: nothing), and the store's time in seconds since the epoch.
+
+        Raises:
+            RunnerUnavailable: The store cannot be reached.
+        """
 
     @abstractmethod
     def change(self, owner: str, name: str, change: RunChange) -> bool:
@@ -50,6 +54,9 @@ class TaskStore(ABC):
 
         Returns:
             True if something was stored or deleted; otherwise the bool that ``change`` returned.
+
+        Raises:
+            RunnerUnavailable: The store cannot be reached.
         """
 
     def begin(
@@ -152,7 +159,7 @@ class TaskStore(ABC):
         try:
             if not self.change(owner, name, noted):
                 return
-        except Exception:  # noqa: BLE001 - whatever a store raises that cannot be reached
+        except Exception:  # noqa: BLE001 - a store that cannot be reached may raise anything
             if seen is not None:
                 # The reader has its answer, and the next reader tries again.
                 return
