@@ -1,4 +1,4 @@
-"""The example whose job runs in a thread, a process, an RQ worker or a Celery worker, as one line of it says."""
+"""The example whose job runs in a thread, a process, an RQ worker or a Celery worker, as one of its lines decides."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Client:
         return json.loads(data)
 
     def over(self) -> dict[str, Any]:
-        """What is known of the task once it is over."""
+        """Wait for the end of the task and return its state."""
         until(lambda: not self.ask("GET", "/api/tasks/count")["running"], "the task does not end")
         state: dict[str, Any] = self.ask("GET", "/api/tasks/count")
         return state
@@ -56,7 +56,7 @@ class Client:
 
 @contextmanager
 def serving(kind: str, folder: Path, store_url: str, redis_url: str) -> Iterator[Client]:
-    """The example with its one line changed, on two server processes, and a worker where it needs one."""
+    """The example with that line changed, on two server processes, and a worker if the runner needs one."""
     home = folder / "example"
     shutil.copytree(EXAMPLE, home, ignore=shutil.ignore_patterns("__pycache__", "instance"))
     text = (home / "words.py").read_text()

@@ -29,7 +29,7 @@ Open = Callable[..., tuple[Flask, Browser]]
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Open]:
-    """Serves the demo with the given settings and opens its page."""
+    """Serve the demo with the given settings and open its page."""
     with ExitStack() as stack:
 
         def open_page(
@@ -123,18 +123,18 @@ PREFIX = "/tools/demo"
 
 
 def mounted(app: Flask) -> WSGIApplication:
-    """Beside other applications of one server."""
+    """The demo is one of several applications of a server."""
     return DispatcherMiddleware(NotFound(), {PREFIX: app})
 
 
 def behind_a_proxy(app: Flask) -> WSGIApplication:
-    """Behind a proxy that removes the prefix and names it in a header."""
+    """The demo is behind a proxy that removes the prefix and sends it in a header."""
     app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
     return stripped(app, {"HTTP_X_FORWARDED_PREFIX": PREFIX})
 
 
 def stripped(app: Flask, names: dict[str, str] | None = None) -> WSGIApplication:
-    """Behind a proxy that removes the prefix and sends no header with it."""
+    """The demo is behind a proxy that removes the prefix and sends no header."""
 
     def proxy(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -185,7 +185,7 @@ def test_cancel_and_ask_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> 
     click(page, "cancel")
     page.wait(notice("Cancelled"))
     asked = "[by.value, how.value, document.getElementById('value').value]"
-    assert page.run(asked) == ["island", "mean", "year"], "nobody has to choose it again"
+    assert page.run(asked) == ["island", "mean", "year"], "the user need not choose again"
     gate.open()
     ask(page, "island")
     page.wait(shown("result"))

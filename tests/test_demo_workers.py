@@ -66,7 +66,7 @@ class Answer(NamedTuple):
 
 
 class Line:
-    """A connection that stays open, and with it the worker that answers."""
+    """A connection that stays open, so that the same worker answers every request."""
 
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=DEADLINE)
@@ -88,7 +88,7 @@ class Line:
 
 
 class Site:
-    """A server with a line to each of its workers."""
+    """A server with one connection to each of its workers."""
 
     def __init__(self, server: Gunicorn) -> None:
         self.server = server
@@ -99,7 +99,7 @@ class Site:
         assert {int(line.worker) for line in self.lines} == set(server.worker_pids())
 
     def _reach_more(self) -> bool:
-        """Connect many times at once: a worker that is busy leaves the next one to another."""
+        """Connect many times at once: a busy worker leaves the next connection to another worker."""
         found: list[Line] = []
         threads = [threading.Thread(target=lambda: found.append(Line(self.server.url))) for _ in range(2 * WORKERS)]
         for thread in threads:
@@ -120,7 +120,7 @@ class Site:
 
 
 class Demo:
-    """The demo on some store, to be started again and again."""
+    """The demo on one store. It can be started several times."""
 
     def __init__(self, folder: Path, store_url: str, *args: str) -> None:
         self._folder = folder
@@ -185,7 +185,7 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
 
 
 class Poller(threading.Thread):
-    """Somebody who watches a task, each time through another worker."""
+    """A client that polls a task, each time through another worker."""
 
     def __init__(self, demo: Demo, sid: str, first: int) -> None:
         super().__init__()
@@ -229,13 +229,13 @@ def test_a_visit_through_all_workers(demo: Demo) -> None:
 
     assert demo.ask(0, "POST", "/api/start", sid, **QUESTION).status == 202
     pollers = [Poller(demo, sid, number) for number in range(8)]
-    until(lambda: all(len(poller.states) > 5 for poller in pollers), "nobody is answered")
+    until(lambda: all(len(poller.states) > 5 for poller in pollers), "the pollers got no answers")
     demo.gate.touch()
     for poller in pollers:
         poller.join(DEADLINE)
         assert {state["status"] for state in poller.states[:-1]} <= {"queued", "running"}
         progress = [state["progress"] for state in poller.states]
-        assert progress == sorted(progress), "it never goes back, whoever answers"
+        assert progress == sorted(progress), "progress never decreases, whichever worker answers"
         assert poller.states[-1]["complete"]
         assert poller.result is not None
         assert poller.result.status == 200, "who sees the end can have the result"

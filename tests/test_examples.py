@@ -1,4 +1,4 @@
-"""The examples at work: the counter, and the demo on good, bad and hostile input."""
+"""The counter and the demo, with good, bad and hostile input."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def client(demo: Flask) -> Client:
 
 @contextmanager
 def served(app: WSGIApplication) -> Iterator[int]:
-    """The application on a free port of this machine."""
+    """Serve the application on a free port. Yield the port."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -81,7 +81,7 @@ def silo_of(app: Flask) -> Silo:
 
 
 def expire_all(app: Flask) -> None:
-    """Let every session be past its time now."""
+    """Let every session expire now."""
     store = silo_of(app).store
     ttl, store.ttl = store.ttl, -1.0
     store.cleanup()
@@ -97,7 +97,7 @@ def until(look: Callable[[], Any]) -> Any:
 
 
 class Client:
-    """Somebody with a session id, as the page keeps it."""
+    """A client that keeps its session id, as the page does."""
 
     def __init__(self, app: Flask) -> None:
         self._http: FlaskClient = app.test_client()
@@ -143,7 +143,7 @@ class Client:
 
 
 class Gate:
-    """Holds the work at one of its steps until it is opened."""
+    """Stops the work before one of its steps until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.reached, self._opened = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""The example of a backend of one's own keeps the contract, and its page shows what is true."""
+"""The example backend keeps the contract, and its page is correct."""
 
 from __future__ import annotations
 

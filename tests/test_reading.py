@@ -1,4 +1,4 @@
-"""How the demo reads CSV files: what it understands by itself, what a person can choose, and that nothing is lost."""
+"""How the demo reads CSV files: what it detects, what a user can choose, and that no row is lost."""
 
 # ruff: noqa: RUF001  # The files are in other languages.
 
@@ -157,7 +157,7 @@ def test_a_file_is_understood_at_once(client: Client, name: str) -> None:
     assert set(found["chosen"].values()) == {None}
 
 
-def test_what_is_left_out_above_the_header_is_said(client: Client) -> None:
+def test_lines_above_the_header_are_noted(client: Client) -> None:
     assert table(client, b"Report 2024\n\nx,y,z\n1,2,3\n4,5,6\n")["notes"] == ["2 lines above the header are left out."]
     assert table(client, b"a,b\n1,2\n")["notes"] == []
 
@@ -188,7 +188,7 @@ SHORT = (
         ),
     ],
 )
-def test_a_header_of_another_length_is_said(
+def test_a_header_of_another_length_is_noted(
     client: Client, data: bytes, chosen: dict[str, object], columns: list[str], notes: list[str]
 ) -> None:
     table(client, data)
@@ -204,7 +204,7 @@ def test_a_stray_quotation_mark_does_not_end_the_first_part(client: Client, monk
     assert measured(client, "item", "sum", "n") == [["2", 200, 400], ["1", 1, 1]]
 
 
-def test_the_names_of_folders_are_no_cells(tmp_path: Path) -> None:
+def test_names_of_folders_do_not_become_cells(tmp_path: Path) -> None:
     path = tmp_path / "c0=2024" / "k=v" / "text.csv"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a,b\n1,2\n")
@@ -215,7 +215,7 @@ def test_the_names_of_folders_are_no_cells(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n3,4\n"])
 def test_a_line_that_is_longer_than_the_buffer_is_refused(client: Client, end: bytes) -> None:
-    """DuckDB leaves such a line out, and says nothing."""
+    """DuckDB silently skips such a line."""
     said = client.failure(b"a,b\n1,2\n" + b"x" * (33 << 20) + end, "a")
     assert said == "Line 3 has more than 1048576 bytes. Perhaps a quotation mark is not closed."
 
@@ -263,7 +263,7 @@ def test_a_grouped_number_is_what_it_says(client: Client) -> None:
     assert client.summary(data, "Stadt", "sum", "Einwohner") == [["Köln", 1, 1084831], ["Bonn", 1, 331885]]
 
 
-def test_a_mark_that_nothing_decides_is_said_and_can_be_chosen(client: Client) -> None:
+def test_an_ambiguous_mark_is_noted_and_can_be_chosen(client: Client) -> None:
     data = b"a;b\nx;331.885\nx;128.928\n"
     found = table(client, data)
     assert found["notes"] == [
@@ -278,7 +278,7 @@ def test_a_mark_that_nothing_decides_is_said_and_can_be_chosen(client: Client) -
     assert client.ask("GET", "/api/result").get_json()["ambiguous"] == 0
 
 
-def test_a_mark_that_comes_late_is_said(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ambiguous_mark_below_the_sample_is_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "SAMPLE", 1)
     data = b"a;b\n" + b"x;1\n" * 60 + b"x;1.234\nx;1.084.831\n"
     assert table(client, data)["notes"] == []
@@ -314,13 +314,13 @@ def test_the_marks_of_columns(
     assert found.ambiguous == ambiguous
 
 
-def test_columns_of_another_way_of_writing_are_named(client: Client) -> None:
+def test_columns_with_other_marks_are_noted(client: Client) -> None:
     found = table(client, b"a;b;c\n1.084.831;3.5;1.5\n331.885;4.5;2.5\n")
     assert found["notes"] == ["In “a”, the decimal mark is a comma, and the thousands mark is a point."]
 
 
 @pytest.mark.parametrize("cell", ["1_000", "inf", "nan", "0x10", "١٢", "1,08", "1.084.83", "9" * 101, "1e301", "", "-"])
-def test_what_is_no_number(cell: str) -> None:
+def test_cells_that_are_not_numbers(cell: str) -> None:
     assert Marks(",", ".").number(cell) is None or "." not in cell
     assert Marks(".", ",").number(cell) is None
 
@@ -341,7 +341,7 @@ def test_json_holds_the_number_that_was_meant(number: Any) -> None:
     assert isinstance(said, str) or (isinstance(said, float) and math.isfinite(said)) or abs(said) < 2**53
 
 
-def test_a_person_chooses_another_separator(client: Client) -> None:
+def test_a_user_chooses_another_separator(client: Client) -> None:
     table(client, b"a;b,c\n1;2,3\n4;5,6\n")
     found = read(client, delimiter=",")
     assert (found["columns"], found["preview"][0]) == (["a;b", "c"], ["1;2", "3"])
@@ -350,7 +350,7 @@ def test_a_person_chooses_another_separator(client: Client) -> None:
     assert measured(client, "a;b", "sum", "c") == [["4;5", 1, 6], ["1;2", 1, 3]]
 
 
-def test_a_person_chooses_the_header(client: Client) -> None:
+def test_a_user_chooses_the_header(client: Client) -> None:
     table(client, b"name,city\nAnna,Bonn\nBert,Ulm\n")
     found = read(client, header=0)
     assert (found["columns"], found["preview"][0]) == (["Column 1", "Column 2"], ["name", "city"])
@@ -360,7 +360,7 @@ def test_a_person_chooses_the_header(client: Client) -> None:
     assert read(client, header=None)["columns"] == ["name", "city"]
 
 
-def test_the_line_of_the_separator_is_no_row_and_no_header(client: Client) -> None:
+def test_the_line_of_the_separator_is_neither_row_nor_header(client: Client) -> None:
     table(client, b"sep=;\na;b\n1;2\n")
     problem(client.ask("POST", "/api/reading", json={"header": 1}), 422)
     assert read(client, header=0)["preview"] == [["a", "b"], ["1", "2"]]
@@ -381,14 +381,14 @@ def test_encodings_that_are_not_guessed_can_be_chosen(client: Client, encoding: 
     assert read(client, encoding=encoding)["preview"] == [[text, "1"]]
 
 
-def test_a_person_chooses_the_encoding(client: Client) -> None:
+def test_a_user_chooses_the_encoding(client: Client) -> None:
     assert table(client, "miasto,n\nŁódź,1\n".encode("cp1250"))["encoding"] == "cp1252"
     found = read(client, encoding="cp1250")
     assert found["preview"] == [["Łódź", "1"]]
     assert measured(client, "miasto", "sum", "n") == [["Łódź", 1, 1]]
 
 
-def test_a_person_chooses_the_decimal_mark(client: Client) -> None:
+def test_a_user_chooses_the_decimal_mark(client: Client) -> None:
     table(client, b"a;b\nx;1.234\n")
     assert read(client, decimal=",")["marks"] == {"decimal": ",", "thousands": "."}
     assert measured(client, "a", "sum", "b") == [["x", 1, 1234]]
@@ -443,7 +443,7 @@ CELLS = st.text(st.sampled_from("ab1, \";\n\tü€'#\\|"), max_size=8)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(CELLS, min_size=1, max_size=4), min_size=1, max_size=12), st.integers(1, 4))
 @example([['"l\n1"', "a,b"], ["x"]], 2)
-def test_rows_are_read_or_named(tmp_path: Path, given_rows: list[list[str]], width: int) -> None:
+def test_every_row_is_read_or_reported(tmp_path: Path, given_rows: list[list[str]], width: int) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(given_rows)
     path = tmp_path / "rows.csv"
