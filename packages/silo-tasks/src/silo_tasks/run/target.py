@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import Any
 
 _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
@@ -37,7 +37,9 @@ def check_target(target: object, where: str = "start()") -> None:
         raise TypeError(f"{where} takes a function, not a {kind}")
     while isinstance(target, functools.partial):
         target = target.func
-    called = (target, inspect.getattr_static(type(target), "__call__", None))
+    called: tuple[object, ...] = (target,)
+    if not isinstance(target, FunctionType):
+        called += (inspect.getattr_static(type(target), "__call__", None),)
     for kind, (is_one, instead) in _LAZY.items():
         if any(map(is_one, called)):
             name = name_of(target)
