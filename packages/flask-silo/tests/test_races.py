@@ -138,7 +138,7 @@ def test_a_session_that_ended_after_a_commit_is_not_told_as_living(app: Flask, c
 def test_a_reset_of_what_has_ended_carries_no_id(app: Flask, client: FlaskClient, silo: Silo) -> None:
     @app.post("/api/reset")
     def reset() -> Any:
-        silo.store.destroy(silo.request_session.sid)
+        silo.store.destroy(silo.current.request.sid)
         silo.reset_current()
         return {}
 

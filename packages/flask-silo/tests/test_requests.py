@@ -363,7 +363,7 @@ def test_a_view_may_use_the_silo_of_another_application(
         with pytest.raises(RuntimeError, match="no session here"):
             other.state("counter")
         with pytest.raises(RuntimeError, match="no session here"):
-            other.request_session  # noqa: B018 - the access raises
+            other.current.request  # noqa: B018 - the access raises
         work.start()
         return {}
 

@@ -81,7 +81,7 @@ def test_any_middleware_on_either_side(silo: Silo, middleware: Any, before: bool
 
     @app.post("/api/conflict")
     def conflict() -> Any:
-        silo.request_session.jobs["to be refused"] = refuse
+        silo.current.request.jobs["to be refused"] = refuse
         return {}
 
     def refuse() -> None:

@@ -10,18 +10,17 @@ from flask import Flask, current_app
 from silo_store import Registry, SessionStore
 
 from .binding import BINDING, Binding
+from .current import IN_A_THREAD
 from .settings import Settings
 
 if TYPE_CHECKING:
     from .ext import Silo
 
-IN_A_THREAD = "a thread that a view or a task starts has it with contextvars.copy_context().run"
-
 
 class Applications:
-    """The applications that a `Silo` serves; each has a `Binding` and a store.
+    """The applications that a ``Silo`` serves; each has a ``Binding`` and a store.
 
-    Before there is one, `store` is a store of its own, for namespaces and callbacks that are registered early. It
+    Before there is one, ``store`` is a store of its own, for namespaces and callbacks that are registered early. It
     becomes the store of the first application, or hands that its callbacks.
 
     Args:

@@ -1,4 +1,4 @@
-"""One `Silo` at work in one application."""
+"""One ``Silo`` at work in one application."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flask_silo")
 
 BINDING = "flask_silo.binding"
-"""The key of a `Binding` in its application's extensions."""
+"""The key of a ``Binding`` in its application's extensions."""
 
 LOST = (
     "state was changed after the response had started, and the change is lost: {} (endpoint {}). "
@@ -61,7 +61,7 @@ class Binding:
     """The store, the sweeper, the tasks and the way through a request of one application.
 
     A request's session begins in a hook before the view. It is committed where the response leaves the application,
-    in `Commit`: later than every ``after_request`` function, and at little cost to requests that have no session.
+    in ``Commit``: later than every ``after_request`` function, and at little cost to requests that have no session.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Binding:
             logger.error(message)
 
     def _warn_of_unlocked_change(self, endpoint: str | None, method: str, changed: list[str]) -> None:
-        """Warn once of each endpoint that changes state in a request that reads, outside of `Silo.edit`.
+        """Warn once of each endpoint that changes state in a request that reads, outside of ``Silo.edit``.
 
         It is a Python warning because test runners show these even if every test passes. Where filters turn it into an
         error, it fails the test; outside of tests the change is saved all the same, and the warning is logged.
@@ -256,7 +256,7 @@ def _followed(body: Iterable[Any], check: Callable[[], object]) -> Iterable[Any]
 
 
 def _globals_with_sid(base: type[Any]) -> type[Any]:
-    """Make a class of ``flask.g`` that has ``silo_sid``, as in release 0.1. Reading it reads `Silo.sid`."""
+    """Make a class of ``flask.g`` that has ``silo_sid``, as in release 0.1. Reading it reads ``Silo.sid``."""
 
     class Globals(base):  # type: ignore[misc]
         @property

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from flask import request
-from silo_store import Record, SessionStore
+from silo_store import Record, Registry, SessionStore
 
 if TYPE_CHECKING:
     from .request.session import RequestSession
@@ -15,8 +15,18 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
+IN_A_THREAD = "a thread that a view or a task starts has it with contextvars.copy_context().run"
+
+NO_SESSION = (
+    "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?); "
+    f"{IN_A_THREAD}, as in pool.submit(copy_context().run, function); a task in another process has one only if "
+    "processes share sessions (set SILO_STORE_URL)"
+)
+
+NO_REQUEST = "this works in a request only, not in a task"
+
 SCOPE = "flask_silo.scope"
-"""The key under which a request's WSGI environment has its `Scope`."""
+"""The key under which a request's WSGI environment has its ``Scope``."""
 
 
 class Scope(Generic[S]):
@@ -33,7 +43,7 @@ class Scope(Generic[S]):
 
 
 class CurrentSession(Protocol):
-    """What requests and tasks have in common: `RequestSession` and `RunSession` have these members."""
+    """What requests and tasks have in common: ``RequestSession`` and ``RunSession`` have these members."""
 
     @property
     def store(self) -> SessionStore:
@@ -89,3 +99,48 @@ def current_session() -> CurrentSession | None:
     """Return the session of the run or request that the running code belongs to; None where it has none."""
     run = run_scope.get()
     return current_request() if run is None else run.session
+
+
+class Current:
+    """Finds the session of the running code for one ``Silo``. A session of another ``Silo`` does not count.
+
+    Args:
+        registry: The registry of the stores of that ``Silo``.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def find(self) -> CurrentSession | None:
+        """Return the session of the running request or task; None if it has none."""
+        session = current_session()
+        return session if session is not None and session.store.registry is self._registry else None
+
+    def find_request(self) -> RequestSession | None:
+        """Return the session of the running request; None in a task, or if the request has none."""
+        session = current_request()
+        return session if session is not None and session.store.registry is self._registry else None
+
+    @property
+    def session(self) -> CurrentSession:
+        """The session of the running request or task.
+
+        Raises:
+            RuntimeError: The running code has no session.
+        """
+        session = current_session()
+        if session is None or session.store.registry is not self._registry:
+            raise RuntimeError(NO_SESSION)
+        return session
+
+    @property
+    def request(self) -> RequestSession:
+        """The session of the running request.
+
+        Raises:
+            RuntimeError: The running code has no session, or is a task.
+        """
+        session = self.find_request()
+        if session is None:
+            raise RuntimeError(NO_REQUEST if self.find() is not None else NO_SESSION)
+        return session

@@ -1,4 +1,4 @@
-"""`Silo`: the extension."""
+"""The extension: ``Silo``."""
 
 from __future__ import annotations
 
@@ -14,39 +14,29 @@ from silo_files import FileBackend
 from silo_store import Registry, SessionStore, check_callback
 from silo_tasks import Runner, check_target
 
-from .applications import IN_A_THREAD, Applications
+from .applications import Applications
 from .binding import Binding
-from .current import CurrentSession, current_request, current_session
+from .current import Current
 from .files import FileStore, SessionFiles, SessionFileStore
 from .namespace import Namespace
 from .request.data_endpoints import DataEndpoints
-from .request.session import RequestSession
 from .settings import NAMES
 from .tasks.task import SessionTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-S = TypeVar("S", bound=CurrentSession)
-
-NO_SESSION = (
-    "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?); "
-    f"{IN_A_THREAD}, as in pool.submit(copy_context().run, function); a task in another process has one only if "
-    "processes share sessions (set SILO_STORE_URL)"
-)
-
-NO_REQUEST = "this works in a request only, not in a task"
 
 
 class Silo:
     """Gives every client of a Flask application its own state, tasks and files.
 
-    Each argument but ``app`` and ``clock`` can be set as ``SILO_<NAME>`` in the application's config or in
-    the environment too, and is described in `Settings`.
+    ``Settings`` describes the arguments. Each but ``app`` and ``clock`` can also be set as ``SILO_<NAME>`` in the
+    application's config or in the environment.
 
     Args:
-        app: the application; or call `init_app` for each one later.
-        clock: seconds since the epoch, for tests that do not want to wait for an expiry.
+        app: The application. Or call ``init_app()`` later, once for each application.
+        clock: Returns seconds since the epoch. Tests replace it to let sessions expire without waiting.
 
     Raises:
         TypeError: ``storage`` is given, which later releases of 0.1 took; or ``clock`` cannot be called.
@@ -81,8 +71,9 @@ class Silo:
         if storage is not None:
             raise TypeError("storage= is no longer accepted: give store_url=, such as sqlite:///sessions.db")
         check_callback("clock", clock)
-        self._registry = Registry()
-        self.apps = Applications(self, given, self._registry, clock)
+        registry = Registry()
+        self.apps = Applications(self, given, registry, clock)
+        self.current = Current(registry)
         self.tasks: dict[str, SessionTask[..., Any]] = {}
         self.files = SessionFiles(self)
         self.data_endpoints = DataEndpoints()
@@ -93,12 +84,12 @@ class Silo:
     # Setting up
 
     def init_app(self, app: Flask) -> None:
-        """Serve an application. Several applications served by one `Silo` have separate sessions.
+        """Serve an application. Applications that share a ``Silo`` have separate sessions.
 
         Raises:
-            ValueError: a setting is wrong.
-            StoreUnavailable: `store_url` names an SQLite file in which no session could be kept.
-            RuntimeError: a `Silo` serves the application already.
+            ValueError: A setting is wrong.
+            StoreUnavailable: ``store_url`` names an SQLite file that cannot keep sessions.
+            RuntimeError: The application has a ``Silo`` already.
         """
         if "silo" in app.extensions:
             raise RuntimeError("a Silo serves the application already")
@@ -117,17 +108,17 @@ class Silo:
         """Give every session a namespace whose state begins as ``factory()``. Call it before the first request.
 
         Args:
-            namespace: its name.
-            factory: makes its first state. A class, or a type such as ``dict[str, Decimal]``, is its type too; dict and
-                list alone are none.
-            type: its type, where that is not the factory. A store that keeps bytes gives back what the type says.
+            namespace: The name of the namespace.
+            factory: Makes the first state. A class, or a type such as ``dict[str, Decimal]``, is the type of the state
+                too. ``dict`` and ``list`` alone are not: they do not say what is in them.
+            type: The type of the state, if it is not the factory. A store that keeps bytes decodes to this type.
 
         Returns:
-            the namespace, whose `Namespace.state` and `Namespace.edit` a type checker knows the type of.
+            The namespace. Its ``state`` and ``edit()`` are typed for type checkers.
 
         Raises:
-            TypeError: the factory is not callable, needs arguments or is async; or the store keeps bytes, and state of
-                that type cannot be made of bytes.
+            TypeError: The factory is not callable, needs arguments or is async; or the store keeps bytes and cannot
+                decode state of that type.
         """
         for store in self.apps.stores():
             store.register_namespace(namespace, factory, type)
@@ -145,22 +136,22 @@ class Silo:
         max_files: int | None = None,
         durable: bool = False,
     ) -> FileStore:
-        """Give every session files under ``base_dir``; they go when the session does.
+        """Give every session files under ``base_dir``. They are removed when the session ends.
 
         Args:
-            name: what `file_store` finds it by.
-            base_dir: a folder of the server, created if it is missing. A relative path starts at the folder in which
+            name: The name of the file store, for ``file_store()``.
+            base_dir: A folder of the server, created if it is missing. A relative path starts at the folder in which
                 the process starts.
-            backend: keeps the files elsewhere.
-            max_file_bytes: what one file may have.
-            max_session_bytes: what the files of one session may have together.
-            max_store_bytes: what all files may have together.
-            max_files: how many files a session may have.
-            durable: whether a saved file survives a power cut.
+            backend: Where to keep the files, if not in a local folder.
+            max_file_bytes: Size limit of one file.
+            max_session_bytes: Size limit of all files of one session.
+            max_store_bytes: Size limit of all files.
+            max_files: How many files a session may have.
+            durable: Whether a saved file survives a power cut.
 
         Raises:
-            ValueError: there is one of that name.
-            silo_files.FolderUnusable: the folder cannot be created, or this process may not write to it.
+            ValueError: There is a file store of that name already.
+            silo_files.FolderUnusable: The folder cannot be created, or this process may not write to it.
         """
         if name in self.files.stores:
             raise ValueError(f"there is a file store {name!r} already")
@@ -180,28 +171,28 @@ class Silo:
         """Return a file store.
 
         Raises:
-            KeyError: none was added by that name.
+            KeyError: No file store was added under that name.
         """
         return self.files.stores[name]
 
     def add_data_endpoints(self, *names: str) -> None:
-        """Name what needs a session's data: there an expired session is answered with 410, not with an empty one.
+        """Answer requests to these endpoints with 410 if the client's session has expired, not with an empty session.
 
         Args:
-            names: paths (``/api/report``), patterns (``/api/reports/*``), URL rules (``/api/reports/<int:number>``) or
+            names: Paths (``/api/report``), patterns (``/api/reports/*``), URL rules (``/api/reports/<int:number>``) or
                 endpoint names (``reports.show``, ``reports.*``).
         """
         self.data_endpoints.add(*names)
 
     def requires_session(self, view: Callable[P, R]) -> Callable[P, R]:
-        """Say of one view what `add_data_endpoints` says of many.
+        """Answer with 410 if the client's session has expired when this view is called.
 
-        It looks when the view is called: a ``before_request`` function that asks for state has begun a new session.
+        A ``before_request`` function that asks for state has begun a new session by then.
         """
 
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            self.request_session.require()
+            self.current.request.require()
             result: R = current_app.ensure_sync(view)(*args, **kwargs)
             return result
 
@@ -232,24 +223,24 @@ class Silo:
         timeout: float | None = None,
         public_errors: type[BaseException] | Collection[type[BaseException]] = (),
     ) -> Any:
-        """Make a function a background task of sessions; use it as a decorator, with or without arguments.
+        """Make a function a background task of sessions. A decorator, with or without arguments.
 
-        The function is an ordinary one. In it, `silo_tasks.track`, `silo_tasks.step` and `silo_tasks.current_task`
-        report progress, and this `Silo`'s `edit`, `state`, `sid` and file stores work for the session that started it.
+        In the function, ``track()``, ``step()`` and ``current_task()`` report progress, and ``edit()``, ``state()``,
+        ``sid`` and the file stores of this ``Silo`` work for the session that started it.
 
         Args:
-            function: the function.
-            name: what people see; the function's name by default.
-            runner: where it runs: a `silo_tasks.ThreadRunner`, `ProcessRunner`, `RQRunner` or `CeleryRunner`; the
-                threads that all tasks share by default. A worker elsewhere needs the same application, and sessions
-                that processes share.
-            timeout: seconds after which it fails, counted from when it begins.
-            public_errors: classes of exceptions, or one class, whose text clients may read, as it is written for them.
-                For any other exception a client reads "The task failed"; the server's log has its text.
+            function: An ordinary function.
+            name: The name that clients see; the function's name by default.
+            runner: Where it runs: a ``ThreadRunner``, ``ProcessRunner``, ``RQRunner`` or ``CeleryRunner``.
+                By default it is the thread pool that all tasks share. A worker in another process needs the same
+                application, and sessions that processes share.
+            timeout: Seconds after which the task fails, counted from when it begins.
+            public_errors: Exception classes, or one class, whose text clients may read. For any other exception a
+                client reads "The task failed", and the server's log has the text.
 
         Raises:
-            ValueError: there is a task of that name, or ``timeout`` is not positive.
-            TypeError: the function is a coroutine function or a generator function, ``runner`` is not a runner, or
+            ValueError: There is a task of that name already, or ``timeout`` is not positive.
+            TypeError: The function is a coroutine function or a generator function, ``runner`` is not a runner, or
                 ``public_errors`` names something other than classes of exceptions.
         """
 
@@ -268,98 +259,64 @@ class Silo:
 
     # In a request or a task
 
-    def current(self) -> CurrentSession | None:
-        """Return the session of the running request or task; None where it has none, or one of another `Silo`."""
-        return self._own(current_session())
-
-    def current_request(self) -> RequestSession | None:
-        """Return the session of the running request; None in a task, and where `current` is None."""
-        return self._own(current_request())
-
-    def _own(self, session: S | None) -> S | None:
-        return session if session is not None and session.store.registry is self._registry else None
-
-    @property
-    def here(self) -> CurrentSession:
-        """The session that the running code works for: that of the request, or of the task.
-
-        Raises:
-            RuntimeError: There is no session here.
-        """
-        here = current_session()
-        if here is None or here.store.registry is not self._registry:
-            raise RuntimeError(NO_SESSION)
-        return here
-
-    @property
-    def request_session(self) -> RequestSession:
-        """The session of the request.
-
-        Raises:
-            RuntimeError: There is no request with a session.
-        """
-        session = self.current_request()
-        if session is None:
-            raise RuntimeError(NO_REQUEST if self.current() is not None else NO_SESSION)
-        return session
-
     @property
     def sid(self) -> str:
-        """The session's id. In a request, a session that has not begun begins with the response, so the id can be used.
+        """The session's id. In a request, a session that does not exist yet begins with the response.
 
         Raises:
-            SessionRotated: the client's session has another id by now.
-            RuntimeError: there is no session here, or the response has started without one.
+            SessionRotated: The client's session has another id now.
+            RuntimeError: The running code has no session, or the response has started without one.
         """
-        return self.here.announce()
+        return self.current.session.announce()
 
     @property
     def uid(self) -> str | None:
-        """What names this life of the session; None where it has not begun.
+        """The uid of the session, which names this life of it; None if the session has not begun.
 
         Raises:
-            RuntimeError: there is no session here.
+            RuntimeError: The running code has no session.
         """
-        return self.here.uid
+        return self.current.session.uid
 
     def state(self, namespace: str | None = None) -> Any:
-        """Return the session's state, or one namespace of it; begun if there is none.
+        """Return the session's state, or one namespace of it. A session that does not exist yet begins.
 
-        In a request that writes, changes to it are saved when the view has succeeded. In a request that reads, change
-        it in `edit`: otherwise it is saved without a turn, and where sessions are copies a warning names the endpoint.
-        In a task it is for reading only.
+        In a request that writes, changes to the state are saved when the view has succeeded. In a request that reads,
+        change it in ``edit()``: otherwise the change is saved without the write lock, and a warning names the endpoint
+        if sessions are copies. In a task the state is for reading only.
 
         Raises:
-            NamespaceError: the namespace is not registered.
-            LockTimeout: another request did not finish writing in time.
-            SessionExpired: the session that this task works for is over.
-            SessionRotated: the client's session has another id by now.
-            RuntimeError: there is no session here, or the response has started without one.
+            NamespaceError: The namespace is not registered.
+            LockTimeout: Another request did not finish writing in time.
+            SessionExpired: The session of this task has ended.
+            SessionRotated: The client's session has another id now.
+            RuntimeError: The running code has no session, or the response has started without one.
         """
-        return self.here.state(namespace)
+        return self.current.session.state(namespace)
 
     @contextmanager
     def edit(self, namespace: str | None = None, *, sid: str | None = None, lazy: bool = False) -> Iterator[Any]:
-        """Change the session, or one namespace of it, with nobody else writing it meanwhile.
+        """Change the session, or one namespace of it, with the session's write lock.
 
-        In a request that writes (POST, PUT, PATCH, DELETE) it is saved with the request. In one that reads, in a task,
-        in what a response streams, and for another ``sid``, it is saved at the block's end.
+        In a request that writes (POST, PUT, PATCH, DELETE) the change is saved with the request. In a request that
+        reads, in a task, in what a response streams, and for another ``sid``, it is saved when the block ends.
 
-        Two blocks for one session that wait for each other, as two coroutines of one view can, end in `LockTimeout`.
+        Two blocks for one session that wait for each other, as two coroutines of one view can, end in ``LockTimeout``.
 
         Args:
-            namespace: this one instead of the whole session.
-            sid: another session's id.
-            lazy: see `SessionStore.open`.
+            namespace: The namespace to yield, instead of the whole session.
+            sid: The id of another session.
+            lazy: See ``SessionStore.open()``.
 
         Raises:
-            NamespaceError: the namespace is not registered.
-            LockTimeout: another writer did not finish in time.
-            SessionExpired: the life of the session that this request has seen, or this task works for, is over.
-            SessionRotated: the client's session has another id by now.
-            RuntimeError: there is no session here, and ``sid`` is not given; or the response has started without one.
+            NamespaceError: The namespace is not registered.
+            LockTimeout: Another writer did not finish in time.
+            SessionExpired: The session that this request has seen, or this task works for, has ended.
+            SessionRotated: The client's session has another id now.
+            RuntimeError: The running code has no session and ``sid`` is not given; or the response has started without
+                a session.
         """
-        here = self.current()
+        here = self.current.find()
         if here is not None and (sid is None or here.is_of(sid)):
             edit = here.edit(namespace, lazy=lazy)
         else:
@@ -368,42 +325,42 @@ class Silo:
             yield state
 
     def commit(self) -> None:
-        """Save what the view has changed so far and start the tasks that wait for it. The turn is kept."""
-        self.request_session.commit()
+        """Save what the view has changed so far and start the tasks that wait for it. The write lock is kept."""
+        self.current.request.commit()
 
     def reset_current(self) -> None:
-        """End this life of the session, its tasks and files with it, and begin the next under the same id.
+        """End the session with its tasks and files, and begin a new one under the same id.
 
         Raises:
-            SessionBusy: the busy check says that its work is running.
+            SessionBusy: The busy check says that the session's work is running.
         """
-        self.request_session.reset()
+        self.current.request.reset()
 
     def destroy_current(self) -> None:
-        """End the session, its tasks and files with it. The client's next session gets a new id."""
-        self.request_session.destroy()
+        """End the session with its tasks and files. The client's next session gets a new id."""
+        self.current.request.destroy()
 
     def rotate(self) -> str:
-        """Give the session another id, as after a log-in; its state, tasks and files stay.
+        """Give the session another id, as after a log-in. Its state, tasks and files stay.
 
-        If the session must not keep what it held before the log-in, call `reset_current` first.
+        If the session must not keep what it held before the log-in, call ``reset_current()`` first.
 
-        A request of the same client that is under way with the old id gets 409 ``session_rotated``, and nothing that it
-        did is saved, except in live objects: the client repeats it with the id that it holds then.
+        Another request of the client that still uses the old id gets 409 ``session_rotated``, and its changes are not
+        saved, except in live objects. The client repeats the request with the new id.
 
         Returns:
-            the new id, which the response carries.
+            The new id, which the response carries.
         """
-        return self.request_session.rotate()
+        return self.current.request.rotate()
 
-    # Around it
+    # Applications
 
     @property
     def binding(self) -> Binding:
-        """What works for the current application, or for the only one.
+        """The binding of the current application, or of the only one.
 
         Raises:
-            RuntimeError: It serves no application, or several and none is current.
+            RuntimeError: There is no application, or there are several and none is current.
         """
         return self.apps.binding
 
@@ -413,6 +370,6 @@ class Silo:
         return self.apps.store
 
     def stop(self) -> None:
-        """Stop sweeping."""
+        """Stop the threads that sweep."""
         for binding in self.apps.bindings():
             binding.daemon.stop()

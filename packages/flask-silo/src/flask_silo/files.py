@@ -22,10 +22,10 @@ logger = logging.getLogger("flask_silo")
 
 
 class SessionFileStore(FileStore):
-    """A `FileStore` whose files belong to one life of a session and go with it.
+    """A ``FileStore`` whose files belong to one life of a session and go with it.
 
     Attributes:
-        is_relative: whether its folder was given relative to the folder in which the process starts.
+        is_relative: Whether its folder was given relative to the folder in which the process starts.
     """
 
     def __init__(self, files: SessionFiles, base_dir: str | PathLike[str], **options: Any) -> None:
@@ -37,17 +37,17 @@ class SessionFileStore(FileStore):
         """Return the folder of the session, which is begun if there is none.
 
         Raises:
-            SessionExpired: the session ended meanwhile. Its folder is removed.
+            SessionExpired: The session ended meanwhile. Its folder is removed.
         """
         with self._life(sid) as uid:
             return self.key_dir(uid)
 
     def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
-        """Save a file of the session, which is begun if there is none. See `FileStore.save`.
+        """Save a file of the session, which is begun if there is none. See ``FileStore.save``.
 
         Raises:
-            SessionExpired: the session ended before the file was whole. Nothing of it stays.
-            SessionRotated: another request gave the session another id before the file was whole. Nothing of it stays.
+            SessionExpired: The session ended before the file was whole. Nothing of it stays.
+            SessionRotated: Another request gave the session another id before the file was whole. Nothing of it stays.
         """
         with self._life(sid) as uid:
             check = partial(self._files.refuse_rotated, sid, uid)
@@ -82,7 +82,7 @@ class SessionFileStore(FileStore):
 
 
 class SessionFiles:
-    """The file stores of a `Silo`, and which life of a session a file belongs to.
+    """The file stores of a ``Silo``, and which life of a session a file belongs to.
 
     Attributes:
         stores: The file stores, by name.
@@ -101,7 +101,7 @@ class SessionFiles:
         Raises:
             SessionExpired: The session that this request has seen, or this task works for, has ended.
         """
-        here = self._silo.current()
+        here = self._silo.current.find()
         if here is not None and here.is_of(sid):
             return here.begin_life()
         store = self._silo.store
@@ -111,7 +111,7 @@ class SessionFiles:
 
     def key(self, sid: str) -> str:
         """Return what a session's files belong to: the life that the request or task works for, or its present one."""
-        here = self._silo.current()
+        here = self._silo.current.find()
         if here is not None and here.is_of(sid):
             if here.known_uid is not None:
                 return here.known_uid
@@ -124,7 +124,7 @@ class SessionFiles:
         Raises:
             SessionRotated: ``uid`` lives under another id than ``sid``.
         """
-        request = self._silo.current_request()
+        request = self._silo.current.find_request()
         if request is None:
             return
         if request.is_of(sid):

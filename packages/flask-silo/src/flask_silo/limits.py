@@ -19,7 +19,7 @@ UNITS = {"max_bytes": "byte", "max_files": "file", "max_parts": "part"}
 
 
 def limits_of(error: Exception) -> dict[str, int]:
-    """Return the limit that an error is about, by its name in `UNITS`; an empty dict if clients may not know it."""
+    """Return the limit that an error is about, by its name in ``UNITS``; an empty dict if clients may not know it."""
     if isinstance(error, (FileTooLarge, SessionQuotaExceeded)):
         found: dict[str, Any] = {name: getattr(error, name, None) for name in ("max_bytes", "max_files")}
     elif isinstance(error, StateTooLarge):

@@ -1,4 +1,4 @@
-"""A namespace of the sessions of a `Silo`, whose state has a type that type checkers know."""
+"""A namespace of the sessions of a ``Silo``, whose state has a type that type checkers know."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Namespace(Generic[T]):
-    """What `Silo.register` returns. ``cart.state`` is ``silo.state("cart")``, and ``cart.edit()`` is its ``edit``.
+    """What ``Silo.register`` returns. ``cart.state`` is ``silo.state("cart")``, and ``cart.edit()`` is its ``edit``.
 
     Attributes:
-        name: the namespace's name.
+        name: The namespace's name.
     """
 
     def __init__(self, silo: Silo, name: str) -> None:
@@ -28,35 +28,35 @@ class Namespace(Generic[T]):
 
     @property
     def state(self) -> T:
-        """The state of this namespace in the session of the request or the task; see `Silo.state`.
+        """The state of this namespace in the session of the request or the task; see ``Silo.state``.
 
-        Giving it another state is an `edit`: saved with a request that writes, at once anywhere else. Once the
-        response has started, that raises `RuntimeError`: use `edit` in what a response streams.
+        Giving it another state is an ``edit``: saved with a request that writes, at once anywhere else. Once the
+        response has started, that raises ``RuntimeError``: use ``edit`` in what a response streams.
         """
         state: T = self._silo.state(self.name)
         return state
 
     @state.setter
     def state(self, new: T) -> None:
-        request = self._silo.current_request()
+        request = self._silo.current.find_request()
         if request is not None:
             request.refuse_late_change()
         with self._silo.edit(lazy=True) as session:
             session[self.name] = new
 
     def edit(self, *, sid: str | None = None) -> AbstractContextManager[T]:
-        """Change the state with nobody else writing the session meanwhile; see `Silo.edit`."""
+        """Change the state with nobody else writing the session meanwhile; see ``Silo.edit``."""
         return self._silo.edit(self.name, sid=sid)
 
     def update(self, change: Callable[[T], T | None], *, sid: str | None = None) -> T:
-        """Call ``change(state)`` in an `edit`. What it returns, unless None, is the new state.
+        """Call ``change(state)`` in an ``edit``. What it returns, unless None, is the new state.
 
         Returns:
-            the new state.
+            The new state.
 
         Raises:
             TypeError: ``change`` is async.
-            Exception: what `edit` raises.
+            Exception: What ``edit`` raises.
         """
         with self._silo.edit(sid=sid, lazy=True) as session:
             state: T = session.apply(self.name, change)

@@ -74,7 +74,7 @@ def answer(error: Exception) -> Response:
     """Make the response to an error.
 
     Raises:
-        Exception: the error itself, where the table has no answer.
+        Exception: The error itself, where the table has no answer.
     """
     for kind in type(error).__mro__:
         found = ANSWERS.get(kind)

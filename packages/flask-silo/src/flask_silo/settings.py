@@ -12,7 +12,7 @@ PREFIX = "SILO_"
 """The beginning of a setting's name in an application's config and in the environment."""
 
 ISSUED_LENGTH = 32
-"""Characters of an id that `silo_store.new_sid` makes."""
+"""Characters of an id that ``silo_store.new_sid`` makes."""
 
 
 class Rule(NamedTuple):
@@ -62,8 +62,8 @@ def _setting(default: Any, *rules: Rule, **options: Any) -> Any:
 class Settings:
     """The settings of one application.
 
-    Each can be given to `Silo`, or as ``SILO_<NAME>`` in the application's config or in the environment. What is given
-    to `Silo` wins over the config, and the config over the environment.
+    Each can be given to ``Silo``, or as ``SILO_<NAME>`` in the application's config or in the environment. ``Silo``
+    wins over the config, and the config over the environment.
     """
 
     ttl: float = _setting(3600, POSITIVE)
@@ -82,34 +82,34 @@ class Settings:
     """Whether clients may choose their ids: then any id of valid form gets a session, and every response carries an id.
     By default an id that the application has not issued gets no session."""
     data_endpoints: Iterable[str] = _setting((), TEXTS)
-    """What needs a session's data, see `Silo.add_data_endpoints`."""
+    """What needs a session's data, see ``Silo.add_data_endpoints``."""
     auto_cleanup: bool = _setting(True, SWITCH)
     """Whether a thread sweeps, from the first request on."""
     api_prefix: str | tuple[str, ...] = _setting("/api/", TEXTS, PATHS)
     """Requests below this path have a session."""
     store_url: str = _setting("memory://", TEXT, repr=False)
-    """Where sessions are kept, see `silo_store.open_backend`. There may be a password in it."""
+    """Where sessions are kept, see ``silo_store.open_backend``. There may be a password in it."""
     lock_timeout: float = _setting(30.0, POSITIVE)
     """Seconds that a writing request waits for the one before it."""
     max_waiters: int | None = _setting(None, COUNT)
     """How many requests of one process may wait for another request that writes their session, or in
-    `SessionTask.result`, so that threads are left for other clients; None to choose it by the server's threads."""
+    ``SessionTask.result``, so that threads are left for other clients; None to choose it by the server's threads."""
     touch_interval: float | None = _setting(None, INTERVAL)
-    """Seconds after a recorded use of a session for which another is not recorded, see `SessionStore`; None to choose
+    """Seconds after a recorded use of a session for which another is not recorded, see ``SessionStore``; None to choose
     it by ``ttl``."""
     max_state_bytes: int | None = _setting(None, LIMIT)
     """What the state of one session may take where the store keeps bytes; no limit by default."""
     max_sessions: int | None = _setting(None, LIMIT)
-    """How many sessions there may be where they are kept, see `SessionStore`; no limit by default."""
+    """How many sessions there may be where they are kept, see ``SessionStore``; no limit by default."""
     task_endpoints: bool = _setting(True, SWITCH)
-    """Whether ``tasks/<name>`` and ``tasks/events`` are served below each prefix, once there is a `Silo.task`."""
+    """Whether ``tasks/<name>`` and ``tasks/events`` are served below each prefix, once there is a ``Silo.task``."""
     max_streams: int | None = _setting(None, COUNT)
     """How many event streams stay open in one process; None to choose it by the server's threads. Those that are more
     than that, or more than the server has threads for, say what is new and end."""
 
     @classmethod
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
-        """Merge the settings given to `Silo` (None where it was not), an application's config and the environment.
+        """Merge the settings given to ``Silo`` (None where it was not), an application's config and the environment.
 
         The first of them that has a setting wins. An empty variable of the environment counts as missing.
 
@@ -146,13 +146,13 @@ class Settings:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """Each `api_prefix`."""
+        """Each ``api_prefix``."""
         prefixes: tuple[str, ...] = _as_tuple(self.api_prefix)
         return prefixes
 
     @property
     def store_options(self) -> dict[str, Any]:
-        """The settings that `SessionStore` has too, by name."""
+        """The settings that ``SessionStore`` has too, by name."""
         return {name: getattr(self, name) for name in STORE_OPTIONS}
 
 
@@ -168,7 +168,7 @@ STORE_OPTIONS = (
     "max_state_bytes",
     "max_sessions",
 )
-"""The names of settings that `SessionStore` has too."""
+"""The names of settings that ``SessionStore`` has too."""
 
 PLAIN = frozenset(each.name for each in fields(Settings) if TEXT in each.metadata["rules"])
 """The names of settings that are taken from the environment as they stand, also where they look like JSON."""

@@ -51,9 +51,9 @@ def late_settings(settings: Settings, seen: Mapping[str, Any], config: Mapping[s
     """Say which settings were put into the config after they had been read.
 
     Args:
-        settings: those in use.
-        seen: the config when it was read.
-        config: the config now.
+        settings: Those in use.
+        seen: The config when it was read.
+        config: The config now.
     """
     for name in NAMES:
         key = PREFIX + name.upper()
@@ -76,12 +76,12 @@ def unused_environment(settings: Settings, environ: Mapping[str, str]) -> Iterat
 
 
 def lost_endpoints(names: Iterable[str], rules: Sequence[Rule], prefixes: Sequence[str]) -> Iterator[str]:
-    """Say which names of `Silo.add_data_endpoints` match no request, or none that has a session.
+    """Say which names of ``Silo.add_data_endpoints`` match no request, or none that has a session.
 
     Args:
-        names: what was named.
-        rules: the application's URL rules.
-        prefixes: each path below which requests have a session.
+        names: What was named.
+        rules: The application's URL rules.
+        prefixes: Each path below which requests have a session.
     """
     below = [rule for rule in rules if any(may_begin(rule.rule, prefix) for prefix in prefixes)]
     for name in names:

@@ -75,7 +75,7 @@ class ClientId:
         return None
 
     def settle_by(self, found: Lookup, *, late: bool = False) -> Session | None:
-        """Settle the id by what the store knows of the presented one, see `settle`."""
+        """Settle the id by what the store knows of the presented one, see ``settle``."""
         presented = self.presented
         assert presented is not None
         if found.session is not None:
@@ -94,7 +94,7 @@ class ClientId:
         return found.session
 
     def require(self, *, late: bool) -> Session | None:
-        """Settle the id, and refuse the request unless the presented one has a session, see `settle`.
+        """Settle the id, and refuse the request unless the presented one has a session, see ``settle``.
 
         Raises:
             SessionExpired: The presented id has no session. Where clients may choose ids, an unknown id counts as that

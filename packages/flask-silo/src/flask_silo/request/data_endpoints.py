@@ -9,7 +9,7 @@ from flask import Request
 
 
 class DataEndpoints:
-    """A set of paths, path patterns, URL rules and endpoint names. See `Silo.add_data_endpoints`."""
+    """A set of paths, path patterns, URL rules and endpoint names. See ``Silo.add_data_endpoints``."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}

@@ -102,8 +102,8 @@ def _make_private(headers: list[tuple[str, str]], numbers: list[int]) -> bool:
     """Keep a response out of shared caches (RFC 9111, section 3). Return whether it allowed them.
 
     Args:
-        headers: the response's headers, to be changed.
-        numbers: which of them are ``Cache-Control``. Afterwards the first one has the directives of all.
+        headers: The response's headers, to be changed.
+        numbers: Which of them are ``Cache-Control``. Afterwards the first one has the directives of all.
     """
     if not numbers:
         headers.append(("Cache-Control", "no-store"))

@@ -131,7 +131,7 @@ class RequestSession(StateMapping):
         """Refuse the request unless the client's session lives, as a view that needs its data cannot use an empty one.
 
         Raises:
-            SessionExpired: The presented id has no session, see `ClientId.require`.
+            SessionExpired: The presented id has no session, see ``ClientId.require``.
             SessionRotated: The session has another id by now.
         """
         own = self.id
@@ -166,7 +166,7 @@ class RequestSession(StateMapping):
         return self._writes and not self.closed
 
     def load(self) -> Session:
-        """Return the session, with the write lock if the request writes. It is not whole, see `StateMapping.load`.
+        """Return the session, with the write lock if the request writes. It is not whole, see ``StateMapping.load``.
 
         Raises:
             LockTimeout: The writer before this one did not finish in time.
@@ -198,7 +198,7 @@ class RequestSession(StateMapping):
     def _load_to_write(self) -> Session:
         store, own = self.store, self.id
         sid = own.candidate or self.sid
-        lock = self.lock or store.locks.held(sid)  # the view may be in `store.edit`
+        lock = self.lock or store.locks.held(sid)  # the view may be in ``store.edit``
         if lock is None:
             lock = self.lock = WriteLock(store.locks, sid)
             lock.take(store.lock_timeout)
@@ -234,7 +234,7 @@ class RequestSession(StateMapping):
         return self.store.begin(sid)
 
     def whole(self) -> Session:
-        """Return the session as `load` does, with all of its namespaces."""
+        """Return the session as ``load`` does, with all of its namespaces."""
         return self.store.whole(self.load())
 
     def state(self, namespace: str | None) -> Any:
@@ -281,7 +281,7 @@ class RequestSession(StateMapping):
         return self.store.attached(sid, self._loaded_uid) if sid is not None else None
 
     def begin(self) -> Session:
-        """Return the session as `load` does. If it is not in the store yet, it begins there."""
+        """Return the session as ``load`` does. If it is not in the store yet, it begins there."""
         session = self.load()
         self.store.ensure(session)
         return session
@@ -332,7 +332,7 @@ class RequestSession(StateMapping):
         """
         if self.id.has_moved(self.known_uid):
             raise SessionRotated(self.sid)
-        session = self.session  # another thread of a reading view may end its `edit` meanwhile
+        session = self.session  # another thread of a reading view may end its ``edit`` meanwhile
         if session is None:
             return True
         lock = self.lock or self.store.locks.held(self.sid)

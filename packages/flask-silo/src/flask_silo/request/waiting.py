@@ -20,14 +20,14 @@ waiters = ThreadLimit()
 class Waiting:
     """Keeps waiting requests from taking every thread of the server. A request enters it for the time of each wait.
 
-    A request waits while another one writes its session, and in `SessionTask.result`. Meanwhile it takes a thread of
+    A request waits while another one writes its session, and in ``SessionTask.result``. Meanwhile it takes a thread of
     the server, or a greenlet where each request has one. A task takes no thread of the server and may always wait.
 
     Args:
-        wanted: how many requests may wait, if the operator sets that.
+        wanted: How many requests may wait, if the operator sets that.
 
     Attributes:
-        threads: how many requests the server answers at once in this process; None where that is not known.
+        threads: How many requests the server answers at once in this process; None where that is not known.
     """
 
     def __init__(self, wanted: int | None) -> None:
@@ -39,7 +39,7 @@ class Waiting:
         """Count a request that waits for a session.
 
         Raises:
-            TooManyWaiters: as many requests wait as may.
+            TooManyWaiters: As many requests wait as may.
         """
         most = most_waiters(self.threads, self._wanted, open_streams.taken)
         if most is None or not has_request_context():
@@ -57,13 +57,13 @@ def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> i
     """Say how many requests may wait in one process, so that a thread is left for other requests.
 
     Args:
-        threads: how many threads the server has; None where that is not known. The request that the others wait for
+        threads: How many threads the server has; None where that is not known. The request that the others wait for
             takes one of them.
-        wanted: how many requests may wait, if the operator sets that.
-        streams: how many of the threads have an open stream.
+        wanted: How many requests may wait, if the operator sets that.
+        streams: How many of the threads have an open stream.
 
     Returns:
-        the number; None for any number, where the server answers one request at a time: no other one loses a thread.
+        The number; None for any number, where the server answers one request at a time: no other one loses a thread.
     """
     if threads == 1:
         return wanted

@@ -55,7 +55,7 @@ class SessionTask(Generic[P, R]):
         self._warned_in = 0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._warned_in != os.getpid() and self._silo.current_request() is not None:
+        if self._warned_in != os.getpid() and self._silo.current.find_request() is not None:
             self._warned_in = os.getpid()
             logger.warning(
                 "task %r was called and runs inside the request, whose client waits for it. %s.start(...) runs it in "
@@ -89,7 +89,7 @@ class SessionTask(Generic[P, R]):
         self._check(args, kwargs)
         if self.runner is not None:
             self.runner.check(self._function, args, kwargs, given=0)
-        request = self._silo.request_session
+        request = self._silo.current.request
         if request.closed:
             raise RuntimeError("the response is on its way: start the task before the view returns")
         session = request.begin()
@@ -121,10 +121,10 @@ class SessionTask(Generic[P, R]):
         """Look up the latest run: of this process, or by the stored record of the session."""
         silo = self._silo
         runs = silo.binding.runs
-        if silo.here.store.backend.live:
+        if silo.current.session.store.backend.live:
             uid = silo.uid
             return LatestRun(runs.find(uid, self.name) if uid else None)
-        record = silo.here.record(self.name)
+        record = silo.current.session.record(self.name)
         return runs.latest(record, self.name) if record is not None else LatestRun(None)
 
     @property
@@ -139,7 +139,7 @@ class SessionTask(Generic[P, R]):
         Where processes share sessions, each process sees the same: what the run stored last, half a second ago at
         most. The first look in a request costs nothing if the request has loaded its session.
         """
-        request = self._silo.current_request()
+        request = self._silo.current.find_request()
         if request is not None and self.name in request.jobs:
             message = (self.runner or default_runner()).waiting
             return TaskState(name=self.name, running=True, status=Status.QUEUED, message=message)
@@ -153,7 +153,7 @@ class SessionTask(Generic[P, R]):
         Returns:
             Whether there was a run to stop.
         """
-        request = self._silo.current_request()
+        request = self._silo.current.find_request()
         if request is not None and request.jobs.pop(self.name, None) is not None:
             return True
         task = self.task
@@ -177,7 +177,7 @@ class SessionTask(Generic[P, R]):
                 put that into the session's state or files.
             RuntimeError: The task was never started for this session, or this request starts it.
         """
-        request = self._silo.current_request()
+        request = self._silo.current.find_request()
         if request is not None and self.name in request.jobs:
             text = f"task {self.name!r} begins when this request has succeeded: ask for its result in a later one"
             raise RuntimeError(text)
@@ -188,7 +188,7 @@ class SessionTask(Generic[P, R]):
             raise RuntimeError(f"task {self.name!r} was not started for this session")
         waits = latest.running and (timeout is None or timeout > 0)
         try:
-            with self._silo.binding.waiting(self._silo.here.sid) if waits else nullcontext():
+            with self._silo.binding.waiting(self._silo.current.session.sid) if waits else nullcontext():
                 value: R = task.result(timeout)
         finally:
             if request is not None and loaded is None:
