@@ -1,0 +1,6 @@
+"""How long the suites wait."""
+
+from __future__ import annotations
+
+WAIT = 30.0
+"""Seconds after which a test gives up waiting for something that must happen."""
