@@ -83,7 +83,7 @@ def test_stats_counts_sessions(app: Flask, client: FlaskClient, silo: Silo, cloc
     assert "bytes" not in ask(app, "stats")
     text = run(app, "stats", "--sizes").stdout
     assert "sessions" in text
-    assert ("not known of live objects" in text) is live
+    assert ("unknown for live objects" in text) is live
 
 
 def test_sessions_lists_those_used_last_first(app: Flask, client: FlaskClient, clock: Clock, url: str) -> None:
@@ -274,7 +274,7 @@ def test_sweep_ends_what_is_due(app: Flask, client: FlaskClient, clock: Clock) -
 
 def test_only_memory_needs_a_word_about_other_processes(app: Flask, url: str) -> None:
     for command in ("stats", "sessions", "sweep"):
-        assert ("one more process" in run(app, command).stderr) is url.startswith("memory")
+        assert ("a process of its own" in run(app, command).stderr) is url.startswith("memory")
     assert run(app, "doctor").stderr == ""
 
 

@@ -180,10 +180,10 @@ def test_the_number_of_sessions_is_told_beside_the_limit(tmp_path: Path) -> None
         while silo.store.active_count < number:
             silo.store.ensure(silo.store.get(f"{silo.store.active_count:032}"))
         (finding,) = of(app, "sessions")
-        assert (finding["level"], f"{number} sessions there" in finding["message"]) == (level, True)
-        assert "of 20 " in finding["message"]
+        assert (finding["level"], f"{number} sessions of at most" in finding["message"]) == (level, True)
+        assert "of at most 20 (" in finding["message"]
     (finding,) = of(made(store_url=url)[0], "sessions")
-    assert (finding["level"], finding["message"]) == ("ok", "can be reached: 20 sessions there")
+    assert (finding["level"], finding["message"]) == ("ok", "can be reached: 20 sessions")
 
 
 def of(app: Flask, topic: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Plain text for people at a terminal."""
+"""Plain text for a terminal: durations, moments, counts and columns."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import datetime, timezone
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """Escape what would not show, or would do something to the terminal: state is what clients sent."""
+    """Escape characters that do not print: state comes from clients, and could control the terminal."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def duration(seconds: float) -> str:
-    """Say how long, in the unit that fits."""
+    """Return a duration in the unit that fits, such as ``2 h``."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size:.0f} {unit}"
@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Say when, in UTC."""
+    """Return a time, given in seconds since the epoch, in UTC."""
     try:
         return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):
@@ -31,22 +31,22 @@ def moment(seconds: float) -> str:
 
 
 def size(count: int | None) -> str:
-    """Say how many bytes; a dash where that is not known."""
+    """Return a number of bytes; a dash for None."""
     return "-" if count is None else f"{count:,}"
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """Count things: ``1 session``, ``2 sessions``."""
+    """Return a number with its noun: ``1 session``, ``2 sessions``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def cut(text: str, length: int) -> str:
-    """Shorten a text and say how long it was."""
+    """Shorten a text to ``length`` characters, and add how long it was."""
     return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters, --json shows all)"
 
 
 def columns(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Align cells below each other; the columns numbered in ``right`` at their right edge. The last is not filled."""
+    """Return a line for each row, with aligned columns; those numbered in ``right`` are aligned at the right."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [

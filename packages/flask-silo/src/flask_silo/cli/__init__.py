@@ -1,1 +1,1 @@
-"""``flask silo``: sessions, and a look at how an application uses Silo, at the command line."""
+"""The commands of ``flask silo``: sessions, and a check of the set-up."""

@@ -1,4 +1,4 @@
-"""``flask silo``: sessions at the command line."""
+"""The commands of ``flask silo``."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from ..ext import Silo
 
 STATE_LENGTH = 200
-"""Characters of a namespace's state that `show` prints."""
+"""Characters of a namespace's state that ``flask silo show`` prints."""
 SEPARATE_PROCESS = (
-    "Note: each process keeps sessions of its own here. This command is one more process: it sees nothing of a server "
-    "that is running."
+    "Note: sessions are in the memory of each process. This command is a process of its own, and sees no session of a "
+    "running server."
 )
 
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """What a command found, for programs and for people."""
+    """The output of a command: a document for ``--json``, lines of text, and the exit status."""
 
     document: dict[str, Any]
     lines: list[str]
@@ -77,7 +77,7 @@ def _failure(code: str, message: str, status: int) -> CommandOutput:
 
 
 class SiloGroup(AppGroup):
-    """The commands."""
+    """The group ``flask silo``."""
 
     command_class = SiloCommand
 
@@ -98,9 +98,9 @@ ANY_ID = {"ignore_unknown_options": True}
 
 
 @commands.command("stats")
-@click.option("--sizes", is_flag=True, help="Add up the bytes of each namespace; looks at every session.")
+@click.option("--sizes", is_flag=True, help="Add up the bytes of each namespace. Reads every session.")
 def stats(sizes: bool) -> CommandOutput:
-    """Show how many sessions there are and how they are kept."""
+    """Show how many sessions there are and where they are kept."""
     binding = _binding()
     store = binding.store
     at, backend = store.moment(), store.backend
@@ -126,7 +126,7 @@ def stats(sizes: bool) -> CommandOutput:
         ("time to live", f"{duration(at.ttl)} after the last request"),
         (
             "touch interval",
-            "none" if backend.live else f"{duration(at.touch_interval)}: a use so soon after the last one is not noted",
+            "none" if backend.live else f"{duration(at.touch_interval)} between two recorded uses of a session",
         ),
         (
             "swept every",
@@ -137,7 +137,7 @@ def stats(sizes: bool) -> CommandOutput:
     if sizes:
         document["bytes"] = inspect.sizes(store)
         if document["bytes"] is None:
-            rows.append(("bytes", "not known of live objects"))
+            rows.append(("bytes", "unknown for live objects"))
         else:
             rows += [(f"bytes of {name}", f"{count:,}") for name, count in sorted(document["bytes"].items())]
     return CommandOutput(document, columns(rows))
@@ -145,9 +145,9 @@ def stats(sizes: bool) -> CommandOutput:
 
 @commands.command("sessions")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to show.")
-@click.option("--full-ids", is_flag=True, help="Show whole ids. Who knows an id has the session.")
+@click.option("--full-ids", is_flag=True, help="Show whole ids. Every client that knows an id has the session.")
 def sessions(limit: int, full_ids: bool) -> CommandOutput:
-    """List sessions, the one used last first. Looks at every session and renews none."""
+    """List sessions, the last used first. Reads every session and renews none."""
     store = _binding().store
     summaries, total = inspect.latest(store, limit)
     rows, entries = [("session", "age", "idle", "time left", "bytes", "")], []
@@ -188,7 +188,7 @@ def show(sid: str) -> CommandOutput:
         ("began", f"{moment(summary.created)} ({duration(round(summary.age))} ago)"),
         ("last used", f"{moment(summary.last_active)} ({duration(round(summary.idle))} ago)"),
         ("ends", _expiry(summary)),
-        ("held", "yes: a task or another piece of work keeps it from expiring" if held else "no"),
+        ("held", "yes: a task, or other work, keeps it from expiring" if held else "no"),
         ("bytes", size(summary.bytes)),
     ]
     if tasks := inspect.tasks(store, record):
@@ -203,7 +203,7 @@ def show(sid: str) -> CommandOutput:
 
 def _expiry(summary: SessionSummary) -> str:
     if summary.due:
-        return "once nothing keeps it: its time is over"
+        return "when it is no longer held: its time is over"
     return f"in {duration(round(summary.time_left))}, unless it is used"
 
 
@@ -222,8 +222,8 @@ def _state(space: dict[str, Any]) -> str:
 def expire(sid: str) -> CommandOutput:
     """End one session now, as if its time were over.
 
-    Its files and tasks go, and its client gets a 410 where the application needs its data. SID is its id, or the
-    beginning of it that `flask silo sessions` shows. A session whose record is damaged is destroyed.
+    Its files are removed and its tasks cancelled. Its client gets a 410 where the application needs its data. SID is
+    its id, or the beginning of it that `flask silo sessions` shows. A session whose record is damaged is destroyed.
     """
     store = _binding().store
     try:
@@ -232,7 +232,8 @@ def expire(sid: str) -> CommandOutput:
         found = error.sid
     if not store.expire(found):
         raise CommandError(
-            "session_busy", f"session {short(found)} is in use, by a task or by a request that writes: it lives on"
+            "session_busy",
+            f"session {short(found)} is in use by a task or a writing request, and was not ended: try again later",
         )
     return CommandOutput({"sid": short(found), "expired": True}, [f"session {short(found)} has ended"])
 
@@ -249,7 +250,7 @@ def sweep() -> CommandOutput:
 def doctor() -> CommandOutput:
     """Check settings, session store, workers and file folders.
 
-    The status is 1 if there is an error.
+    The exit status is 1 if there is an error.
     """
     silo = _silo()
     app = current_app._get_current_object()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What may be wrong with how an application uses its Silo, before its users find out."""
+"""Checks how an application is set up, and reports what may be wrong."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..files import SessionFileStore
 
 SHORT_RETAIN = 3600.0
-"""Seconds: who was away for an hour and comes back should not be given an empty session without a word."""
+"""Seconds. A client that comes back within an hour should not get an empty session without notice."""
 GUESSABLE = 16
-"""Characters: shorter ids can be guessed."""
+"""Characters. Shorter ids can be guessed."""
 NEARLY_FULL = 0.9
 """The share of ``max_sessions`` from which an operator should be warned."""
 LITTLE_SPACE = 100_000_000
@@ -34,7 +34,7 @@ LITTLE_SPACE = 100_000_000
 def examine(
     app: Flask, binding: Binding, stores: Mapping[str, SessionFileStore], environ: Mapping[str, str]
 ) -> list[Finding]:
-    """Look at settings, sessions, workers and files. Raises nothing that a backend's trouble is the reason of."""
+    """Check settings, sessions, workers and files. A failing backend becomes a finding, never an exception."""
     return [
         *_doubts(binding, environ),
         *_times(binding),
@@ -64,7 +64,7 @@ def _times(binding: Binding) -> Iterator[Finding]:
             "warning",
             "settings",
             f"sessions live {duration(store.ttl)} (SILO_TTL) but are swept every {duration(store.cleanup_interval)} "
-            "(SILO_CLEANUP_INTERVAL): until then, those that are over keep their memory, files and tasks",
+            "(SILO_CLEANUP_INTERVAL): until they are swept, expired sessions keep their memory, files and tasks",
         )
     if store.expired_retain < min(store.ttl, SHORT_RETAIN):
         found = True
@@ -77,16 +77,14 @@ def _times(binding: Binding) -> Iterator[Finding]:
     if not binding.settings.auto_cleanup:
         found = True
         way = "run flask silo sweep regularly" if store.backend.shared else "call silo.store.cleanup() regularly"
-        yield Finding(
-            "warning", "settings", f"nothing sweeps by itself (SILO_AUTO_CLEANUP is False): {way} in its place"
-        )
+        yield Finding("warning", "settings", f"no thread sweeps expired sessions (SILO_AUTO_CLEANUP is False): {way}")
     if binding.settings.min_sid_length < GUESSABLE:
         found = True
         yield Finding(
             "warning",
             "settings",
-            f"ids of {plural(binding.settings.min_sid_length, 'character')} are taken from clients "
-            f"(SILO_MIN_SID_LENGTH): ids shorter than {GUESSABLE} can be guessed, and who knows an id has the session",
+            f"clients may use ids of {plural(binding.settings.min_sid_length, 'character')} (SILO_MIN_SID_LENGTH): ids "
+            f"shorter than {GUESSABLE} can be guessed, and a client that knows an id has the session",
         )
     if not found:
         yield Finding(
@@ -120,16 +118,14 @@ def _ids(binding: Binding) -> Iterator[Finding]:
             "id shares its session",
         )
     else:
-        message = "the server issues ids and adopts none that a client made up (SILO_ACCEPT_CLIENT_IDS is not set)"
+        message = "the server issues ids and accepts none that a client made up (SILO_ACCEPT_CLIENT_IDS is not set)"
         yield Finding("ok", "ids", message)
 
 
 def _state(binding: Binding) -> Iterator[Finding]:
     limit, live = binding.settings.max_state_bytes, binding.store.backend.live
     if limit is not None and live:
-        yield Finding(
-            "warning", "state", "SILO_MAX_STATE_BYTES limits nothing here: live objects in memory are not measured"
-        )
+        yield Finding("warning", "state", "SILO_MAX_STATE_BYTES has no effect: live objects in memory are not measured")
     elif limit is not None:
         yield Finding("ok", "state", f"the state of one session may take {limit:,} bytes")
     elif not live:
@@ -142,8 +138,8 @@ def _backend(binding: Binding) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "store_url",
-            f"{redact(url)} is looked for in the folder in which a process starts, here {Path.cwd()}: "
-            "one that starts elsewhere has other sessions. Four slashes begin a path from the root",
+            f"{redact(url)} is relative to the folder in which a process starts, here {Path.cwd()}: a process that "
+            "starts in another folder has other sessions. Give an absolute path, with four slashes",
         )
     findings = store.backend.check(store.moment().now)
     yield from findings
@@ -161,10 +157,10 @@ def _scheme(url: str) -> str:
 
 
 def _counted(count: int, limit: int | None) -> Finding:
-    said = f"can be reached: {plural(count, 'session')} there"
+    said = f"can be reached: {plural(count, 'session')}"
     if limit is None:
         return Finding("ok", "sessions", said)
-    said += f", including those that are due, of {limit:,} that there may be (SILO_MAX_SESSIONS)"
+    said += f" of at most {limit:,} (SILO_MAX_SESSIONS), counting those that are due"
     if count < NEARLY_FULL * limit:
         return Finding("ok", "sessions", said)
     return Finding("warning", "sessions", f"{said}: once the limit is reached, new clients get 503")
@@ -188,7 +184,9 @@ def _workers(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
     elif workers is not None and workers.number > 1:
         yield Finding("error", "workers", f"{said}, and each of them keeps sessions of its own: {ADVICE}")
     else:
-        message = said or "their number is not in the environment: start only one, for each keeps sessions of its own"
+        message = (
+            said or "their number is not in the environment: start only one, because each keeps sessions of its own"
+        )
         yield Finding("ok", "workers", message)
 
 
@@ -235,7 +233,7 @@ def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator
     for name, store in stores.items():
         topic, folder = f"files: {name}", Path(store.base_dir)
         if not isinstance(store.backend, LocalFileBackend):
-            yield Finding("ok", topic, f"kept by {type(store.backend).__name__}, which is not looked at")
+            yield Finding("ok", topic, f"kept by {type(store.backend).__name__}, which the doctor cannot check")
             continue
         try:
             store.backend.check()

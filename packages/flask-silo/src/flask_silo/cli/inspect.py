@@ -1,4 +1,4 @@
-"""Sessions as people who operate a server see them. Looking at one never renews it and runs no factory."""
+"""Sessions as ``flask silo`` shows them. Looking at a session does not renew it and runs no factory."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ from silo_store import (
 from ..tasks.records import PREFIX, TaskRecords, stored_run
 
 SHORT_ID_LENGTH = 6
-"""Characters of an id that `short` shows at most."""
+"""Characters of an id that ``short()`` shows at most."""
 
 
 class CommandError(Exception):
-    """What was asked for cannot be done, and why.
+    """Raised by a command that cannot do what it was asked for.
+
+    Args:
+        code: Names the reason, for programs.
+        message: Says the reason.
 
     Attributes:
-        code: names the reason for programs.
+        code: As given.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -46,7 +50,7 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class SessionSummary:
-    """What is to be seen of a session from outside. Times in seconds."""
+    """A session without its state. Times are in seconds."""
 
     sid: str
     uid: str
@@ -56,12 +60,13 @@ class SessionSummary:
     idle: float
     time_left: float
     due: bool
-    """Whether its time is over and nothing has swept it yet."""
+    """Whether its time is over and it has not been swept yet."""
     bytes: int | None
-    """What its encoded state takes; None where the backend keeps live objects."""
+    """Size of its encoded state; None if the backend keeps live objects."""
 
     @classmethod
     def of(cls, record: Record, at: Moment, *, live: bool) -> SessionSummary:
+        """Return the summary of a record."""
         idle = at.now - record.active
         size = None if live else sum(len(blob.data) for blob in record.values())
         return cls(
@@ -77,13 +82,13 @@ class SessionSummary:
         )
 
     def document(self, *, full: bool = False) -> dict[str, Any]:
-        """Return it for JSON, with the whole id only if that is asked for."""
+        """Return the summary for JSON, with the whole id if ``full``."""
         document = {each.name: getattr(self, each.name) for each in fields(self)}
         return document if full else {**document, "sid": short(self.sid)}
 
 
 def records(store: SessionStore) -> Iterator[Record]:
-    """Go through all records, in no order. Damaged records are skipped: the doctor counts them."""
+    """Yield all records, in no order. Damaged records are skipped: the doctor counts them."""
     for sid in store.backend.sids():
         with suppress(RecordDamaged):
             record = store.backend.peek(sid)
@@ -92,7 +97,7 @@ def records(store: SessionStore) -> Iterator[Record]:
 
 
 def latest(store: SessionStore, limit: int) -> tuple[list[SessionSummary], int]:
-    """Return the sessions that were used last, the latest first, and how many there are in all."""
+    """Return the sessions that were used last, the latest first, and the number of all sessions."""
     at, live, total = store.moment(), store.backend.live, 0
 
     def summaries() -> Iterator[SessionSummary]:
@@ -105,7 +110,7 @@ def latest(store: SessionStore, limit: int) -> tuple[list[SessionSummary], int]:
 
 
 def sizes(store: SessionStore) -> dict[str, int] | None:
-    """Add up the encoded bytes of each namespace over all sessions; None where the backend keeps live objects."""
+    """Return the encoded bytes of each namespace in all sessions; None if the backend keeps live objects."""
     if store.backend.live:
         return None
     total: Counter[str] = Counter(dict.fromkeys(store.registry.factories, 0))
@@ -116,13 +121,15 @@ def sizes(store: SessionStore) -> dict[str, int] | None:
 
 
 def find(store: SessionStore, given: str) -> Record:
-    """Return the session with this id, or whose id is the only one that begins so.
+    """Return the record of the session that has this id, or the only id with this beginning.
 
-    The beginning must be at least as long as `short` shows it; what it adds may be left on.
+    Args:
+        store: The store of the sessions.
+        given: The id, or a beginning that is at least as long as ``short()`` shows it, with or without its dots.
 
     Raises:
-        Refused: there is none, it has expired, several begin so, or that is no id.
-        RecordDamaged: the record cannot be read.
+        CommandError: The id is invalid, there is no such session, it has expired, or several ids begin so.
+        RecordDamaged: The record cannot be read.
     """
     given = given.removesuffix("…").removesuffix("...")
     if not is_sid(given):
@@ -137,7 +144,7 @@ def find(store: SessionStore, given: str) -> Record:
     if record is None:
         raise _missing(store, given)
     if _is_over(store, record):
-        raise CommandError("session_expired", f"session {short(record.sid)} has expired; the next sweep clears it away")
+        raise CommandError("session_expired", f"session {short(record.sid)} has expired; the next sweep removes it")
     return record
 
 
@@ -151,12 +158,12 @@ def _missing(store: SessionStore, given: str) -> CommandError:
 
 
 def _start(given: str) -> str:
-    """Show of what was typed no more than is shown of ids."""
+    """Shorten what was typed as ids are shortened, because it may be an id."""
     return given if len(given) <= SHORT_ID_LENGTH else given[:SHORT_ID_LENGTH] + "…"
 
 
 def _is_over(store: SessionStore, record: Record) -> bool:
-    """Say whether its time is over and nothing keeps it, without ending or renewing it."""
+    """Return whether its time is over and it is neither held nor busy. Neither ends nor renews it."""
     at = store.moment()
     if at.now - record.active <= at.ttl or store.backend.held(record.uid):
         return False
@@ -170,7 +177,7 @@ def _is_over(store: SessionStore, record: Record) -> bool:
 
 
 def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]:
-    """Return each namespace's bytes and its ``state``, its ``repr`` where that is no JSON, or an ``error``."""
+    """Return the ``bytes`` of each namespace, and its ``state``, its ``repr`` if it is not JSON, or an ``error``."""
     found: dict[str, dict[str, Any]] = {
         name: {"bytes": None if store.backend.live else len(value.data)}
         for name, value in record.items()
@@ -178,7 +185,7 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
     }
     try:
         session = store.peek(record.sid)
-    except RecordDamaged:  # it has been damaged since the caller read it
+    except RecordDamaged:  # damaged since the caller read it
         raise
     except StateDecodeError as error:
         found[error.namespace]["error"] = f"what is stored does not fit the namespace's type: {error.reason}"
@@ -189,7 +196,7 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
 
 
 def tasks(store: SessionStore, record: Record) -> dict[str, str]:
-    """Return how the tasks are of which the session keeps a record, by name; none where it keeps live objects."""
+    """Return the status of each task of the session, by name; empty if the backend keeps live objects."""
     now = store.moment().now
     names = sorted(name.removeprefix(PREFIX) for name in record if name.startswith(PREFIX))
     found: dict[str, str] = {}
@@ -207,7 +214,7 @@ def tasks(store: SessionStore, record: Record) -> dict[str, str]:
 def _shown(state: Any) -> dict[str, Any]:
     try:
         return {"state": json.loads(json.dumps(state, default=_plain, allow_nan=False))}
-    except Exception:  # noqa: BLE001 - objects of the application, that others may be changing
+    except Exception:  # noqa: BLE001 - the application may change its objects meanwhile
         try:
             return {"repr": repr(state)}
         except Exception:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""Tasks of sessions. The names that release 0.1 had for its module are here."""
+"""Background tasks of sessions. The module exports the names that it had in release 0.1."""
 
 from silo_tasks import BackgroundTask, TaskState
 

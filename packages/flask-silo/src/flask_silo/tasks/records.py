@@ -1,4 +1,4 @@
-"""What other processes see of a session's tasks: a record of each, kept in the session's own."""
+"""The records of a session's tasks, which are attached to the session and which every process can read."""
 
 from __future__ import annotations
 
@@ -20,42 +20,47 @@ from silo_store import (
 from silo_tasks import RunChange, Status, StoredRun, TaskRecord, TaskStore
 
 PREFIX = f"{ATTACHED}task:"
-"""The beginning of the names under which the records of tasks are attached to their session."""
+"""The prefix of the names under which the records of tasks are attached to their session."""
 
 MAX_ATTEMPTS = 50
-"""How often a change is tried again because another process changed the record meanwhile."""
+"""How often a change is tried if other processes change the record at the same time."""
 
 _exiting = threading.Event()
-# Before the runs that are left are asked to cancel: hooks that were registered last are called first.
+# Called before the runs that are left are cancelled: hooks that are registered later are called first.
 atexit.register(_exiting.set)
 
 
 def label_of(name: str, sid: str) -> str:
-    """Return the words by which the log names the task of a session."""
+    """Return what the log calls the task of a session."""
     return f"{name!r} of session {short(sid)}"
 
 
 def stored_run(record: Record, name: str) -> StoredRun | None:
-    """Return what a session's record says of the newest run of a task; None where it has none.
+    """Return the newest run of a task by the record of its session; None if nothing is stored.
 
     Raises:
-        StateDecodeError: the record of the task is damaged.
+        StateDecodeError: The record of the task is damaged.
     """
     blob = record.get(PREFIX + name)
     try:
         return StoredRun.from_dict(json.loads(blob.data)) if blob is not None and blob.data else None
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise StateDecodeError(record.sid, PREFIX + name, "", "it is no record of a task") from None
+        raise StateDecodeError(record.sid, PREFIX + name, "", "it is not the record of a task") from None
 
 
 class TaskRecords(TaskStore):
-    """The `silo_tasks.TaskStore` of one session, whose backend keeps copies. The owner is the uid.
+    """The ``silo_tasks.TaskStore`` of one session, whose owner is the uid. The sessions are kept as copies.
 
-    It is written without a turn, by compare-and-set: it never waits for a request, nor a request for it.
+    A record is written by compare-and-set, without the write lock: it never waits for a request, and no request waits
+    for it.
+
+    Args:
+        store: The store of the session.
+        sid: The id of the session. A session that is rotated is found under its new id.
 
     Attributes:
-        token: the newest run that began here.
-        settled: whether the end of that run was stored, or cannot be at the moment.
+        token: The token of the newest run that began with these records.
+        settled: Set once the end of that run is stored, or storing it has failed.
     """
 
     def __init__(self, store: SessionStore, sid: str) -> None:
@@ -67,14 +72,14 @@ class TaskRecords(TaskStore):
     def begin(
         self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
     ) -> bool:
-        """Make `token` the newest run if the newest one still is `expect`."""
+        """Make a run the newest one, if the newest one still is ``expect``."""
         begun = super().begin(owner, name, token, record, expect=expect, wait=wait)
         if begun:
             self.token = token
         return begun
 
     def publish(self, owner: str, name: str, token: str, record: TaskRecord) -> bool:
-        """Replace the record if `token` is the newest run; the one of its end stays."""
+        """Replace the record of a run, if it is the newest run. The first record of its end stays."""
         if _exiting.is_set() and record.get("status") == Status.CANCELLED:
             stored, now = self.look(owner, name)
             if stored is not None and not stored.cancel:
@@ -86,7 +91,7 @@ class TaskRecords(TaskStore):
                 self.settled.set()
 
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
-        """Return what is stored of a task, and the time by the sessions' clock."""
+        """Return what is stored of a task (None: nothing), and the time by the clock of the store."""
         record = self._find(owner)
         return stored_run(record, name) if record is not None else None, self._store.moment().now
 
@@ -101,11 +106,11 @@ class TaskRecords(TaskStore):
         return record
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
-        """Store what `change` makes of what is stored.
+        """Replace what is stored of a task by what ``change`` makes of it.
 
         Raises:
-            SessionConflict: others changed it all the time.
-            StoreUnavailable: the backend cannot be reached.
+            SessionConflict: Other processes changed the record at each attempt.
+            StoreUnavailable: The store cannot be reached.
         """
         key = PREFIX + name
         for left in reversed(range(MAX_ATTEMPTS)):
@@ -124,6 +129,6 @@ class TaskRecords(TaskStore):
             except SessionConflict:
                 if not left:
                     raise
-            except SessionExpired:  # over, or moved to another id just now
+            except SessionExpired:  # the session has just ended or been rotated
                 pass
         return False

@@ -1,4 +1,4 @@
-"""What can be known of the server that answers a request: how many answers it can give at once, and whether it goes."""
+"""The server that answers a request: how many threads it has, how many are taken, and whether it is stopping."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 THREAD_PER_CONNECTION = 1000
-"""What counts as threads where each connection has a thread or greenlet of its own."""
+"""The number of threads that counts where each connection has its own thread or greenlet."""
 
 MAX_STREAMS = 100
-"""Streams that stay open in one process unless more are asked for: each looks at the store by itself."""
+"""Streams that stay open in one process by default. The reason for a limit is that each stream reads the store."""
 
 
 class ThreadLimit:
@@ -44,7 +44,7 @@ class ThreadLimit:
         return self._taken
 
     def acquire(self, limit: int) -> bool:
-        """Take a thread and return True, or return False if `limit` threads are taken."""
+        """Take a thread, unless ``limit`` threads are taken. Return whether it was taken."""
         with self._lock:
             free = self._taken < limit
             self._taken += free
@@ -62,27 +62,27 @@ open_streams = ThreadLimit()
 
 @dataclass(frozen=True)
 class Server:
-    """The server, as one request shows it."""
+    """The server, as far as a request shows it."""
 
     threads: int | None
-    """How many requests it answers at once in this process; None where nobody can tell."""
+    """How many requests it answers at once in this process; None if it does not show that."""
     worker: Any = None
-    """Gunicorn's worker."""
+    """Gunicorn's worker; None for other servers."""
     connection: Any = None
-    """The client's socket, to look at."""
+    """The socket of the client; None if the server does not show it."""
     in_line: bool = False
     """Whether the requests of one connection are answered one after the other, as Gunicorn does with HTTP/2."""
 
     @classmethod
     def from_environ(cls, environ: WSGIEnvironment) -> Server:
-        """Look at the server of a request. Called in the thread that answers it."""
+        """Return the server of a request. Call it in the thread that answers the request."""
         channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
         connection = (
             environ.get("gunicorn.socket") or environ.get("werkzeug.socket") or getattr(channel, "socket", None)
         )
         software = environ.get("SERVER_SOFTWARE", "")
         worker, threads, in_line = None, None, False
-        if software.startswith("gevent/"):  # it says that it has no threads
+        if software.startswith("gevent/"):  # it calls itself single-threaded
             threads = THREAD_PER_CONNECTION if _greenlets_sleep() else 1
         elif not environ.get("wsgi.multithread"):
             threads = 1
@@ -97,11 +97,12 @@ class Server:
         return cls(threads, worker, connection, in_line)
 
     def max_streams(self, wanted: int | None, waiting: int = 0) -> int:
-        """How many streams may stay open in this process, so that threads are left for everything else.
+        """Return how many streams may stay open in this process, so that threads are left for other requests.
 
         Args:
-            wanted: what the operator says; trusted where the number of threads cannot be known.
-            waiting: how many of the threads have a request that waits.
+            wanted: The setting ``max_streams``; None for the default. It is trusted if the server does not show how
+                many threads it has.
+            waiting: How many of the threads have a request that waits.
         """
         if self.in_line:
             return 0
@@ -111,23 +112,23 @@ class Server:
         return max(0, min(most, self.threads - 1 - waiting))
 
     def is_closing(self) -> bool:
-        """Whether the server waits for its last requests to end, or the client has gone."""
+        """Return whether the server is stopping, or the client has disconnected."""
         if self.worker is not None and not self.worker.alive:
             return True
-        with suppress(OSError, ValueError):  # TLS, or a number that `select` cannot take: writing will tell
+        with suppress(OSError, ValueError):  # TLS, or a number too large for select(): a failed write ends the stream
             if self.connection is not None and select.select([self.connection], [], [], 0)[0]:
                 return not self.connection.recv(1, MSG_PEEK)
         return False
 
 
 def _greenlets_sleep() -> bool:
-    """Whether gevent lets others go on while one sleeps."""
+    """Return whether a greenlet that sleeps lets other greenlets run."""
     monkey: Any = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("time"))
 
 
 def _gunicorn_worker() -> Any:
-    """Find the worker below us on the stack: it alone knows its settings, and the environment leads to none."""
+    """Find the worker on the stack: only the worker has the settings, and the WSGI environment does not lead to it."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("gunicorn.workers."):

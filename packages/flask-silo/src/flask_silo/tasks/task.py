@@ -91,13 +91,13 @@ class SessionTask(Generic[P, R]):
             self.runner.check(self._function, args, kwargs, given=0)
         request = self._silo.current.request
         if request.closed:
-            raise RuntimeError("the response is on its way: start the task before the view returns")
+            raise RuntimeError("the response has started: start the task before the view returns")
         session = request.begin()
         # A first look may be at the session as it was loaded; a run that it shows may have ended since.
         if self.name in request.jobs or (self._look().running and self._look().running):
             raise TaskRunning(self.name)
         if isinstance(self.runner, QueueRunner) and not request.store.backend.shared:
-            raise RuntimeError(f"workers cannot reach sessions that are in this process's memory: {SHARE}")
+            raise RuntimeError(f"workers cannot reach sessions in the memory of this process: {SHARE}")
         runs, life = self._silo.binding.runs, Life(session.sid, session.uid)
         request.jobs[self.name] = functools.partial(runs.begin, life, self.call(args, kwargs), self._options)
 
