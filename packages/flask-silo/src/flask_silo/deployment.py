@@ -1,4 +1,4 @@
-"""Several worker processes, and sessions that only one of them has."""
+"""Worker processes that do not share their sessions."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ _warned_in = 0
 
 
 def warn_if_apart(backend: Backend, environ: Mapping[str, Any]) -> None:
-    """Log once for each process that other processes answer requests too and have other sessions."""
+    """Warn once in each process if other processes answer requests too and have sessions of their own."""
     global _warned_in
     if environ.get("wsgi.multiprocess") and not backend.shared and _warned_in != os.getpid():
         _warned_in = os.getpid()
         logger.warning(
             "this server runs several worker processes, and each of them keeps sessions of its own: a client whose "
-            "next request reaches another worker finds its session gone. To mend it, %s",
+            "next request reaches another worker loses its session. To fix it, %s",
             ADVICE,
         )
 
 
 class Workers(NamedTuple):
-    """How many worker processes a server will start, and what says so."""
+    """The number of worker processes that a server starts."""
 
     number: int
     source: str
+    """The environment variable that says so."""
 
 
 def expected_workers(environ: Mapping[str, str]) -> Workers | None:
-    """Read the number of workers from the environment that Gunicorn and others read; None where it says nothing."""
+    """Return the number of workers that the environment of Gunicorn and other servers sets; None if it sets none."""
     variable = "GUNICORN_CMD_ARGS"
     count = _from_arguments(environ.get(variable, ""))
     if count is None:

@@ -25,7 +25,7 @@ class SessionFileStore(FileStore):
     """A ``FileStore`` whose files belong to one life of a session and go with it.
 
     Attributes:
-        is_relative: Whether its folder was given relative to the folder in which the process starts.
+        is_relative: Whether the folder was given as a relative path, which depends on where the process starts.
     """
 
     def __init__(self, files: SessionFiles, base_dir: str | PathLike[str], **options: Any) -> None:
@@ -34,20 +34,20 @@ class SessionFileStore(FileStore):
         self.is_relative = not Path(base_dir).is_absolute()
 
     def session_dir(self, sid: str) -> str:
-        """Return the folder of the session, which is begun if there is none.
+        """Return the folder of a session. A session that does not exist yet begins.
 
         Raises:
-            SessionExpired: The session ended meanwhile. Its folder is removed.
+            SessionExpired: The session ended meanwhile. The folder is removed.
         """
         with self._life(sid) as uid:
             return self.key_dir(uid)
 
     def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
-        """Save a file of the session, which is begun if there is none. See ``FileStore.save``.
+        """Save a file of a session, see ``FileStore.save()``. A session that does not exist yet begins.
 
         Raises:
-            SessionExpired: The session ended before the file was whole. Nothing of it stays.
-            SessionRotated: Another request gave the session another id before the file was whole. Nothing of it stays.
+            SessionExpired: The session ended before the file was whole. Nothing is kept.
+            SessionRotated: Another request gave the session another id before the file was whole. Nothing is kept.
         """
         with self._life(sid) as uid:
             check = partial(self._files.refuse_rotated, sid, uid)
@@ -55,9 +55,9 @@ class SessionFileStore(FileStore):
 
     @contextmanager
     def _life(self, sid: str) -> Iterator[str]:
-        """Give the uid of the session, which is begun if there is none; remove what was made if the session has ended.
+        """Yield the uid of the session, and remove its files afterwards if the session has ended meanwhile.
 
-        The clean-up at the session's end may have come too early to find anything. So this looks again afterwards, also
+        The clean-up at the session's end may have run before the files were made. So this checks again afterwards, also
         if the caller failed: an upload that broke off has made its folder.
         """
         uid = self._files.begin(sid)
@@ -82,7 +82,7 @@ class SessionFileStore(FileStore):
 
 
 class SessionFiles:
-    """The file stores of a ``Silo``, and which life of a session a file belongs to.
+    """The file stores of a ``Silo``. Knows which life of a session a file belongs to.
 
     Attributes:
         stores: The file stores, by name.
@@ -94,9 +94,10 @@ class SessionFiles:
         self._swept = False
 
     def begin(self, sid: str) -> str:
-        """Return the uid of a session, which is begun if there is none: the request's own, the task's, or another one.
+        """Return the uid of a session: the running request's, the running task's, or another one.
 
-        It takes no write lock: a file that comes in slowly keeps no other request waiting.
+        A session that does not exist yet begins. This does not take the write lock, so that a slow upload keeps no
+        other request waiting.
 
         Raises:
             SessionExpired: The session that this request has seen, or this task works for, has ended.
@@ -110,7 +111,11 @@ class SessionFiles:
         return session.uid
 
     def key(self, sid: str) -> str:
-        """Return what a session's files belong to: the life that the request or task works for, or its present one."""
+        """Return the uid to which the files of a session belong. Its running request or task knows which life that is.
+
+        Returns:
+            The uid; the id itself if there is no such session.
+        """
         here = self._silo.current.find()
         if here is not None and here.is_of(sid):
             if here.known_uid is not None:
@@ -119,7 +124,7 @@ class SessionFiles:
         return self._silo.store.uid(sid) or sid
 
     def refuse_rotated(self, sid: str, uid: str) -> None:
-        """Refuse to go on for a request whose session was given another id; a task follows its session.
+        """Raise in a request whose session was given another id. A task follows its session.
 
         Raises:
             SessionRotated: ``uid`` lives under another id than ``sid``.
@@ -137,7 +142,7 @@ class SessionFiles:
         return self._silo.store.uid(sid) != uid and not self._silo.apps.has_life(uid)
 
     def end(self, uid: str) -> None:
-        """Drop the files of a session that ended."""
+        """Remove the files of a session that has ended."""
         for name, store in self.stores.items():
             try:
                 store.cleanup_key(uid)
@@ -145,15 +150,18 @@ class SessionFiles:
                 logger.exception("file store %s: the files of an ended session are still there", name)
 
     def sweep_once(self) -> None:
-        """Drop the files of sessions that ended while no process was running; once in each process."""
+        """Remove the files of sessions that ended while no process was running; once in each process."""
         if not self._swept:
             self._swept = True
             self.sweep(self._silo.apps.has_life)
 
     def sweep(self, has_life: Callable[[str], bool]) -> None:
-        """Drop the files of lives that are over.
+        """Remove the files of sessions that have ended.
 
-        Once the sessions cannot be reached, nothing more is dropped: the next process tries again.
+        When the sessions cannot be reached, nothing more is removed: the next process tries again.
+
+        Args:
+            has_life: Returns whether a uid is the present life of a session.
         """
         unreachable = False
 

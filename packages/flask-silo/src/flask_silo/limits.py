@@ -19,7 +19,7 @@ UNITS = {"max_bytes": "byte", "max_files": "file", "max_parts": "part"}
 
 
 def limits_of(error: Exception) -> dict[str, int]:
-    """Return the limit that an error is about, by its name in ``UNITS``; an empty dict if clients may not know it."""
+    """Return the limit that an error is about, by its name in ``UNITS``; an empty dict where it is not shown."""
     if isinstance(error, (FileTooLarge, SessionQuotaExceeded)):
         found: dict[str, Any] = {name: getattr(error, name, None) for name in ("max_bytes", "max_files")}
     elif isinstance(error, StateTooLarge):
@@ -31,13 +31,13 @@ def limits_of(error: Exception) -> dict[str, int]:
     return {name: limit for name, limit in found.items() if isinstance(limit, int)}
 
 
-def told(message: str, limits: dict[str, int]) -> str:
-    """Add limits to a message."""
+def with_limits(message: str, limits: dict[str, int]) -> str:
+    """Return a message with a sentence for each limit."""
     return " ".join([message, *(f"The limit is {plural(limit, UNITS[name])}." for name, limit in limits.items())])
 
 
 def _of_request(error: RequestEntityTooLarge) -> dict[str, Any]:
-    """Find the limit in the frame of Werkzeug that raised: the error has none, and a view may have its own limits."""
+    """Read the limit from the frame of Werkzeug that raised: the error has none, and a view may set its own limits."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""A namespace of the sessions of a ``Silo``, whose state has a type that type checkers know."""
+"""A namespace of a ``Silo``'s sessions whose state is typed for type checkers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Namespace(Generic[T]):
-    """What ``Silo.register`` returns. ``cart.state`` is ``silo.state("cart")``, and ``cart.edit()`` is its ``edit``.
+    """A registered namespace: ``cart.state`` is ``silo.state("cart")``, ``cart.edit()`` is ``silo.edit("cart")``.
 
     Attributes:
-        name: The namespace's name.
+        name: The name of the namespace.
     """
 
     def __init__(self, silo: Silo, name: str) -> None:
@@ -28,10 +28,10 @@ class Namespace(Generic[T]):
 
     @property
     def state(self) -> T:
-        """The state of this namespace in the session of the request or the task; see ``Silo.state``.
+        """The state of this namespace in the session of the running request or task; see ``Silo.state()``.
 
-        Giving it another state is an ``edit``: saved with a request that writes, at once anywhere else. Once the
-        response has started, that raises ``RuntimeError``: use ``edit`` in what a response streams.
+        Assigning to it is an ``edit()``: saved with a request that writes, and at once otherwise. After the response
+        has started, assigning raises ``RuntimeError``: use ``edit()`` in what a response streams.
         """
         state: T = self._silo.state(self.name)
         return state
@@ -45,18 +45,18 @@ class Namespace(Generic[T]):
             session[self.name] = new
 
     def edit(self, *, sid: str | None = None) -> AbstractContextManager[T]:
-        """Change the state with nobody else writing the session meanwhile; see ``Silo.edit``."""
+        """Change the state with the session's write lock; see ``Silo.edit()``."""
         return self._silo.edit(self.name, sid=sid)
 
     def update(self, change: Callable[[T], T | None], *, sid: str | None = None) -> T:
-        """Call ``change(state)`` in an ``edit``. What it returns, unless None, is the new state.
+        """Call ``change(state)`` in an ``edit()``. What it returns, unless None, is the new state.
 
         Returns:
             The new state.
 
         Raises:
             TypeError: ``change`` is async.
-            Exception: What ``edit`` raises.
+            Exception: What ``edit()`` raises.
         """
         with self._silo.edit(sid=sid, lazy=True) as session:
             state: T = session.apply(self.name, change)

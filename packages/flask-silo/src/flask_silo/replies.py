@@ -1,4 +1,4 @@
-"""What a client gets for an error."""
+"""The answers that clients get for errors."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from silo_store import (
 )
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from .limits import limits_of, told
+from .limits import limits_of, with_limits
 
 logger = logging.getLogger("flask_silo")
 
 LOG_EVERY = 60.0
-"""Seconds for which trouble of a kind that was logged is not logged again: a store that is away fails every request."""
+"""Seconds between two log lines for the same kind of error: an unreachable store fails every request."""
 
 
 class Answer(NamedTuple):
-    """What a client gets for an error."""
+    """The answer to an error: a status, and a JSON object with ``error`` and ``message``."""
 
     status: int
     error: str
@@ -64,39 +64,39 @@ ANSWERS: dict[type[Exception], Answer] = {
     silo_files.AreaGone: Answer(410, "session_expired", "The session ended while the file was being saved."),
     RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large."),
 }
-"""Errors that are the client's to know. Every other error is the application's own, and answered with 500."""
+"""The errors that clients are told. Every other error is the application's own, and answered with 500."""
 
 _logged: dict[str, float] = {}
-"""When trouble of a kind was logged last in this process, by the monotonic clock."""
+"""When each kind of error was last logged in this process, by the monotonic clock."""
 
 
 def answer(error: Exception) -> Response:
-    """Make the response to an error.
+    """Return the response to an error.
 
     Raises:
-        Exception: The error itself, where the table has no answer.
+        Exception: The error itself, if ``ANSWERS`` has no answer to it.
     """
     for kind in type(error).__mro__:
         found = ANSWERS.get(kind)
         if found is not None:
             message = found.message
-            if isinstance(error, StateValueError):  # the client cannot mend a value that it does not find
+            if isinstance(error, StateValueError):  # the client needs to know which value to change
                 message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
             limits = limits_of(error)
-            response = jsonify(error=found.error, message=told(message, limits), **limits)
+            response = jsonify(error=found.error, message=with_limits(message, limits), **limits)
             response.status_code = found.status
             response.headers["Cache-Control"] = "no-store"  # browsers keep a 410 for ever otherwise
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)
-            if found.status >= 500 or isinstance(error, StateValueError):  # which may be the view's own mistake
+            if found.status >= 500 or isinstance(error, StateValueError):  # it may be a mistake of the view
                 _log(found, error)
             return response
     raise error
 
 
 def _log(found: Answer, error: Exception) -> None:
-    """Log an error that the operator or the author of the view may have to mend."""
+    """Log an error that the operator or the author of the view may have to fix."""
     now = time.monotonic()
     if now - _logged.get(found.error, -LOG_EVERY) >= LOG_EVERY:
         _logged[found.error] = now

@@ -1,4 +1,4 @@
-"""Names in an application that match nothing: settings, and data endpoints."""
+"""Settings and data endpoints that have no effect, as after a typo."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def config_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_settings(config: Iterable[str], environ: Iterable[str]) -> Iterator[str]:
-    """Say which names are not settings.
+    """Yield a warning for each name that looks like a setting and is not one.
 
-    Of the environment's names, only those similar to a setting's are reported: Kubernetes, for example, sets
-    ``SILO_PORT`` and others for a service that is named "silo".
+    Of the environment, only names similar to a setting are reported: Kubernetes, for example, sets ``SILO_PORT`` and
+    others for a service that is named "silo".
     """
     for key in config:
         near = _nearest(key)
@@ -39,7 +39,7 @@ def unknown_settings(config: Iterable[str], environ: Iterable[str]) -> Iterator[
 
 
 def _nearest(key: str) -> str | None:
-    """Ask whether the most similar setting was meant. Empty if none is similar; None if the name is right."""
+    """Return a question that names the most similar setting; "" if none is similar, None if the name is right."""
     name = key.removeprefix(PREFIX).lower()
     if not key.startswith(PREFIX) or name in NAMES:
         return None
@@ -48,10 +48,10 @@ def _nearest(key: str) -> str | None:
 
 
 def late_settings(settings: Settings, seen: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
-    """Say which settings were put into the config after they had been read.
+    """Yield a warning for each setting that was put into the config after the config had been read.
 
     Args:
-        settings: Those in use.
+        settings: The settings in use.
         seen: The config when it was read.
         config: The config now.
     """
@@ -66,7 +66,7 @@ def late_settings(settings: Settings, seen: Mapping[str, Any], config: Mapping[s
 
 
 def unused_environment(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each setting whose environment variable the application does not use, and a message."""
+    """Yield the name of each setting whose environment variable the application does not use, and a warning."""
     for name, value in from_environment(environ).items():
         if value != getattr(settings, name):
             yield (
@@ -76,12 +76,12 @@ def unused_environment(settings: Settings, environ: Mapping[str, str]) -> Iterat
 
 
 def lost_endpoints(names: Iterable[str], rules: Sequence[Rule], prefixes: Sequence[str]) -> Iterator[str]:
-    """Say which names of ``Silo.add_data_endpoints`` match no request, or none that has a session.
+    """Yield a warning for each name of ``Silo.add_data_endpoints()`` that matches no request with a session.
 
     Args:
-        names: What was named.
+        names: The names that were added.
         rules: The application's URL rules.
-        prefixes: Each path below which requests have a session.
+        prefixes: The paths below which requests have a session.
     """
     below = [rule for rule in rules if any(may_begin(rule.rule, prefix) for prefix in prefixes)]
     for name in names:
@@ -98,13 +98,13 @@ def lost_endpoints(names: Iterable[str], rules: Sequence[Rule], prefixes: Sequen
 
 
 def may_begin(rule: str, prefix: str) -> bool:
-    """Say whether a path of a URL rule can begin with a prefix."""
+    """Return whether a path of a URL rule can begin with a prefix."""
     static = rule.partition("<")[0]
     return rule.startswith(prefix) or (static != rule and prefix.startswith(static))
 
 
 def _reaches(name: str, rule: Rule) -> bool:
-    """Say whether a request with this rule may have the name. True where only the request itself could tell."""
+    """Return whether a request with this rule may match the name. True if only the request itself could tell."""
     if name in (rule.rule, rule.endpoint):
         return True
     static = rule.rule.partition("<")[0]

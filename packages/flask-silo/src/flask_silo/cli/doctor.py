@@ -36,7 +36,7 @@ def examine(
 ) -> list[Finding]:
     """Check settings, sessions, workers and files. A failing backend becomes a finding, never an exception."""
     return [
-        *_doubts(binding, environ),
+        *_unused_names(binding, environ),
         *_times(binding),
         *_requests(app, binding),
         *_ids(binding),
@@ -49,9 +49,9 @@ def examine(
     ]
 
 
-def _doubts(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
-    for doubt in binding.doubts():
-        yield Finding("warning", "names", doubt)
+def _unused_names(binding: Binding, environ: Mapping[str, str]) -> Iterator[Finding]:
+    for message in binding.unused_names():
+        yield Finding("warning", "names", message)
     for name, unused in unused_environment(binding.settings, environ):
         yield Finding("warning", "store_url" if name == "store_url" else "settings", unused)
 

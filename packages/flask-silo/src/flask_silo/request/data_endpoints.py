@@ -27,7 +27,7 @@ class DataEndpoints:
                 self._exact.add(name)
 
     def match(self, request: Request) -> bool:
-        """Say whether the request goes to one of them."""
+        """Return whether the request goes to one of them."""
         if not self._exact and not self._patterns:
             return False
         names = [request.path]
@@ -37,5 +37,5 @@ class DataEndpoints:
 
 
 def is_pattern(name: str) -> bool:
-    """Say whether a name stands for several."""
+    """Return whether a name stands for several."""
     return "*" in name or "?" in name

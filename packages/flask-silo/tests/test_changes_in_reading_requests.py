@@ -1,4 +1,4 @@
-"""State that a reading request changes: saved, but without a turn, so copies warn of it."""
+"""State that a reading request changes is saved without the write lock, and copies warn of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stands between the server and the application: each request is committed, and gives its turn back."""
+"""Each request is committed and gives its write lock back, whatever middleware is around the application."""
 
 from __future__ import annotations
 

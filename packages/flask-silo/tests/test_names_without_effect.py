@@ -1,4 +1,4 @@
-"""A setting or a data endpoint that is mistyped is told, with the name that may have been meant."""
+"""The log warns of a mistyped setting or data endpoint, with the name that may have been meant."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def doctor(app: Flask) -> list[str]:
         ("SILO_DATABASE", "the guide lists the settings"),
     ],
 )
-def test_an_unknown_setting_in_the_config_is_told_when_the_application_is_made(
+def test_an_unknown_setting_in_the_config_is_logged_when_the_application_is_made(
     key: str, advice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = made(config={key: 5, "SILO_TOUCH_INTERVAL": 0, "OTHER_TLL": 5})
@@ -60,7 +60,7 @@ def test_an_unknown_setting_in_the_config_is_told_when_the_application_is_made(
     assert doctor(app) == [message]
 
 
-def test_an_unknown_setting_in_the_environment_is_told_if_it_is_like_one(
+def test_an_unknown_setting_in_the_environment_is_logged_if_it_is_like_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Kubernetes brings such names for a service that is called "silo".
@@ -79,7 +79,7 @@ def test_an_unknown_setting_in_the_environment_is_told_if_it_is_like_one(
     assert doctor(app) == [message]
 
 
-def test_a_setting_that_comes_too_late_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_setting_that_comes_too_late_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     app = made(config={"SILO_TOUCH_INTERVAL": 0})
     app.config.update(SILO_TTL=5, SILO_TOUCH_INTERVAL=0, SILO_EXPIRED_RETAIN=7200, SILO_HEADR="X-Mine")
     late = (
@@ -107,7 +107,7 @@ def test_a_setting_that_comes_too_late_is_told(caplog: pytest.LogCaptureFixture)
         ("billing.*", "'flask routes' lists them"),
     ],
 )
-def test_a_data_endpoint_that_is_nowhere_is_told_at_the_first_request(
+def test_a_data_endpoint_that_is_nowhere_is_logged_at_the_first_request(
     name: str, advice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     silo = Silo(auto_cleanup=False)
@@ -149,7 +149,7 @@ def test_a_data_endpoint_that_a_request_can_have_is_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["/report", "outside"])
-def test_a_data_endpoint_without_sessions_is_told(name: str) -> None:
+def test_a_data_endpoint_without_sessions_is_logged(name: str) -> None:
     silo = Silo(auto_cleanup=False)
     silo.add_data_endpoints(name)
     message = f"data endpoint {name!r} is not below /api/ (SILO_API_PREFIX): requests there have no session"

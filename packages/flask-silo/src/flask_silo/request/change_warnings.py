@@ -1,0 +1,96 @@
+"""Warnings of state that a request changes without the write lock, or after its response has started."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from flask import Flask, Response, request
+from silo_store import SessionStore
+from werkzeug.wsgi import ClosingIterator
+
+from ..current import current_request
+from .session import RequestSession
+
+logger = logging.getLogger("flask_silo")
+
+LOST_CHANGE = (
+    "state was changed after the response had started, and the change is lost: {} (endpoint {}). "
+    "Use silo.edit() to change state in what a response streams, or calls when it is closed"
+)
+UNLOCKED_CHANGE = (
+    "{} changed state in a {} request ({}). Such a request does not take the write lock: of two changes at once, one "
+    "is refused with 409, or silently lost on memory://. Change state in silo.edit(), as in "
+    "`with silo.edit({!r}) as state: ...`, or in a request that writes, such as POST"
+)
+
+
+class ChangeWarnings:
+    """Warns once of each endpoint that changes state in a way that may lose the change.
+
+    Changes to live objects cannot be detected: the store must keep copies.
+    """
+
+    def __init__(self, app: Flask, store: SessionStore) -> None:
+        self._app = app
+        self._store = store
+        self._lost: set[str] = set()
+        self._unlocked: set[str | None] = set()  # None: a hook before the view, where there is no view
+
+    def of_unlocked_change(self, endpoint: str | None, method: str, changed: list[str]) -> None:
+        """Warn of a request that reads and has changed state outside of ``Silo.edit()``.
+
+        It is a Python warning because test runners show these even if every test passes. Where filters turn it into an
+        error, it fails the test. Outside of tests the change is saved all the same, and the warning is logged.
+        """
+        if endpoint in self._unlocked:
+            return
+        who = f"endpoint {endpoint}" if endpoint else "a hook before the view"
+        message = UNLOCKED_CHANGE.format(who, method, ", ".join(map(repr, changed)), changed[0])
+        try:
+            warnings.warn(message, stacklevel=2)
+        except UserWarning:
+            if self._app.testing:
+                raise
+            logger.warning(message)
+        self._unlocked.add(endpoint)
+
+    def after_request(self, response: Response) -> Response:
+        """Look for late changes at the end of a response that goes on after its start, as a stream does."""
+        session = None if self._store.backend.live else current_request()
+        if session is None or session.store is not self._store:
+            return response
+        check = partial(self._check_late, session, request.endpoint or request.path)
+        if response.is_streamed and not response.direct_passthrough:
+            # At its end, as a test may not close the response; and when it is closed, for what is called then.
+            response.response = _followed(response.response, check)
+            response.call_on_close(check)
+        elif session.session is not None and getattr(response, "_on_close", True):  # there may be callbacks
+            response.call_on_close(check)
+        return response
+
+    def _check_late(self, session: RequestSession, endpoint: str) -> None:
+        changed = self._store.changed(session.session) if session.saved and session.session is not None else []
+        if not changed:
+            return
+        session.saved = False  # so that the second look does not report it again
+        message = LOST_CHANGE.format(", ".join(map(repr, changed)), endpoint)
+        if self._app.testing:
+            raise RuntimeError(message)
+        if endpoint not in self._lost:
+            self._lost.add(endpoint)
+            logger.error(message)
+
+
+def _followed(body: Iterable[Any], check: Callable[[], object]) -> Iterable[Any]:
+    """Return a response's body that calls ``check()`` at its end."""
+
+    def blocks() -> Iterator[Any]:
+        yield from body
+        check()
+
+    close = getattr(body, "close", None)
+    return ClosingIterator(blocks(), [close] if close is not None else [])
