@@ -142,7 +142,7 @@ LIVE = "belongs to one process"
         (io.BytesIO, f"an open file is a live object; save it {FILE}"),
         (tempfile.NamedTemporaryFile, f"an open file is a live object; save it {FILE}"),
         (lambda: deque([1]), f"keep a list or a dict of it, or save what is large {FILE}"),
-        (lines, "can be read once only"),
+        (lines, "can be read only once"),
         (Work, "a running task is a live object; keep its name"),
         (threading.Lock, "a lock works within one process"),
         (lambda: sqlite3.connect(":memory:"), LIVE),
@@ -173,5 +173,5 @@ def test_the_advice_fits_the_value(make: Callable[[], Any], advice: str) -> None
 @pytest.mark.parametrize(("kind", "advice"), [(Frame, f"save a table {FILE}"), (Thing, "use a dataclass")])
 def test_a_type_that_cannot_be_kept_is_refused_with_the_same_advice(kind: type, advice: str) -> None:
     for each in (kind, dict[str, kind]):  # type: ignore[valid-type]
-        with pytest.raises(TypeError, match=re.escape(f"{kind.__name__} is not a type that msgspec knows; {advice}")):
+        with pytest.raises(TypeError, match=re.escape(f"msgspec does not support {kind.__name__}: {advice}")):
             MsgpackCodec().typed(each)

@@ -1,4 +1,4 @@
-"""Several threads at once: turns, readers, callbacks, sweeps, forks."""
+"""Several threads at once: writers, readers, callbacks, sweeps, forks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_reader_of_copies_sees_the_last_commit(make_store: Make) -> None:
     assert store.get(SID)["counter"] == {"value": 1}
 
 
-def test_a_turn_that_does_not_come_is_an_error_and_leaves_no_queue(make_store: Make) -> None:
+def test_a_lock_that_is_not_free_in_time_is_an_error_and_leaves_no_queue(make_store: Make) -> None:
     store = make_store(lock_timeout=0.01)
     with store.edit(SID):
         with pytest.raises(LockTimeout) as caught:
@@ -111,7 +111,7 @@ def test_callbacks_may_call_back_into_the_store(store: SessionStore, clock: Cloc
     store.reset("b" * 32)
 
 
-def test_a_slow_callback_keeps_nobody_else_waiting(store: SessionStore, clock: Clock) -> None:
+def test_a_slow_callback_keeps_no_other_thread_waiting(store: SessionStore, clock: Clock) -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def slow(sid: str) -> None:
@@ -134,7 +134,7 @@ def test_a_slow_callback_keeps_nobody_else_waiting(store: SessionStore, clock: C
     sweeper.join(30)
 
 
-def test_a_slow_factory_keeps_nobody_else_waiting(store: SessionStore) -> None:
+def test_a_slow_factory_keeps_no_other_thread_waiting(store: SessionStore) -> None:
     entered, leave = threading.Event(), threading.Event()
     main = threading.current_thread()
 
@@ -162,7 +162,7 @@ def test_a_session_is_created_once_and_announced_once(store: SessionStore) -> No
     assert (len(uids), created) == (1, [SID])
 
 
-def test_each_expiry_is_told_once_whoever_sweeps(store: SessionStore, clock: Clock) -> None:
+def test_each_expiry_is_told_once_by_any_number_of_sweepers(store: SessionStore, clock: Clock) -> None:
     told: list[str] = []
     store.on_expire(told.append)
     sids = [f"{number:032x}" for number in range(1000)]
@@ -264,7 +264,7 @@ def test_who_reads_while_its_session_moves_finds_it(store: SessionStore, monkeyp
     assert seen == [new]
 
 
-def test_who_moved_a_session_keeps_the_turn_under_its_new_id(make_store: Make) -> None:
+def test_a_writer_that_rotates_a_session_keeps_the_lock_under_its_new_id(make_store: Make) -> None:
     store = make_store(lock_timeout=0.01)
     store.get(SID)
     with store.edit(SID):
@@ -392,8 +392,8 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_is_forked_in_a_turn_does_not_have_the_turn(make_store: Make) -> None:
-    """What it wrote would be part of an edit that its parent saves, so it would be lost and nobody told."""
+def test_a_child_that_is_forked_under_a_lock_does_not_have_it(make_store: Make) -> None:
+    """Its write would be part of an edit that its parent saves, so it would be lost without an error."""
     store = make_store(lock_timeout=0.05)
     with store.edit(SID, "counter") as counter:
         child = os.fork()
@@ -414,7 +414,7 @@ def test_a_child_that_is_forked_in_a_turn_does_not_have_the_turn(make_store: Mak
     assert store.get(SID)["counter"] == {"value": 1}
 
 
-def test_a_wait_for_a_turn_is_entered_and_can_be_refused(make_store: Make) -> None:
+def test_a_wait_for_a_lock_is_entered_and_can_be_refused(make_store: Make) -> None:
     store = make_store()
     entered: list[str] = []
 
@@ -427,7 +427,7 @@ def test_a_wait_for_a_turn_is_entered_and_can_be_refused(make_store: Make) -> No
 
     store.locks.waiting = waiting
     increment_slowly(store)
-    assert entered == [], "a turn that is free at once is no wait"
+    assert entered == [], "a lock that is free at once is not a wait"
     with store.edit(SID):
         first = threading.Thread(target=increment_slowly, args=(store,))
         first.start()

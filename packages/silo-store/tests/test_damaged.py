@@ -257,8 +257,8 @@ def test_what_was_loaded_before_is_not_written_over_it(store: SessionStore, dama
     assert count(store) == 1
 
 
-def test_a_turn_on_it_is_free_again(store: SessionStore, damage: Damage) -> None:
-    """A writer that waits for the turn while the record is damaged gets it too."""
+def test_its_write_lock_is_free_again(store: SessionStore, damage: Damage) -> None:
+    """A writer that waits for the lock while the record is damaged gets it too."""
     count(store)
     inside, damaged = threading.Event(), threading.Event()
 
@@ -289,7 +289,7 @@ def test_a_turn_on_it_is_free_again(store: SessionStore, damage: Damage) -> None
     try:
         assert count(store) == 1
     except LockTimeout:
-        pytest.fail("its turn is taken for ever")
+        pytest.fail("its write lock is taken for ever")
 
 
 def test_lives_are_found_beside_it(store: SessionStore, damage: Damage, kind: tuple[str, str]) -> None:

@@ -116,7 +116,7 @@ def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: Red
     assert value(patient) == 5
 
 
-def test_a_claim_that_had_no_answer_keeps_nobody_waiting(own_redis: RedisServer) -> None:
+def test_a_claim_that_had_no_answer_keeps_no_writer_waiting(own_redis: RedisServer) -> None:
     store = open_store(own_redis.url, timeout=0.1, lease=3600)
     store.lock_timeout = 0.5
     assert count(store) == 1
@@ -267,7 +267,7 @@ def interruption() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_an_answer_that_comes_after_an_interruption_is_nobody_elses(own_redis: RedisServer) -> None:
+def test_an_answer_that_comes_after_an_interruption_reaches_no_other_caller(own_redis: RedisServer) -> None:
     store = open_store(own_redis.url, timeout=60)
     for _ in range(2):
         count(store)
@@ -282,7 +282,7 @@ def test_an_answer_that_comes_after_an_interruption_is_nobody_elses(own_redis: R
         assert (value(store), value(store, OTHER)) == (2, 1)
 
 
-def test_a_turn_that_is_interrupted_on_its_way_is_free_again(own_redis: RedisServer) -> None:
+def test_a_claim_that_is_interrupted_on_its_way_is_free_again(own_redis: RedisServer) -> None:
     store = open_store(own_redis.url, timeout=60, lease=0.3)
     count(store)
     lock = store.lock(SID)
@@ -320,13 +320,13 @@ def test_nothing_committed_is_lost_when_the_server_is_killed(lasting_redis: Redi
             try:
                 for _ in range(2):
                     before = done["yes"]
-                    until(lambda before=before: done["yes"] > before + 20, "nobody counts")  # type: ignore[misc]
+                    until(lambda before=before: done["yes"] > before + 20, "no process counts")  # type: ignore[misc]
                     lasting_redis.kill()
                     before = done["no"]
-                    until(lambda before=before: done["no"] > before, "nobody notices")  # type: ignore[misc]
+                    until(lambda before=before: done["no"] > before, "no process notices")  # type: ignore[misc]
                     lasting_redis.restart()
                 before = done["yes"]
-                until(lambda: done["yes"] > before + 20, "nobody goes on")
+                until(lambda: done["yes"] > before + 20, "no process goes on")
             finally:
                 stop.set()
         while not stop.is_set():
@@ -342,7 +342,7 @@ def test_nothing_committed_is_lost_when_the_server_is_killed(lasting_redis: Redi
     assert done["yes"] <= value(store) <= done["yes"] + done["no"]
 
 
-def test_connections_of_before_a_restart_fail_nobody(lasting_redis: RedisServer) -> None:
+def test_connections_of_before_a_restart_fail_no_caller(lasting_redis: RedisServer) -> None:
     store = open_store(lasting_redis.url)
     barrier = threading.Barrier(4)
 
@@ -394,7 +394,7 @@ def test_what_was_lost_counts_as_expired(own_redis: RedisServer, admin: redis.Re
     stranger = open_store(own_redis.url, clock=clock, ttl=TTL, expired_retain=100)
     assert stranger.is_expired(OTHER)
     assert not stranger.is_expired(SID)
-    assert stranger.is_expired(THIRD), "nobody knows which ids there were"
+    assert stranger.is_expired(THIRD), "it is not known which ids there were"
     clock.advance(50)
     store.cleanup()
     assert store.is_expired(OTHER)
@@ -412,7 +412,7 @@ def test_a_process_that_came_later_knows_of_the_loss(own_redis: RedisServer) -> 
     count(store)
     own_redis.restart(empty=True)
     with Child(KNOWS_NOTHING, own_redis.url, SID, OTHER) as child:
-        assert child.hear() == "False False", "nobody could tell it"
+        assert child.hear() == "False False", "no process could tell it"
     assert count(store, OTHER) == 1, "begun by a process that knows, which notices by that"
     with Child(KNOWS_NOTHING, own_redis.url, SID, OTHER) as child:
         assert child.hear() == "True False"
@@ -568,7 +568,7 @@ def test_a_demoted_server_that_answers_nothing_is_left_at_once(failover: Failove
     store.close()
 
 
-def test_a_writer_that_waits_through_a_failover_gets_its_turn(failover: Failover, admin: redis.Redis) -> None:
+def test_a_writer_that_waits_through_a_failover_gets_its_claim(failover: Failover, admin: redis.Redis) -> None:
     store, waiting = open_store(failover.url, timeout=20), open_store(failover.url, timeout=20)
     count(store)
 
@@ -578,8 +578,8 @@ def test_a_writer_that_waits_through_a_failover_gets_its_turn(failover: Failover
             count(waiting)
             return
         with store.edit(SID, "counter") as counter:
-            until(lambda: bool(admin.keys("{silo}:w:*")), "nobody waits")
-            until(lambda: int(admin.info("clients")["blocked_clients"]) == 1, "nobody waits")
+            until(lambda: bool(admin.keys("{silo}:w:*")), "no writer waits")
+            until(lambda: int(admin.info("clients")["blocked_clients"]) == 1, "no writer waits")
             failover.happen()
             counter["value"] += 1
 
@@ -589,7 +589,7 @@ def test_a_writer_that_waits_through_a_failover_gets_its_turn(failover: Failover
     waiting.close()
 
 
-def test_connections_that_nobody_needs_any_more_are_closed(
+def test_connections_that_are_no_longer_needed_are_closed(
     own_redis: RedisServer, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(own_redis.url)
@@ -652,7 +652,7 @@ def test_without_room_reads_go_on_and_no_session_is_forgotten(own_redis: RedisSe
 
 
 def test_a_claim_that_is_granted_but_not_told_is_given_back(own_redis: RedisServer, admin: redis.Redis) -> None:
-    """The loss of all sessions, which is noted by the way, is no reason to keep a turn for ever."""
+    """The loss of all sessions, which the process notices then, is no reason to keep a write lock for ever."""
     store = open_store(own_redis.url, lease=0.3)
     count(store)
     own_redis.flush()

@@ -1,4 +1,4 @@
-"""Several processes on one Redis: turns, holds and expiry when one of them stands still or is killed."""
+"""Several processes on one Redis: write locks, holds and expiry when one of them hangs or is killed."""
 
 from __future__ import annotations
 
@@ -144,20 +144,20 @@ def seen_to_grow(look: Callable[[], float], times: int, what: str) -> None:
     until(grows, what)
 
 
-# Turns
+# Write locks
 
 
 def test_a_claim_is_renewed_while_it_is_held(admin: Any, redis_url: str) -> None:
     store, peer = open_store(f"{redis_url}?lease=1"), open_store(f"{redis_url}?lease=1")
     count(store)
     with store.edit(SID, "counter") as counter:
-        seen_to_grow(lambda: admin.pttl(CLAIM), 3, "nobody renews it")
+        seen_to_grow(lambda: admin.pttl(CLAIM), 3, "it is not renewed")
         counter["value"] = 10
     assert value(peer) == 10
     assert not admin.exists(CLAIM)
 
 
-def test_who_stands_still_loses_the_turn_and_cannot_save(admin: Any, redis_url: str) -> None:
+def test_a_process_that_hangs_loses_its_claim_and_cannot_save(admin: Any, redis_url: str) -> None:
     store = open_store(redis_url)
     count(store)
     with Child(EDIT, f"{redis_url}?lease=0.2", SID) as child:
@@ -171,7 +171,7 @@ def test_who_stands_still_loses_the_turn_and_cannot_save(admin: Any, redis_url: 
     assert value(store) == 2
 
 
-def test_who_stands_still_and_is_late_leaves_the_turn_of_another_alone(admin: Any, redis_url: str) -> None:
+def test_a_process_that_hangs_leaves_the_claim_of_another_alone_later(admin: Any, redis_url: str) -> None:
     store = open_store(redis_url)
     count(store)
     with Child(EDIT, f"{redis_url}?lease=0.2", SID) as child:
@@ -187,7 +187,7 @@ def test_who_stands_still_and_is_late_leaves_the_turn_of_another_alone(admin: An
     assert value(store) == 7
 
 
-def test_who_is_killed_in_its_turn_keeps_others_waiting_no_longer_than_its_lease(admin: Any, redis_url: str) -> None:
+def test_a_writer_that_is_killed_keeps_others_waiting_no_longer_than_its_lease(admin: Any, redis_url: str) -> None:
     store = open_store(redis_url)
     count(store)
     with Child(EDIT, f"{redis_url}?lease=1", SID) as child:
@@ -198,7 +198,7 @@ def test_who_is_killed_in_its_turn_keeps_others_waiting_no_longer_than_its_lease
         assert count(store) == 2
 
 
-def test_who_was_killed_while_waiting_keeps_nobody_waiting_for_long(admin: Any, redis_url: str) -> None:
+def test_a_writer_that_was_killed_while_waiting_keeps_no_other_waiting_for_long(admin: Any, redis_url: str) -> None:
     """Many of them, as a client makes them that asks again and again: no lease for each."""
     url = f"{redis_url}?lease=3"
     holder, store = open_store(url, lock_timeout=60), open_store(url, lock_timeout=60)
@@ -237,7 +237,7 @@ def test_a_waiter_whose_time_is_up_leaves_no_trace(admin: Any, redis_url: str) -
     assert count(peer) == 2
 
 
-def test_of_many_processes_each_gets_its_turn(redis_url: str) -> None:
+def test_of_many_processes_each_gets_its_claim(redis_url: str) -> None:
     with ExitStack() as stack:
         children = [stack.enter_context(Child(COUNT, redis_url, SID, 60)) for _ in range(4)]
         assert [child.hear() for child in children] == ["ready"] * 4
@@ -247,7 +247,7 @@ def test_of_many_processes_each_gets_its_turn(redis_url: str) -> None:
     assert value(open_store(redis_url)) == 240
 
 
-def test_the_turn_goes_to_who_has_waited_longest(admin: Any, redis_url: str) -> None:
+def test_the_claim_goes_to_the_process_that_has_waited_longest(admin: Any, redis_url: str) -> None:
     store = open_store(redis_url)
     count(store)
     came: list[int] = []
@@ -267,7 +267,7 @@ def test_the_turn_goes_to_who_has_waited_longest(admin: Any, redis_url: str) -> 
 
 
 def test_who_has_waited_has_used_the_session(redis_url: str) -> None:
-    """Also where it writes nothing, and whoever had the turn before had it for long."""
+    """Also where it writes nothing, and the writer before had the lock for long."""
     backend, peer = RedisBackend(redis_url), RedisBackend(redis_url)
     store = SessionStore(backend=backend, clock=Clock(0.0), ttl=TTL)
     store.get(SID)
@@ -298,7 +298,7 @@ def test_a_hold_keeps_the_session_from_every_process(admin: Any, redis_url: str)
         uid = store.uid(SID)
         assert uid is not None
         key = "{silo}:h:" + uid
-        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 3, "nobody renews it")
+        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 3, "it is not renewed")
         clock.advance(FAR)
         assert store.cleanup() == []
         clock.advance(FAR)
@@ -364,7 +364,7 @@ def test_what_is_held_again_after_closing_is_renewed(admin: Any, redis_url: str)
     store.close()
     with store.hold(SID) as hold:
         key = "{silo}:h:" + hold.uid
-        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 3, "nobody renews it")
+        seen_to_grow(lambda: admin.zrange(key, 0, -1, withscores=True)[0][1], 3, "it is not renewed")
 
 
 # Expiry
@@ -455,7 +455,7 @@ def test_who_is_slow_to_tell_keeps_its_lives(admin: Any, redis_url: str) -> None
     mine = [life for _ in range(3) for life in backend.ended()]
     assert len(set(mine)) == 3
     until_when = lambda: min(score for _, score in admin.zrange("{silo}:ended", 0, -1, withscores=True))  # noqa: E731
-    seen_to_grow(until_when, 3, "nobody renews them")
+    seen_to_grow(until_when, 3, "they are not renewed")
     assert peer.ended() == []
     backend.settle(mine[:1])
     backend.close()

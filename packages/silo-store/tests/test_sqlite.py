@@ -236,11 +236,11 @@ def test_a_claim_that_was_given_back_writes_nothing(backend: SQLiteBackend) -> N
         backend.create(Record(*MINE, 1.0, 1.0), at(1.0), claim)
 
 
-def test_a_turn_writes_more_than_once_and_over_what_others_wrote(backend: SQLiteBackend) -> None:
+def test_a_claim_writes_more_than_once_and_over_what_others_wrote(backend: SQLiteBackend) -> None:
     begin(backend)
     claim, _ = backend.claim("sid-a", at(0.0), 1.0)
     backend.write(LIFE, {"ns": Change(1, b"two")}, at(1.0), claim)
-    backend.write(LIFE, {"new": Change(0, b"first")}, at(1.0))  # by somebody without a claim
+    backend.write(LIFE, {"new": Change(0, b"first")}, at(1.0))  # by a writer without a claim
     backend.write(LIFE, {"ns": Change(2, b"three")}, at(1.0), claim, last=True)
     record = backend.peek("sid-a")
     assert record is not None
@@ -348,7 +348,7 @@ def test_a_sweep_empties_a_log_that_has_grown_large(
         grown = log.stat().st_size
         assert grown > 10_000
         backend.prune(0.0)
-        assert log.stat().st_size == grown, "somebody reads what is in it"
+        assert log.stat().st_size == grown, "a reader still needs what is in it"
         reader.execute("COMMIT")
     backend.prune(0.0)
     assert log.stat().st_size == 0

@@ -126,7 +126,7 @@ def test_a_folder_in_place_of_the_file(path: Path, backend: SQLiteBackend) -> No
         begin(backend)
 
 
-def test_a_table_that_somebody_dropped_is_an_error_and_not_the_end(path: Path, backend: SQLiteBackend) -> None:
+def test_a_dropped_table_is_an_error_and_not_the_end(path: Path, backend: SQLiteBackend) -> None:
     begin(backend)
     with other_connection(path) as connection:
         connection.execute("ALTER TABLE sessions RENAME TO gone")

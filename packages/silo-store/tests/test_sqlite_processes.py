@@ -278,7 +278,7 @@ def test_what_a_killed_sweeper_left_is_done_by_others(path: Path, backend: SQLit
         again = store.cleanup()
     assert sorted({*first, *told}) == sids
     assert rest + again == told
-    assert len(first) + len(told) == 601, "of the callback that ran when it was killed nobody knows whether it did"
+    assert len(first) + len(told) == 601, "it is not known whether the callback ran during which it was killed"
 
 
 def test_the_claims_and_holds_of_a_killed_process_end_with_it(path: Path, backend: SQLiteBackend) -> None:

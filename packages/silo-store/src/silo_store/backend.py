@@ -1,4 +1,4 @@
-"""The seam below `SessionStore`: where sessions are kept."""
+"""The seam below ``SessionStore``: where sessions are kept."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .record import Change, Record
 
 ROTATED_RETAIN = 60.0
 """Seconds for which an id is remembered as rotated. By then, requests that were sent before the client knew the new id
-have arrived, and requests that waited for their turn have got it."""
+have arrived, and requests that waited for the write lock have got it."""
 
 SMALL = 65536
-"""Bytes up to which a `part` of a record takes no less time than all of it."""
+"""Bytes up to which a part of a record takes as long as the whole record."""
 
 
 class Life(NamedTuple):
@@ -23,7 +23,7 @@ class Life(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When something happens, and for how long a session lives. All in seconds.
+    """The present time, and how long a session lives. All in seconds.
 
     A record is *due* once ``now - active > ttl``.
     """
@@ -33,11 +33,11 @@ class Moment(NamedTuple):
     ttl: float
     """How long a session lives after its last use."""
     touch_interval: float = 0.0
-    """A use this short after the last one that was noted need not be noted."""
+    """A use this short after the last recorded one need not be recorded."""
 
 
 class Claim(NamedTuple):
-    """The right to write one session, which no other process has meanwhile."""
+    """The right of one process to write a session."""
 
     sid: str
     token: str
@@ -47,16 +47,16 @@ class Look(NamedTuple):
     """What a backend knows of an id."""
 
     record: Record | None
-    """Its record, as `Backend.load` returns it."""
+    """Its record, as ``Backend.load`` returns it."""
     trace: Literal["expired", "rotated", "lost"] | None = None
     """What became of an id without a record: it expired; its session was renamed; or the backend has noticed that it
-    lost all its records and knows nothing else of this id. None for an id that never was, or that is forgotten."""
+    lost all its records and knows nothing else of this id. None for an id that never existed, or is forgotten."""
     since: float = 0.0
     """When that happened."""
 
 
 class Finding(NamedTuple):
-    """What a look at a backend's health brought up."""
+    """A result of a health check of a backend."""
 
     level: Literal["ok", "warning", "error"]
     topic: str
@@ -64,15 +64,16 @@ class Finding(NamedTuple):
 
 
 class Backend(Protocol):
-    """Keeps records. Knows nothing of namespaces' meaning, factories or callbacks.
+    """Keeps records. It does not know what namespaces mean, nor factories and callbacks.
 
-    Every method is safe to call from several threads and runs no code of the user. One that cannot reach what it
-    needs, or has no room, raises `StoreUnavailable` within the backend's timeout, and nothing is half done. A method
-    that finds a damaged record at a session's id raises `RecordDamaged`. A method that looks at many records skips it.
+    Every method can be called from several threads and runs no code of the application. A method that cannot reach its
+    server or file, or finds no room there, raises ``StoreUnavailable`` within the backend's timeout, and nothing is
+    half done. A method that finds a damaged record at a session's id raises ``RecordDamaged``. A method that looks at
+    many records skips a damaged one.
     """
 
     live: bool
-    """True: a record holds the very objects that callers change. False: it holds encoded `Blob` values."""
+    """True: a record holds the very objects that callers change. False: it holds encoded ``Blob`` values."""
     shared: bool
     """Whether other processes see the same sessions."""
 
@@ -82,26 +83,26 @@ class Backend(Protocol):
         """Return the record, renewed unless it is due. None where there is none."""
 
     def look(self, sid: str, at: Moment) -> Look:
-        """Return what `load` returns, or what became of an id without a record, in one round trip."""
+        """Return what ``load`` returns, or what became of an id without a record, in one round trip."""
 
     def peek(self, sid: str) -> Record | None:
         """Return the record as it is, due or not, and renew nothing."""
 
-    # Writing, where `live` is false
+    # Writing, where live is false
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
-        """Wait until no other process writes the session, keep them from it, and load it.
+        """Wait until no other process has a claim on the session, claim it, and load it.
 
-        There need not be a record yet. Threads of this process take turns before they come here. A claim lasts until
-        it is given back, or its process is killed. A backend may take away the claim of a process that it has not
-        heard of for a while; the late writer finds out when it writes.
+        There need not be a record yet. Only one thread of a process claims a session at a time. A claim lasts until it
+        is given back, or its process is killed. A backend may take the claim away from a process that gives no sign of
+        life for a while; that writer gets ``LockLost`` when it writes.
 
         Raises:
-            LockTimeout: another process kept its claim for longer than ``timeout`` seconds; at once where that is 0.
+            LockTimeout: Another process kept its claim for longer than ``timeout`` seconds; at once where that is 0.
         """
 
     def release(self, claim: Claim) -> None:
-        """Give a claim back. Raises nothing, also where the claim is lost."""
+        """Give a claim back. A claim that is lost, or a failing backend, is not an error."""
 
     def create(
         self,
@@ -112,42 +113,42 @@ class Backend(Protocol):
         last: bool = False,
         limit: int | None = None,
     ) -> Record:
-        """Keep a new record and forget that its id had expired; where one exists, return that one instead.
+        """Keep a new record and forget that its id had expired. Where the id has a record, return that instead.
 
-        Where `live` is false, that one is a copy. The number of records is compared with ``limit`` in the same step, so
-        that there are never more, however many threads and processes create records.
+        Where ``live`` is false, the record that is returned is a copy. The number of records is compared with ``limit``
+        in the same step, so that there are never more, however many threads and processes create records.
 
         Args:
-            record: the new record.
-            at: when.
-            claim: the writer's, if it has one.
-            last: give the claim back with it.
-            limit: how many records there may be, including those that are due and not yet swept; None for any number.
+            record: The new record.
+            at: The present time.
+            claim: The writer's claim, if it has one.
+            last: Give the claim back with the write.
+            limit: How many records there may be, including those that are due and not yet swept; None for any number.
 
         Raises:
-            LockLost: the claim was taken away. Nothing was written.
-            TooManySessions: the id has no record, and there are ``limit`` records already. Nothing was written, and the
+            LockLost: The claim was taken away. Nothing was written.
+            TooManySessions: The id has no record, and there are ``limit`` records already. Nothing was written, and the
                 claim is kept.
         """
 
     def write(
         self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
     ) -> None:
-        """Write all changes and renew the record, or do nothing. Arguments as for `create`.
+        """Write all changes and renew the record, or do nothing. Arguments as for ``create``.
 
         Raises:
-            SessionExpired: this life of the session is over.
-            SessionConflict: a namespace has another version than the change expects.
-            LockLost: the claim was taken away.
+            SessionExpired: This life of the session is over.
+            SessionConflict: A namespace has another version than the change expects.
+            LockLost: The claim was taken away.
         """
 
-    # Writing, where `live` is true
+    # Writing, where live is true
 
     def put(self, session: Record, now: float) -> None:
         """Keep the objects of a live session and renew it.
 
         Raises:
-            SessionExpired: this life of the session is over.
+            SessionExpired: This life of the session is over.
         """
 
     # Lives
@@ -156,95 +157,99 @@ class Backend(Protocol):
         """Renew the record. False where that life is over."""
 
     def remove(self, life: Life) -> bool:
-        """Drop the record without a trace. False where that life is over.
+        """Drop the record, without a tombstone. False where that life is over.
 
-        An empty uid stands for the uid of a damaged record that cannot be read. Only such a record is dropped then.
+        An empty uid stands for a damaged record whose uid cannot be read. Only such a record is dropped then.
         """
 
     def rename(self, life: Life, sid: str, at: Moment) -> bool:
         """Move the record to another id; its uid stays. False where that life is over, or the id is taken.
 
-        The old id is remembered as rotated for at least `ROTATED_RETAIN` seconds.
+        The old id is remembered as rotated for at least ``ROTATED_RETAIN`` seconds.
         """
 
     def find(self, uid: str) -> str | None:
-        """Return the id to which a life was renamed last. None where it is over; where it never was, None or its id."""
+        """Return the id to which a life was renamed last; None where it is over.
+
+        For a life that was never renamed, return its id or None.
+        """
 
     def alive(self, uid: str) -> bool:
-        """Say whether any record has this uid, due or not. Asked at a start, of files that were left; may scan."""
+        """Return whether any record has this uid, due or not. Called at a start, for files that were left; may scan."""
 
     # Expiry
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
-        """Yield the due lives in small batches, each once. What is not expired meanwhile comes again next time."""
+        """Yield the due lives in small batches, each once. A life that is not expired comes again in the next call."""
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
         """End those lives that are still due: remember the id as expired and the life as ended.
 
-        A life that is held, or claimed by anyone but ``claim``, lives on and is renewed.
+        A life that is held, or claimed with another claim than ``claim``, lives on and is renewed.
 
         Returns:
-            the lives that live on, for this reason or because they were used meanwhile.
+            The lives that live on, for this reason or because they were used in the meantime.
         """
 
     def ended(self) -> list[Life]:
-        """Claim a batch of expired lives whose callbacks have not run. Empty when there are none.
+        """Return a batch of expired lives whose callbacks have not run. Empty when there are none.
 
         No other process gets them, unless this one is killed before it has settled them.
         """
 
     def settle(self, lives: Iterable[Life]) -> None:
-        """Forget lives claimed from `ended`: their callbacks have run."""
+        """Forget lives that ``ended`` returned: their callbacks have run."""
 
     def expired_at(self, sid: str) -> float | None:
-        """When the id expired; None where it did not or that is forgotten.
+        """Return when the id expired; None where it did not, or that is forgotten.
 
-        A backend that has noticed that all its records were lost gives that time for every id without a record.
+        A backend that has noticed that all its records were lost returns that time for every id without a record.
         """
 
     def prune(self, before: float) -> None:
         """Forget ids that expired, or were rotated, before this time."""
 
     def hold(self, uid: str) -> None:
-        """Keep a life from expiring until `unhold` is called as often, or this process is killed."""
+        """Keep a life from expiring until ``unhold`` is called as often, or this process is killed."""
 
     def unhold(self, uid: str) -> None:
-        """Take one `hold` back."""
+        """Take one ``hold`` back."""
 
     def held(self, uid: str) -> bool:
-        """Say whether a life is held by any process."""
+        """Return whether any process holds a life."""
 
     # Looking in
 
     def count(self) -> int:
-        """How many records there are, those included that are due and not yet swept. Does not scan."""
+        """Return how many records there are, including those that are due and not yet swept. Does not scan."""
 
     def expired_count(self) -> int:
-        """How many expired ids are remembered."""
+        """Return how many expired ids are remembered."""
 
     def sids(self) -> list[str]:
-        """The ids of all records. May scan."""
+        """Return the ids of all records. May scan."""
 
     def check(self, now: float) -> list[Finding]:
-        """Look whether the backend is reachable and set up as sessions need it, for people to read.
+        """Check whether the backend can be reached and is set up as sessions need it, for operators.
 
-        Raises nothing: what fails is a finding. ``now`` is the caller's clock, to compare with the server's.
+        A failing backend becomes a finding, never an exception. ``now`` is the time of the caller's clock, to compare
+        with the server's.
         """
 
     def close(self) -> None:
-        """Give connections and files back."""
+        """Close connections and files."""
 
 
 def part_of(backend: Backend, sid: str, beginning: str) -> Record | None:
-    """Return the record as `Backend.peek` does, where only some namespaces matter: the others may be left out.
+    """Return the record as ``Backend.peek`` does, but names that do not begin with ``beginning`` may be left out.
 
-    A backend that can look at these alone has a method ``part(sid, beginning)``. So it costs little to look at a
-    session with much state again and again.
+    A backend that can read a part of a record has a method ``part(sid, beginning)``. So it costs little to look at a
+    session with much state repeatedly.
 
     Args:
-        backend: where the session is.
-        sid: its id.
-        beginning: what the names of the namespaces begin with.
+        backend: The backend.
+        sid: The session's id.
+        beginning: What the names that matter begin with.
     """
     part: Callable[[str, str], Record | None] | None = getattr(backend, "part", None)
     return part(sid, beginning) if part is not None else backend.peek(sid)

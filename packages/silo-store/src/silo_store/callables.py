@@ -1,4 +1,4 @@
-"""Checks of the functions that an application gives, where it gives them."""
+"""Checks of the functions that an application gives, at the call that gives them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from types import CoroutineType
 from typing import Annotated, Any, get_origin
 
 _SHORT = 60
-"""Characters up to which a value is shown as it is."""
+"""Characters up to which an error shows a value as it is."""
 
 
 def check_factory(namespace: str, factory: Any) -> None:
-    """Refuse what cannot make the first state of a namespace.
+    """Check that a factory can make the first state of a namespace.
 
     Raises:
-        TypeError: it is not callable, is a type without instances of its own, needs arguments or is async; or the name
+        TypeError: It is not callable, is a type without instances of its own, needs arguments or is async; or the name
             is not a str. The message shows what to register instead.
     """
     if not isinstance(namespace, str):
@@ -35,15 +35,15 @@ def check_factory(namespace: str, factory: Any) -> None:
 
 
 def check_callback(use: str, function: Any, parameters: str = "") -> None:
-    """Refuse what cannot be called back.
+    """Check that a function can be called back.
 
     Args:
-        use: what takes the function, such as ``on_expire``.
-        function: the function.
-        parameters: what it will be called with, such as ``sid, uid``.
+        use: What takes the function, such as ``on_expire``, for the message.
+        function: The function.
+        parameters: The arguments that it will get, such as ``sid, uid``.
 
     Raises:
-        TypeError: it is not callable, does not take these arguments or is async.
+        TypeError: It is not callable, does not take these arguments or is async.
     """
     what = f"{use} takes a function that is called as function({parameters})"
     if not callable(function):
@@ -56,10 +56,10 @@ def check_callback(use: str, function: Any, parameters: str = "") -> None:
 
 
 def refuse_coroutine(change: Any, result: Any) -> None:
-    """Refuse a coroutine that an async function returns in place of a namespace's new state.
+    """Check that the result of a change is state, not the coroutine of an async function.
 
     Raises:
-        TypeError: it is a coroutine.
+        TypeError: It is a coroutine.
     """
     if type(result) is CoroutineType:
         result.close()
@@ -67,7 +67,7 @@ def refuse_coroutine(change: Any, result: Any) -> None:
 
 
 def _is_abstract(factory: Any) -> bool:
-    """Say whether this is a type, such as a union, that has no instances of its own."""
+    """Return whether this is a type, such as a union, that has no instances of its own."""
     origin = get_origin(factory)
     if origin is None or isinstance(origin, type):
         return inspect.isabstract(origin or factory) or (origin is not None and not callable(factory))
@@ -75,12 +75,12 @@ def _is_abstract(factory: Any) -> bool:
 
 
 def _is_async(function: Any) -> bool:
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - of an object that can be called
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - the object may be callable
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (function, call))
 
 
 def _misfit(function: Any, count: int) -> str | None:
-    """Say why a function cannot be called with this many arguments; None if it can, or has no signature to check."""
+    """Return why a function cannot be called with this many arguments; None if it can, or has no signature to check."""
     try:
         signature = inspect.signature(function)
     except (AttributeError, NameError, TypeError, ValueError):  # some builtins; an annotation that cannot be evaluated
@@ -102,7 +102,7 @@ def _shown(value: Any) -> str:
 
 
 def _as_factory(value: Any) -> str:
-    """Write a factory for a value: in full for short plain data."""
+    """Return the text of a factory for a value: in full for short plain data."""
     text = repr(value)
     is_plain = value is None or isinstance(value, (bool, int, float, str, bytes, dict, list, tuple, set))
     return f"lambda: {text if is_plain and len(text) <= _SHORT else type(value).__name__ + '(...)'}"

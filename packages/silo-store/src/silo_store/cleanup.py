@@ -1,4 +1,4 @@
-"""A thread that sweeps a store again and again."""
+"""A thread that sweeps a store at intervals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ logger = logging.getLogger("silo_store")
 
 
 class CleanupDaemon:
-    """Calls `SessionStore.cleanup` every so many seconds, in a daemon thread.
+    """Calls ``SessionStore.cleanup`` at intervals, in a daemon thread.
 
     Args:
-        store: what to sweep.
-        interval: seconds between two sweeps; the store's ``cleanup_interval`` by default.
+        store: The store to sweep. The thread ends once the application has dropped it.
+        interval: Seconds between two sweeps; the store's ``cleanup_interval`` by default.
     """
 
     def __init__(self, store: SessionStore, interval: float | None = None) -> None:
@@ -27,7 +27,7 @@ class CleanupDaemon:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """A forked child has no thread yet: its first `start` makes one."""
+        """Begin without a thread: the first ``start`` in the child makes one."""
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -42,7 +42,7 @@ class CleanupDaemon:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end and wait until it has, at most 5 seconds. Harmless when it does not run."""
+        """Ask the thread to end, and wait for that, at most 5 seconds. Does nothing if it does not run."""
         with self._guard:
             thread, self._thread = self._thread, None
             self._stop.set()
@@ -57,7 +57,7 @@ class CleanupDaemon:
 
 
 def _sweep(reference: weakref.ref[SessionStore], interval: float | None, stop: threading.Event) -> None:
-    """Sweep until told to stop, or until nobody else has the store any more."""
+    """Sweep until told to stop, or until the store is garbage."""
     while (store := reference()) is not None:
         wait = interval if interval is not None else store.cleanup_interval
         del store
@@ -72,7 +72,7 @@ def _sweep_once(store: SessionStore) -> None:
     try:
         expired = store.cleanup()
     except Exception:
-        logger.exception("sweep failed; the next one follows in time")
+        logger.exception("sweep failed; the next one follows after the interval")
     else:
         if expired:
             logger.info("%d sessions expired", len(expired))

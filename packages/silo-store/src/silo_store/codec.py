@@ -15,36 +15,36 @@ class Codec(Protocol):
     """Turns the state of namespaces of one type into bytes and back."""
 
     exact: bool
-    """Whether what was decoded encodes to the very same bytes again. Where not, they are compared anew."""
+    """Whether decoded state encodes to the same bytes again. Where not, state is compared by new bytes."""
 
     def typed(self, kind: Any) -> Codec:
         """Return a codec for namespaces whose state is a ``kind``: a class, or a type such as ``dict[str, Decimal]``.
 
         Raises:
-            TypeError: there can be no codec for that type; the message says why.
+            TypeError: The codec does not support that type; the message says why.
         """
 
     def encode(self, value: Any) -> bytes:
         """Encode a namespace's state.
 
         Raises:
-            Unencodable: a value in the state cannot be encoded. ``is_plain`` says whether a client may have sent it.
+            Unencodable: A value in the state cannot be encoded. ``is_plain`` says whether a client may have sent it.
         """
 
     def decode(self, data: bytes) -> Any:
-        """Decode what `encode` gave, maybe in another release of the application.
+        """Return the state that ``encode`` made bytes of, perhaps in another release of the application.
 
         Raises:
-            ValueError: the bytes do not fit the type. Better an `Undecodable`, which says where.
+            ValueError: The bytes do not fit the type. Preferably an ``Undecodable``, which says where.
         """
 
 
 class Codecs(dict[str, Codec]):
-    """The codec of each namespace by its name, made when it is first asked for.
+    """The codec of each namespace, by name, made when it is first needed.
 
     Args:
-        codec: for namespaces without a type.
-        kinds: the types of those that have one, by name. May grow later.
+        codec: The codec of namespaces without a type.
+        kinds: The types of namespaces that have one, by name. May grow later.
     """
 
     def __init__(self, codec: Codec, kinds: Mapping[str, Any]) -> None:
@@ -57,10 +57,10 @@ class Codecs(dict[str, Codec]):
         return codec
 
     def make(self, name: str, kind: Any) -> Codec:
-        """Make the codec for a namespace of that type.
+        """Return a new codec for a namespace of that type.
 
         Raises:
-            TypeError: there can be none.
+            TypeError: The codec does not support that type.
         """
         try:
             return self.untyped.typed(kind)
@@ -69,16 +69,16 @@ class Codecs(dict[str, Codec]):
             raise TypeError(f"namespace {name!r} cannot be kept as bytes with the type {label}: {error}") from error
 
     def forget(self, name: str) -> None:
-        """Make a namespace's codec anew: its type has changed."""
+        """Drop the codec of a namespace whose type has changed."""
         self.pop(name, None)
 
 
 class Undecodable(ValueError):
-    """Bytes that do not fit the type. Shows nothing of what they hold.
+    """Bytes do not fit the type. The message shows nothing of what they hold.
 
     Attributes:
-        path: where the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
-        reason: what is wrong there.
+        path: Where the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
+        reason: What is wrong there.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -100,10 +100,10 @@ class MsgpackCodec:
 
     def typed(self, kind: Any) -> MsgpackCodec:
         codec = MsgpackCodec(kind)
-        stranger = _stranger(kind)
-        if stranger is not None:
-            advice = advice_by_class(stranger) or "use a dataclass or a msgspec.Struct"
-            raise TypeError(f"{stranger.__qualname__} is not a type that msgspec knows; {advice}")
+        unsupported = _unsupported(kind)
+        if unsupported is not None:
+            advice = advice_by_class(unsupported) or "use a dataclass or a msgspec.Struct"
+            raise TypeError(f"msgspec does not support {unsupported.__qualname__}: {advice}")
         return codec
 
     def encode(self, value: Any) -> bytes:
@@ -126,15 +126,15 @@ _EXACTLY: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__
 
 
 def _plain(value: Any) -> Any:
-    """Encode a subclass of str, int or float as that; msgspec asks about everything that it does not know."""
+    """Return a subclass of str, int or float as that. msgspec asks this of every value that it does not support."""
     for kind, exactly in _EXACTLY.items():
         if isinstance(value, kind):
             return exactly(value)
     raise TypeError(f"a {type(value).__name__} cannot be encoded")
 
 
-def _stranger(kind: Any) -> type | None:
-    """Return a class within a type that msgspec would take, but never encode; None where there is none."""
+def _unsupported(kind: Any) -> type | None:
+    """Return a class within a type that msgspec accepts but cannot encode; None where there is none."""
     from msgspec.inspect import CustomType, Field, Type, type_info
 
     todo: list[Any] = [type_info(kind)]
@@ -154,10 +154,10 @@ def _stranger(kind: Any) -> type | None:
     return None
 
 
-# What msgspec says of types alone. Its other messages may hold what is stored.
+# Messages of msgspec that speak of types alone. The others may hold what is stored.
 _SAFE = re.compile(r"Expected `|Object missing required field `|MessagePack data is malformed|Input data was truncated")
-UNHASHABLE = "a dict's key or a set's member comes back as a dict or list, which cannot be one"
-"""The reason of an `Undecodable` that is due to the state's type, whatever its values are."""
+UNHASHABLE = "a dict's key or a set's member comes back as a dict or list, which is not hashable"
+"""The reason of an ``Undecodable`` for which the type of the state is at fault, not a value."""
 
 _AT = re.compile(r" - at (`key` in )?`\$(.*?)`$", re.S)
 

@@ -1,4 +1,4 @@
-"""How sessions end when their time is over, and who is told."""
+"""How sessions end when their time is over, and how the callbacks learn of it."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from .registry import EndReason, Registry, logger, tell
 
 
 class Expiry:
-    """Ends what is due, unless it is held, busy or being written, and runs the callbacks.
+    """Ends sessions that are due, unless they are held, busy or being written, and runs the callbacks.
 
     Attributes:
-        on_end: called as ``callback(sid, uid, reason)`` when a life has ended.
+        on_end: Called as ``callback(sid, uid, reason)`` when a life has ended.
     """
 
     def __init__(self, backend: Backend, sessions: SessionMapper, locks: WriteLocks, registry: Registry) -> None:
         self._backend = backend
         self._sessions = sessions
-        self._turns = locks
+        self._locks = locks
         self._registry = registry
         self.on_end: list[Callable[[str, str, EndReason], object]] = []
         self._after_fork()
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin with no expired life whose callbacks are to run: they are the parent's."""
+        """Begin without lives whose callbacks are to run: the parent runs them."""
         self._claimed: deque[Life] = deque()
         self._told: set[Life] = set()
 
     def is_over(self, record: Record, at: Moment, claim: Claim | None = None) -> bool:
-        """Say whether a session's time is over, and end it then; one that must live on is renewed."""
+        """Return whether a session is over. One that is due is ended, or renewed if something keeps it."""
         if at.now - record.active <= at.ttl:
             return False
         life = Life(record.sid, record.uid)
         return not self._kept(life, at) and life not in self._backend.expire([life], at, claim)
 
     def end_due(self, lives: Iterable[Life], at: Moment) -> None:
-        """End those lives that are due and need not live on."""
+        """End those lives that are due, except what is busy, held or being written."""
         self._backend.expire([life for life in lives if not self._kept(life, at)], at)
 
     def end_now(self, record: Record, at: Moment) -> bool:
-        """End a life before its time, as if that were over. False where it lives on."""
+        """End a life before its time. False where something keeps it."""
         life = Life(record.sid, record.uid)
-        now = max(at.now, record.active + 0.001)  # due also where it was used this instant, or by a clock that is ahead
+        now = max(at.now, record.active + 0.001)  # due also if it was used this instant, or by a clock that is ahead
         if self._kept(life, at) or self._backend.expire([life], Moment(now, 0.0)):
             self._backend.touch(life, at)
             return False
@@ -58,9 +58,9 @@ class Expiry:
         return True
 
     def tell_expired(self) -> list[str]:
-        """Run the callbacks of all lives that have expired; return their ids.
+        """Run the callbacks of all lives that have expired, and return their ids.
 
-        What an error leaves undone is for the next call: the backend gives those lives to no other process.
+        After an error, the next call goes on: the backend gives the remaining lives to no other process.
         """
         expired: list[str] = []
         while True:
@@ -74,8 +74,8 @@ class Expiry:
                 if life not in self._told:
                     tell(self.on_end, life.sid, life.uid, "expired")
                     tell(self._registry.on_expire, life.sid)
-                    self._told.add(life)  # not again, should the backend be out of reach now
-                self._backend.settle([life])  # each: a process killed in the middle repeats one callback at most
+                    self._told.add(life)  # not again, if the backend cannot be reached now
+                self._backend.settle([life])  # each: if the process is killed here, one callback runs again
             except BaseException:
                 self._claimed.appendleft(life)
                 raise
@@ -83,7 +83,7 @@ class Expiry:
             expired.append(life.sid)
 
     def is_busy(self, record: Record) -> bool:
-        """Ask the application. A session whose state cannot be read is not busy: nobody could ever end it else."""
+        """Ask the application. A session whose state cannot be read is not busy: otherwise it could never be ended."""
         if self._registry.busy_check is None:
             return False
         try:
@@ -94,8 +94,8 @@ class Expiry:
         return self._registry.is_busy(record.sid, session)
 
     def _kept(self, life: Life, at: Moment) -> bool:
-        """Renew a due session that is written just now, or busy; say whether it was."""
-        kept = self._turns.writing(life.sid)
+        """Renew a due session that is busy or being written, and return whether it was."""
+        kept = self._locks.writing(life.sid)
         if not kept and self._registry.busy_check is not None:
             try:
                 record = self._backend.peek(life.sid)

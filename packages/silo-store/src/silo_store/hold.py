@@ -89,7 +89,7 @@ class Hold:
 
 
 class HoldCounts:
-    """The part of a `Backend` that keeps held lives from expiring, for backends of one process."""
+    """The part of a ``Backend`` that keeps held lives from expiring, for backends of one process."""
 
     def __init__(self) -> None:
         self.release_all()
@@ -100,12 +100,12 @@ class HoldCounts:
         self._holds: Counter[str] = Counter()
 
     def hold(self, uid: str) -> None:
-        """Keep a life from expiring until `unhold` is called as often."""
+        """Keep a life from expiring until ``unhold`` is called as often."""
         with self._hold_lock:
             self._holds[uid] += 1
 
     def unhold(self, uid: str) -> None:
-        """Take one `hold` back."""
+        """Take one ``hold`` back."""
         with self._hold_lock:
             self._holds[uid] -= 1
             if self._holds[uid] <= 0:

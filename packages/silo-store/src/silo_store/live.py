@@ -14,7 +14,7 @@ from .session import Session
 
 
 class LiveSessions:
-    """Sessions whose objects the backend keeps: what is changed is changed."""
+    """Sessions whose objects the backend keeps, so that each change takes effect at once."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Writers of one session take turns.
+"""The write lock of a session: one writer at a time.
 
-Threads of one process stand in line here. Whoever is first in it claims the session from other processes, if the
-backend is shared, when it loads the session.
+This module keeps the threads of one process apart. The thread that has the lock claims the session from other
+processes, if the backend is shared, when it loads the session.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from .session import Session
 
 
 class WriteLocks:
-    """Who writes which session now. Knows only the sessions that somebody writes.
+    """The write locks of a store's sessions. Only locks that are taken or waited for use memory.
 
     Attributes:
-        waiting: a context manager that is entered with the session's id for each wait, here or for another process. An
-            error that it raises ends the wait. A turn that is free at once does not enter it. None for no limit.
+        waiting: Returns a context manager for a session's id, which is entered for each wait, for a thread or for
+            another process. An error that it raises ends the wait. A lock that is free at once does not enter it. None
+            for no limit.
+        process: Marks the locks of this process; a forked child gets another one.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -34,26 +36,26 @@ class WriteLocks:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin with nobody in line: the writers stayed in the parent."""
+        """Begin with free locks: the writers are in the parent."""
         self._guard = threading.Lock()
         self._queues: dict[str, _Queue] = {}
         self.process = object()
 
     def writing(self, sid: str) -> bool:
-        """Say whether somebody has loaded the session in its turn and not given the turn back."""
+        """Return whether a writer of this process has loaded the session under its lock and not given the lock back."""
         queue = self._queues.get(sid)
         lock = queue.holder if queue is not None else None
         return lock is not None and lock.session is not None
 
     def held(self, sid: str) -> WriteLock | None:
-        """Return the turn that the running code, thread or coroutine, has on this session."""
+        """Return the write lock that the running thread or coroutine has on this session; None if it has none."""
         for lock in _held.get():
             if lock.sid == sid and lock.locks is self and lock.taken and lock.process is self.process:
                 return lock
         return None
 
     def join(self, sid: str) -> _Queue:
-        """Stand in line for a session."""
+        """Enter the queue of a session."""
         with self._guard:
             queue = self._queues.get(sid)
             if queue is None:
@@ -63,7 +65,7 @@ class WriteLocks:
             return queue
 
     def leave(self, sid: str, queue: _Queue) -> None:
-        """Leave the line; the last one takes it away."""
+        """Leave the queue of a session. The last writer removes it."""
         with self._guard:
             if queue.size > 1:
                 queue.size -= 1
@@ -73,7 +75,7 @@ class WriteLocks:
                     del self._queues[each]
 
     def move(self, lock: WriteLock, sid: str) -> None:
-        """Let the line of a turn be the line of another id too: its session moves there."""
+        """Make the queue of a lock the queue of another id too, to which its session moves."""
         with self._guard:
             queue = lock.queue
             if queue is not None and sid not in self._queues:
@@ -93,15 +95,16 @@ class _Queue:
 
 
 class WriteLock:
-    """The right to write one session, from `take` to `give_back`.
+    """The right to write one session, from ``take`` to ``give_back``.
 
     Attributes:
-        sid: the session's id, which changes when the session is rotated.
-        session: what the turn's owner has loaded of it, shared by nested edits.
-        claim: what keeps other processes from writing it; None until the session is loaded.
+        sid: The session's id, which changes when the session is rotated.
+        session: The session as the lock's owner has loaded it, shared by nested edits.
+        claim: Keeps other processes from writing the session; None until it is loaded.
         last_write: Whether nothing more is written under this lock after the next write. That write gives the claim
             back too, which saves a round trip.
-        waited: seconds that `take` has waited.
+        waited: Seconds that ``take`` has waited.
+        taken: Whether the lock is taken.
     """
 
     __slots__ = ("_key", "claim", "last_write", "locks", "process", "queue", "session", "sid", "taken", "waited")
@@ -115,13 +118,13 @@ class WriteLock:
         self.waited = 0.0
         self.taken = False
         self.queue: _Queue | None = None
-        self.process = locks.process  # a forked child inherits what its parent's code holds, and not the right to it
+        self.process = locks.process  # a forked child inherits the objects of its parent, but not its rights
 
     def take(self, timeout: float) -> None:
-        """Wait for the turn.
+        """Wait for the lock, and take it.
 
         Raises:
-            LockTimeout: the turn did not come within ``timeout`` seconds, or too many threads wait already.
+            LockTimeout: The lock was not free within ``timeout`` seconds, or too many threads wait already.
         """
         self._key = self.sid
         queue = self.locks.join(self._key)
@@ -144,7 +147,7 @@ class WriteLock:
         _held.set((*[lock for lock in others if lock.taken], self) if others else (self,))
 
     def give_back(self) -> None:
-        """Let the next writer go on. Harmless when the turn is not taken."""
+        """Give the lock to the next writer. Does nothing if it is not taken."""
         queue, self.queue = self.queue, None
         if queue is not None:
             claim, self.claim = self.claim, None

@@ -1,7 +1,7 @@
 """How sessions are made of records and written back.
 
-A backend either keeps the very objects that callers change, or encoded copies of them. The store works with both
-through the same methods.
+A backend keeps either the objects that callers change, or encoded copies of them. The store works with both through
+one protocol: ``LiveSessions`` and ``CopiedSessions`` implement it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from .backend import Moment
-from .errors import (
-    SessionExpired,
-)
+from .errors import SessionExpired
 from .locks import WriteLock
 from .record import Record
 from .session import Session
@@ -23,34 +21,34 @@ OnChange = Callable[[list[str]], object]
 
 
 class Create(Protocol):
-    """Keeps a new record, as `Backend.create` does, if there is room for it."""
+    """Keeps a new record as ``Backend.create`` does, if there is room for it."""
 
     def __call__(self, record: Record, at: Moment, lock: WriteLock | None = None) -> Record: ...
 
 
 class SessionMapper(Protocol):
-    """Where records become sessions and sessions records."""
+    """Makes sessions of records, and records of sessions."""
 
     def view(self, record: Record) -> Session:
-        """Make the session of a record as it is stored: namespaces that it does not have stay missing."""
+        """Return the session of a record as it is stored. Namespaces that the record does not have stay missing."""
 
     def open(self, record: Record) -> Session:
-        """Make the session of a record. It yields only namespaces that were asked for by name, until it is whole."""
+        """Return the session of a record. It yields only namespaces that were asked for by name, until it is whole."""
 
     def whole(self, session: Session) -> Session:
         """Complete a session that was opened, and return it."""
 
     def begin(self, sid: str) -> tuple[Session, bool]:
-        """Begin a session with its first state. Also say whether it is in the backend now, by this call."""
+        """Begin a session with its first state. Return it, and whether this call has put it into the backend."""
 
     def ensure(self, session: Session) -> bool:
-        """See to it that a session is in the backend, its changes aside. Say whether it is by this call."""
+        """Put a session into the backend, without its changes. Return whether this call has done that."""
 
     def changed(self, session: Session) -> list[str]:
         """Return the names of the namespaces that differ from what was last read or written."""
 
     def save(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> bool:
-        """Write a session back. Say whether it is in the backend for the first time.
+        """Write a session back. Return whether this call has put it into the backend.
 
         The claim of the write lock under which it was loaded must still hold; its last write gives that back.
         ``on_change`` is called first with the namespaces that differ from what was read, if any does; of live objects
@@ -59,6 +57,10 @@ class SessionMapper(Protocol):
 
 
 def check_time(session: Session, at: Moment, present: Callable[[str], str | None]) -> None:
-    """See to it that a session which was read long ago, and in no turn that keeps it, has not expired unnoticed."""
+    """Refuse a session that has expired since it was read without a write lock, which would have kept it alive.
+
+    Raises:
+        SessionExpired: The session has expired, or has another life.
+    """
     if at.now - session.active > at.ttl and present(session.sid) != session.uid:
         raise SessionExpired(session.sid)

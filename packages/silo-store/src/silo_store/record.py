@@ -15,7 +15,7 @@ class Blob(NamedTuple):
     """One namespace as a backend that encodes keeps it."""
 
     version: int
-    """Starts at 1 and grows by 1 with every write."""
+    """Starts at 1 or 2 and grows by 1 with every write."""
     data: bytes
 
 
@@ -23,14 +23,21 @@ class Change(NamedTuple):
     """One namespace to be written."""
 
     version: int
-    """The version that the writer read; 0 where it found none."""
+    """The version that the writer read; 0 where there was none."""
     data: bytes
 
 
 class Record(dict[str, Any]):
     """One life of a session: namespace name to stored value.
 
-    A subclass of dict, not a holder of one, because an idle session should cost little more than its state.
+    A dict itself instead of an object with one, so that an idle session costs little more than its state.
+
+    Attributes:
+        sid: The session's id.
+        uid: The life.
+        created: When the life began, in seconds since the epoch.
+        active: When the session was last used, in seconds since the epoch.
+        bucket: Where an index of the memory backend has the record.
     """
 
     __slots__ = ("active", "bucket", "created", "sid", "uid")

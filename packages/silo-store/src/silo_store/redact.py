@@ -1,4 +1,4 @@
-"""Ids and URLs in a form that people may see."""
+"""Ids and URLs in a form that logs and errors may show."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from .backends.options import split
 
 
 def short(sid: str) -> str:
-    """Shorten an id for people to read: at most its first 6 characters, never more than a third of it."""
+    """Return the start of an id: at most its first 6 characters, never more than a third of it."""
     return sid[: min(6, len(sid) // 3)] + "…"
 
 
 def redact(url: str) -> str:
-    """Return a backend's URL without what may be secret: user, password and options. In doubt, only its scheme."""
+    """Return a backend's URL without user, password and options, which may be secret. In doubt, only its scheme."""
     parts = split(url)
     bare = f"{parts.scheme}://" if parts.scheme else ""
     if not bare or not parts.sound or "@" in parts.path or (parts.port is not None and not parts.host):

@@ -1,4 +1,4 @@
-"""What the application said of its sessions: their namespaces and its callbacks."""
+"""The namespaces and callbacks that an application registers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EndReason = Literal["expired", "reset", "destroyed"]
 
 
 class Registry:
-    """Namespaces and callbacks. Several stores may share one: the same application served twice."""
+    """Namespaces and callbacks. Several stores may share one, when an application is served twice."""
 
     def __init__(self) -> None:
         self.factories: dict[str, Callable[[], Any]] = {}
@@ -27,17 +27,19 @@ class Registry:
         self.busy_check: Callable[[str, dict[str, Any]], object] | None = None
 
     def add(self, name: str, factory: Callable[[], Any], kind: Any) -> None:
-        """Add a namespace, or register it anew. Its type is ``kind``; `Any` for none.
+        """Add a namespace, or replace it. Its type is ``kind``; ``Any`` for none.
 
         Raises:
-            TypeError: the name is not a str, or the factory cannot make state.
-            ValueError: the name is reserved.
+            TypeError: The name is not a str, or the factory cannot make state.
+            ValueError: The name is reserved.
         """
         check_factory(name, factory)
         if name.startswith(ATTACHED):
-            raise ValueError(f"no namespace can have a name that begins with {ATTACHED}")
+            raise ValueError(f"a namespace cannot have a name that begins with {ATTACHED}: choose another")
         if name == META:
-            raise ValueError(f"no namespace can have the name {META}: sessions keep their id and times there")
+            raise ValueError(
+                f"a namespace cannot have the name {META}, under which sessions show their id and times: choose another"
+            )
         if kind is Any:
             self.kinds.pop(name, None)
         else:
@@ -45,7 +47,7 @@ class Registry:
         self.factories[name] = factory
 
     def is_busy(self, sid: str, session: dict[str, Any]) -> bool:
-        """Ask the application. A predicate that raises counts as busy: better a session too many than work lost."""
+        """Ask the application. A predicate that raises counts as busy, so that no work is lost."""
         if self.busy_check is None:
             return False
         try:
@@ -58,14 +60,14 @@ class Registry:
 def kind_of(factory: Callable[[], Any]) -> Any:
     """Return the type of a namespace that is registered with this factory: the factory, if that is a type.
 
-    dict and list say nothing of what is in them, so they are none.
+    ``dict`` and ``list`` say nothing of what they hold, so they count as no type.
     """
     is_type = isinstance(factory, type) or get_origin(factory) is not None
     return factory if is_type and factory not in (dict, list) else Any
 
 
 def tell(callbacks: list[Callable[..., object]], sid: str, *args: object) -> None:
-    """Call each callback. One that raises is logged and stops nobody else."""
+    """Call each callback. An error of one is logged, and the others are called."""
     for callback in list(callbacks):
         try:
             callback(sid, *args)
@@ -74,7 +76,7 @@ def tell(callbacks: list[Callable[..., object]], sid: str, *args: object) -> Non
 
 
 def missing(factories: Mapping[str, Callable[[], Any]], session: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the state of the namespaces that a session does not have yet."""
+    """Return the first state of the namespaces that a session does not have yet, by name."""
     if factories.keys() <= session.keys():
         return {}
     return {name: factory() for name, factory in list(factories.items()) if name not in session}

@@ -10,20 +10,21 @@ from .errors import NamespaceError
 from .record import Blob, Record
 
 META = "_meta"
-"""A key that sessions of release 0.1 had beside their namespaces; no namespace can have this name."""
+"""A key that sessions of release 0.1 had beside their namespaces; a namespace cannot have this name."""
 
 
 class Session(Record):
     """A session as callers see it: namespace name to its state.
 
     Attributes:
-        sid: the id that the client presents.
-        uid: this life of it. A reset, destroyed or expired session comes back under another ``uid``.
-        created: when this life began, in seconds since the epoch.
-        active: when it was last used, in seconds since the epoch.
+        sid: The id that the client presents.
+        uid: This life of the session. A reset, destroyed or expired session comes back under another ``uid``.
+        created: When this life began, in seconds since the epoch.
+        active: When the session was last used, in seconds since the epoch.
+        origin: The record as it was read, where the backend keeps copies.
 
-    ``session["_meta"]`` gives ``created_at``, ``last_active`` and ``sid`` as a dict, as release 0.1 did. It is made
-    when asked for: ``in`` and `get` find it, iteration does not yield it.
+    ``session["_meta"]`` is a dict of ``created_at``, ``last_active`` and ``sid``, as in release 0.1. It is made when
+    asked for: ``in`` and ``get`` find it, iteration does not yield it.
     """
 
     __slots__ = ("origin",)
@@ -33,7 +34,7 @@ class Session(Record):
         self.origin = origin
 
     def read_as(self, blobs: Mapping[str, Blob]) -> None:
-        """Remember what the backend holds of namespaces now."""
+        """Note what the backend has of namespaces now."""
         if self.origin is not None:
             self.origin.update(blobs)
 
@@ -42,7 +43,7 @@ class Session(Record):
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return what ``session[key]`` finds, or the default."""
-        return self[key] if key in self else default  # noqa: SIM401 - `get` is this very method
+        return self[key] if key in self else default  # noqa: SIM401 - this is `get`
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return what ``session[key]`` finds. Where it finds nothing, the default becomes the namespace's state."""

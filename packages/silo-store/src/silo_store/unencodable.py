@@ -1,4 +1,4 @@
-"""Why a value cannot be encoded, where it lies, and what to store instead."""
+"""Why a value cannot be encoded, where it is, and what to store instead."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import msgspec
 
 
 class Unencodable(TypeError):
-    """A value that the codec cannot encode.
+    """The codec cannot encode a value.
 
     Attributes:
-        path: where it lies in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
-        type_name: its type.
-        advice: what to store instead.
-        is_plain: True for plain data, such as a client may have sent, of which only this value has no encoding; False
-            for an object of a type that has none.
+        path: Where it is in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
+        type_name: Its type.
+        advice: What to store instead.
+        is_plain: True for plain data, such as a client may have sent, of a type that can be encoded; False for an
+            object of a type that cannot.
     """
 
     def __init__(self, path: str, type_name: str, advice: str, *, is_plain: bool = False) -> None:
@@ -36,7 +36,7 @@ REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, Recursio
 
 
 class Search:
-    """Looks for the innermost value that does not encode on its own."""
+    """Finds the innermost value that does not encode by itself."""
 
     def __init__(self, encoder: msgspec.msgpack.Encoder) -> None:
         self._encoder = encoder
@@ -69,7 +69,7 @@ class Search:
 
 
 _DEEPEST = 100
-"""Steps after which the search for what contains itself, or is nested too deeply, gives up."""
+"""Steps after which the search gives up: the state contains itself or is nested too deeply."""
 
 
 def _join(steps: list[str]) -> str:
@@ -99,7 +99,7 @@ def _shown(key: Any) -> str:
 
 
 def _fields(kind: type) -> Iterable[str]:
-    """Name the fields of a Struct, a dataclass or an attrs class; none of any other."""
+    """Return the names of the fields of a Struct, a dataclass or an attrs class; none for any other class."""
     attrs = getattr(kind, "__attrs_attrs__", None)
     if attrs is not None:
         return [attribute.name for attribute in attrs]
@@ -114,12 +114,12 @@ _LIVE = (
     "a live object belongs to one process: make it where it is used, or use the memory:// backend, which can keep it"
 )
 
-# Attributes by which a class is recognised, and what to do instead. The first match counts.
+# Attributes by which a class is recognised, and the advice. The first match counts.
 _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("_get_current_object",), "a proxy of Flask's is a live object; keep what you need out of it"),
-    (("get_json",), "a request is a live object; keep what you need out of it"),
+    (("_get_current_object",), "a proxy of Flask is a live object; keep what you need of it"),
+    (("get_json",), "a request is a live object; keep what you need of it"),
     (("is_running",), "a running task is a live object; keep its name"),
-    (("acquire", "release"), "a lock works within one process; sessions have turns instead, see edit()"),
+    (("acquire", "release"), "a lock works within one process; sessions have a write lock instead, see edit()"),
     (("thumbnail", "save"), f"save an image {_AS_A_FILE}"),
     # Tables: by the protocols of data frames and of Arrow, or by how they are written.
     (("__dataframe__",), f"save a table {_AS_A_FILE}"),
@@ -136,7 +136,7 @@ _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("__enter__", "__iter__", "close"), f"an open file is a live object; save it {_AS_A_FILE}"),
     (("__fspath__",), "keep it as text"),
     (("model_dump",), "keep its model_dump()"),
-    (("__next__",), "what is yielded can be read once only; keep a list of it"),
+    (("__next__",), "an iterator can be read only once; keep a list of it"),
     (("__iter__", "__len__"), f"keep a list or a dict of it, or save what is large {_AS_A_FILE}"),
     *(((name,), _LIVE) for name in ("close", "__exit__", "is_alive", "wait", "add_done_callback", "put_nowait")),
 )
@@ -149,7 +149,7 @@ def _is_plain(culprit: Any) -> bool:
 
 
 def advice_by_class(kind: type) -> str | None:
-    """Say what to keep in place of an instance of a class; None where the class shows nothing.
+    """Return what to keep in place of an instance of a class; None where the class gives no hint.
 
     The class is checked instead of the instance: a proxy, for example, may raise at any access.
     """

@@ -20,7 +20,7 @@ def say(*words):
 def hear():
     line = sys.stdin.readline()
     if not line:
-        sys.exit()  # whoever started this is gone
+        sys.exit()  # the process that started this is gone
     return line.strip()
 
 def open_store(url, **options):

@@ -1,7 +1,6 @@
 """TCP links to a server on loopback, which count the flights of requests, and may be slow.
 
-A flight is a turn of one connection from the server's side to the client's: the client sends after it has received, or
-for the first time. Commands sent in one pipeline are one flight. So a client that waits for each answer makes as many
+A flight begins when a client sends on its connection after it has received, or for the first time. Commands sent in one pipeline are one flight. So a client that waits for each answer makes as many
 flights as it waits for round trips.
 """
 
@@ -189,7 +188,7 @@ class SlowLink:
 
 
 def main() -> None:
-    """Be the process of a `SlowLink`; it ends when its input does, so it outlives nobody."""
+    """Be the process of a `SlowLink`; it ends when its input does, so it never outlives its parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK: a sleep ends when it is due.
     link = RoundTrips(int(sys.argv[1]), delay=float(sys.argv[2]))

@@ -29,8 +29,8 @@ HOST = "127.0.0.1"
 DEADLINE = 30.0
 TRIES = 20
 
-# Reads which processes to end, and how, once nobody holds the other end of its input. A descriptor of a process never
-# means another one that got its number later.
+# Reads which processes to end, and how, once its input is closed. A descriptor of a process never means another one that
+# got its number later.
 _WATCHER = """\
 import os, signal, sys
 
@@ -333,7 +333,7 @@ class Gunicorn(_Server):
         self._end_of_all, held = os.pipe()
         weakref.finalize(self, os.close, self._end_of_all)
         try:
-            with socket.create_server((HOST, 0)) as listener:  # Handed over, so that nobody else can take the port.
+            with socket.create_server((HOST, 0)) as listener:  # Handed over, so that the port stays ours.
                 self.port = listener.getsockname()[1]
                 self._launch(
                     [sys.executable, "-m", "gunicorn", f"--bind=fd://{listener.fileno()}", *own, *args, app],

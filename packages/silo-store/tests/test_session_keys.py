@@ -25,7 +25,7 @@ NAMES = ("_meta", "counter", "notes")
 
 
 @contextmanager
-def in_turn(store: SessionStore) -> Iterator[Session]:
+def under_lock(store: SessionStore) -> Iterator[Session]:
     with store.lock(SID) as lock:
         lock.take(1.0)
         yield store.open(SID, lock=lock, lazy=True)
@@ -46,7 +46,7 @@ ANY: dict[str, Way] = {
     "get": lambda store: given(store.get(SID)),
     "open": lambda store: given(store.open(SID)),
     "open lazily": lambda store: given(store.open(SID, lazy=True)),
-    "open lazily in a turn": in_turn,
+    "open lazily under the lock": under_lock,
     "edit": lambda store: store.edit(SID),
     "edit lazily": lambda store: store.edit(SID, lazy=True),
     "nested edits": nested,
