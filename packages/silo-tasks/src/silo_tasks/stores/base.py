@@ -19,8 +19,8 @@ class TaskStore(ABC):
     """Keeps the newest run of each task, by owner and name.
 
     To implement a store, write ``look()`` and ``change()``; everything else is made of these two. Both may be called
-    from any thread. Records are copied in and out: a caller that changes one changes nothing in the store. The rules
-    are in ``silo_tasks.testing.TaskStoreContract``.
+    from any thread. A caller that changes a record that it has passed in, or that ``read()`` has returned, changes
+    nothing in the store. The rules are in ``silo_tasks.testing.TaskStoreContract``.
 
     Every write names the token of a run and is refused once a newer run has begun, so a run that was given up can never
     overwrite its successor. A task whose stored run is queued or running is not started in another process. A running

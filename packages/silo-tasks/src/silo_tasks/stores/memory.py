@@ -33,10 +33,14 @@ class MemoryTaskStore(TaskStore):
         self._lock = threading.RLock()
 
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
-        """Return a copy of what is stored of a task, and the time by the store's clock."""
-        # A stored record is replaced, never changed, so it is copied without the lock.
-        stored, now = self._runs.get((owner, name)), self._clock()
-        return (None if stored is None else replace(stored, record=_copy(stored.record))), now
+        """Return what is stored of a task, and the time by the store's clock. The record must not be changed."""
+        return self._runs.get((owner, name)), self._clock()
+
+    def read(self, owner: str, name: str) -> tuple[str, TaskRecord] | None:
+        """Return the token and a copy of the record of the newest run; None if nothing is stored."""
+        # Not in look(), which is called twice a second for each running task and copies nothing.
+        found = super().read(owner, name)
+        return None if found is None else (found[0], _copy(found[1]))
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
         """Replace what is stored of a task by what ``change`` makes of it."""
@@ -49,6 +53,7 @@ class MemoryTaskStore(TaskStore):
             if new is None:
                 del self._runs[key]
             else:
+                # A stored record is replaced, never changed, so it can be read without the lock.
                 own = new.record if stored is not None and new.record is stored.record else _copy(new.record)
                 self._runs[key] = replace(new, record=own)
             return True
