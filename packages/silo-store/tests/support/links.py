@@ -1,7 +1,7 @@
 """TCP links to a server on loopback, which count the flights of requests, and may be slow.
 
-A flight begins when a client sends on its connection after it has received, or for the first time. Commands sent in one pipeline are one flight. So a client that waits for each answer makes as many
-flights as it waits for round trips.
+A flight begins when a client sends on its connection after it has received, or for the first time. Commands sent in one
+pipeline are one flight. So a client that waits for each answer makes as many flights as it waits for round trips.
 """
 
 from __future__ import annotations

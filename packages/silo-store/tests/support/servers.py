@@ -29,8 +29,8 @@ HOST = "127.0.0.1"
 DEADLINE = 30.0
 TRIES = 20
 
-# Reads which processes to end, and how, once its input is closed. A descriptor of a process never means another one that
-# got its number later.
+# Reads which processes to end, and how, once its input is closed. A descriptor of a process never means another process
+# that got its number later.
 _WATCHER = """\
 import os, signal, sys
 
