@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from . import drop, hook
-from .policy import ROOTS_VARIABLE, GuardViolation, Policy, canonical, enforced, exempt, unguarded_child
+from .policy import ROOTS_VARIABLE, GuardViolation, Policy, canonical, enforced, exempt, policies, unguarded_child
 
 __all__ = ["GuardViolation", "active", "drain", "unguarded_child"]
 
@@ -33,11 +33,16 @@ HOSTILE_DEADLINE = 60.0
 
 
 class _Run:
-    """The folders of this test run and how much of the children's report has been read."""
+    """The folders of this test run and how much of the children's report has been read.
 
-    def __init__(self, policy: Policy, private: Path) -> None:
+    Attributes:
+        controller: In a worker of pytest-xdist, the policy of the process that started it.
+    """
+
+    def __init__(self, policy: Policy, private: Path, controller: Policy | None) -> None:
         self.policy = policy
         self.private = private
+        self.controller = controller
         self.read = 0
         self.keep = True
 
@@ -65,7 +70,8 @@ def drain() -> list[str]:
 
 def root_of(folder: Path) -> Path | None:
     """The allowed folder which `folder`, a resolved path, lies in."""
-    return next((root for root in map(Path, _runs[-1].policy.roots) if root in folder.parents), None)
+    roots = (_runs[-1].controller or _runs[-1].policy).roots
+    return next((root for root in map(Path, roots) if root in folder.parents), None)
 
 
 def _refuse_wide(root: Path, rootdir: Path) -> None:
@@ -137,6 +143,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if os.environ.get(OFF_VARIABLE) == "off":
         return
+    controller = policies[-1] if hasattr(config, "workerinput") else None
     private = _private()
     _redirect_temporary_files(private)
     roots, report = _roots(config, private), str(private / "violations")
@@ -149,8 +156,10 @@ def pytest_configure(config: pytest.Config) -> None:
         report,
         os.getpid(),
     )
-    run = _Run(policy, private)
+    run = _Run(policy, private, controller)
     atexit.register(_remove_private, run, os.getpid())
+    if controller is not None:  # It would report the violations of all workers once more, also those that tests expect.
+        policies.remove(controller)
     hook.add_policy(policy)
     _runs.append(run)
 
@@ -227,6 +236,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if refused := drain():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if controller := _runs[-1].controller:
+            for text in refused:
+                controller.record(text)
         reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line("\nthe guard, after the tests: " + "\n".join(refused), red=True)

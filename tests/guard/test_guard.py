@@ -29,7 +29,7 @@ OUTCOME = re.compile(r"^(PASSED|FAILED|SKIPPED|XFAIL|XPASS|ERROR) \S*?::(\S+(?: 
 PROGRAM = re.compile(r"refused (subprocess\.Popen|fork_exec|os\.(exec|posix_spawn|system))\b")
 
 
-def _inner(folder: Path, *tests: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def _inner(folder: Path, *arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run pytest with its basetemp and its tests' folder `outside` side by side in `folder`."""
     outside = folder / "outside"
     (outside / "full" / "er").mkdir(parents=True)
@@ -43,7 +43,7 @@ def _inner(folder: Path, *tests: Path, env: dict[str, str] | None = None) -> sub
         with policy.exempt():
             drop.open_way(outside, root)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", "pytest.ini", f"--basetemp={folder / 'base'}", *tests],
+        [sys.executable, "-m", "pytest", "-c", "pytest.ini", f"--basetemp={folder / 'base'}", *arguments],
         cwd=folder,
         env={**(os.environ if env is None else env), "GUARD_OUTSIDE": str(outside)},
         capture_output=True,
@@ -77,7 +77,8 @@ def test_inner_run(tmp_path: Path) -> None:
     assert "as said in the child" in done.stdout
 
 
-def test_violation_after_the_last_test_fails_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_violation_after_the_last_test_fails_the_run(tmp_path: Path, workers: str) -> None:
     test = tmp_path / "test_late.py"
     test.write_text(f"""\
 import os
@@ -94,8 +95,39 @@ def test_late(request):
         "pytest_sessionfinish": pytest.hookimpl(tryfirst=True)(lambda self: late())
     }})())
 """)
-    done = _inner(tmp_path, test)
+    done = _inner(tmp_path, workers, test)
     assert (done.returncode, "after the tests: refused os.remove" in done.stdout) == (1, True), done.stdout
+    assert (tmp_path / "outside" / "file").exists()
+
+
+def test_each_violation_in_a_worker_is_told_once(tmp_path: Path) -> None:
+    test = tmp_path / "test_in_worker.py"
+    test.write_text(f"""\
+from pathlib import Path
+import pytest
+from tests import guard
+
+FILE = Path({str(tmp_path / "outside" / "file")!r})
+
+def test_refused():
+    assert guard.active()
+    with pytest.raises(guard.GuardViolation):
+        FILE.unlink()
+    assert len(guard.drain()) == 1
+
+def test_fails_when_swallowed():
+    with pytest.raises(guard.GuardViolation):
+        FILE.unlink()
+
+@pytest.mark.hostile
+def test_hostile_tests_reach_their_folder(tmp_path):
+    (tmp_path / "file").touch()
+""")
+    done = _inner(tmp_path, "-n2", test)
+    outcomes = {name: outcome for outcome, name in OUTCOME.findall(done.stdout)}
+    expected = {"test_refused": "PASSED", "test_fails_when_swallowed": "FAILED"}
+    assert outcomes == {**expected, "test_hostile_tests_reach_their_folder": "PASSED"}, done.stdout
+    assert "after the tests" not in done.stdout
     assert (tmp_path / "outside" / "file").exists()
 
 

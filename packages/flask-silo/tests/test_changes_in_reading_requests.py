@@ -133,6 +133,7 @@ def test_what_is_meant_gives_no_warning(app: Flask, client: FlaskClient, silo: S
     assert value(silo) == 5
 
 
+@pytest.mark.filterwarnings("error")
 def test_an_error_by_filter_fails_the_test_and_saves_nothing(app: Flask, client: FlaskClient, silo: Silo) -> None:
     app.testing = True
     for _ in range(2):
