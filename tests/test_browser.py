@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browser import Browser, browser, find
+from demo_client import DEMO, Gate, create_app, expire_all, silo_of
 from flask import Flask
 from flask_silo import StoreUnavailable
+from serving import served
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
-
-from tests.test_examples import DEMO, Gate, create_app, expire_all, served, silo_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from demo_client import DEMO, SMALL
 from server_fixtures import redis_server, redis_url
 from servers import DEADLINE, Gunicorn, until
-
-from tests.test_examples import DEMO, SMALL
 
 __all__ = ["redis_server", "redis_url"]
 

@@ -13,11 +13,10 @@ from browser import browser, find
 from flask import Flask
 from flask_silo import Silo, current_task
 from flask_silo.tasks.events import StreamTiming
+from pages import ROOT, blocks
 from servers import until
+from serving import served
 from silo_store.testing import SID, TTL, Clock
-
-from tests.test_examples import served
-from tests.test_readmes import ROOT, blocks
 
 PROGRAM = find()
 PAGE = """<!doctype html><title>Tasks</title><link rel="icon" href="data:,"><body><script>

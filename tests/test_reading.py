@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from demo_client import Client, Gate, create_app, problem, silo_of
 from flask import Flask
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
-from tests.test_examples import Client, Gate, create_app, problem, silo_of
 
 import decoding  # isort: skip
 import forms  # isort: skip

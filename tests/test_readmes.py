@@ -11,14 +11,9 @@ from typing import Any
 import flask_silo
 import pytest
 from flask_silo.replies import ANSWERS
+from pages import ROOT, blocks
 from servers import until
 from werkzeug.exceptions import HTTPException
-
-ROOT = Path(__file__).parent.parent
-
-
-def blocks(readme: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", readme.read_text(encoding="utf-8"), re.S | re.M)
 
 
 def run(readme: str) -> dict[str, Any]:
