@@ -38,7 +38,7 @@ class Clock:
 
 
 def cancelled_by(call: Callable[[BackgroundTask], object]) -> bool:
-    """Whether a cancelled run stops at this call."""
+    """Return whether a cancelled run stops at this call."""
     task, passed = BackgroundTask(runner=InlineRunner()), []
 
     def work(task: BackgroundTask) -> None:
@@ -163,7 +163,7 @@ def test_a_cancelled_queued_run_never_runs() -> None:
     assert ran == ["second"]
 
 
-def test_shield_puts_a_cancel_off() -> None:
+def test_shield_delays_a_cancel() -> None:
     task = BackgroundTask(runner=InlineRunner())
     done: list[str] = []
 
@@ -256,7 +256,7 @@ def test_deadline_fails_a_run_that_does_not_cooperate(runner: ThreadRunner) -> N
     leave.set()
 
 
-def test_a_deadline_by_another_clock_comes_without_a_look(runner: ThreadRunner) -> None:
+def test_a_deadline_by_another_clock_comes_without_a_reader(runner: ThreadRunner) -> None:
     clock, leave, called = Clock(), threading.Event(), threading.Event()
     task = BackgroundTask(timeout=0.001, runner=runner, clock=clock)
     task.on_done(lambda task: called.set())
@@ -288,7 +288,7 @@ def test_a_deadline_of_any_number(timeout: Any) -> None:
         BackgroundTask(timeout=10**400)
 
 
-def test_a_long_deadline_is_said_in_seconds() -> None:
+def test_a_long_deadline_is_given_in_seconds() -> None:
     clock = Clock()
     task = BackgroundTask(timeout=1_209_600.5, runner=InlineRunner(), clock=clock)
 
@@ -428,7 +428,7 @@ def test_waiting_in_vain(runner: ThreadRunner) -> None:
     assert task.result(WAIT) is True
 
 
-def test_many_waiters_are_let_go(runner: ThreadRunner) -> None:
+def test_many_waiters_are_released(runner: ThreadRunner) -> None:
     task, leave, ready = BackgroundTask(runner=runner), threading.Event(), threading.Barrier(9)
     task.start(lambda task: leave.wait(WAIT) and "value")
     got: list[object] = []

@@ -18,7 +18,7 @@ from silo_tasks.terminal.drawing import drawing, reached
 WAIT = 30
 
 
-def test_plain_lines_where_there_is_no_terminal(runner: ThreadRunner) -> None:
+def test_plain_lines_without_a_terminal(runner: ThreadRunner) -> None:
     task, out = BackgroundTask(runner=runner), io.StringIO()
 
     def work(task: BackgroundTask) -> None:
@@ -44,7 +44,7 @@ def test_what_a_line_shows() -> None:
     assert line(TaskState(running=True, rate=1 / 3600)).endswith("-] 1.0/h")
 
 
-def test_work_that_says_nothing_is_running_until_it_has_done_something() -> None:
+def test_work_without_a_message_is_running_until_it_has_done_an_item() -> None:
     task, lines = BackgroundTask(runner=InlineRunner()), list[str]()
 
     def work(task: BackgroundTask) -> None:
@@ -55,7 +55,7 @@ def test_work_that_says_nothing_is_running_until_it_has_done_something() -> None
     assert re.fullmatch(r"\[#{15}-{15}\]  50% 1/2 [\d.]+/s 0:00 left", lines[1])
 
 
-def test_a_run_that_waits_says_for_what() -> None:
+def test_a_waiting_run_shows_what_it_waits_for() -> None:
     queued = TaskState(running=True, status=Status.QUEUED, message="Waiting for a worker")
     assert line(queued).endswith("0% Waiting for a worker")
     assert line(replace(queued, status=Status.RUNNING, message="Running")).endswith("-] Running")
@@ -86,7 +86,7 @@ def test_a_failed_bar_looks_different() -> None:
     ],
     ids=["KeyError", "ValueError", "no text", "fail()", "public"],
 )
-def test_what_a_failed_task_reads(error: Exception | str, said: str) -> None:
+def test_how_a_failed_task_reads(error: Exception | str, said: str) -> None:
     task, out = BackgroundTask(runner=InlineRunner(), public_errors=PermissionError), io.StringIO()
 
     def work(task: BackgroundTask) -> None:
@@ -112,7 +112,7 @@ def test_what_a_failed_task_reads(error: Exception | str, said: str) -> None:
     ],
     ids=["list", "tuple", "None", "class", "function"],
 )
-def test_what_is_no_task_is_refused_at_once(given: object, hint: str) -> None:
+def test_anything_but_a_task_is_refused_at_once(given: object, hint: str) -> None:
     out = io.StringIO()
     with pytest.raises(TypeError, match=re.escape(f"follow() takes one BackgroundTask, {hint}")):
         follow(given, out)  # type: ignore[arg-type]
@@ -120,14 +120,14 @@ def test_what_is_no_task_is_refused_at_once(given: object, hint: str) -> None:
 
 
 @pytest.mark.parametrize("file", [BackgroundTask("b"), "out.txt"], ids=["task", "path"])
-def test_what_is_no_file_is_refused_at_once(file: Any) -> None:
+def test_anything_but_an_open_file_is_refused_at_once(file: Any) -> None:
     message = f"file must be open for text, as sys.stderr, and not a {type(file).__name__}: follow(task, file)"
     with pytest.raises(TypeError, match=re.escape(message)):
         follow(BackgroundTask("a"), file)
 
 
 def test_an_output_that_can_only_write_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As print() and logging, which need no more of what a program has put in place of sys.stderr."""
+    """print() and logging need no more than that of an object in place of sys.stderr."""
     written: list[str] = []
 
     class Copy:

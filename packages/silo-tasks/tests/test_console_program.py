@@ -1,4 +1,4 @@
-"""What stands on a terminal in the end, where a program of its own has it: other output beside the bar, and Ctrl-C."""
+"""The final screen of a terminal on which a program runs: other output beside the bar, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Program:
         os.write(self.terminal, b"\x03")
 
     def end(self) -> tuple[int, list[str]]:
-        """Read to its end: its exit code, and the lines on the screen."""
+        """Read to the end, and return the exit code and the lines on the screen."""
         try:
             while True:
                 self._read()
@@ -91,7 +91,7 @@ def without_numbers(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [40, 120])
-def test_what_others_write_stands_above_the_bar(columns: int, tmp_path: Path) -> None:
+def test_other_output_stands_above_the_bar(columns: int, tmp_path: Path) -> None:
     program = Program(
         """
         logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
@@ -189,7 +189,7 @@ def test_the_traceback_of_a_failed_task_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["return", "raise", "interrupt"])
-def test_streams_are_given_back(how: str, tmp_path: Path) -> None:
+def test_streams_are_restored(how: str, tmp_path: Path) -> None:
     program = Program(
         f"""
         how = {how!r}

@@ -1,4 +1,4 @@
-"""What is visible on a terminal: a real one of the system, whose output an emulator shows."""
+"""What is visible on a terminal: a real one of the system, whose output an emulator draws."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Terminal(io.TextIOWrapper):
         self.screen.cursor_position(y + 1, x + 1)
 
     def look(self) -> list[str]:
-        """The lines that are visible, without what is empty at their ends."""
+        """Return the visible lines, without blanks at their ends."""
         while self.unread:
             data = os.read(self.master, 65536)
             self.unread -= len(data)
@@ -76,14 +76,14 @@ class Terminal(io.TextIOWrapper):
         return lines
 
     def gone(self) -> list[str]:
-        """The lines that have left the screen at its top."""
+        """Return the lines that have scrolled off the screen."""
         self.look()
         return ["".join(line[x].data for x in range(self.screen.columns)).rstrip() for line in self.screen.history.top]
 
 
 @pytest.fixture(autouse=True)
 def excepthook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Ctrl-C installs ends with the test."""
+    """Undo after each test what Ctrl-C installs."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
@@ -104,7 +104,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Terminal
 
 
 class Staged(BackgroundTask):
-    """A task that goes on by one stage, and no further, whenever its follower begins to wait."""
+    """A task that advances by one stage whenever `follow()` begins to wait."""
 
     def __init__(self, runner: ThreadRunner, stages: Callable[[BackgroundTask], Iterator[object]]) -> None:
         super().__init__("staged", runner=runner)
@@ -127,7 +127,7 @@ class Staged(BackgroundTask):
 
 
 def followed(task: Staged, out: TextIO, **kwargs: Any) -> TaskState:
-    """Follow a task to its end; what a stage found wrong is raised here."""
+    """Follow a task to its end, and raise what has failed in a stage."""
     state = follow(task, out, **kwargs)
     if state.error_type == "AssertionError":
         task.result(WAIT)
@@ -374,7 +374,7 @@ def stages_of_log(task: BackgroundTask) -> Iterator[None]:
     yield
 
 
-def test_log_lines_that_were_dropped_are_said(terminal: Callable[..., Terminal], runner: ThreadRunner) -> None:
+def test_dropped_log_lines_are_counted_on_the_screen(terminal: Callable[..., Terminal], runner: ThreadRunner) -> None:
     out = io.StringIO()
 
     def stages(task: BackgroundTask) -> Iterator[None]:
@@ -577,9 +577,7 @@ def test_what_is_written_before_the_first_drawing_is_kept(
     assert lines == ["a line", "of it", "no end", "[######################] 100% 0/2 T Work"]
 
 
-def test_a_line_without_an_end_is_not_kept_back_for_ever(
-    terminal: Callable[..., Terminal], runner: ThreadRunner
-) -> None:
+def test_a_very_long_unfinished_line_is_written(terminal: Callable[..., Terminal], runner: ThreadRunner) -> None:
     out = terminal(60, 80)
 
     def stages(task: BackgroundTask) -> Iterator[None]:

@@ -254,7 +254,7 @@ class Named:
     ],
     ids=["async", "partial", "method", "object", "partial-object", "generator", "async-generator", "none"],
 )
-def test_what_is_no_plain_function_is_refused_at_once(target: Any, words: str) -> None:
+def test_anything_but_a_plain_function_is_refused_at_once(target: Any, words: str) -> None:
     task = BackgroundTask(runner=InlineRunner())
     with pytest.raises(TypeError, match=re.escape(words)):
         task.start(target)
@@ -291,7 +291,7 @@ def test_a_run_whose_arguments_do_not_fit_says_what_the_function_takes(args: tup
     assert why in error
 
 
-def test_a_function_without_a_task_is_told_of_it() -> None:
+def test_a_function_without_a_parameter_for_the_task_fails_with_a_hint() -> None:
     def crunch(rows: list[int]) -> None: ...
 
     task = BackgroundTask(runner=InlineRunner())
@@ -345,12 +345,12 @@ def test_other_things_of_a_wrong_kind_are_refused_at_once() -> None:
     [("Parse", "Write"), ([("Parse", 1), ("Write", 3)],), ([("Parse", 1)],), (("Parse",),), (("Parse", None),), (3,)],
     ids=["names", "list of two", "list of one", "no weight", "None", "number"],
 )
-def test_a_plan_of_something_else_than_steps_is_refused_at_once(steps: tuple[Any, ...]) -> None:
+def test_a_plan_of_anything_but_steps_is_refused_at_once(steps: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError, match=r"plan\(\) takes steps with their weights"):
         BackgroundTask().plan(*steps)
 
 
-def test_a_text_in_place_of_the_percentage_is_told_as_such() -> None:
+def test_a_text_in_place_of_the_percentage_is_refused_with_a_hint() -> None:
     task = BackgroundTask(runner=InlineRunner())
     task.start(lambda task: task.update("Reading"))
     assert task.state.error == "progress is a percentage, not a str: give a text as update(message=...)"
@@ -441,7 +441,7 @@ def test_what_is_reported_after_the_end_changes_nothing_but_the_log(end: str) ->
         assert later == seen[0]
 
 
-def test_a_message_that_comes_just_after_the_end_is_not_said() -> None:
+def test_a_message_just_after_the_end_is_dropped() -> None:
     task = BackgroundTask()
 
     class Failing:

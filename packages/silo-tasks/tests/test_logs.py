@@ -93,7 +93,7 @@ def test_formatting_is_lazy_for_plain_values_and_at_once_for_objects() -> None:
     assert task.state.logs[-1] == "1"
 
 
-def test_other_values_than_text_are_logged() -> None:
+def test_values_that_are_not_text_are_logged() -> None:
     task = BackgroundTask()
     task.log(5)  # type: ignore[arg-type]
     assert task.state.logs == ["5"]
@@ -189,7 +189,7 @@ def test_a_capture_takes_a_level_of_the_applications_own() -> None:
         (2.5, TypeError, "not a float"),
     ],
 )
-def test_a_level_that_is_none_is_refused_with_words(level: Any, error: type[Exception], words: str) -> None:
+def test_an_unknown_level_is_refused_with_a_hint(level: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words), BackgroundTask().logging("silo_tasks_test", level=level):
         pass
 
@@ -197,7 +197,7 @@ def test_a_level_that_is_none_is_refused_with_words(level: Any, error: type[Exce
 @pytest.mark.parametrize(
     ("level", "word"), [("INFO", "info"), (logging.ERROR, "error"), ("Loud", "Loud"), ("debug", "debug")]
 )
-def test_a_line_has_the_word_of_its_level(level: int | str, word: str) -> None:
+def test_a_line_has_the_name_of_its_level(level: int | str, word: str) -> None:
     task = BackgroundTask()
     task.log("line", level=level)
     assert task.logs()[0].level == word
@@ -228,13 +228,13 @@ assert task.state.logs == ["seen once", "handled"], task.state.logs
 
 
 def test_a_warning_that_nothing_else_handles_is_printed() -> None:
-    """As the logging module prints it where it is not set up: once, and not where a handler takes it."""
+    """As without a capture: once, and only if no handler takes it."""
     # In a process of its own, as pytest listens to every logger.
     done = subprocess.run([sys.executable, "-c", UNCONFIGURED], capture_output=True, text=True, timeout=WAIT)
     assert (done.returncode, done.stderr) == (0, "seen once\nof another run\n")
 
 
-def test_a_record_that_passes_two_loggers_is_taken_once() -> None:
+def test_a_record_that_passes_two_loggers_is_copied_once() -> None:
     task = BackgroundTask(runner=InlineRunner())
     db, apart = logging.getLogger("silo.twice.app.db"), logging.getLogger("silo.twice.app.apart")
     apart.propagate = False
@@ -249,7 +249,7 @@ def test_a_record_that_passes_two_loggers_is_taken_once() -> None:
     assert task.state.logs == ["once", "apart"]
 
 
-def test_captures_inside_each_other_take_a_record_once() -> None:
+def test_nested_captures_copy_a_record_once() -> None:
     inner, outer = BackgroundTask("inner", runner=InlineRunner()), BackgroundTask("outer", runner=InlineRunner())
     logger = logging.getLogger("silo.nested.db")
 

@@ -1,4 +1,4 @@
-"""Whatever a task reports, its watchers see valid JSON and sensible numbers."""
+"""Watchers see valid JSON and sensible numbers, whatever a task reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 2**63 - 1
 
 
 def look(task: BackgroundTask) -> dict[str, Any]:
-    """The state as a watcher gets it, after a look at each of its numbers."""
+    """Return the state as a watcher gets it, after a check of each number."""
     record: dict[str, Any] = json.loads(json.dumps(task.state.to_dict(), allow_nan=False).encode())
     assert 0 <= record["progress"] <= 100
     assert type(record["progress"]) is float
@@ -129,7 +129,7 @@ def test_counts_that_add_up_to_too_much() -> None:
 
 
 def sized(length: Any, *, hint: bool) -> Any:
-    """Three items that say of themselves that they are `length`, or raise it."""
+    """Three items whose length hint is `length`, or raises it."""
 
     def size(self: object) -> Any:
         if isinstance(length, Exception):
@@ -160,7 +160,7 @@ def sized(length: Any, *, hint: bool) -> Any:
     ],
     ids=repr,
 )
-def test_a_length_is_only_a_courtesy(length: Any, total: int | None, hint: bool) -> None:
+def test_a_loop_goes_on_with_any_length(length: Any, total: int | None, hint: bool) -> None:
     task = BackgroundTask(runner=InlineRunner())
     seen: list[tuple[int, int | None]] = []
 
@@ -298,7 +298,7 @@ def test_rate_and_eta_at_any_pace(moves: list[tuple[float, int, bool]]) -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(0.01, 30), min_size=1, max_size=40), st.booleans())
-def test_a_loop_that_stalls_is_seen_to(paces: list[float], watched: bool) -> None:
+def test_the_rate_of_a_stalled_loop_falls(paces: list[float], watched: bool) -> None:
     clock = Clock()
     task = BackgroundTask(runner=InlineRunner(), clock=clock)
 

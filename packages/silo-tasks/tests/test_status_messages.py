@@ -44,7 +44,7 @@ def test_a_run_waits_for_a_process_then_runs(tmp_path: Path) -> None:
     assert runner.shutdown(WAIT)
 
 
-def test_any_other_runner_may_say_what_its_runs_wait_for() -> None:
+def test_a_runner_may_name_what_its_runs_wait_for() -> None:
     jobs: list[Job] = []
 
     class Later(Runner):
@@ -66,7 +66,7 @@ def test_any_other_runner_may_say_what_its_runs_wait_for() -> None:
     assert plain.state.message == "Done"
 
 
-def test_what_a_run_says_stays_even_if_it_is_what_would_have_been_said() -> None:
+def test_a_message_that_equals_the_default_stays() -> None:
     task = BackgroundTask(runner=InlineRunner())
     task.start(lambda task: task.update(message="Running"))
     assert task.state.message == "Running"
@@ -88,7 +88,7 @@ class Missing(KeyError):
     ids=["key", "nothing", "words", "other"],
 )
 @pytest.mark.parametrize("how", ["raise", "fail"])
-def test_the_log_says_the_class_of_an_error_and_a_message_where_there_is_only_a_key(
+def test_the_log_gives_the_class_of_an_error_and_a_message_only_of_a_bare_key(
     error: Exception, message: str, log: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def work(task: BackgroundTask) -> None:
@@ -106,7 +106,7 @@ def test_the_log_says_the_class_of_an_error_and_a_message_where_there_is_only_a_
 
 
 @pytest.mark.parametrize("given", [KeyError, ValueError])
-def test_what_clients_may_read_gains_nothing(given: type[Exception]) -> None:
+def test_the_text_for_clients_has_no_class(given: type[Exception]) -> None:
     def work(task: BackgroundTask) -> None:
         raise given("a")
 

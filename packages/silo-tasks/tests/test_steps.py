@@ -63,7 +63,7 @@ def test_steps_nest() -> None:
         assert task.state.progress == 50
 
 
-def test_step_left_out_and_step_not_planned() -> None:
+def test_a_step_that_was_not_planned_fills_nothing() -> None:
     task = BackgroundTask()
     task.plan(("a", 1), ("b", 1), ("c", 2))
     with task.step("c"):
@@ -280,7 +280,7 @@ def names(task: BackgroundTask) -> list[str]:
     return ["  " * step.depth + step.name for step in task.state.steps]
 
 
-def test_steps_follow_the_one_they_lie_in() -> None:
+def test_steps_follow_the_step_around_them() -> None:
     task = BackgroundTask()
     task.plan(("a", 1), ("b", 1))
     with task.step("a"):
@@ -318,7 +318,7 @@ class Clock:
         return self.now
 
 
-def test_rate_and_eta_are_honest_when_the_loop_stalls() -> None:
+def test_rate_falls_and_eta_grows_when_the_loop_stalls() -> None:
     clock = Clock()
     task = BackgroundTask(runner=InlineRunner(), clock=clock)
     seen: dict[str, tuple[float | None, float | None]] = {}

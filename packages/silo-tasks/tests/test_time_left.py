@@ -1,4 +1,4 @@
-"""The time that is left, by the rate and the total of what is going on."""
+"""The time left, by the rate and the total of the running work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock:
 
 
 def states(work: Callable[[BackgroundTask, Clock], Iterator[object]]) -> list[tuple[float, TaskState]]:
-    """The state at each yield of some work, with the time that it really takes from there."""
+    """Return the state at each yield of some work, with the time that the rest really takes."""
     clock = Clock()
     task = BackgroundTask(runner=InlineRunner(), clock=clock)
     seen: list[tuple[float, TaskState]] = []
@@ -93,7 +93,7 @@ def test_a_step_that_has_just_begun_has_no_rate_yet() -> None:
     assert found[14:] == pytest.approx([9, 8, 7, 6, 5, 4, 3, 2, 1])
 
 
-def test_a_step_that_says_nothing_leaves_the_time_unknown() -> None:
+def test_a_step_that_reports_nothing_leaves_the_time_unknown() -> None:
     def work(task: BackgroundTask, clock: Clock) -> Iterator[None]:
         task.plan(("a", 1), ("b", 1), ("c", 1))
         for name in "abc":
@@ -194,7 +194,7 @@ def test_a_loop_of_unknown_length_inside_a_plan() -> None:
     assert {state.eta for _, state in states(work)[10:]} == {None}
 
 
-def test_items_that_are_all_done_say_nothing_of_what_comes_after() -> None:
+def test_counts_past_their_total_leave_the_time_unknown() -> None:
     def work(task: BackgroundTask, clock: Clock) -> Iterator[None]:
         task.update(total=4)
         for _ in range(5):

@@ -105,7 +105,7 @@ def test_counts_across_blocks() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: list(range(10)), lambda: generate(10)], ids=["list", "generator"])
-def test_a_loop_that_is_told_where_it_is_goes_on_from_there(make: Callable[[], Iterable[int]]) -> None:
+def test_a_loop_goes_on_from_a_count_that_is_set(make: Callable[[], Iterable[int]]) -> None:
     def work(task: BackgroundTask) -> list[int]:
         seen = []
         for i, _ in enumerate(task.track(make())):
@@ -272,7 +272,7 @@ def test_loops_side_by_side_move_the_progress() -> None:
 
 
 class Index:
-    """A number as other libraries have them: it knows its index and nothing else."""
+    """A number of another library, with nothing but `__index__()`."""
 
     def __index__(self) -> int:
         return 3
@@ -320,14 +320,14 @@ def test_no_number_breaks_the_job_or_its_watchers(number: Any) -> None:
     task.result()
 
 
-def test_what_is_no_number_is_refused() -> None:
+def test_anything_but_a_number_is_refused() -> None:
     with pytest.raises(TypeError):
         BackgroundTask().update(n=[])  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         BackgroundTask().track([], total=[])  # type: ignore[arg-type]
 
 
-def test_hardly_any_progress_has_no_time_left() -> None:
+def test_almost_no_progress_has_no_time_left() -> None:
     now = [0.0]
 
     def work(task: BackgroundTask) -> str:
@@ -377,7 +377,7 @@ def test_loops_of_threads_do_not_break_each_other(runner: ThreadRunner) -> None:
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Threads take turns within a few steps."""
+    """Switch threads every few bytecodes."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -391,7 +391,7 @@ def same(item: int) -> int:
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("make", [list, iter, partial(map, same)], ids=["list", "iterator", "python"])
 def test_threads_may_share_a_loop(make: Callable[[Iterable[int]], Iterable[Any]]) -> None:
-    """As they may share the iterator of a list: each item goes to one of them."""
+    """Each item goes to one thread, as with the iterator of a list."""
     count, numbers = 1000, range(1000)
     for _ in range(40):
         task = BackgroundTask(runner=InlineRunner())

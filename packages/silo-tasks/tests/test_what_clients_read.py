@@ -30,11 +30,11 @@ LOGGER = logging.getLogger("silo.public")
 
 
 class BadFile(ValueError):
-    """An error that is for clients."""
+    """An error that clients may read."""
 
 
 class NoColumn(BadFile):
-    """One of its kind."""
+    """A subclass of it."""
 
 
 def failed(error: BaseException, **options: Any) -> TaskState:
@@ -90,7 +90,7 @@ def test_only_exception_classes_can_be_public(given: Any, named: str) -> None:
         BackgroundTask(public_errors=given)
 
 
-def test_what_fail_is_given_is_public_as_a_text_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_fail_makes_a_text_public_and_an_exception_private(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "silo_tasks")
 
     def say(task: BackgroundTask, error: Any) -> None:
@@ -218,7 +218,7 @@ def test_a_record_keeps_what_is_public() -> None:
         assert TaskState.from_dict(public).to_dict(public=True) == public
 
 
-def test_a_record_that_does_not_say_so_is_not_public() -> None:
+def test_a_record_without_marks_is_private() -> None:
     task = BackgroundTask(runner=InlineRunner())
 
     def work(task: BackgroundTask) -> None:
@@ -250,7 +250,7 @@ def test_a_watcher_of_the_record_knows_what_is_public() -> None:
     assert [line.public for line in other.logs()] == [line.public for line in task.logs()]
 
 
-def test_an_old_record_is_not_public_to_a_watcher() -> None:
+def test_a_stored_record_without_marks_is_private() -> None:
     store = MemoryTaskStore()
     record = TaskState(name="job", last_seq=1, error="text").to_dict() | {"status": "failed", "run": 1}
     for name in ("error_public", "logs", "private_logs", "private_count"):
@@ -283,8 +283,8 @@ def test_a_message_names_the_classes() -> None:
     task.cancel()
 
 
-def test_a_class_that_is_named_as_one_of_ours_makes_nothing_public() -> None:
-    """Of the error of a run in another process, only the name of its class is known."""
+def test_a_class_with_the_name_of_a_public_error_is_private() -> None:
+    """Only the name of the class is known of an error in another process."""
     runner = ProcessRunner(workers=1)
     inner, outer = BackgroundTask("inner", runner=runner), BackgroundTask("outer")
     inner.start(process_jobs.raise_namesake)
@@ -297,7 +297,7 @@ def test_a_class_that_is_named_as_one_of_ours_makes_nothing_public() -> None:
     assert "secret" not in str(outer.state.to_dict(public=True))
 
 
-def test_a_lost_run_whose_words_are_private_stays_so_in_another_task() -> None:
+def test_a_private_loss_stays_private_in_another_task() -> None:
     error = TaskLost("lost: no process could be started: /srv/secret", "TaskLost")
     error.public = False
 

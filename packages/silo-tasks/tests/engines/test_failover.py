@@ -1,4 +1,4 @@
-"""A replica takes over behind the same address: connections to the server before stay, and it refuses to write."""
+"""A replica takes over behind the same address. The old server keeps its connections and refuses to write."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pair:
         until(lambda: client.info("replication").get("master_link_status") == "up", "the replica does not follow")
 
     def demote(self) -> None:
-        """Make the first one a replica of the second. The address leads to the first one still."""
+        """Make the first server a replica of the second. The address still leads to the first."""
         until(lambda: self._offset(0) == self._offset(1), "the replica lags behind")
         self._clients[1].replicaof("NO", "ONE")
         self._follow(0, self.second.port)
@@ -45,13 +45,13 @@ class Pair:
         return int(self._clients[number].info("replication")["master_repl_offset"])
 
     def cut_off(self) -> None:
-        """Make the first one a replica that has no master, and answers nothing for that."""
+        """Make the first server a replica without a master, which refuses every command."""
         self._clients[0].config_set("replica-serve-stale-data", "no")
         self._clients[1].replicaof("NO", "ONE")
         self._clients[0].replicaof(HOST, 1)
 
     def fail_over(self) -> None:
-        """Let the second one take over."""
+        """Let the second server take over."""
         self.demote()
         self.link.lead_to(self.second.port)
 
@@ -73,7 +73,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 @pytest.mark.parametrize("kind", ["a pool", "one connection", "a pool that blocks"])
-def test_a_store_goes_over_to_the_server_that_took_over(pair: Pair, kind: str) -> None:
+def test_a_store_follows_to_the_server_that_took_over(pair: Pair, kind: str) -> None:
     if kind == "a pool that blocks":
         client = redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(pair.url))
     else:
@@ -162,7 +162,7 @@ def test_a_queue_beside_another_store(pair: Pair, name: str, redis_url: str) -> 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_run_reports_again(pair: Pair, name: str, tmp_path: Path) -> None:
-    """It works, so it does not read as lost, and no second one starts beside it."""
+    """It does not read as lost, and no second run starts beside it."""
     engine, gate = ENGINES[name](pair.url), tmp_path / "gate"
     store = RedisTaskStore(pair.second.url)
     task = engine.task()

@@ -1,4 +1,4 @@
-"""How many workers a queue has, asked of real ones."""
+"""The number of workers of a queue, with real workers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_route_says_which_queue_is_asked_for(own_server: RedisServer, tmp_path
     engine.close()
 
 
-def test_nothing_is_said_of_what_needs_no_worker_or_cannot_be_asked(own_server: RedisServer) -> None:
+def test_a_broker_without_workers_or_answers_gives_none(own_server: RedisServer) -> None:
     client = redis.Redis.from_url(own_server.url)
     assert RQRunner(Queue(connection=client, is_async=False)).listeners() is None
     client.close()

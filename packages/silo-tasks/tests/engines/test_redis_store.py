@@ -27,7 +27,7 @@ class TestRedisTaskStore(TaskStoreContract):
 
 
 class TestWithAClient(TaskStoreContract):
-    """A client that decodes answers does as well."""
+    """A client that decodes its answers works too."""
 
     @pytest.fixture(autouse=True)
     def _client(self, redis_url: str) -> Iterator[None]:
@@ -50,7 +50,7 @@ def test_a_record_is_seen_through_another_store(redis_url: str) -> None:
 
 
 def test_round_trips(redis_server: RedisServer) -> None:
-    """A look takes one, and so does a change after a look or a change; a change of something unknown takes two."""
+    """A read takes one, and so does a change after a read or a change. A change of an unknown task takes two."""
     link = RoundTrips(redis_server.port)
     store = RedisTaskStore(f"redis://127.0.0.1:{link.port}")
     steps: list[tuple[Callable[[], object], int]] = [
@@ -72,7 +72,7 @@ def test_round_trips(redis_server: RedisServer) -> None:
     link.close()
 
 
-def test_texts_that_are_no_utf8(redis_url: str) -> None:
+def test_texts_that_utf8_cannot_hold(redis_url: str) -> None:
     store = RedisTaskStore(redis_url)
     assert store.begin("\ud800", "ä\0:", "a", {"message": "\udfff"}, expect=None)
     assert store.read("\ud800", "ä\0:") == ("a", {"message": "\udfff"})
@@ -90,7 +90,7 @@ def test_keys_expire(redis_url: str) -> None:
     client.close()
 
 
-def test_what_it_does_not_take() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="retain"):
         RedisTaskStore("redis://127.0.0.1:1", retain=0)
     with pytest.raises(ValueError, match="scheme"):

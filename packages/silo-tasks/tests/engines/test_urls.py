@@ -1,4 +1,4 @@
-"""The URL of a `RedisTaskStore`: read with care, and never repeated."""
+"""The URL of a `RedisTaskStore` is checked, and never repeated in an error."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_password_that_is_not_encoded_is_refused_and_not_repeated(password: st
 
 
 @pytest.mark.parametrize("password", ["1234/et7", "1234?et7", "1234?db=et7"])
-def test_celerys_broker_is_not_taken_for_another_host(password: str) -> None:
+def test_a_celery_broker_with_an_unencoded_password_is_refused(password: str) -> None:
     app = Celery("urls", broker=f"redis://:{password}@{PLACE}", set_as_current=False)
     refused(lambda: CeleryRunner(app), "1234", "et7")
 
@@ -88,7 +88,7 @@ def test_a_queue_whose_connection_cannot_be_made_is_refused_when_the_runner_is_m
     client.close()
 
 
-def test_what_redis_py_knows_is_taken() -> None:
+def test_options_of_redis_py_are_accepted() -> None:
     store = RedisTaskStore(
         f"rediss://user:p%2Fw@{PLACE}?ssl_cert_reqs=optional&ssl_check_hostname=no&db=3&socket_timeout=0.5"
     )
