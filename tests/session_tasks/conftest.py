@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from servers import RedisServer
-from session_workers import ELSEWHERE, ENGINES, KINDS, VARIABLES, Scene, Web, web_of
+from session_workers import ENGINES, KINDS, REMOTE, VARIABLES, Scene, Web, web_of
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def web(request: pytest.FixtureRequest, scene: Scene, module: str) -> Web:
     return web_of(scene, module, request.param)
 
 
-@pytest.fixture(params=ELSEWHERE)
+@pytest.fixture(params=REMOTE)
 def far(request: pytest.FixtureRequest, scene: Scene, module: str) -> Web:
     """A client whose tasks run in other processes."""
     return web_of(scene, module, request.param)
@@ -55,5 +55,5 @@ def far(request: pytest.FixtureRequest, scene: Scene, module: str) -> Web:
 
 @pytest.fixture(params=ENGINES)
 def queued(request: pytest.FixtureRequest, scene: Scene, module: str) -> Web:
-    """A client whose tasks wait in a queue that nobody looks at."""
+    """A client whose tasks wait in a queue that has no worker."""
     return web_of(scene, module, f"waits-{request.param}")

@@ -20,10 +20,10 @@ from silo_tasks import (
 pytestmark = needs_workers
 
 
-def test_a_run_is_seen_here_and_elsewhere(web: Web, tmp_path: Path) -> None:
+def test_a_run_is_seen_in_this_and_another_process(web: Web, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     task = web.start("hold", str(gate))
-    other = web.elsewhere()
+    other = web.in_another_process()
     there = other.task("hold")
     for client, each in ((web, task), (other, there)):
         until(lambda: "first line" in client.state(each).logs, "nothing is seen")  # noqa: B023 - called at once
@@ -41,11 +41,11 @@ def test_a_run_is_seen_here_and_elsewhere(web: Web, tmp_path: Path) -> None:
     assert (web.state(task).run, other.state(there).run) == (1, 1)
 
 
-def test_a_run_is_cancelled_from_elsewhere(web: Web, tmp_path: Path) -> None:
+def test_a_run_is_cancelled_from_another_process(web: Web, tmp_path: Path) -> None:
     began, stopped = tmp_path / "began", tmp_path / "stopped"
     task = web.start("endless", str(began), str(stopped))
     until(began.exists, "it does not begin")
-    other = web.elsewhere()
+    other = web.in_another_process()
     assert other.cancel(other.task("endless"))
     assert isinstance(other.result(other.task("endless")), TaskCancelled)
     until(stopped.exists, "its code does not stop")
@@ -57,7 +57,7 @@ def test_a_run_is_cancelled_from_elsewhere(web: Web, tmp_path: Path) -> None:
 def test_how_a_run_ends_is_told_everywhere(web: Web) -> None:
     given = {"plain": [1, 2.5, None, "ä"]}
     task = web.start("give", given)
-    other = web.elsewhere()
+    other = web.in_another_process()
     assert web.result(task) == other.result(other.task("give")) == given
     task = web.start("fail", "no such thing")
     for client in (web, other):
@@ -76,7 +76,7 @@ def test_how_a_run_ends_is_told_everywhere(web: Web) -> None:
 def test_a_run_has_its_time_wherever_it_runs(web: Web, tmp_path: Path) -> None:
     began, stopped = tmp_path / "began", tmp_path / "stopped"
     task = web.start("overdue", str(began), str(stopped))
-    other = web.elsewhere()
+    other = web.in_another_process()
     error = other.result(other.task("overdue"))
     assert isinstance(error, TaskTimeout), error
     assert "0.2 seconds" in str(error)

@@ -17,7 +17,7 @@ pytestmark = needs_workers
 
 def sweep(web: Web, ttl: float = 0.02) -> None:
     """Sweep as another process would, once sessions have lived for so long."""
-    store = web.elsewhere().silo.store
+    store = web.in_another_process().silo.store
     store.ttl, store.touch_interval = ttl, 0.0
     now = store.moment().now
     until(lambda: store.moment().now > now + 2 * ttl, "the clock stands still")
@@ -76,7 +76,7 @@ def test_the_end_of_a_session_stops_its_task(web: Web, module: str, tmp_path: Pa
     began, stopped = tmp_path / "began", tmp_path / "stopped"
     web.start("endless", str(began), str(stopped))
     until(began.exists, "it does not begin")
-    other = web.elsewhere()
+    other = web.in_another_process()
     end(other, how)
     until(stopped.exists, "it goes on")
 
@@ -118,7 +118,7 @@ def test_a_task_follows_its_session_to_a_new_id(web: Web, tmp_path: Path) -> Non
     task = web.start("follow", str(began), str(gate))
     until(began.exists, "it does not begin")
     old, uid = web.sid, web.uid
-    other = web.elsewhere()
+    other = web.in_another_process()
     new = other.post(other.silo.rotate)
     web.sid = new
     assert web.uid == uid
@@ -185,7 +185,7 @@ def test_a_view_may_start_a_task_and_rotate(scene: Scene, kind: str, name: str) 
 def test_what_a_session_that_is_over_starts_is_gone(scene: Scene, module: str, kind: str, tmp_path: Path) -> None:
     web, ran = web_of(scene, module, kind), tmp_path / "ran"
     web.post(lambda: web.silo.state("counter").update(value=1))
-    sid, other = web.sid, web.elsewhere()
+    sid, other = web.sid, web.in_another_process()
 
     def view() -> None:
         web.task("note").start(str(ran))

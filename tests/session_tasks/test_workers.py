@@ -45,7 +45,7 @@ def test_a_killed_worker_loses_its_run(
     error = web.result(task)
     assert isinstance(error, TaskLost), error
     assert web.over(task).error_type == "TaskLost"
-    other, uid = web.elsewhere(), web.uid
+    other, uid = web.in_another_process(), web.uid
     assert isinstance(other.result(other.task("die")), TaskLost)
     if name == "on_sqlite":  # on Redis it takes ten seconds
         until(lambda: not web.silo.store.backend.held(uid), "the session is held for ever")
@@ -78,7 +78,7 @@ def test_what_is_cancelled_in_the_queue_never_runs(
     ran, messages = tmp_path / "ran", sent(queued, monkeypatch)
     task = queued.start("note", str(ran))
     assert isinstance(queued.get(lambda: raised(task.start, "")), TaskRunning)
-    other = queued.elsewhere()
+    other = queued.in_another_process()
     assert other.cancel(other.task("note"))
     assert queued.status(task) == "cancelled"
     assert isinstance(queued.result(task), TaskCancelled)
@@ -126,11 +126,11 @@ def test_inline_tasks_see_and_save(scene: Scene, module: str) -> None:
 def test_who_has_the_turn_keeps_no_progress_from_being_seen(far: Web, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     task = far.start("hold", str(gate))
-    other = far.elsewhere()
+    other = far.in_another_process()
 
     def view() -> str:
         other.silo.state("counter")["value"] = 1
-        watcher = far.elsewhere()
+        watcher = far.in_another_process()
         until(lambda: "first line" in watcher.state(watcher.task("hold")).logs, "its progress is not seen")
         gate.touch()
         until(lambda: watcher.status(watcher.task("hold")).is_final, "its end is not seen")
@@ -224,7 +224,7 @@ def test_a_worker_without_the_task_says_so(scene: Scene, module: str, kind: str)
 def test_a_worker_without_the_application_says_what_to_do(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     web = web_of(scene, "factory", "waits-rq")
     runners, messages = import_module("session_app.runners"), sent(web, monkeypatch)
-    queue = Queue(runners.NOBODY, connection=runners.redis)
+    queue = Queue(runners.UNWATCHED, connection=runners.redis)
     queue.empty()  # type: ignore[no-untyped-call]  # of what other tests have left there
     task = web.start("give", 1)
 

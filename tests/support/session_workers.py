@@ -28,8 +28,8 @@ needs_workers = pytest.mark.skipif(
 
 SUPPORT = Path(__file__).parent
 ENGINES = ["rq", "celery"]
-ELSEWHERE = ["process", *ENGINES]
-KINDS = ["thread", *ELSEWHERE]
+REMOTE = ["process", *ENGINES]
+KINDS = ["thread", *REMOTE]
 VARIABLES = ("QUEUES_URL", "SESSIONS_ON_SQLITE", "SESSIONS_ON_REDIS", "SESSION_FILES", "FLASK_APP")
 
 _numbers = itertools.count()
@@ -62,7 +62,7 @@ class Scene:
         return Worker(command.split(), ready, folder=self.folder / kind, imports=SUPPORT, env=env)
 
     def need(self, kind: str) -> None:
-        """See to it that somebody takes the runs of a kind."""
+        """Start a worker for the runs of a kind, unless one is running."""
         if kind in ENGINES and kind not in self.workers:
             self.workers[kind] = self.worker(kind)
 
@@ -151,7 +151,7 @@ class Web:
         record = self.silo.store.attached(self.sid, uid)
         return None if record is None else stored_run(record, task.name)
 
-    def elsewhere(self) -> Web:
+    def in_another_process(self) -> Web:
         """The same client at another process: an application object that shares nothing but the sessions."""
         making = import_module("session_app.making")
         url = self.app.extensions["flask_silo.binding"].settings.store_url

@@ -1,4 +1,4 @@
-"""``flask silo``: what people see of sessions at the command line."""
+"""``flask silo``: sessions at the command line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(app: Flask, *words: str) -> Result:
 
 
 def ask(app: Flask, *words: str, status: int = 0) -> Any:
-    """What a command gives to programs."""
+    """Return the document of a command."""
     result = run(app, *words, "--json")
     assert result.exit_code == status, result.stderr
     return json.loads(result.stdout)

@@ -1,4 +1,4 @@
-"""``flask silo doctor``: what may be wrong, found before users find it."""
+"""``flask silo doctor`` finds what may be wrong with the set-up."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_workers_are_counted(
 
 
 class Queue(QueueRunner):
-    """A task queue that is looked at only."""
+    """A task queue that is read only."""
 
     def dumps(self, value: Any) -> bytes:
         return b""
@@ -244,8 +244,8 @@ def test_a_relative_folder_is_a_warning_that_says_where_it_is(tmp_path: Path, mo
     assert finding["message"].startswith(f"{tmp_path / 'uploads'} was given as a relative path")
 
 
-def test_files_kept_elsewhere_are_not_looked_at(tmp_path: Path) -> None:
-    class Elsewhere(LocalFileBackend):
+def test_files_of_another_backend_are_not_checked(tmp_path: Path) -> None:
+    class OtherBackend(LocalFileBackend):
         pass
 
     class Proxy:
@@ -256,7 +256,7 @@ def test_files_kept_elsewhere_are_not_looked_at(tmp_path: Path) -> None:
             return getattr(self._inner, name)
 
     app, silo = made()
-    proxy: Any = Proxy(Elsewhere(str(tmp_path / "there")))
+    proxy: Any = Proxy(OtherBackend(str(tmp_path / "there")))
     silo.add_file_store("uploads", tmp_path / "nowhere", backend=proxy)
     status, found = examined(app)
     assert status == 0

@@ -1,4 +1,4 @@
-"""Streams on real servers: they stay open where there are threads to spare, and never take the last ones."""
+"""Streams on real servers: they stay open if threads are to spare, and never take the last thread."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 class Kind(NamedTuple):
     most: int
-    """How many streams it has room for."""
+    """Return how many streams stay open."""
     serve: Callable[[Path], AbstractContextManager[int]]
 
 

@@ -1,4 +1,4 @@
-"""What a stream of events says, to whom, and when it ends."""
+"""What a stream of events says, to which client, and when it ends."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_who_knows_an_id_from_before_a_rotation_is_told_nothing_more(make: Make)
         stream.until(last_seq=1, status="succeeded")
 
 
-def test_nobody_waits_for_a_stream_and_it_waits_for_nobody(make: Make) -> None:
+def test_a_stream_neither_waits_nor_is_waited_for(make: Make) -> None:
     app = make(lock_timeout=0.5)
     app.start("one")
     with closing(app.open()) as stream:

@@ -45,7 +45,7 @@ def failing(app: Flask, silo: Silo) -> Any:
 
 
 def said(client: FlaskClient) -> list[dict[str, Any]]:
-    """What the endpoint of the task and the stream tell."""
+    """Return what the endpoint of the task and the stream show."""
     state: Any = client.get("/api/tasks/work", headers=as_(SID)).json
     stream = client.get("/api/tasks/events", headers=as_(SID)).get_data(as_text=True)
     told = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]

@@ -1,4 +1,4 @@
-"""Tasks of a session that several processes share: one process each is played by an application of its own."""
+"""Tasks of a session that several processes share. An application of its own stands for each process."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_a_task_whose_session_another_process_ends_is_cancelled(two: Two, caplog
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_task_is_seen_from_elsewhere(two: Two) -> None:
+def test_a_task_is_seen_in_another_process(two: Two) -> None:
     one, other = two
     assert one.ask("POST", "/api/start/4") == {}
     assert other.state().running
@@ -303,7 +303,7 @@ def test_a_task_is_seen_from_elsewhere(two: Two) -> None:
     assert other.ask("GET", "/api/here") == {"here": False}
     one.leave.set()
     assert one.ask("GET", "/api/task/result") == {"result": 4}
-    # Whoever has the result knows that everybody knows.
+    # A caller that has the result knows that every process sees the end.
     for worker in two:
         state = worker.state()
         assert (state.complete, state.progress, state.name, state.n) == (True, 100.0, "job", 4)
@@ -340,7 +340,7 @@ def test_a_run_that_ends_while_a_view_is_at_work_does_not_refuse_the_next(two: T
     assert other.ask("GET", "/api/task/result") == {"result": 2}
 
 
-def test_a_task_is_cancelled_from_elsewhere(two: Two) -> None:
+def test_a_task_is_cancelled_from_another_process(two: Two) -> None:
     one, other = two
     one.ask("POST", "/api/start/4")
     assert one.entered.wait(WAIT)
@@ -354,7 +354,7 @@ def test_a_task_is_cancelled_from_elsewhere(two: Two) -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "destroyed"])
-def test_the_end_of_a_session_elsewhere_ends_its_task(two: Two, how: str) -> None:
+def test_the_end_of_a_session_in_another_process_ends_its_task(two: Two, how: str) -> None:
     one, other = two
     one.ask("POST", "/api/start/4")
     assert one.entered.wait(WAIT)
@@ -369,7 +369,7 @@ def test_the_end_of_a_session_elsewhere_ends_its_task(two: Two, how: str) -> Non
     assert other.ask("GET", "/api/count") == {"value": 0}
 
 
-def test_a_task_follows_a_rotation_elsewhere(two: Two) -> None:
+def test_a_task_follows_a_rotation_in_another_process(two: Two) -> None:
     one, other = two
     one.ask("POST", "/api/start/3")
     assert one.entered.wait(WAIT)
@@ -389,7 +389,7 @@ def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(
     assert one.entered.wait(WAIT)
     (late,) = one.silo.binding.runs._tasks[one.silo.store.uid(SID) or ""].values()
     assert late.records is not None
-    # As if its process stood still: nothing is heard of it.
+    # As if its process stood still: it reports nothing.
     real, late.records.change = late.records.change, lambda *_: True  # type: ignore[method-assign]
     clock.advance(LEASE + 1)
     assert not [record for record in caplog.records if "is lost" in record.getMessage()]

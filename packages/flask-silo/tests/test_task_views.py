@@ -1,4 +1,4 @@
-"""The paths of tasks: below each prefix, behind the application's own routes, after its hooks."""
+"""The endpoints of tasks: below each prefix, behind the application's own routes, after its hooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from silo_tasks import track
 
 
 class Shop:
-    """An application with a task that waits to be let go."""
+    """An application with a task that waits for an event."""
 
     def __init__(self, url: str, clock: Clock, **settings: Any) -> None:
         self.clock = clock
@@ -60,7 +60,7 @@ def test_a_state_and_a_cancel(shop: Shop) -> None:
     client.post("/api/start", headers=as_(SID))
     assert (client.get("/api/tasks/count%20up", headers=as_(SID)).json or {})["running"]
     assert not (client.get("/api/tasks/other", headers=as_(SID)).json or {})["running"]
-    assert not (client.get("/api/tasks/count up", headers=as_("b" * 32)).json or {})["running"], "somebody else's"
+    assert not (client.get("/api/tasks/count up", headers=as_("b" * 32)).json or {})["running"], "another client's"
     assert client.get(f"/api/tasks/count up?_sid={SID}").headers[HEADER] == SID
     assert client.delete("/api/tasks/count up", headers=as_(SID)).json == {"cancelled": True}
     while (state := client.get("/api/tasks/count up", headers=as_(SID)).json or {})["running"]:

@@ -22,7 +22,7 @@ from silo_tasks import ThreadRunner
 
 
 class Job:
-    """A task of the application, which tests lead by the hand."""
+    """A task of the application, whose steps the tests control."""
 
     def __init__(self, app: Flask, silo: Silo) -> None:
         self.entered, self.leave, self.done = threading.Event(), threading.Event(), threading.Event()

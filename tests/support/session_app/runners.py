@@ -13,7 +13,7 @@ from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.rq import RQRunner
 
 QUEUES = os.environ["QUEUES_URL"]
-NOBODY = "nobody"
+UNWATCHED = "unwatched"
 """A queue that no worker looks at."""
 
 celery = Celery("sessions", broker=QUEUES, set_as_current=False)
@@ -26,6 +26,6 @@ RUNNERS: Mapping[str, Runner] = {
     "rq": RQRunner(Queue(connection=redis)),
     "celery": CeleryRunner(celery),
     "inline": InlineRunner(),
-    "waits-rq": RQRunner(Queue(NOBODY, connection=redis)),
-    "waits-celery": CeleryRunner(celery, queue=NOBODY),
+    "waits-rq": RQRunner(Queue(UNWATCHED, connection=redis)),
+    "waits-celery": CeleryRunner(celery, queue=UNWATCHED),
 }

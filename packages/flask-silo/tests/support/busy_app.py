@@ -13,7 +13,7 @@ from silo_tasks import ThreadRunner
 
 
 def application() -> Flask:
-    """The application; its settings come from the environment. Its streams say nothing while there is no news."""
+    """The application; its settings come from the environment. Its streams send nothing while nothing changes."""
     app = Flask("busy")
     app.config.from_prefixed_env("BUSY")
     silo = Silo(app, accept_client_ids=True)
