@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from .log.capture import capture
 from .log.levels import word_of
@@ -33,10 +33,13 @@ class Reporter:
     _run: Run
 
     def _mine(self) -> Run:
-        run = current_run.get()
+        run: Any = current_run.get()
         while run is not None and run.key is not self._key:
             run = run.parent
-        return self._run if run is None else cast("Run", run)
+        if run is None:
+            return self._run
+        mine: Run = run
+        return mine
 
     def update(
         self,
@@ -64,7 +67,8 @@ class Reporter:
         """
         run = self._run
         if not run.stop.direct:
-            run = self._mine()
+            own: Any = current_run.get()
+            run = own if own is not None and own.key is self._key else self._mine()
             if run.stop.alert and run.is_closed():
                 return
         if progress is not None:

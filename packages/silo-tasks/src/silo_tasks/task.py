@@ -14,6 +14,7 @@ from .log.lines import LogLine
 from .reporting import Reporter
 from .run.callbacks import call_back
 from .run.context import current_run
+from .run.job import job_of
 from .run.outcome import CANCELLED
 from .run.public_errors import PublicErrors, names_of
 from .run.publishing import Publication
@@ -197,7 +198,7 @@ class BackgroundTask(Reporter):
             if publication is not None:
                 before = publication.begin(previous, runner.max_wait)
             if not run.status.is_final:
-                runner.submit(run.job())
+                runner.submit(job_of(run))
         except BaseException as error:
             # A runner may raise what the run raised, and then it was executed after all.
             if not run.withdraw():

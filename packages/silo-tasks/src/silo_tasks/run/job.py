@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from .run import Run
+
 
 class LiveRun(Protocol):
     """What a runner of this process does with the run of a job."""
@@ -65,3 +67,15 @@ class Job(NamedTuple):
     def __repr__(self) -> str:
         # The arguments may hold what does not belong into a log.
         return f"<Job of task {self.name!r}, run {self.number}>"
+
+
+def job_of(run: Run) -> Job:
+    """Return what a runner gets of a run.
+
+    Raises:
+        TaskError: The run is over already.
+    """
+    name, owner, timeout, max_logs, _, _, _, public_errors, label = run.settings
+    function, args, kwargs = run.call()
+    number, last_seq = run.number, run.log.last_seq
+    return Job(run, name, label, owner, number, function, args, kwargs, timeout, max_logs, last_seq, public_errors)

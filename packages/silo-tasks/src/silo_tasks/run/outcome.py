@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     """When the run ended, in seconds since the epoch; None is now."""
 
 
-CANCELLED = Outcome(Status.CANCELLED, "Cancelled")
+SUCCEEDED, CANCELLED = Outcome(Status.SUCCEEDED), Outcome(Status.CANCELLED, "Cancelled")
 
 
 def result_of(name: str, status: Status, failure: Failure | None, value: Any) -> Any:

@@ -23,9 +23,8 @@ from ..text import cut
 from .callbacks import Callback, call_back
 from .context import CurrentRun, current_run
 from .failure import LAZY, Failure, clear_frames, drop_first_frame, failure_of, has_begun, only_cancelled
-from .job import Job
 from .latch import Latch
-from .outcome import CANCELLED, Outcome, result_of
+from .outcome import CANCELLED, SUCCEEDED, Outcome, result_of
 from .settings import Settings
 from .stopping import Stop
 from .target import explained
@@ -178,31 +177,17 @@ class Run:
         """Wait for a runner, with the message that says so."""
         self.message, self.started_at, self.status = message, now, Status.QUEUED
 
-    def job(self) -> Job:
-        """Return what a runner gets.
+    def call(self) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """Return the function with its arguments after the task.
 
         Raises:
             TaskError: The run is over already.
         """
-        settings = self.settings
         with self.lock:
             function, args, kwargs = self.function, self.args, self.kwargs
         if function is None:
             raise TaskError(f"task {self.name!r} has nothing to run: its run is over")
-        return Job(
-            self,
-            settings.name,
-            settings.label,
-            settings.owner,
-            self.number,
-            function,
-            args,
-            kwargs,
-            settings.timeout,
-            settings.max_logs,
-            self.log.last_seq,
-            settings.public_errors,
-        )
+        return function, args, kwargs
 
     def execute(self) -> None:
         """Run the function to its end in this thread; do nothing if the run was cancelled before."""
@@ -268,7 +253,7 @@ class Run:
         else:
             # From here on nothing is executed, so that a callback may ask for the result.
             self.value, self.executing = value, False
-            self.end(Outcome(Status.SUCCEEDED))
+            self.end(SUCCEEDED)
             if self.status is not Status.SUCCEEDED:
                 self.value = None
         finally:
@@ -331,7 +316,7 @@ class Run:
         Returns:
             Whether this call ended it.
         """
-        now = self._moments(outcome)
+        ended, finished_at = self._moments(outcome)
         callbacks: list[Callback] = []
         with self.lock:
             if self.status.is_final or (only_from is not None and self.status is not only_from):
@@ -340,7 +325,7 @@ class Run:
             if task is not None:
                 # Where nothing was started, callbacks wait for the next run.
                 callbacks, self.callbacks = self.callbacks, callbacks
-            alarm = self._close(outcome, *now)
+            alarm = self._close(outcome, ended, finished_at)
         if alarm is not None:
             alarm.cancel()
         if reason is not None and outcome.status is Status.CANCELLED:
