@@ -296,7 +296,9 @@ def test_a_function_without_a_parameter_for_the_task_fails_with_a_hint() -> None
 
     task = BackgroundTask(runner=InlineRunner())
     task.start(crunch, [1])
-    assert (task.state.error or "").startswith("crunch(rows) cannot be called with the task and what start() was given")
+    error = task.state.error or ""
+    assert error.startswith("crunch(rows) cannot be called with the task and what start() was given: ")
+    assert error.endswith(". The first parameter is the task")
 
 
 def test_a_type_error_of_the_code_itself_stays_as_it_is() -> None:
@@ -308,6 +310,8 @@ def test_a_type_error_of_the_code_itself_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ({"name": None}, "name must be a str, not a NoneType"),
+        ({"name": 7}, "name must be a str, not a int"),
         ({"runner": "threads"}, "runner must be a silo_tasks.Runner such as ThreadRunner(), not 'threads'"),
         ({"runner": ThreadRunner}, "not <class 'silo_tasks.runners.thread.ThreadRunner'>"),
         ({"runner": "redis://:secret@host"}, "not an address"),

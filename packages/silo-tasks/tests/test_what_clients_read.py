@@ -86,7 +86,7 @@ def test_timeouts_and_losses_are_public(kind: type[Exception]) -> None:
     ],
 )
 def test_only_exception_classes_can_be_public(given: Any, named: str) -> None:
-    with pytest.raises(TypeError, match=f"public_errors takes exception classes, and not {named}"):
+    with pytest.raises(TypeError, match=f"public_errors takes exception classes, not {named}"):
         BackgroundTask(public_errors=given)
 
 

@@ -15,13 +15,13 @@ def check_runner(runner: object) -> None:
         TypeError: It is not a runner, and not None, which stands for the default runner.
     """
     if runner is not None and not isinstance(runner, Runner):
-        # An address may have a password in it.
+        # An address may hold a password.
         given = "an address" if isinstance(runner, str) and "://" in runner else repr(runner)
         raise TypeError(f"runner must be a silo_tasks.Runner such as ThreadRunner(), not {given}")
 
 
 def check_store(store: object) -> None:
-    """Refuse anything but a task store. The message does not repeat an address: there may be a password in it.
+    """Refuse anything but a task store. The message does not repeat an address, which may hold a password.
 
     Raises:
         TypeError: It is not a task store.

@@ -1,4 +1,4 @@
-"""What the code of a task calls: progress, log, steps, and the looks at cancel."""
+"""What the code of a task calls: progress, log, steps, and the checks for a cancel."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 class Reporter:
-    """The reporting half of `BackgroundTask`.
+    """The reporting half of ``BackgroundTask``.
 
-    A call from the code of a run goes to that very run, even when it was given up and another one has begun. A call
-    from anywhere else goes to the newest run.
+    A call from the code of a run reports to that run, even if it was given up and another one has begun. Any other call
+    reports to the newest run.
     """
 
     _key: object
@@ -49,21 +49,21 @@ class Reporter:
         n: int | None = None,
         total: int | None = None,
     ) -> None:
-        """Report progress. Ignored when the run is over.
+        """Report progress. Ignored if the run is over.
 
-        No lock is taken for `progress` alone, so it can be called for every item.
+        ``progress`` alone takes no lock, so it can be reported for every item.
 
         Args:
             progress: Percent of the innermost open step, or of the run when none is open; below 0 counts as 0, above
                 100 as 100. It may be lower than the last one, but what loops and steps have reached stays.
-            message: What is being done. `{n}`, `{total}`, `{percent}`, `{rate}` and `{eta}` are filled in when
-                somebody reads it; the counts are those of the loop the message was given in. Like a log line, it is
-                cut to `MAX_LINE` characters.
+            message: What is being done. ``{n}``, ``{total}``, ``{percent}``, ``{rate}`` and ``{eta}`` are filled in
+                when the message is read; the counts are those of the loop in which it was set. Like a log line, it
+                is cut to ``MAX_LINE`` characters.
             n: Items done in the innermost loop or step.
             total: Items it has in all.
 
         Raises:
-            TypeError: `progress` is no number, such as a text that was meant as the message.
+            TypeError: ``progress`` is not a number, such as a text that was meant as the message.
         """
         run = self._run
         if not run.stop.direct:
@@ -89,7 +89,7 @@ class Reporter:
             run.progress.count(None if n is None else as_count(n), None if total is None else as_count(total))
 
     def advance(self, n: int = 1) -> None:
-        """Count `n` more items as done, in the innermost loop or step. May be called from several threads."""
+        """Count ``n`` more items as done, in the innermost loop or step. May be called from several threads."""
         run = self._mine()
         if not (run.stop.alert and run.is_closed()):
             run.progress.count(as_count(n), None, add=True)
@@ -98,7 +98,7 @@ class Reporter:
         """Iterate and report each item as progress of the innermost open step, or of the run.
 
         A loop inside a loop fills the share of one item. When the task is cancelled, the loop ends before the next
-        item by raising `Cancelled`.
+        item by raising ``Cancelled``.
 
         Args:
             iterable: What to iterate over.
@@ -108,10 +108,11 @@ class Reporter:
 
     @contextlib.contextmanager
     def step(self, name: str, weight: float = 1) -> Iterator[None]:
-        """A part of the work, with its own share of the progress. Its name becomes the message.
+        """Open a part of the work, with its own share of the progress. Its name becomes the message.
 
-        A step named in `plan()` takes its planned share. Otherwise it takes `weight / (weight + 1)` of what is left,
-        so the first of weight 1 fills one half, the next one half of the rest, and the end is never reached too soon.
+        A step named in ``plan()`` takes its planned share. Otherwise it takes ``weight / (weight + 1)`` of what is
+        left, so the first of weight 1 fills one half, the next one half of the rest, and the end is never reached too
+        soon.
 
         Raises:
             ValueError: The weight is not a positive, finite number.
@@ -141,9 +142,9 @@ class Reporter:
                 run.steps.end(record, now, failed=not complete)
 
     def plan(self, *steps: tuple[str, float]) -> None:
-        """Name the steps to come with their weights, which gives each its exact share of what is left here.
+        """Name the steps to come with their weights. Each gets its exact share of the progress that is left here.
 
-        Inside a plan only its steps move the progress. Steps that are left out leave their share to the end.
+        Inside a plan only its steps move the progress. The share of a step that is left out is added at the end.
 
         Raises:
             ValueError: There are no steps, or a weight is not a positive, finite number.
@@ -163,13 +164,13 @@ class Reporter:
     def log(self, message: str, *args: object, level: int | str = "info") -> None:
         """Add a line, which clients may read, to the log.
 
-        The newest `max_logs` lines are kept, each cut to `MAX_LINE` characters.
+        The newest ``max_logs`` lines are kept, each cut to ``MAX_LINE`` characters.
 
         Args:
-            message: The text, %-formatted with `args` when first read; without `args` it is taken as it is.
+            message: The text, %-formatted with ``args`` when first read; without ``args`` it is taken as it is.
             args: Numbers and short texts are kept as they are, any other value is formatted at once.
-            level: `"debug"`, `"info"`, `"warning"`, `"error"` or a word of your own; or a level of the logging module,
-                such as `logging.INFO` or `"INFO"`, which is kept as `"info"`.
+            level: ``"debug"``, ``"info"``, ``"warning"``, ``"error"`` or a word of your own; or a level of the logging
+                module, such as ``logging.INFO`` or ``"INFO"``, which is kept as ``"info"``.
         """
         run = self._mine()
         if run.stop.alert:
@@ -179,7 +180,7 @@ class Reporter:
     def logging(
         self, *names: str, level: int | str = logging.NOTSET, public: bool = False
     ) -> contextlib.AbstractContextManager[None]:
-        """Copy what these loggers emit into the log, as long as the context is open.
+        """Copy what these loggers emit into the log while the context is open.
 
         Only records of this run's own code are taken, so tasks that run side by side do not mix.
 
@@ -187,22 +188,22 @@ class Reporter:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
                 two of them, or two captures of the run, is taken once. A warning that nothing else handles is printed
                 to stderr, as without the capture.
-            level: The lowest level that is taken, such as `logging.INFO` or `"info"`.
+            level: The lowest level that is taken, such as ``logging.INFO`` or ``"info"``.
             public: Whether clients may read what is taken. Libraries log addresses, queries and other things that are
-                not for clients, so `state.to_dict(public=True)` leaves the lines out unless this is True.
+                not for clients, so ``state.to_dict(public=True)`` leaves the lines out unless this is True.
         """
         return capture(self._mine(), names, level, public=public)
 
     def checkpoint(self) -> None:
-        """Stop here by raising `Cancelled` if the run was cancelled or is past its deadline."""
+        """Raise ``Cancelled`` if the run was cancelled or is past its deadline."""
         self._mine().stop.check()
 
     def shield(self) -> contextlib.AbstractContextManager[None]:
-        """Put off a cancel or deadline until the end of the `with` block, for work that must not be cut in half."""
+        """Put off a cancel or deadline until the end of the ``with`` block, for work that must not be interrupted."""
         return self._mine().stop.shield()
 
     def complete(self, message: str = "Done") -> None:
-        """End the run as succeeded. The target may go on; what it reports afterwards is ignored, but for its log.
+        """End the run as succeeded. The target may go on; its reports are ignored from then on, except its log.
 
         What it returns is still the result. If it raises, that is logged, the run stays succeeded, and its result is
         None.
@@ -214,7 +215,7 @@ class Reporter:
 
         Args:
             error: What went wrong. Clients may read a text; the exception that is being handled is kept as its cause.
-                The text of an exception is for the server, unless its class is among the task's `public_errors`.
+                The text of an exception is for the server, unless its class is among the task's ``public_errors``.
         """
         self._mine().fail(error, exception_here())
 
@@ -226,7 +227,7 @@ def _current() -> Reporter | None:
 
 
 def track(iterable: Iterable[T], total: int | None = None, *, task: Reporter | None = None) -> Iterator[T]:
-    """Iterate and report each item as progress of `task`, or of the running task; see `BackgroundTask.track`.
+    """Iterate and report each item as progress of ``task``, or of the running task; see ``BackgroundTask.track``.
 
     Outside any task it only iterates, so a function that uses it also works on its own.
     """
@@ -235,6 +236,6 @@ def track(iterable: Iterable[T], total: int | None = None, *, task: Reporter | N
 
 
 def step(name: str, weight: float = 1, *, task: Reporter | None = None) -> contextlib.AbstractContextManager[None]:
-    """A step of `task`, or of the running task; see `BackgroundTask.step`. Outside any task it does nothing."""
+    """Open a step of ``task``, or of the running task; see ``BackgroundTask.step``. Does nothing outside any task."""
     reporter = task if task is not None else _current()
     return contextlib.nullcontext() if reporter is None else reporter.step(name, weight)

@@ -1,4 +1,4 @@
-"""A function in the background that can be watched, stopped and asked for its result."""
+"""A function that runs in the background."""
 
 from __future__ import annotations
 
@@ -38,28 +38,27 @@ if TYPE_CHECKING:
 class BackgroundTask(Reporter):
     """Runs one function at a time in the background and shows how far it is.
 
-    Making one is cheap and starts nothing, so it can sit in the state of a session. Every `start()` is a new run;
-    what an old run still reports never reaches the state of a newer one.
+    Making a task is cheap and starts nothing, so it can be kept in the state of a session. Every ``start()`` is a new
+    run; reports of an old run never reach the state of a newer one.
 
     Args:
         name: Name for people and logs.
-        timeout: Seconds a run may take, counted from when it begins to run. Past it the run is failed for everybody who
-            watches, at once; its code is stopped when it next reports or takes an item.
+        timeout: Seconds a run may take, counted from when it begins. After that, any process that looks at the run sees
+            it failed; its code is stopped when it next reports or takes an item.
         max_logs: Log lines that are kept: the newest, up to 2,200 bytes for each on average.
-        runner: Where runs are executed; None is the shared `ThreadRunner`.
-        store: Where the task's record is published for watchers elsewhere; None is nowhere, or the store of a runner
-            whose workers are elsewhere.
-        owner: Whose task it is, the first half of the key in the store.
-        clock: Seconds since the epoch, for tests. Durations follow it only when it is injected; otherwise they are
-            measured by a monotonic clock, so that setting the system's time moves no deadline.
+        runner: Where runs are executed; None is the shared ``ThreadRunner``.
+        store: The task store where other processes find the task. None is the store of the runner, if it has one.
+        owner: Whose task it is; with the name, the key in the store.
+        clock: Returns seconds since the epoch, for tests. Durations follow it only if it is given; by default a
+            monotonic clock measures them, so that setting the system's time moves no deadline.
         public_errors: Classes of exceptions, or one class, whose text clients may read in
-            `state.to_dict(public=True)`; subclasses count. The text of any other exception may hold what is not for
+            ``state.to_dict(public=True)``; subclasses count. The text of any other exception may hold what is not for
             clients, such as the address of a database.
 
     Raises:
-        ValueError: `timeout` is not positive, or `max_logs` is negative.
-        TypeError: `public_errors` names something other than classes of exceptions, or `runner`, `store`, `timeout`,
-            `max_logs` or `clock` is of the wrong kind; the message says what to give.
+        ValueError: ``timeout`` is not positive, or ``max_logs`` is negative.
+        TypeError: ``public_errors`` holds anything but classes of exceptions, or another argument is of the wrong kind;
+            the message says what to give.
     """
 
     def __init__(
@@ -77,6 +76,8 @@ class BackgroundTask(Reporter):
         if callable(name):
             called = getattr(name, "__name__", type(name).__name__)
             raise TypeError(f"a task is made with its name: BackgroundTask({called!r}), then start({called}, ...)")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not a {type(name).__name__}")
         check_runner(runner)
         if store is not None:
             check_store(store)
@@ -92,7 +93,7 @@ class BackgroundTask(Reporter):
         if store is None and runner is not None:
             store = runner.store
         mono = time.monotonic if clock is time.time else clock
-        # A Decimal, or an integer too large for a float, cannot be added to the time.
+        # A Decimal, or an integer too large for a float, cannot be added to a time.
         seconds = None if timeout is None else float(timeout)
         names = names_of(public_errors)
         self._settings = Settings(str(name), str(owner), seconds, max_logs, store, clock, mono, names, repr(str(name)))
@@ -104,18 +105,18 @@ class BackgroundTask(Reporter):
 
     @classmethod
     def attach(cls, name: str, store: TaskStore, owner: str = "") -> Self | None:
-        """The newest run of a task that any process has started, to be watched, cancelled and asked for its result.
+        """Return a task that any process has started, to watch its newest run, cancel it or wait for its result.
 
         Args:
             name: Name of the task.
-            store: Where its record is published.
+            store: The task store with its record.
             owner: Whose task it is.
 
         Returns:
-            None when the store knows no run of it. `start()` on what is returned runs a function here.
+            None if the store has no run of it. ``start()`` of the returned task runs a function in this process.
 
         Raises:
-            TypeError: `store` is not a task store.
+            TypeError: ``store`` is not a task store.
         """
         check_store(store)
         found = store.read(owner, name)
@@ -142,7 +143,7 @@ class BackgroundTask(Reporter):
 
     @property
     def label(self) -> str:
-        """What the log of the server calls the task: its name in quotes, until something else is set."""
+        """What the log of the server calls the task: its name in quotes, unless it was set to another text."""
         return self._settings.label
 
     @label.setter
@@ -153,17 +154,17 @@ class BackgroundTask(Reporter):
     # Starting and stopping.
 
     def start(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Run `target(task, *args, **kwargs)` in the background.
+        """Run ``target(task, *args, **kwargs)`` in the background.
 
         A target that returns has succeeded; one that raises has failed.
 
         Raises:
-            TaskRunning: The task is queued or running, here or by what its store says elsewhere.
-            QueueFull: Too many tasks wait already. The task is as it was before, and so is its record.
+            TaskRunning: The task is queued or running, in this process or, as its store says, in another one.
+            QueueFull: Too many runs wait already. The task is as it was before, and so is its record.
             RunnerUnavailable: The task queue or the store cannot be reached. The task is as it was before.
             TaskError: The runner cannot run it.
-            TypeError: The target is not a plain function, or an argument cannot be sent to where it would run; the
-                message names it.
+            TypeError: The target is not a plain function, or an argument cannot be sent to the process that would run
+                it; the message names the argument.
         """
         check_target(target)
         runner = self._runner or default_runner()
@@ -200,10 +201,10 @@ class BackgroundTask(Reporter):
             if not run.status.is_final:
                 runner.submit(job_of(run))
         except BaseException as error:
-            # A runner may raise what the run raised, and then it was executed after all.
+            # A runner may raise what the run raised; then the run was executed after all.
             if not run.withdraw():
                 if isinstance(error, TaskError) and run.status is Status.CANCELLED:
-                    # On its way to the runner, which found nothing to run.
+                    # It was cancelled on its way to the runner.
                     return
                 raise
             if publication is not None:
@@ -220,14 +221,14 @@ class BackgroundTask(Reporter):
     def _at_rest(self, action: str) -> Run:
         newest = self._run
         if self._mine() is not newest:
-            # A run that was given up has no say about its successor.
+            # Code of a run that was given up cannot start or reset its successor.
             raise Cancelled
         if newest.status.is_active:
             raise TaskRunning(self.name, newest.status.value, action)
         return newest
 
     def _adopt(self, message: Message, target: Callable[..., Any]) -> Run:
-        """Make the run of a message the newest one, in the process that executes it."""
+        """Make the run of a message the newest one, and return it. For the process that executes it."""
         self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
         run = Run(self._settings, self._key, None, self, target, tuple(message.args), dict(message.kwargs))
         run.continue_from(message.token, message.number, message.last_seq)
@@ -251,22 +252,22 @@ class BackgroundTask(Reporter):
     def cancel(self, *, abandon: bool = False, kill_after: float | None = None) -> bool:
         """Ask the run to stop.
 
-        A queued run is cancelled at once. A running one stops when it next takes an item from `track()`, reports
-        something, or passes a `checkpoint()`; if it returns before that, it has succeeded.
+        A queued run is cancelled at once. A running one stops when it next takes an item from ``track()``, reports
+        something, or passes a ``checkpoint()``; if it returns before that, it has succeeded.
 
         Args:
-            abandon: Do not wait for its code: the run is cancelled at once for everybody who watches, and the task can
-                be started again while the old code may still be on its way to its next item.
-            kill_after: Seconds after which the process of the run is killed if its code has not stopped. That takes a
-                runner with processes of its own, as `ProcessRunner`.
+            abandon: Do not wait for its code: the run reads as cancelled at once, and the task can be started again
+                while the old code may not have reached its next item yet.
+            kill_after: Seconds after which the process of the run is killed if its code has not stopped. Only a runner
+                that has processes, as ``ProcessRunner``, can do that.
 
         Returns:
-            Whether there was something to stop.
+            Whether the run was queued or running.
 
         Raises:
-            TaskError: `kill_after` is given, and the runner cannot kill; nothing was asked to stop.
-            RunnerUnavailable: The run is elsewhere, and its store cannot be reached.
-            ValueError: `kill_after` is negative.
+            TaskError: ``kill_after`` is given, and the runner cannot kill. The run was not asked to stop.
+            RunnerUnavailable: The run is on a worker, and the task store cannot be reached.
+            ValueError: ``kill_after`` is negative.
         """
         run, runner = self._mine(), self._runner
         if kill_after is None:
@@ -288,10 +289,10 @@ class BackgroundTask(Reporter):
         """Wait until the run is over.
 
         Args:
-            timeout: Seconds to wait, None for as long as it takes.
+            timeout: Seconds to wait; None is no limit.
 
         Returns:
-            Whether it is over; True as well when nothing was started.
+            Whether it is over; also True if nothing was started.
 
         Raises:
             TaskError: The run would wait for itself.
@@ -301,11 +302,11 @@ class BackgroundTask(Reporter):
         return not self._must_wait(run) or run.wait(run.done, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
-        """`wait()` for a coroutine: the asyncio loop goes on meanwhile, and no thread is taken.
+        """Wait as ``wait()`` does, in a coroutine: the asyncio loop goes on meanwhile, and no thread is used.
 
         Cancelling the coroutine ends the waiting; the run goes on.
         """
-        # Whoever has no loop need not pay for the import of asyncio.
+        # Here, so that a program without a loop does not import asyncio.
         from .run.waiting import passed, refreshed
 
         run = await refreshed(self._run)
@@ -317,18 +318,19 @@ class BackgroundTask(Reporter):
         return run.status.is_active
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the run and return what its target returned; of a run elsewhere, as JSON gives it back.
+        """Wait for the run and return what its target returned. From a worker, the value comes back as JSON gives it.
 
         Args:
-            timeout: Seconds to wait, None for as long as it takes.
+            timeout: Seconds to wait; None is no limit.
 
         Raises:
-            TaskFailed: The run failed. The exception that ended it, where it was raised here, is the `__cause__`.
+            TaskFailed: The run failed. The exception that ended it is the ``__cause__``, if it was raised in this
+                process.
             TaskTimeout: The run went past its deadline.
             TaskLost: The process of the run was killed or cannot reach the store.
             TaskCancelled: The run was cancelled.
-            TimeoutError: The run is not over after `timeout` seconds.
-            TaskError: Nothing was started, the run would wait for itself, or it succeeded elsewhere and its value was
+            TimeoutError: The run is not over after ``timeout`` seconds.
+            TaskError: Nothing was started, the run would wait for itself, or it succeeded on a worker and its value was
                 not kept.
         """
         run = self._run
@@ -344,7 +346,7 @@ class BackgroundTask(Reporter):
         return run.result()
 
     async def result_async(self, timeout: float | None = None) -> Any:
-        """`result()` for a coroutine: the asyncio loop goes on meanwhile, and no thread is taken.
+        """Return what ``result()`` returns, in a coroutine: the asyncio loop goes on meanwhile, and no thread is used.
 
         Cancelling the coroutine ends the waiting; the run goes on.
         """
@@ -357,15 +359,15 @@ class BackgroundTask(Reporter):
     def _check_started(self, run: Run) -> None:
         if run.status is Status.IDLE:
             raise TaskError(f"task {self.name!r} has not been started")
-        # A callback of a run that called complete() is no code of it, but holds it up.
+        # A callback of a run that called complete() is not its code, but the run waits for it.
         if run.executing and (run.thread == threading.get_ident() or run.is_here()):
             raise TaskError(f"task {self.name!r} would wait for itself")
 
     def on_done(self, callback: Callable[[BackgroundTask], object]) -> None:
-        """Call `callback(task)` once, when the run is over; at once if it is over already.
+        """Call ``callback(task)`` once, when the run is over; at once if it is over already.
 
-        On an idle task it waits for the next run. It is called with no lock held, by the thread that ended the run.
-        An exception that it raises is logged, and goes no further.
+        On an idle task the callback waits for the next run. The thread that ended the run calls it, with no lock held.
+        An exception that it raises is logged, and affects nothing else.
 
         Raises:
             TypeError: The callback is not callable.
@@ -373,7 +375,7 @@ class BackgroundTask(Reporter):
         if not callable(callback):
             raise TypeError(f"on_done() takes a function, as in on_done(print), not a {type(callback).__name__}")
         with self._lock:
-            # A start() in this moment takes over the callbacks of the run before.
+            # A start() takes over the callbacks of the previous run under this lock.
             added = self._run.add_callback(callback)
         if not added:
             call_back([callback], self)
@@ -382,7 +384,7 @@ class BackgroundTask(Reporter):
 
     @property
     def state(self) -> TaskState:
-        """The newest run at this moment."""
+        """A snapshot of the newest run."""
         run = self._run
         run.refresh()
         return state_of(run)
@@ -409,9 +411,9 @@ class BackgroundTask(Reporter):
         return run.status is Status.FAILED
 
     def logs(self, since: int = 0) -> list[LogLine]:
-        """The kept log lines newer than line number `since`, oldest first.
+        """Return the kept log lines newer than line number ``since``, oldest first.
 
-        Numbers go on from run to run, so a client that asks with the last number it has seen misses nothing new.
+        Numbers go on from run to run, so a client that asks with the last number it has seen misses no new line.
         """
         run = self._run
         run.refresh()
@@ -430,8 +432,9 @@ class BackgroundTask(Reporter):
 def current_task() -> BackgroundTask | None:
     """Return the task whose function is running here, or None outside any task.
 
-    It follows the context, not the thread: code in an `asyncio` loop that the function started sees the task. A thread
-    that the function starts sees it only when it runs in a copy of the context (`contextvars.copy_context().run`).
+    It follows the context, not the thread: code in an ``asyncio`` loop that the function started sees the task. A
+    thread that the function starts sees it only if it runs in a copy of the context
+    (``contextvars.copy_context().run``).
     """
     run = current_run.get()
     task: BackgroundTask | None = None if run is None else run.task

@@ -15,7 +15,7 @@ logger = logging.getLogger("silo_tasks")
 
 
 class Alarm:
-    """A call to come. `cancel()` forgets it, and with it whatever the function holds."""
+    """A call to come. ``cancel()`` drops the function, and everything that it keeps alive."""
 
     __slots__ = ("_timer", "call")
 
@@ -24,7 +24,7 @@ class Alarm:
         self.call: Callable[[], None] | None = call
 
     def cancel(self) -> None:
-        """Never call."""
+        """Call nothing."""
         if self.call is not None:
             self.call = None
             self._timer.forget()
@@ -33,8 +33,8 @@ class Alarm:
 class Timer:
     """Calls functions after a delay, one after the other, so they must be quick.
 
-    The thread starts with the first alarm and again in a forked child. A cancelled alarm stays in the heap as an
-    empty entry until its time or until most entries are empty, so the cost follows what lives.
+    The thread starts with the first alarm, and again in a forked child. A cancelled alarm stays in the heap as an empty
+    entry until its time comes or most entries are empty, so the cost is in proportion to the alarms that are left.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,7 +44,7 @@ class Timer:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        # The thread stayed behind, and so did what it had to call.
+        # The thread stayed in the parent, with the calls that it has to make.
         # Reentrant: a garbage collection inside the lock may cancel an alarm.
         self._wake = threading.Condition(threading.RLock())
         self._heap: list[tuple[float, int, Alarm]] = []
@@ -52,11 +52,11 @@ class Timer:
         self._forgotten = 0
 
     def call_later(self, delay: float, call: Callable[[], None]) -> Alarm:
-        """Call `call` once, `delay` seconds from now, on the timer's thread."""
+        """Call ``call`` once, ``delay`` seconds from now, on the timer's thread."""
         alarm = Alarm(self, call)
         entry = time.monotonic() + delay, next(self._numbers), alarm
         with self._wake:
-            # In one step: what is collected meanwhile may cancel alarms, and then the heap is another one.
+            # In one step: a garbage collection may cancel alarms, and replace the heap.
             heapq.heappush(self._heap, entry)
             first = None
             if self._thread is None:
@@ -64,7 +64,7 @@ class Timer:
             elif self._heap[0][2] is alarm:
                 self._wake.notify()
         if first is not None:
-            # Not under the lock: one that is older than gevent's monkey patching would not keep the thread out.
+            # Without the lock: one that is older than gevent's monkey patching would not keep the thread out.
             self._start(first)
         return alarm
 
@@ -72,12 +72,12 @@ class Timer:
         try:
             thread.start()
         except RuntimeError:
-            # No thread can be had, as at interpreter exit. Deadlines still hold for everybody who looks.
+            # The system gives no thread, as at interpreter exit. A caller that looks at a run still sees its deadline.
             self._thread = None
             logger.warning("The thread %s could not be started", self._name)
 
     def forget(self) -> None:
-        """Count an alarm as cancelled, and tidy up when they are the most."""
+        """Count an alarm as cancelled, and drop the cancelled ones once they are the most."""
         with self._wake:
             self._forgotten += 1
             if self._forgotten > 64 and 2 * self._forgotten > len(self._heap):

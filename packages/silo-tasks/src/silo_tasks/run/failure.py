@@ -91,7 +91,7 @@ def has_begun(value: Any) -> bool:
 
 
 def only_cancelled(error: BaseException) -> bool:
-    """Return whether an exception is a group of nothing but `Cancelled`, as a stopped `asyncio.TaskGroup` raises it."""
+    """Return whether an exception is a group of ``Cancelled`` only, as of a stopped ``asyncio.TaskGroup``."""
     return isinstance(error, _GROUP) and error.split(Cancelled)[1] is None
 
 

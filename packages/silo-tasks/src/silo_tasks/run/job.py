@@ -18,7 +18,7 @@ class LiveRun(Protocol):
     def execute(self) -> None:
         """Run the function to its end in this thread. Does nothing when the run was cancelled before.
 
-        What the function raises ends up in the task's state. Only `KeyboardInterrupt` is raised on to the caller.
+        What the function raises ends up in the task's state. Only ``KeyboardInterrupt`` is raised on to the caller.
         """
 
     def cancel(self) -> bool:
@@ -57,7 +57,7 @@ class Job(NamedTuple):
     last_seq: int
     """Number of the last log line of the run before."""
     public_errors: frozenset[str]
-    """Names of the exceptions whose text clients may read, as `package.module:name`."""
+    """Names of the exceptions whose text clients may read, as ``package.module:name``."""
 
     @property
     def token(self) -> str:

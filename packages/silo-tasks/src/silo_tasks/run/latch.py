@@ -1,4 +1,4 @@
-"""An event that costs next to nothing until somebody waits for it."""
+"""An event that costs almost nothing until a caller waits for it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Protocol
 
 
 class Waiter(Protocol):
-    """Who waits for a latch: a lock that its thread hangs on, or whatever else wants to be told."""
+    """Anything that can wait on a latch: it needs a ``release()`` method, as a lock has."""
 
     def release(self) -> None:
-        """The latch is set. Called once, by the thread that set it; must not raise."""
+        """Take note that the latch is set. Called once, by the thread that set it; must not raise."""
 
 
 class Latch:
-    """Starts open, is set once, stays set.
+    """A flag that is set once and stays set.
 
-    Each thread that waits hangs on a lock of its own, which is half the price of a `threading.Event`. It needs no lock
-    around its list of waiters, as a single append or pop is atomic.
+    Each waiting thread blocks on a lock of its own, which costs half as much as a ``threading.Event``. The list of
+    waiters needs no lock, as a single append or pop is atomic.
     """
 
     __slots__ = ("_waiters", "is_set")
@@ -28,23 +28,23 @@ class Latch:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits for it."""
+        """Whether a thread or a coroutine waits for it."""
         return bool(self._waiters)
 
     def set(self) -> None:
-        """Let every waiter go, now and later."""
+        """Release every waiter, now and later."""
         self.is_set = True
         waiters = self._waiters
         while waiters:
             try:
                 waiter = waiters.pop()
             except IndexError:
-                # A waiter whose time was up has just left.
+                # A waiter whose timeout has passed has just removed itself.
                 return
             waiter.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to `timeout` seconds (None: for ever); whether the latch is set."""
+        """Wait up to ``timeout`` seconds (None: without limit); return whether the latch is set."""
         if self.is_set:
             return True
         waiter = threading.Lock()
@@ -58,13 +58,13 @@ class Latch:
         return self.is_set or not self.remove(waiter)
 
     def add(self, waiter: Waiter) -> bool:
-        """Have the waiter released by `set()`; False when the latch is set and nobody needs to wait any more."""
+        """Have the waiter released by ``set()``; return False if the latch is set already."""
         self._waiters.append(waiter)
         # set() may have emptied the list just before this waiter was on it.
         return not self.is_set
 
     def remove(self, waiter: Waiter) -> bool:
-        """Forget a waiter; False when `set()` has released it or is about to."""
+        """Remove a waiter; return False if ``set()`` has released it or is about to."""
         try:
             self._waiters.remove(waiter)
         except ValueError:

@@ -12,27 +12,27 @@ PublicErrors: TypeAlias = type[BaseException] | Collection[type[BaseException]]
 
 
 def names_of(given: PublicErrors) -> frozenset[str]:
-    """The names of the classes, by which a worker knows them without importing them.
+    """Return the names of the classes. By these a worker knows them without importing them.
 
     Raises:
-        TypeError: What was given is not a class of exceptions; the message names it.
+        TypeError: One of them is not a class of exceptions; the message names it.
     """
-    # A str is a collection too, but of no classes.
+    # A str is a collection too.
     classes = tuple(given) if isinstance(given, Collection) and not isinstance(given, (type, str)) else (given,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"public_errors takes exception classes, and not {each!r}")
+            raise TypeError(f"public_errors takes exception classes, not {each!r}")
     return frozenset(map(_name, classes))
 
 
 def is_public(error: BaseException | str, names: frozenset[str]) -> bool:
-    """Whether clients may read the text of an error: it was written for them, or `names` has its class."""
+    """Return whether clients may read an error: it was written for them, or ``names`` has its class."""
     if not isinstance(error, BaseException) or (isinstance(error, (TaskTimeout, TaskLost)) and error.public):
         return True
     return not names.isdisjoint(map(_name, type(error).__mro__))
 
 
 def _name(kind: type) -> str:
-    # A child process gives another name to the script that its parent was started with.
+    # A child process has another name for the script that its parent was started with.
     module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
     return f"{module}:{kind.__qualname__}"

@@ -36,7 +36,7 @@ class Publication:
     Args:
         store: The task store.
         run: The run.
-        settles: Whether `settle()` will be called once the code of the run has returned.
+        settles: Whether ``settle()`` will be called once the code of the run has returned.
 
     Attributes:
         begun: Whether the store has the run.
@@ -58,7 +58,7 @@ class Publication:
             wait: Seconds that it may wait for a worker; None for a run that needs none.
 
         Returns:
-            What the store had before, for `withdraw()`.
+            What the store had before, for ``withdraw()``.
 
         Raises:
             TaskRunning: The task is queued or running in another process.
@@ -115,7 +115,7 @@ class Publication:
                 publisher.call_later(INTERVAL, lambda: self.withdraw(before, previous, left - 1))
 
     def watch(self) -> None:
-        """Store the record every `INTERVAL` and at the end of the run."""
+        """Store the record every ``INTERVAL`` and at the end of the run."""
         if not self._run.add_callback(self):
             self.publish()
         self._publish_later()
@@ -127,7 +127,7 @@ class Publication:
             self._run.callbacks = [each for each in self._run.callbacks if each is not self]
 
     def __call__(self, _: object) -> None:
-        """Store how the run has ended, unless `settle()` is about to."""
+        """Store how the run has ended, unless ``settle()`` is about to."""
         if self._run.executing or not self._settles:
             self.publish()
 

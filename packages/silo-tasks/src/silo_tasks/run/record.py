@@ -21,12 +21,12 @@ _ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 def record_of(run: Run) -> TaskRecord:
-    """Take what a store keeps of a run: its state as plain values, and what `logs()` and `result()` need elsewhere.
+    """Return what a store keeps of a run: its state as plain values, and what ``logs()`` and ``result()`` need.
 
-    `log` holds the newest `MAX_LOGS` lines as (seq, time, level, text, public), and `first_seq` the number of the run's
-    first line. At the end of the run `value` is what it returned, as JSON gives it back, where that takes up to
-    `MAX_VALUE` characters, and `traceback` the end of a failed one's. `returning` says that a run which called
-    `complete()` has not returned yet.
+    ``log`` holds the newest ``MAX_LOGS`` lines as (seq, time, level, text, public), and ``first_seq`` the number of the
+    run's first line. At the end of the run ``value`` is what it returned, as JSON gives it back, where that takes up to
+    ``MAX_VALUE`` characters, and ``traceback`` the end of a failed one's. ``returning`` says that a run which called
+    ``complete()`` has not returned yet.
     """
     record, view = _state_and_log(run)
     record["log"] = [line_of(entry) for entry in view.newest(MAX_LOGS)]
@@ -42,9 +42,9 @@ def record_of(run: Run) -> TaskRecord:
 
 
 def news_of(run: Run, since: int) -> TaskRecord:
-    """Take what a child process tells of its run.
+    """Return what a child process reports of its run.
 
-    Unlike `record_of()` it has every kept line after number `since`, the whole traceback, and no value.
+    Unlike ``record_of()`` it has every kept line after number ``since``, the whole traceback, and no value.
     """
     record, view = _state_and_log(run)
     record["log"] = view.since(since)
@@ -62,10 +62,10 @@ def _state_and_log(run: Run) -> tuple[TaskRecord, LogView]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON gives it back; NOT_KEPT where it would not, or takes too long."""
+    """Return a value as it comes back from JSON; ``NOT_KEPT`` if JSON cannot hold it, or it takes too long."""
     parts, size = [], 0
     try:
-        # Piece by piece, so that a large value costs no more than what may be kept.
+        # Piece by piece, so that a large value costs no more than the largest that is kept.
         for part in _ENCODER.iterencode(value):
             parts.append(part)
             size += len(part)

@@ -83,7 +83,8 @@ class RemoteRun(ReportedRun):
             if found is not None and found[0] == self.token:
                 self.report(found[1])
             else:
-                self.lose("lost: its record is gone" if found is None else "lost: a newer run has begun elsewhere")
+                what = "its record is gone" if found is None else "a newer run has begun in another process"
+                self.lose(f"lost: {what}")
             self._failing = False
         except Exception:
             with self.lock:
@@ -97,7 +98,7 @@ class RemoteRun(ReportedRun):
             self.refresh()
 
     def follow(self) -> None:
-        """Read the record every `INTERVAL` as long as there are callbacks, or coroutines that wait."""
+        """Read the record every ``INTERVAL`` as long as there are callbacks, or coroutines that wait."""
         with self.lock:
             begin, self._looking = not self._looking, True
         if begin:
@@ -112,7 +113,7 @@ class RemoteRun(ReportedRun):
             publisher.call_later(INTERVAL, self._look_again)
 
     def wait(self, latch: Latch, timeout: float | None) -> bool:
-        """Read the record again and again until a latch is set or `timeout` seconds have passed."""
+        """Read the record again and again until a latch is set or ``timeout`` seconds have passed."""
         now = time.monotonic()
         end = math.inf if timeout is None else now + timeout
         while True:

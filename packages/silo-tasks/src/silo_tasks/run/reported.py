@@ -87,7 +87,7 @@ class ReportedRun(Run):
             self._never_returns()
 
     def _never_returns(self) -> None:
-        """Release callers of `result()`: the run called `complete()` but will never return."""
+        """Release callers of ``result()``: the run called ``complete()`` but will never return."""
         with self.lock:
             if self.executing:
                 self.value, self.executing = NOT_KEPT, False

@@ -1,6 +1,6 @@
 """One run of a task in this process: it begins, ends once, and is told to stop.
 
-Each `start()` makes a new run. A run that was given up keeps its own record, so whatever its code still reports goes
+Each ``start()`` makes a new run. A run that was given up keeps its own record, so whatever its code still reports goes
 there, where no caller looks, and never into the run that took its place.
 """
 
@@ -41,7 +41,7 @@ LEFT = "its process ended before it was over"
 class Run:
     """One run of a task.
 
-    Its attributes are written by its own code or under its lock, and read by any thread.
+    Attributes are written by the code of the run or under its lock, and read by any thread.
 
     Args:
         settings: What all runs of the task share.
@@ -53,14 +53,14 @@ class Run:
         kwargs: Its keyword arguments.
 
     Attributes:
-        executing: Whether its function is being executed, or its value is on its way from another process.
+        executing: Whether its function is being executed, here or in a process that has reported its end already.
         thread: The thread that executes it; None if none of this process does.
         parent: The run whose code executes this one, if there is one.
         said: Whether its code, or a caller, has set a message.
         done: Set when the run is over.
-        value_ready: Set when the run is over and its value, if it has one, is there. A run that called `complete()` is
-            over before its function returns.
-        began: When it began, and `ended`: when it ended, by the clock for durations.
+        value_ready: Set when the run is over and its value, if it has one, is there. A run that called ``complete()``
+            is over before its function returns.
+        began, ended: When it began and ended, by the clock for durations.
     """
 
     # A dict for each run would cost more than all of its locks.
@@ -201,7 +201,7 @@ class Run:
             self._drop_call()
             if self.failure is not None and self.failure.exception is not None:
                 clear_frames(self.failure.exception)
-            # A run that called `complete()` may have logged lines since.
+            # A run that called ``complete()`` may have logged lines since.
             self.log.trim()
             self.value_ready.set()
 
@@ -376,7 +376,7 @@ class Run:
         return self.stop.close()
 
     def _release(self) -> None:
-        """Wake up who waits for the end, once it is visible."""
+        """Wake up the callers that wait for the end."""
         self.log.trim()
         if not self.executing:
             self.value_ready.set()
@@ -500,7 +500,7 @@ class Run:
         self.refresh()
 
     def wait(self, latch: Latch, timeout: float | None) -> bool:
-        """Wait for `done` or `value_ready` up to `timeout` seconds (None: without limit); return whether it is set."""
+        """Wait up to ``timeout`` seconds (None: no limit) for ``done`` or ``value_ready``; return whether it is set."""
         return latch.wait(timeout)
 
     def follow(self) -> None:
@@ -516,7 +516,7 @@ class Run:
         return TimeoutError(f"task {self.name!r} is not over after {timeout or 0:.10g} seconds")
 
     def result(self) -> Any:
-        """Return the value of a finished run, or raise what became of it; see `result_of`."""
+        """Return the value of a finished run, or raise what became of it; see ``result_of``."""
         return result_of(self.name, self.status, self.failure, self.value)
 
     # In a forked child.

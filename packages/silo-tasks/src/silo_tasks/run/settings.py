@@ -18,7 +18,7 @@ class Settings(NamedTuple):
     store: TaskStore | None
     clock: Callable[[], float]
     mono: Callable[[], float]
-    """Like `clock`, for durations; monotonic unless the clock was injected."""
+    """Like ``clock``, for durations; monotonic unless the clock was injected."""
     public_errors: frozenset[str]
     """Names of the exceptions whose text clients may read."""
     label: str

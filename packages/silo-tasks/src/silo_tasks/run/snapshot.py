@@ -12,7 +12,7 @@ from .run import Run
 
 
 def state_of(run: Run) -> TaskState:
-    """Take the state: a few numbers under the lock, and a view of the log."""
+    """Return the state of a run at this moment: a few numbers, taken under the lock, and a view of the log."""
     if isinstance(run, ReportedRun) and run.latest is not None:
         return _reported_state(run, run.latest)
     settings = run.settings
@@ -63,7 +63,7 @@ def state_of(run: Run) -> TaskState:
 
 
 def _reported_state(run: Run, latest: TaskState) -> TaskState:
-    """Take the state of a run in another process: what was reported last, and how the run has ended here."""
+    """Return the state of a run in another process: its last report, and how the run has ended here."""
     with run.lock:
         status, over = run.status, run.status.is_final
         view, failure = run.log.view(), run.failure
@@ -95,8 +95,8 @@ def _reported_state(run: Run, latest: TaskState) -> TaskState:
 def fill(message: str, n: int, total: int | None, percent: float, rate: float | None, eta: float | None) -> str:
     """Put the numbers into a message.
 
-    Only these five plain names are known, and any other brace stays as it is. `str.format` would let a message that
-    holds somebody's data reach attributes, raise, or ask for a width of a gigabyte.
+    Only these five names are replaced; any other brace stays as it is. A message may hold data from a client, with
+    which ``str.format`` could reach attributes, raise, or make a text of a gigabyte.
     """
     if "{n}" in message:
         message = message.replace("{n}", str(n))

@@ -13,18 +13,18 @@ _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
     "an async generator function": (inspect.isasyncgenfunction, "asyncio.run() of a coroutine that goes through {}"),
     "a generator function": (inspect.isgeneratorfunction, "list({})"),
 }
-"""Functions whose call executes nothing: how to recognise each kind, and what to return instead."""
+"""Functions whose call executes nothing: how to recognise each kind, and what the task can return instead."""
 
 
 def check_target(target: object, where: str = "start()") -> None:
     """Refuse what cannot be run as a task.
 
     Args:
-        target: What is to be run.
-        where: What it was given to, for the message.
+        target: The function to run.
+        where: What it was passed to, for the message.
 
     Raises:
-        TypeError: It is not a function, or a call of it executes nothing: `async def`, or one with `yield`.
+        TypeError: It is not a function, or calling it executes nothing: an ``async def``, or one with ``yield``.
     """
     if isinstance(target, CoroutineType):
         # It would warn that nothing has awaited it.
@@ -50,13 +50,13 @@ def check_target(target: object, where: str = "start()") -> None:
 
 
 def name_of(function: Any) -> str:
-    """The name of a function; for a callable object, the name of its class."""
+    """Return the name of a function; of a callable object, the name of its class."""
     name: str = getattr(function, "__name__", type(function).__name__)
     return name
 
 
 def call_of(function: Callable[..., Any]) -> str:
-    """A function with its parameters, such as "work(task, rows)"; "work(...)" if it has no signature."""
+    """Return a function with its parameters, as in "work(task, rows)"; "work(...)" if it has no signature."""
     try:
         names = [
             each.replace(annotation=inspect.Parameter.empty) for each in inspect.signature(function).parameters.values()
@@ -69,7 +69,7 @@ def call_of(function: Callable[..., Any]) -> str:
 def explained(
     error: BaseException, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> BaseException:
-    """The error that a run fails with: as it is, or with the function and its parameters if the call itself failed.
+    """Return the error that a run fails with. If the call itself failed, it shows the function and its parameters.
 
     Args:
         error: What was raised in the frame that called the function, or below it.
@@ -89,12 +89,12 @@ def explained(
 
 
 def explain_call(function: Callable[..., Any], error: TypeError, given: int = 1) -> str:
-    """Say why a function cannot be called with what `start()` was given.
+    """Return why a function cannot be called with the arguments of ``start()``.
 
     Args:
         function: The function.
-        error: What Python says of it.
-        given: How many arguments are put before those of `start()`: 1, the task.
+        error: The error that Python raised.
+        given: How many arguments are put before those of ``start()``: 1, the task.
     """
     if not given:
         return f"{call_of(function)} cannot be called with what start() was given: {error}"

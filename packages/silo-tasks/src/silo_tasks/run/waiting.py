@@ -42,7 +42,7 @@ async def refreshed(run: Run) -> Run:
 
 
 async def passed(run: Run, latch: Latch, timeout: float | None) -> bool:
-    """Wait for `done` or `value_ready` of a run. A coroutine that is cancelled leaves nothing behind."""
+    """Wait for ``done`` or ``value_ready`` of a run. A coroutine that is cancelled leaves nothing behind."""
     if not await _set(run, latch, timeout) and run.is_remote:
         # What has happened since the last look.
         await refreshed(run)
@@ -69,7 +69,7 @@ async def value_of(run: Run, timeout: float | None) -> Any:
     Raises:
         TaskFailed: The run failed.
         TaskCancelled: The run was cancelled.
-        TimeoutError: The run is not over after `timeout` seconds.
+        TimeoutError: The run is not over after ``timeout`` seconds.
     """
     end = None if timeout is None else time.monotonic() + timeout
     over = await passed(run, run.done, timeout)

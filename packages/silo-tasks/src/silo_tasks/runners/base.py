@@ -14,17 +14,17 @@ from ..stores.base import TaskStore
 class Runner(ABC):
     """Executes the runs of tasks: the base class of every runner.
 
-    A runner must have `submit()` and `shutdown()`, and obey the rules that `silo_tasks.testing.RunnerContract` checks:
-    a job that was accepted is executed once or cancelled, in no promised order; constructing a runner starts nothing;
-    a job that raises harms no other job.
+    A runner must have ``submit()`` and ``shutdown()``, and obey the rules that ``silo_tasks.testing.RunnerContract``
+    checks: a job that was accepted is executed once or cancelled, in no promised order; constructing a runner starts
+    nothing; a job that raises harms no other job.
 
-    A runner of this process calls `job.run.execute()`, or `job.run.cancel()`. One that sends jobs to the workers of a
-    task queue derives from `silo_tasks.runners.queue.QueueRunner`.
+    A runner of this process calls ``job.run.execute()``, or ``job.run.cancel()``. One that sends jobs to the workers of
+    a task queue derives from ``silo_tasks.runners.queue.QueueRunner``.
 
     Attributes:
         waiting: The message of a run that was accepted and has not begun.
-        remote: Whether runs are executed in other processes. What is sent there has to fit: see `check()`.
-        can_kill: Whether `kill()` can end a run that does not stop.
+        remote: Whether runs are executed in other processes. What is sent there has to fit: see ``check()``.
+        can_kill: Whether ``kill()`` can end a run that does not stop.
         store: Where the workers of a task queue report how a run goes; None for any other runner.
         max_wait: Seconds that a run may wait for a worker of a task queue; None for any other runner.
     """
@@ -83,6 +83,6 @@ class Runner(ABC):
             Whether a process executes the run.
 
         Raises:
-            TaskError: The runner cannot kill; see `can_kill`.
+            TaskError: The runner cannot kill; see ``can_kill``.
         """
         raise TaskError(f"a {type(self).__name__} cannot kill run {token[:8]}: that takes a ProcessRunner")

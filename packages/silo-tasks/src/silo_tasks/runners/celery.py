@@ -22,7 +22,7 @@ from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker,
 from .worker import execute, fail
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
-"""How often a message is offered to a broker that does not take it."""
+"""How often a message is offered to a broker that does not accept it."""
 
 ANSWER_WAIT = 1.0
 """Seconds that workers have to answer a question about their queues."""
@@ -37,24 +37,24 @@ class CeleryRunner(QueueRunner):
     """Sends runs to the workers of a Celery application.
 
     It adds one Celery task to the application, so a worker has to import the module that makes the runner. Targets are
-    ordinary functions that workers can import, and their arguments are what the application's `task_serializer` can
+    ordinary functions that workers can import, and their arguments are what the application's ``task_serializer`` can
     carry: JSON, unless it was given another one. Celery keeps no result and repeats nothing, and the deadline is the
     task's; time limits that the application sets for all tasks hold as well.
 
     Args:
         app: The application, configured.
-        store: Where workers report how a run goes; by default a `RedisTaskStore` at the broker's URL, with the TLS
-            settings that the broker has in `broker_use_ssl` or in its URL.
-        queue: The Celery queue; by default as the application routes the task `name`.
+        store: Where workers report how a run goes; by default a ``RedisTaskStore`` at the broker's URL, with the
+            broker's TLS settings, from ``broker_use_ssl`` or its URL.
+        queue: The Celery queue; by default as the application routes the task ``name``.
         name: Name of the Celery task. Runners of one application share it, unless their stores differ.
-        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
+        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with ``TaskLost``.
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or `broker_use_ssl` is not
-            a dict of redis-py's options. Or the application has a runner of that name with another store, or `max_wait`
-            is not positive, or infinite.
-        TypeError: `app` is not an application of Celery, or `store` is not a task store.
+        ValueError: No store is given, and the broker is not at a redis:// or rediss:// URL, or ``broker_use_ssl`` is
+            not a dict of redis-py's options. Or the application has a runner of that name with another store, or
+            ``max_wait`` is not positive, or infinite.
+        TypeError: ``app`` is not an application of Celery, or ``store`` is not a task store.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class CeleryRunner(QueueRunner):
             stores[name] = store if store is not None else _beside_broker(app)
             _register(app, name, stores[name])
         elif store is not None and store is not stores[name]:
-            raise ValueError(f"{name!r} has another store in this application: give this runner a name of its own")
+            raise ValueError(f"{name!r} has another store in this application: give this runner another name")
         super().__init__(stores[name], max_wait=max_wait, max_bytes=max_bytes)
         self.app = app
         self._queue = queue
@@ -90,7 +90,7 @@ class CeleryRunner(QueueRunner):
         return data if isinstance(data, bytes) else data.encode()
 
     def _pack(self, value: Any) -> tuple[str, str, bytes | str]:
-        """Its content type, its encoding, and the data."""
+        """Return the content type, the encoding and the data of a value."""
         dumps: Any = serialization.dumps
         packed: tuple[str, str, bytes | str] = dumps(value, serializer=self.app.conf.task_serializer)
         return packed
@@ -98,11 +98,11 @@ class CeleryRunner(QueueRunner):
     def listeners(self) -> Listeners | None:
         """Ask Celery's workers for their queues, and count those with the queue of this runner.
 
-        A worker that cannot answer while it is busy, such as one with the pool `solo`, is not counted.
+        A worker that cannot answer while it is busy, such as one with the pool ``solo``, is not counted.
 
         Returns:
             None if the broker cannot carry questions to workers (Amazon SQS), if workers answer none
-            (`worker_enable_remote_control`), or if runs need no worker (`task_always_eager`).
+            (``worker_enable_remote_control``), or if runs need no worker (``task_always_eager``).
 
         Raises:
             RunnerUnavailable: The broker cannot be reached.
@@ -119,20 +119,20 @@ class CeleryRunner(QueueRunner):
                 answers = ask("active_queues", reply=True, timeout=ANSWER_WAIT, connection=connection) or []
         except (OperationalError, OSError) as error:
             raise RunnerUnavailable("the broker", describe(error)) from error
-        # Not by `inspect()`, which counts workers of the same name once.
+        # Not by ``inspect()``, which counts workers of the same name once.
         listed = [queues for answer in answers for queues in answer.values() if isinstance(queues, list)]
         number = sum(any(each["name"] == queue for each in queues) for queues in listed)
         return Listeners(queue, number, f"celery -A ... worker -Q {queue}")
 
     def _routed(self) -> Any:
-        """The queue that runs are sent to."""
+        """Return the queue that runs are sent to."""
         return self.app.amqp.router.route({"queue": self._queue} if self._queue else {}, self._name)["queue"]
 
     def send(self, message: Message) -> None:
         """Give a message to the broker.
 
         Raises:
-            RunnerUnavailable: It does not take it.
+            RunnerUnavailable: The broker does not accept it.
         """
         values: list[Any] = [list(message.args), dict(message.kwargs)]
         kind, encoding, data = self._pack(values)
@@ -158,8 +158,8 @@ def _beside_broker(app: Celery) -> TaskStore:
     url = str(app.conf.broker_write_url or "")
     if not url.startswith(("redis://", "rediss://")) or ";" in url:
         raise ValueError(
-            "the broker is not at one redis:// or rediss:// URL: configure it before, or say where workers report to "
-            "by store=RedisTaskStore(url)"
+            "the broker is not at one redis:// or rediss:// URL: configure it first, or give store=RedisTaskStore(url) "
+            "for workers to report to"
         )
     from ..stores.address import without_options
     from ..stores.redis import RedisTaskStore
@@ -170,19 +170,19 @@ def _beside_broker(app: Celery) -> TaskStore:
 
 
 def _tls_of(app: Celery, url: str) -> Any:
-    """What kombu makes of the URL and of `broker_use_ssl`; a false value where it connects without TLS."""
+    """Return the TLS settings that kombu finds in the URL or ``broker_use_ssl``; false if it connects without TLS."""
     try:
         given = parse_url(url).get("ssl")
     except (KeyError, ValueError):
         raise ValueError(
             "kombu cannot read the broker's URL: ssl_cert_reqs in it is CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE"
         ) from None
-    # Where nothing is said of the certificate, kombu does not check it either.
+    # kombu does not check a certificate that no setting mentions.
     return given or app.conf.broker_use_ssl or (url.startswith("rediss://") and {"ssl_cert_reqs": ssl.CERT_NONE})
 
 
 def _over_tls(url: str, settings: Any) -> Any:
-    """Make a client that connects as kombu does."""
+    """Return a client that connects as kombu does."""
     import redis
 
     from ..stores.redis import IMPATIENT
@@ -211,7 +211,7 @@ def _register(app: Celery, name: str, store: TaskStore) -> None:
             args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
         execute(Message.of(head, args, kwargs), store, problem=problem, ended=_ended)
 
-    # Acknowledged when it begins: whoever got the message of a worker that was killed would find the run claimed.
+    # Acknowledged when it begins: a worker that got the message of a killed worker would find the run claimed.
     app.task(
         name=name,
         shared=False,
@@ -242,7 +242,7 @@ def _ended(error: BaseException) -> TaskFailed | None:
 
 
 def _on_failure(sender: Any, exception: BaseException, args: Any, **_: Any) -> None:
-    """A process was killed, or the Celery task itself failed; the task of a run that fails does not."""
+    """Fail the run of a killed process or of a failed Celery task. (If a run fails, its Celery task does not.)"""
     store = _store_of(sender, getattr(sender, "name", None))
     if store is None or not args:
         return
@@ -269,7 +269,7 @@ def _on_revoke(sender: Any, request: Any, terminated: bool, signum: Any, expired
 
 
 def _on_rejection(sender: Any, message: Any, exc: Exception | None, **_: Any) -> None:
-    """The worker cannot read the message, or is not allowed to."""
+    """Fail the run of a message that the worker cannot read, or may not."""
     store = _store_of(sender, (message.headers or {}).get("task"))
     if store is not None and exc is not None:
         error = TaskFailed(f"the worker of Celery refuses the message: {describe(exc)}", type(exc).__name__)
@@ -277,7 +277,7 @@ def _on_rejection(sender: Any, message: Any, exc: Exception | None, **_: Any) ->
 
 
 def _store_of(sender: Any, name: Any) -> TaskStore | None:
-    """The store of a `CeleryRunner`; None for any other task of Celery."""
+    """Return the store of a ``CeleryRunner``; None for any other task of Celery."""
     app = getattr(sender, "app", None)
     return _stores.get(app, {}).get(name) if isinstance(app, Celery) else None
 

@@ -8,9 +8,9 @@ from .base import Runner
 
 
 class InlineRunner(Runner):
-    """Executes each job at once, in the thread that submits it: `start()` returns when the task is over.
+    """Executes each job at once, in the thread that submits it: ``start()`` returns when the run is over.
 
-    For tests and scripts. Nothing runs at the same time, so nobody can cancel a run but its own code.
+    It is for tests and scripts. Only the code of a run itself can cancel it, unless another thread does.
     """
 
     def __init__(self) -> None:

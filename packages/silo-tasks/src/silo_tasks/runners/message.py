@@ -1,4 +1,4 @@
-"""A run on its way to a worker elsewhere."""
+"""A run on its way to a worker in another process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Message:
     """What a worker needs to execute a run: plain values, and the arguments as the engine carries them."""
 
     function: str
-    """Where to import the target from, as `package.module:name`."""
+    """Where to import the function from, as ``package.module:name``."""
     name: str
     """Name of the task."""
     owner: str
@@ -35,9 +35,9 @@ class Message:
     last_seq: int = 0
     """Number of the last log line of the run before."""
     brings_store: bool = False
-    """Whether the function has an `open_store`, which the worker has to import it for before it can claim the run."""
+    """Whether the function has an ``open_store()``. A worker imports such a function before it claims the run."""
     public_errors: Sequence[str] = ()
-    """Names of the exceptions whose text clients may read, as `package.module:name`."""
+    """Names of the exceptions whose text clients may read, as ``package.module:name``."""
     args: Sequence[Any] = field(default=(), repr=False)
     """Positional arguments after the task."""
     kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -45,23 +45,20 @@ class Message:
 
     @classmethod
     def of(cls, head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Message:
-        """Put a message together again of its `head()` and its arguments.
-
-        What only a newer release knows is left out.
-        """
+        """Return the message of a ``head()`` and the arguments. Keys that a newer release has added are ignored."""
         known = {each.name: head[each.name] for each in fields(cls) if each.name in head}
         return cls(**known, args=args, kwargs=kwargs)
 
     def head(self) -> dict[str, Any]:
-        """Everything but the arguments, as plain values."""
+        """Return everything but the arguments, as plain values."""
         return {name: value for name, value in vars(self).items() if name not in ("args", "kwargs")}
 
 
 def message_of(job: Job) -> Message:
-    """Make the message that has a job executed elsewhere.
+    """Return the message that makes a worker execute a job.
 
     Raises:
-        TaskError: The target cannot be imported elsewhere.
+        TaskError: A worker cannot import the function.
     """
     return Message(
         reference(job.function),
@@ -80,10 +77,10 @@ def message_of(job: Job) -> Message:
 
 
 def reference(function: Callable[..., Any]) -> str:
-    """Where another process imports a function from.
+    """Return where another process imports a function from, as ``package.module:name``.
 
     Raises:
-        TaskError: It is no function at the top level of a module that can be imported.
+        TaskError: It is not a function at the top level of a module that can be imported.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if module == "__main__":
@@ -103,10 +100,10 @@ def reference(function: Callable[..., Any]) -> str:
 
 
 def resolve(where: str) -> Callable[..., Any]:
-    """Import what `reference()` named.
+    """Import the function that ``reference()`` named.
 
     Raises:
-        ImportError: There is no such module.
+        ImportError: The module does not exist.
         AttributeError: The module has no such function.
     """
     module, _, name = where.partition(":")
@@ -121,10 +118,10 @@ def check(
     dumps: Callable[[Any], bytes],
     given: int = 1,
 ) -> dict[str, int]:
-    """See whether a call can be sent; how many bytes each of its arguments takes.
+    """Check that a call can be sent, and return how many bytes each of its arguments takes.
 
     Args:
-        function: What shall be called.
+        function: The function to call.
         args: Positional arguments.
         kwargs: Keyword arguments.
         dumps: Serialises one argument.
@@ -145,20 +142,20 @@ def check(
 def named(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], given: int = 1
 ) -> Iterator[tuple[str, Any]]:
-    """Give each argument with its name, as in `rows`, `files[2]` of `*files`, or `how` of `**options`.
+    """Yield each argument with its name, as in ``rows``, ``files[2]`` of ``*files``, or ``how`` of ``**options``.
 
     Args:
-        function: What shall be called.
+        function: The function to call.
         args: Positional arguments.
         kwargs: Keyword arguments.
-        given: How many arguments it is given before these: 1, the task.
+        given: How many arguments are put before these: 1, the task.
 
     Raises:
         TypeError: They do not fit the function; the message names the argument.
     """
     try:
         signature = inspect.signature(function)
-    except ValueError:  # Some builtin functions do not tell.
+    except ValueError:  # Some builtin functions have no signature.
         yield from ((f"args[{i}]", each) for i, each in enumerate(args))
         yield from kwargs.items()
         return

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, which can be killed."""
+"""Runs in processes, which can be killed."""
 
 from __future__ import annotations
 
@@ -32,21 +32,23 @@ logger = logging.getLogger("silo_tasks")
 
 
 class ProcessRunner(Runner):
-    """Runs jobs in at most `workers` processes; up to `queue_size` more jobs wait.
+    """Runs jobs in at most ``workers`` processes; up to ``queue_size`` more jobs wait.
 
-    A process starts when a job needs one, as a fresh interpreter that shares nothing with this one and imports what it
-    is sent; it executes one job at a time, and serves the next one. What a job is to call, its arguments and what it
-    returns go through pickle: the target is a function that the process can import. Of the script that was started, as
-    `python script.py`, functions work too; it is imported for that, so what it does goes under
-    `if __name__ == "__main__":`. The arguments are those of the moment when the task was started.
+    A process starts when a job needs one. It is a fresh interpreter that shares nothing with this one, and executes one
+    job after the other. The function of a job, its arguments and its value go through pickle, so the process must be
+    able to import the function. A function of the script that was started, as ``python script.py``, works too: the
+    process imports the script for that, so what the script does goes under ``if __name__ == "__main__":``. The
+    arguments are those of the moment when the task was started.
 
-    A job whose process ends, whoever killed it, has failed with `TaskLost`; the others never notice. A job that does
-    not stop keeps its process until it does, or is killed: by `task.cancel(kill_after=...)`, or by `kill_after` here.
+    A job whose process ends for any reason has failed with ``TaskLost``; other jobs go on. A job that does not stop
+    keeps its process until it does, or is killed: by ``task.cancel(kill_after=...)``, or by ``kill_after`` here.
     Processes that a job has started itself are not killed with it.
 
-    At interpreter exit jobs have `drain_timeout` seconds, as those of a `ThreadRunner`; then what is left is killed.
-    If this process is killed, its processes end too: on Linux at once, elsewhere they cancel what they do and end
-    within a second. After `os.fork()` the child starts processes of its own. A runner that nobody uses any more ends
+    At interpreter exit jobs have ``drain_timeout`` seconds, as those of a ``ThreadRunner``; then what is left is
+    killed. If this process is killed, its processes end too: on Linux at once, on other systems they cancel what they
+    do and
+        end
+    within a second. After ``os.fork()`` the child starts processes of its own. A runner that is garbage collected ends
     its processes. POSIX only.
 
     Args:
@@ -58,7 +60,7 @@ class ProcessRunner(Runner):
         name: Prefix of the names of the threads that listen to the processes.
 
     Raises:
-        ValueError: `workers` is below 1, or `queue_size` or `kill_after` below 0.
+        ValueError: ``workers`` is below 1, or ``queue_size`` or ``kill_after`` below 0.
         TypeError: One of them is not a number.
     """
 
@@ -87,7 +89,7 @@ class ProcessRunner(Runner):
         self._errands: dict[str, _Errand] = {}
         self._all: set[Process] = set()
         self._idle: list[Process] = []
-        # Only what is idle: a job that runs holds its runner.
+        # Only idle processes: a job that runs keeps its runner alive.
         weakref.finalize(self, dismiss_later, self._idle).atexit = False
         reset_after_fork(self)
         _runners.add(self)
@@ -109,9 +111,9 @@ class ProcessRunner(Runner):
         """Have a process execute the job, or queue it.
 
         Raises:
-            QueueFull: `queue_size` jobs are waiting already.
-            TaskError: The runner has been shut down, or the target cannot be imported by another process.
-            TypeError: An argument does not fit the target or cannot be sent; the message names it.
+            QueueFull: ``queue_size`` jobs are waiting already.
+            TaskError: The runner has been shut down, or another process cannot import the function.
+            TypeError: An argument does not fit the function or cannot be sent; the message names it.
         """
         if process_child.script:
             raise TaskError(
@@ -127,7 +129,7 @@ class ProcessRunner(Runner):
     def _pack(self, job: Job) -> bytes:
         function, args, kwargs = job.function, job.args, job.kwargs
         for _ in named(function, args, kwargs):
-            pass  # They fit.
+            pass  # Each argument fits.
         if getattr(function, "__module__", None) == "__main__" and not main_of():
             raise TaskError(
                 f"{function!r} was not defined in a file that another process can import: put it into a module"
@@ -144,13 +146,14 @@ class ProcessRunner(Runner):
     def check(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
     ) -> None:
-        """See whether a call can be sent; see `Runner.check`."""
+        """Check that a call can be sent; see ``Runner.check``."""
         check(function, args, kwargs, _dumps, given)
 
     def kill(self, token: str, after: float) -> bool:
-        """Kill the process of a run if it has not stopped after so many seconds; whether a process has it.
+        """Kill the process of a run if the run has not stopped in ``after`` seconds; return whether a process executes
+        it.
 
-        A run that is killed is cancelled. This does not ask it to stop: `task.cancel(kill_after=...)` does both.
+        A run that is killed is cancelled. This does not ask it to stop: ``task.cancel(kill_after=...)`` does both.
         """
         with self._lock:
             errand = self._errands.get(token)
@@ -159,7 +162,7 @@ class ProcessRunner(Runner):
         return errand is not None
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """Accept no more jobs and wait for the accepted ones; see `Runner.shutdown`. Idle processes end."""
+        """Accept no more jobs and wait for the accepted ones; see ``Runner.shutdown``. Idle processes end."""
         over = self._pool.shutdown(timeout)
         self._dismiss()
         return over
@@ -175,7 +178,7 @@ class ProcessRunner(Runner):
         """Take an idle process, or start one, and wait until it is ready.
 
         Raises:
-            OSError: The system gives no more, or a new one ended at once.
+            OSError: The system gives no more processes, or a new one ended at once.
         """
         while True:
             with self._lock:
@@ -203,23 +206,23 @@ class ProcessRunner(Runner):
         self.end(process)
 
     def end(self, process: Process) -> None:
-        """Have no more to do with a process."""
+        """End a process."""
         with self._lock:
             self._all.discard(process)
         dismiss([process])
 
     def enlist(self, token: str, errand: _Errand) -> None:
-        """Note by which errand a run can be killed."""
+        """Note the errand by which a run can be killed."""
         with self._lock:
             self._errands[token] = errand
 
     def delist(self, token: str) -> None:
-        """Forget that."""
+        """Forget the errand of a run."""
         with self._lock:
             self._errands.pop(token, None)
 
     def end_all(self) -> None:
-        """Leave no process behind, whatever it does."""
+        """End every process, whatever it does."""
         with self._lock:
             errands, busy = list(self._errands.values()), self._all.difference(self._idle)
         for errand in errands:
@@ -264,8 +267,8 @@ class _Errand:
         runner, run = self._runner, self._run
         try:
             process = runner.take()
-        except Exception as error:  # noqa: BLE001 - nobody else would end the job
-            # The error of the system may name paths of the server.
+        except Exception as error:  # noqa: BLE001 - the job must end
+            # The system's error may name paths of the server.
             run.lose(f"lost: no process could be started: {error}", public=False)
             return
         try:
@@ -273,7 +276,7 @@ class _Errand:
         except BaseException:
             self._process = None
             process.kill()
-            run.lose("lost: its process could not be understood")
+            run.lose("lost: its process sent something unreadable")
             raise
         finally:
             run.on_stop = None
@@ -282,11 +285,11 @@ class _Errand:
                 runner.give_back(process)
             else:
                 runner.end(process)
-        # Last, as whoever waits for the end may have a job for the process.
+        # Last, as a caller that waits for the end may have a job for the process.
         tell()
 
     def _use(self, process: Process) -> Callable[[], object]:
-        """See the job through to its end; how to tell it of that."""
+        """Wait for the end of the job, and return a function that reports it."""
         run = self._run
         self._process = process
         self._runner.enlist(self.token, self)
@@ -308,7 +311,7 @@ class _Errand:
         return run.killed if self._killed else partial(run.lose, f"lost: its process {how}")
 
     def _leave(self) -> bool:
-        """Have no more to do with the process; whether it can take another job."""
+        """Leave the process, and return whether it can take another job."""
         with self._lock:
             process, self._process = self._process, None
             alarms, self._alarms = self._alarms, []
@@ -317,7 +320,7 @@ class _Errand:
         return process is not None and not self._killed
 
     def _stop(self) -> None:
-        """Pass on that the job is to stop."""
+        """Tell the process that the job must stop."""
         first, self._stopping = not self._stopping, True
         process = self._process
         if first and self._sent and process is not None:
@@ -360,7 +363,7 @@ def _report_end(run: ReportedRun, label: str, record: dict[str, Any], payload: b
             failed = {"status": "failed", "complete": False, "message": f"Failed: {text}", "error": text}
             record = {**record, **failed, "error_type": type(error).__name__, "error_public": False}
     if record["status"] == "failed":
-        # A text that clients may read was written to be read as it is.
+        # A text that clients may read stays as it was written.
         told = with_type(record["error"], None if record["error_public"] else record["error_type"])
         logger.error(FAILED + "\n%s", label, short(run.token), told, record["traceback"])
     run.report(record, value)
@@ -379,7 +382,7 @@ def _processors() -> int:
 _runners: weakref.WeakSet[ProcessRunner] = weakref.WeakSet()
 
 
-# Instead of that for threads, as the processes may end only when all runs have been waited for.
+# In place of the one for threads, as processes may end only after all runs have been waited for.
 @atexit.register
 def _end_all() -> None:
     _drain_all()

@@ -1,4 +1,4 @@
-"""The side of a child process, which executes one run after the other for its parent."""
+"""The child's side of a process: it executes one run after the other for its parent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BROKEN = (EOFError, OSError, pickle.UnpicklingError)
 """What reading raises when the other side is gone."""
 
 script: list[str] = []
-"""What is being imported as the parent's `__main__` module."""
+"""What is being imported as the parent's ``__main__`` module."""
 
 
 def serve(
@@ -46,13 +46,13 @@ def serve(
     Args:
         connection: To the parent.
         stream: What comes from there.
-        argv: The parent's `sys.argv`.
-        main: Where the parent's `__main__` module can be imported from, as `multiprocessing.spawn` has it.
+        argv: The parent's ``sys.argv``.
+        main: Where the parent's ``__main__`` module can be imported from, as ``multiprocessing.spawn`` has it.
         lifeline: A file that is closed when the parent is gone.
     """
     _die_with(lifeline)
-    # Ctrl-C in a terminal reaches all its processes; the parent decides what it means. Unlike an ignored signal, one
-    # with a handler has its usual meaning in programs that the run starts.
+    # Ctrl-C in a terminal reaches all its processes, and the parent decides what it means. A signal with a handler,
+    # unlike an ignored one, has its usual meaning in programs that the run starts.
     signal.signal(signal.SIGINT, lambda *_: None)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -68,9 +68,9 @@ def serve(
 
 
 def _die_with(lifeline: int) -> None:
-    """Have the system kill this process when the parent is gone, where it can.
+    """Let the system kill this process when the parent is gone, if it can.
 
-    Code that holds the interpreter, as a regular expression may for years, keeps our thread from seeing it.
+    Code that holds the interpreter, as a regular expression may for years, keeps the listening thread from seeing that.
     """
     import fcntl
 
@@ -82,7 +82,7 @@ def _die_with(lifeline: int) -> None:
 
 
 def _is_for_here(record: logging.LogRecord) -> bool:
-    # The parent logs how a run has failed, as it knows where to.
+    # The parent logs how a run has failed.
     return record.msg != FAILED
 
 
@@ -121,8 +121,8 @@ class _Server:
             with contextlib.suppress(KeyboardInterrupt):
                 run.execute()
             if not reporter.end():
-                # The parent is gone, or the run has closed the connection, or has forked and this is the child. Where
-                # there is a parent, it sees the end of this process instead.
+                # The parent is gone, or the run has closed the connection, or has forked and this is the child. If the
+                # parent lives, it sees the end of this process instead.
                 return
             del given, run, target, reporter
 
@@ -170,9 +170,9 @@ class _Target:
         self._call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = _nothing, (), {}
 
     def load(self) -> None:
-        """Import the function, and all that the arguments are of.
+        """Import the function and the classes of its arguments.
 
-        Not within the run, as what a module sets up in its context, such as that of `decimal`, would end with it.
+        Not within the run: what a module sets in context variables, as ``decimal`` does, would end with it.
         """
         payload, self._payload = self._payload, b""
         try:
@@ -195,7 +195,7 @@ class _Target:
 
 
 def _nothing(_task: BackgroundTask) -> None:
-    """Before a function is loaded, and after it was called."""
+    """Stand in for the function before it is loaded and after it was called."""
 
 
 def _raise(_task: BackgroundTask, error: Exception) -> NoReturn:
@@ -203,7 +203,7 @@ def _raise(_task: BackgroundTask, error: Exception) -> NoReturn:
 
 
 class _Reporter:
-    """Tells the parent how a run goes."""
+    """Reports a run to the parent."""
 
     def __init__(self, run: Run, send: Callable[[tuple[str, Any, bytes | None]], bool]) -> None:
         self._run = run

@@ -17,7 +17,7 @@ from typing import Any
 
 from .process_child import BROKEN, GRACE
 
-# What the other side needs before it can import anything of ours comes first through the connection.
+# The child gets first what it needs before it can import anything of silo-tasks.
 _CODE = """\
 import os, pickle, socket, sys
 connection = socket.socket(fileno=os.dup(0))
@@ -30,10 +30,10 @@ serve(connection, stream, *rest)
 
 
 def main_of() -> dict[str, str]:
-    """Where the script that was started can be imported from, for `multiprocessing.spawn.prepare()`.
+    """Return where the script that was started can be imported from, for ``multiprocessing.spawn.prepare()``.
 
-    Empty where there is none, as in a console, or where nobody imports it, as the `__main__.py` of `python -m package`.
-    `multiprocessing` could tell, but from then on nobody could set its start method any more.
+    It is empty where there is no script, as in a console, and for the ``__main__.py`` of ``python -m package``, which
+    is not imported. ``multiprocessing`` could tell, but its start method could not be set any more afterwards.
     """
     main = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
@@ -43,17 +43,17 @@ def main_of() -> dict[str, str]:
 
 
 class Process:
-    """A fresh interpreter with the options and the `sys.path` of this one, which executes one run at a time.
+    """A fresh interpreter with the options and the ``sys.path`` of this one, which executes one run at a time.
 
     Raises:
         OSError: The system gives no more processes or files.
     """
 
     def __init__(self) -> None:
-        # As multiprocessing starts an interpreter, with other code. Its own processes would be ended or waited for at
-        # exit before our runs, and by forked children too.
+        # As multiprocessing starts an interpreter, with other code. Processes of multiprocessing would be ended or
+        # waited for at exit before our runs, and by forked children too.
         command = [*get_command_line()[:-3], "-c", _CODE]
-        # Sockets and subprocess are what gevent makes cooperative.
+        # Sockets and subprocess, as gevent makes these cooperative.
         mine, theirs = socket.socketpair()
         lifeline, held = os.pipe()
         # A file, as it may be closed twice.
@@ -73,26 +73,26 @@ class Process:
         self._send((sys.path, sys.argv, main_of(), lifeline))
 
     def get_ready(self) -> bool:
-        """Wait until it can take a run; False when it has ended."""
+        """Wait until it can take a run; return False if it has ended."""
         self._send(("ping",))
         return self.receive() is not None
 
     def run(self, head: Mapping[str, Any], payload: bytes) -> None:
-        """Have it execute a run."""
+        """Send it a run to execute."""
         self._send(("run", head, payload))
 
     def stop(self, token: str) -> None:
-        """Ask the run to stop, if it still is the one that is named."""
+        """Ask the run to stop, if it is still executed."""
         self._send(("stop", token))
 
     def _send(self, message: tuple[Any, ...]) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        # If it has ended, whoever receives will see that.
+        # If it has ended, receive() sees that.
         with self._lock, contextlib.suppress(OSError):
             self._socket.sendall(data)
 
     def receive(self) -> tuple[str, Any, bytes | None] | None:
-        """Wait for what it says; None when it has ended."""
+        """Wait for its next message; return None if it has ended."""
         try:
             message: tuple[str, Any, bytes | None] = pickle.load(self._stream)  # noqa: S301 - our own process
         except BROKEN:
@@ -104,15 +104,15 @@ class Process:
         self._process.kill()
 
     def close(self) -> None:
-        """Let it end."""
-        # Not just closed: another process may have been forked with the socket.
+        """Close the connection, so that it ends."""
+        # Shut down first: another process may have been forked with the socket.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._stream.close()
         self._socket.close()
 
     def wait(self) -> str:
-        """Wait until it has ended, after `close()` or when nothing can be received any more; how it ended."""
+        """Wait until it has ended, after ``close()`` or when nothing can be received any more; return how it ended."""
         try:
             code = self._process.wait(2 * GRACE)
         except subprocess.TimeoutExpired:
@@ -127,16 +127,16 @@ class Process:
             return f"was ended by signal {-code}"
 
     def forget(self) -> None:
-        """Leave it to the parent, in a forked child."""
+        """Leave the process to the parent, in a forked child."""
         if self._socket.fileno() >= 0:
             os.close(self._socket.detach())
         self._lifeline.close()
-        # It cannot be waited for here.
+        # A child cannot wait for it.
         self._process.returncode = 0
 
 
 def dismiss(processes: Iterable[Process]) -> None:
-    """Let processes without a run end, and see to it that they do."""
+    """End processes that have no run, and wait until they have ended."""
     processes = list(processes)
     for process in processes:
         process.close()
@@ -145,7 +145,7 @@ def dismiss(processes: Iterable[Process]) -> None:
 
 
 def dismiss_later(processes: list[Process]) -> None:
-    """Let processes without a run end, and do not wait for that."""
+    """End processes that have no run, without waiting."""
     gone, processes[:] = processes[:], []
     if gone:
         try:

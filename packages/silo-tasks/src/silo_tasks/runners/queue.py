@@ -1,4 +1,4 @@
-"""What runners on task queues share: RQ, Celery, and whatever else sends messages to workers."""
+"""What runners on task queues share: RQ, Celery, and any other that sends messages to workers."""
 
 from __future__ import annotations
 
@@ -34,23 +34,22 @@ class Listeners:
     number: int
     """How many workers take jobs from it."""
     command: str
-    """The command that starts one more; `...` stands for the name of a module."""
+    """The command that starts one more; ``...`` stands for the name of a module."""
 
 
 class QueueRunner(Runner):
-    """Sends runs to the workers of a task queue, and has them report through a `TaskStore`.
+    """Sends runs to the workers of a task queue, which report through a ``TaskStore``.
 
-    A runner derives from it, says how a value is serialised and how a message is sent, and has its workers call
-    `silo_tasks.runners.worker.execute()`.
+    A subclass implements ``dumps()`` and ``send()``, and its workers call ``silo_tasks.runners.worker.execute()``.
 
     Args:
-        store: Where workers report how a run goes, for tasks that name no store themselves.
-        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
+        store: Where workers report, for tasks that have no store of their own.
+        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with ``TaskLost``.
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: `max_wait` is not positive, or infinite.
-        TypeError: `store` is not a task store.
+        ValueError: ``max_wait`` is not positive, or infinite.
+        TypeError: ``store`` is not a task store.
     """
 
     waiting = "Waiting for a worker"
@@ -72,8 +71,8 @@ class QueueRunner(Runner):
         """Send the job to a worker.
 
         Raises:
-            TaskError: The runner has been shut down, or the target cannot be imported elsewhere.
-            TypeError: An argument does not fit the target or cannot be sent; the message names it.
+            TaskError: The runner has been shut down, or a worker cannot import the function.
+            TypeError: An argument does not fit the function or cannot be sent; the message names it.
             ValueError: The arguments are too large; the message names the largest.
             RunnerUnavailable: The queue cannot be reached.
         """
@@ -86,10 +85,10 @@ class QueueRunner(Runner):
     def check(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
     ) -> None:
-        """See whether a call can be sent.
+        """Check that a call can be sent.
 
         Args:
-            function: What shall be called.
+            function: The function to call.
             args: Positional arguments.
             kwargs: Keyword arguments.
             given: How many arguments the worker puts before these: 1, the task.
@@ -107,7 +106,7 @@ class QueueRunner(Runner):
             )
 
     def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - there is nothing to wait for here
-        """Send no more jobs. Those that were sent are the workers' to finish."""
+        """Send no more jobs. Workers finish those that were sent."""
         self._closed = True
         return True
 
@@ -128,7 +127,7 @@ class QueueRunner(Runner):
 
     @abstractmethod
     def send(self, message: Message) -> None:
-        """Hand a message to the engine, to be given to `execute()` by a worker.
+        """Hand a message to the engine, to be given to ``execute()`` by a worker.
 
         Raises:
             RunnerUnavailable: The queue cannot be reached.
@@ -136,14 +135,14 @@ class QueueRunner(Runner):
 
 
 def ended_by_worker(error: BaseException, *packages: str) -> TaskLost | None:
-    """Say what a `SystemExit` means that a worker raises inside a run, as its signal handler does.
+    """Return what a run fails with if a worker has ended it with ``SystemExit``, as its signal handler does.
 
     Args:
         error: What ended the run.
         packages: The packages of the engine's worker.
 
     Returns:
-        What the run fails with; None for an error of the run's own code.
+        The error; None if the run's own code raised it.
     """
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:

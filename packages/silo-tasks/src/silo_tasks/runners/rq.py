@@ -32,7 +32,7 @@ NOTE = "silo_tasks"
 
 
 class RQRunner(QueueRunner):
-    """Sends runs to the workers of an RQ queue: unmodified ones, as `rq worker` starts them.
+    """Sends runs to the workers of an RQ queue: unmodified ones, as ``rq worker`` starts them.
 
     The target is an ordinary function that workers can import, and its arguments are what the queue's serializer can
     carry: what pickle can, unless it was given another one. Records lie beside the queue, in the same Redis. RQ keeps
@@ -42,13 +42,13 @@ class RQRunner(QueueRunner):
         queue: The queue, with its connection.
         prefix: What the keys of records begin with.
         retain: Seconds after the last news of a run for which its record is kept.
-        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with `TaskLost`.
+        max_wait: Seconds that a run may wait for a worker; then it reads as failed, with ``TaskLost``.
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: `max_wait` or `retain` is not positive, or `max_wait` is infinite, or the queue's connection has an
-            option that redis-py refuses, such as ssl_cert_reqs=CERT_REQUIRED in its URL.
-        TypeError: `queue` is not a queue of RQ, for example only the name of one.
+        ValueError: ``max_wait`` or ``retain`` is not positive, or ``max_wait`` is infinite, or the queue's connection
+            has an option that redis-py refuses, such as ssl_cert_reqs=CERT_REQUIRED in its URL.
+        TypeError: ``queue`` is not a queue of RQ, for example only the name of one.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class RQRunner(QueueRunner):
         self._queue = queue
         self._store_settings = {"prefix": prefix, "retain": retain}
         self._pickles = queue.serializer is DefaultSerializer
-        # A worker reads this before it forks a process for the job. By that it imports this module once for all jobs,
-        # and not again for each: three times as much as the rest of a short job takes.
+        # A worker reads this before it forks a process for the job, and so imports this module once for all jobs. To
+        # import it again for each job would take three times as long as the rest of a short job.
         self._meta = {"silo_tasks": work} if self._pickles else {}
 
     def dumps(self, value: Any) -> bytes:
@@ -81,7 +81,7 @@ class RQRunner(QueueRunner):
         """Count the workers that RQ lists for the queue. RQ lists a killed worker for up to eight minutes more.
 
         Returns:
-            None for a queue that runs its jobs at once (`is_async=False`).
+            None for a queue that runs its jobs at once (``is_async=False``).
 
         Raises:
             RunnerUnavailable: Redis cannot be reached.
@@ -166,8 +166,8 @@ def on_failure(job: Job, connection: Redis, kind: type[BaseException], error: Ba
 
 
 def on_stopped(job: Job, connection: Redis) -> None:
-    """Fail a run that was told to stop by `rq.command.send_stop_job_command()`. RQ's workers call this."""
-    # The worker itself calls this, not the process of the job. To open a store that the function brings could load a
+    """Fail a run that was told to stop by ``rq.command.send_stop_job_command()``. RQ's workers call this."""
+    # The worker itself calls this, not the process of the job. Opening a store that the function brings could load a
     # whole application, which the processes of later jobs would inherit. Such a run is lost when its lease is over.
     _fail(job, connection, lost("its worker was told to stop its job, and ended it"), opens=False)
 
@@ -187,13 +187,13 @@ def _fail(job: Job, connection: Redis, error: TaskFailed, *, opens: bool = True)
 class _Records(RedisTaskStore):
     """Records of a run that takes a while go over a connection of their own.
 
-    RQ's worker waits minutes for an answer, and a run that nothing was heard of for seconds is lost.
+    A connection of RQ's worker waits minutes for an answer, and a run that reports nothing for seconds is lost.
     """
 
     own: ConnectionPool | None = None
 
     def hurry(self) -> None:
-        """Wait no longer than other stores do, from now on."""
+        """From now on, wait no longer than other stores do."""
         kind, connection_class, options = parse_connection(self._client)
         self.own = ConnectionPool(connection_class, **{**options, **IMPATIENT})
         self._client = kind(connection_pool=self.own)

@@ -30,7 +30,7 @@ GRACE = 1.0
 """Seconds that cancelled jobs get at interpreter exit to reach their next item."""
 
 LOOK = 1.0
-"""Seconds between two looks while jobs are waited for. A signal that comes just before a wait does not interrupt it."""
+"""Seconds of one wait for jobs. A signal that comes just before a wait does not interrupt it."""
 
 
 class _Worker:
@@ -48,7 +48,7 @@ class _Worker:
 
 def _work(worker: _Worker) -> None:
     worker.thread = threading.get_ident()
-    # While it waits, a thread does not hold its runner: one that nobody uses any more goes, and its threads with it.
+    # A waiting thread does not keep its runner alive: one that is garbage collected ends its threads.
     while worker.runner is not None and worker.runner.serve(worker):
         worker.gate.acquire()
 
@@ -59,15 +59,15 @@ def _dismiss(idle: list[_Worker]) -> None:
 
 
 class ThreadRunner(Runner):
-    """Runs jobs in at most `workers` threads; up to `queue_size` more jobs wait.
+    """Runs jobs in at most ``workers`` threads; up to ``queue_size`` more jobs wait.
 
     Threads start when jobs need them, never at import or construction. They are daemons, so a job that never ends
-    cannot keep the process alive: at interpreter exit the runner waits `drain_timeout` seconds for its jobs, asks what
-    is left to cancel, waits `GRACE` seconds more, and lets the process end. Callbacks that are not over by then are
-    not waited for. After `os.fork()` the child starts with an empty queue and threads of its own. A runner that nobody
-    uses any more ends its threads.
+    cannot keep the process alive: at interpreter exit the runner waits ``drain_timeout`` seconds for its jobs, asks
+    the jobs left to cancel, waits ``GRACE`` seconds more, and lets the process end. It does not wait for callbacks that
+    are not over by then. After ``os.fork()`` the child starts with an empty queue and threads of its own. A runner that
+    is garbage collected ends its threads.
 
-    A job that waits for another job of the same runner holds a thread meanwhile. Give such jobs a runner of their own.
+    A job that waits for another job of the same runner keeps a thread meanwhile. Give such jobs a runner of their own.
 
     Args:
         workers: Threads at most, 1 or more.
@@ -76,7 +76,7 @@ class ThreadRunner(Runner):
         name: Prefix of the threads' names.
 
     Raises:
-        ValueError: `workers` is below 1 or `queue_size` below 0.
+        ValueError: ``workers`` is below 1 or ``queue_size`` below 0.
         TypeError: One of them is not a number.
     """
 
@@ -119,16 +119,16 @@ class ThreadRunner(Runner):
         """Hand the job to a free thread, or to a new one if there may be more, or queue it.
 
         Raises:
-            QueueFull: `queue_size` jobs are waiting already.
+            QueueFull: ``queue_size`` jobs are waiting already.
             TaskError: The runner has been shut down.
         """
         self.accept(job.run)
 
     def accept(self, run: LiveRun) -> None:
-        """Accept a run, or whatever a thread shall execute like one; see `submit()`.
+        """Accept a run, or anything that is executed like one; see ``submit()``.
 
         Raises:
-            QueueFull: `queue_size` jobs are waiting already.
+            QueueFull: ``queue_size`` jobs are waiting already.
             TaskError: The runner has been shut down.
         """
         with self._lock:
@@ -163,7 +163,7 @@ class ThreadRunner(Runner):
         return True
 
     def serve(self, worker: _Worker) -> bool:
-        """Execute jobs until none is left; whether the thread shall wait for another."""
+        """Execute jobs until none is left; return whether the thread has to wait for another."""
         worker.runner = None
         while worker.run is not None:
             try:
@@ -178,15 +178,15 @@ class ThreadRunner(Runner):
             except BaseException:
                 # A thread of the pool outlives any job.
                 logger.exception("A job raised out of its runner")
-            # Until the next job comes, nothing of the last one may stay alive.
+            # Nothing of the last job may stay alive until the next one comes.
             worker.run = None
             if not self._take(worker) and self._rest(worker):
                 return True
         return False
 
     def _take(self, worker: _Worker) -> bool:
-        # Without the lock: threads that take one for each job, as whoever submits does, soon spend their time handing
-        # it to each other.
+        # Without the lock: threads that take one for each job, as a caller that submits does, soon spend their time
+        # handing it to each other.
         while self._queue:
             try:
                 worker.run = self._queue.popleft()
@@ -199,7 +199,7 @@ class ThreadRunner(Runner):
     def _rest(self, worker: _Worker) -> bool:
         with self._lock:
             if self._take(worker):
-                # It came in this moment.
+                # It was added just now.
                 return False
             self._busy.discard(worker)
             if self._closed:
@@ -210,7 +210,7 @@ class ThreadRunner(Runner):
             return not self._closed
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """Accept no more jobs and wait for the accepted ones; see `Runner.shutdown`."""
+        """Accept no more jobs and wait for the accepted ones; see ``Runner.shutdown``."""
         self.close()
         if self.join(timeout):
             return True
@@ -225,7 +225,7 @@ class ThreadRunner(Runner):
             _dismiss(self._idle)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait up to `timeout` seconds (None: for ever) until no job is left; call `close()` first.
+        """Wait up to ``timeout`` seconds (None: no limit) until no job is left; call ``close()`` first.
 
         A job, or a callback of one, that calls this does not wait for itself.
         """
@@ -239,7 +239,7 @@ class ThreadRunner(Runner):
         return True
 
     def cancel_all(self) -> None:
-        """Ask every queued and running job to cancel; call `close()` first."""
+        """Ask every queued and running job to cancel; call ``close()`` first."""
         self.give_up("its runner was shut down")
         while True:
             try:
@@ -254,13 +254,13 @@ class ThreadRunner(Runner):
         At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
 
         Args:
-            reason: What the log gives as the reason for jobs that end by this.
+            reason: The logged reason of the jobs that end by this.
 
         Returns:
             The jobs that were running or queued.
         """
         with self._lock:
-            # A thread that takes a job from now on cancels it. One that took its job before has it in its place.
+            # A thread that takes a job from now on cancels it. A job that was taken before is in ``_busy``.
             self._giving_up = reason
             running = [run for worker in self._busy if (run := worker.run) is not None]
             runs = [*running, *self._queue.copy()]
@@ -272,7 +272,7 @@ class ThreadRunner(Runner):
 
 
 AT_ONCE = 0.2
-"""Seconds that jobs may take at interpreter exit before `before_waiting` is called."""
+"""Seconds that jobs may take at interpreter exit before ``before_waiting`` is called."""
 
 before_waiting: list[Callable[[], object]] = []
 """Called at interpreter exit when jobs are waited for."""
@@ -282,13 +282,13 @@ _default = ThreadRunner()
 
 
 def default_runner() -> ThreadRunner:
-    """The runner that tasks share unless told otherwise, with at most `DEFAULT_WORKERS` threads."""
+    """Return the runner of tasks that are given none, with at most ``DEFAULT_WORKERS`` threads."""
     return _default
 
 
 @atexit.register
 def _drain_all() -> None:
-    # Ctrl-C here means that the user does not want to wait any longer.
+    # After Ctrl-C, the user does not want to wait any longer.
     with contextlib.suppress(KeyboardInterrupt):
         _drain()
 

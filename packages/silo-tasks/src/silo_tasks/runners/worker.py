@@ -32,30 +32,30 @@ def execute(
 ) -> bool:
     """Execute a run that was sent here, to its end; the one entry of all engines.
 
-    It is claimed first, so that a message which is delivered twice, or was cancelled on its way, does nothing. While
-    it runs its record is stored twice a second, and a cancel that somebody has asked for elsewhere is seen then. Its
-    deadline counts from when its function is called. What that raises is in its record; so is a function that cannot be
-    imported.
+    The run is claimed first, so that a message that is delivered twice, or was cancelled on its way, does nothing.
+    While it runs, its record is stored twice a second, and a cancel that another process has requested is seen then.
+    Its deadline counts from the call of its function. What the function raises is in the record; so is the error of a
+    function that cannot be imported.
 
     Args:
-        message: What was sent.
-        store: Where the run reports to. A function that has an attribute `open_store` brings its own:
-            `open_store(message)` returns it. It had better be cheap to import, as it is not claimed before.
+        message: The message of the run.
+        store: The task store. A function with an attribute ``open_store`` brings its own, which ``open_store(message)``
+            returns. Such a function should be cheap to import, as it is imported before the run is claimed.
         problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
-        ended: Recognises an exception by which the engine ends a run: returns what the run fails with then, or None for
+        ended: Takes an exception and returns what the run fails with, if the engine has ended the run by it; None for
             an exception of the run's own code.
 
     Returns:
         Whether the run was executed here.
 
     Raises:
-        TaskError: Nobody says where to report to, or a function that would cannot be imported.
+        TaskError: The message has no task store, or the function that opens it cannot be imported.
         SystemExit: The engine ended the run with it. The run has failed, and the worker still has to exit.
-        Exception: The store could not be reached for `PATIENCE` seconds. The run stays as it is.
+        Exception: The store could not be reached for ``PATIENCE`` seconds. The run stays as it is.
     """
     store = _store_of(message, store)
     if not _claim(store, message):
-        logger.info("A run of task %r was delivered that is taken or over", message.name)
+        logger.info("A message of task %r was ignored: its run is taken or over", message.name)
         return False
     task = BackgroundTask(
         message.name,
@@ -81,8 +81,8 @@ def execute(
     run = task._adopt(message, target)
     publication = Publication(store, run, settles=True)
     publication.watch()
-    # Once it is claimed and heard of: whoever is killed by the import, or takes long, has begun. Not within the run, as
-    # what a module sets up in its context, such as that of decimal, would end with it.
+    # After the claim and the first record, as the import may take long or kill the worker. Not within the run: what a
+    # module sets in context variables, as decimal does, would end with it.
     function = _loaded(message.function) if problem is None else _raising(problem)
     run.execute()
     if not publication.settle(PATIENCE):
@@ -96,8 +96,8 @@ def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
     """Fail a run that no worker will finish, as its engine reports.
 
     Args:
-        message: What was sent. Where its arguments cannot be read, they may be left out.
-        store: Where the run reports to; see `execute()`.
+        message: The message of the run. Arguments that cannot be read may be left out.
+        store: The task store; see ``execute()``.
         error: What the run fails with.
 
     Returns:
@@ -126,7 +126,7 @@ def _store_of(message: Message, store: TaskStore | None) -> TaskStore:
     if message.brings_store:
         store = _imported(message.function).open_store(message)  # type: ignore[attr-defined]
     if store is None:
-        raise TaskError(f"task {message.name!r} has no store that its worker could report to")
+        raise TaskError(f"task {message.name!r} has no task store to report to: make it with store=...")
     return store
 
 

@@ -21,7 +21,7 @@ class PlainRun:
     """A run that notes what a runner does with it.
 
     Args:
-        body: Called by `execute()`, and by nothing else.
+        body: Called by ``execute()``, and by nothing else.
 
     Attributes:
         executed: How often the runner has executed it.
@@ -106,7 +106,7 @@ def _see_itself(task: BackgroundTask) -> bool:
 
 
 class RunnerContract:
-    """The rules of `Runner`."""
+    """The rules of ``Runner``."""
 
     def make_runner(self) -> Runner:
         """Return a fresh runner."""
@@ -161,7 +161,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
 
     def test_a_failing_target_is_in_the_state(self) -> None:
-        """What a target raises does not come out of `start()`, and the next run is unharmed."""
+        """What a target raises does not come out of ``start()``, and the next run is unharmed."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
 
@@ -213,7 +213,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
 
     def test_callbacks_are_called_once(self) -> None:
-        """By whom is not said, but with the task of whoever added them."""
+        """With the task that they were added to, by any thread."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
         called: list[BackgroundTask] = []
@@ -235,7 +235,7 @@ class RunnerContract:
 
 
 class LocalRunnerContract(RunnerContract):
-    """The rules of a `Runner` that executes jobs in this process."""
+    """The rules of a ``Runner`` that executes jobs in this process."""
 
     def test_each_job_is_executed_once(self) -> None:
         """Nothing is lost and nothing runs twice."""
