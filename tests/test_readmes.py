@@ -54,14 +54,29 @@ def test_the_blocks_run_one_after_the_other(
     assert "changed state" not in caplog.text, "a view changes state without the write lock"
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what a link to a section of a page ends with, for each section."""
+    headings = re.findall(r"^##+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PAGES = [ROOT / "README.md", *ROOT.glob(".github/*.md"), *ROOT.glob("packages/*/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_a_page_and_a_section(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    for path, anchor in re.findall(r"\]\((?!http)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        target = (page.parent / path) if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target), f"{path}#{anchor}"
+
+
 def test_the_table_of_contents_of_the_guide_names_its_sections() -> None:
-    text = (ROOT / "packages/flask-silo/GUIDE.md").read_text(encoding="utf-8")
-    headings = re.findall(r"^###? (.*)$", text, re.M)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    links = re.findall(r"\]\(#([^)]*)\)", text)
-    contents = re.findall(r"\]\(#([^)]*)\)", text.partition("\n## ")[0])
-    assert set(links) <= anchors
-    assert anchors == set(contents)
+    page = ROOT / "packages/flask-silo/GUIDE.md"
+    contents = page.read_text(encoding="utf-8").partition("\n## ")[0]
+    assert set(re.findall(r"\]\(#([^)]*)\)", contents)) == anchors(page)
 
 
 def test_the_readme_of_flask_silo_is_one_screen() -> None:
