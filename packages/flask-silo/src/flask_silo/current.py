@@ -97,8 +97,13 @@ def current_request() -> RequestSession | None:
 
 def current_session() -> CurrentSession | None:
     """Return the session of the run or request that the running code belongs to; None where it has none."""
-    run = run_scope.get()
-    return current_request() if run is None else run.session
+    scope: Scope[RunSession] | Scope[RequestSession] | None = run_scope.get()
+    if scope is None:
+        try:
+            scope = request.environ.get(SCOPE)
+        except RuntimeError:  # no request
+            return None
+    return scope.session if scope is not None else None
 
 
 class Current:

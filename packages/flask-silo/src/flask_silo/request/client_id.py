@@ -79,8 +79,7 @@ class ClientId:
         presented = self.presented
         assert presented is not None
         if found.session is not None:
-            self.settled = presented
-            self.note_life(found.session.uid)
+            self.settled, self.uid, self.lives = presented, found.session.uid, True
         elif found.status == "rotated":
             raise SessionRotated(presented)
         elif late:
@@ -108,12 +107,6 @@ class ClientId:
                 _log_refusal()
             raise SessionExpired(self.presented)
         return self.settle_by(found, late=late)
-
-    def has_moved(self, uid: str | None) -> bool:
-        """Return whether another request of this process has rotated that life away from the settled id."""
-        if not self._store.rotations or uid is None or self.settled is None:
-            return False
-        return self._store.has_moved(self.settled, uid)
 
     def matches(self, sid: str) -> bool:
         """Return whether an id is the settled, the presented or a former one."""

@@ -120,7 +120,8 @@ def _finish(session: RequestSession) -> None:
     if not session.save():
         session.session = None
         session.id.note_end()
-    session.give_lock_back()  # a job that is done at once may want it
+    if session.lock is not None:
+        session.give_lock_back()  # a job that is done at once may want it
     _renew(session)
     session.do_jobs()
     session.saved = True
@@ -145,7 +146,7 @@ def _carried_sid(session: RequestSession) -> str | None:
     own = session.id
     if own.accept_client_ids and own.settled is None:
         own.settled = own.presented or session.store.generate_sid()
-    if not (own.accept_client_ids or session.lives) or own.has_moved(session.known_uid):
+    if not (own.accept_client_ids or session.lives) or session.has_moved:
         return None
     return own.candidate
 

@@ -158,6 +158,14 @@ class RequestSession(StateMapping):
         """The uid that was found or loaded under the settled id; None where none was."""
         return self._loaded_uid or self.id.uid
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether another request of this process has rotated the session away from the settled id."""
+        if not self.store.rotations:
+            return False
+        uid, sid = self.known_uid, self.id.settled
+        return uid is not None and sid is not None and self.store.has_moved(sid, uid)
+
     # The session
 
     @property
@@ -330,7 +338,7 @@ class RequestSession(StateMapping):
             SessionExpired: The session ended meanwhile.
             SessionRotated: Another request gave the session another id meanwhile.
         """
-        if self.id.has_moved(self.known_uid):
+        if self.has_moved:
             raise SessionRotated(self.sid)
         session = self.session  # another thread of a reading view may end its ``edit`` meanwhile
         if session is None:
