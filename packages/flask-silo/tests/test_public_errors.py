@@ -116,7 +116,7 @@ def test_the_log_names_task_and_session(client: FlaskClient, failing: Any, caplo
 
 @pytest.mark.parametrize("given", ["BadFile", 5, [BadFile, int]], ids=str)
 def test_what_is_public_is_checked_when_the_task_is_declared(silo: Silo, given: Any) -> None:
-    with pytest.raises(TypeError, match="public_errors takes exception classes, and not"):
+    with pytest.raises(TypeError, match="public_errors takes exception classes, not"):
         silo.task(public_errors=given)(lambda: None)
 
 
