@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from silo_tasks import (
@@ -27,6 +30,20 @@ WAIT = 30
 class TestMemoryTaskStore(TaskStoreContract):
     def make_store(self) -> TaskStore:
         return MemoryTaskStore()
+
+
+class TestStoreOfTheGuide(TaskStoreContract):
+    """Two methods are enough."""
+
+    def make_store(self) -> TaskStore:
+        guide = (Path(__file__).parents[1] / "GUIDE.md").read_text("utf-8")
+        (code,) = re.findall(
+            r"^```python\n(import [^`]*class DictStore.*?)^\n\nstore = ", guide, re.DOTALL | re.MULTILINE
+        )
+        names: dict[str, Any] = {}
+        exec(code.partition("\nstore = ")[0], names)  # our own guide
+        store: TaskStore = names["DictStore"]()
+        return store
 
 
 def test_record_follows_the_run(runner: ThreadRunner) -> None:
