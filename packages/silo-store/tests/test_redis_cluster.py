@@ -79,7 +79,7 @@ def use_all(backend: RedisBackend, peer: RedisBackend) -> None:
     backend.load(SID, at(9.0))
     backend.peek(SID)
     claim, _ = backend.claim(SID, at(10.0), 1.0)
-    with pytest.raises(Exception, match="too long"):
+    with pytest.raises(Exception, match="not free in time"):
         peer.claim(SID, at(10.0), 0.05)
     backend.write(LIFE, {"ns": Change(1, b"two"), "more": Change(0, b"x")}, at(11.0), claim, last=True)
     claim, _ = backend.claim(SID, at(12.0), 1.0)

@@ -209,7 +209,7 @@ class CopiedSessions:
     ) -> dict[str, Change]:
         """Write the first state of namespaces that the session did not have, each by itself, as version 1.
 
-        Readers do so too, without a turn. What has changed in it is written after that, as version 2: so a change wins
+        Readers do so too, without the write lock. A change is written after that, as version 2: so a change wins
         over the first state that somebody else wrote, and readers do not conflict.
 
         Returns:

@@ -253,7 +253,7 @@ class RedisBackend:
         self._server.run(scripts.RELEASE, touched, claim.token, self._lease, keys.wake)
 
     def _check(self, claim: Claim | None) -> None:
-        """See to it that a forked child does not write in the turn of its parent."""
+        """See to it that a forked child does not write with the claim of its parent."""
         if claim is not None and not claim.token.startswith(self._me):
             raise LockLost(claim.sid)
 

@@ -567,7 +567,7 @@ def _owners(connection: Connection) -> set[int]:
 
 
 def _write(connection: Connection, life: Life, changes: Mapping[str, Change], now: float, read: _Read | None) -> _Read:
-    """Write changes over what was read in this turn, if nobody has written since, or over what is there now."""
+    """Write changes over what was read with this claim, if nobody has written since, or over what is there now."""
     sid, uid = life
     if read is not None and read.uid == uid:
         written = _write_over(connection, sid, changes, now, read)
