@@ -1,10 +1,10 @@
-"""The id of a request's session: the one that the client presented, or a new one."""
+"""The id of a request's session, and what the store knows of it."""
 
 from __future__ import annotations
 
 import logging
 
-from silo_store import Lookup, RecordDamaged, Session, SessionExpired, SessionRotated, SessionStore
+from silo_store import Lookup, RecordDamaged, Session, SessionExpired, SessionRotated, SessionStore, WriteLock
 
 logger = logging.getLogger("flask_silo")
 
@@ -36,7 +36,17 @@ class ClientId:
         announced: Whether the view was given the id: then its session begins with the response.
     """
 
-    __slots__ = ("_former", "_store", "accept_client_ids", "announced", "lives", "presented", "settled", "uid")
+    __slots__ = (
+        "_former",
+        "_required",
+        "_store",
+        "accept_client_ids",
+        "announced",
+        "lives",
+        "presented",
+        "settled",
+        "uid",
+    )
 
     def __init__(self, store: SessionStore, presented: str | None, accept_client_ids: bool) -> None:
         self._store = store
@@ -47,6 +57,7 @@ class ClientId:
         self.lives = False
         self.announced = False
         self._former: tuple[str, ...] = ()
+        self._required = False
 
     @property
     def candidate(self) -> str | None:
@@ -106,7 +117,29 @@ class ClientId:
             if is_unknown:
                 _log_refusal()
             raise SessionExpired(self.presented)
-        return self.settle_by(found, late=late)
+        session = self.settle_by(found, late=late)
+        self._required = self.lives
+        return session
+
+    def load_again(self, lock: WriteLock | None = None) -> Session:
+        """Load a session that was found before. One that has expired since begins again, unless the view requires it.
+
+        Raises:
+            SessionRotated: Another request has given the session another id.
+            SessionExpired: The session has ended, and does not begin again under its id.
+        """
+        sid = self.settled
+        assert sid is not None
+        found = self._store.lookup(sid, lock=lock, lazy=True)
+        if found.session is not None:
+            return found.session
+        if found.status == "rotated" or (
+            self.uid is not None and self._store.backend.find(self.uid) not in (None, sid)
+        ):
+            raise SessionRotated(sid)
+        if self._required or not (found.status == "expired" or self.accept_client_ids):
+            raise SessionExpired(sid)
+        return self._store.begin(sid)
 
     def matches(self, sid: str) -> bool:
         """Return whether an id is the settled, the presented or a former one."""

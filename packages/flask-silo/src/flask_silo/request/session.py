@@ -7,15 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from silo_store import (
-    Record,
-    Session,
-    SessionBusy,
-    SessionExpired,
-    SessionRotated,
-    SessionStore,
-    WriteLock,
-)
+from silo_store import Record, Session, SessionBusy, SessionExpired, SessionRotated, SessionStore, WriteLock
 
 from .client_id import LATE, ClientId
 from .mapping import StateMapping
@@ -49,7 +41,6 @@ class RequestSession(StateMapping):
         "_loading",
         "_looked_at",
         "_on_unlocked_change",
-        "_required",
         "_writes",
         "failed",
         "id",
@@ -79,7 +70,6 @@ class RequestSession(StateMapping):
         self.saved = False
         self._writes = writes
         self._on_unlocked_change = on_unlocked_change
-        self._required = False
         self._looked_at: tuple[str, ...] = ()
         self._loading = threading.RLock()  # for the threads that a view starts; a factory may ask for other state
 
@@ -138,7 +128,6 @@ class RequestSession(StateMapping):
         if own.presented is None or self.lives or (self.session is not None and own.settled == own.presented):
             return
         self._take_over(own.require(late=self.closed))
-        self._required = self.lives
 
     @property
     def uid(self) -> str | None:
@@ -201,7 +190,7 @@ class RequestSession(StateMapping):
             self._settle()
             if self.session is not None:
                 return self.session
-        return self._load_again() if self.lives else self.store.begin(self.sid)
+        return self.id.load_again() if self.lives else self.store.begin(self.sid)
 
     def _load_to_write(self) -> Session:
         store, own = self.store, self.id
@@ -219,27 +208,10 @@ class RequestSession(StateMapping):
                 self.give_lock_back()
                 return self._load_to_write()
         elif session is None:
-            session = self._load_again(lock) if self.lives else store.open(sid, lock=lock, lazy=True)
+            session = own.load_again(lock) if self.lives else store.open(sid, lock=lock, lazy=True)
         lock.session = session
         own.settled = sid
         return session
-
-    def _load_again(self, lock: WriteLock | None = None) -> Session:
-        """Load a session that was found before. One that has expired since begins again, unless the view requires it.
-
-        Raises:
-            SessionRotated: Another request has given the session another id.
-            SessionExpired: The session has ended, and does not begin again under its id.
-        """
-        sid, uid = self.sid, self.id.uid
-        found = self.store.lookup(sid, lock=lock, lazy=True)
-        if found.session is not None:
-            return found.session
-        if found.status == "rotated" or (uid is not None and self.store.backend.find(uid) not in (None, sid)):
-            raise SessionRotated(sid)
-        if self._required or not (found.status == "expired" or self.id.accept_client_ids):
-            raise SessionExpired(sid)
-        return self.store.begin(sid)
 
     def whole(self) -> Session:
         """Return the session as ``load`` does, with all of its namespaces."""
