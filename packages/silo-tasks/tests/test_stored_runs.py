@@ -279,6 +279,14 @@ def test_a_store_that_fails_for_good_is_given_up(monkeypatch: pytest.MonkeyPatch
     assert tries == publisher.TRIES
 
 
+def test_the_number_of_a_run_is_a_number() -> None:
+    task = BackgroundTask("job", runner=InlineRunner())
+    assert json.dumps(task.state.to_dict()["run"]) == "0"
+    for number in ("1", "2"):
+        task.start(lambda task: None)
+        assert json.dumps(task.state.to_dict()["run"]) == number
+
+
 def test_a_state_comes_back_from_its_record() -> None:
     task = BackgroundTask("job", runner=InlineRunner())
 

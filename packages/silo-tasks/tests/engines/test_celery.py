@@ -38,7 +38,7 @@ def test_two_runners_on_one_application(own_server: RedisServer, tmp_path: Path)
 def test_another_store_needs_another_name() -> None:
     app = make_app("redis://127.0.0.1:1/0")
     first, store = CeleryRunner(app), MemoryTaskStore()
-    with pytest.raises(ValueError, match="name of its own"):
+    with pytest.raises(ValueError, match="give this runner another name"):
         CeleryRunner(app, store=store)
     second = CeleryRunner(app, store=store, name="mine.execute")
     assert isinstance(first.store, RedisTaskStore)

@@ -122,7 +122,7 @@ class Run:
         self.lock = threading.RLock()
         self.progress = Progress(self.lock)
         self.steps = Steps()
-        self.number: int = started if previous is None else previous.number + started
+        self.number: int = int(started) if previous is None else previous.number + started
         self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.log.last_seq)
         # After a reset the store still holds the record of the previous run.
         self._token: str | None = None if previous is None or started else previous._token
