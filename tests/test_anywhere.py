@@ -18,7 +18,7 @@ from servers import DEADLINE, HOST, Gunicorn, until
 
 __all__ = ["redis_server", "redis_url"]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX"), pytest.mark.slow]
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "anywhere"
 LINE = "runner = runners.thread()"

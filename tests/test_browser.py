@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PROGRAM = find()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it")
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH, or no POSIX system to drive it"),
+    pytest.mark.slow,
+]
 SAMPLE = DEMO / "sample" / "penguins.csv"
 
 Open = Callable[..., tuple[Flask, Browser]]

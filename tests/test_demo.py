@@ -15,6 +15,8 @@ from serving import served
 
 __all__ = ["client", "demo"]
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_file_from_upload_to_download_over_a_real_server(demo: Flask) -> None:
     with served(demo) as port:

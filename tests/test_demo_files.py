@@ -19,6 +19,8 @@ import reading  # isort: skip
 
 __all__ = ["client", "demo"]
 
+pytestmark = pytest.mark.slow
+
 
 def test_semicolons_cp1252_and_decimal_commas(client: Client) -> None:
     data = "Ort;Höhe\nKöln;1,5\nKöln;2\nAachen;0,25\n".encode("latin-1")

@@ -18,6 +18,8 @@ from werkzeug.test import TestResponse
 
 __all__ = ["client", "demo"]
 
+pytestmark = pytest.mark.slow
+
 
 def test_too_large_is_refused_before_it_is_sent(demo: Flask) -> None:
     with served(demo) as port:

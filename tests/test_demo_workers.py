@@ -19,7 +19,7 @@ from servers import DEADLINE, Gunicorn, until
 
 __all__ = ["redis_server", "redis_url"]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX"), pytest.mark.slow]
 
 WORKERS = 4
 QUESTION = {"by": "city", "how": "sum", "value": "size"}

@@ -15,7 +15,7 @@ from flask import Flask
 from flask_silo import Silo
 from servers import DEADLINE, Gunicorn, until
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX"), pytest.mark.slow]
 
 KINDS = ["sync", "gthread", "gevent"]
 LOST = "lost: its process was stopped"

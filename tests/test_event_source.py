@@ -18,6 +18,8 @@ from servers import until
 from serving import served
 from silo_store.testing import SID, TTL, Clock
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = find()
 PAGE = """<!doctype html><title>Tasks</title><link rel="icon" href="data:,"><body><script>
 const told = [];

@@ -15,6 +15,8 @@ from examples import basic_app
 
 from app import private_folder  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 
 def test_counter_is_each_clients_own() -> None:
     one, two = Client(basic_app.app), Client(basic_app.app)

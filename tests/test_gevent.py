@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 from gevent import monkey; monkey.patch_all()
 import json, sys, time

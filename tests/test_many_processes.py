@@ -21,6 +21,8 @@ from silo_store import SessionExpired, SessionStore
 from silo_store.testing import in_threads
 from werkzeug.serving import make_server
 
+pytestmark = pytest.mark.slow
+
 SID = "a" * 32
 OTHER = "b" * 32
 

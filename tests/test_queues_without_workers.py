@@ -13,9 +13,10 @@ from flask import Flask
 from flask_silo import Silo
 from servers import RedisServer, redis_binary, until
 
-pytestmark = pytest.mark.skipif(
-    redis_binary() is None or not hasattr(os, "fork"), reason="needs a redis-server, and POSIX"
-)
+pytestmark = [
+    pytest.mark.skipif(redis_binary() is None or not hasattr(os, "fork"), reason="needs a redis-server, and POSIX"),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ import reading  # isort: skip
 from marks import Marks, understand  # isort: skip
 from processing import as_json  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Flask]:

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 from servers import Gunicorn, until
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs POSIX"), pytest.mark.slow]
 
 APP = """
 import os

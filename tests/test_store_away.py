@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from flask_silo import Silo, StoreUnavailable
 from servers import RedisServer, redis_binary, until
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX")
+pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX"), pytest.mark.slow]
 
 AS = {"X-Session-ID": "a" * 32}
 OTHER = {"X-Session-ID": "b" * 32}

@@ -16,6 +16,8 @@ import pytest
 from tests import guard
 from tests.guard import drop, policy
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 INNER = Path(__file__).resolve().with_name("inner.py")
 INI = f"""\

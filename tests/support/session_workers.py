@@ -22,9 +22,10 @@ from silo_tasks import (
 from silo_tasks.runners.message import Message
 from silo_tasks.runners.queue import QueueRunner
 
-needs_workers = pytest.mark.skipif(
-    redis_binary() is None or not hasattr(os, "fork"), reason="needs a redis-server, and POSIX"
-)
+needs_workers = [
+    pytest.mark.skipif(redis_binary() is None or not hasattr(os, "fork"), reason="needs a redis-server, and POSIX"),
+    pytest.mark.slow,
+]
 
 SUPPORT = Path(__file__).parent
 ENGINES = ["rq", "celery"]

@@ -398,6 +398,7 @@ def test_words_for_times() -> None:
     assert printable("é\x1b\udc80…", "ascii") == "\\xe9\\x1b\\udc80\\u2026"
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_command(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(
         "from flask import Flask\n"

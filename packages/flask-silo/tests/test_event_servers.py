@@ -23,6 +23,8 @@ from werkzeug.serving import make_server
 
 __all__ = ["redis_server", "redis_url"]
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 0.1
 """Seconds in which an ordinary request is answered while streams are open."""
 

@@ -237,6 +237,7 @@ def ask(port: int, method: str, path: str, sid: str | None = None) -> Found:
         connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Gunicorn and pipes need POSIX")
 @pytest.mark.parametrize(
     ("workers", "threads", "most"), [(1, 8, 4), (1, 4, 2), (2, 8, 4)], ids=["8 threads", "4 threads", "2 workers"]

@@ -13,6 +13,8 @@ from flask_silo import deployment as workers
 from flask_silo_helpers import counter_app
 from servers import Gunicorn, until
 
+pytestmark = pytest.mark.slow
+
 SEVERAL = {"wsgi.multiprocess": True}
 
 

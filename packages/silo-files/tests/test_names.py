@@ -89,6 +89,7 @@ def test_a_refused_key_is_not_in_the_error() -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text())
 def test_every_accepted_name_has_a_plain_name_on_disk(name: str) -> None:

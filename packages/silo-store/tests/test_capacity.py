@@ -11,6 +11,8 @@ from silo_store import Life, SessionStore, TooManySessions
 from silo_store.backends.redis import RedisBackend
 from silo_store.testing import SID, TTL, Clock, in_threads
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., SessionStore]
 
 OTHER, THIRD = "b" * 32, "c" * 32

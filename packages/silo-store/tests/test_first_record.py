@@ -14,6 +14,8 @@ from silo_store import SessionStore
 from silo_store.backends.redis import RedisBackend
 from silo_store.testing import SID
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 200
 PROCESSES = 3
 

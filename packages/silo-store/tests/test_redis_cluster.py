@@ -14,6 +14,8 @@ from silo_store.backends.redis import RedisBackend
 from silo_store.record import Blob, Change, Record
 from silo_store.testing import BackendContract, all_due, at
 
+pytestmark = pytest.mark.slow
+
 redis_crc = pytest.importorskip("redis.crc")
 
 SID, OTHER = "a" * 32, "b" * 32

@@ -25,7 +25,7 @@ from silo_store.backends.redis import RedisBackend, connections
 from silo_store.record import Record
 from silo_store.testing import SID, TTL, Clock, at, in_threads
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX")
+pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX"), pytest.mark.slow]
 
 OTHER = "b" * 32
 THIRD = "c" * 32

@@ -20,7 +20,7 @@ from silo_store import Life, LockTimeout, SessionStore, StoreUnavailable
 from silo_store.backends.redis import RedisBackend
 from silo_store.testing import SID, TTL, Clock, at, in_threads
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX")
+pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX"), pytest.mark.slow]
 
 CLAIM = "{silo}:t:" + SID
 QUEUE = "{silo}:q:" + SID

@@ -17,6 +17,8 @@ import redis
 from links import RoundTrips, SlowLink
 from servers import RedisServer, listens, redis_binary, until
 
+pytestmark = pytest.mark.slow
+
 CRASH = """
 import os, signal, sys
 from pathlib import Path

@@ -23,6 +23,8 @@ from silo_store.backends.sqlite import file as database_file
 from silo_store.testing import SID, TTL, at, in_threads
 from sqlite_files import LIFE, MINE, Open, begin, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -20,6 +20,8 @@ import termios
 
 import pyte
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import io, logging, os, sys, threading, time, warnings
 from silo_tasks import BackgroundTask, ThreadRunner

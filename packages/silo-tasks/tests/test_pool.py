@@ -15,6 +15,8 @@ import pytest
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull, Runner, Status, ThreadRunner, default_runner
 from silo_tasks.testing import LocalRunnerContract, PlainRun
 
+pytestmark = pytest.mark.slow
+
 WAIT = 30
 
 

@@ -37,6 +37,8 @@ from silo_tasks import (
 )
 from silo_tasks.testing import RunnerContract
 
+pytestmark = pytest.mark.slow
+
 WAIT = 60
 JOBS = str(Path(jobs.__file__).parent)
 

@@ -60,6 +60,7 @@ NODES: Any = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(NODES, max_size=5))
 def test_any_reports(nodes: Any) -> None:
@@ -197,6 +198,7 @@ def test_a_total_that_changes() -> None:
     assert seen == [(0, None, 0), (1, 4, 25), (2, 4, 50), (3, 8, 50), (4, 8, 50), (5, 5, 50), (6, 6, 50), (7, 16, 50)]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["next", "close", "drop"])), max_size=60))
 def test_loops_that_are_left_in_any_order(steps: list[tuple[int, str]]) -> None:

@@ -18,6 +18,7 @@ def test_there_are_blocks() -> None:
     assert len(EACH) >= 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", EACH)
 def test_block_runs(code: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"

@@ -57,6 +57,7 @@ def test_later_steps_of_a_plan_take_as_long_as_the_running_one_by_their_weights(
         assert eta == pytest.approx(real, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_running_step_is_not_measured_by_a_fast_one_before() -> None:
     def work(task: BackgroundTask, clock: Clock) -> Iterator[None]:
         task.plan(("Parse", 1), ("Aggregate", 3))

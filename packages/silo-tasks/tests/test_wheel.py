@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 guard = pytest.importorskip("tests.guard", reason="the guard is not here, as in an unpacked sdist")
 
 PACKAGE = Path(__file__).parents[1]

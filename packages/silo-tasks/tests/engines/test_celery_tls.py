@@ -18,6 +18,8 @@ from silo_tasks import BackgroundTask, MemoryTaskStore
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.stores.redis import RedisTaskStore
 
+pytestmark = pytest.mark.slow
+
 WAIT = 30.0
 
 

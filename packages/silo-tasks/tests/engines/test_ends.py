@@ -24,6 +24,8 @@ from silo_tasks import BackgroundTask, TaskFailed, TaskLost, TaskTimeout
 from silo_tasks.runners.rq import on_failure
 from silo_tasks.stores.redis import RedisTaskStore
 
+pytestmark = pytest.mark.slow
+
 WAIT = 30.0
 
 

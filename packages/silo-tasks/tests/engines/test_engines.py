@@ -27,6 +27,8 @@ from silo_tasks.stores.redis import RedisTaskStore
 from silo_tasks.stores.stored_run import LEASE
 from silo_tasks.testing import RunnerContract
 
+pytestmark = pytest.mark.slow
+
 WAIT = 30.0
 _numbers = itertools.count()
 

@@ -16,6 +16,8 @@ from silo_tasks import BackgroundTask, RunnerUnavailable
 from silo_tasks.runners.rq import RQRunner
 from silo_tasks.stores.redis import RedisTaskStore, is_demoted
 
+pytestmark = pytest.mark.slow
+
 WAIT = 30.0
 
 

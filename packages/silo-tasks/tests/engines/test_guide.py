@@ -13,6 +13,8 @@ import pytest
 from engines.harness import Worker
 from servers import RedisServer
 
+pytestmark = pytest.mark.slow
+
 SECTION = (Path(__file__).parents[2] / "GUIDE.md").read_text("utf-8").split("\n## RQ and Celery\n")[1].split("\n## ")[0]
 URL = "redis://localhost:6379/0"
 READY = {"rq": "Listening on", "celery": "[queues]"}

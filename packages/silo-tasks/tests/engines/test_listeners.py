@@ -15,6 +15,8 @@ from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.queue import QueueRunner
 from silo_tasks.runners.rq import RQRunner
 
+pytestmark = pytest.mark.slow
+
 QUEUES = {"rq": "default", "celery": "celery"}
 
 

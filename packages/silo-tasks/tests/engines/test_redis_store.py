@@ -16,6 +16,8 @@ from silo_tasks import BackgroundTask, RunnerUnavailable
 from silo_tasks.stores.redis import RedisTaskStore
 from silo_tasks.testing import TaskStoreContract
 
+pytestmark = pytest.mark.slow
+
 
 class TestRedisTaskStore(TaskStoreContract):
     @pytest.fixture(autouse=True, params=["redis", "valkey"])

@@ -16,6 +16,8 @@ from silo_tasks import BackgroundTask, TaskFailed
 from silo_tasks.runners.rq import RQRunner
 from silo_tasks.stores.redis import RedisTaskStore
 
+pytestmark = pytest.mark.slow
+
 WAIT = 30.0
 
 

@@ -18,6 +18,8 @@ from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.rq import RQRunner
 from silo_tasks.stores.redis import RedisTaskStore
 
+pytestmark = pytest.mark.slow
+
 PLACE = "127.0.0.1:1/0"
 
 
