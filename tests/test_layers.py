@@ -115,3 +115,16 @@ def test_the_logger_of_a_module_is_that_of_its_package(package: str) -> None:
         for node in module.tree.body:
             if isinstance(node, ast.Assign) and "getLogger" in (text := ast.unparse(node)):
                 assert text == f"logger = logging.getLogger('{package}')", name
+
+
+@EACH
+def test_the_map_names_each_module(package: str) -> None:
+    page = (PACKAGES.parent / ".github" / "ARCHITECTURE.md").read_text("utf-8")
+    place = page[page.index("## Map") :]
+    place = place[place.index(f"{package}/") :]
+    place = place[: min(end for each in (*SMALL, "flask_silo", "```") if (end := place.find(f"\n{each}")) > 0)]
+    for name in modules_of(package):
+        folders = name.split(".")[1:]
+        unfolded = [each for each in ("testing", "sqlite", "redis") if each in folders[:-1]]
+        words = [word for word in unfolded or folders[-1:] if word != "fork"]  # the page says that each package has one
+        assert all(f"{word}.py" in place or f"{word}/" in place for word in words), f"the map lacks {name}"
