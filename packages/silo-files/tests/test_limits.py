@@ -324,6 +324,7 @@ def test_a_save_that_outlives_a_sweep_counts_in_its_session(tmp_path: Path) -> N
     assert store.usage("sid") == Usage(90, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limits",
     [{"max_store_bytes": 9000}, {"max_store_bytes": 9000, "max_session_bytes": 3000, "max_files": 6}],

@@ -240,6 +240,7 @@ assert store.total_size_bytes >= 150
 """
 
 
+@pytest.mark.slow
 def test_processes_never_sweep_each_other(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", HAMMER, str(tmp_path), name] for name in ("one", "two", "three")]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
