@@ -1,4 +1,4 @@
-"""The seam below ``SessionStore``: where sessions are kept."""
+"""``Backend``, the interface below ``SessionStore`` to the place that keeps sessions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROTATED_RETAIN = 60.0
 have arrived, and requests that waited for the write lock have got it."""
 
 SMALL = 65536
-"""Bytes up to which a part of a record takes as long as the whole record."""
+"""Bytes up to which reading a part of a record takes as long as reading all of it."""
 
 
 class Life(NamedTuple):
@@ -44,15 +44,15 @@ class Claim(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a backend knows of an id."""
+    """What a backend knows about an id."""
 
     record: Record | None
-    """Its record, as ``Backend.load`` returns it."""
+    """The id's record, as ``Backend.load`` returns it."""
     trace: Literal["expired", "rotated", "lost"] | None = None
-    """What became of an id without a record: it expired; its session was renamed; or the backend has noticed that it
-    lost all its records and knows nothing else of this id. None for an id that never existed, or is forgotten."""
+    """Why an id has no record: it expired; its session was renamed; or the backend noticed that it lost all its records
+    and knows nothing else about this id. None for an id that never existed, or is forgotten."""
     since: float = 0.0
-    """When that happened."""
+    """When that happened, in seconds of the store's clock."""
 
 
 class Finding(NamedTuple):
@@ -64,11 +64,11 @@ class Finding(NamedTuple):
 
 
 class Backend(Protocol):
-    """Keeps records. It does not know what namespaces mean, nor factories and callbacks.
+    """Keeps records. A backend does not interpret namespaces, and knows no factories or callbacks.
 
     Every method can be called from several threads and runs no code of the application. A method that cannot reach its
-    server or file, or finds no room there, raises ``StoreUnavailable`` within the backend's timeout, and nothing is
-    half done. A method that finds a damaged record at a session's id raises ``RecordDamaged``. A method that looks at
+    server or file, or finds no room there, raises ``StoreUnavailable`` within the backend's timeout and changes
+    nothing. A method that finds a damaged record at a session's id raises ``RecordDamaged``. A method that looks at
     many records skips a damaged one.
     """
 
@@ -80,15 +80,15 @@ class Backend(Protocol):
     # Reading
 
     def load(self, sid: str, at: Moment) -> Record | None:
-        """Return the record, renewed unless it is due. None where there is none."""
+        """Return the record, renewed unless it is due; None if the id has no record."""
 
     def look(self, sid: str, at: Moment) -> Look:
-        """Return what ``load`` returns, or what became of an id without a record, in one round trip."""
+        """Return what ``load`` returns, or why the id has no record, in one round trip."""
 
     def peek(self, sid: str) -> Record | None:
-        """Return the record as it is, due or not, and renew nothing."""
+        """Return the record as it is, due or not, and renew nothing; None if the id has no record."""
 
-    # Writing, where live is false
+    # Writing, if ``live`` is False
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
         """Wait until no other process has a claim on the session, claim it, and load it.
@@ -98,11 +98,12 @@ class Backend(Protocol):
         life for a while; that writer gets ``LockLost`` when it writes.
 
         Raises:
-            LockTimeout: Another process kept its claim for longer than ``timeout`` seconds; at once where that is 0.
+            LockTimeout: Another process kept its claim for longer than ``timeout`` seconds. Raised at once if
+                ``timeout`` is 0.
         """
 
     def release(self, claim: Claim) -> None:
-        """Give a claim back. A claim that is lost, or a failing backend, is not an error."""
+        """Give a claim back. A claim that was lost, or a failing backend, is not an error."""
 
     def create(
         self,
@@ -113,17 +114,17 @@ class Backend(Protocol):
         last: bool = False,
         limit: int | None = None,
     ) -> Record:
-        """Keep a new record and forget that its id had expired. Where the id has a record, return that instead.
+        """Keep a new record and forget that its id had expired. If the id has a record, return that one instead.
 
-        Where ``live`` is false, the record that is returned is a copy. The number of records is compared with ``limit``
-        in the same step, so that there are never more, however many threads and processes create records.
+        If ``live`` is False, the returned record is a copy. The number of records is compared with ``limit`` in the
+        same step, so that there are never more, however many threads and processes create records.
 
         Args:
             record: The new record.
             at: The present time.
             claim: The writer's claim, if it has one.
             last: Give the claim back with the write.
-            limit: How many records there may be, including those that are due and not yet swept; None for any number.
+            limit: Number of records that may exist, including those that are due and not yet swept; None for no limit.
 
         Raises:
             LockLost: The claim was taken away. Nothing was written.
@@ -137,50 +138,50 @@ class Backend(Protocol):
         """Write all changes and renew the record, or do nothing. Arguments as for ``create``.
 
         Raises:
-            SessionExpired: This life of the session is over.
+            SessionExpired: This life of the session has ended.
             SessionConflict: A namespace has another version than the change expects.
             LockLost: The claim was taken away.
         """
 
-    # Writing, where live is true
+    # Writing, if ``live`` is True
 
     def put(self, session: Record, now: float) -> None:
         """Keep the objects of a live session and renew it.
 
         Raises:
-            SessionExpired: This life of the session is over.
+            SessionExpired: This life of the session has ended.
         """
 
     # Lives
 
     def touch(self, life: Life, at: Moment) -> bool:
-        """Renew the record. False where that life is over."""
+        """Renew the record. Return False if that life has ended."""
 
     def remove(self, life: Life) -> bool:
-        """Drop the record, without a tombstone. False where that life is over.
+        """Drop the record, without a tombstone. Return False if that life has ended.
 
         An empty uid stands for a damaged record whose uid cannot be read. Only such a record is dropped then.
         """
 
     def rename(self, life: Life, sid: str, at: Moment) -> bool:
-        """Move the record to another id; its uid stays. False where that life is over, or the id is taken.
+        """Move the record to another id; its uid stays. Return False if that life has ended, or the id is taken.
 
         The old id is remembered as rotated for at least ``ROTATED_RETAIN`` seconds.
         """
 
     def find(self, uid: str) -> str | None:
-        """Return the id to which a life was renamed last; None where it is over.
+        """Return the id to which a life was renamed last; None if the life has ended.
 
         For a life that was never renamed, return its id or None.
         """
 
     def alive(self, uid: str) -> bool:
-        """Return whether any record has this uid, due or not. Called at a start, for files that were left; may scan."""
+        """Return whether any record has this uid, due or not. May scan: called at start, to find orphaned files."""
 
     # Expiry
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
-        """Yield the due lives in small batches, each once. A life that is not expired comes again in the next call."""
+        """Yield the due lives in small batches, each once. The next call yields those again that were not expired."""
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
         """End those lives that are still due: remember the id as expired and the life as ended.
@@ -192,16 +193,16 @@ class Backend(Protocol):
         """
 
     def ended(self) -> list[Life]:
-        """Return a batch of expired lives whose callbacks have not run. Empty when there are none.
+        """Return a batch of expired lives whose callbacks have not run; an empty list if there are none.
 
-        No other process gets them, unless this one is killed before it has settled them.
+        No other process gets these lives, unless this one is killed before it has settled them.
         """
 
     def settle(self, lives: Iterable[Life]) -> None:
         """Forget lives that ``ended`` returned: their callbacks have run."""
 
     def expired_at(self, sid: str) -> float | None:
-        """Return when the id expired; None where it did not, or that is forgotten.
+        """Return when the id expired; None if it did not, or was forgotten.
 
         A backend that has noticed that all its records were lost returns that time for every id without a record.
         """
@@ -210,10 +211,10 @@ class Backend(Protocol):
         """Forget ids that expired, or were rotated, before this time."""
 
     def hold(self, uid: str) -> None:
-        """Keep a life from expiring until ``unhold`` is called as often, or this process is killed."""
+        """Keep a life from expiring until each ``hold`` is undone by an ``unhold``, or this process is killed."""
 
     def unhold(self, uid: str) -> None:
-        """Take one ``hold`` back."""
+        """Undo one ``hold``."""
 
     def held(self, uid: str) -> bool:
         """Return whether any process holds a life."""
@@ -221,19 +222,19 @@ class Backend(Protocol):
     # Looking in
 
     def count(self) -> int:
-        """Return how many records there are, including those that are due and not yet swept. Does not scan."""
+        """Return the number of records, including those that are due and not yet swept. Does not scan."""
 
     def expired_count(self) -> int:
-        """Return how many expired ids are remembered."""
+        """Return the number of expired ids that are remembered."""
 
     def sids(self) -> list[str]:
         """Return the ids of all records. May scan."""
 
     def check(self, now: float) -> list[Finding]:
-        """Check whether the backend can be reached and is set up as sessions need it, for operators.
+        """Check, for operators, whether the backend can be reached and is configured well.
 
-        A failing backend becomes a finding, never an exception. ``now`` is the time of the caller's clock, to compare
-        with the server's.
+        A failing backend becomes a finding, never an exception. ``now`` is the time of the caller's clock, to be
+        compared with the server's.
         """
 
     def close(self) -> None:
@@ -243,13 +244,13 @@ class Backend(Protocol):
 def part_of(backend: Backend, sid: str, beginning: str) -> Record | None:
     """Return the record as ``Backend.peek`` does, but names that do not begin with ``beginning`` may be left out.
 
-    A backend that can read a part of a record has a method ``part(sid, beginning)``. So it costs little to look at a
-    session with much state repeatedly.
+    A backend that can read a part of a record has a method ``part(sid, beginning)``. With it, looking repeatedly at a
+    session with much state costs little.
 
     Args:
         backend: The backend.
         sid: The session's id.
-        beginning: What the names that matter begin with.
+        beginning: Prefix of the names that the caller needs.
     """
     part: Callable[[str, str], Record | None] | None = getattr(backend, "part", None)
     return part(sid, beginning) if part is not None else backend.peek(sid)

@@ -1,4 +1,4 @@
-"""Checks of the functions that an application gives, at the call that gives them."""
+"""Checks the functions that an application registers, when it registers them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def check_factory(namespace: str, factory: Any) -> None:
     """Check that a factory can make the first state of a namespace.
 
     Raises:
-        TypeError: It is not callable, is a type without instances of its own, needs arguments or is async; or the name
-            is not a str. The message shows what to register instead.
+        TypeError: The factory is not callable, is a type that cannot be instantiated, needs arguments or is async; or
+            the name is not a str. The message shows what to register instead.
     """
     if not isinstance(namespace, str):
         raise TypeError(f"give the name of the namespace first, and then its factory: {_shown(namespace)} is not a str")
@@ -35,15 +35,15 @@ def check_factory(namespace: str, factory: Any) -> None:
 
 
 def check_callback(use: str, function: Any, parameters: str = "") -> None:
-    """Check that a function can be called back.
+    """Check that a function can serve as a callback.
 
     Args:
-        use: What takes the function, such as ``on_expire``, for the message.
+        use: The name of the hook or parameter that takes the function, such as ``on_expire``, for the message.
         function: The function.
         parameters: The arguments that it will get, such as ``sid, uid``.
 
     Raises:
-        TypeError: It is not callable, does not take these arguments or is async.
+        TypeError: The function is not callable, does not take these arguments or is async.
     """
     what = f"{use} takes a function that is called as function({parameters})"
     if not callable(function):
@@ -59,7 +59,7 @@ def refuse_coroutine(change: Any, result: Any) -> None:
     """Check that the result of a change is state, not the coroutine of an async function.
 
     Raises:
-        TypeError: It is a coroutine.
+        TypeError: The result is a coroutine.
     """
     if type(result) is CoroutineType:
         result.close()
@@ -67,7 +67,7 @@ def refuse_coroutine(change: Any, result: Any) -> None:
 
 
 def _is_abstract(factory: Any) -> bool:
-    """Return whether this is a type, such as a union, that has no instances of its own."""
+    """Return whether this is a type that cannot be instantiated, such as a union or an abstract class."""
     origin = get_origin(factory)
     if origin is None or isinstance(origin, type):
         return inspect.isabstract(origin or factory) or (origin is not None and not callable(factory))
@@ -80,7 +80,7 @@ def _is_async(function: Any) -> bool:
 
 
 def _misfit(function: Any, count: int) -> str | None:
-    """Return why a function cannot be called with this many arguments; None if it can, or has no signature to check."""
+    """Return why a function cannot take ``count`` arguments; None if it can, or if it has no signature to check."""
     try:
         signature = inspect.signature(function)
     except (AttributeError, NameError, TypeError, ValueError):  # some builtins; an annotation that cannot be evaluated

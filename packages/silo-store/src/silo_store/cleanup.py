@@ -27,13 +27,13 @@ class CleanupDaemon:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin without a thread: the first ``start`` in the child makes one."""
+        """Begin without a thread: the first ``start`` in the child creates one."""
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
+        """Start the thread, unless it is running."""
         with self._guard:
             if self._thread is None or not self._thread.is_alive():
                 self._stop = threading.Event()
@@ -42,7 +42,7 @@ class CleanupDaemon:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end, and wait for that, at most 5 seconds. Does nothing if it does not run."""
+        """Stop the thread, and wait up to 5 seconds for it to end. Does nothing if it is not running."""
         with self._guard:
             thread, self._thread = self._thread, None
             self._stop.set()
@@ -57,7 +57,7 @@ class CleanupDaemon:
 
 
 def _sweep(reference: weakref.ref[SessionStore], interval: float | None, stop: threading.Event) -> None:
-    """Sweep until told to stop, or until the store is garbage."""
+    """Sweep until ``stop`` is set, or until the store is garbage collected."""
     while (store := reference()) is not None:
         wait = interval if interval is not None else store.cleanup_interval
         del store

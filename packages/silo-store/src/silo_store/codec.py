@@ -1,4 +1,4 @@
-"""The seam between state and bytes."""
+"""``Codec``, the interface that turns state into bytes and back, and the MessagePack codec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Codec(Protocol):
     """Turns the state of namespaces of one type into bytes and back."""
 
     exact: bool
-    """Whether decoded state encodes to the same bytes again. Where not, state is compared by new bytes."""
+    """Whether decoded state encodes to the same bytes again. If not, it is encoded once more when it is read."""
 
     def typed(self, kind: Any) -> Codec:
         """Return a codec for namespaces whose state is a ``kind``: a class, or a type such as ``dict[str, Decimal]``.
@@ -32,10 +32,10 @@ class Codec(Protocol):
         """
 
     def decode(self, data: bytes) -> Any:
-        """Return the state that ``encode`` made bytes of, perhaps in another release of the application.
+        """Return the state that ``encode`` encoded, perhaps in another release of the application.
 
         Raises:
-            ValueError: The bytes do not fit the type. Preferably an ``Undecodable``, which says where.
+            ValueError: The bytes do not fit the type. Preferably an ``Undecodable``, which carries the place.
         """
 
 
@@ -74,10 +74,10 @@ class Codecs(dict[str, Codec]):
 
 
 class Undecodable(ValueError):
-    """Bytes do not fit the type. The message shows nothing of what they hold.
+    """The bytes do not fit the type. The message shows no stored value.
 
     Attributes:
-        path: Where the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
+        path: Place of the first misfit, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
         reason: What is wrong there.
     """
 
@@ -117,16 +117,16 @@ class MsgpackCodec:
             return self._decoder.decode(data)
         except RecursionError:
             raise Undecodable("", "it is nested too deeply") from None
-        # The errors of msgspec 0.20 are no ValueError. A TypeError: a dict where something hashable has to be.
+        # msgspec 0.20 does not derive its errors from ValueError. A dict in place of a hashable value is a TypeError.
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
-            raise _undecodable(str(error)) from None  # its text may hold what is stored
+            raise _undecodable(str(error)) from None  # the text of the error may hold stored values
 
 
 _EXACTLY: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
 
 
 def _plain(value: Any) -> Any:
-    """Return a subclass of str, int or float as that. msgspec asks this of every value that it does not support."""
+    """Return the plain value of a subclass of str, int or float. msgspec calls this for each value it cannot encode."""
     for kind, exactly in _EXACTLY.items():
         if isinstance(value, kind):
             return exactly(value)
@@ -134,7 +134,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unsupported(kind: Any) -> type | None:
-    """Return a class within a type that msgspec accepts but cannot encode; None where there is none."""
+    """Return a class within a type that msgspec accepts but cannot encode; None if there is no such class."""
     from msgspec.inspect import CustomType, Field, Type, type_info
 
     todo: list[Any] = [type_info(kind)]
@@ -154,10 +154,10 @@ def _unsupported(kind: Any) -> type | None:
     return None
 
 
-# Messages of msgspec that speak of types alone. The others may hold what is stored.
+# Messages of msgspec that name only types. The others may hold stored values.
 _SAFE = re.compile(r"Expected `|Object missing required field `|MessagePack data is malformed|Input data was truncated")
 UNHASHABLE = "a dict's key or a set's member comes back as a dict or list, which is not hashable"
-"""The reason of an ``Undecodable`` for which the type of the state is at fault, not a value."""
+"""The reason of an ``Undecodable`` that is caused by the type of the state, not by a value."""
 
 _AT = re.compile(r" - at (`key` in )?`\$(.*?)`$", re.S)
 

@@ -18,7 +18,7 @@ from .registry import Registry, tell
 from .session import META, Session
 
 REMEMBERED_ROTATIONS = 1000
-"""How many of its newest rotations a process remembers, for requests that are under way meanwhile."""
+"""Number of newest rotations that a process remembers, for requests that were under way when the id changed."""
 
 
 class Editor:
@@ -52,7 +52,7 @@ class Editor:
     # Taking
 
     def load(self, sid: str, lock: WriteLock | None = None) -> Record | None:
-        """Return the record of a session, renewed; None where there is none or its time is over.
+        """Return the record of a session, renewed; None if the id has none or the session has expired.
 
         The first load under a write lock also claims the session from other processes.
 
@@ -79,12 +79,12 @@ class Editor:
             return self._backend.claim(sid, at, timeout)
 
     def open(self, sid: str, uid: str | None = None, lock: WriteLock | None = None) -> Session:
-        """Return a session as a mapper opens it, begun if there is none and no life is asked for.
+        """Return a session as a mapper opens it. If the id has none, and ``uid`` is None, begin one.
 
-        Without a write lock, a life is also found where it was rotated to.
+        Without a write lock, a life that was rotated to another id is found too.
 
         Raises:
-            SessionExpired: The life is over.
+            SessionExpired: The life has ended.
             LockTimeout: Another process did not finish writing in time.
         """
         while True:
@@ -99,14 +99,14 @@ class Editor:
             sid = moved
 
     def begin(self, sid: str, *, announce: bool = True) -> Session:
-        """Begin a session, and run the ``on_create`` callbacks if it is in the backend by that."""
+        """Begin a session. If that has put it into the backend, run the ``on_create`` callbacks."""
         session, created = self._sessions.begin(sid)
         if created and announce:
             tell(self._registry.on_create, sid)
         return session
 
     def find_moved(self, sid: str, uid: str | None) -> str | None:
-        """Return the id to which a life was rotated from this one, and tell its holds; None where it was not."""
+        """Return the id to which a life was rotated from ``sid``, and update its holds; None if it was not rotated."""
         new = self._backend.find(uid) if uid is not None else None
         if new is None or new == sid:
             return None
@@ -118,7 +118,7 @@ class Editor:
 
     @contextmanager
     def edit(self, sid: str, namespace: str | None, uid: str | None, *, lazy: bool) -> Iterator[Any]:
-        """Do what ``SessionStore.edit`` says."""
+        """Change a session; see ``SessionStore.edit``."""
         if namespace is not None and namespace not in self._registry.factories:
             raise NamespaceError(namespace)
         outer = self._locks.held(sid)
@@ -145,7 +145,7 @@ class Editor:
         return session if lazy else self._sessions.whole(session)
 
     def _enter(self, lock: WriteLock, uid: str | None) -> Session:
-        """Take a write lock, unless it is taken, and load the session: one life of it also where it was rotated to."""
+        """Take a write lock, unless it is taken, and load the session. Follow a life that was rotated to its new id."""
         if lock.taken:
             lock.session = self.open(lock.sid, uid, lock)
             return lock.session
@@ -156,7 +156,7 @@ class Editor:
                 lock.session = self.open(lock.sid, uid, lock)
             except SessionExpired:
                 moved = self.find_moved(lock.sid, uid)
-                if moved is None or moved in tried:  # no life comes back to an id
+                if moved is None or moved in tried:  # a life never returns to an earlier id
                     raise
                 lock.give_back()
                 tried.add(lock.sid)
@@ -165,7 +165,7 @@ class Editor:
                 return lock.session
 
     def write_back(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> None:
-        """Do what ``SessionStore.write_back`` says."""
+        """Write a session back; see ``SessionStore.write_back``."""
         callbacks = self._registry.on_create
         last = lock is not None and lock.last_write
         if lock is not None and callbacks and not session.uid:  # the callbacks may edit it under this lock
@@ -177,7 +177,7 @@ class Editor:
                 self._sessions.save(session, lock)
 
     def save(self, sid: str, session: Mapping[str, Any]) -> Session:
-        """Do what ``SessionStore.save`` says."""
+        """Save a session or a mapping; see ``SessionStore.save``."""
         if isinstance(session, Session):
             self.write_back(session, self._locks.held(sid))
             return session
@@ -189,9 +189,9 @@ class Editor:
 
     @contextmanager
     def take(self, sid: str) -> Iterator[Life | None]:
-        """Hold the write lock of a session, and yield its life; None where there is none.
+        """Hold the write lock of a session, and yield its life; None if the id has no session.
 
-        What the lock's owner has loaded of the session is dropped. The uid of a damaged record may be empty.
+        Any session that the lock's owner has loaded is dropped. The uid of a damaged record may be empty.
         """
         with WriteLock(self._locks, sid) as lock:
             held = self._locks.held(sid)
@@ -239,7 +239,7 @@ class Editor:
             return new
 
     def _rename(self, record: Record, sid: str, lock: WriteLock) -> None:
-        """Move a record, and the claim of the lock with it. The claim first: it may fail, and then nothing is done."""
+        """Move a record and the lock's claim. The claim comes first: if it fails, nothing has changed."""
         old, claim, done = lock.claim, None, False
         if old is not None:
             claim, _ = self._backend.claim(sid, self._moment(), self._lock_timeout())
@@ -262,7 +262,7 @@ class Editor:
     def has_moved(self, sid: str, uid: str, find_uid: Callable[[str], str | None]) -> bool:
         """Return whether this process has rotated a life away from ``sid``.
 
-        ``find_uid(sid)`` returns the present life of an id. It is called only if the life seems to have moved.
+        ``find_uid(sid)`` returns the present life of an id. It is called only if this process remembers a rotation.
         """
         known = self.rotations.get(uid)
         if known is None or known == sid:

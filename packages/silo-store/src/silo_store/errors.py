@@ -1,18 +1,18 @@
-"""The errors of silo-store, one class for each answer that a caller may want to give.
+"""The errors of silo-store, one class for each case that a caller may handle differently.
 
 SiloError
  ├── InvalidSessionId      the text is not a session id (also a ValueError)
  ├── NamespaceError        the namespace is not registered (also a KeyError)
- ├── SessionExpired        the life of the session is over
+ ├── SessionExpired        this life of the session has ended
  ├── SessionRotated        the session has another id
  ├── SessionBusy           the work of the session is still running
  ├── SessionConflict       another writer was quicker
  │    └── LockLost         the write lock went to another process
  ├── LockTimeout           the write lock was not free in time (also a TimeoutError)
- │    └── TooManyWaiters   as many threads wait as may
+ │    └── TooManyWaiters   too many threads wait already
  ├── StateEncodeError      a value cannot be stored as bytes (also a TypeError)
- │    └── StateValueError  a plain value, such as a client may have sent (also a ValueError)
- ├── StateDecodeError      what is stored does not fit the type of its namespace (also a ValueError)
+ │    └── StateValueError  it is plain data, such as a client may have sent (also a ValueError)
+ ├── StateDecodeError      stored state does not fit the type of its namespace (also a ValueError)
  │    └── RecordDamaged    the whole record is damaged
  ├── StateTooLarge         the state exceeds ``max_state_bytes`` (also a ValueError)
  ├── TooManySessions       there are ``max_sessions`` sessions
@@ -79,7 +79,7 @@ class _SessionError(SiloError):
 
 
 class SessionExpired(_SessionError):
-    """This life of the session is over: it expired, or was reset or destroyed.
+    """This life of the session has ended: it expired, or was reset or destroyed.
 
     Attributes:
         sid: The session's id.
@@ -89,7 +89,7 @@ class SessionExpired(_SessionError):
 
 
 class SessionRotated(_SessionError):
-    """The session was given another id. Nothing that the caller does with the old id is saved.
+    """The session was given another id. Nothing is saved under the old one.
 
     Attributes:
         sid: The old id.
@@ -109,7 +109,7 @@ class SessionBusy(_SessionError):
 
 
 class SessionConflict(_SessionError):
-    """Another writer has changed a namespace that this caller read before and changed too. Nothing was saved.
+    """Another writer changed a namespace that this caller read before and changed too. Nothing was saved.
 
     Attributes:
         sid: The session's id.
@@ -139,7 +139,7 @@ class LockTimeout(_SessionError, TimeoutError):
 
 
 class TooManyWaiters(LockTimeout):
-    """Another writer has the session's write lock, and as many threads wait as may. This thread did not wait.
+    """Another writer has the session's write lock, and too many threads wait already. This thread did not wait.
 
     Attributes:
         sid: The session's id.
@@ -154,7 +154,7 @@ class StateEncodeError(SiloError, TypeError):
     Attributes:
         sid: The session's id.
         namespace: The namespace that holds the value.
-        path: Where in it the value is, such as ``['rows'][3]``.
+        path: Place of the value in the namespace, such as ``['rows'][3]``.
         type_name: The value's type.
         advice: What to store instead.
     """
@@ -179,14 +179,14 @@ class StateValueError(StateEncodeError, ValueError):
 
 
 class StateDecodeError(SiloError, ValueError):
-    """What is stored does not fit the namespace's type, as after a release of the application that changed the type.
+    """Stored state does not fit the namespace's type, for example after a release that changed the type.
 
-    The message shows nothing of what is stored.
+    The message shows no stored value.
 
     Attributes:
         sid: The session's id.
         namespace: The namespace.
-        path: Where in it the first misfit is, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
+        path: Place of the first misfit in the namespace, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
         reason: What is wrong there.
     """
 
@@ -208,7 +208,7 @@ class RecordDamaged(StateDecodeError):
     """The whole record of a session is damaged, as by a faulty disk or another program. ``namespace`` is empty.
 
     Attributes:
-        uid: The life that the record belongs to; empty where that cannot be read either.
+        uid: The life that the record belongs to; empty if it cannot be read.
     """
 
     _fields = ("sid", "uid")
@@ -227,7 +227,7 @@ class StateTooLarge(SiloError, ValueError):
     Attributes:
         sid: The session's id.
         size: Bytes that the state takes.
-        limit: Bytes that it may take.
+        limit: Bytes that the state may take.
         namespace: The largest namespace.
     """
 
@@ -248,7 +248,7 @@ class TooManySessions(SiloError):
     """There are as many sessions as ``max_sessions`` allows, so no new one begins. Living sessions go on.
 
     Attributes:
-        limit: How many sessions there may be.
+        limit: Number of sessions that may exist.
     """
 
     _fields = ("limit",)
@@ -262,11 +262,11 @@ class TooManySessions(SiloError):
 
 
 class StoreUnavailable(SiloError):
-    """The backend cannot be reached or cannot store now. Nothing is half done.
+    """The backend cannot be reached, or cannot store now. No change was made in part.
 
     Attributes:
         reason: What cannot be reached or used, and why.
-        retry_after: Seconds after which a new try makes sense.
+        retry_after: Seconds to wait before trying again.
     """
 
     _fields = ("reason", "retry_after")

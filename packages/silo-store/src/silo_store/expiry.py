@@ -1,4 +1,4 @@
-"""How sessions end when their time is over, and how the callbacks learn of it."""
+"""Ends sessions that have expired, and runs their callbacks."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class Expiry:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin without lives whose callbacks are to run: the parent runs them."""
+        """Begin with no ended lives: the parent runs their callbacks."""
         self._claimed: deque[Life] = deque()
         self._told: set[Life] = set()
 
     def is_over(self, record: Record, at: Moment, claim: Claim | None = None) -> bool:
-        """Return whether a session is over. One that is due is ended, or renewed if something keeps it."""
+        """Return whether a session has ended. A due one is ended now, or renewed if held, busy or being written."""
         if at.now - record.active <= at.ttl:
             return False
         life = Life(record.sid, record.uid)
         return not self._kept(life, at) and life not in self._backend.expire([life], at, claim)
 
     def end_due(self, lives: Iterable[Life], at: Moment) -> None:
-        """End those lives that are due, except what is busy, held or being written."""
+        """End those lives that are due, except those that are busy, held or being written."""
         self._backend.expire([life for life in lives if not self._kept(life, at)], at)
 
     def end_now(self, record: Record, at: Moment) -> bool:
-        """End a life before its time. False where something keeps it."""
+        """End a life before it is due. Return whether it ended: one that is held, busy or being written does not."""
         life = Life(record.sid, record.uid)
-        now = max(at.now, record.active + 0.001)  # due also if it was used this instant, or by a clock that is ahead
+        now = max(at.now, record.active + 0.001)  # due even if last used right now, or by a clock that is ahead
         if self._kept(life, at) or self._backend.expire([life], Moment(now, 0.0)):
             self._backend.touch(life, at)
             return False
@@ -60,7 +60,7 @@ class Expiry:
     def tell_expired(self) -> list[str]:
         """Run the callbacks of all lives that have expired, and return their ids.
 
-        After an error, the next call goes on: the backend gives the remaining lives to no other process.
+        After an error, the next call continues with the remaining lives. The backend gives them to no other process.
         """
         expired: list[str] = []
         while True:
@@ -83,13 +83,13 @@ class Expiry:
             expired.append(life.sid)
 
     def is_busy(self, record: Record) -> bool:
-        """Ask the application. A session whose state cannot be read is not busy: otherwise it could never be ended."""
+        """Return whether the busy check calls a session busy. One that cannot be read is not, or it could never end."""
         if self._registry.busy_check is None:
             return False
         try:
             session = self._sessions.view(record)
         except StateDecodeError:
-            logger.exception("the busy check was not asked about session %s", short(record.sid))
+            logger.exception("session %s counts as not busy: its state cannot be read", short(record.sid))
             return False
         return self._registry.is_busy(record.sid, session)
 
@@ -99,7 +99,7 @@ class Expiry:
         if not kept and self._registry.busy_check is not None:
             try:
                 record = self._backend.peek(life.sid)
-            except RecordDamaged:  # the busy check cannot be asked; see `is_busy`
+            except RecordDamaged:  # the busy check cannot be called; see ``is_busy``
                 record = None
             kept = record is not None and self.is_busy(record)
         return kept and self._backend.touch(life, at)

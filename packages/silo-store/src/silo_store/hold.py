@@ -12,7 +12,7 @@ from .fork import reset_after_fork
 
 
 class HoldRegistry:
-    """The holds of this process that are not released, by life."""
+    """The holds of this process that have not been released, by life."""
 
     def __init__(self) -> None:
         self._holds: dict[str, list[Hold]] = {}
@@ -20,7 +20,7 @@ class HoldRegistry:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin with none: the work that held sessions goes on in the parent."""
+        """Begin with no holds: the work that held sessions goes on in the parent."""
         self._lock = threading.Lock()
         self._holds.clear()
 
@@ -70,12 +70,12 @@ class Hold:
         self.sids.add(sid)
 
     def release(self) -> None:
-        """Renew the session and allow it to expire again. Another call does nothing."""
+        """Renew the session and allow it to expire again. A second call does nothing."""
         held, self._held = self._held, False
         if held:
             try:
                 self._renew(Life(self.sid, self.uid))
-            finally:  # also where the backend cannot be reached now
+            finally:  # also if the backend cannot be reached now
                 self._registry.discard(self)
                 self._backend.unhold(self.uid)
 
@@ -100,12 +100,12 @@ class HoldCounts:
         self._holds: Counter[str] = Counter()
 
     def hold(self, uid: str) -> None:
-        """Keep a life from expiring until ``unhold`` is called as often."""
+        """Keep a life from expiring until each ``hold`` is undone by an ``unhold``."""
         with self._hold_lock:
             self._holds[uid] += 1
 
     def unhold(self, uid: str) -> None:
-        """Take one ``hold`` back."""
+        """Undo one ``hold``."""
         with self._hold_lock:
             self._holds[uid] -= 1
             if self._holds[uid] <= 0:

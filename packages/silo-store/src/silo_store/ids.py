@@ -14,8 +14,8 @@ _is_sid = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
 def is_sid(value: object) -> TypeGuard[str]:
     """Return whether ``value`` is a session id: 1 to 128 characters of ``A-Z a-z 0-9 _ -``.
 
-    UUIDs, nanoids, hexadecimal and URL-safe base64 tokens are. Text that could be a path, a header line or a pattern
-    is not.
+    UUIDs, nanoids, hexadecimal tokens and URL-safe base64 tokens are session ids. Text that could be a path, a header
+    line or a pattern is not.
     """
     return isinstance(value, str) and _is_sid(value) is not None
 
@@ -24,7 +24,7 @@ def check_sid(value: object) -> str:
     """Return ``value`` if it is a session id.
 
     Raises:
-        InvalidSessionId: It is not. The error does not repeat the text.
+        InvalidSessionId: ``value`` is not a session id. The error does not repeat it.
     """
     if not is_sid(value):
         raise InvalidSessionId
@@ -37,5 +37,5 @@ def new_sid() -> str:
 
 
 def new_uid() -> str:
-    """Return a name for one life of a session: 72 random bits, so that no two processes make the same."""
+    """Return a name for one life of a session: 72 random bits, so that no two processes make the same one."""
     return secrets.token_urlsafe(9)

@@ -1,4 +1,4 @@
-"""Sessions whose objects the backend keeps."""
+"""``LiveSessions``: a backend keeps the session's objects themselves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LiveSessions:
     def open(self, record: Record) -> Session:
         session = self.view(record)
         for name, state in missing(self._factories, session).items():
-            session.setdefault(name, state)  # another reader may have been quicker
+            session.setdefault(name, state)  # another reader may have been faster
         return session
 
     def whole(self, session: Session) -> Session:
@@ -51,17 +51,17 @@ class LiveSessions:
         winner = self._keep_new(session, at)
         return self.open(winner), winner is session
 
-    def ensure(self, session: Session) -> bool:  # noqa: ARG002 - it is there since it began
+    def ensure(self, session: Session) -> bool:  # noqa: ARG002 - begin() has put it into the backend
         return False
 
-    def changed(self, session: Session) -> list[str]:  # noqa: ARG002 - what is changed is stored
+    def changed(self, session: Session) -> list[str]:  # noqa: ARG002 - the changed objects are the stored ones
         return []
 
     def save(
         self,
         session: Session,
         lock: WriteLock | None,
-        on_change: OnChange | None = None,  # noqa: ARG002 - what is changed is stored
+        on_change: OnChange | None = None,  # noqa: ARG002 - the changed objects are the stored ones
     ) -> bool:
         at = self._moment()
         if lock is None:

@@ -23,9 +23,9 @@ class WriteLocks:
     """The write locks of a store's sessions. Only locks that are taken or waited for use memory.
 
     Attributes:
-        waiting: Returns a context manager for a session's id, which is entered for each wait, for a thread or for
-            another process. An error that it raises ends the wait. A lock that is free at once does not enter it. None
-            for no limit.
+        waiting: Returns a context manager for a session's id, which is entered for each wait, whether for a thread or
+            for another process. An error that it raises ends the wait. A lock that is free at once does not enter it.
+            None for no limit.
         process: Marks the locks of this process; a forked child gets another one.
     """
 
@@ -75,7 +75,7 @@ class WriteLocks:
                     del self._queues[each]
 
     def move(self, lock: WriteLock, sid: str) -> None:
-        """Make the queue of a lock the queue of another id too, to which its session moves."""
+        """Move a lock to the new id of its session. Writers that wait under the old id stay in the same queue."""
         with self._guard:
             queue = lock.queue
             if queue is not None and sid not in self._queues:
@@ -121,7 +121,7 @@ class WriteLock:
         self.process = locks.process  # a forked child inherits the objects of its parent, but not its rights
 
     def take(self, timeout: float) -> None:
-        """Wait for the lock, and take it.
+        """Take the lock; wait for it if another thread has it.
 
         Raises:
             LockTimeout: The lock was not free within ``timeout`` seconds, or too many threads wait already.
@@ -154,7 +154,7 @@ class WriteLock:
             try:
                 if claim is not None:
                     self.locks.backend.release(claim)
-            finally:  # also when a signal or a greenlet's timeout interrupts that
+            finally:  # also when a signal or a greenlet's timeout interrupts the release
                 self.taken = False
                 self.session = queue.holder = None
                 queue.lock.release()

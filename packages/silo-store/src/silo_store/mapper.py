@@ -1,7 +1,7 @@
-"""How sessions are made of records and written back.
+"""``SessionMapper``, the interface that turns records into sessions and back.
 
 A backend keeps either the objects that callers change, or encoded copies of them. The store works with both through
-one protocol: ``LiveSessions`` and ``CopiedSessions`` implement it.
+this protocol: ``LiveSessions`` and ``CopiedSessions`` implement it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Create(Protocol):
 
 
 class SessionMapper(Protocol):
-    """Makes sessions of records, and records of sessions."""
+    """Turns records into sessions, and sessions into records."""
 
     def view(self, record: Record) -> Session:
         """Return the session of a record as it is stored. Namespaces that the record does not have stay missing."""
 
     def open(self, record: Record) -> Session:
-        """Return the session of a record. It yields only namespaces that were asked for by name, until it is whole."""
+        """Return the session of a record, perhaps lazily: until ``whole``, iteration may leave namespaces out."""
 
     def whole(self, session: Session) -> Session:
         """Complete a session that was opened, and return it."""
@@ -42,7 +42,7 @@ class SessionMapper(Protocol):
         """Begin a session with its first state. Return it, and whether this call has put it into the backend."""
 
     def ensure(self, session: Session) -> bool:
-        """Put a session into the backend, without its changes. Return whether this call has done that."""
+        """Put a session into the backend, without its changes, unless it is there. Return whether this call did so."""
 
     def changed(self, session: Session) -> list[str]:
         """Return the names of the namespaces that differ from what was last read or written."""
@@ -50,17 +50,17 @@ class SessionMapper(Protocol):
     def save(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> bool:
         """Write a session back. Return whether this call has put it into the backend.
 
-        The claim of the write lock under which it was loaded must still hold; its last write gives that back.
-        ``on_change`` is called first with the namespaces that differ from what was read, if any does; of live objects
-        none does.
+        The claim of the write lock under which the session was loaded must still hold. The last write under the lock
+        gives the claim back. If namespaces differ from what was read, ``on_change`` is called first with their names;
+        for live objects it is never called.
         """
 
 
 def check_time(session: Session, at: Moment, present: Callable[[str], str | None]) -> None:
-    """Refuse a session that has expired since it was read without a write lock, which would have kept it alive.
+    """Refuse to write a session that was read without a write lock and has expired since.
 
     Raises:
-        SessionExpired: The session has expired, or has another life.
+        SessionExpired: The session has expired, or its id has another life now.
     """
     if at.now - session.active > at.ttl and present(session.sid) != session.uid:
         raise SessionExpired(session.sid)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 ATTACHED = "_attached:"
-"""The beginning of the names under which a record keeps what callers attach to a session.
+"""Prefix of the names under which a record keeps the data that callers attach to a session.
 
-Such a name is not a namespace: the session does not show it, but what it names lives and dies with the session.
+Such a name is not a namespace: the session does not show it, but its data lives and dies with the session.
 """
 
 
 class Blob(NamedTuple):
-    """One namespace as a backend that encodes keeps it."""
+    """One namespace, encoded, as a backend keeps it."""
 
     version: int
     """Starts at 1 or 2 and grows by 1 with every write."""
@@ -23,21 +23,21 @@ class Change(NamedTuple):
     """One namespace to be written."""
 
     version: int
-    """The version that the writer read; 0 where there was none."""
+    """The version that the writer read; 0 if there was none."""
     data: bytes
 
 
 class Record(dict[str, Any]):
-    """One life of a session: namespace name to stored value.
+    """One life of a session: the stored value of each namespace, by name.
 
     A dict itself instead of an object with one, so that an idle session costs little more than its state.
 
     Attributes:
         sid: The session's id.
-        uid: The life.
+        uid: The name of this life.
         created: When the life began, in seconds since the epoch.
         active: When the session was last used, in seconds since the epoch.
-        bucket: Where an index of the memory backend has the record.
+        bucket: The bucket of the memory backend's index that holds the record.
     """
 
     __slots__ = ("active", "bucket", "created", "sid", "uid")

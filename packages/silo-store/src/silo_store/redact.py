@@ -11,7 +11,7 @@ def short(sid: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Return a backend's URL without user, password and options, which may be secret. In doubt, only its scheme."""
+    """Return a backend's URL without user, password and options, which may be secret. If in doubt, only its scheme."""
     parts = split(url)
     bare = f"{parts.scheme}://" if parts.scheme else ""
     if not bare or not parts.sound or "@" in parts.path or (parts.port is not None and not parts.host):

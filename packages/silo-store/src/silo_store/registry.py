@@ -17,7 +17,7 @@ EndReason = Literal["expired", "reset", "destroyed"]
 
 
 class Registry:
-    """Namespaces and callbacks. Several stores may share one, when an application is served twice."""
+    """Namespaces and callbacks. Several stores may share one registry."""
 
     def __init__(self) -> None:
         self.factories: dict[str, Callable[[], Any]] = {}
@@ -47,7 +47,7 @@ class Registry:
         self.factories[name] = factory
 
     def is_busy(self, sid: str, session: dict[str, Any]) -> bool:
-        """Ask the application. A predicate that raises counts as busy, so that no work is lost."""
+        """Return whether the busy check calls a session busy. So does a check that raises, so that no work is lost."""
         if self.busy_check is None:
             return False
         try:
@@ -60,7 +60,7 @@ class Registry:
 def kind_of(factory: Callable[[], Any]) -> Any:
     """Return the type of a namespace that is registered with this factory: the factory, if that is a type.
 
-    ``dict`` and ``list`` say nothing of what they hold, so they count as no type.
+    ``dict`` and ``list`` do not say what they hold, so they count as no type.
     """
     is_type = isinstance(factory, type) or get_origin(factory) is not None
     return factory if is_type and factory not in (dict, list) else Any
@@ -76,7 +76,7 @@ def tell(callbacks: list[Callable[..., object]], sid: str, *args: object) -> Non
 
 
 def missing(factories: Mapping[str, Callable[[], Any]], session: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first state of the namespaces that a session does not have yet, by name."""
+    """Return the first state of each namespace that a session does not have yet, by name."""
     if factories.keys() <= session.keys():
         return {}
     return {name: factory() for name, factory in list(factories.items()) if name not in session}

@@ -14,17 +14,17 @@ META = "_meta"
 
 
 class Session(Record):
-    """A session as callers see it: namespace name to its state.
+    """A session as callers see it: the state of each namespace, by name.
 
     Attributes:
         sid: The id that the client presents.
         uid: This life of the session. A reset, destroyed or expired session comes back under another ``uid``.
         created: When this life began, in seconds since the epoch.
         active: When the session was last used, in seconds since the epoch.
-        origin: The record as it was read, where the backend keeps copies.
+        origin: The record as it was read; None if the backend keeps live objects.
 
-    ``session["_meta"]`` is a dict of ``created_at``, ``last_active`` and ``sid``, as in release 0.1. It is made when
-    asked for: ``in`` and ``get`` find it, iteration does not yield it.
+    ``session["_meta"]`` is a dict of ``created_at``, ``last_active`` and ``sid``, as in release 0.1. It is made at each
+    access: ``in`` and ``get`` find it, iteration does not yield it.
     """
 
     __slots__ = ("origin",)
@@ -34,7 +34,7 @@ class Session(Record):
         self.origin = origin
 
     def read_as(self, blobs: Mapping[str, Blob]) -> None:
-        """Note what the backend has of namespaces now."""
+        """Record what the backend now stores of these namespaces."""
         if self.origin is not None:
             self.origin.update(blobs)
 
@@ -46,7 +46,7 @@ class Session(Record):
         return self[key] if key in self else default  # noqa: SIM401 - this is `get`
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return what ``session[key]`` finds. Where it finds nothing, the default becomes the namespace's state."""
+        """Return what ``session[key]`` finds. If it finds nothing, the default becomes the namespace's state."""
         return self[key] if key in self else super().setdefault(key, default)
 
     def apply(self, namespace: str, change: Callable[[Any], Any]) -> Any:

@@ -28,21 +28,21 @@ from .session import Session
 
 
 class Lookup(NamedTuple):
-    """What the store knows of an id."""
+    """What the store knows about an id."""
 
     status: Literal["live", "expired", "rotated", "lost", "unknown"]
     """``"live"``; ``"expired"`` within the last ``expired_retain`` seconds; ``"rotated"``: the session got another id
     within the last minute; ``"lost"``: the backend lost all its records within the last ``expired_retain`` seconds,
     perhaps this one among them; ``"unknown"``: none of these."""
     session: Session | None = None
-    """The session, renewed, where it lives."""
+    """The session, renewed; None unless the status is ``"live"``."""
 
 
 class SessionStore:
     """State for each session id, in registered namespaces, until the session expires.
 
     Reads never wait. A session has one writer at a time: ``edit``, ``update``, ``reset``, ``destroy`` and ``rotate``
-    wait for its write lock. A session expires at the moment ``clock() - last use > ttl``, swept or not.
+    wait for its write lock. A session expires the moment ``clock() - last use > ttl``, whether or not a sweep has run.
 
     Args:
         ttl: Seconds that a session lives after its last use.
@@ -54,23 +54,23 @@ class SessionStore:
         codec: Encodes state for a backend that keeps bytes.
         clock: Seconds since the epoch.
         lock_timeout: Seconds that a writer waits for the write lock before ``LockTimeout``.
-        touch_interval: Seconds between two recorded uses of a session, so that reading writes nothing; a session may
-            expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Live objects have none.
-        max_state_bytes: Bytes that the encoded state of one session may take; no limit by default. Live objects have
-            none.
-        max_sessions: How many sessions there may be, counted where they are kept: in this process, in the file, or on
-            the server below one prefix. Sessions that are due are ended before one is refused. No limit by default.
+        touch_interval: Seconds between two recorded uses of a session, so that most reads write nothing; a session may
+            expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Ignored for live objects.
+        max_state_bytes: Bytes that the encoded state of one session may take; no limit by default. Ignored for live
+            objects.
+        max_sessions: Number of sessions that may exist, counted where they are kept: in this process, in the file, or
+            on the server under one prefix. Sessions that are due are ended before one is refused. No limit by default.
         registry: Namespaces and callbacks shared with another store.
 
     Attributes:
         backend: The backend.
         registry: The namespaces and callbacks.
-        locks: The write locks. ``locks.held(sid)`` is the one that the running code has.
-        rotations: The ids to which this process has rotated sessions lately, by uid.
+        locks: The write locks. ``locks.held(sid)`` is the one that the calling code holds.
+        rotations: The newest ids to which this process has rotated sessions, by uid.
 
     Raises:
-        ValueError: No backend has that URL.
-        TypeError: A namespace of the registry has a type that the backend's bytes cannot hold, or ``clock`` or
+        ValueError: The URL of the backend is invalid.
+        TypeError: A namespace of the registry has a type that the codec does not support, or ``clock`` or
             ``sid_generator`` cannot be called, or ``storage`` is given, which later releases of 0.1 took.
         StoreUnavailable: The URL names an SQLite file in which no session could be kept.
     """
@@ -138,7 +138,7 @@ class SessionStore:
             lambda: self.lock_timeout,
         )
         self.rotations = self._editor.rotations
-        # Short cuts of `get` and `is_expired` into memory.
+        # ``get`` and ``is_expired`` read these directly: it is faster.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
         self._tombstones = backend.tombstones if isinstance(backend, MemoryBackend) else {}
 
@@ -153,13 +153,13 @@ class SessionStore:
         Args:
             name: The namespace's name.
             factory: Makes its first state. A class, or a type such as ``dict[str, Decimal]``, is its type too; ``dict``
-                and ``list`` alone say nothing of what they hold.
-            type: Its type, where that is not the factory; ``Any`` for none. A backend that keeps bytes gives back what
-                the type says, and refuses to save what does not fit it.
+                and ``list`` alone count as no type.
+            type: Its type, if the factory is not the type; ``Any`` for none. A backend that keeps bytes returns state
+                as this type, and refuses to save a value that does not fit it.
 
         Raises:
-            TypeError: The factory is not callable, needs arguments or is async; or the backend keeps bytes, which
-                cannot hold state of that type.
+            TypeError: The factory is not callable, needs arguments or is async; or the backend keeps bytes, and the
+                codec does not support that type.
             ValueError: The name is reserved.
         """
         kind = kind_of(factory) if type is None else type
@@ -178,7 +178,7 @@ class SessionStore:
         Raises:
             TypeError: The predicate cannot be called with these arguments, or is async.
         """
-        if predicate is not None:  # which takes the check away
+        if predicate is not None:  # None removes the check
             check_callback("set_busy_check", predicate, "sid, session")
         self.registry.busy_check = predicate
 
@@ -212,13 +212,13 @@ class SessionStore:
         self._expiry.on_end.append(callback)
 
     def take_over(self, other: SessionStore) -> None:
-        """Call the ``on_end`` callbacks of another store too."""
+        """Adopt the ``on_end`` callbacks of another store, which this one replaces."""
         self._expiry.on_end.extend(other._expiry.on_end)
 
     # Reading
 
     def get(self, sid: str) -> Session:
-        """Return the session, begun if there is none, and renew it.
+        """Return the session and renew it. If the id has no session, begin one.
 
         With live objects (``memory://``) a change to it takes effect at once. With other backends it is a copy: write
         it back with ``save``, or better, change it in ``edit``.
@@ -234,7 +234,7 @@ class SessionStore:
         return session
 
     def _living(self, sid: str) -> Session | None:
-        """Take a short cut to live objects in memory. None where there are none, or the id is not even hashable."""
+        """Return a session in memory, renewed; None if the backend must be asked, or the id is not even hashable."""
         try:
             session: Session = self._live[sid]
         except (KeyError, TypeError):
@@ -262,28 +262,28 @@ class SessionStore:
     def open(self, sid: str, uid: str | None = None, *, lock: WriteLock | None = None, lazy: bool = False) -> Session:
         """Return the session to read, and to ``save`` after changing it.
 
-        Like ``get``, but where there is no session yet and the backend keeps copies, the one that comes back has an
-        empty ``uid`` and exists only once it is saved.
+        Like ``get``, but if the id has no session and the backend keeps copies, the new session has an empty ``uid``
+        and exists only once it is saved.
 
         Args:
             sid: The session's id.
-            uid: Only this life of it.
+            uid: Accept only this life of the session.
             lock: The caller's write lock, if it has taken one: other processes are kept from writing too.
             lazy: Decode each namespace when the caller first asks for it by name. Until then, ``in`` finds it but
                 iteration does not yield it; ``whole`` completes the session.
 
         Raises:
-            SessionExpired: That life is over.
+            SessionExpired: That life has ended.
             LockTimeout: Another process did not finish writing in time.
             StoreUnavailable: The backend cannot be reached.
-            StateDecodeError: What is stored does not fit a namespace's type.
-            RecordDamaged: What is stored is not a record.
+            StateDecodeError: Stored state does not fit a namespace's type.
+            RecordDamaged: The stored record is damaged.
         """
         session = self._editor.open(check_sid(sid), uid, lock)
         return session if lazy else self._sessions.whole(session)
 
     def find(self, sid: str, *, lazy: bool = False) -> Session | None:
-        """Return the session like ``open``, renewed; None where there is none."""
+        """Return the session like ``open``, renewed; None if the id has no session."""
         record = self._editor.load(check_sid(sid))
         return self._opened(record, lazy) if record is not None else None
 
@@ -292,9 +292,9 @@ class SessionStore:
         return session if lazy else self._sessions.whole(session)
 
     def lookup(self, sid: str, *, lock: WriteLock | None = None, lazy: bool = False) -> Lookup:
-        """Return what ``find`` returns, or what became of an id without a session.
+        """Return the status of an id, and its session like ``find``.
 
-        That takes one round trip; with a ``lock`` and no session, two.
+        Takes one round trip; with a ``lock`` and no session, two.
 
         Args:
             sid: The session's id.
@@ -323,43 +323,43 @@ class SessionStore:
         return Lookup(trace)
 
     def begin(self, sid: str) -> Session:
-        """Begin a session under an id that has none, without looking first; see ``open`` for what comes back."""
+        """Begin a session like ``open``, for an id that is known to have none. Saves a round trip."""
         return self._editor.begin(check_sid(sid))
 
     def whole(self, session: Session) -> Session:
         """Complete a session that was opened lazily, and return it.
 
         Raises:
-            StateDecodeError: What is stored does not fit a namespace's type.
+            StateDecodeError: Stored state does not fit a namespace's type.
         """
         return self._sessions.whole(session)
 
     def ensure(self, session: Session) -> None:
-        """Put a session that ``open`` began into the backend. Its changes are not saved by that."""
+        """Put a session that ``open`` began into the backend, without its changes. Does nothing if it is there."""
         if self._sessions.ensure(session):
             tell(self.registry.on_create, session.sid)
 
     def peek(self, sid: str) -> Session | None:
-        """Return the session as it is stored, due or not, and renew nothing. None where there is none.
+        """Return the session as it is stored, due or not, and renew nothing. None if the id has no session.
 
         Namespaces that it does not have yet stay missing.
 
         Raises:
-            StateDecodeError: What is stored does not fit a namespace's type.
+            StateDecodeError: Stored state does not fit a namespace's type.
         """
         record = self.backend.peek(check_sid(sid))
         return self._sessions.view(record) if record is not None else None
 
     def uid(self, sid: str) -> str | None:
-        """Return the uid of the session's present life; None where there is none.
+        """Return the uid of the session's present life; None if the id has no session.
 
-        A session that is due and that something keeps, such as a hold, is renewed; no other.
+        Renews a session only if it is due and is held, busy or being written.
         """
         record = self._seen(sid)
         return record.uid if record is not None else None
 
     def exists(self, sid: str) -> bool:
-        """Return whether the session lives. Renews what ``uid`` renews."""
+        """Return whether the session lives. Renews it only if it is due and is held, busy or being written."""
         return self._seen(sid) is not None
 
     def _seen(self, sid: str) -> Record | None:
@@ -367,7 +367,7 @@ class SessionStore:
         return record if record is not None and not self._expiry.is_over(record, self.moment()) else None
 
     def has_life(self, uid: str) -> bool:
-        """Return whether ``uid`` is the present life of any session. For clearing up at a start; may scan."""
+        """Return whether ``uid`` is the present life of any session. May scan: meant for clean-up at start."""
         return self.backend.alive(uid)
 
     def is_expired(self, sid: str) -> bool:
@@ -382,7 +382,7 @@ class SessionStore:
             return self._clock() - at <= self.expired_retain
         try:
             record = part_of(self.backend, sid, ATTACHED) if is_sid(sid) else None
-        except RecordDamaged:  # it does not say when it was last used
+        except RecordDamaged:  # the time of its last use cannot be read
             return False
         return record is not None and self._expiry.is_over(record, self.moment())
 
@@ -393,7 +393,7 @@ class SessionStore:
                 self._editor.load(sid)
 
     def renew(self, life: Life) -> bool:
-        """Renew one life of a session, due or not. False where it is over."""
+        """Renew one life of a session, due or not. Return whether that life still exists."""
         return self.backend.touch(life, self.moment())
 
     # Writing
@@ -405,21 +405,21 @@ class SessionStore:
     def edit(
         self, sid: str, namespace: str | None = None, *, uid: str | None = None, lazy: bool = False
     ) -> AbstractContextManager[Any]:
-        """Change a session, or one namespace of it, under its write lock. Saved at the block's end.
+        """Change a session, or one namespace of it, under its write lock. Changes are saved at the end of the block.
 
-        Nested edits of one session belong to the outermost: it alone saves. When the block raises, nothing is saved;
+        Nested edits of one session join the outermost, which alone saves. If the block raises, nothing is saved;
         live objects, though, are changed already.
 
         Args:
             sid: The session's id.
             namespace: Yield this namespace instead of the whole session.
-            uid: Only this life of the session, also where it was rotated to another id.
+            uid: Accept only this life of the session, also if it was rotated to another id.
             lazy: Without a namespace, yield the session as ``open`` does with ``lazy``.
 
         Raises:
             LockTimeout: Another writer did not finish within ``lock_timeout`` seconds.
             NamespaceError: The namespace is not registered.
-            SessionExpired: That life is over.
+            SessionExpired: That life has ended.
             StateEncodeError: A value cannot be stored as bytes, and the backend keeps bytes.
             StateTooLarge: The state takes more than ``max_state_bytes``.
             TooManySessions: The session would begin, and there are as many sessions as ``max_sessions`` allows.
@@ -434,7 +434,7 @@ class SessionStore:
 
         Raises:
             TypeError: ``change`` is async. Nothing was changed.
-            Exception: What ``edit`` raises.
+            Exception: Any error of ``edit``.
         """
         with self.edit(sid, lazy=True) as session:
             return session.apply(namespace, change)
@@ -446,13 +446,13 @@ class SessionStore:
 
         Raises:
             SessionConflict: Another writer has changed a namespace that this one changed too.
-            SessionExpired: The life from which this state came is over.
+            SessionExpired: The life from which this state came has ended.
             StateEncodeError: A value cannot be stored as bytes, and the backend keeps bytes.
         """
         return self._editor.save(sid, session)
 
     def changed(self, session: Session) -> list[str]:
-        """Return the names of namespaces that ``save`` would write, in no order; none of live objects."""
+        """Return the names of namespaces that ``save`` would write, in no order; an empty list for live objects."""
         return self._sessions.changed(session)
 
     def write_back(
@@ -462,14 +462,14 @@ class SessionStore:
 
         Args:
             session: The session.
-            lock: The write lock under which it was loaded. If another process has taken that over, nothing is saved.
-                Its ``last_write`` may save a round trip.
+            lock: The write lock under which it was loaded. If another process has taken the lock over, nothing is
+                saved. With ``lock.last_write``, this write also gives the claim back, which saves a round trip.
             on_change: Called with the names of the namespaces that differ from what was read, before they are written.
                 If it raises, nothing is written. Never called for live objects.
 
         Raises:
             LockLost: Another process has taken the write lock over.
-            Exception: What ``save`` raises.
+            Exception: Any error of ``save``.
         """
         self._editor.write_back(session, lock, on_change)
         return session
@@ -479,14 +479,14 @@ class SessionStore:
 
         Args:
             sid: An id that the session has or had.
-            uid: This life, due or not, also where it was rotated to another id. By default the life that the id has
-                now, unless its time is over.
+            uid: Accept only this life, due or not, also if it was rotated to another id. By default the life that the
+                id has now, unless it has expired.
 
         Returns:
-            The record, in which each name that begins with ``ATTACHED`` is attached; None where there is no such life.
+            The record, in which each name that begins with ``ATTACHED`` is attached; None if there is no such life.
 
         Raises:
-            RecordDamaged: What is stored is not a record.
+            RecordDamaged: The stored record is damaged.
             StoreUnavailable: The backend cannot be reached.
         """
         if uid is None:
@@ -501,19 +501,19 @@ class SessionStore:
         return None
 
     def attach(self, life: Life, name: str, change: Change) -> None:
-        """Write what is attached to a session under a name, and renew the session.
+        """Attach data to a session under a name, and renew the session. For backends that keep copies.
 
-        It is written by compare and set, without the write lock: it never waits for a writer of the session, nor a
-        writer for it. For backends that keep copies.
+        The data is written by compare and set, without the write lock: this call never waits for a writer of the
+        session, and no writer waits for it.
 
         Args:
             life: The session's life.
             name: The name, which begins with ``ATTACHED``.
-            change: The new bytes, and the version that ``attached`` gave; 0 where it gave none.
+            change: The new bytes, and the version that ``attached`` returned; 0 if it returned no such name.
 
         Raises:
             SessionConflict: The stored version is another one. Nothing was written.
-            SessionExpired: The life is over, or was rotated to another id.
+            SessionExpired: The life has ended, or was rotated to another id.
             StoreUnavailable: The backend cannot be reached.
         """
         self.backend.write(life, {name: change}, self.moment())
@@ -521,12 +521,12 @@ class SessionStore:
     # Lives
 
     def reset(self, sid: str) -> None:
-        """End the session's life and begin the next one with fresh state. Nothing happens where there is none.
+        """End the session's life and begin the next one with fresh state. Does nothing if the id has no session.
 
         Raises:
-            SessionBusy: The busy check says that its work is running.
+            SessionBusy: The busy check says that work for the session is running.
         """
-        with suppress(RecordDamaged):  # the busy check cannot be asked; see `Expiry.is_busy`
+        with suppress(RecordDamaged):  # the busy check cannot be called; see ``Expiry.is_busy``
             record = self._editor.load(check_sid(sid))
             if record is not None and self._expiry.is_busy(record):
                 raise SessionBusy(sid)
@@ -540,7 +540,7 @@ class SessionStore:
                         self._sessions.ensure(self._editor.begin(sid, announce=False))
                     finally:
                         self._resetting.discard(sid)
-        finally:  # the old life is over, also where the next one could not begin
+        finally:  # the old life has ended, even if the next one could not begin
             self._tell_end(ended, "reset")
 
     def destroy(self, sid: str) -> None:
@@ -552,7 +552,7 @@ class SessionStore:
     def _end(self, life: Life) -> Life | None:
         if self.backend.remove(life):
             return life
-        self.backend.peek(life.sid)  # raises if it is still damaged; otherwise the id has another life
+        self.backend.peek(life.sid)  # raises if the record is still damaged; otherwise the id has another life
         return None
 
     def _tell_end(self, ended: Life | None, reason: EndReason) -> None:
@@ -573,7 +573,7 @@ class SessionStore:
         return self._editor.rotate(sid, self.generate_sid)
 
     def has_moved(self, sid: str, uid: str) -> bool:
-        """Return whether this process has rotated a life away from ``sid``. Asks the backend only if it seems so."""
+        """Return whether this process has rotated a life away from ``sid``. Asks the backend only if that is likely."""
         return self._editor.has_moved(sid, uid, self.uid)
 
     def hold(self, sid: str) -> Hold:
@@ -595,10 +595,11 @@ class SessionStore:
         return hold
 
     def cleanup(self) -> list[str]:
-        """End what is due and run the callbacks. Costs nothing for sessions that are not due.
+        """End the sessions that are due and run the callbacks. Costs nothing for sessions that are not due.
 
         Returns:
-            The ids that expired since the last call, by this sweep or because a caller asked for them too late.
+            The ids whose callbacks have run: they expired in this sweep, or since the last one when a caller asked
+            for them.
         """
         at = self.moment()
         for lives in self.backend.due(at):
@@ -608,12 +609,12 @@ class SessionStore:
         return expired
 
     def expire(self, sid: str) -> bool:
-        """End the session now, as if its time were over: its id is remembered as expired, and the callbacks run.
+        """End the session now, as if it had expired: its id is remembered as expired, and the callbacks run.
 
         A session whose record is damaged is destroyed.
 
         Returns:
-            False where there is none, or it lives on because it is held, busy or being written.
+            Whether the session ended. False if there is none, or it is held, busy or being written.
         """
         try:
             record = self.backend.peek(check_sid(sid))
@@ -634,7 +635,7 @@ class SessionStore:
             self._expiry.end_due(lives, at)
             with suppress(TooManySessions):
                 return create()
-        return create()  # `due` itself may have found that some records are gone
+        return create()  # ``due`` itself may have found that some records are gone
 
     # Looking in
 
@@ -650,12 +651,12 @@ class SessionStore:
 
     @property
     def active_count(self) -> int:
-        """How many sessions there are, including those that are due and not yet swept."""
+        """Number of sessions, including those that are due and not yet swept."""
         return self.backend.count()
 
     @property
     def expired_count(self) -> int:
-        """How many expired ids are remembered."""
+        """Number of expired ids that are remembered."""
         return self.backend.expired_count()
 
     @property

@@ -1,4 +1,4 @@
-"""Why a value cannot be encoded, where it is, and what to store instead."""
+"""Finds the value that cannot be encoded, and says what to store instead."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Unencodable(TypeError):
     """The codec cannot encode a value.
 
     Attributes:
-        path: Where it is in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
-        type_name: Its type.
+        path: Place of the value in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
+        type_name: The value's type.
         advice: What to store instead.
         is_plain: True for plain data, such as a client may have sent, of a type that can be encoded; False for an
             object of a type that cannot.
@@ -149,7 +149,7 @@ def _is_plain(culprit: Any) -> bool:
 
 
 def advice_by_class(kind: type) -> str | None:
-    """Return what to keep in place of an instance of a class; None where the class gives no hint.
+    """Return what to keep in place of an instance of a class; None if the class gives no hint.
 
     The class is checked instead of the instance: a proxy, for example, may raise at any access.
     """

@@ -1,4 +1,4 @@
-"""Contract suites for backends and codecs, to subclass, and what tests of sessions need.
+"""Contract suites for backends and codecs, to subclass, and helpers for tests of sessions.
 
 Use a suite in a test module of yours::
 

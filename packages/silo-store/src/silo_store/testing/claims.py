@@ -1,4 +1,4 @@
-"""Claims, limits and ends that several threads and processes agree on."""
+"""Claims, limits and expiry with several threads and processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .threads import in_threads
 
 
 class ClaimSuite(BackendSuite):
-    """What two users of one place see of each other."""
+    """What two backends at one place see of each other."""
 
     def test_of_many_creations_as_many_live_as_may(self) -> None:
         backend = self.make_backend()

@@ -1,4 +1,4 @@
-"""Expiry: what is due ends once, and leaves a tombstone."""
+"""Expiry: a due record ends once, and leaves a tombstone."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ExpirySuite(BackendSuite):
                 backend.settle(batch)
             return ended
 
-        # A sweeper may leave what another just expired to that one; a last sweep finds nothing forgotten.
+        # A sweeper may leave lives to the sweeper that has just expired them. A last sweep gets any that are left.
         ended = [life for batch in [*in_threads(4, sweep), sweep(0)] for life in batch]
         assert sorted(ended) == sorted(lives)
 

@@ -1,4 +1,4 @@
-"""How the suites for backends get the backend that they test."""
+"""The base of the suites for backends: how they get a backend and begin records in it."""
 # ruff: noqa: ARG002  (defaults that a subclass replaces)
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def all_due(backend: Backend, now: float) -> list[Life]:
 
 
 class BackendSuite:
-    """What a subclass says of its backend, and how tests begin a record in it."""
+    """The methods that a subclass implements for its backend, and helpers for the tests."""
 
     def make_backend(self) -> Backend:
         """Return a new, empty backend. Each test calls it once."""
@@ -25,12 +25,12 @@ class BackendSuite:
     def make_peer(self, backend: Backend) -> Backend | None:
         """Return a second backend at the same place, as another process would open it.
 
-        None, the default, for backends of one process.
+        By default None, for backends of one process.
         """
         return None
 
     def lose_claims(self, backend: Backend) -> bool:
-        """Take the claims of ``backend`` away, as from a process that hangs. False where nothing can."""
+        """Take the claims of ``backend`` away, as from a process that hangs. Return False if that is impossible."""
         return False
 
     def begin(

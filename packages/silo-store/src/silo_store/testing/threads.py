@@ -1,4 +1,4 @@
-"""Code that runs in several threads at once."""
+"""Runs a function in several threads at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
     """Run ``work(0)`` to ``work(count - 1)``, each in a thread, all released together.
 
     Returns:
-        What they returned, in this order.
+        The results, in this order.
 
     Raises:
-        BaseException: The first error that any of them raised.
+        BaseException: The first error that any call raised.
     """
     barrier = threading.Barrier(count)
     results: list[Any] = [None] * count
