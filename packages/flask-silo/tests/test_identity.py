@@ -212,6 +212,9 @@ def test_round_trips_to_redis(redis_server: RedisServer, redis_url: str, clock: 
             client.open(path, method=method, headers=as_(sid) if sid else {})
             return link.count
 
+        for path in ("/api/idle", "/api/report", "/api/increment"):  # From now on the server knows each script.
+            client.get(path, headers=as_(sid))
+            client.post(path, headers=as_(sid))
         assert trips("GET", "/api/idle", None) == trips("GET", "/api/report", "too-short-to-be") - 1 == 0
         assert trips("GET", "/api/idle") == 1
         assert trips("GET", "/api/count") == 1
