@@ -21,6 +21,7 @@ from silo_tasks import (
     BackgroundTask,
     Cancelled,
     InlineRunner,
+    Job,
     MemoryTaskStore,
     ProcessRunner,
     QueueFull,
@@ -627,6 +628,34 @@ def test_no_user_code_runs_under_a_lock() -> None:
     task.reset()
     assert len(free) > 10
     assert all(free)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "refused"])
+def test_no_destructor_of_an_argument_runs_under_a_lock(how: str) -> None:
+    free: list[bool] = []
+
+    class Argument:
+        def __del__(self) -> None:
+            thread = threading.Thread(target=lambda: task.state)
+            thread.start()
+            thread.join(5)
+            free.append(not thread.is_alive())
+
+    class Holding(InlineRunner):
+        """Keeps the last reference to a job until its run is over, if it accepts it at all."""
+
+        def submit(self, job: Job) -> None:
+            if how == "refused":
+                raise QueueFull(1)
+
+    task = BackgroundTask(runner=Holding())
+    with contextlib.ExitStack() as stack:
+        if how == "refused":
+            stack.enter_context(pytest.raises(QueueFull))
+        task.start(lambda task, argument: None, Argument())
+    task.cancel()
+    gc.collect()
+    assert free == [True]
 
 
 def test_current_task(runner: ThreadRunner) -> None:

@@ -214,6 +214,21 @@ def test_a_keyboard_interrupt_in_a_thread_is_logged_as_any_failure(caplog: pytes
     assert logged.endswith("failed: KeyboardInterrupt")
 
 
+def test_a_keyboard_interrupt_in_a_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def interrupt(task: BackgroundTask) -> None:
+        raise KeyboardInterrupt
+
+    runner, leave = ThreadRunner(workers=1), threading.Event()
+    task = BackgroundTask("task", runner=runner)
+    task.start(lambda task: leave.wait(WAIT))
+    task.on_done(interrupt)
+    leave.set()
+    assert runner.shutdown(WAIT)
+    [logged] = caplog.records
+    assert logged.getMessage() == "A callback of task 'task' was interrupted"
+    assert logged.exc_info
+
+
 def test_an_idle_thread_keeps_nothing_of_its_last_job() -> None:
     runner = ThreadRunner(workers=1)
     job = PlainRun(lambda: None)

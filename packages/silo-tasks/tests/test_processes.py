@@ -324,6 +324,17 @@ def test_what_is_cancelled_in_the_queue_never_runs(runner: ProcessRunner, tmp_pa
     assert not (tmp_path / "ran").exists()
 
 
+def test_what_is_logged_in_the_queue_loses_no_line(runner: ProcessRunner, tmp_path: Path) -> None:
+    first, second = BackgroundTask(runner=runner), BackgroundTask(runner=runner)
+    first.start(jobs.hold, str(tmp_path / "gate"))
+    second.start(jobs.chatter, 3, str(tmp_path / "gate"))
+    second.log("in the queue")
+    (tmp_path / "gate").touch()
+    assert second.wait(WAIT)
+    assert [line.seq for line in second.logs()] == [1, 2, 3, 4, 5]
+    assert second.logs()[0].text == "in the queue"
+
+
 def test_a_cancel_before_the_process_is_there(runner: ProcessRunner, tmp_path: Path) -> None:
     task = BackgroundTask(runner=runner)
     task.start(jobs.tidy, str(tmp_path / "ran"))

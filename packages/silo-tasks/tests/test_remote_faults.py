@@ -20,6 +20,7 @@ from silo_tasks import (
     BackgroundTask,
     InlineRunner,
     MemoryTaskStore,
+    RunnerUnavailable,
     Status,
     TaskCancelled,
     TaskError,
@@ -226,6 +227,25 @@ def test_a_run_that_is_cancelled_while_it_begins_never_runs(when: str) -> None:
     task.start(note)
     assert engine.work()
     assert task.result(WAIT) == "value"
+
+
+def test_a_start_that_fails_on_a_cancel_puts_back_what_was_stored() -> None:
+    class Refusing(AtBegin):
+        def request_cancel(self, owner: str, name: str, token: str) -> bool:
+            raise RunnerUnavailable("the store", "it is away")
+
+    store = Refusing()
+    task = BackgroundTask("task", runner=(engine := Engine(store)))
+    task.start(note)
+    engine.work()
+    assert task.wait(WAIT)
+    before = store.read("", "task")
+    store.before = task.cancel
+    with pytest.raises(RunnerUnavailable):
+        task.start(note)
+    assert engine.sent == []
+    assert store.read("", "task") == before
+    assert task.result(0) == "value"
 
 
 # Readers of the store.

@@ -194,10 +194,10 @@ class BackgroundTask(Reporter):
     def _submit(self, runner: Runner, run: Run, previous: Run) -> None:
         """Store the run and hand it to its runner. If it is not accepted, the task is as it was before."""
         store = self._settings.store
-        publication, before = None if store is None else Publication(store, run), None
+        publication = None if store is None else Publication(store, run)
         try:
             if publication is not None:
-                before = publication.begin(previous, runner.max_wait)
+                publication.begin(previous, runner.max_wait)
             if not run.status.is_final:
                 runner.submit(job_of(run))
         except BaseException as error:
@@ -215,7 +215,7 @@ class BackgroundTask(Reporter):
                     previous.callbacks = run.take_callbacks()
                     self._run = previous
             if publication is not None and publication.begun:
-                publication.withdraw(before, previous)
+                publication.withdraw(previous)
             raise
 
     def _at_rest(self, action: str) -> Run:

@@ -44,5 +44,9 @@ def _call_each(callbacks: list[Callback], task: Any) -> None:
                 callback(task)
             except (Exception, SystemExit, Cancelled):
                 logger.exception("A callback of task %r failed", task.name)
+            except KeyboardInterrupt:
+                # It goes on to an inline caller; a thread of a runner drops it.
+                logger.exception("A callback of task %r was interrupted", task.name)
+                raise
     finally:
         current_run.reset(outer)

@@ -48,17 +48,15 @@ class Publication:
         self._settles = settles
         self._failing = False
         self._left = TRIES
+        self._before: Before = None
         self.begun = False
 
-    def begin(self, previous: Run, wait: float | None) -> Before:
+    def begin(self, previous: Run, wait: float | None) -> None:
         """Make the run the newest one in the store, and keep its record current unless a worker does that.
 
         Args:
             previous: The run before it in this process.
             wait: Seconds that it may wait for a worker; None for a run that needs none.
-
-        Returns:
-            What the store had before, for ``withdraw()``.
 
         Raises:
             TaskRunning: The task is queued or running in another process.
@@ -66,20 +64,19 @@ class Publication:
         store, run = self._store, self._run
         # What the previous run has left is mostly still there. Where it is not, nothing begins, and the store is read.
         guess = (previous.token, record_of(previous)) if previous.is_settled else None
-        before = guess or store.read(run.owner, run.name)
-        while not self._replace(before, previous, wait):
+        self._before = guess or store.read(run.owner, run.name)
+        while not self._replace(previous, wait):
             if guess is None:
                 raise TaskRunning(run.name, remote=True)
-            guess, before = None, store.read(run.owner, run.name)
+            guess, self._before = None, store.read(run.owner, run.name)
         self.begun = True
         if isinstance(run, RemoteRun):
             run.note_stored()
         else:
             self.watch()
-        return before
 
-    def _replace(self, before: Before, previous: Run, wait: float | None) -> bool:
-        run, expect = self._run, None
+    def _replace(self, previous: Run, wait: float | None) -> bool:
+        run, before, expect = self._run, self._before, None
         if before is not None:
             expect, record = before
             number, last_seq = record.get("run", 0) + 1, record.get("last_seq", 0)
@@ -91,15 +88,15 @@ class Publication:
             return self._store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait)
         except BaseException:
             # The run may have begun, where only the answer was lost.
-            self.withdraw(before, previous)
+            self.withdraw(previous)
             raise
 
-    def withdraw(self, before: Before, previous: Run, left: int = TRIES) -> None:
+    def withdraw(self, previous: Run, left: int = TRIES) -> None:
         """Put back what the store had before a run that was not accepted; later, if the store fails.
 
         Otherwise the task would read as queued for as long as the run might have waited for a worker.
         """
-        store, run = self._store, self._run
+        store, run, before = self._store, self._run, self._before
         try:
             if before is None:
                 store.forget(run.owner, run.name, run.token)
@@ -112,7 +109,7 @@ class Publication:
             if left == TRIES:
                 logger.exception("The record of task %r could not be stored", run.name)
             if left > 1:
-                publisher.call_later(INTERVAL, lambda: self.withdraw(before, previous, left - 1))
+                publisher.call_later(INTERVAL, lambda: self.withdraw(previous, left - 1))
 
     def watch(self) -> None:
         """Store the record every ``INTERVAL`` and at the end of the run."""

@@ -10,6 +10,7 @@ from ..loss import log_loss, reason_of
 from ..state import TaskState
 from ..status import Status
 from ..stores.stored_run import TaskRecord
+from ..text import describe
 from .failure import Failure
 from .outcome import CANCELLED, NOT_KEPT, Outcome
 from .run import Run
@@ -46,21 +47,21 @@ class ReportedRun(Run):
             self.begin()
         with self.lock:
             self.log.follow(view_of(record))
-            if self.status.is_final:
-                if self.executing and not record.get("returning"):
-                    self.value, self.executing = record.get("value", value), False
-                    self._drop_call()
-                    self.value_ready.set()
-                return
-            if not state.status.is_final and self.latest is not None and state.elapsed < self.latest.elapsed:
+            if over := self.status.is_final:
+                returned = self.executing and not record.get("returning")
+            elif not state.status.is_final and self.latest is not None and state.elapsed < self.latest.elapsed:
                 # Two threads looked at once, and this is the older record.
                 return
-            self.executing = record.get("returning", False)
-            self.latest = state
-            self.message, self.message_scope, self.started_at = state.message, None, state.started_at
-            if state.status is Status.SUCCEEDED:
-                self.value = record.get("value", value)
-        if state.status.is_final:
+            else:
+                self.executing = record.get("returning", False)
+                self.latest = state
+                self.message, self.message_scope, self.started_at = state.message, None, state.started_at
+                if state.status is Status.SUCCEEDED:
+                    self.value = record.get("value", value)
+        if over:
+            if returned:
+                self._return(record.get("value", value))
+        elif state.status.is_final:
             failure = None
             if state.error is not None:
                 failure = Failure(state.error, state.error_type, record.get("traceback", ""), state.error_public)
@@ -79,7 +80,7 @@ class ReportedRun(Run):
             self._never_returns()
 
     def _fail_as_lost(self, reason: str, *, public: bool) -> bool:
-        return self.end(Outcome(Status.FAILED, failure=Failure(reason, "TaskLost", public=public)))
+        return self.end(Outcome(Status.FAILED, failure=Failure(describe(reason), "TaskLost", public=public)))
 
     def killed(self) -> None:
         """End a run whose process was killed because it did not stop."""
@@ -88,10 +89,14 @@ class ReportedRun(Run):
 
     def _never_returns(self) -> None:
         """Release callers of ``result()``: the run called ``complete()`` but will never return."""
+        self._return(NOT_KEPT)
+
+    def _return(self, value: Any) -> None:
+        """Take the value of a run that is over and has not returned before."""
         with self.lock:
             if self.executing:
-                self.value, self.executing = NOT_KEPT, False
-                self._drop_call()
+                self.value, self.executing = value, False
+        self._drop_call()
         self.value_ready.set()
 
     def _pass_on_stop(self) -> None:

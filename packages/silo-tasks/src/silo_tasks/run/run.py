@@ -185,7 +185,8 @@ class Run:
         """
         with self.lock:
             function, args, kwargs = self.function, self.args, self.kwargs
-        if function is None:
+            over = self.status.is_final
+        if over or function is None:
             raise TaskError(f"task {self.name!r} has nothing to run: its run is over")
         return function, args, kwargs
 
@@ -262,6 +263,7 @@ class Run:
             del function, args, kwargs
 
     def _drop_call(self) -> None:
+        # Called without the lock: an argument may run code of the user's when its last reference goes.
         self.task, self.function, self.args, self.kwargs = None, None, (), {}
 
     # What its code does.
@@ -371,14 +373,13 @@ class Run:
             message = "Done"
         if message is not None:
             self.message, self.message_scope = cut(message), None
-        if not self.executing:
-            self._drop_call()
         return self.stop.close()
 
     def _release(self) -> None:
         """Wake up the callers that wait for the end."""
         self.log.trim()
         if not self.executing:
+            self._drop_call()
             self.value_ready.set()
         self.done.set()
 

@@ -9,6 +9,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -46,10 +47,8 @@ class ProcessRunner(Runner):
 
     At interpreter exit jobs have ``drain_timeout`` seconds, as those of a ``ThreadRunner``; then what is left is
     killed. If this process is killed, its processes end too: on Linux at once, on other systems they cancel what they
-    do and
-        end
-    within a second. After ``os.fork()`` the child starts processes of its own. A runner that is garbage collected ends
-    its processes. POSIX only.
+    do and end within a second. After ``os.fork()`` the child starts processes of its own. A runner that is garbage
+    collected ends its processes. POSIX only.
 
     Args:
         workers: Processes at most, 1 or more; None is one for each processor that this process may use.
@@ -124,7 +123,7 @@ class ProcessRunner(Runner):
         payload = self._pack(job)
         numbers = job.number, None, job.max_logs, job.last_seq, False, sorted(job.public_errors)
         message = Message("", job.name, job.owner, job.token, *numbers)
-        self._pool.accept(_Errand(self, job.run, message, job.label, payload))
+        self._pool.accept(_Errand(self, job.run, message, payload))
 
     def _pack(self, job: Job) -> bytes:
         function, args, kwargs = job.function, job.args, job.kwargs
@@ -238,12 +237,11 @@ class ProcessRunner(Runner):
 class _Errand:
     """Brings a job to a process and waits for its end, in a thread of the pool."""
 
-    def __init__(self, runner: ProcessRunner, run: ReportedRun, message: Message, label: str, payload: bytes) -> None:
+    def __init__(self, runner: ProcessRunner, run: ReportedRun, message: Message, payload: bytes) -> None:
         self._runner = runner
         self.token = message.token
         self._run = run
         self._message = message
-        self._label = label
         self._payload = payload
         self._process: Process | None = None
         self._lock = threading.Lock()
@@ -296,7 +294,8 @@ class _Errand:
         run.on_stop = self._stop
         if not run.begin():
             return lambda: None
-        process.run(self._message.head(), self._payload)
+        # The log may have got lines while the run waited.
+        process.run(replace(self._message, last_seq=run.log.last_seq).head(), self._payload)
         self._payload = b""
         self._sent = True
         if self._stopping:
@@ -304,7 +303,7 @@ class _Errand:
         while (said := process.receive()) is not None:
             kind, record, payload = said
             if kind == "end":
-                return partial(_report_end, run, self._label, record, payload)
+                return partial(_report_end, run, record, payload)
             run.report(record)
         self._process = None
         how = process.wait()
@@ -349,11 +348,11 @@ class _Errand:
                 self._killed = True
                 process.kill()
         if process is not None and not quiet:
-            args = self._label, short(self.token)
+            args = self._run.label, short(self.token)
             logger.warning("The process of task %s (run %s) was killed, as it did not stop", *args)
 
 
-def _report_end(run: ReportedRun, label: str, record: dict[str, Any], payload: bytes | None) -> None:
+def _report_end(run: ReportedRun, record: dict[str, Any], payload: bytes | None) -> None:
     value = None
     if payload is not None:
         try:
@@ -365,7 +364,7 @@ def _report_end(run: ReportedRun, label: str, record: dict[str, Any], payload: b
     if record["status"] == "failed":
         # A text that clients may read stays as it was written.
         told = with_type(record["error"], None if record["error_public"] else record["error_type"])
-        logger.error(FAILED + "\n%s", label, short(run.token), told, record["traceback"])
+        logger.error(FAILED + "\n%s", run.label, short(run.token), told, record["traceback"])
     run.report(record, value)
 
 
