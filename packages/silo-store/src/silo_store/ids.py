@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
+import string
 from typing import TypeGuard
 
 from .errors import InvalidSessionId
+
+ID_CHARACTERS = string.ascii_letters + string.digits + "_-"
+"""The characters of session ids."""
 
 _is_sid = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
 

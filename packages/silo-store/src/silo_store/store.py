@@ -140,7 +140,7 @@ class SessionStore:
         self.rotations = self._editor.rotations
         # ``get`` and ``is_expired`` read these directly: it is faster.
         self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
-        self._tombstones = backend.tombstones if isinstance(backend, MemoryBackend) else {}
+        self._tombstones = backend.tombstones.shards if isinstance(backend, MemoryBackend) else {}
 
     # Setting up
 
@@ -373,11 +373,9 @@ class SessionStore:
     def is_expired(self, sid: str) -> bool:
         """Return whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
         try:
-            at = self._tombstones.get(sid)
-        except TypeError:  # not hashable, so not an id
-            return False
-        if at is None and is_sid(sid):
-            at = self.backend.expired_at(sid)
+            at = self._tombstones[sid[-1]].get(sid)
+        except (LookupError, TypeError):  # another backend, or not a session id
+            at = self.backend.expired_at(sid) if is_sid(sid) else None
         if at is not None:
             return self._clock() - at <= self.expired_retain
         try:
