@@ -50,7 +50,7 @@ class Session(Record):
         return self[key] if key in self else super().setdefault(key, default)
 
     def apply(self, namespace: str, change: Callable[[Any], Any]) -> Any:
-        """Call ``change(state)`` with the state of a namespace. What it returns, unless None, is the new state.
+        """Call ``change(state)`` with the state of a namespace. A result other than None becomes the new state.
 
         Returns:
             The namespace's new state.

@@ -425,7 +425,7 @@ class SessionStore:
         return self._editor.edit(sid, namespace, uid, lazy=lazy)
 
     def update(self, sid: str, namespace: str, change: Callable[[Any], Any]) -> Any:
-        """Call ``change(state)`` under the write lock and save. What it returns, unless None, is the new state.
+        """Call ``change(state)`` under the write lock and save. A result other than None becomes the new state.
 
         Returns:
             The namespace's new state.
