@@ -16,6 +16,8 @@ from silo_store.testing import SID, TTL, Clock
 
 __all__ = ["app", "redis_server", "redis_url", "silo", "url"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def other(app: Flask, url: str, clock: Clock) -> FlaskClient:

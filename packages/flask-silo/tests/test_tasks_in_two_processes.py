@@ -22,6 +22,8 @@ from silo_tasks.stores.stored_run import LEASE
 
 __all__ = ["redis_server", "redis_url"]
 
+pytestmark = pytest.mark.slow
+
 WAIT = 30.0
 KINDS = ["copies", "sqlite", "redis"]
 
