@@ -5,7 +5,7 @@ from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .callables import check_callback
 from .cleanup import CleanupDaemon
-from .codec import Codec, MsgpackCodec, Undecodable
+from .codec import Codec, MsgpackCodec
 from .errors import (
     InvalidSessionId,
     LockLost,
@@ -24,6 +24,8 @@ from .errors import (
     StoreUnavailable,
     TooManySessions,
     TooManyWaiters,
+    Undecodable,
+    Unencodable,
 )
 from .hold import Hold, HoldCounts
 from .ids import check_sid, is_sid, new_sid
@@ -33,7 +35,6 @@ from .redact import redact, short
 from .registry import EndReason, Registry
 from .session import Session
 from .store import Lookup, SessionStore
-from .unencodable import Unencodable
 
 __version__: str
 

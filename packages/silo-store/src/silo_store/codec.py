@@ -8,6 +8,7 @@ from typing import Any, Protocol, get_origin
 
 import msgspec
 
+from .errors import Undecodable
 from .unencodable import REFUSALS, Search, advice_by_class
 
 
@@ -71,23 +72,6 @@ class Codecs(dict[str, Codec]):
     def forget(self, name: str) -> None:
         """Drop the codec of a namespace whose type has changed."""
         self.pop(name, None)
-
-
-class Undecodable(ValueError):
-    """The bytes do not fit the type. The message shows no stored value.
-
-    Attributes:
-        path: Place of the first misfit, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
-        reason: What is wrong there.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(f"{path or 'the state'}: {reason}")
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.path, self.reason), self.__dict__
 
 
 class MsgpackCodec:

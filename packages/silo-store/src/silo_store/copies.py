@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .backend import Backend, Claim, Life, Moment
-from .codec import UNHASHABLE, Codecs, Undecodable
+from .codec import UNHASHABLE, Codecs
 from .errors import (
     LockLost,
     NamespaceError,
@@ -16,6 +16,8 @@ from .errors import (
     StateEncodeError,
     StateTooLarge,
     StateValueError,
+    Undecodable,
+    Unencodable,
 )
 from .ids import new_uid
 from .locks import WriteLock
@@ -23,7 +25,6 @@ from .mapper import Create, Factories, OnChange, check_time
 from .record import ATTACHED, Blob, Change, Record
 from .registry import missing
 from .session import META, Session
-from .unencodable import Unencodable
 
 _NONE = Blob(0, b"")
 """What a session has of a namespace that is not stored: no state encodes to no bytes."""

@@ -14,6 +14,8 @@ SiloError
  │    └── StateValueError  it is plain data, such as a client may have sent (also a ValueError)
  ├── StateDecodeError      stored state does not fit the type of its namespace (also a ValueError)
  │    └── RecordDamaged    the whole record is damaged
+ ├── Unencodable           a codec cannot encode a value (also a TypeError)
+ ├── Undecodable           bytes do not fit the type that a codec decodes (also a ValueError)
  ├── StateTooLarge         the state exceeds ``max_state_bytes`` (also a ValueError)
  ├── TooManySessions       there are ``max_sessions`` sessions
  └── StoreUnavailable      the backend cannot be reached or cannot store
@@ -219,6 +221,43 @@ class RecordDamaged(StateDecodeError):
 
     def _message(self) -> str:
         return f"the record of session {short(self.sid)} is damaged: reset or destroy the session"
+
+
+class Unencodable(SiloError, TypeError):
+    """The codec cannot encode a value. Raised by codecs; a store raises ``StateEncodeError`` for it.
+
+    Attributes:
+        path: Place of the value in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
+        type_name: The value's type.
+        advice: What to store instead.
+        is_plain: True for plain data, such as a client may have sent, of a type that can be encoded; False for an
+            object of a type that cannot.
+    """
+
+    _fields = ("path", "type_name", "advice")
+
+    def __init__(self, path: str, type_name: str, advice: str, *, is_plain: bool = False) -> None:
+        self.path = path
+        self.type_name = type_name
+        self.advice = advice
+        self.is_plain = is_plain
+        super().__init__(f"{path or 'the state'} is a {type_name}: {advice}")
+
+
+class Undecodable(SiloError, ValueError):
+    """The bytes do not fit the type. The message shows no stored value. A store raises ``StateDecodeError`` for it.
+
+    Attributes:
+        path: Place of the first misfit, such as ``.rows[3]``; a dict's key is shown as ``[...]``.
+        reason: What is wrong there.
+    """
+
+    _fields = ("path", "reason")
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path or 'the state'}: {reason}")
 
 
 class StateTooLarge(SiloError, ValueError):

@@ -9,28 +9,7 @@ from typing import Any
 
 import msgspec
 
-
-class Unencodable(TypeError):
-    """The codec cannot encode a value.
-
-    Attributes:
-        path: Place of the value in the state, such as ``['rows'][3]``. A dict's keys are at ``.keys()``.
-        type_name: The value's type.
-        advice: What to store instead.
-        is_plain: True for plain data, such as a client may have sent, of a type that can be encoded; False for an
-            object of a type that cannot.
-    """
-
-    def __init__(self, path: str, type_name: str, advice: str, *, is_plain: bool = False) -> None:
-        self.path = path
-        self.type_name = type_name
-        self.advice = advice
-        self.is_plain = is_plain
-        super().__init__(f"{path or 'the state'} is a {type_name}: {advice}")
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.path, self.type_name, self.advice), self.__dict__
-
+from .errors import Unencodable
 
 REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 

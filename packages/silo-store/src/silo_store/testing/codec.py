@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from ..codec import Codec
-from ..unencodable import Unencodable
+from ..errors import Unencodable
 
 
 class CodecContract:
