@@ -208,8 +208,9 @@ def test_round_trips_to_redis(redis_server: RedisServer, redis_url: str, clock: 
         sid = begin(client)
 
         def trips(method: str, path: str, sid: str | None = sid) -> int:
-            link.reset()
-            client.open(path, method=method, headers=as_(sid) if sid else {})
+            for _ in range(2):  # the first request also sends scripts that the server does not have yet
+                link.reset()
+                client.open(path, method=method, headers=as_(sid) if sid else {})
             return link.count
 
         for path in ("/api/idle", "/api/report", "/api/increment"):  # From now on the server knows each script.
