@@ -146,7 +146,7 @@ def test_a_sweep_asks_no_more_once_the_sessions_cannot_be_reached(
     silo.files.sweep(away)
     assert len(asked) == 1
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.endswith("another process begins: the store is away")
+    assert said.endswith("another process starts: the store is away")
     silo.files.sweep(lambda uid: uid == "uid1")
     uploads.purge()
     assert [uploads.backend.usage(f"uid{number}").files for number in range(3)] == [0, 1, 0]

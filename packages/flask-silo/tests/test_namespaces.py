@@ -216,7 +216,7 @@ def test_a_namespace_serves_every_application_of_its_silo(url: str) -> None:
     assert [post(app, view).json for app in (first, second, second)] == [["book"], ["book"], ["book", "book"]]
     with pytest.raises(RuntimeError, match="no session here"):
         cart.state  # noqa: B018 - the access raises
-    with pytest.raises(RuntimeError, match="which application"):
+    with pytest.raises(RuntimeError, match="unclear which application"):
         cart.state = Cart()
 
 

@@ -85,7 +85,7 @@ def test_one_silo_keeps_two_applications_apart() -> None:
         first.test_client().post("/api/increment", headers=as_(SID))
     assert second.test_client().get("/api/count", headers=as_(SID)).json == {"value": 0}
     assert first.test_client().get("/api/count", headers=as_(SID)).json == {"value": 2}
-    with pytest.raises(RuntimeError, match="which application"):
+    with pytest.raises(RuntimeError, match="unclear which application"):
         silo.store  # noqa: B018 - the access raises
     with first.app_context():
         assert silo.store.get(SID) == {"counter": {"value": 2}, "later": []}
@@ -140,7 +140,7 @@ def test_what_was_said_to_the_store_before_the_application_counts() -> None:
 
 def test_a_silo_without_application_says_so() -> None:
     silo = Silo()
-    with pytest.raises(RuntimeError, match="which application"):
+    with pytest.raises(RuntimeError, match="unclear which application"):
         silo.binding  # noqa: B018 - the access raises
 
 

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 class Applications:
     """The applications that a ``Silo`` serves; each has a ``Binding`` and a store.
 
-    Before there is one, ``store`` is a store of its own, for namespaces and callbacks that are registered early. It
-    becomes the store of the first application, or hands that its callbacks.
+    Until the first application is added, ``store`` is a provisional store, which takes the namespaces and callbacks
+    that are registered early. The first application uses that store. If its ``store_url`` is another one, it gets a new
+    store, which takes over the callbacks.
 
     Args:
-        silo: The Silo.
-        given: The settings that it was given, by name.
+        silo: The ``Silo``.
+        given: The settings that were given to it, by name.
         registry: The namespaces and callbacks of all stores.
-        clock: Seconds since the epoch.
+        clock: Returns seconds since the epoch.
     """
 
     def __init__(self, silo: Silo, given: Mapping[str, Any], registry: Registry, clock: Callable[[], float]) -> None:
@@ -43,7 +44,7 @@ class Applications:
 
         Raises:
             ValueError: A setting is wrong.
-            StoreUnavailable: ``store_url`` names an SQLite file in which no session could be kept.
+            StoreUnavailable: ``store_url`` names an SQLite file that cannot keep sessions.
         """
         settings = Settings.collect(self._given, app.config)
         app.extensions[BINDING] = Binding(self._silo, app, settings, self._store_for(settings))
@@ -85,13 +86,14 @@ class Applications:
         bindings = self.bindings()
         if len(bindings) != 1:
             raise RuntimeError(
-                f"which application? call init_app() first, or enter an application context; {IN_A_THREAD}"
+                "it is unclear which application is meant: call init_app() first, or enter an application context if "
+                f"there are several applications; {IN_A_THREAD}"
             )
         return bindings[0]
 
     @property
     def store(self) -> SessionStore:
-        """The store of the current application, or of the only one; before there is one, the store that it will have.
+        """The store of the current application, or of the only one; before the first is added, the provisional store.
 
         Raises:
             RuntimeError: There are several applications and none is current.
@@ -104,9 +106,9 @@ class Applications:
         return self._early[1]
 
     def stores(self) -> list[SessionStore]:
-        """Return the store of each application; before there is one, the store that it will have."""
+        """Return the store of each application; before the first is added, the provisional store."""
         return [binding.store for binding in self.bindings()] or [self.store]
 
     def has_life(self, uid: str) -> bool:
-        """Return whether any session of any application has this uid."""
+        """Return whether a living session of any application has this uid."""
         return any(binding.store.has_life(uid) for binding in self.bindings())

@@ -1,4 +1,4 @@
-"""One ``Silo`` at one application."""
+"""The connection of a ``Silo`` to one application."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class Binding:
     """Connects a ``Silo`` to one application: its store, its tasks, and the hooks of its requests.
 
-    A hook before the view gives a request its session. ``Commit`` commits it where the response leaves the application:
-    later than every ``after_request`` function, and at little cost to requests that have no session.
+    A hook before the view gives a request its session. The WSGI middleware ``Commit`` saves it: after every
+    ``after_request`` function, and at little cost to requests that have no session.
 
     Attributes:
         settings: The settings of the application.
@@ -102,7 +102,7 @@ class Binding:
             if kind not in taken:  # the application's own handlers win, whenever they were registered
                 app.register_error_handler(kind, answer)
         register_application(app)
-        app.cli.commands.setdefault("silo", commands)  # the application may have one of its own
+        app.cli.commands.setdefault("silo", commands)  # the application may have a command of that name
         self._warn_once(unknown_settings(self._seen_config, os.environ))
 
     def _after_fork(self) -> None:
@@ -110,9 +110,9 @@ class Binding:
         self._awake = False
 
     def _wake(self, environ: WSGIEnvironment) -> None:
-        """Do at the first request what no constructor may do: start threads, and remove what a dead process left."""
+        """Start the threads and remove the files that dead processes left: at the first request, not on import."""
         self._awake = True
-        self._watch_errors()  # again: an extension such as Flask-RESTX may have put itself before it since
+        self._watch_errors()  # again: an extension such as Flask-RESTX may have replaced the handler since
         self.waiting.threads = Server.from_environ(environ).threads
         warn_if_apart(self.store.backend, environ)
         self._warn_once(self.unused_names())
@@ -129,10 +129,10 @@ class Binding:
             self._app.handle_user_exception = partial(self._view_failed, handle)  # type: ignore[method-assign]
 
     def _view_failed(self, handle: Callable[[Exception], Any], error: Exception) -> Any:
-        """Note that the view has raised: then nothing of it is saved, whatever the error handlers answer.
+        """Note that the view has raised: its changes are not saved, whatever the error handlers answer.
 
-        A request that Werkzeug refuses as too large is answered here, unless the application has a handler for it. This
-        is not a registered handler: one for 413 would come before the application's own for all HTTP exceptions.
+        A request that Werkzeug refuses as too large is answered here, unless the application has a handler for it.
+        Flask would prefer a registered handler for 413 to the application's handler for all HTTP exceptions.
         """
         session = current_request()
         if session is not None:
@@ -153,13 +153,13 @@ class Binding:
         yield from late_settings(self.settings, self._seen_config, self._app.config)
         rules = list(self._app.url_map.iter_rules())
         yield from lost_endpoints(self._data_endpoints.names, rules, self.settings.prefixes)
-        others = [each for each in self._silo.apps.bindings() if each is not self]  # one of theirs may be meant
+        others = [each for each in self._silo.apps.bindings() if each is not self]  # the Silo's endpoints may be theirs
         rules += [rule for other in others for rule in other._app.url_map.iter_rules()]
         prefixes = {prefix: None for each in (self, *others) for prefix in each.settings.prefixes}
         yield from lost_endpoints(self._silo.data_endpoints.names, rules, list(prefixes))
 
     def _warn_once(self, messages: Iterable[str]) -> None:
-        """Log each message, unless it was logged before."""
+        """Log each message that was not logged before."""
         for message in messages:
             if message not in self._warned:
                 self._warned.add(message)
@@ -172,7 +172,7 @@ class Binding:
         if not self._awake:
             self._wake(req.environ)
         scope: Scope[RequestSession] | None = req.environ.get(SCOPE)
-        commits = scope is not None  # nothing is committed in a context that was pushed by hand
+        commits = scope is not None  # a context that was pushed by hand does not pass through ``Commit``
         if scope is None:
             scope = req.environ[SCOPE] = Scope()
         reads = req.method in READING
@@ -192,7 +192,7 @@ class Binding:
             session.require()
 
     def _needs_data(self, req: Request) -> bool:
-        if req.endpoint == EVENTS:  # it checks by itself: while the store is unreachable, its clients are to come back
+        if req.endpoint == EVENTS:  # the view checks itself: while the store is unreachable, its clients reconnect
             return False
         return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
 
@@ -202,7 +202,7 @@ class Binding:
 
 
 def _globals_with_sid(base: type[Any]) -> type[Any]:
-    """Return a class for ``flask.g`` that has ``silo_sid``, as in release 0.1. Reading it is reading ``Silo.sid``."""
+    """Return a class for ``flask.g`` with ``silo_sid``, as in release 0.1. Reading it is like reading ``Silo.sid``."""
 
     class Globals(base):  # type: ignore[misc]
         @property

@@ -1,4 +1,4 @@
-"""`CleanupDaemon`, under the name that release 0.1 had for its module."""
+"""``CleanupDaemon``, under the name that release 0.1 had for its module."""
 
 from silo_store import CleanupDaemon
 

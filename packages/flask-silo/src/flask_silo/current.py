@@ -1,4 +1,4 @@
-"""The session that the running code works for: a request's, or a task's."""
+"""The session of the running code: that of a request, or that of a task."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NO_SESSION = (
 NO_REQUEST = "this works in a request only, not in a task"
 
 SCOPE = "flask_silo.scope"
-"""The key under which a request's WSGI environment has its ``Scope``."""
+"""The key of a request's ``Scope`` in its WSGI environment."""
 
 
 class Scope(Generic[S]):
     """A request or a run in progress.
 
     Attributes:
-        session: Its session; None where it has none. A request gets it in the hook before the view.
+        session: Its session; None if it has none. A request gets it in the hook before the view.
     """
 
     __slots__ = ("session",)
@@ -43,7 +43,7 @@ class Scope(Generic[S]):
 
 
 class CurrentSession(Protocol):
-    """What requests and tasks have in common: ``RequestSession`` and ``RunSession`` have these members."""
+    """The members that ``RequestSession`` and ``RunSession`` have in common."""
 
     @property
     def store(self) -> SessionStore:
@@ -55,14 +55,14 @@ class CurrentSession(Protocol):
 
     @property
     def uid(self) -> str | None:
-        """The uid of the session; None where the session has not begun."""
+        """The uid of the session; None if the session has not begun."""
 
     @property
     def known_uid(self) -> str | None:
-        """The uid of the session as far as it was seen. Reading it asks no store."""
+        """The uid of the session if it was read before, otherwise None. Reading it does not ask the store."""
 
     def announce(self) -> str:
-        """Return the id to the application. The session begins, so that the id can be used."""
+        """Return the id for the application to use. In a request, the session begins with the response."""
 
     def is_of(self, sid: str) -> bool:
         """Return whether the session has this id, or had it before it was rotated."""
@@ -74,18 +74,18 @@ class CurrentSession(Protocol):
         """Change the state, or one namespace of it, with the write lock of the session."""
 
     def begin_life(self) -> str:
-        """Begin the session if there is none. Return its uid."""
+        """Return the uid of the session, which begins if it does not exist."""
 
     def record(self, name: str) -> Record | None:
-        """Return the stored record of the session, for a look at its task of that name; None where there is none."""
+        """Return the stored record of the session, to look up a task by its name; None if there is no session."""
 
 
 run_scope: ContextVar[Scope[RunSession] | None] = ContextVar("silo_run", default=None)
-"""The run that the running code belongs to. A request within a run hides it."""
+"""The run that the running code belongs to. A request that code of a run makes hides it."""
 
 
 def current_request() -> RequestSession | None:
-    """Return the session of the request that is being answered; None in a run, and where there is no request."""
+    """Return the session of the request that is being answered; None in a run, and if there is no request."""
     if run_scope.get() is not None:
         return None
     try:
@@ -96,7 +96,7 @@ def current_request() -> RequestSession | None:
 
 
 def current_session() -> CurrentSession | None:
-    """Return the session of the run or request that the running code belongs to; None where it has none."""
+    """Return the session of the run or request that the running code belongs to; None if there is none."""
     scope: Scope[RunSession] | Scope[RequestSession] | None = run_scope.get()
     if scope is None:
         try:

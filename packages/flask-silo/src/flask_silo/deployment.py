@@ -23,7 +23,7 @@ _warned_in = 0
 
 
 def warn_if_apart(backend: Backend, environ: Mapping[str, Any]) -> None:
-    """Warn once in each process if other processes answer requests too and have sessions of their own."""
+    """Warn once in each process if the server has several worker processes that do not share sessions."""
     global _warned_in
     if environ.get("wsgi.multiprocess") and not backend.shared and _warned_in != os.getpid():
         _warned_in = os.getpid()
@@ -39,7 +39,7 @@ class Workers(NamedTuple):
 
     number: int
     source: str
-    """The environment variable that says so."""
+    """The environment variable that sets it."""
 
 
 def expected_workers(environ: Mapping[str, str]) -> Workers | None:

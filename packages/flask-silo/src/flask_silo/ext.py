@@ -31,15 +31,15 @@ T = TypeVar("T")
 class Silo:
     """Gives every client of a Flask application its own state, tasks and files.
 
-    ``Settings`` describes the arguments. Each but ``app`` and ``clock`` can also be set as ``SILO_<NAME>`` in the
-    application's config or in the environment.
+    ``Settings`` describes the arguments. Every argument except ``app`` and ``clock`` can also be set as
+    ``SILO_<NAME>`` in the application's config or in the environment.
 
     Args:
         app: The application. Or call ``init_app()`` later, once for each application.
         clock: Returns seconds since the epoch. Tests replace it to let sessions expire without waiting.
 
     Raises:
-        TypeError: ``storage`` is given, which later releases of 0.1 took; or ``clock`` cannot be called.
+        TypeError: ``storage`` is given, an argument that only later releases of 0.1 had; or ``clock`` cannot be called.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Silo:
             RuntimeError: The application has a ``Silo`` already.
         """
         if "silo" in app.extensions:
-            raise RuntimeError("a Silo serves the application already")
+            raise RuntimeError("a Silo serves the application already: call init_app() once for each application")
         self.apps.add(app)
 
     @overload
@@ -109,8 +109,8 @@ class Silo:
 
         Args:
             namespace: The name of the namespace.
-            factory: Makes the first state. A class, or a type such as ``dict[str, Decimal]``, is the type of the state
-                too. ``dict`` and ``list`` alone are not: they do not say what is in them.
+            factory: Makes the first state. A class, or a type such as ``dict[str, Decimal]``, is also the type of the
+                state. ``dict`` and ``list`` alone are not, because they do not say what they contain.
             type: The type of the state, if it is not the factory. A store that keeps bytes decodes to this type.
 
         Returns:
@@ -140,8 +140,8 @@ class Silo:
 
         Args:
             name: The name of the file store, for ``file_store()``.
-            base_dir: A folder of the server, created if it is missing. A relative path starts at the folder in which
-                the process starts.
+            base_dir: A folder of the server, created if it is missing. A relative path is relative to the working
+                directory of the process.
             backend: Where to keep the files, if not in a local folder.
             max_file_bytes: Size limit of one file.
             max_session_bytes: Size limit of all files of one session.
@@ -154,7 +154,7 @@ class Silo:
             silo_files.FolderUnusable: The folder cannot be created, or this process may not write to it.
         """
         if name in self.files.stores:
-            raise ValueError(f"there is a file store {name!r} already")
+            raise ValueError(f"there is a file store {name!r} already: give this one another name")
         store = self.files.stores[name] = SessionFileStore(
             self.files,
             base_dir,
@@ -187,7 +187,7 @@ class Silo:
     def requires_session(self, view: Callable[P, R]) -> Callable[P, R]:
         """Answer with 410 if the client's session has expired when this view is called.
 
-        A ``before_request`` function that asks for state has begun a new session by then.
+        If a ``before_request`` function asks for state, a new session begins there, and the view is called.
         """
 
         @functools.wraps(view)
@@ -261,7 +261,7 @@ class Silo:
 
     @property
     def sid(self) -> str:
-        """The session's id. In a request, a session that does not exist yet begins with the response.
+        """The session's id. In a request, a session that does not exist yet is created with the response.
 
         Raises:
             SessionRotated: The client's session has another id now.
@@ -271,7 +271,7 @@ class Silo:
 
     @property
     def uid(self) -> str | None:
-        """The uid of the session, which names this life of it; None if the session has not begun.
+        """The uid of the session, which is new each time a session begins under an id; None if it has not begun.
 
         Raises:
             RuntimeError: The running code has no session.
@@ -287,7 +287,7 @@ class Silo:
 
         Raises:
             NamespaceError: The namespace is not registered.
-            LockTimeout: Another request did not finish writing in time.
+            LockTimeout: Another writer did not finish in time.
             SessionExpired: The session of this task has ended.
             SessionRotated: The client's session has another id now.
             RuntimeError: The running code has no session, or the response has started without one.
@@ -301,7 +301,8 @@ class Silo:
         In a request that writes (POST, PUT, PATCH, DELETE) the change is saved with the request. In a request that
         reads, in a task, in what a response streams, and for another ``sid``, it is saved when the block ends.
 
-        Two blocks for one session that wait for each other, as two coroutines of one view can, end in ``LockTimeout``.
+        Two blocks for one session can wait for each other, for example in two coroutines of one view. That ends in
+        ``LockTimeout``.
 
         Args:
             namespace: The namespace to yield, instead of the whole session.
@@ -311,7 +312,7 @@ class Silo:
         Raises:
             NamespaceError: The namespace is not registered.
             LockTimeout: Another writer did not finish in time.
-            SessionExpired: The session that this request has seen, or this task works for, has ended.
+            SessionExpired: The session that this request has loaded, or that this task works for, has ended.
             SessionRotated: The client's session has another id now.
             RuntimeError: The running code has no session and ``sid`` is not given; or the response has started without
                 a session.
@@ -332,7 +333,7 @@ class Silo:
         """End the session with its tasks and files, and begin a new one under the same id.
 
         Raises:
-            SessionBusy: The busy check says that the session's work is running.
+            SessionBusy: The busy check reports that work is running for the session. Nothing was changed.
         """
         self.current.request.reset()
 
@@ -370,6 +371,6 @@ class Silo:
         return self.apps.store
 
     def stop(self) -> None:
-        """Stop the threads that sweep."""
+        """Stop the thread of each application that sweeps its sessions."""
         for binding in self.apps.bindings():
             binding.daemon.stop()

@@ -22,7 +22,7 @@ logger = logging.getLogger("flask_silo")
 
 
 class SessionFileStore(FileStore):
-    """A ``FileStore`` whose files belong to one life of a session and go with it.
+    """A ``FileStore`` whose files belong to one life of a session and are deleted when it ends.
 
     Attributes:
         is_relative: Whether the folder was given as a relative path, which depends on where the process starts.
@@ -46,8 +46,8 @@ class SessionFileStore(FileStore):
         """Save a file of a session, see ``FileStore.save()``. A session that does not exist yet begins.
 
         Raises:
-            SessionExpired: The session ended before the file was whole. Nothing is kept.
-            SessionRotated: Another request gave the session another id before the file was whole. Nothing is kept.
+            SessionExpired: The session ended before the file was complete. Nothing is kept.
+            SessionRotated: Another request gave the session another id before the file was complete. Nothing is kept.
         """
         with self._life(sid) as uid:
             check = partial(self._files.refuse_rotated, sid, uid)
@@ -57,8 +57,8 @@ class SessionFileStore(FileStore):
     def _life(self, sid: str) -> Iterator[str]:
         """Yield the uid of the session, and remove its files afterwards if the session has ended meanwhile.
 
-        The clean-up at the session's end may have run before the files were made. So this checks again afterwards, also
-        if the caller failed: an upload that broke off has made its folder.
+        The clean-up at the session's end may have run before the files were made, so the end is checked again here. It
+        is checked also if the caller failed, because an upload that broke off has made its folder.
         """
         uid = self._files.begin(sid)
         try:
@@ -68,7 +68,7 @@ class SessionFileStore(FileStore):
                 self._drop_if_ended(sid, uid)
             except (OSError, FileStoreError, StoreUnavailable):  # the caller gets the error that came first
                 logger.exception(
-                    "the folder of a failed save could not be removed: it may stay until another process begins"
+                    "the folder of a failed save could not be removed: it may stay until another process starts"
                 )
             raise
         if self._drop_if_ended(sid, uid):
@@ -82,7 +82,7 @@ class SessionFileStore(FileStore):
 
 
 class SessionFiles:
-    """The file stores of a ``Silo``. Knows which life of a session a file belongs to.
+    """The file stores of a ``Silo``. Finds the life of a session that a file belongs to.
 
     Attributes:
         stores: The file stores, by name.
@@ -94,13 +94,12 @@ class SessionFiles:
         self._swept = False
 
     def begin(self, sid: str) -> str:
-        """Return the uid of a session: the running request's, the running task's, or another one.
+        """Return the uid of a session, which begins if it does not exist. It may be the running request's or task's.
 
-        A session that does not exist yet begins. This does not take the write lock, so that a slow upload keeps no
-        other request waiting.
+        The write lock is not taken, so a slow upload does not block other requests.
 
         Raises:
-            SessionExpired: The session that this request has seen, or this task works for, has ended.
+            SessionExpired: The session that this request has loaded, or that this task works for, has ended.
         """
         here = self._silo.current.find()
         if here is not None and here.is_of(sid):
@@ -111,7 +110,7 @@ class SessionFiles:
         return session.uid
 
     def key(self, sid: str) -> str:
-        """Return the uid to which the files of a session belong. Its running request or task knows which life that is.
+        """Return the uid that the files of a session belong to. In its request or task, that is the uid seen there.
 
         Returns:
             The uid; the id itself if there is no such session.
@@ -124,7 +123,7 @@ class SessionFiles:
         return self._silo.store.uid(sid) or sid
 
     def refuse_rotated(self, sid: str, uid: str) -> None:
-        """Raise in a request whose session was given another id. A task follows its session.
+        """Refuse a save in a request whose session was given another id. A task follows its session instead.
 
         Raises:
             SessionRotated: ``uid`` lives under another id than ``sid``.
@@ -161,7 +160,7 @@ class SessionFiles:
         When the sessions cannot be reached, nothing more is removed: the next process tries again.
 
         Args:
-            has_life: Returns whether a uid is the present life of a session.
+            has_life: Returns whether a living session has this uid.
         """
         unreachable = False
 
@@ -171,7 +170,7 @@ class SessionFiles:
                 return unreachable or has_life(uid)
             except StoreUnavailable as error:
                 unreachable = True
-                logger.warning("files of sessions that have ended may stay, until another process begins: %s", error)
+                logger.warning("files of sessions that have ended may stay until another process starts: %s", error)
                 return True
 
         for name, store in self.stores.items():

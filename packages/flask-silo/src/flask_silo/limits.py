@@ -19,7 +19,7 @@ UNITS = {"max_bytes": "byte", "max_files": "file", "max_parts": "part"}
 
 
 def limits_of(error: Exception) -> dict[str, int]:
-    """Return the limit that an error is about, by its name in ``UNITS``; an empty dict where it is not shown."""
+    """Return the limit that was exceeded, by its name in ``UNITS``; an empty dict if the error does not show it."""
     if isinstance(error, (FileTooLarge, SessionQuotaExceeded)):
         found: dict[str, Any] = {name: getattr(error, name, None) for name in ("max_bytes", "max_files")}
     elif isinstance(error, StateTooLarge):
@@ -37,7 +37,7 @@ def with_limits(message: str, limits: dict[str, int]) -> str:
 
 
 def _of_request(error: RequestEntityTooLarge) -> dict[str, Any]:
-    """Read the limit from the frame of Werkzeug that raised: the error has none, and a view may set its own limits."""
+    """Read the limit from the Werkzeug frame that raised: the error does not hold it, and a view may set its own."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

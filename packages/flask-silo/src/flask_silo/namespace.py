@@ -1,4 +1,4 @@
-"""A namespace of a ``Silo``'s sessions whose state is typed for type checkers."""
+"""A namespace whose state has a type for type checkers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Namespace(Generic[T]):
     def state(self) -> T:
         """The state of this namespace in the session of the running request or task; see ``Silo.state()``.
 
-        Assigning to it is an ``edit()``: saved with a request that writes, and at once otherwise. After the response
-        has started, assigning raises ``RuntimeError``: use ``edit()`` in what a response streams.
+        Assigning to it works as an ``edit()``: the new state is saved with a request that writes, otherwise at once.
+        After the response has started, assigning raises ``RuntimeError``: use ``edit()`` in what a response streams.
         """
         state: T = self._silo.state(self.name)
         return state
@@ -49,7 +49,7 @@ class Namespace(Generic[T]):
         return self._silo.edit(self.name, sid=sid)
 
     def update(self, change: Callable[[T], T | None], *, sid: str | None = None) -> T:
-        """Call ``change(state)`` in an ``edit()``. What it returns, unless None, is the new state.
+        """Call ``change(state)`` in an ``edit()``. Its return value, unless None, becomes the new state.
 
         Returns:
             The new state.

@@ -64,7 +64,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     silo_files.AreaGone: Answer(410, "session_expired", "The session ended while the file was being saved."),
     RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large."),
 }
-"""The errors that clients are told. Every other error is the application's own, and answered with 500."""
+"""The answer to each error that clients may know. Flask answers any other error with 500."""
 
 _logged: dict[str, float] = {}
 """When each kind of error was last logged in this process, by the monotonic clock."""
@@ -89,7 +89,7 @@ def answer(error: Exception) -> Response:
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)
-            if found.status >= 500 or isinstance(error, StateValueError):  # it may be a mistake of the view
+            if found.status >= 500 or isinstance(error, StateValueError):  # a 422 may be a mistake of the view
                 _log(found, error)
             return response
     raise error

@@ -1,4 +1,4 @@
-"""The settings of an application: what they mean, what they must be, and where they come from."""
+"""The settings of an application: their meanings, defaults, checks and sources."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PREFIX = "SILO_"
 """The beginning of a setting's name in an application's config and in the environment."""
 
 ISSUED_LENGTH = 32
-"""Characters of an id that ``silo_store.new_sid`` makes."""
+"""The number of characters of an id that ``silo_store.new_sid`` makes."""
 
 
 class Rule(NamedTuple):
-    """What a setting must be."""
+    """A condition that the value of a setting must meet."""
 
     allows: Callable[[Any], bool]
-    """Returns whether the setting may have a value."""
+    """Returns whether a value meets the condition."""
     text: str
     """The end of the error: "ttl must ..."."""
 
@@ -75,43 +75,43 @@ class Settings:
     header: str = _setting("X-Session-ID", TEXT)
     """The header that carries the id, both ways."""
     query_param: str = _setting("_sid", TEXT)
-    """The query parameter that carries it where a header cannot be set, as in a download link."""
+    """The query parameter that carries the id where a header cannot be set, as in a download link."""
     min_sid_length: int = _setting(16, POSITIVE, ISSUABLE)
     """Shorter ids are not taken from clients."""
     accept_client_ids: bool = _setting(False, SWITCH)
     """Whether clients may choose their ids: then any id of valid form gets a session, and every response carries an id.
     By default an id that the application has not issued gets no session."""
     data_endpoints: Iterable[str] = _setting((), TEXTS)
-    """What needs a session's data, see ``Silo.add_data_endpoints``."""
+    """Endpoints that need a session's data, see ``Silo.add_data_endpoints``."""
     auto_cleanup: bool = _setting(True, SWITCH)
     """Whether a thread sweeps, from the first request on."""
     api_prefix: str | tuple[str, ...] = _setting("/api/", TEXTS, PATHS)
     """Requests below this path have a session."""
     store_url: str = _setting("memory://", TEXT, repr=False)
-    """Where sessions are kept, see ``silo_store.open_backend``. There may be a password in it."""
+    """Where sessions are kept, see ``silo_store.open_backend``. The URL may hold a password."""
     lock_timeout: float = _setting(30.0, POSITIVE)
-    """Seconds that a writing request waits for the one before it."""
+    """Seconds that a writing request waits for the write lock of its session."""
     max_waiters: int | None = _setting(None, COUNT)
-    """How many requests of one process may wait for another request that writes their session, or in
-    ``SessionTask.result``, so that threads are left for other clients; None to choose it by the server's threads."""
+    """How many requests of one process may wait for the write lock of their session, or in ``SessionTask.result``, so
+    that threads are left for other clients; None to choose it by the server's threads."""
     touch_interval: float | None = _setting(None, INTERVAL)
-    """Seconds after a recorded use of a session for which another is not recorded, see ``SessionStore``; None to choose
-    it by ``ttl``."""
+    """Seconds between two recorded uses of a session, see ``SessionStore``; None to choose it by ``ttl``."""
     max_state_bytes: int | None = _setting(None, LIMIT)
-    """What the state of one session may take where the store keeps bytes; no limit by default."""
+    """The largest encoded state of one session, in bytes; None for no limit. Live objects have no limit."""
     max_sessions: int | None = _setting(None, LIMIT)
-    """How many sessions there may be where they are kept, see ``SessionStore``; no limit by default."""
+    """How many sessions the store may hold, see ``SessionStore``; None for no limit."""
     task_endpoints: bool = _setting(True, SWITCH)
     """Whether ``tasks/<name>`` and ``tasks/events`` are served below each prefix, once there is a ``Silo.task``."""
     max_streams: int | None = _setting(None, COUNT)
-    """How many event streams stay open in one process; None to choose it by the server's threads. Those that are more
-    than that, or more than the server has threads for, say what is new and end."""
+    """How many event streams stay open in one process; None to choose it by the server's threads. Any further stream,
+    and one that the server has no thread for, sends what is new and ends."""
 
     @classmethod
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
-        """Merge the settings given to ``Silo`` (None where it was not), an application's config and the environment.
+        """Return the settings from the arguments of ``Silo`` (None: not given), an application's config and the
+        environment.
 
-        The first of them that has a setting wins. An empty variable of the environment counts as missing.
+        The first of these sources that has a setting wins. An empty environment variable counts as missing.
 
         Raises:
             ValueError: A setting has the wrong type or is out of its range, a name is empty, or a prefix has no slash.
@@ -135,7 +135,7 @@ class Settings:
         return settings
 
     def _check(self, sources: Mapping[str, str]) -> None:
-        """Refuse a value that a setting must not have. ``sources`` has what a message calls each setting."""
+        """Refuse a value that breaks a rule. ``sources`` says how a message names each setting."""
         for each in fields(self):
             value = getattr(self, each.name)
             for rule in each.metadata["rules"]:
@@ -146,13 +146,13 @@ class Settings:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """Each ``api_prefix``."""
+        """The paths of ``api_prefix``, as a tuple also if there is one."""
         prefixes: tuple[str, ...] = _as_tuple(self.api_prefix)
         return prefixes
 
     @property
     def store_options(self) -> dict[str, Any]:
-        """The settings that ``SessionStore`` has too, by name."""
+        """The settings that are arguments of ``SessionStore`` too, by name."""
         return {name: getattr(self, name) for name in STORE_OPTIONS}
 
 
@@ -168,14 +168,14 @@ STORE_OPTIONS = (
     "max_state_bytes",
     "max_sessions",
 )
-"""The names of settings that ``SessionStore`` has too."""
+"""The names of settings that are arguments of ``SessionStore`` too."""
 
 PLAIN = frozenset(each.name for each in fields(Settings) if TEXT in each.metadata["rules"])
-"""The names of settings that are taken from the environment as they stand, also where they look like JSON."""
+"""The names of settings whose environment variable is text, even if it looks like JSON."""
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Read settings from variables such as ``SILO_TTL=600``: JSON where it is that, otherwise text."""
+    """Read settings from variables such as ``SILO_TTL=600``. A value that is not valid JSON is text."""
     found: dict[str, Any] = {}
     for name in NAMES:
         text = environ.get(PREFIX + name.upper(), "")

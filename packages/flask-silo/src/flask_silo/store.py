@@ -1,4 +1,4 @@
-"""`SessionStore`, under the name that release 0.1 had for its module."""
+"""``SessionStore``, under the name that release 0.1 had for its module."""
 
 from silo_store import SessionStore
 

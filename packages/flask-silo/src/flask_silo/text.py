@@ -7,13 +7,13 @@ from datetime import datetime, timezone
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """Escape characters that do not print: state comes from clients, and could control the terminal."""
+    """Escape characters that do not print. State comes from clients, so it could hold control sequences."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the unit that fits, such as ``2 h``."""
+    """Return a duration in a suitable unit, such as ``2 h``."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size:.0f} {unit}"
@@ -41,12 +41,12 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """Shorten a text to ``length`` characters, and add how long it was."""
+    """Shorten a text to ``length`` characters and append its full length."""
     return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters, --json shows all)"
 
 
 def columns(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Return a line for each row, with aligned columns; those numbered in ``right`` are aligned at the right."""
+    """Return a line for each row, with aligned columns. ``right`` numbers those that are aligned to the right."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [

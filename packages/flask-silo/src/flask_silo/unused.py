@@ -25,8 +25,8 @@ def config_of(config: Mapping[str, Any]) -> dict[str, Any]:
 def unknown_settings(config: Iterable[str], environ: Iterable[str]) -> Iterator[str]:
     """Yield a warning for each name that looks like a setting and is not one.
 
-    Of the environment, only names similar to a setting are reported: Kubernetes, for example, sets ``SILO_PORT`` and
-    others for a service that is named "silo".
+    In the environment, only names that are similar to a setting are reported: Kubernetes, for example, sets
+    ``SILO_PORT`` and others for a service that is named "silo".
     """
     for key in config:
         near = _nearest(key)
@@ -104,7 +104,7 @@ def may_begin(rule: str, prefix: str) -> bool:
 
 
 def _reaches(name: str, rule: Rule) -> bool:
-    """Return whether a request with this rule may match the name. True if only the request itself could tell."""
+    """Return whether a request with this rule may match the name. True if that depends on the request."""
     if name in (rule.rule, rule.endpoint):
         return True
     static = rule.rule.partition("<")[0]
@@ -113,7 +113,7 @@ def _reaches(name: str, rule: Rule) -> bool:
             return True
         begin = re.split(r"[*?[]", name, maxsplit=1)[0]
         return static != rule.rule and (begin.startswith(static) or static.startswith(begin)) and "/" in begin
-    if CATCH_ALL.fullmatch(rule.rule):  # as for a page's files: it would hide every mistake
+    if CATCH_ALL.fullmatch(rule.rule):  # it matches every name, and would hide every mistake
         return False
     parts = re.split(r"(<[^>]*>)", rule.rule)
     path = "".join(".+" if part.startswith("<") else re.escape(part) for part in parts)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 STATE_LENGTH = 200
 """Characters of a namespace's state that ``flask silo show`` prints."""
 SEPARATE_PROCESS = (
-    "Note: sessions are in the memory of each process. This command is a process of its own, and sees no session of a "
-    "running server."
+    "Note: sessions are in the memory of each process. This command is a process of its own and does not see the "
+    "sessions of a running server."
 )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..files import SessionFileStore
 
 SHORT_RETAIN = 3600.0
-"""Seconds. A client that comes back within an hour should not get an empty session without notice."""
+"""Seconds. A client that comes back within an hour should get a 410, not an empty session."""
 GUESSABLE = 16
 """Characters. Shorter ids can be guessed."""
 NEARLY_FULL = 0.9

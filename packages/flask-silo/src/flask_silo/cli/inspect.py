@@ -29,15 +29,15 @@ from silo_store import (
 from ..tasks.records import PREFIX, TaskRecords, stored_run
 
 SHORT_ID_LENGTH = 6
-"""Characters of an id that ``short()`` shows at most."""
+"""The number of characters of an id that ``short()`` shows at most."""
 
 
 class CommandError(Exception):
     """Raised by a command that cannot do what it was asked for.
 
     Args:
-        code: Names the reason, for programs.
-        message: Says the reason.
+        code: The reason as a word, for programs.
+        message: The reason as a sentence.
 
     Attributes:
         code: As given.
@@ -110,7 +110,7 @@ def latest(store: SessionStore, limit: int) -> tuple[list[SessionSummary], int]:
 
 
 def sizes(store: SessionStore) -> dict[str, int] | None:
-    """Return the encoded bytes of each namespace in all sessions; None if the backend keeps live objects."""
+    """Return the encoded size of each namespace in all sessions, in bytes; None if the backend keeps live objects."""
     if store.backend.live:
         return None
     total: Counter[str] = Counter(dict.fromkeys(store.registry.factories, 0))
@@ -125,7 +125,7 @@ def find(store: SessionStore, given: str) -> Record:
 
     Args:
         store: The store of the sessions.
-        given: The id, or a beginning that is at least as long as ``short()`` shows it, with or without its dots.
+        given: The id, or a beginning of it that is at least as long as that of ``short()``, with or without its dots.
 
     Raises:
         CommandError: The id is invalid, there is no such session, it has expired, or several ids begin so.
@@ -158,7 +158,7 @@ def _missing(store: SessionStore, given: str) -> CommandError:
 
 
 def _start(given: str) -> str:
-    """Shorten what was typed as ids are shortened, because it may be an id."""
+    """Shorten the argument of a command as ids are shortened, because it may be a whole id."""
     return given if len(given) <= SHORT_ID_LENGTH else given[:SHORT_ID_LENGTH] + "…"
 
 

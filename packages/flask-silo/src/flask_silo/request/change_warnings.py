@@ -43,8 +43,8 @@ class ChangeWarnings:
     def of_unlocked_change(self, endpoint: str | None, method: str, changed: list[str]) -> None:
         """Warn of a request that reads and has changed state outside of ``Silo.edit()``.
 
-        It is a Python warning because test runners show these even if every test passes. Where filters turn it into an
-        error, it fails the test. Outside of tests the change is saved all the same, and the warning is logged.
+        This is a Python warning, because test runners show warnings even if every test passes. If a filter turns it
+        into an error, it fails the test. Outside of tests the change is still saved, and the warning is logged.
         """
         if endpoint in self._unlocked:
             return
@@ -59,13 +59,13 @@ class ChangeWarnings:
         self._unlocked.add(endpoint)
 
     def after_request(self, response: Response) -> Response:
-        """Look for late changes at the end of a response that goes on after its start, as a stream does."""
+        """Look for late changes at the end of a response that may change state after its start, as a stream may."""
         session = None if self._store.backend.live else current_request()
         if session is None or session.store is not self._store:
             return response
         check = partial(self._check_late, session, request.endpoint or request.path)
         if response.is_streamed and not response.direct_passthrough:
-            # At its end, as a test may not close the response; and when it is closed, for what is called then.
+            # At the end of the body, because a test may not close the response; and on close, for its callbacks.
             response.response = _followed(response.response, check)
             response.call_on_close(check)
         elif session.session is not None and getattr(response, "_on_close", True):  # there may be callbacks

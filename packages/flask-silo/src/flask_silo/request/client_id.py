@@ -1,4 +1,4 @@
-"""The id of a request's session, and what the store knows of it."""
+"""The id of a request's session: presented, adopted or new."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _refused = False
 class ClientId:
     """The id of a request's session.
 
-    It is settled when it first matters: it is the id that the client presented, if its session lives or has expired,
-    or a new one.
+    The id is settled when it is first needed. It is the id that the client presented, if that has a living or expired
+    session; otherwise it is a new one.
 
     Args:
         store: The store of the session.
@@ -31,9 +31,9 @@ class ClientId:
         presented: The id that the client sent; None if it sent none.
         accept_client_ids: Whether clients may choose their ids.
         settled: The session's id; None until it is settled.
-        uid: The uid that was found under the settled id; None where none was.
+        uid: The uid that was found under the settled id; None if none was found.
         lives: Whether a session was found in the store under this id.
-        announced: Whether the view was given the id: then its session begins with the response.
+        announced: Whether the view has read the id. Then the session begins with the response.
     """
 
     __slots__ = (
@@ -61,7 +61,7 @@ class ClientId:
 
     @property
     def candidate(self) -> str | None:
-        """The id under which a session would be found. Reading it settles nothing."""
+        """The settled id, otherwise the presented one. Reading it does not settle the id."""
         return self.settled or self.presented
 
     def settle(self, *, late: bool) -> Session | None:
@@ -77,7 +77,7 @@ class ClientId:
         if self.presented is not None:
             try:
                 return self.settle_by(self._store.lookup(self.presented, lazy=True), late=late)
-            except RecordDamaged:  # it is still the client's session, to be reset or destroyed
+            except RecordDamaged:  # the client's session is still there, and can be reset or destroyed
                 self.settled, self.lives = self.presented, True
         elif late:
             raise RuntimeError(LATE)
@@ -86,7 +86,7 @@ class ClientId:
         return None
 
     def settle_by(self, found: Lookup, *, late: bool = False) -> Session | None:
-        """Settle the id by what the store knows of the presented one, see ``settle``."""
+        """Settle the id by the result of looking up the presented one, see ``settle``."""
         presented = self.presented
         assert presented is not None
         if found.session is not None:
@@ -126,7 +126,7 @@ class ClientId:
 
         Raises:
             SessionRotated: Another request has given the session another id.
-            SessionExpired: The session has ended, and does not begin again under its id.
+            SessionExpired: The session has ended, and must not begin again under its id.
         """
         sid = self.settled
         assert sid is not None
@@ -146,16 +146,16 @@ class ClientId:
         return sid in (self.settled, self.presented, *self._former)
 
     def note_life(self, uid: str | None) -> None:
-        """Note the session that the settled id has."""
+        """Note the uid of the session that the settled id has; None if it has none."""
         self.uid, self.lives = uid, uid is not None
 
     def note_end(self) -> None:
-        """Note that the session has ended. The view's copy of the id counts no longer."""
+        """Note that the session has ended. That the view has read the id no longer counts."""
         self.note_life(None)
         self.announced = False
 
     def leave(self) -> None:
-        """Leave the session: the next one gets a new id."""
+        """Forget the id: the next session gets a new one."""
         self.note_end()
         self.presented = self.settled = None
 

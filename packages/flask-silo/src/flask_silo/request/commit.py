@@ -1,4 +1,4 @@
-"""Where a response leaves the application: its session is committed, or not."""
+"""WSGI middleware that commits the session of a request when its response starts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Commit:
     """WSGI middleware around an application's ``wsgi_app``.
 
-    A request that has a session is committed when its response starts, unless that is a 5xx, and its headers are
-    added then. Whatever happens, its write lock is given back.
+    The session of a request is committed, unless the response is a 5xx, and the response gets its headers. The write
+    lock is released in any case.
     """
 
     def __init__(self, app: Flask, inner: WSGIApplication, header: SessionHeader) -> None:
@@ -47,11 +47,11 @@ class Commit:
                 run_scope.set(run)
 
     def answer(self, error: Exception) -> Response:
-        """Make the response to a failed commit. The request's context is still there, so its hooks see it too."""
+        """Make the response to a failed commit. The request's context is still active, so its hooks are called."""
         app = self._app
         try:
             return app.process_response(app.make_response(app.handle_user_exception(error)))
-        except Exception as unhandled:  # noqa: BLE001 - as Flask does with what no handler takes
+        except Exception as unhandled:  # noqa: BLE001 - as Flask answers an error that no handler takes
             return app.handle_exception(unhandled)
 
 
@@ -85,7 +85,7 @@ class _Response(Scope[RequestSession]):
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
     def later(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """Give the body of a middleware that calls the application only when it is asked for it."""
+        """Yield the body of a middleware that calls the application only when the body is read."""
         try:
             yield from body
         except _Replaced as replaced:
@@ -121,16 +121,16 @@ def _finish(session: RequestSession) -> None:
         session.session = None
         session.id.note_end()
     if session.lock is not None:
-        session.give_lock_back()  # a job that is done at once may want it
+        session.give_lock_back()  # a job may run at once, and need the lock
     _renew(session)
     session.do_jobs()
     session.saved = True
 
 
 def _renew(session: RequestSession) -> None:
-    """Renew the session of the presented id, unless that was looked up before.
+    """Renew the session of the presented id, unless it was looked up before.
 
-    A view that has failed may have told its client an id, in the answer to its error: that session begins too.
+    If a view that has failed has read the id, its error response may hold it, so that session begins too.
     """
     own = session.id
     if session.failed and own.announced and not session.lives:
@@ -152,7 +152,7 @@ def _carried_sid(session: RequestSession) -> str | None:
 
 
 class _Replaced(BaseException):
-    """Carries the response that takes the place of one whose commit failed."""
+    """Carries the response that replaces one whose commit failed."""
 
     def __init__(self, response: Response) -> None:
         self.response = response

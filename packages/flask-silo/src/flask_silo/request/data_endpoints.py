@@ -1,4 +1,4 @@
-"""Which requests need a session's data."""
+"""The endpoints that need a session's data."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class DataEndpoints:
 
 
 def is_pattern(name: str) -> bool:
-    """Return whether a name stands for several."""
+    """Return whether a name is a pattern, which can match several names."""
     return "*" in name or "?" in name

@@ -1,4 +1,4 @@
-"""Where a request carries its session id, and a response too."""
+"""The session id in the headers and URLs of requests, and in the headers of responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("flask_silo")
 
 
 class SessionHeader:
-    """Where a request carries its session id, and a response too."""
+    """Reads the session id of a request, and puts the id into the headers of its response."""
 
     def __init__(self, settings: Settings) -> None:
         self._header = settings.header
@@ -30,7 +30,7 @@ class SessionHeader:
         self._warned: set[str] = set()
 
     def presented(self, request: Request) -> str | None:
-        """Return the id that a request carries, or None where it carries none that can be one."""
+        """Return the id that a request carries; None if it carries none, or an invalid one."""
         environ = request.environ
         text = environ.get(self._environ_key)
         if text is not None:
@@ -78,7 +78,7 @@ class SessionHeader:
             del headers[number]
 
     def _warn(self, environ: Mapping[str, Any]) -> None:
-        """Log once for each endpoint that its response allows shared caches and belongs to a session."""
+        """Log, once for each endpoint, that its response belongs to a session but allows shared caches."""
         endpoint = (request.endpoint if has_request_context() else None) or environ.get("PATH_INFO", "")
         if endpoint not in self._warned:
             self._warned.add(endpoint)

@@ -1,4 +1,4 @@
-"""A request's session as the mapping that ``flask.g.silo`` is."""
+"""The mapping interface of a request's session, for ``flask.g.silo``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StateMapping(MutableMapping[str, Any]):
 
     @abstractmethod
     def load(self) -> Session:
-        """Return the session. Until it is whole, it yields only namespaces that were asked for by name."""
+        """Return the session. Before ``whole()``, iterating it yields only namespaces that were asked for by name."""
 
     @abstractmethod
     def whole(self) -> Session:
@@ -47,7 +47,7 @@ class StateMapping(MutableMapping[str, Any]):
         return namespace in self.load()
 
     def get(self, namespace: str, default: Any = None) -> Any:
-        """Return what ``[]`` finds, or the default."""
+        """Return the state of a namespace, or the default if the namespace is not registered."""
         return self.load().get(namespace, default)
 
     def __setitem__(self, namespace: str, state: Any) -> None:

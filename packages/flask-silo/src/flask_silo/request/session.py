@@ -14,10 +14,10 @@ from .mapping import StateMapping
 
 
 class RequestSession(StateMapping):
-    """What one request sees and changes of its session; ``flask.g.silo``.
+    """The session of one request; ``flask.g.silo``.
 
     The session is loaded when the view first asks for it. A request whose method writes takes the session's write lock
-    at that moment and keeps it until its changes are committed; a reading one never waits.
+    then, and keeps it until its changes are committed. A request that reads never waits.
 
     Args:
         store: The store of the session.
@@ -28,12 +28,12 @@ class RequestSession(StateMapping):
 
     Attributes:
         store: The store of the session.
-        id: Which id the session has.
+        id: The id of the session.
         session: The session, once it is loaded.
         lock: The write lock, while this request has it.
-        jobs: What to do once the changes are saved, by name; never done if they are not.
+        jobs: Functions to call once the changes are saved, by name. If they are not saved, none is called.
         failed: Whether the view raised.
-        closed: Whether the response is on its way.
+        closed: Whether the response has started.
         saved: Whether the changes were committed with the response.
     """
 
@@ -80,7 +80,7 @@ class RequestSession(StateMapping):
         """The id of the request's session. Reading it settles the id.
 
         Raises:
-            SessionRotated: The client's session has another id by now.
+            SessionRotated: The client's session has another id now.
             RuntimeError: The response has started without a session.
         """
         if self.id.settled is None:
@@ -89,7 +89,7 @@ class RequestSession(StateMapping):
         return self.id.settled
 
     def announce(self) -> str:
-        """Return the id to the view: its session begins with the response, so that it can be used."""
+        """Return the id to the view. The session begins with the response, so that the client can use the id."""
         sid = self.sid
         if self.closed and not (self.lives or self.id.accept_client_ids):
             raise RuntimeError(LATE)
@@ -118,7 +118,7 @@ class RequestSession(StateMapping):
             self.session = found
 
     def require(self) -> None:
-        """Refuse the request unless the client's session lives, as a view that needs its data cannot use an empty one.
+        """Refuse the request if it presents an id without a living session.
 
         Raises:
             SessionExpired: The presented id has no session, see ``ClientId.require``.
@@ -131,7 +131,7 @@ class RequestSession(StateMapping):
 
     @property
     def uid(self) -> str | None:
-        """The uid of the session; None where there is none. Reading it begins no session."""
+        """The uid of the session; None if there is no session. Reading it begins none."""
         self.glance()
         loaded = self._loaded_uid
         if loaded is not None or (self.id.settled is not None and not self.lives):
@@ -144,7 +144,7 @@ class RequestSession(StateMapping):
 
     @property
     def known_uid(self) -> str | None:
-        """The uid that was found or loaded under the settled id; None where none was."""
+        """The uid that was found or loaded under the settled id; None if none was."""
         return self._loaded_uid or self.id.uid
 
     @property
@@ -159,14 +159,14 @@ class RequestSession(StateMapping):
 
     @property
     def writing(self) -> bool:
-        """Whether this is a request that writes, and its changes are still to be saved."""
+        """Whether this is a request that writes, and its response has not started."""
         return self._writes and not self.closed
 
     def load(self) -> Session:
-        """Return the session, with the write lock if the request writes. It is not whole, see ``StateMapping.load``.
+        """Return the session, with the write lock if the request writes. See ``StateMapping.load``.
 
         Raises:
-            LockTimeout: The writer before this one did not finish in time.
+            LockTimeout: Another writer did not finish in time.
             SessionRotated: The client's session has another id by now.
             RuntimeError: The response has started, and there is no session.
         """
@@ -239,7 +239,7 @@ class RequestSession(StateMapping):
         self.id.note_life(session.uid)
 
     def glance(self) -> Session | None:
-        """Return the session if there is one: what a reading request loads, without beginning one."""
+        """Return the session if it is loaded. A reading request loads it, if it exists."""
         if self.session is None and self.id.presented is not None and not (self._writes or self.closed):
             with self._loading:
                 if self.id.settled is None:
@@ -249,9 +249,9 @@ class RequestSession(StateMapping):
         return self.session
 
     def record(self, name: str) -> Record | None:
-        """Return the stored record of the session, for a look at its task of that name; None where there is none.
+        """Return the stored record of the session, to look up a task by its name; None if there is no session.
 
-        For the first look at a task that is what the request has loaded; a second look wants to know what is new.
+        The first look at a task uses the record that the request has loaded. A second look reads the store again.
         """
         session = self.glance()
         if session is not None and name not in self._looked_at:
@@ -267,7 +267,7 @@ class RequestSession(StateMapping):
         return session
 
     def begin_life(self) -> str:
-        """Return the uid of the session, which is begun if there is none, without waiting for its write lock.
+        """Return the uid of the session, which begins if it does not exist. Does not wait for its write lock.
 
         Raises:
             SessionExpired: The session that was found has ended.
@@ -301,7 +301,7 @@ class RequestSession(StateMapping):
         """Save what changed.
 
         Returns:
-            False where the session has ended, and its live objects were only read, so that nothing is lost.
+            False if the session has ended, and its live objects were only read, so that nothing is lost.
 
         Raises:
             SessionConflict: Another request wrote the same namespace meanwhile.
@@ -312,12 +312,12 @@ class RequestSession(StateMapping):
         """
         if self.has_moved:
             raise SessionRotated(self.sid)
-        session = self.session  # another thread of a reading view may end its ``edit`` meanwhile
+        session = self.session  # read once: an ``edit`` in another thread of the view may reset the attribute
         if session is None:
             return True
         lock = self.lock or self.store.locks.held(self.sid)
         try:
-            # Where a view calls this one, the lock may be that of the other request, which goes on.
+            # If a view has made this request, the lock may be that of the outer request.
             on_change = self._on_unlocked_change if lock is None else None
             self.store.write_back(session, lock, on_change=on_change)
         except SessionExpired:
@@ -331,7 +331,7 @@ class RequestSession(StateMapping):
     # Its end
 
     def fail(self, error: Exception) -> None:
-        """Note that the request has failed: nothing of it is saved."""
+        """Note that the request has failed, so that its changes are not saved."""
         self.failed = True
         if isinstance(error, (SessionExpired, SessionRotated)) and error.sid == self.id.candidate:
             self.id.accept_client_ids = False  # the response must not carry an id without a session
@@ -339,7 +339,7 @@ class RequestSession(StateMapping):
             self.id.leave()
 
     def forget(self) -> None:
-        """Drop what was loaded, changes and waiting jobs included."""
+        """Drop the loaded session, its changes and the waiting jobs."""
         self.id.lives, self.id.uid = self.lives, None
         self.session = None
         self.jobs.clear()
@@ -350,14 +350,14 @@ class RequestSession(StateMapping):
         """End this life of the session and begin the next.
 
         Raises:
-            SessionBusy: The session's work is running. Nothing was changed.
+            SessionBusy: The busy check reports that work is running for the session. Nothing was changed.
         """
         sid = self.sid
         try:
             self.store.reset(sid)
         except SessionBusy:
             raise
-        except BaseException:  # the old life may be over, and the next not begun
+        except BaseException:  # the old life may have ended, without the next one having begun
             self.forget()
             self.id.note_end()
             raise
@@ -373,7 +373,7 @@ class RequestSession(StateMapping):
         self.id.leave()
 
     def rotate(self) -> str:
-        """Give the session another id, and return that."""
+        """Give the session another id, and return it."""
         self.begin()
         sid = self.store.rotate(self.sid)
         self.id.rename(sid)
@@ -382,18 +382,18 @@ class RequestSession(StateMapping):
         return sid
 
     def close(self) -> None:
-        """Let the next writer go on, for good. Harmless when done already."""
+        """Release the write lock for the rest of the request. Further calls have no effect."""
         self.closed = True
         if self.lock is not None:
             self.give_lock_back()
 
     def give_lock_back(self) -> None:
-        """Let the next writer go on; the lock is taken again when the session is loaded again."""
+        """Release the write lock. Loading the session again takes it again."""
         lock, self.lock = self.lock, None
         if lock is not None:
             lock.give_back()
 
     def __del__(self) -> None:
-        # Whatever stands between us and the server may drop a request half-way.
+        # Middleware between Silo and the server may drop a request before its response is closed.
         if self.lock is not None:
             self.give_lock_back()

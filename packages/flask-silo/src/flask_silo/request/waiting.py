@@ -18,16 +18,16 @@ waiters = ThreadLimit()
 
 
 class Waiting:
-    """Keeps waiting requests from taking every thread of the server. A request enters it for the time of each wait.
+    """Keeps waiting requests from taking every thread of the server. A request is in this context during each wait.
 
     A request waits while another one writes its session, and in ``SessionTask.result``. Meanwhile it takes a thread of
-    the server, or a greenlet where each request has one. A task takes no thread of the server and may always wait.
+    the server, or a greenlet if each request has one. A task takes no thread of the server and may always wait.
 
     Args:
-        wanted: How many requests may wait, if the operator sets that.
+        wanted: The setting ``max_waiters``; None for the default.
 
     Attributes:
-        threads: How many requests the server answers at once in this process; None where that is not known.
+        threads: How many requests the server answers at once in this process; None if that is unknown.
     """
 
     def __init__(self, wanted: int | None) -> None:
@@ -39,7 +39,7 @@ class Waiting:
         """Count a request that waits for a session.
 
         Raises:
-            TooManyWaiters: As many requests wait as may.
+            TooManyWaiters: The allowed number of requests is waiting already.
         """
         most = most_waiters(self.threads, self._wanted, open_streams.taken)
         if most is None or not has_request_context():
@@ -54,16 +54,16 @@ class Waiting:
 
 
 def most_waiters(threads: int | None, wanted: int | None, streams: int = 0) -> int | None:
-    """Say how many requests may wait in one process, so that a thread is left for other requests.
+    """Return how many requests may wait in one process, so that a thread is left for other requests.
 
     Args:
-        threads: How many threads the server has; None where that is not known. The request that the others wait for
-            takes one of them.
-        wanted: How many requests may wait, if the operator sets that.
+        threads: How many threads the server has; None if that is unknown. The request that the others wait for takes
+            one of them.
+        wanted: The setting ``max_waiters``; None for the default.
         streams: How many of the threads have an open stream.
 
     Returns:
-        The number; None for any number, where the server answers one request at a time: no other one loses a thread.
+        The number; None for no limit, if the server answers one request at a time.
     """
     if threads == 1:
         return wanted

@@ -1,4 +1,4 @@
-"""The id of an event: what a client knows of its tasks."""
+"""The id of an event, which says what a client knows of its tasks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hashlib import blake2b
 from typing import Any
 
 VOLATILE_FIELDS = ("elapsed", "rate", "eta")
-"""Fields of a state that change all the time. A change of these alone is not sent."""
+"""Fields of a state that change all the time. A change of only these is not sent."""
 
 PREFIX = "1."
 """The beginning of each id: the version of its form."""
 
 NAME_LENGTH, STATE_LENGTH = 4, 8
-"""Characters of an id for the digest of a task's name, and for that of its state."""
+"""The number of characters that the digest of a task's name, and that of its state, take in an id."""
 
 VALID_ID = re.compile(rf"{re.escape(PREFIX)}([A-Za-z0-9_-]{{{NAME_LENGTH + STATE_LENGTH}}})*")
 
@@ -42,7 +42,10 @@ class EventId:
         return PREFIX + "".join(name + state for name, state in self._known.items())
 
     def news(self, names: list[str], states: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
-        """Return the tasks whose state the client does not know: names and states, None for a task that is gone."""
+        """Return the names and states of the tasks whose state the client does not know.
+
+        The state is None if the client knows one, but the task has none any more, as after a reset of the session.
+        """
         found: list[tuple[str, dict[str, Any] | None]] = []
         for name in names:
             state = states.get(name)
@@ -51,7 +54,7 @@ class EventId:
         return found
 
     def note(self, name: str, state: dict[str, Any] | None) -> None:
-        """Note that the client knows this state of a task; None for a task that is gone."""
+        """Note that the client knows this state of a task; None for a task without one."""
         if state is None:
             self._known.pop(_digest_of_name(name), None)
         else:

@@ -21,22 +21,22 @@ class StreamTiming:
     """The times of a stream, in seconds."""
 
     look: float = 0.25
-    """Between two looks at the tasks."""
+    """Time between two looks at the tasks."""
     heartbeat: float = 15.0
-    """After which something is sent although nothing has changed."""
+    """Time after which an empty comment is sent if nothing has changed."""
     lifetime: float = 300.0
-    """After which the stream ends; the client reconnects and continues."""
+    """Time after which the stream ends; the client reconnects and continues."""
     retry: float = 1.0
-    """After which the client reconnects to a stream that has ended."""
+    """Time after which the client reconnects to a stream that has ended."""
     poll: float = 2.0
-    """After which the client reconnects if no stream may stay open."""
+    """Time after which the client reconnects if no further stream may stay open."""
 
 
 def stream(reader: StateReader, known: EventId, server: Server, limit: int, timing: StreamTiming) -> Iterator[bytes]:
-    """Give the events of a client's tasks: each state that it does not know, and each change while a task runs.
+    """Yield the events of a client's tasks: each state that it does not know, and each change while a task runs.
 
     The stream ends when no task runs any more, the session gets another id, the server stops, the client has
-    disconnected, or the stream has reached its lifetime. It ends after the first states if ``limit`` streams are open.
+    disconnected, or the stream has reached its lifetime. If ``limit`` streams are open, it ends after the first states.
 
     Args:
         reader: Reads the states.

@@ -17,7 +17,7 @@ from .session import working_for
 logger = logging.getLogger("flask_silo")
 
 MAX_LOOKUPS = 3
-"""How often a session is looked up that gets another id at the moment at which its task begins."""
+"""How often a session is looked up if it gets another id just when its task begins."""
 
 
 class TaskCall(NamedTuple):
@@ -123,6 +123,6 @@ class Executor:
             with working_for(self._store, hold), self._app.app_context():
                 return call.function(*call.args, **call.kwargs)
         finally:
-            # The request has the write lock: what the task changed is saved even if the request fails.
+            # The task ran in a request that has the write lock. Its changes are saved even if the request fails.
             if lock is not None and lock.session is not None:
                 self._store.write_back(lock.session, lock)

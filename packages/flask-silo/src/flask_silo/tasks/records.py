@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 50
 """How often a change is tried if other processes change the record at the same time."""
 
 _exiting = threading.Event()
-# Called before the runs that are left are cancelled: hooks that are registered later are called first.
+# Called before silo-tasks cancels the remaining runs: the last registered hook is called first.
 atexit.register(_exiting.set)
 
 
@@ -36,7 +36,7 @@ def label_of(name: str, sid: str) -> str:
 
 
 def stored_run(record: Record, name: str) -> StoredRun | None:
-    """Return the newest run of a task by the record of its session; None if nothing is stored.
+    """Return the newest run of a task from the record of its session; None if no run is stored.
 
     Raises:
         StateDecodeError: The record of the task is damaged.
@@ -49,10 +49,9 @@ def stored_run(record: Record, name: str) -> StoredRun | None:
 
 
 class TaskRecords(TaskStore):
-    """The ``silo_tasks.TaskStore`` of one session, whose owner is the uid. The sessions are kept as copies.
+    """The ``silo_tasks.TaskStore`` of one session; the owner is its uid. Used where sessions are kept as copies.
 
-    A record is written by compare-and-set, without the write lock: it never waits for a request, and no request waits
-    for it.
+    A record is written by compare-and-set, without the session's write lock, so neither a request nor a task waits.
 
     Args:
         store: The store of the session.
@@ -72,7 +71,7 @@ class TaskRecords(TaskStore):
     def begin(
         self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
     ) -> bool:
-        """Make a run the newest one, if the newest one still is ``expect``."""
+        """Make a run the newest one, if the token of the newest one still is ``expect``."""
         begun = super().begin(owner, name, token, record, expect=expect, wait=wait)
         if begun:
             self.token = token
@@ -91,7 +90,7 @@ class TaskRecords(TaskStore):
                 self.settled.set()
 
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
-        """Return what is stored of a task (None: nothing), and the time by the clock of the store."""
+        """Return the stored run of a task, None if there is none, and the time by the clock of the session store."""
         record = self._find(owner)
         return stored_run(record, name) if record is not None else None, self._store.moment().now
 
@@ -106,7 +105,7 @@ class TaskRecords(TaskStore):
         return record
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
-        """Replace what is stored of a task by what ``change`` makes of it.
+        """Replace the stored run of a task with the one that ``change`` returns.
 
         Raises:
             SessionConflict: Other processes changed the record at each attempt.

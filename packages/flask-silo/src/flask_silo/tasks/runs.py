@@ -1,4 +1,4 @@
-"""The runs of sessions' tasks: those of this process, and those that the session store knows of."""
+"""The runs of sessions' tasks: those of this process, and those that other processes have stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .records import TaskRecords, label_of, stored_run
 from .worker import TaskAddress, serve
 
 MAX_FINISHED = 256
-"""Finished runs whose values a process keeps, where other processes may end the sessions without telling it."""
+"""How many finished runs a process keeps, with their values, if other processes may end their sessions."""
 
 SETTLE_TIMEOUT = 2.0
 """Seconds for which ``HostedTask.settle`` waits."""
@@ -29,14 +29,14 @@ class HostedTask(BackgroundTask):
 
     Args:
         name: The name of the task.
-        records: Where other processes see it; None if processes do not share sessions.
-        uid: The life of its session, if there are records.
-        runner: Where it runs; None for the default runner.
+        records: Its records in the session store, which other processes read; None if sessions are live objects.
+        uid: The uid of its session, if there are records.
+        runner: The runner; None for the default one.
         options: Further arguments of ``BackgroundTask``.
 
     Attributes:
-        records: Where other processes see it; None if processes do not share sessions.
-        runs_on: Where it runs; None for the default runner.
+        records: As given.
+        runs_on: The runner; None for the default one.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class LatestRun(NamedTuple):
     hosted: HostedTask | None
     """The task of this process, if this process has started the run."""
     stored: StoredRun | None = None
-    """What is stored of the run, if sessions are kept as copies."""
+    """The stored record of the run, if sessions are kept as copies."""
     life: Life | None = None
     """The life of its session, if something is stored."""
 
     @property
     def running(self) -> bool:
-        """Whether it is queued or running."""
+        """Whether the run is queued or running."""
         if self.stored is not None:
             return self.stored.running
         return self.hosted is not None and self.hosted.is_running
@@ -106,7 +106,7 @@ class SessionRuns:
         return self._tasks.get(uid or "", {}).get(name)
 
     def latest(self, record: Record, name: str) -> LatestRun:
-        """Return the latest run of a task, in whichever process it runs, by the stored record of its session."""
+        """Return the latest run of a task, in whichever process it runs, from the stored record of its session."""
         if self._store.backend.live:
             return LatestRun(self.find(record.uid, name))
         stored = stored_run(record, name)
@@ -145,7 +145,7 @@ class SessionRuns:
             self._host(life, task, call)
             return
         try:
-            self._send(life, task, call)  # its worker holds the session while it works
+            self._send(life, task, call)  # the worker holds the session while it works
         except TaskRunning:
             if self._store.attached(*life) is None:
                 raise SessionExpired(life.sid) from None
@@ -169,7 +169,7 @@ class SessionRuns:
         hold = self.executor.hold(life)
         try:
             if task.records is None:
-                with self._lock:  # of two requests that begin at once, the task itself knows which is first
+                with self._lock:  # if two requests begin at once, ``task.start`` refuses the second
                     task = self._tasks.setdefault(uid, {}).setdefault(name, task)
             if task.runs_on is not None and task.runs_on.remote:
                 self._send(life, task, call)
@@ -185,7 +185,7 @@ class SessionRuns:
             self._tasks.setdefault(uid, {})[name] = task
         task.on_done(lambda _task: self._done(uid, task, hold))
         if task.records is None and self._store.attached(hold.sid, uid) is None:
-            self.end(uid)  # the session has just ended; a run with records finds that out by them
+            self.end(uid)  # the session has just ended; a run with records learns that from them
 
     def _done(self, uid: str, task: HostedTask, hold: Hold) -> None:
         if task.records is not None:

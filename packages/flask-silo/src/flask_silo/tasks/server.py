@@ -1,4 +1,4 @@
-"""The server that answers a request: how many threads it has, how many are taken, and whether it is stopping."""
+"""The server that answers a request: its threads, how many of them are taken, and whether it is stopping."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 THREAD_PER_CONNECTION = 1000
-"""The number of threads that counts where each connection has its own thread or greenlet."""
+"""The number of threads that is assumed if each connection has its own thread or greenlet."""
 
 MAX_STREAMS = 100
 """Streams that stay open in one process by default. The reason for a limit is that each stream reads the store."""
@@ -65,11 +65,11 @@ class Server:
     """The server, as far as a request shows it."""
 
     threads: int | None
-    """How many requests it answers at once in this process; None if it does not show that."""
+    """How many requests it answers at once in this process; None if that is unknown."""
     worker: Any = None
     """Gunicorn's worker; None for other servers."""
     connection: Any = None
-    """The socket of the client; None if the server does not show it."""
+    """The socket of the client; None if it is unknown."""
     in_line: bool = False
     """Whether the requests of one connection are answered one after the other, as Gunicorn does with HTTP/2."""
 
@@ -82,7 +82,7 @@ class Server:
         )
         software = environ.get("SERVER_SOFTWARE", "")
         worker, threads, in_line = None, None, False
-        if software.startswith("gevent/"):  # it calls itself single-threaded
+        if software.startswith("gevent/"):  # its environment says that it is single-threaded
             threads = THREAD_PER_CONNECTION if _greenlets_sleep() else 1
         elif not environ.get("wsgi.multithread"):
             threads = 1

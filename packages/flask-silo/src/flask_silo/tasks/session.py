@@ -12,11 +12,11 @@ from ..current import Scope, run_scope
 
 
 class RunSession:
-    """The session that a run works for: one life of it, which the run's hold keeps from expiring.
+    """The session that a run works for: one life of it, which does not expire while the run holds it.
 
     Args:
         store: The store of the session.
-        hold: Keeps the session while the run lasts.
+        hold: The hold of the run.
     """
 
     __slots__ = ("_hold", "store")
@@ -42,11 +42,11 @@ class RunSession:
         return self._hold.sid
 
     def is_of(self, sid: str) -> bool:
-        """Return whether the session has this id, or had it: a task may have kept one from before a rotation."""
+        """Return whether the session has this id, or had it before it was rotated."""
         return sid in self._hold.sids
 
     def state(self, namespace: str | None) -> Any:
-        """Return the state, or one namespace of it, to be read.
+        """Return the state, or one namespace of it, for reading.
 
         Raises:
             SessionExpired: The session has ended.
@@ -70,14 +70,14 @@ class RunSession:
         """
         return self.store.open(self.sid, self.uid, lazy=True).uid
 
-    def record(self, name: str) -> Record | None:  # noqa: ARG002 - each look is a new one
-        """Return the stored record of the session; None where the session has ended."""
+    def record(self, name: str) -> Record | None:  # noqa: ARG002 - each call reads the store
+        """Return the stored record of the session; None if the session has ended."""
         return self.store.attached(self.sid, self.uid)
 
 
 @contextmanager
 def working_for(store: SessionStore, hold: Hold | None) -> Iterator[None]:
-    """Make the held session the current one during the block. Without a hold there is none, in a request neither."""
+    """Make the held session the current one in the block. Without a hold it has no session, also in a request."""
     token = run_scope.set(Scope(RunSession(store, hold) if hold is not None else None))
     try:
         yield

@@ -11,7 +11,7 @@ from .runs import SessionRuns
 
 
 class StateReader:
-    """Reads the states of the tasks of one life of a session. It takes no lock and does not renew the session.
+    """Reads the states of the tasks of one life of a session, without a lock and without renewing the session.
 
     Args:
         store: The store of the session.
@@ -35,10 +35,10 @@ class StateReader:
         return list(self._names)
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Return the state of each task that was started in this life, by name, with one look at the store.
+        """Return the state of each task that was started in this life, by name. Reads the store once.
 
         Raises:
-            SessionExpired: The session has another id now; clients that know only the old id may not see more of it.
+            SessionExpired: The session has another id now. Clients that know only the old id must not see its tasks.
             StoreUnavailable: The store cannot be reached.
         """
         record = self._store.attached(*self._life) if self._life is not None else None

@@ -35,7 +35,7 @@ class SessionTask(Generic[P, R]):
     function itself, which can be called without a warning.
 
     Args:
-        silo: The extension whose sessions it works for.
+        silo: The extension that has the sessions.
         function: The function.
         name: The name of the task.
         options: Arguments of ``BackgroundTask``, the runner among them.
@@ -82,7 +82,7 @@ class SessionTask(Generic[P, R]):
             TypeError: The arguments do not fit the function, or one of them cannot be sent to a worker. The message
                 names the task and its parameters, or the argument.
             ValueError: The arguments are too large for the task queue. The message names the largest.
-            TaskRunning: It is running for this session, or this request has started it.
+            TaskRunning: The task is running for this session, or this request has started it.
             RuntimeError: There is no request with a session, the response has started, or workers cannot reach the
                 sessions.
         """
@@ -93,7 +93,7 @@ class SessionTask(Generic[P, R]):
         if request.closed:
             raise RuntimeError("the response has started: start the task before the view returns")
         session = request.begin()
-        # A first look may be at the session as it was loaded; a run that it shows may have ended since.
+        # The first look may read the session as it was loaded. A run that was running then may have ended since.
         if self.name in request.jobs or (self._look().running and self._look().running):
             raise TaskRunning(self.name)
         if isinstance(self.runner, QueueRunner) and not request.store.backend.shared:
@@ -118,7 +118,7 @@ class SessionTask(Generic[P, R]):
             raise TypeError(text) from None
 
     def _look(self) -> LatestRun:
-        """Look up the latest run: of this process, or by the stored record of the session."""
+        """Look up the latest run: in this process, or in the stored record of the session."""
         silo = self._silo
         runs = silo.binding.runs
         if silo.current.session.store.backend.live:
@@ -134,10 +134,10 @@ class SessionTask(Generic[P, R]):
 
     @property
     def state(self) -> TaskState:
-        """The state of the latest run; an idle state before the first start. Neither waits nor begins a session.
+        """The state of the latest run; an idle state before the first start. Reading it begins no session.
 
-        Where processes share sessions, each process sees the same: what the run stored last, half a second ago at
-        most. The first look in a request costs nothing if the request has loaded its session.
+        Where processes share sessions, each process sees the state that the run stored last, half a second ago at
+        most. If the request has loaded its session, the first look in it does not read the store again.
         """
         request = self._silo.current.find_request()
         if request is not None and self.name in request.jobs:
@@ -146,12 +146,12 @@ class SessionTask(Generic[P, R]):
         return self._look().state or TaskState(name=self.name)
 
     def cancel(self) -> bool:
-        """Ask the task to stop at the next item; a run that has not begun never will.
+        """Ask the task to stop at the next item. A run that is still queued never begins.
 
-        A run in another process is asked within half a second.
+        A run in another process gets the request within half a second.
 
         Returns:
-            Whether there was a run to stop.
+            True if there was a run to stop.
         """
         request = self._silo.current.find_request()
         if request is not None and request.jobs.pop(self.name, None) is not None:
@@ -166,15 +166,15 @@ class SessionTask(Generic[P, R]):
         session cannot go on then. Wait in a reading request.
 
         Args:
-            timeout: Seconds to wait; None for as long as it takes.
+            timeout: Seconds to wait; None for no limit.
 
         Raises:
             TaskFailed: The function raised.
             TaskCancelled: The task was cancelled.
             TimeoutError: The task has not ended in ``timeout`` seconds.
             TooManyWaiters: The task is running, and ``max_waiters`` requests are waiting.
-            TaskError: The task ran in another process and returned something that its record cannot hold. Let the task
-                put that into the session's state or files.
+            TaskError: The task ran in another process and returned a value that its record cannot hold. Let the task
+                put the value into the session's state or files.
             RuntimeError: The task was never started for this session, or this request starts it.
         """
         request = self._silo.current.find_request()

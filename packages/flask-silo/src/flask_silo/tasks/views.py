@@ -1,4 +1,4 @@
-"""The endpoints of tasks, which need no view of the application: a state, a cancel, a stream of events."""
+"""The endpoints of tasks, which need no view of the application: read a state, cancel a task, stream events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TASK, EVENTS = "flask_silo:task", "flask_silo:events"
 CATCH_ALL = re.compile(r"/(<(\w+:)?\w+>/)*<path:\w+>")
-"""The rule of a route that takes every path, such as ``/<path:file>``."""
+"""Matches the rule of a route that takes every path, such as ``/<path:file>``."""
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -66,7 +66,7 @@ class TaskViews:
         for prefix in settings.prefixes if settings.task_endpoints else ():
             base = f"{prefix.rstrip('/')}/tasks/"
             self._rules[base] = (
-                # Not matched by the URL map, which would prefer them to the application's ``/api/<path:rest>``.
+                # build_only: the URL map would prefer these rules to the application's ``/api/<path:rest>``.
                 Rule(f"{base}events", endpoint=EVENTS, methods=["GET", "OPTIONS"], build_only=True),
                 Rule(f"{base}<path:name>", endpoint=TASK, methods=["GET", "DELETE", "OPTIONS"], build_only=True),
             )
@@ -77,12 +77,12 @@ class TaskViews:
         if self._enabled or not self._rules:
             return
         self._enabled = True
-        # Not by ``add_url_rule()``: a module that declares a task may be imported after the first request.
+        # ``add_url_rule()`` fails after the first request, but a module that declares a task may be imported later.
         self._app.view_functions.update({EVENTS: self._events, TASK: self._task})
         for rules in self._rules.values():
             for rule in rules:
                 self._app.url_map.add(rule)
-        # Before every hook, so that a hook that reads ``request.endpoint`` sees these endpoints.
+        # The signal is sent before every hook, so a hook that reads ``request.endpoint`` sees these endpoints.
         request_started.connect(self._route, self._app)
 
     def _route(self, _app: Flask, **_: Any) -> None:
@@ -139,7 +139,7 @@ class TaskViews:
                 return Response(status=204, headers=NO_STORE)
             server = Server.from_environ(request.environ)
             limit = server.max_streams(self._max_streams, waiters.taken)
-            # Passed through: a hook that reads the whole response would wait for its end.
+            # direct_passthrough: a hook that reads the whole response would wait for the end of the stream.
             answer = Response(stream(reader, known, server, limit, self.timing), direct_passthrough=True)
         answer.headers.update({**NO_STORE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         return answer
@@ -154,7 +154,7 @@ class TaskViews:
         """Return the session of the request.
 
         Raises:
-            SessionExpired: The session of the presented id has ended; an idle state would mislead the client.
+            SessionExpired: The presented id has no session; an idle state would mislead the client.
         """
         session = current_request()
         assert session is not None

@@ -1,4 +1,4 @@
-"""The worker's side of a task: another process has sent it, and this one finds or loads its application."""
+"""The worker's side of a task that another process has sent: find or load its application, and run it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _loading = threading.Lock()
 
 
 class TaskAddress(TypedDict):
-    """Says which task of which application runs, and for which session."""
+    """Names the task that runs, its application and its session."""
 
     app: str
     """The import name of the application."""
@@ -48,16 +48,16 @@ def register_application(app: Flask) -> None:
 
 
 def find(address: TaskAddress) -> tuple[Binding, SessionTask[..., Any] | None]:
-    """Find the binding of a task's application in this process, and the task.
+    """Return the binding of a task's application in this process, and the task.
 
-    If no application of this process has the task, one is loaded, as ``flask run`` would load it: the application that
-    ``FLASK_APP`` names, or else the one, or the factory ``create_app``, in the module that made the task's application.
+    If no application of this process has the task, one is loaded in the way of ``flask run``: the application that
+    ``FLASK_APP`` names, or else the application, or the factory ``create_app``, of the module in the address.
 
     Returns:
         The binding, and the task; None instead of the task if the application does not have it.
 
     Raises:
-        TaskError: There is no such application.
+        TaskError: The application cannot be loaded, or has no ``Silo``.
         InvalidSessionId: The address names an invalid session id.
     """
     if address["sid"] is not None:
@@ -71,12 +71,15 @@ def find(address: TaskAddress) -> tuple[Binding, SessionTask[..., Any] | None]:
                 return binding, declared
             found = found or binding
     if found is None:
-        raise TaskError(f"no Silo serves the application of this worker, {_import_path(address['app'])!r}")
+        raise TaskError(
+            f"the application of this worker, {_import_path(address['app'])!r}, has no Silo: let FLASK_APP name the "
+            "application that declares the task"
+        )
     return found, None
 
 
 def _candidates(address: TaskAddress) -> Iterator[Flask]:
-    """Give the applications that may have the task, the likeliest first."""
+    """Yield the applications that may have the task, the likeliest first."""
     known, name = _named(address), address["app"]
     yield from known
     path = _import_path(name)
@@ -91,7 +94,7 @@ def _candidates(address: TaskAddress) -> Iterator[Flask]:
             f"this worker has no application {name!r} and cannot load {path!r}: {str(error).rstrip('.')}. Let "
             "FLASK_APP name it, as in FLASK_APP=package.module:create_app, or import the module that makes it"
         ) from error
-    yield from _named(address)  # loading may have made it too
+    yield from _named(address)  # loading the path may have made the named application too
     yield _loaded[path]
 
 
@@ -119,7 +122,7 @@ def serve(task: BackgroundTask, address: TaskAddress, *args: Any, **kwargs: Any)
     """Run a session's task. The process that starts it sends this function, and silo-tasks calls it in the worker.
 
     Raises:
-        TaskError: There is no such application, or it does not have the task.
+        TaskError: The application cannot be loaded, has no ``Silo``, or does not have the task.
     """
     sid, uid = address["sid"], address["uid"]
     if sid is not None:
