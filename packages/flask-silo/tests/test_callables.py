@@ -45,7 +45,7 @@ def test_what_is_no_factory_is_refused_when_it_is_registered(when: str, given: A
 
 def test_a_clock_is_a_function() -> None:
     now: Any = time.time()
-    with pytest.raises(TypeError, match=r"^clock takes a function that is called as function\(\), and not 1\d+"):
+    with pytest.raises(TypeError, match=r"^clock takes a function that is called as function\(\), not 1\d+"):
         Silo(clock=now)
 
 

@@ -215,7 +215,7 @@ def test_every_method_checks_the_name(store: FileStore) -> None:
 
 
 def test_key_for_is_a_function(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"called as function\(sid\), and not 'life-1'"):
+    with pytest.raises(TypeError, match=r"called as function\(sid\), not 'life-1'"):
         FileStore(tmp_path / "base", key_for="life-1")  # type: ignore[arg-type]
     assert not (tmp_path / "base").exists()
 

@@ -61,12 +61,12 @@ def store(request: pytest.FixtureRequest) -> SessionStore:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ({"value": 0}, "and not {'value': 0}: register('c', lambda: {'value': 0})"),
-        (None, "and not None: register('c', lambda: None)"),
-        (0, "and not 0: register('c', lambda: 0)"),
-        ("text", "and not 'text': register('c', lambda: 'text')"),
-        (list(range(100)), "and not a list: register('c', lambda: list(...))"),
-        (Cart(["a"]), "and not Cart(items=['a']): register('c', lambda: Cart(...))"),
+        ({"value": 0}, "not {'value': 0}: register('c', lambda: {'value': 0})"),
+        (None, "not None: register('c', lambda: None)"),
+        (0, "not 0: register('c', lambda: 0)"),
+        ("text", "not 'text': register('c', lambda: 'text')"),
+        (list(range(100)), "not a list: register('c', lambda: list(...))"),
+        (Cart(["a"]), "not Cart(items=['a']): register('c', lambda: Cart(...))"),
         (load, "load is async and returns a coroutine; give a plain function"),
         (load_each, "load_each is async"),
         (functools.partial(load), "is async"),
@@ -127,8 +127,8 @@ TAKEN = {
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (5, "and not 5"),
-        ("notify", "and not 'notify'"),
+        (5, "not 5"),
+        ("notify", "not 'notify'"),
         (load, "load is async and would never run"),
         (lambda: None, "cannot be called that way (too many positional arguments)"),
         (lambda a, b, c, d: None, "cannot be called that way (missing a required argument: "),

@@ -121,7 +121,7 @@ def test_anything_but_a_task_is_refused_at_once(given: object, hint: str) -> Non
 
 @pytest.mark.parametrize("file", [BackgroundTask("b"), "out.txt"], ids=["task", "path"])
 def test_anything_but_an_open_file_is_refused_at_once(file: Any) -> None:
-    message = f"file must be open for text, as sys.stderr, and not a {type(file).__name__}: follow(task, file)"
+    message = f"file must be open for text, as sys.stderr, not a {type(file).__name__}: follow(task, file)"
     with pytest.raises(TypeError, match=re.escape(message)):
         follow(BackgroundTask("a"), file)
 

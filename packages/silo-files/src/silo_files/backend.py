@@ -1,4 +1,4 @@
-"""The seam below ``FileStore``: what a place that keeps files must be able to do."""
+"""``FileBackend``, the interface below ``FileStore`` to the place that keeps files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class FileInfo:
     """A saved file.
 
     Attributes:
-        name: The name it was saved under, in Unicode form NFC.
-        size: Its size in bytes.
-        modified: When it was saved, in seconds since 1970 (UTC).
+        name: The name of the file, in Unicode form NFC.
+        size: Size in bytes.
+        modified: Time of the save, in seconds since the epoch.
     """
 
     name: str
@@ -27,7 +27,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much one area holds, or all areas together.
+    """The bytes and files of one area, or of all areas together.
 
     Attributes:
         bytes: Bytes of all finished files.
@@ -49,7 +49,7 @@ class StagedFile(Protocol):
         """
 
     def finish(self) -> None:
-        """Do what is slow, such as syncing to disk. Called once, after the last block, with no lock held.
+        """Do slow work, such as syncing to disk. Called once, after the last block, with no lock held.
 
         Raises:
             StorageFull: There is no room left.
@@ -108,7 +108,7 @@ class FileBackend(Protocol):
         """Delete one file. Return whether it existed."""
 
     def remove_area(self, key: str) -> bool:
-        """Remove the area with all it holds, at once for every reader. Return whether it existed.
+        """Remove the area with all its files, at once for every reader. Return whether it existed.
 
         A file that was staged before and is not committed yet can no longer be committed, even if the area is created
         again.
@@ -121,7 +121,7 @@ class FileBackend(Protocol):
         """Count the finished files of the area."""
 
     def total(self) -> Usage:
-        """Count the finished files of all areas. May be slow: it may look at each file."""
+        """Count the finished files of all areas. May look at each file, so it may be slow."""
 
     def purge(self) -> None:
         """Free the space of everything removed so far. Return when that is done."""

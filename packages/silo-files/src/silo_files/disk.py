@@ -23,7 +23,7 @@ LOCK = os.O_RDWR | _SAFE
 FILE_MODE = 0o600
 DIR_MODE = 0o700
 
-# What opening a link or a socket fails with.
+# Errors of opening a link or a socket.
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _fchmod = getattr(os, "fchmod", None)

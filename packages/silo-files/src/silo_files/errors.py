@@ -43,10 +43,10 @@ def _rebuild(kind: type[FileStoreError], values: dict[str, Any]) -> FileStoreErr
 
 
 class InvalidKey(FileStoreError, ValueError):
-    """The session id, or the key that ``key_for`` made of it, is refused by ``check_key``.
+    """The session id, or the key that ``key_for`` returned for it, is refused by ``check_key``.
 
     Attributes:
-        reason: What is wrong with it. It never contains the key, which may be a secret.
+        reason: What is wrong with the key. Never contains the key, which may be a secret.
     """
 
     _fields = ("reason",)
@@ -60,7 +60,7 @@ class InvalidFileName(FileStoreError, ValueError):
     """The file name is refused by ``check_name``.
 
     Attributes:
-        reason: What is wrong with it. It never contains the name.
+        reason: What is wrong with the name. Never contains the name.
     """
 
     _fields = ("reason",)
@@ -74,7 +74,7 @@ class InvalidSource(FileStoreError, TypeError):
     """The data to save is neither bytes nor a file-like object that returns bytes.
 
     Attributes:
-        reason: What the source is, or did.
+        reason: What is wrong with the source.
     """
 
     _fields = ("reason",)
@@ -219,7 +219,7 @@ class FolderUnusable(FileStoreError, OSError):
 
 
 class UnsafeFolder(FileStoreError, NotADirectoryError):
-    """A link or a file stands where the store needs a folder of its own. It was left alone.
+    """A link or a file stands where the store needs a folder of its own. The store left it alone.
 
     Attributes:
         folder: Path of the link or the file.
@@ -242,7 +242,7 @@ class FileMissing(FileStoreError, FileNotFoundError):
 
 
 class NoLocalPath(FileStoreError):
-    """The backend keeps its files where no local path leads."""
+    """The backend's files have no local paths."""
 
     _fields = ()
 

@@ -93,7 +93,7 @@ def writers(area: str) -> list[tuple[str, str]]:
 
 
 def drop_leftovers(folder: str) -> None:
-    """Delete what a dead process left unfinished in its ``folder``, one of ``writers()``."""
+    """Delete the unfinished files of a dead process in its ``folder``, one of ``writers()``."""
     is_unfinished = os.path.basename(folder).startswith("t-")
     with contextlib.suppress(OSError):
         for entry in names_in(folder):
@@ -110,7 +110,7 @@ def read_names(folder: str) -> list[str]:
 
 
 def read_key(folder: str, digest: str) -> str | None:
-    """Return the key in the journal of ``folder`` if its hash is ``digest``; None if there is no such key."""
+    """Return the key in the journal of ``folder`` whose hash is ``digest``; None if there is no such key."""
     for record in _read(folder):
         key = record.get("key")
         if isinstance(key, str) and hash_key(key) == digest:

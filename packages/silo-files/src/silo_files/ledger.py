@@ -30,7 +30,7 @@ _RECOUNT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What sessions and the store may hold. None means no limit.
+    """The limits of sessions and of the store. None means no limit.
 
     Attributes:
         session_bytes: Bytes of each session's files.
@@ -102,7 +102,7 @@ class Reservation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give back what was reserved and not committed."""
+        """Give back the bytes that were reserved and not committed."""
         self._ledger._release(self._area, self._name, self._pending, self._taken)
 
     def meter(self, blocks: Iterable[Block]) -> Iterator[Block]:
@@ -184,7 +184,7 @@ class Ledger:
         """Subtract a removed area. The caller has held the key's lock since it called ``size_of``."""
         with self._mutex:
             if (area := self._areas.pop(key, None)) is not None:
-                # Saves that still run in this area can no longer commit. They go on counting in the removed one.
+                # Saves that still run in this area can no longer commit. They still count in this object.
                 area.removed = True
                 area.bytes = area.files = 0
                 for pending in area.pending.values():

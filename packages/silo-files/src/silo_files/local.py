@@ -190,7 +190,7 @@ class LocalFileBackend:
         self._trash.purge()
 
     def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Remove areas whose key is not live, and what dead processes left unfinished. Return how many areas.
+        """Remove areas whose key is not live, and unfinished files of dead processes. Return the number of areas.
 
         Areas that another living process has written to stay.
         """

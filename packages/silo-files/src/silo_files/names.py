@@ -24,7 +24,7 @@ _BAD_IN_KEY = re.compile("[\x00\ud800-\udfff]")
 _BAD_IN_NAME = re.compile(
     "[\x00-\x1f\x7f-\x9f/\\\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
 )
-# Joiners are part of emoji and Persian words, tags of the flags of regions. No other format character is accepted.
+# Joiners are part of emoji and Persian words, tags of the flags of regions. Other format characters are refused.
 _JOINERS = "\u200c\u200d"
 _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
 # Letters, marks and symbols that are invisible: fillers, variation selectors, the empty Braille pattern.
@@ -44,8 +44,8 @@ def check_key(key: str) -> str:
     """Return ``key`` if it can name an area.
 
     Raises:
-        InvalidKey: It is not a str of 1 to ``MAX_KEY_LENGTH`` characters, or it contains NUL or a lone surrogate. The
-            message does not show the key: it may be a secret.
+        InvalidKey: The key is not a str of 1 to ``MAX_KEY_LENGTH`` characters, or it contains NUL or a lone surrogate.
+            The message does not show the key, which may be a secret.
     """
     if not isinstance(key, str):
         raise InvalidKey(f"it is a {type(key).__name__}, not a str")
@@ -92,10 +92,9 @@ def check_name(name: str) -> str:
 def portable_names(names: Iterable[str]) -> dict[str, str]:
     """Map each name to one under which any system can save the file. All results differ, also if case is ignored.
 
-    What Windows refuses becomes ``_``: the characters ``< > : " / \\ | ? *``, control characters, a dot or a space at
-    the end. A device name gets a ``_`` in front. A name of more than ``MAX_NAME_BYTES`` bytes is cut before its
-    extension. Results that would be equal are numbered: ``a_b.txt``, ``a_b (2).txt``. Names that need no change
-    take precedence.
+    Characters that Windows refuses become ``_``: ``< > : " / \\ | ? *``, control characters, a dot or a space at the
+    end. A device name gets a ``_`` in front. A name of more than ``MAX_NAME_BYTES`` bytes is cut before its extension.
+    Results that would be equal are numbered: ``a_b.txt``, ``a_b (2).txt``. Names that need no change take precedence.
 
     Args:
         names: Names of files, such as ``FileStore.list_files()`` returns.
@@ -145,7 +144,7 @@ def _fit(name: str, suffix: str = "") -> str:
     room = MAX_NAME_BYTES - len(end.encode())
     if len(stem.encode()) > room:
         stem = stem.encode()[:room].decode(errors="ignore")
-        # The joiner of an emoji that was cut goes too.
+        # A joiner that the cut left at the end is removed too.
         while stem and (stem[-1] in ". " or unicodedata.category(stem[-1]) == "Cf"):
             stem = stem[:-1]
     return (stem or "_") + end

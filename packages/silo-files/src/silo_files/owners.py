@@ -1,4 +1,4 @@
-"""Tells which processes that write to a base folder are alive: each holds a lock on a file until it ends."""
+"""Finds out which writers of a base folder are alive: each process holds a lock on a file until it ends."""
 # ruff: noqa: PTH108, PTH116, PTH118  (see disk.py)
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def read_blocks(data: Any, *, size: int | None, limit: int | None) -> Iterator[B
         limit: The largest number of bytes allowed; None for no limit.
 
     Raises:
-        InvalidSource: The data, or what its method returned, is of the wrong type.
+        InvalidSource: The data, or a block that its method returned, has the wrong type.
         FileTooLarge: There are more than ``limit`` or ``size`` bytes.
         TruncatedInput: There are fewer than ``size`` bytes.
     """

@@ -33,13 +33,13 @@ class FileStore:
         max_store_bytes: Bytes that all files may have together; None for no limit.
         max_files: Number of files that each session may have; None for no limit.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
-        key_for: Returns the key that the files of a session id belong to. Called by each method that takes an id; what
-            it raises passes through. By default the id is the key.
+        key_for: Returns the key that the files of a session id belong to. Called by each method that takes an id; its
+            errors pass through. By default the id is the key.
 
     Attributes:
         base_dir: Absolute path of the folder.
         auto_create: As given.
-        backend: What keeps the files.
+        backend: The backend that keeps the files.
 
     Raises:
         FolderUnusable: With ``auto_create``, ``base_dir`` cannot be created or written to.
@@ -62,7 +62,7 @@ class FileStore:
             if limit is not None and limit < 0:
                 raise ValueError(f"a limit must not be negative: {limit}")
         if key_for is not None and not callable(key_for):
-            raise TypeError(f"key_for takes a function that is called as function(sid), and not {key_for!r}")
+            raise TypeError(f"key_for takes a function that is called as function(sid), not {key_for!r}")
         self.base_dir = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
         self.auto_create = auto_create
         self.backend: FileBackend = backend or LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable)
@@ -90,8 +90,8 @@ class FileStore:
     def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
         """Save ``data`` as ``filename``, replacing an older file of that name. Return its absolute path.
 
-        Readers see the old file or the whole new one. After any error, also one that ``data`` raises when it is read,
-        the old file is still there and nothing of the new one is.
+        Readers see the old file or the whole new one. After any error, also one that reading ``data`` raises, the old
+        file is still there and nothing of the new one is.
 
         Args:
             sid: The session id.
@@ -217,7 +217,7 @@ class FileStore:
         self.backend.purge()
 
     def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Remove the files whose key is not live, and what ended processes left unfinished.
+        """Remove the files whose key is not live, and the unfinished files of ended processes.
 
         Files of a session to which another living process has written are never removed.
 
@@ -225,8 +225,8 @@ class FileStore:
         after ``is_live`` returned False, its files are removed, also those saved meanwhile.
 
         Args:
-            is_live: Called with a key, with no lock held. Returns whether the key still has a session. If it raises,
-                the files of that key stay.
+            is_live: Called with a key, with no lock held. Returns whether the key still has a session. If ``is_live``
+                raises, the files of that key stay.
 
         Returns:
             The number of sessions whose files were removed.
@@ -240,7 +240,7 @@ class FileStore:
         return removed
 
     def usage(self, sid: str) -> Usage:
-        """Count the bytes and files of the session as they are now."""
+        """Return the number of bytes and files that the session has now."""
         return self.backend.usage(self._key(sid))
 
     @property

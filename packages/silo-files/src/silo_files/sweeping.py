@@ -1,4 +1,4 @@
-"""Removes what ended processes left behind: areas of dead sessions, unfinished files, trash."""
+"""Removes the leftovers of ended processes: areas of dead sessions, unfinished files, trash."""
 # ruff: noqa: PTH118  (see disk.py)
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Sweeper:
         try:
             return self._sweep_area(digest, is_live)
         except OSError as error:
-            logger.warning("area %s stays: %s", digest[:8], error.strerror)
+            logger.warning("area %s could not be swept and stays: %s", digest[:8], error.strerror)
             return False
 
     def _sweep_area(self, digest: str, is_live: Callable[[str], bool]) -> bool:

@@ -36,7 +36,7 @@ def put(backend: FileBackend, key: str, name: str, *blocks: bytes) -> str:
 
 
 def content(backend: FileBackend, key: str, name: str) -> bytes:
-    """Return the bytes of a file."""
+    """Return the bytes of a saved file."""
     with backend.open(key, name) as file:
         return file.read()
 

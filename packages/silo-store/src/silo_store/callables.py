@@ -23,7 +23,7 @@ def check_factory(namespace: str, factory: Any) -> None:
     if _is_abstract(factory):
         raise TypeError(f"{what}, and {factory} makes none: register({namespace!r}, <a function>, type={factory})")
     if not callable(factory):
-        raise TypeError(f"{what}, and not {_shown(factory)}: register({namespace!r}, {_as_factory(factory)})")
+        raise TypeError(f"{what}, not {_shown(factory)}: register({namespace!r}, {_as_factory(factory)})")
     if _is_async(factory):
         raise TypeError(f"{what}: {_name(factory)} is async and returns a coroutine; give a plain function")
     misfit = _misfit(factory, 0)
@@ -47,7 +47,7 @@ def check_callback(use: str, function: Any, parameters: str = "") -> None:
     """
     what = f"{use} takes a function that is called as function({parameters})"
     if not callable(function):
-        raise TypeError(f"{what}, and not {_shown(function)}")
+        raise TypeError(f"{what}, not {_shown(function)}")
     if _is_async(function):
         raise TypeError(f"{what}: {_name(function)} is async and would never run; give a plain function")
     misfit = _misfit(function, len(parameters.split(", ")) if parameters else 0)

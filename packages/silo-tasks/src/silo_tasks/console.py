@@ -60,7 +60,7 @@ def follow(
         task.wait()
         return task.state
     if not callable(getattr(out, "write", None)):
-        raise TypeError(f"file must be open for text, as sys.stderr, and not {_kind(out)}: follow(task, file)")
+        raise TypeError(f"file must be open for text, as sys.stderr, not {_kind(out)}: follow(task, file)")
     resumed(task)
     # An object in place of standard error often has only `write()`.
     tty = hasattr(out, "isatty") and out.isatty()
