@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from numbers import Number
 
+from .run.public_errors import PublicErrors, names_of
+from .run.settings import Settings
 from .runners.base import Runner
 from .stores.base import TaskStore
 
@@ -39,3 +43,46 @@ def check_number(name: str, number: object, unit: str = "") -> None:
     """
     if type(number) not in (int, float) and not isinstance(number, Number):
         raise TypeError(f"{name} must be a number{unit}, not a {type(number).__name__}")
+
+
+def settings_of(
+    name: str,
+    timeout: float | None,
+    max_logs: int,
+    runner: Runner | None,
+    store: TaskStore | None,
+    owner: str,
+    clock: Callable[[], float],
+    public_errors: PublicErrors,
+) -> Settings:
+    """Return the settings of a task that is made with these arguments; see ``BackgroundTask``.
+
+    Raises:
+        ValueError: ``timeout`` is not positive, or ``max_logs`` is negative.
+        TypeError: An argument is of the wrong kind; the message says what to give.
+    """
+    if callable(name):
+        called = getattr(name, "__name__", type(name).__name__)
+        raise TypeError(f"a task is made with its name: BackgroundTask({called!r}), then start({called}, ...)")
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not a {type(name).__name__}")
+    check_runner(runner)
+    if store is not None:
+        check_store(store)
+    if timeout is not None:
+        check_number("timeout", timeout, " of seconds")
+    check_number("max_logs", max_logs)
+    if not callable(clock):
+        raise TypeError(f"clock must be a function such as time.time, not a {type(clock).__name__}")
+    if timeout is not None and not timeout > 0:
+        raise ValueError("timeout must be positive")
+    if max_logs < 0:
+        raise ValueError("max_logs must be 0 or more")
+    if store is None and runner is not None:
+        store = runner.store
+    mono = time.monotonic if clock is time.time else clock
+    # A Decimal, or an integer too large for a float, cannot be added to a time.
+    seconds = None if timeout is None else float(timeout)
+    return Settings(
+        str(name), str(owner), seconds, max_logs, store, clock, mono, names_of(public_errors), repr(str(name))
+    )

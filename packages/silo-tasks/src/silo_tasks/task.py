@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .checks import check_number, check_runner, check_store
+from .checks import check_store, settings_of
 from .errors import Cancelled, TaskError, TaskRunning
 from .fork import reset_after_fork
 from .log.lines import LogLine
@@ -15,13 +15,13 @@ from .reporting import Reporter
 from .run.callbacks import call_back
 from .run.context import current_run
 from .run.job import job_of
-from .run.outcome import CANCELLED
-from .run.public_errors import PublicErrors, names_of
+from .run.local import LocalRun
+from .run.outcome import CANCELLED, not_over
+from .run.public_errors import PublicErrors
 from .run.publishing import Publication
 from .run.remote import RemoteRun
 from .run.reported import ReportedRun
 from .run.run import Run
-from .run.settings import Settings
 from .run.snapshot import state_of
 from .run.target import check_target
 from .runners.base import Runner
@@ -73,30 +73,7 @@ class BackgroundTask(Reporter):
         clock: Callable[[], float] = time.time,
         public_errors: PublicErrors = (),
     ) -> None:
-        if callable(name):
-            called = getattr(name, "__name__", type(name).__name__)
-            raise TypeError(f"a task is made with its name: BackgroundTask({called!r}), then start({called}, ...)")
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, not a {type(name).__name__}")
-        check_runner(runner)
-        if store is not None:
-            check_store(store)
-        if timeout is not None:
-            check_number("timeout", timeout, " of seconds")
-        check_number("max_logs", max_logs)
-        if not callable(clock):
-            raise TypeError(f"clock must be a function such as time.time, not a {type(clock).__name__}")
-        if timeout is not None and not timeout > 0:
-            raise ValueError("timeout must be positive")
-        if max_logs < 0:
-            raise ValueError("max_logs must be 0 or more")
-        if store is None and runner is not None:
-            store = runner.store
-        mono = time.monotonic if clock is time.time else clock
-        # A Decimal, or an integer too large for a float, cannot be added to a time.
-        seconds = None if timeout is None else float(timeout)
-        names = names_of(public_errors)
-        self._settings = Settings(str(name), str(owner), seconds, max_logs, store, clock, mono, names, repr(str(name)))
+        self._settings = settings_of(name, timeout, max_logs, runner, store, owner, clock, public_errors)
         self._runner = runner
         self._lock = threading.RLock()
         self._key = object()
@@ -151,8 +128,6 @@ class BackgroundTask(Reporter):
         self._settings = self._settings._replace(label=label)
         self._mine().settings = self._settings
 
-    # Starting and stopping.
-
     def start(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Run ``target(task, *args, **kwargs)`` in the background.
 
@@ -186,7 +161,7 @@ class BackgroundTask(Reporter):
     def _next_run(self, runner: Runner, previous: Run, *call: Any) -> Run:
         settings = self._settings
         if not runner.remote:
-            return Run(settings, self._key, previous, self, *call)
+            return LocalRun(settings, self._key, previous, self, *call)
         if runner.store is None or settings.store is None:
             return ReportedRun(settings, self._key, previous, self, *call)
         return RemoteRun(settings.store, settings, self._key, previous, self, *call)
@@ -202,7 +177,7 @@ class BackgroundTask(Reporter):
                 runner.submit(job_of(run))
         except BaseException as error:
             # A runner may raise what the run raised; then the run was executed after all.
-            if not run.withdraw():
+            if not run.end(CANCELLED, only_from=Status.QUEUED, withdrawn=True):
                 if isinstance(error, TaskError) and run.status is Status.CANCELLED:
                     # It was cancelled on its way to the runner.
                     return
@@ -227,10 +202,10 @@ class BackgroundTask(Reporter):
             raise TaskRunning(self.name, newest.status.value, action)
         return newest
 
-    def _adopt(self, message: Message, target: Callable[..., Any]) -> Run:
+    def _adopt(self, message: Message, target: Callable[..., Any]) -> LocalRun:
         """Make the run of a message the newest one, and return it. For the process that executes it."""
         self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
-        run = Run(self._settings, self._key, None, self, target, tuple(message.args), dict(message.kwargs))
+        run = LocalRun(self._settings, self._key, None, self, target, tuple(message.args), dict(message.kwargs))
         run.continue_from(message.token, message.number, message.last_seq)
         run.enqueue(RUNNING, self._settings.clock())
         self._run = run
@@ -282,8 +257,6 @@ class BackgroundTask(Reporter):
         if runner is not None and kill_after is not None:
             asked = runner.kill(run.token, kill_after) or asked
         return asked
-
-    # Waiting.
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run is over.
@@ -342,7 +315,7 @@ class BackgroundTask(Reporter):
             # A target that called complete() goes on until it returns its value.
             over = run.wait(run.value_ready, None if end is None else max(0.0, end - time.monotonic()))
         if not over:
-            raise run.not_over(timeout)
+            raise not_over(self.name, timeout)
         return run.result()
 
     async def result_async(self, timeout: float | None = None) -> Any:
@@ -380,44 +353,37 @@ class BackgroundTask(Reporter):
         if not added:
             call_back([callback], self)
 
-    # Watching.
-
     @property
     def state(self) -> TaskState:
         """A snapshot of the newest run."""
+        return state_of(self._refreshed())
+
+    def _refreshed(self) -> Run:
         run = self._run
         run.refresh()
-        return state_of(run)
+        return run
 
     @property
     def is_running(self) -> bool:
         """Whether a run is queued or running."""
-        run = self._run
-        run.refresh()
-        return run.status.is_active
+        return self._refreshed().status.is_active
 
     @property
     def is_complete(self) -> bool:
         """Whether the run succeeded."""
-        run = self._run
-        run.refresh()
-        return run.status is Status.SUCCEEDED
+        return self._refreshed().status is Status.SUCCEEDED
 
     @property
     def is_failed(self) -> bool:
         """Whether the run failed."""
-        run = self._run
-        run.refresh()
-        return run.status is Status.FAILED
+        return self._refreshed().status is Status.FAILED
 
     def logs(self, since: int = 0) -> list[LogLine]:
         """Return the kept log lines newer than line number ``since``, oldest first.
 
         Numbers go on from run to run, so a client that asks with the last number it has seen misses no new line.
         """
-        run = self._run
-        run.refresh()
-        return run.log.view().since(since)
+        return self._refreshed().log.view().since(since)
 
     def __repr__(self) -> str:
         return f"<BackgroundTask {self.name!r} {self._run.status.value}>"

@@ -181,7 +181,8 @@ class _Source(Generic[T]):
         with run.lock:
             try:
                 if self._scope is None:
-                    self._scope = run.open_loop(self._probe, self._total, now)
+                    run.stop.add(self._probe)
+                    self._scope = run.progress.open_loop(self._probe, self._total, now)
                     run.stop.check()
                 if not self._over:
                     items = self._probe.following()
@@ -197,10 +198,12 @@ class _Source(Generic[T]):
         self._close(complete=False)
 
     def _close(self, *, complete: bool) -> None:
-        with self._run.lock:
+        run = self._run
+        with run.lock:
             if self._scope is not None and not self._over:
                 self._over = True
-                self._run.close_loop(self._probe, self._scope, complete=complete)
+                run.stop.remove(self._probe)
+                run.progress.close(self._scope, complete=complete)
 
 
 def size_of(iterable: Iterable[object]) -> int | None:

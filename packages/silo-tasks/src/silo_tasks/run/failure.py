@@ -17,6 +17,9 @@ from .public_errors import is_public
 MAX_TRACEBACK = 20_000
 """Characters of a traceback that are kept."""
 
+FAILED = "Task %s (run %s) failed: %s"
+"""The log message of a run that has failed."""
+
 # Since Python 3.11.
 _GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from ..errors import TaskError
 from .run import Run
 
 
@@ -76,6 +77,9 @@ def job_of(run: Run) -> Job:
         TaskError: The run is over already.
     """
     name, owner, timeout, max_logs, _, _, _, public_errors, label = run.settings
-    function, args, kwargs = run.call()
+    with run.lock:
+        function, args, kwargs, over = run.function, run.args, run.kwargs, run.status.is_final
+    if over or function is None:
+        raise TaskError(f"task {name!r} has nothing to run: its run is over")
     number, last_seq = run.number, run.log.last_seq
     return Job(run, name, label, owner, number, function, args, kwargs, timeout, max_logs, last_seq, public_errors)

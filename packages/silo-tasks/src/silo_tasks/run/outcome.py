@@ -59,3 +59,8 @@ def result_of(name: str, status: Status, failure: Failure | None, value: Any) ->
             f"up to {MAX_VALUE} characters of JSON is. Put large results into a file or a store"
         )
     return value
+
+
+def not_over(name: str, timeout: float | None) -> TimeoutError:
+    """Return the error for a caller that has waited ``timeout`` seconds in vain."""
+    return TimeoutError(f"task {name!r} is not over after {timeout or 0:.10g} seconds")

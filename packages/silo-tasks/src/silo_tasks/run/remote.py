@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..stores.base import TaskStore
 from ..timer import publisher
 from .latch import Latch
 from .reported import ReportedRun
-from .run import Run
-from .settings import Settings
 
 logger = logging.getLogger("silo_tasks")
 
@@ -32,39 +29,20 @@ class RemoteRun(ReportedRun):
 
     Args:
         store: The task store.
-        settings: What all runs of the task share.
-        key: Names the task.
-        previous: The run before this one.
-        task: What callbacks get.
-        function: The function that a worker shall call.
-        args: Its arguments after the task.
-        kwargs: Its keyword arguments.
+        args: See ``Run``.
+        kwargs: See ``Run``.
     """
 
     __slots__ = ("_cancel", "_failing", "_is_stored", "_looked", "_looking", "_since", "_store")
 
     is_remote = True
 
-    def __init__(
-        self,
-        store: TaskStore,
-        settings: Settings,
-        key: object,
-        previous: Run | None = None,
-        task: Any = None,
-        function: Callable[..., Any] | None = None,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(settings, key, previous, task, function, args, kwargs)
+    def __init__(self, store: TaskStore, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._store = store
         self._is_stored = self._cancel = self._failing = self._looking = False
         self._since = time.monotonic()
         self._looked = -math.inf
-
-    def begin(self) -> bool:
-        """Begin to run. The worker applies the deadline: the run may have ended long before it is looked at here."""
-        return self._begin(None, None)
 
     def note_stored(self) -> None:
         """Note that the store has the run from now on. A cancel that was asked for before is passed on."""

@@ -31,10 +31,6 @@ class ReportedRun(Run):
         self.latest: TaskState | None = None
         self.on_stop: Callable[[], object] | None = None
 
-    def begin(self) -> bool:
-        """Begin to run, with the deadline counted from now; False when the run was cancelled before."""
-        return self._begin(self.settings.timeout, None)
-
     def report(self, record: TaskRecord, value: Any = NOT_KEPT) -> None:
         """Show a record; the record of the run's end ends it here.
 

@@ -1,4 +1,4 @@
-"""One run of a task in this process: it begins, ends once, and is told to stop.
+"""One run of a task: it begins, ends once, and is told to stop.
 
 Each ``start()`` makes a new run. A run that was given up keeps its own record, so whatever its code still reports goes
 there, where no caller looks, and never into the run that took its place.
@@ -10,32 +10,23 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
 from typing import Any
 
-from ..errors import Cancelled, TaskError, TaskLost, TaskTimeout
+from ..errors import TaskError, TaskTimeout
 from ..log.lines import LogRing
-from ..loss import log_loss, reason_of, short
-from ..progress.scopes import Probe, Progress, Scope
+from ..loss import log_loss, short
+from ..progress.scopes import Progress, Scope
 from ..progress.steps import Steps, closed
 from ..status import RUNNING, Status
 from ..text import cut
 from .callbacks import Callback, call_back
-from .context import CurrentRun, current_run
-from .failure import LAZY, Failure, clear_frames, drop_first_frame, failure_of, has_begun, only_cancelled
+from .failure import FAILED, Failure, failure_of
 from .latch import Latch
-from .outcome import CANCELLED, SUCCEEDED, Outcome, result_of
+from .outcome import CANCELLED, Outcome, result_of
 from .settings import Settings
 from .stopping import Stop
-from .target import explained
 
 logger = logging.getLogger("silo_tasks")
-
-FAILED = "Task %s (run %s) failed: %s"
-"""The log message of a run that has failed."""
-
-LEFT = "its process ended before it was over"
-"""The logged reason of a run that is still at work at interpreter exit."""
 
 
 class Run:
@@ -55,8 +46,6 @@ class Run:
     Attributes:
         executing: Whether its function is being executed, here or in a process that has reported its end already.
         thread: The thread that executes it; None if none of this process does.
-        parent: The run whose code executes this one, if there is one.
-        said: Whether its code, or a caller, has set a message.
         done: Set when the run is over.
         value_ready: Set when the run is over and its value, if it has one, is there. A run that called ``complete()``
             is over before its function returns.
@@ -82,9 +71,7 @@ class Run:
         "message",
         "message_scope",
         "number",
-        "parent",
         "progress",
-        "said",
         "settings",
         "started_at",
         "status",
@@ -117,7 +104,6 @@ class Run:
         self.function = function
         self.args = args
         self.kwargs: Mapping[str, Any] = kwargs or {}
-        self.parent: CurrentRun | None = None
         # Reentrant: a garbage collection inside the lock may close a loop of this run.
         self.lock = threading.RLock()
         self.progress = Progress(self.lock)
@@ -130,7 +116,6 @@ class Run:
         self.status = Status.IDLE
         self.message = ""
         self.message_scope: Scope | None = None
-        self.said = False
         self.failure: Failure | None = None
         self.value: Any = None
         self.started_at: float | None = None
@@ -171,57 +156,27 @@ class Run:
                 self._token = secrets.token_hex(16)
             return self._token
 
-    # Its beginning.
-
     def enqueue(self, message: str, now: float) -> None:
         """Wait for a runner, with the message that says so."""
         self.message, self.started_at, self.status = message, now, Status.QUEUED
 
-    def call(self) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
-        """Return the function with its arguments after the task.
-
-        Raises:
-            TaskError: The run is over already.
-        """
-        with self.lock:
-            function, args, kwargs = self.function, self.args, self.kwargs
-            over = self.status.is_final
-        if over or function is None:
-            raise TaskError(f"task {self.name!r} has nothing to run: its run is over")
-        return function, args, kwargs
-
-    def execute(self) -> None:
-        """Run the function to its end in this thread; do nothing if the run was cancelled before."""
-        if self.function is None or not self._begin(self.settings.timeout, threading.get_ident()):
-            return
-        try:
-            # A context of its own: what the function sets in context variables ends with it.
-            copy_context().run(self._execute)
-        finally:
-            self.executing = False
-            self._drop_call()
-            if self.failure is not None and self.failure.exception is not None:
-                clear_frames(self.failure.exception)
-            # A run that called ``complete()`` may have logged lines since.
-            self.log.trim()
-            self.value_ready.set()
-
-    def _begin(self, timeout: float | None, thread: int | None) -> bool:
+    def begin(self, thread: int | None = None) -> bool:
         """Begin to run, with the deadline counted from now.
 
         Args:
-            timeout: Seconds until the deadline; None for none.
             thread: The thread that executes it; None if another process does.
 
         Returns:
             False if the run was cancelled before.
         """
+        # A worker applies the deadline: the run may have ended long before it is looked at here.
+        timeout = None if self.is_remote else self.settings.timeout
         started_at, now = self.settings.clock(), self.settings.mono()
         with self.lock:
             if self.status is not Status.QUEUED:
                 return False
             self.status = Status.RUNNING
-            if not self.said:
+            if self.message_scope is None:
                 self.message = RUNNING
             self.executing, self.thread = thread is not None, thread
             self.started_at = started_at
@@ -232,41 +187,13 @@ class Run:
             self.stop.set_alarm(timeout, self.on_alarm)
         return True
 
-    def _execute(self) -> None:
-        self.parent = current_run.get()
-        current_run.set(self)
-        function, args, kwargs = self.function, (self.task, *self.args), self.kwargs
-        assert function is not None
-        try:
-            value = function(*args, **kwargs)
-            if isinstance(value, LAZY) and not has_begun(value):
-                raise TypeError("the target of a task is a plain function, without yield; it may call asyncio.run()")
-        except Cancelled:
-            self.end(CANCELLED)
-        except KeyboardInterrupt as error:
-            self.crash(error)
-            raise
-        except BaseException as error:  # noqa: BLE001 - crash() logs it
-            if only_cancelled(error):
-                self.end(CANCELLED)
-            else:
-                self.crash(explained(error, function, args, kwargs))
-        else:
-            # From here on nothing is executed, so that a callback may ask for the result.
-            self.value, self.executing = value, False
-            self.end(SUCCEEDED)
-            if self.status is not Status.SUCCEEDED:
-                self.value = None
-        finally:
-            self.parent = None
-            # What was raised holds this frame, and must not hold the arguments with it.
-            del function, args, kwargs
+    def execute(self) -> None:
+        """Run the function to its end in this thread, as only a ``LocalRun`` can."""
+        raise TaskError(f"task {self.name!r} is executed by another process")
 
     def _drop_call(self) -> None:
         # Called without the lock: an argument may run code of the user's when its last reference goes.
         self.task, self.function, self.args, self.kwargs = None, None, (), {}
-
-    # What its code does.
 
     def is_closed(self) -> bool:
         """Return whether the run takes no more reports.
@@ -281,82 +208,50 @@ class Run:
 
     def is_here(self) -> bool:
         """Return whether the calling code belongs to this run."""
-        inner = current_run.get()
-        while inner is not None and inner is not self:
-            inner = inner.parent
-        return inner is self
+        return False
 
     def say(self, message: str) -> None:
         """Set the message, as said in the innermost scope."""
         with self.lock:
             # The run may have ended since the caller has looked.
             if not self.status.is_final:
-                self.message, self.message_scope, self.said = cut(message), self.progress.top, True
+                self.message, self.message_scope = cut(message), self.progress.top
 
-    def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
-        """Begin a loop."""
-        with self.lock:
-            self.stop.add(probe)
-            return self.progress.open_loop(probe, total, now)
-
-    def close_loop(self, probe: Probe, scope: Scope, *, complete: bool) -> None:
-        """End a loop."""
-        with self.lock:
-            self.stop.remove(probe)
-            self.progress.close(scope, complete=complete)
-
-    # Its end.
-
-    def end(self, outcome: Outcome, *, only_from: Status | None = None, detach: bool = False) -> bool:
+    def end(
+        self, outcome: Outcome, *, only_from: Status | None = None, withdrawn: bool = False, detach: bool = False
+    ) -> bool:
         """End the run, unless it is over, and call its callbacks.
 
         Args:
             outcome: How it ends.
             only_from: End it only if this is its status.
+            withdrawn: Keep the callbacks for the next run, as no runner has accepted this one.
             detach: Call the callbacks in a thread of their own, if the system gives one.
 
         Returns:
             Whether this call ended it.
         """
-        ended, finished_at = self._moments(outcome)
+        # Clocks are code of the user's, for which no lock is held.
+        ended = self.settings.mono()
+        finished_at = self.settings.clock() if outcome.finished_at is None else outcome.finished_at
         callbacks: list[Callback] = []
         with self.lock:
             if self.status.is_final or (only_from is not None and self.status is not only_from):
                 return False
             task, reason = self.task, self.stop.reason
-            if task is not None:
-                # Where nothing was started, callbacks wait for the next run.
+            # Where nothing was started, callbacks wait for the next run.
+            if task is not None and not withdrawn:
                 callbacks, self.callbacks = self.callbacks, callbacks
             alarm = self._close(outcome, ended, finished_at)
         if alarm is not None:
             alarm.cancel()
-        if reason is not None and outcome.status is Status.CANCELLED:
+        if reason is not None and outcome.status is Status.CANCELLED and not withdrawn:
             log_loss(self.label, self.token, reason)
         self._release()
         if callbacks:
             # A thread that looks at the records of many runs is not held up by a callback of one.
             call_back(callbacks, task, detach=detach or self.is_remote)
         return True
-
-    def withdraw(self) -> bool:
-        """End the run because no runner has accepted it, with its callbacks kept for the next one.
-
-        Returns:
-            False if it has begun or is over.
-        """
-        outcome = Outcome(Status.CANCELLED)
-        now = self._moments(outcome)
-        with self.lock:
-            if self.status is not Status.QUEUED:
-                return False
-            self._close(outcome, *now)
-        self._release()
-        return True
-
-    def _moments(self, outcome: Outcome) -> tuple[float, float]:
-        # Clocks are code of the user's, for which no lock is held.
-        ended = self.settings.mono()
-        return ended, self.settings.clock() if outcome.finished_at is None else outcome.finished_at
 
     def _close(self, outcome: Outcome, ended: float, finished_at: float) -> Any:
         """Take over how the run has ended. Called under the lock; returns the alarm to cancel without it."""
@@ -369,7 +264,7 @@ class Run:
         if failure is not None:
             self.failure = failure
             message = failure.shown if message is None else message
-        elif succeeded and message is None and not self.said:
+        elif succeeded and message is None and self.message_scope is None:
             message = "Done"
         if message is not None:
             self.message, self.message_scope = cut(message), None
@@ -400,18 +295,6 @@ class Run:
             self.follow()
         return added
 
-    def crash(self, error: BaseException) -> None:
-        """End the run by an exception of its code."""
-        drop_first_frame(error)
-        failure = failure_of(error, self.settings.public_errors)
-        if not self.end(Outcome(Status.FAILED, failure=failure)):
-            logger.warning("Task %s (run %s) raised after its end", self.label, short(self.token), exc_info=error)
-        elif isinstance(error, TaskLost) and isinstance(error.__cause__, SystemExit):
-            # By the signal that its worker was sent.
-            self._log_loss(reason_of(error.error))
-        else:
-            logger.error(FAILED, self.label, short(self.token), failure.logged, exc_info=error)
-
     def fail(self, error: BaseException | str, cause: BaseException | None) -> None:
         """End the run as failed, as its code asks.
 
@@ -422,8 +305,6 @@ class Run:
             raised = isinstance(error, BaseException)
             level, text = (logging.ERROR, failure.logged) if raised else (logging.INFO, failure.text)
             logger.log(level, FAILED, self.label, short(self.token), text, exc_info=failure.exception)
-
-    # Being stopped.
 
     def cancel(self, *, detach: bool = False) -> bool:
         """Ask the run to stop. A queued run ends at once and never runs.
@@ -466,7 +347,7 @@ class Run:
         with self.lock:
             noted, self.stop.reason = self.stop.reason, None
         if noted is not None and self.status.is_active:
-            self._log_loss(LEFT)
+            self._log_loss("its process ended before it was over")
 
     def _log_loss(self, reason: str) -> None:
         """Log that the run is lost, unless another process has."""
@@ -476,7 +357,7 @@ class Run:
         else:
             log_loss(self.label, self.token, reason)
 
-    def expire_if_due(self) -> None:
+    def refresh(self) -> None:
         """Fail the run if its deadline has passed, so that a reader never sees an overdue run as running."""
         deadline = self.stop.deadline
         if deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= deadline:
@@ -486,15 +367,9 @@ class Run:
 
     def on_alarm(self) -> None:
         """Fail the run if its deadline has passed; with an injected clock it may not have."""
-        self.expire_if_due()
+        self.refresh()
         if self.settings.timeout is not None and not self.status.is_final:
             self.stop.set_alarm(self.settings.timeout, self.on_alarm)
-
-    # Being watched.
-
-    def refresh(self) -> None:
-        """Take over what has changed by itself: the deadline may have passed."""
-        self.expire_if_due()
 
     def refresh_to_wait(self) -> None:
         """Refresh before waiting, where that can save the waiting."""
@@ -512,15 +387,9 @@ class Run:
         """Whether the run is over, and its store has or will get the same end."""
         return self.status.is_final and self.value_ready.is_set
 
-    def not_over(self, timeout: float | None) -> TimeoutError:
-        """Return the error for a caller that has waited in vain."""
-        return TimeoutError(f"task {self.name!r} is not over after {timeout or 0:.10g} seconds")
-
     def result(self) -> Any:
         """Return the value of a finished run, or raise what became of it; see ``result_of``."""
         return result_of(self.name, self.status, self.failure, self.value)
-
-    # In a forked child.
 
     def renew_locks(self) -> None:
         """Start with free locks."""
@@ -541,6 +410,4 @@ class Run:
             self.end(Outcome(Status.FAILED, failure=failure))
         else:
             # The thread may have been about to set them.
-            self._drop_call()
-            self.done.set()
-            self.value_ready.set()
+            self._release()

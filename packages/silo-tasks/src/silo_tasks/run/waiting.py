@@ -9,6 +9,7 @@ from typing import Any
 
 from ..status import Status
 from .latch import Latch
+from .outcome import not_over
 from .run import Run
 
 
@@ -77,5 +78,5 @@ async def value_of(run: Run, timeout: float | None) -> Any:
         # A target that called complete() goes on until it returns its value.
         over = await passed(run, run.value_ready, None if end is None else max(0.0, end - time.monotonic()))
     if not over:
-        raise run.not_over(timeout)
+        raise not_over(run.name, timeout)
     return run.result()

@@ -17,10 +17,9 @@ from ..checks import check_number
 from ..errors import TaskError
 from ..fork import reset_after_fork
 from ..loss import short
-from ..run.failure import with_type
+from ..run.failure import FAILED, with_type
 from ..run.job import Job
 from ..run.reported import ReportedRun
-from ..run.run import FAILED
 from ..timer import Alarm, deadlines
 from . import process_child
 from .base import Runner

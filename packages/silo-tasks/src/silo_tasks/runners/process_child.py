@@ -18,8 +18,9 @@ from types import CoroutineType
 from typing import IO, Any, NoReturn
 
 from ..errors import TaskError
+from ..run.failure import FAILED
+from ..run.local import LocalRun
 from ..run.record import news_of
-from ..run.run import FAILED, Run
 from ..task import BackgroundTask
 from ..timer import publisher
 from .inline import InlineRunner
@@ -110,7 +111,7 @@ class _Server:
         self._connection = connection
         self._stream = stream
         self._lock = threading.Lock()
-        self._runs: queue.SimpleQueue[tuple[Run, _Target] | None] = queue.SimpleQueue()
+        self._runs: queue.SimpleQueue[tuple[LocalRun, _Target] | None] = queue.SimpleQueue()
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, name="silo-tasks-parent", daemon=True).start()
@@ -156,7 +157,7 @@ class _Server:
         os._exit(1)
 
 
-def _prepare(head: Mapping[str, Any], target: _Target) -> Run:
+def _prepare(head: Mapping[str, Any], target: _Target) -> LocalRun:
     message = Message.of(head, (), {})
     task = BackgroundTask(message.name, max_logs=message.max_logs, runner=InlineRunner(), owner=message.owner)
     return task._adopt(message, target)
@@ -205,7 +206,7 @@ def _raise(_task: BackgroundTask, error: Exception) -> NoReturn:
 class _Reporter:
     """Reports a run to the parent."""
 
-    def __init__(self, run: Run, send: Callable[[tuple[str, Any, bytes | None]], bool]) -> None:
+    def __init__(self, run: LocalRun, send: Callable[[tuple[str, Any, bytes | None]], bool]) -> None:
         self._run = run
         self._send = send
         self._last_seq = run.log.last_seq

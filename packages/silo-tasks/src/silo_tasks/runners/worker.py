@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from ..errors import TaskError, TaskFailed, TaskLost
 from ..loss import reason_of, short
+from ..run.failure import FAILED
 from ..run.publishing import Publication
-from ..run.run import FAILED
 from ..stores.base import TaskStore
 from ..stores.stored_run import StoredRun
 from ..task import BackgroundTask
