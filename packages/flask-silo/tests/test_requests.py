@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
 import pytest
-from flask import Flask, g, jsonify
+from flask import Flask, g, jsonify, request
 from flask.testing import FlaskClient
 from flask_silo import NamespaceError, SessionExpired, Silo, StoreUnavailable, replies
 from flask_silo_helpers import HEADER, as_, changes_in_a_get, counter_app
@@ -340,6 +341,44 @@ def test_a_request_within_a_request_has_its_own_session(app: Flask, client: Flas
 
     answer: Any = client.post("/api/outer", headers=as_(SID)).json
     assert answer == {"inner": {"value": 1, "sid": "b" * 32}, "page": "page", "sid": SID, "value": 1}
+
+
+def test_a_view_keeps_its_session_in_other_contexts(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    plain = Flask("plain")
+    plain.add_url_rule("/", view_func=lambda: silo.sid)
+
+    @app.post("/api/outer")
+    def outer() -> Any:
+        silo.state("counter")["value"] += 1
+        with app.test_request_context("/page"):
+            silo.state("counter")["value"] += 10
+        with plain.app_context():
+            silo.state("counter")["value"] += 100
+        return plain.test_client().get("/").text
+
+    assert client.post("/api/outer", headers=as_(SID)).text == SID
+    assert count(client) == 111
+
+
+def test_a_view_may_pass_on_the_environment_of_its_request(
+    app: Flask, client: FlaskClient, silo: Silo, url: str, clock: Clock
+) -> None:
+    other = Silo(store_url=url, auto_cleanup=False, clock=clock, accept_client_ids=True)
+    other.register("counter", lambda: {"value": 100})
+    inner = counter_app(other)
+
+    @app.post("/api/increment_both")
+    def both() -> Any:
+        silo.state("counter")["value"] += 1
+        environ = request.environ
+        environ["PATH_INFO"] = "/api/increment"
+        body = b"".join(inner.wsgi_app(environ, lambda *_: lambda _: None))
+        silo.state("counter")["value"] += 1
+        return json.loads(body)
+
+    assert client.post("/api/increment_both", headers=as_(SID)).json == {"value": 101, "sid": SID}
+    assert count(client) == 2
+    assert other.store.get_namespace(SID, "counter") == {"value": 101}
 
 
 def test_a_view_may_use_the_silo_of_another_application(

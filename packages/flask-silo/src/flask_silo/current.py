@@ -83,6 +83,10 @@ class CurrentSession(Protocol):
 run_scope: ContextVar[Scope[RunSession] | None] = ContextVar("silo_run", default=None)
 """The run that the running code belongs to. A request that code of a run makes hides it."""
 
+request_scope: ContextVar[Scope[RequestSession] | None] = ContextVar("silo_request", default=None)
+"""The request that is being answered, for code that runs in another context of Flask, as of
+``test_request_context()``. What a response streams is called later, and finds its request by the environment only."""
+
 
 def current_request() -> RequestSession | None:
     """Return the session of the request that is being answered; None in a run, and if there is no request."""
@@ -91,7 +95,9 @@ def current_request() -> RequestSession | None:
     try:
         scope: Scope[RequestSession] | None = request.environ.get(SCOPE)
     except RuntimeError:  # no request
-        return None
+        scope = None
+    if scope is None:
+        scope = request_scope.get()
     return scope.session if scope is not None else None
 
 
@@ -102,7 +108,9 @@ def current_session() -> CurrentSession | None:
         try:
             scope = request.environ.get(SCOPE)
         except RuntimeError:  # no request
-            return None
+            scope = None
+        if scope is None:
+            scope = request_scope.get()
     return scope.session if scope is not None else None
 
 
