@@ -13,10 +13,10 @@ from .stores.base import TaskStore
 
 
 def check_runner(runner: object) -> None:
-    """Refuse anything but a runner, such as a class of runners or a name.
+    """Check that an argument is a runner, or None for the default one.
 
     Raises:
-        TypeError: It is not a runner, and not None, which stands for the default runner.
+        TypeError: The argument is something else, such as a class or a name.
     """
     if runner is not None and not isinstance(runner, Runner):
         # An address may hold a password.
@@ -25,10 +25,10 @@ def check_runner(runner: object) -> None:
 
 
 def check_store(store: object) -> None:
-    """Refuse anything but a task store. The message does not repeat an address, which may hold a password.
+    """Check that an argument is a task store.
 
     Raises:
-        TypeError: It is not a task store.
+        TypeError: The argument is something else. The message does not repeat it: an address may hold a password.
     """
     if not isinstance(store, TaskStore):
         given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
@@ -36,10 +36,10 @@ def check_store(store: object) -> None:
 
 
 def check_number(name: str, number: object, unit: str = "") -> None:
-    """Refuse anything but a number.
+    """Check that an argument is a number.
 
     Raises:
-        TypeError: It is not a number; the message names the argument.
+        TypeError: The argument is something else. The message gives its name.
     """
     if type(number) not in (int, float) and not isinstance(number, Number):
         raise TypeError(f"{name} must be a number{unit}, not a {type(number).__name__}")

@@ -1,4 +1,4 @@
-"""Watch a task in a terminal."""
+"""Shows a task in a terminal."""
 
 from __future__ import annotations
 
@@ -28,41 +28,42 @@ def follow(
 ) -> TaskState:
     """Draw a moving bar, the steps, the message, the rate and the time left, until the run is over.
 
-    On a terminal, the drawing is renewed in its place, and log lines appear above it. Output of the program appears
-    above it too, line by line: ``print()`` in any thread, handlers of ``logging``, warnings and tracebacks. Output of
-    other processes, and of code below Python, is not seen, and the drawing may overwrite it.
+    On a terminal, the drawing is renewed in place, and log lines appear above it. Output of the program appears above
+    it too, line by line: ``print()`` in any thread, handlers of ``logging``, warnings and tracebacks. Output of other
+    processes and of C code is not seen, and the drawing may overwrite it.
 
-    A line is written for each ten percent, step and message, and after each minute without a line, if there is no
-    terminal, if it cannot move its cursor (``TERM=dumb``), or if another task is drawn on it. So a log file stays
-    short. ``NO_COLOR`` turns colours off.
+    If there is no terminal, if it cannot move its cursor (``TERM=dumb``), or if another task is drawn on it, only a
+    line is written for each ten percent, step and message, and after each minute without a line. ``NO_COLOR`` turns
+    colours off.
 
     Ctrl-C ends the drawing, not the task. If the run is cancelled then, a line says how far it had come. Otherwise the
     process waits for the run as at any exit, and a line says so.
 
     Args:
         task: The task to follow.
-        file: Where to draw; None is standard error.
+        file: The text file to draw on; None is standard error.
         interval: Seconds between two reads of the state.
         logs: Whether to write the lines of the run's log too. False suits a program whose handlers already print the
             lines that ``task.logging()`` copies.
-        clock: Seconds, for the line that is written after each minute without one.
+        clock: Returns seconds, for the line that is written after each minute without one.
 
     Returns:
         The last state.
 
     Raises:
-        TypeError: ``task`` is not a task but, for example, a list of tasks; or ``file`` is not an open file but a path.
+        TypeError: ``task`` is not one task, for example a list of tasks; or ``file`` is not an open file, for example a
+            path.
     """
     _check(task)
     out: TextIO | None = sys.stderr if file is None else file
     if out is None:
-        # A process can be without standard error.
+        # A process may have no standard error.
         task.wait()
         return task.state
     if not callable(getattr(out, "write", None)):
         raise TypeError(f"file must be open for text, as sys.stderr, not {_kind(out)}: follow(task, file)")
     resumed(task)
-    # An object in place of standard error often has only `write()`.
+    # An object in place of standard error often has only ``write()``.
     tty = hasattr(out, "isatty") and out.isatty()
     moving = tty and os.environ.get("TERM") not in ("dumb", "unknown") and not OutputAbove.is_drawn_on(out)
     writer = TerminalWriter(out) if moving else LineWriter(out, clock)
@@ -70,7 +71,7 @@ def follow(
         return _show(task, writer, interval, logs=logs)
     except KeyboardInterrupt as interrupt:
         interrupted(task, writer)
-        # Where in this function it came tells the user nothing.
+        # The line of this function in which Ctrl-C arrived tells the user nothing.
         raise interrupt.with_traceback(None) from None
 
 

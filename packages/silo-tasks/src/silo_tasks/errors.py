@@ -2,12 +2,12 @@
 
 TaskError
  ├── TaskRunning        the task is queued or running (also a RuntimeError)
- ├── QueueFull          as many runs wait as may
+ ├── QueueFull          the queue of the runner is full
  ├── RunnerUnavailable  the task queue or the task store cannot be reached
  ├── TaskCancelled      the run was cancelled
  └── TaskFailed         the run failed
-      ├── TaskTimeout   it took longer than it may
-      └── TaskLost      its process was killed or is cut off from the store
+      ├── TaskTimeout   the run took longer than its timeout
+      └── TaskLost      the process of the run was killed or is cut off from the store
 Cancelled              stops a task's own code (a BaseException)
 """
 
@@ -27,9 +27,9 @@ class TaskRunning(TaskError, RuntimeError):
 
     Args:
         name: The name of the task.
-        status: The status of its run, "queued" or "running"; None if it is not known which.
-        action: What was refused, "start" or "reset".
-        remote: Whether the run is in another process, as the task store says.
+        status: The status of its run, "queued" or "running"; None if it is unknown.
+        action: The action that was refused, "start" or "reset".
+        remote: Whether the run is in another process, according to the task store.
 
     Attributes:
         name, status, action, remote: As given.
@@ -50,10 +50,10 @@ class TaskRunning(TaskError, RuntimeError):
 
 
 class QueueFull(TaskError):
-    """Raised by ``start()``: as many runs wait as the runner accepts. Nothing was started.
+    """Raised by ``start()``: the queue of the runner is full. Nothing was started.
 
     Attributes:
-        waiting: How many runs wait.
+        waiting: Number of runs that wait.
     """
 
     def __init__(self, waiting: int) -> None:
@@ -65,11 +65,11 @@ class QueueFull(TaskError):
 
 
 class RunnerUnavailable(TaskError):
-    """Raised where the task queue or the task store cannot be reached. ``start()`` has started nothing then.
+    """Raised if the task queue or the task store cannot be reached. If ``start()`` raises it, nothing was started.
 
     Attributes:
-        service: What cannot be reached, such as "the task store in Redis".
-        reason: What its client library reports.
+        service: The service that cannot be reached, such as "the task store in Redis".
+        reason: The error of its client library.
     """
 
     def __init__(self, service: str, reason: str) -> None:
@@ -101,17 +101,17 @@ class TaskFailed(TaskError):
     The exception that ended the run is the ``__cause__``, if it was raised in this process. The local variables of its
     frames are cleared, so that a failed task does not keep the data it worked on alive.
 
-    ``str()`` gives ``error``; with the class before it if the text is only a value, as in ``KeyError: 'a'``.
+    ``str()`` returns ``error``. If that is only a value, the class stands before it, as in ``KeyError: 'a'``.
 
     Args:
         error: What went wrong, never empty, cut to ``MAX_LINE`` characters.
         error_type: Name of the exception's class; None if ``fail()`` was called with a text.
-        traceback: The formatted traceback; "" if there is none. The middle of one longer than 20,000 characters is left
-            out.
+        traceback: The formatted traceback; "" if there is none. If it is longer than 20,000 characters, its middle is
+            left out.
 
     Attributes:
         error, error_type, traceback: As given.
-        public: Whether clients may read the text, should a task raise this error again.
+        public: Whether clients may read the text if a task raises this error again.
     """
 
     public = True
@@ -131,16 +131,16 @@ class TaskFailed(TaskError):
 class TaskTimeout(TaskFailed):
     """Raised by ``result()``: the run took longer than its ``timeout``.
 
-    It is not a ``TimeoutError``: ``result(timeout=...)`` raises that one when only the waiting took too long.
+    This is not a ``TimeoutError``: ``result(timeout=...)`` raises that one if only the waiting took too long.
     """
 
 
 class TaskLost(TaskFailed):
-    """Raised by ``result()``: the run never finishes, as its process was killed or is cut off from the task store."""
+    """Raised by ``result()``: the process of the run was killed or is cut off from the task store."""
 
 
 class Cancelled(BaseException):
     """Raised inside a task's own code, by reports and ``checkpoint()``, to stop it. Use ``finally`` to clean up.
 
-    It derives from ``BaseException`` so that ``except Exception`` around one item cannot swallow a cancel.
+    Derives from ``BaseException``, so that ``except Exception`` around one item cannot swallow a cancel.
     """

@@ -7,25 +7,25 @@ import logging
 logger = logging.getLogger("silo_tasks")
 
 LOST = "Task %s (run %s) is lost: %s"
-"""The log message of a run that something other than its own code has ended."""
+"""The log message for a run that was not ended by its own code."""
 
 
 def log_loss(label: str, token: str, reason: str) -> None:
     """Log that a run is lost.
 
     Args:
-        label: What the log calls the task.
+        label: The task's name in the log.
         token: The token of the run.
-        reason: What ended it.
+        reason: What ended the run.
     """
     logger.warning(LOST, label, short(token), reason)
 
 
 def short(token: str) -> str:
-    """Return the beginning of a token: enough to find the run in other logs, where the token is the id of its job."""
+    """Return the beginning of a token: enough to find the run in the engine's log, where the token is the job's id."""
     return token[:8]
 
 
 def reason_of(error: str) -> str:
-    """Return what ended a run, from the text of the error that it was lost with."""
+    """Return what ended a run, from the text of its ``TaskLost``."""
     return error.removeprefix("lost: ")

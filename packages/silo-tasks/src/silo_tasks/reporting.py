@@ -1,4 +1,4 @@
-"""What the code of a task calls: progress, log, steps, and the checks for a cancel."""
+"""The functions that the code of a task calls: progress, steps, log, and checks for a cancel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Reporter:
-    """The reporting half of ``BackgroundTask``.
+    """The methods of ``BackgroundTask`` by which a run reports.
 
     A call from the code of a run reports to that run, even if it was given up and another one has begun. Any other call
     reports to the newest run.
@@ -54,16 +54,17 @@ class Reporter:
         ``progress`` alone takes no lock, so it can be reported for every item.
 
         Args:
-            progress: Percent of the innermost open step, or of the run when none is open; below 0 counts as 0, above
-                100 as 100. It may be lower than the last one, but what loops and steps have reached stays.
+            progress: Percent of the innermost open step, or of the run if no step is open. A value below 0 counts as 0,
+                one above 100 as 100. A value may be lower than the last, but never takes back the progress of loops and
+                steps.
             message: What is being done. ``{n}``, ``{total}``, ``{percent}``, ``{rate}`` and ``{eta}`` are filled in
                 when the message is read; the counts are those of the loop in which it was set. Like a log line, it
                 is cut to ``MAX_LINE`` characters.
             n: Items done in the innermost loop or step.
-            total: Items it has in all.
+            total: All items of that loop or step.
 
         Raises:
-            TypeError: ``progress`` is not a number, such as a text that was meant as the message.
+            TypeError: ``progress`` is not a number, for example a text that was meant as the message.
         """
         run = self._run
         if not run.stop.direct:
@@ -97,12 +98,13 @@ class Reporter:
     def track(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
         """Iterate and report each item as progress of the innermost open step, or of the run.
 
-        A loop inside a loop fills the share of one item. When the task is cancelled, the loop ends before the next
-        item by raising ``Cancelled``.
+        A loop inside a loop fills the share of one item. If the task is cancelled, the loop raises ``Cancelled`` before
+        the next item.
 
         Args:
-            iterable: What to iterate over.
-            total: Number of items, if the iterable does not know; without it only the items are counted.
+            iterable: The items.
+            total: Number of items, if the iterable has no length. Without a total, items are counted, but no percentage
+                is known.
         """
         return track_in(self._mine(), iterable, total)
 
@@ -110,9 +112,8 @@ class Reporter:
     def step(self, name: str, weight: float = 1) -> Iterator[None]:
         """Open a part of the work, with its own share of the progress. Its name becomes the message.
 
-        A step named in ``plan()`` takes its planned share. Otherwise it takes ``weight / (weight + 1)`` of what is
-        left, so the first of weight 1 fills one half, the next one half of the rest, and the end is never reached too
-        soon.
+        A step that ``plan()`` names takes its planned share. Any other takes ``weight / (weight + 1)`` of what is left:
+        the first step of weight 1 fills one half, the next one half of the rest, so the bar is never full too soon.
 
         Raises:
             ValueError: The weight is not a positive, finite number.
@@ -142,9 +143,9 @@ class Reporter:
                 run.steps.end(record, now, failed=not complete)
 
     def plan(self, *steps: tuple[str, float]) -> None:
-        """Name the steps to come with their weights. Each gets its exact share of the progress that is left here.
+        """Announce the next steps with their weights. Each gets its exact share of the progress that is left here.
 
-        Inside a plan only its steps move the progress. The share of a step that is left out is added at the end.
+        Inside a plan, only its steps move the progress. The share of a step that is skipped is added at the end.
 
         Raises:
             ValueError: There are no steps, or a weight is not a positive, finite number.
@@ -167,8 +168,8 @@ class Reporter:
         The newest ``max_logs`` lines are kept, each cut to ``MAX_LINE`` characters.
 
         Args:
-            message: The text, %-formatted with ``args`` when first read; without ``args`` it is taken as it is.
-            args: Numbers and short texts are kept as they are, any other value is formatted at once.
+            message: The text, %-formatted with ``args`` when first read. Without ``args`` it is not formatted.
+            args: The values. Numbers and short texts are formatted when the line is read, any other value at once.
             level: ``"debug"``, ``"info"``, ``"warning"``, ``"error"`` or a word of your own; or a level of the logging
                 module, such as ``logging.INFO`` or ``"INFO"``, which is kept as ``"info"``.
         """
@@ -180,17 +181,17 @@ class Reporter:
     def logging(
         self, *names: str, level: int | str = logging.NOTSET, public: bool = False
     ) -> contextlib.AbstractContextManager[None]:
-        """Copy what these loggers emit into the log while the context is open.
+        """Copy the records of these loggers into the log while the context is open.
 
-        Only records of this run's own code are taken, so tasks that run side by side do not mix.
+        Only records of this run's own code are copied, so tasks that run side by side do not mix.
 
         Args:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
-                two of them, or two captures of the run, is taken once. A warning that nothing else handles is printed
-                to stderr, as without the capture.
-            level: The lowest level that is taken, such as ``logging.INFO`` or ``"info"``.
-            public: Whether clients may read what is taken. Libraries log addresses, queries and other things that are
-                not for clients, so ``state.to_dict(public=True)`` leaves the lines out unless this is True.
+                two of them, or two captures of the run, is copied once. A warning that no other handler takes is
+                printed to stderr, as without the capture.
+            level: The lowest level that is copied, such as ``logging.INFO`` or ``"info"``.
+            public: Whether clients may read the copied lines. Libraries log addresses, queries and other things that
+                are not for clients, so ``state.to_dict(public=True)`` leaves the lines out by default.
         """
         return capture(self._mine(), names, level, public=public)
 
@@ -199,14 +200,14 @@ class Reporter:
         self._mine().stop.check()
 
     def shield(self) -> contextlib.AbstractContextManager[None]:
-        """Put off a cancel or deadline until the end of the ``with`` block, for work that must not be interrupted."""
+        """Delay a cancel or deadline until the end of the ``with`` block, for work that must not be interrupted."""
         return self._mine().stop.shield()
 
     def complete(self, message: str = "Done") -> None:
-        """End the run as succeeded. The target may go on; its reports are ignored from then on, except its log.
+        """End the run as succeeded. The target may go on; from then on its reports are ignored, but not its log lines.
 
-        What it returns is still the result. If it raises, that is logged, the run stays succeeded, and its result is
-        None.
+        Its return value is still the result. If it raises, the error is logged, the run stays succeeded, and its result
+        is None.
         """
         self._mine().end(Outcome(Status.SUCCEEDED, str(message)))
 
@@ -214,8 +215,8 @@ class Reporter:
         """End the run as failed.
 
         Args:
-            error: What went wrong. Clients may read a text; the exception that is being handled is kept as its cause.
-                The text of an exception is for the server, unless its class is among the task's ``public_errors``.
+            error: What went wrong. Clients may read a ``str``; an exception that is being handled is kept as its cause.
+                The text of an exception is private, unless its class is among the task's ``public_errors``.
         """
         self._mine().fail(error, exception_here())
 
@@ -229,7 +230,7 @@ def _current() -> Reporter | None:
 def track(iterable: Iterable[T], total: int | None = None, *, task: Reporter | None = None) -> Iterator[T]:
     """Iterate and report each item as progress of ``task``, or of the running task; see ``BackgroundTask.track``.
 
-    Outside any task it only iterates, so a function that uses it also works on its own.
+    Outside any task, it only iterates, so a function that calls it works without a task too.
     """
     reporter = task if task is not None else _current()
     return iter(iterable) if reporter is None else reporter.track(iterable, total)

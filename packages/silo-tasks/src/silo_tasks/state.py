@@ -26,26 +26,26 @@ class StepState(NamedTuple):
     weight: float
     """Weight against the other steps around it."""
     started_at: float | None
-    """When it began, in seconds by the task's clock; None before that."""
+    """When the step began, in seconds by the task's clock; None before that."""
     finished_at: float | None
-    """When it ended; None before that."""
+    """When the step ended, in seconds by the task's clock; None before that."""
 
 
 def _unknown() -> list[int] | None:
-    # A factory, not a default: a class attribute would hide `__getattr__`.
+    # A factory, not a default: a class attribute would hide ``__getattr__``.
     return None
 
 
 @dataclass
 class TaskState:
-    """The state of a task at one moment. It does not change when the task goes on."""
+    """The state of a task at one moment: a snapshot, which does not change when the task goes on."""
 
     running: bool = False
     """Whether a run is queued or running."""
     progress: float = 0.0
     """Percent of the run that is done, 0.0 to 100.0. Within a run, only ``update(progress=)`` can lower it."""
     message: str = ""
-    """The last message, cut to ``MAX_LINE`` characters, with its counts filled in. For a run that has set none:
+    """The last message, cut to ``MAX_LINE`` characters, with its counts filled in. A run that has set none has
     "Waiting for a thread", "Waiting for a process" or "Waiting for a worker" while it is queued, then "Running"."""
     logs: list[str] = field(default_factory=list)
     """The texts of the kept log lines, oldest first."""
@@ -54,7 +54,7 @@ class TaskState:
     error: str | None = None
     """What went wrong, cut to ``MAX_LINE`` characters and never empty, if the run failed; None otherwise."""
     started_at: float | None = None
-    """When the run began, in seconds by the task's clock; of a queued run, when ``start()`` was called."""
+    """When the run began, in seconds by the task's clock; for a queued run, when ``start()`` was called."""
     finished_at: float | None = None
     """When the run ended, in seconds by the task's clock; None before that."""
     name: str = "task"
@@ -66,14 +66,14 @@ class TaskState:
     n: int = 0
     """Items done in the innermost loop, or in the last one."""
     total: int | None = None
-    """Items of that loop; None if that is not known."""
+    """Total number of items of that loop; None if it is unknown."""
     steps: list[StepState] = field(default_factory=list)
-    """The steps that are planned, running and over, in order."""
+    """All steps, whether planned, running or ended, in order."""
     rate: float | None = None
     """Items per second; None if nothing is counted."""
     eta: float | None = None
-    """Seconds that are left: of the running step by its own rate and total, of planned steps by their weights. None if
-    that cannot be known."""
+    """Seconds left: those of the running step, by its own rate and total, plus those of the planned steps, by their
+    weights. None if they cannot be estimated."""
     elapsed: float = 0.0
     """Seconds that the run has taken."""
     error_type: str | None = None
@@ -86,19 +86,18 @@ class TaskState:
     """Whether clients may read ``error``: it is the text of ``fail()``, of a timeout, of a lost run, or of an exception
     whose class ``public_errors`` names."""
     private_logs: list[int] | None = field(default_factory=_unknown)
-    """Positions in ``logs`` of the lines that clients may not read, as they were captured from loggers. None if that is
-    not known: clients may read no line then."""
+    """Positions in ``logs`` of the private lines, which were captured from loggers. None if they are unknown: then
+    clients may read no line."""
     private_count: int = 0
-    """Log lines of this run that clients may not read, kept or not."""
+    """Number of private log lines of this run, kept or not."""
 
     def to_dict(self, *, max_logs: int = 50, public: bool = False) -> dict[str, Any]:
         """Return the state as plain values that JSON can hold.
 
         Args:
-            max_logs: How many of the newest log lines to include.
-            public: Whether to return the form for clients, which a view sends. It says "The task failed" in place of an
-                error that clients may not read and of its message. It leaves out lines that were captured from loggers,
-                and does not count them. ``error_type`` stays.
+            max_logs: Number of newest log lines to include.
+            public: Whether to return the form for clients. This form has "The task failed" in place of a private error
+                and its message, and neither contains nor counts private log lines. ``error_type`` stays.
         """
         if public:
             return self._public(max_logs)
@@ -142,7 +141,7 @@ class TaskState:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TaskState:
-        """Return the state for which ``to_dict()`` gave this record, or which a task store keeps as this record.
+        """Return the state from a record: a dict from ``to_dict()``, or a record of a task store.
 
         Unknown keys of a newer release are ignored; missing keys get the defaults.
 
@@ -180,7 +179,7 @@ class TaskState:
         return [at - left_out for at in private if at >= left_out]
 
     def _public_logs(self, count: int) -> tuple[list[str], int]:
-        """Return the newest lines that clients may read, and the number of kept lines that they may not read."""
+        """Return the newest public lines, and the number of private lines that are kept."""
         view: LogView | None = self.__dict__.get("_view")
         if view is not None and not self.private_count:
             return self._newest_logs(count), 0

@@ -9,9 +9,9 @@ RUNNING = "Running"
 
 
 class Status(str, Enum):
-    """The status of a task: idle, queued, running, and one of three ends.
+    """The status of a task: idle, queued or running, or one of three final ones.
 
-    It is a ``str`` too, so JSON holds its value.
+    A member is a ``str`` too, so that JSON can hold it.
     """
 
     IDLE = "idle"
@@ -31,5 +31,5 @@ class Status(str, Enum):
         self.is_active = value in ("queued", "running")
 
     def __str__(self) -> str:
-        # Otherwise the version of Python decides whether an f-string gives the value or the name.
+        # Otherwise it depends on the version of Python whether an f-string has the value or the name.
         return str(self.value)

@@ -1,4 +1,4 @@
-"""Texts as they are kept and shown."""
+"""Shortens and formats texts: lines, errors, durations, percentages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ MAX_LINE = 2000
 
 
 def cut(text: str) -> str:
-    """Return a text as it is kept: at most ``MAX_LINE`` characters and a mark, all of which UTF-8 can hold."""
+    """Return a text cut to ``MAX_LINE`` characters and an ellipsis, in characters that UTF-8 can encode."""
     return writable(text if len(text) <= MAX_LINE else text[:MAX_LINE] + "…")
 
 
 def writable(text: str) -> str:
-    """Return a text with a mark for each character that UTF-8 cannot hold, as names of files may have."""
+    """Return a text with "?" for each character that UTF-8 cannot encode, such as a file name may contain."""
     if not text.isascii():
         try:
             text.encode()
@@ -24,7 +24,7 @@ def writable(text: str) -> str:
 
 
 def describe(error: BaseException | str) -> str:
-    """Return what went wrong, in at most the length of a log line: the name of the class if there is no text."""
+    """Return the text of an error, cut to the length of a log line; the name of its class if it has no text."""
     try:
         text = cut(str(error).strip())
     except Exception:  # noqa: BLE001 - an exception whose str() raises still has a type
@@ -44,5 +44,5 @@ def duration(seconds: float) -> str:
 
 
 def rounded(percent: float, digits: int = 0) -> float:
-    """Return a rounded percentage, which is 100 only if all is done."""
+    """Return a rounded percentage, which is 100 only if everything is done."""
     return 100.0 if percent >= 100 else min(round(percent, digits), 100 - 10.0**-digits)

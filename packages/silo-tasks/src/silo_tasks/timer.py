@@ -1,4 +1,4 @@
-"""One thread that calls functions when their time has come."""
+"""A thread that calls functions after a delay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("silo_tasks")
 
 
 class Alarm:
-    """A call to come. ``cancel()`` drops the function, and everything that it keeps alive."""
+    """A scheduled call. ``cancel()`` drops the function, and everything that it keeps alive."""
 
     __slots__ = ("_timer", "call")
 
@@ -24,7 +24,7 @@ class Alarm:
         self.call: Callable[[], None] | None = call
 
     def cancel(self) -> None:
-        """Call nothing."""
+        """Do not call the function."""
         if self.call is not None:
             self.call = None
             self._timer.forget()
@@ -34,7 +34,7 @@ class Timer:
     """Calls functions after a delay, one after the other, so they must be quick.
 
     The thread starts with the first alarm, and again in a forked child. A cancelled alarm stays in the heap as an empty
-    entry until its time comes or most entries are empty, so the cost is in proportion to the alarms that are left.
+    entry until its time comes or most entries are empty, so memory is in proportion to the alarms that are pending.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,7 +44,7 @@ class Timer:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        # The thread stayed in the parent, with the calls that it has to make.
+        # The thread stayed in the parent, with the calls that it is to make.
         # Reentrant: a garbage collection inside the lock may cancel an alarm.
         self._wake = threading.Condition(threading.RLock())
         self._heap: list[tuple[float, int, Alarm]] = []
@@ -56,7 +56,7 @@ class Timer:
         alarm = Alarm(self, call)
         entry = time.monotonic() + delay, next(self._numbers), alarm
         with self._wake:
-            # In one step: a garbage collection may cancel alarms, and replace the heap.
+            # In one expression: a garbage collection may cancel alarms and replace the heap.
             heapq.heappush(self._heap, entry)
             first = None
             if self._thread is None:
@@ -64,7 +64,7 @@ class Timer:
             elif self._heap[0][2] is alarm:
                 self._wake.notify()
         if first is not None:
-            # Without the lock: one that is older than gevent's monkey patching would not keep the thread out.
+            # Not under the lock: a lock made before gevent's monkey patching would not keep the new thread out.
             self._start(first)
         return alarm
 
@@ -72,12 +72,12 @@ class Timer:
         try:
             thread.start()
         except RuntimeError:
-            # The system gives no thread, as at interpreter exit. A caller that looks at a run still sees its deadline.
+            # No thread can be started, as at interpreter exit. A caller that reads a run still sees its deadline.
             self._thread = None
             logger.warning("The thread %s could not be started", self._name)
 
     def forget(self) -> None:
-        """Count an alarm as cancelled, and drop the cancelled ones once they are the most."""
+        """Count an alarm as cancelled, and drop the cancelled alarms once they are more than half."""
         with self._wake:
             self._forgotten += 1
             if self._forgotten > 64 and 2 * self._forgotten > len(self._heap):
@@ -108,7 +108,7 @@ class Timer:
 
 
 deadlines = Timer("silo-tasks-deadlines")
-"""For deadlines: nothing slow may run on it."""
+"""For deadlines: no slow function may run on it."""
 
 publisher = Timer("silo-tasks-publisher")
 """For task stores, which may be slow."""

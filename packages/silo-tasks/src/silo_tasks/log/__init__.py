@@ -1,1 +1,1 @@
-"""The log of a run: its bounded lines, and the capture of log records of the logging module."""
+"""The log of a run: its bounded lines, and the capture of records of the logging module."""

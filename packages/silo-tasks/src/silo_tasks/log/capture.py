@@ -1,4 +1,4 @@
-"""Copies log records of the logging module into the log of a run."""
+"""Copies records of the logging module into the log of a run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class _Emitted(threading.local):
-    """The record that this thread emits, and the runs that have copied it already by another capture."""
+    """The record that this thread is emitting, and the runs that have already copied it by another capture."""
 
     record: weakref.ref[logging.LogRecord] | None = None
     runs: tuple[int, ...] = ()
 
     def note(self, record: logging.LogRecord, run: Run) -> bool:
-        """Note that a run copies a record, and return False if it already has."""
+        """Note that a run copies a record. Return whether it is the first copy for this run."""
         if self.record is None or self.record() is not record:
             self.record, self.runs = weakref.ref(record), ()
         new = id(run) not in self.runs
@@ -37,7 +37,7 @@ class RunHandler(logging.Handler):
     """Copies the records that the code of one run emits into the log of that run."""
 
     def __init__(self, run: Run, level: int, *, public: bool) -> None:
-        # Every record passes here, so that a record which is not copied can still be printed.
+        # No level: every record reaches handle(), so that a record that is not copied can still be printed.
         super().__init__()
         self._run = run
         self._least = level
@@ -52,7 +52,7 @@ class RunHandler(logging.Handler):
         return copied
 
     def filter(self, record: logging.LogRecord) -> bool:  # type: ignore[override, unused-ignore]
-        """Return whether this run's own code has emitted the record, at one of the levels to copy."""
+        """Return whether this run's own code has emitted the record, at a level to copy."""
         return record.levelno >= self._least and self._run.is_here() and bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -88,7 +88,7 @@ def capture(run: Run, names: tuple[str, ...], level: int | str, *, public: bool)
     """Copy the records of the named loggers, or of all loggers, while the context is open."""
     handler = RunHandler(run, number_of(level), public=public)
     chosen = {logging.getLogger(name) for name in names or ("",)}
-    # A record that reaches a chosen logger above is copied there.
+    # Not a logger below another chosen one: its records reach the handler there.
     loggers = [logger for logger in chosen if chosen.isdisjoint(_above(logger))]
     for logger in loggers:
         logger.addHandler(handler)

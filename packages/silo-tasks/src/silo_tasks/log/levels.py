@@ -1,4 +1,4 @@
-"""Levels of log lines, by number or by name."""
+"""Converts levels of log lines: numbers and names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def number_of(level: int | str) -> int:
 
 
 def word_of(level: int | str) -> str:
-    """Return the word for a level in the log of a run: a level of the logging module is in lower case."""
+    """Return the word for a level in the log of a run: a level of the logging module in lower case, or the caller's."""
     if isinstance(level, int):
         return str(logging.getLevelName(level)).lower()
     word = str(level)

@@ -11,37 +11,37 @@ from ..progress.scopes import MAX_COUNT
 from ..text import MAX_LINE, cut
 
 SHORT = 200
-"""Characters up to which a text is kept unformatted until it is read."""
+"""Longest text, in characters, that is kept unformatted until it is read."""
 
 OVERHEAD = 150
-"""Bytes that a line takes beside its text."""
+"""Bytes that a line takes in addition to its text."""
 
 FULL_LINE = OVERHEAD + sys.getsizeof("") + MAX_LINE
 """Bytes that a line of ``MAX_LINE`` ASCII characters takes."""
 
 MIN_BUDGET = 100_000
-"""Bytes that the log of a run may take, however few lines it keeps."""
+"""Bytes that the log of a run may take even if it keeps few lines."""
 
 
 class LogLine(NamedTuple):
     """One line of a task's log."""
 
     seq: int
-    """Number of the line. It rises by one with each line, and no other line of the task has it."""
+    """Sequence number, unique within the task. It rises by one with each line."""
     time: float
-    """When it was written, in seconds since the epoch by the task's clock."""
+    """When the line was written, in seconds since the epoch by the task's clock."""
     level: str
     """``"info"`` unless the caller gave another."""
     text: str
-    """The formatted text, at most ``MAX_LINE`` characters and a mark."""
+    """The formatted text, cut to ``MAX_LINE`` characters and an ellipsis."""
     public: bool = True
-    """Whether clients may read it: the task wrote it, or captured it with ``public=True``."""
+    """Whether clients may read the line: the task wrote it, or captured it with ``public=True``."""
 
 
 class Entry:
-    """A line as it is kept: %-formatted when first read."""
+    """A line in the log, %-formatted when first read."""
 
-    # One attribute holds either the text or (text, args), so no reader sees half of a change.
+    # One attribute holds either the text or (text, args), so that a reader never sees half of a change.
     __slots__ = ("_content", "level", "public", "seq", "time")
 
     def __init__(self, seq: int, time: float, level: str, text: str, args: tuple[object, ...], *, public: bool) -> None:
@@ -55,7 +55,7 @@ class Entry:
         elif len(text) <= SHORT and len(args) <= 10 and all(map(_small, args)):
             self._content = (text, args)
         else:
-            # A live object could change before it is read, and the log would keep it alive; so with a long text.
+            # Formatted now: a live object could change before the line is read, and the log would keep it alive.
             self._content = _format(text, args)
 
     @property
@@ -68,7 +68,7 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """The bytes that the line takes as it is now."""
+        """Bytes that the line takes now."""
         content = self._content
         if isinstance(content, tuple):
             return OVERHEAD + sys.getsizeof(content[0]) + sum(map(sys.getsizeof, content[1]))
@@ -86,7 +86,7 @@ def _small(arg: object) -> bool:
 
 def _format(text: str, args: tuple[object, ...]) -> str:
     values: object = args
-    # As in the logging module: a mapping as the only argument is for %(name)s.
+    # As in the logging module: a dict as the only argument is for %(name)s.
     if len(args) == 1 and isinstance(args[0], dict) and args[0]:
         values = args[0]
     try:
@@ -107,11 +107,11 @@ class LogView(NamedTuple):
     last_seq: int
     """Number of its last line."""
     private: int
-    """Lines that clients may not read, kept or not."""
+    """Number of private lines, kept or not."""
 
     @property
     def dropped(self) -> int:
-        """Lines of the run that are not kept."""
+        """Number of lines of the run that are no longer kept."""
         return self.last_seq - self.first_seq + 1 - (self.stop - self.start)
 
     def all(self) -> Sequence[Entry | LogLine]:
@@ -124,7 +124,7 @@ class LogView(NamedTuple):
 
     def since(self, seq: int) -> list[LogLine]:
         """Return the kept lines whose number is greater than ``seq``, oldest first."""
-        # Where numbers are left out, as many newest lines are more than the newer ones.
+        # If numbers are missing, this many newest lines include some that are too old.
         return [line_of(each) for each in self.newest(self.last_seq - seq) if each.seq > seq]
 
     def texts(self) -> list[str]:
@@ -132,12 +132,12 @@ class LogView(NamedTuple):
         return [entry.text for entry in self.all()]
 
     def private_positions(self) -> list[int]:
-        """Return which of the kept lines clients may not read, counted from 0."""
+        """Return the positions of the private lines among the kept ones, counted from 0."""
         return [i for i, entry in enumerate(self.all()) if not entry.public]
 
 
 def line_of(entry: Entry | LogLine) -> LogLine:
-    """Return a line as a value."""
+    """Return a line as an immutable value."""
     return LogLine(entry.seq, entry.time, entry.level, entry.text, entry.public)
 
 
@@ -154,20 +154,20 @@ def view_of(record: Mapping[str, Any]) -> LogView:
 class LogRing:
     """Keeps the newest ``size`` lines that fit a budget: the bytes of ``size`` ASCII lines of ``MAX_LINE`` characters.
 
-    Lines are only appended to a list. Once it holds twice the size or the budget, a new list with the newest lines
-    replaces it. So a view is the list and two numbers: it is taken in constant time, and does not change later. At the
-    end of a run, ``trim()`` drops all lines beyond the size and the budget.
+    Lines are only appended to a list. Once the list holds twice the size or the budget, a new list with the newest
+    lines replaces it. So a view consists of the list and two numbers: it is taken in constant time, and does not change
+    later. At the end of a run, ``trim()`` drops all lines beyond the size and the budget.
 
     Args:
-        size: Lines kept; 0 keeps none.
-        lock: Lock of the run. Reentrant, as a garbage collection while it is held may run code that logs.
+        size: Number of lines that are kept; 0 keeps none.
+        lock: Lock of the run. Reentrant, because a garbage collection while it is held may run code that logs.
         last_seq: Sequence number of the last line before this log.
 
     Attributes:
         first_seq: Number of the first line of the run.
-        last_seq: Number of its last line.
+        last_seq: Number of the last line of the run.
         lock: As given.
-        private: Lines that clients may not read, kept or not.
+        private: Number of private lines, kept or not.
     """
 
     __slots__ = ("_budget", "_entries", "_size", "_taken", "first_seq", "last_seq", "lock", "private")
@@ -190,7 +190,7 @@ class LogRing:
             self._keep(entry)
 
     def follow(self, view: LogView) -> None:
-        """Add the newer lines of the same run's log, as another process reported it."""
+        """Add the new lines of the log that another process reported for the same run."""
         with self.lock:
             for line in view.since(self.last_seq):
                 self.last_seq = line.seq
@@ -208,7 +208,7 @@ class LogRing:
         self._taken += entry.size
 
     def trim(self) -> None:
-        """Drop the lines that are not to be kept, and format the others, so that none grows from now on."""
+        """Drop the lines beyond the size and the budget, and format the others, so that none grows from now on."""
         if not self._entries:
             return
         with self.lock:

@@ -1,1 +1,1 @@
-"""How far a run has come: nested spans, loops, named steps, and the time left."""
+"""The progress of a run: nested spans, loops, named steps, and the time left."""

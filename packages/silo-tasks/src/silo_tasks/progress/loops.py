@@ -1,15 +1,16 @@
 """Loops whose progress costs almost nothing per item.
 
-No Python code runs for an item. Over a plain sequence, the loop takes its items from the iterator of the sequence. Its
-position can be read at any time, and moving it to its end ends the loop at the next item.
+No Python code runs for an item. Over a plain sequence, the loop takes its items from the iterator of the sequence. The
+iterator's position can be read at any time, and moving it to the end ends the loop at the next item.
 
 Over anything else, the loop takes its items from ``map(next, selector)``, all in C. ``selector`` iterates over a list
-that holds the iterator of the data many times. The selector is what is read, and exhausted to end the loop.
+that holds the iterator of the data many times. The selector's position gives the count, and exhausting the selector
+ends the loop.
 
 Both rely on ``__length_hint__``, ``__setstate__`` and ``__reduce__`` of CPython's iterators.
 
 Several threads may share a loop, as they may share the iterator of a list. Two of them may ask for the next block at
-the same time, so the object that they ask must not be a generator: the interpreter would crash.
+the same time, so ``_Source`` must not be a generator: the interpreter would crash.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SMALLEST, LARGEST = 64, 16384
-"""Items of the first block, and of the largest: blocks grow, so that a short loop costs little."""
+"""Items of the first block and of the largest. Blocks grow, so that a short loop costs little."""
 
 _PLAIN = (list, tuple, range, str, bytes)
 
 
 class Tracker(Probe, Generic[T]):
-    """A probe that also returns the iterators that its loop takes items from.
+    """A probe that also provides the iterators from which its loop takes items.
 
     ``following()`` and ``stop()`` are called under the lock of the run, ``done`` by any thread at any time.
     """
@@ -43,7 +44,7 @@ class Tracker(Probe, Generic[T]):
     __slots__ = ()
 
     def following(self) -> Iterator[T] | None:
-        """Return the next iterator to take items from; None at the end of the data.
+        """Return the next iterator with items; None at the end of the data.
 
         Raises:
             Cancelled: The loop was told to end.
@@ -207,7 +208,7 @@ class _Source(Generic[T]):
 
 
 def size_of(iterable: Iterable[object]) -> int | None:
-    """Return how many items are to come; None if the iterable does not know."""
+    """Return how many items are left; None if the iterable has no length."""
     try:
         hint = length_hint(iterable, -1)
     except Exception:  # noqa: BLE001 - the loop goes on without a length
@@ -216,7 +217,7 @@ def size_of(iterable: Iterable[object]) -> int | None:
 
 
 def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
-    """Return an iterator over ``iterable`` that is a loop of ``run``."""
+    """Return an iterator over ``iterable`` that reports to ``run`` as a loop."""
     size = size_of(iterable)
     if total is not None:
         total = as_count(total)
@@ -224,6 +225,6 @@ def track_in(run: Run, iterable: Iterable[T], total: int | None) -> Iterator[T]:
         total = size
     data = iter(iterable)
     if type(iterable) in _PLAIN and size is not None:
-        # Not their subclasses, whose iterators may be anything. A range can be too long for len().
+        # Not their subclasses, whose iterators may be of any kind. A range can be too long for len().
         return chain.from_iterable(_Source(run, SequenceProbe(cast("Sequence[T]", iterable), data), total))
     return chain.from_iterable(_Source(run, BlockProbe(data), total))

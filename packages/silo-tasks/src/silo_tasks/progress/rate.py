@@ -16,7 +16,7 @@ def rate_of(scope: Scope, now: float) -> float:
 
 
 def time_left(innermost: Scope, now: float) -> float | None:
-    """Return the seconds until all open scopes are done; None if that cannot be known.
+    """Return the seconds until all open scopes are done; None if they cannot be estimated.
 
     The innermost open scope decides, by its own rate and total. Later items take as long as the current one, and later
     planned steps take as long in proportion to their weights. Steps without a plan, and work without a total, leave the
@@ -38,7 +38,7 @@ def time_left(innermost: Scope, now: float) -> float | None:
 
 
 def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float) -> float | None:
-    """Return the seconds left in a scope, from those left in its open child, if they are known."""
+    """Return the seconds left in a scope. ``inside`` are those left in its open child, if known."""
     here = None if child is None or inside is None else _left_around(scope, child, inside, now)
     done, todo = scope.done, (scope.total or 0) - scope.done
     if scope.counts and todo > 0:
@@ -46,7 +46,7 @@ def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float
         if here is not None and scope.items is not None and child is not None and child.born == done:
             rate = scope.items.rate_at(now + here, done + 1)
             return here + (todo - 1) / rate if rate > 0 else None
-        # The child tells only its own end, or it is a loop beside this one and not part of an item.
+        # The child's end does not tell the item's end, or the child is a loop beside this one, not inside an item.
         return todo / rate if rate > 0 else None
     if scope.probe is not None:
         # A loop of unknown length, or past its total.
@@ -58,7 +58,7 @@ def _left_around(scope: Scope, child: Scope, inside: float, now: float) -> float
     """Return the seconds until a child and the steps planned after it are done."""
     later = sum(share for _, share in scope.plan.values()) if scope.plan else 0.0
     if child.probe is not None:
-        # A loop fills all that its scope has left, unless it stands between the steps of a plan.
+        # A loop fills the rest of its scope, unless it runs between the steps of a plan.
         return None if later else inside
     if scope.plan is None or (later and not child.share):
         return None

@@ -1,8 +1,8 @@
 """The progress of a run: a stack of scopes, each of which fills a share of the one below it.
 
-The lowest scope is the whole run, from 0 to 100 percent. A step or a loop that opens inside a scope gets a span of what
-that scope has left. The progress of the run is the farthest point that any open scope has reached. Loops, steps and
-counts never go back; a percent that the code gives by hand may be lower than the one before.
+The lowest scope is the whole run, from 0 to 100 percent. A step or a loop that opens inside a scope gets a span of the
+rest of that scope. The progress of the run is the farthest point that any open scope has reached. Loops, steps and
+counts never go back; a percent given by hand, by ``update(progress=)``, may be lower than the last one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import SupportsIndex, SupportsInt
 from .meter import Meter
 
 MAX_COUNT = 2**63 - 1
-"""The most that can be counted."""
+"""The largest count."""
 
 
 class Probe:
-    """Tells how many items of a loop are done, and can end the loop."""
+    """Reads how many items of a loop are done, and can end the loop."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ def as_count(value: SupportsInt | SupportsIndex) -> int | None:
 
 
 def fraction(done: int, total: int) -> float:
-    """Return how much of the total is done, 0.0 to 1.0."""
+    """Return the fraction of the total that is done, 0.0 to 1.0."""
     return 1.0 if done >= total else max(0, done) / total
 
 
@@ -53,12 +53,12 @@ class Scope:
     """A span of the progress of a run: the run itself, a step, or a loop.
 
     Args:
-        parent: The scope around it.
-        low: Percent of the run where it begins.
-        high: Percent of the run where it ends.
-        share: The fraction of its parent, or of its parent's current item, that it fills.
-        probe: What counts its items, if it is a loop.
-        opened: When it was opened, in seconds by the clock for durations.
+        parent: The scope around this one; None for the run.
+        low: Percent of the run at which the scope begins.
+        high: Percent of the run at which the scope ends.
+        share: The fraction of the parent, or of the parent's current item, that the scope fills.
+        probe: Counts the items of a loop; None for any other scope.
+        opened: When the scope was opened, in seconds by the clock for durations.
     """
 
     __slots__ = (
@@ -98,17 +98,17 @@ class Scope:
         self.percent = 0.0
         self.plan: dict[int, tuple[str, float]] | None = None
         self.born = 0
-        """Items of its parent that were done when it was opened."""
+        """Items of the parent that were done when this scope was opened."""
         self.items: Meter | None = None
         self.by_hand: Meter | None = None
-        """How fast its items, and the percent given by hand, grow. Made when first needed."""
+        """The rates of the items and of the percent given by hand. Made when first needed."""
         self._spent = 0.0
         self._filled = 0.0
         self._cell = 0
 
     @property
     def done(self) -> int:
-        """Items done: those of the loop and those reported, 0 to ``MAX_COUNT``."""
+        """Items done, by the loop and by reports together, 0 to ``MAX_COUNT``."""
         probe = self.probe
         done = self.n if probe is None else self.n + probe.done
         return done if 0 <= done <= MAX_COUNT else max(0, min(MAX_COUNT, done))
@@ -117,19 +117,19 @@ class Scope:
         return fraction(self.done, self.total) if self.total else 0.0
 
     def reported(self) -> float:
-        """Return how much is done, as given by hand, 0.0 to 1.0."""
+        """Return the fraction that was given by hand, 0.0 to 1.0."""
         # Converted here and not in update(), which may be called for every item.
         return float(min(self.percent, 100)) / 100
 
     def begin_child(self, spent: float) -> None:
-        """Fix the point where a child begins, whatever percent the code gives by hand later."""
+        """Fix the point at which a child begins, so that no later percent by hand moves it."""
         if self.probe is None:
             self._spent = spent
 
     def cell(self) -> tuple[float, float, float]:
         """Return the span that a child may fill: its start, its width, and the fraction that is spent already.
 
-        In a loop that is the span of the current item, in any other scope the whole of it.
+        In a loop, this is the span of the current item; in any other scope, the whole span.
         """
         if self.probe is None:
             return self.low, self.high - self.low, max(self._spent, self.reported(), self._counted())
@@ -137,7 +137,7 @@ class Scope:
             return self.low, 0.0, 0.0
         done = self.done
         if done != self._cell:
-            # A plan was for the previous item.
+            # The plan was for the previous item.
             self._cell, self._spent, self._filled, self.plan = done, 0.0, 0.0, None
         width = (self.high - self.low) / self.total
         low = self.low + fraction(done, self.total) * (self.high - self.low)
@@ -151,12 +151,12 @@ class Scope:
             self._filled = self._spent
 
     def value(self) -> float:
-        """Return the percent of the whole run that this scope has reached for good."""
+        """Return the percent of the whole run that this scope has reached and keeps."""
         low, width, _ = self.cell()
         return low + width * (self._filled if self.probe is not None else max(self._filled, self._counted()))
 
     def reached_by_hand(self) -> float:
-        """Return the percent of the whole run that was given by hand for this scope; 0 in a loop, which takes none."""
+        """Return the percent of the whole run that was given by hand for this scope; 0 for a loop."""
         return self.low + (self.high - self.low) * self.reported() if self.probe is None else 0.0
 
 
@@ -164,7 +164,7 @@ class Progress:
     """The scopes of one run.
 
     Args:
-        lock: Lock of the run. Reentrant, as closing a loop may be the work of the garbage collector.
+        lock: Lock of the run. Reentrant, because the garbage collector may close a loop while the lock is held.
     """
 
     __slots__ = ("_over", "_reached", "_shown", "base", "lock", "top")
@@ -178,7 +178,7 @@ class Progress:
         self._over = False
 
     def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
-        """Open a loop, which fills what its scope has left. Inside a plan, only steps have a share."""
+        """Open a loop, which fills the rest of its scope. Inside a plan, only steps have a share."""
         with self.lock:
             _, _, spent = self.top.cell()
             scope = self._open(0.0 if self.top.plan is not None else 1.0 - spent, probe, now)
@@ -186,7 +186,7 @@ class Progress:
             return scope
 
     def open_step(self, name: str, weight: float, now: float) -> Scope:
-        """Open a step. It fills its share of the plan, or ``weight / (weight + 1)`` of what is left without a plan."""
+        """Open a step, which fills its share of the plan; without a plan, ``weight / (weight + 1)`` of the rest."""
         with self.lock:
             _, _, spent = self.top.cell()
             plan = self.top.plan
@@ -203,7 +203,7 @@ class Progress:
         low, width, spent = self.top.cell()
         self.top.begin_child(spent)
         begin = low + width * spent
-        # A percent given by hand for the parent may go back from now on; the child does not.
+        # A percent by hand for the parent may be lower from now on, but the progress of the child stays above this.
         self._note(begin)
         scope = Scope(self.top, begin, min(100.0, begin + width * share), share, probe, now)
         scope.born = self.top.done
@@ -211,7 +211,7 @@ class Progress:
         return scope
 
     def plan(self, steps: Sequence[tuple[str, float]]) -> None:
-        """Divide what the innermost scope has left among planned steps, by their weights."""
+        """Divide the rest of the innermost scope among planned steps, by their weights."""
         with self.lock:
             _, _, spent = self.top.cell()
             whole = sum(weight for _, weight in steps)
@@ -225,7 +225,7 @@ class Progress:
             while inner is not None and inner is not scope.parent:
                 value = max(value, inner.value(), inner.reached_by_hand())
                 inner = inner.parent
-            # The counts stay. The iterators go, as they hold the data.
+            # Keep the counts. Drop the probe, whose iterators hold the data.
             scope.n, scope.probe, scope.closed = scope.done, None, True
             if scope.counts and not self._over:
                 self._shown = scope
@@ -233,7 +233,7 @@ class Progress:
             while above is not None and above is not scope:
                 above = above.parent
             if above is None or scope.parent is None:
-                # A scope around it was closed before.
+                # A scope around this one was closed before.
                 return
             self._note(value)
             self.top = scope.parent
@@ -255,13 +255,13 @@ class Progress:
                 scope.total = max(0, total)
 
     def end(self, *, done: bool) -> None:
-        """Fix the numbers as they are, as the run is over; 100 percent if everything is done.
+        """Freeze the numbers at the end of the run, at 100 percent if ``done``.
 
         Called under the lock of the run.
         """
         shown = self.counted()
         if shown is not None and not shown.closed:
-            # Its loop may still go on.
+            # The loop of this scope may still go on.
             n, total = shown.done, shown.total
             shown = Scope(None, shown.low, shown.high, shown.share, None, shown.opened)
             shown.n, shown.total, shown.counts, shown.closed = n, total, True, True
@@ -282,7 +282,7 @@ class Progress:
         with self.lock:
             if self._over:
                 return self._reached
-            # Of loops in several threads, an outer one may move while the innermost stands still.
+            # With loops in several threads, an outer loop may move while the innermost stands still.
             scope: Scope | None = self.top
             by_hand = 0.0
             while scope is not None:

@@ -9,7 +9,7 @@ from ..state import StepState
 from ..text import cut
 
 MAX_STEPS = 100
-"""Steps that are kept. Of more, the open steps are kept first, then the planned, then the newest that are over."""
+"""Number of steps that are kept: first the open steps, then the planned ones, then those that ended last."""
 
 
 class Steps:
@@ -42,12 +42,12 @@ class Steps:
                 self.records = (*self.records[:i], begun, *self.records[i + 1 :])
                 return begun
         begun = StepState(name, "running", depth, weight, now, None)
-        # Before the planned steps, so that steps are in the order of time.
+        # Before the planned steps, so that steps stay in order of time.
         self._insert(to_come[0] if to_come else inside.stop, begun)
         return begun
 
     def _inside(self, depth: int) -> range:
-        """Return where the steps inside the open step around this depth are."""
+        """Return the positions of the steps inside the open step that surrounds this depth."""
         records = self.records
         around = [i for i, step in enumerate(records) if step.depth == depth - 1 and step.status == "running"]
         start = around[-1] + 1 if around else 0
@@ -71,18 +71,18 @@ class Steps:
 
 
 def closed(steps: Iterable[StepState], now: float | None, *, failed: bool) -> tuple[StepState, ...]:
-    """Return the steps of a run that is over: open steps have ended with it."""
+    """Return the steps of a run that has ended. Open steps end with the run."""
     status = "failed" if failed else "done"
     return tuple(step._replace(status=status, finished_at=now) if step.status == "running" else step for step in steps)
 
 
 def is_step(*parts: object) -> bool:
-    """Return whether these are a name and a weight, and not, for example, all the steps of a plan in one list."""
+    """Return whether these are a name and a weight. All steps of a plan in one list, for example, are not."""
     return len(parts) == 2 and hasattr(parts[1], "__float__")
 
 
 def checked(name: str, weight: float) -> tuple[str, float]:
-    """Return the name and the weight of a step, as they are kept.
+    """Return the name of a step, cut to the length of a line, and its weight as a float.
 
     Raises:
         ValueError: The weight is not a positive, finite number.

@@ -1,6 +1,6 @@
-"""Makes a client of redis-py from a URL, and checks both first.
+"""Makes a client of redis-py from a URL, and checks URLs and clients.
 
-redis-py repeats a URL that it cannot read in its errors. It refuses some unknown values only when it connects, and
+The errors of redis-py repeat a URL that it cannot parse. It refuses some invalid values only when it connects, and
 ignores others.
 """
 
@@ -40,7 +40,7 @@ def without_options(url: str) -> str:
     """Return a URL without its options, which follow the "?".
 
     Raises:
-        ValueError: The URL cannot be read. The message does not repeat it, as it may hold a password.
+        ValueError: The URL cannot be parsed. The message does not repeat it, because it may hold a password.
     """
     url = url.strip()
     if _URL.fullmatch(url) is None:
@@ -53,10 +53,10 @@ def client_of(url: str, **own: Any) -> redis.Redis:
 
     Args:
         url: The URL.
-        own: Settings of the client, which options in the URL overrule.
+        own: Settings of the client. Options in the URL take precedence.
 
     Raises:
-        ValueError: The URL cannot be read, or one of its options is unknown or has an impossible value. The message
+        ValueError: The URL cannot be parsed, or one of its options is unknown or has an invalid value. The message
             repeats no value.
     """
     without_options(url)
@@ -77,7 +77,7 @@ def check(client: Any) -> None:
         ValueError: The client would refuse one of its own options at its first command.
     """
     pool = getattr(client, "connection_pool", None)
-    if pool is None:  # A client of a cluster.
+    if pool is None:  # a client of a cluster
         return
     word = pool.connection_kwargs.get("ssl_cert_reqs")
     pattern, words = _OPTIONS["ssl_cert_reqs"]

@@ -1,4 +1,4 @@
-"""The seam for stores: where other processes find the newest run of a task."""
+"""``TaskStore``, the interface to the place where other processes find the newest run of a task."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ..loss import log_loss, reason_of
 from .stored_run import LEASE, StoredRun, TaskRecord
 
 RunChange: TypeAlias = Callable[[StoredRun | None, float], "StoredRun | bool | None"]
-"""Takes what is stored of a task (None: nothing) and the time, and returns what to store: a run, or None for nothing.
-A bool leaves the store as it is, and is the answer."""
+"""Called with the stored run of a task, or None, and the time. Returns the run to store, or None to delete it. A bool
+changes nothing and is the result of ``change()``."""
 
 
 class TaskStore(ABC):
     """Keeps the newest run of each task, by owner and name.
 
-    To implement a store, write ``look()`` and ``change()``; everything else is made of these two. Both may be called
-    from any thread. A caller that changes a record that it has passed in, or that ``read()`` has returned, changes
-    nothing in the store. The rules are in ``silo_tasks.testing.TaskStoreContract``.
+    To implement a store, write ``look()`` and ``change()``; all other methods use these two. Both may be called from
+    any thread. The store keeps a copy: a caller may change a record that it has passed in, or that ``read()`` has
+    returned. The rules are in ``silo_tasks.testing.TaskStoreContract``.
 
     Every write names the token of a run and is refused once a newer run has begun, so a run that was given up can never
     overwrite its successor. A task whose stored run is queued or running is not started in another process. A running
     task stores its record twice a second. A run without a new record for ``lease`` seconds reads as failed, with
     ``TaskLost``, so that a run whose process was killed does not read as running for ever. If its process reports
     again, and no newer run has begun, the run reads as running again; a task that has seen it fail stays failed. A run
-    that waits in a task queue reports nothing until a worker claims it, and has a time limit of its own for that.
+    that waits in a task queue reports nothing until a worker claims it; its ``wait`` limits that time.
 
     Attributes:
         lease: Seconds without a report after which a run reads as lost.
@@ -37,7 +37,7 @@ class TaskStore(ABC):
 
     @abstractmethod
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
-        """Return what is stored of a task (None: nothing), and the store's time in seconds since the epoch.
+        """Return the stored run of a task, or None, and the store's time in seconds since the epoch.
 
         Raises:
             RunnerUnavailable: The store cannot be reached.
@@ -45,12 +45,12 @@ class TaskStore(ABC):
 
     @abstractmethod
     def change(self, owner: str, name: str, change: RunChange) -> bool:
-        """Replace what is stored of a task by what ``change`` makes of it, in one atomic step.
+        """Replace the stored run of a task by what ``change`` returns, in one atomic step.
 
         Args:
             owner: The owner of the task.
             name: The name of the task.
-            change: Called with what is stored and the time. It may be called again, if another process was faster.
+            change: Called with the stored run and the time, and called again if another process was faster.
 
         Returns:
             True if something was stored or deleted; otherwise the bool that ``change`` returned.
@@ -64,14 +64,14 @@ class TaskStore(ABC):
     ) -> bool:
         """Make a run the newest one, if the newest one still is ``expect``.
 
-        This is compare-and-set: of two processes that start the same task at once, one gets False.
+        This is a compare-and-set: of two processes that start the same task at once, one gets False.
 
         Args:
             owner: The owner of the task.
             name: The name of the task.
             token: The token of the run that begins.
-            record: Its first record.
-            expect: The token of the run before it; None if there is no record.
+            record: The first record of that run.
+            expect: The token of the previous run; None if nothing is stored.
             wait: Seconds that the run may wait for a worker to claim it; None for a run that needs no worker.
 
         Returns:
@@ -89,7 +89,7 @@ class TaskStore(ABC):
         """Take a run that waits for a worker, if it is the newest run and was not asked to stop.
 
         Returns:
-            Whether the caller is the one to execute it. True only once, so a message that is delivered twice, or to two
+            Whether the caller should execute the run. True only once, so a message that is delivered twice, or to two
             workers, executes the run once.
         """
 
@@ -112,7 +112,7 @@ class TaskStore(ABC):
                 return False
             if _stage(record) < _stage(stored.record) or _stage(stored.record) == _OVER:
                 return True
-            # A worker has claimed it, even if the claim was lost, as when a server that lags behind has taken over.
+            # A worker has claimed the run. The claim may be lost, as after a failover to a server that lagged behind.
             return replace(stored, record=record, seen=now, wait=None)
 
         return self.change(owner, name, published)
@@ -123,7 +123,7 @@ class TaskStore(ABC):
         return None if stored is None else (stored.token, self.current(owner, name, stored, now).record)
 
     def current(self, owner: str, name: str, stored: StoredRun, now: float) -> StoredRun:
-        """Return a stored run as it stands at the time ``now``. The first process that finds it lost logs that."""
+        """Return a stored run as it stands at the time ``now``. The first process that finds the run lost logs that."""
         shown = stored.at(now, self.lease)
         if stored.running and not shown.running and not stored.loss_logged:
             reason = reason_of(shown.record["error"])
@@ -135,15 +135,15 @@ class TaskStore(ABC):
     def log_loss(
         self, owner: str, name: str, token: str, reason: str, *, label: str | None = None, seen: float | None = None
     ) -> None:
-        """Log that a run is lost, unless another process has: the process that notes it in the store first logs it.
+        """Log that a run is lost, unless another process has logged it. The store remembers that.
 
         Args:
             owner: The owner of the task.
             name: The name of the task.
             token: The token of the run.
-            reason: What ended it.
-            label: What the log calls the task; by default what ``label()`` returns.
-            seen: The time of the run's last report, if a reader found it lost by that; None if it is certainly over.
+            reason: What ended the run.
+            label: The task's name in the log; by default the result of ``label()``.
+            seen: The time of the run's last report, if the run was found lost by that; None if it is certainly over.
         """
 
         def noted(stored: StoredRun | None, now: float) -> StoredRun | bool:  # noqa: ARG001
@@ -152,7 +152,7 @@ class TaskStore(ABC):
             if seen is not None and stored.seen != seen:
                 return False
             if not stored.running and stored.record.get("error_type") != "TaskLost":
-                # It has come to its end after all.
+                # The run has reported its end after all.
                 return False
             return replace(stored, loss_logged=True)
 
@@ -161,16 +161,16 @@ class TaskStore(ABC):
                 return
         except Exception:  # noqa: BLE001 - a store that cannot be reached may raise anything
             if seen is not None:
-                # The reader has its answer, and the next reader tries again.
+                # The next reader tries again.
                 return
         log_loss(label if label is not None else self.label(owner, name), token, reason)
 
     def label(self, owner: str, name: str) -> str:  # noqa: ARG002
-        """Return what the log calls a task."""
+        """Return the name of a task in the log."""
         return repr(name)
 
     def request_cancel(self, owner: str, name: str, token: str) -> bool:
-        """Set the cancel flag of a run, if it is the newest run. A run that waits for a worker is over at once.
+        """Set the cancel flag of a run, if it is the newest run. A run that waits for a worker is cancelled at once.
 
         Returns:
             Whether the run is the newest one.
@@ -205,5 +205,5 @@ _OVER = 2
 
 
 def _stage(record: TaskRecord) -> int:
-    """Return how far a run is: 0 until it is over, 1 until it has returned as well, then 2."""
+    """Return the stage of a run: 0 while it runs, 1 after ``complete()`` until its function returns, 2 at the end."""
     return 0 if record.get("running") else 1 if record.get("returning") else _OVER

@@ -33,7 +33,7 @@ class MemoryTaskStore(TaskStore):
         self._lock = threading.RLock()
 
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
-        """Return what is stored of a task, and the time by the store's clock. The record must not be changed."""
+        """Return the stored run of a task, or None, and the store's time. The record must not be changed."""
         return self._runs.get((owner, name)), self._clock()
 
     def read(self, owner: str, name: str) -> tuple[str, TaskRecord] | None:
@@ -43,7 +43,7 @@ class MemoryTaskStore(TaskStore):
         return None if found is None else (found[0], _copy(found[1]))
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
-        """Replace what is stored of a task by what ``change`` makes of it."""
+        """Replace the stored run of a task by what ``change`` returns."""
         key, now = (owner, name), self._clock()
         with self._lock:
             stored = self._runs.get(key)
@@ -53,13 +53,13 @@ class MemoryTaskStore(TaskStore):
             if new is None:
                 del self._runs[key]
             else:
-                # A stored record is replaced, never changed, so it can be read without the lock.
+                # A stored record is replaced, never changed, so that readers need no lock.
                 own = new.record if stored is not None and new.record is stored.record else _copy(new.record)
                 self._runs[key] = replace(new, record=own)
             return True
 
 
 def _copy(record: TaskRecord) -> TaskRecord:
-    # By way of JSON, so that a value comes back as it does from a store of several processes.
+    # Through JSON, so that a value comes back as it does from a store that processes share.
     copy: TaskRecord = json.loads(json.dumps(record))
     return copy

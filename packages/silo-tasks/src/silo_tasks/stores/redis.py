@@ -24,20 +24,20 @@ RETAIN = 86_400.0
 """Seconds for which a record is kept after the last report of its run."""
 
 TIMEOUT = 5.0
-"""Seconds that the server may take for one answer, if the store has made the client."""
+"""Seconds to wait for an answer of the server, if the store has made the client."""
 
-# A connection that the server has closed is made anew. A command that has timed out is not repeated.
+# Reconnect if the server has closed the connection. Do not repeat a command that has timed out.
 IMPATIENT: dict[str, Any] = {
     "socket_timeout": TIMEOUT,
     "socket_connect_timeout": TIMEOUT,
     "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
 }
 
-# A stored value begins with a mark, which is new with each change.
 MARK = 16
+"""Length of the random mark at the beginning of a stored value. Each change writes a new mark."""
 
 KEPT = 64
-"""Tasks whose last seen value is remembered."""
+"""Number of tasks whose last seen value is remembered."""
 
 
 _LOOK = """
@@ -61,12 +61,12 @@ return redis.call('TIME')
 class RedisTaskStore(TaskStore):
     """Keeps the newest run of each task in one key, with times by the server's clock.
 
-    It needs Redis 5 or newer, or Valkey. Constructing it opens no connection.
+    The store needs Redis 5 or newer, or Valkey. Constructing it opens no connection.
 
     Args:
         client: A client of redis-py, or the URL for one, such as "redis://localhost:6379/0". A client that is made
             from a URL waits up to ``TIMEOUT`` seconds for an answer.
-        prefix: The beginning of every key.
+        prefix: Prefix of every key.
         retain: Seconds for which a record is kept after the last report of its run, or after the time that the run may
             wait for a worker.
         lease: Seconds without a report after which a run reads as lost.
@@ -104,27 +104,27 @@ class RedisTaskStore(TaskStore):
         self._change = client.register_script(_CHANGE)
 
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
-        """Return what is stored of a task, and the time by the server's clock.
+        """Return the stored run of a task, or None, and the time by the server's clock.
 
         Raises:
-            RunnerUnavailable: The server has not answered in time, or with an error.
+            RunnerUnavailable: The server did not answer in time, or answered with an error.
         """
         seen = self._read(self._key(owner, name))
         return seen.stored, seen.now()
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
-        """Replace what is stored of a task by what ``change`` makes of it.
+        """Replace the stored run of a task by what ``change`` returns.
 
         Raises:
-            RunnerUnavailable: The server has not answered in time, or with an error.
+            RunnerUnavailable: The server did not answer in time, or answered with an error.
         """
         key, mine = self._key(owner, name), None
-        # The value that was seen last is mostly still there. If it is not, nothing is stored, and it is read again.
+        # Usually the value seen last is still there. If it is not, the write changes nothing, and the value is read.
         guess = self._seen.get(key)
         while True:
             seen = guess or self._read(key)
             if seen.mark and seen.mark == mine:
-                # It was stored, and only the answer was lost.
+                # The value was written, and only the answer was lost.
                 return True
             new = change(seen.stored, seen.now())
             if not isinstance(new, bool):
@@ -143,7 +143,7 @@ class RedisTaskStore(TaskStore):
         return self._keep(key, _Seen(mark, stored, _ahead(seconds, micros)))
 
     def _write(self, key: bytes, before: str, mark: str, stored: StoredRun | None) -> bool:
-        """Replace the value that has the mark ``before``, and return whether it was still there."""
+        """Replace the value that has the mark ``before``. Return whether that value was still there."""
         text, seconds = "", self.retain
         if stored is not None:
             text = mark + json.dumps(stored.to_dict(), separators=(",", ":"))
@@ -170,7 +170,7 @@ class RedisTaskStore(TaskStore):
         self._seen.pop(key, None)
         self._seen[key] = seen
         if len(self._seen) > KEPT:
-            # Another thread may have removed it.
+            # Another thread may have removed the entry.
             with suppress(StopIteration, RuntimeError):
                 self._seen.pop(next(iter(self._seen)), None)
         return seen
@@ -181,7 +181,7 @@ class RedisTaskStore(TaskStore):
 
 
 class _Seen(NamedTuple):
-    """What was stored of a task when it was last read or changed."""
+    """The stored value of a task when it was last read or changed."""
 
     mark: str
     stored: StoredRun | None
@@ -204,23 +204,23 @@ def leave_replica(client: redis.Redis, error: BaseException) -> bool:
     server that has taken over. Connections that other threads use stay open: those threads get the same error.
 
     Returns:
-        Whether the error says so.
+        Whether the server has become a replica.
     """
     if not is_demoted(error):
         return False
     pool: Any = client.connection_pool
-    own: Any = client.connection  # With `single_connection_client`.
+    own: Any = client.connection  # with ``single_connection_client``
     if own is not None:
         own.disconnect()
     try:
         pool.disconnect(inuse_connections=False)
-    except TypeError:  # An older redis-py, and its `BlockingConnectionPool`.
+    except TypeError:  # an older redis-py, and its ``BlockingConnectionPool``
         pool.disconnect()
     return True
 
 
 def is_demoted(error: BaseException) -> bool:
     """Return whether an error is the answer of a server that has become a replica."""
-    # Redis before 7 says it within a longer text if a script is refused. redis-py 5.0 has no class for MASTERDOWN.
+    # If a script is refused, Redis before 7 has the word within a longer text. redis-py 5.0 has no MasterDownError.
     said = isinstance(error, redis.ResponseError) and ("READONLY" in str(error) or "MASTERDOWN" in str(error))
     return said or isinstance(error, (ReadOnlyError, MasterDownError))

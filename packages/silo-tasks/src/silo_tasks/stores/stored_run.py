@@ -1,4 +1,4 @@
-"""What a task store keeps of a task: its newest run."""
+"""``StoredRun``: the newest run of a task, as a task store keeps it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 from ..status import RUNNING, Status
 
 TaskRecord: TypeAlias = dict[str, Any]
-"""``TaskState.to_dict()`` of a run, and what only ``result()`` and ``logs()`` need: plain values that JSON can hold."""
+"""``TaskState.to_dict()`` of a run, and what ``result()`` and ``logs()`` need besides: plain values for JSON."""
 
 LEASE = 15.0
-"""Seconds without a sign of life after which a run counts as lost: its process was killed, or is cut off from the
-store. A living run gives one every half second."""
+"""Seconds without a report after which a run counts as lost: its process was killed, or is cut off from the store. A
+living run reports every half second."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class StoredRun:
     token: str
     """The name of the run, which no other run has."""
     record: TaskRecord
-    """Its state, as it reported last."""
+    """The state that the run reported last."""
     seen: float
-    """When it reported last, in seconds since the epoch by the store's clock."""
+    """When the run reported last, in seconds since the epoch by the store's clock."""
     wait: float | None = None
-    """Seconds from ``seen`` for which it may wait in a task queue until a worker claims it. None once a worker has
+    """Seconds from ``seen`` for which the run may wait in a task queue until a worker claims it. None once a worker has
     claimed it, and for a run that never leaves its process."""
     cancel: bool = False
-    """Whether it was asked to stop."""
+    """Whether the run was asked to stop."""
     loss_logged: bool = False
     """Whether a process has logged that the run is lost."""
 
     @property
     def running(self) -> bool:
-        """Whether it is queued or running, by its last report."""
+        """Whether the run is queued or running, by its last report."""
         return bool(self.record.get("running"))
 
     def at(self, now: float, lease: float = LEASE) -> StoredRun:
@@ -48,7 +48,7 @@ class StoredRun:
         if self.running:
             return self.lost(f"no worker has taken it in {self.wait:g} seconds")
         if self.record.get("returning"):
-            # It called `complete()`, and the value that it was about to return will never come.
+            # The run has called ``complete()``, and the value of its function will never come.
             return replace(self, record={**self.record, "returning": False})
         return self
 
@@ -72,7 +72,7 @@ class StoredRun:
         return replace(self, record=begun, seen=now, wait=None)
 
     def cancelled(self, now: float) -> StoredRun:
-        """Return the run with its cancel flag set. A run that no worker has claimed is over then."""
+        """Return the run with its cancel flag set. A run that no worker has claimed is cancelled by that."""
         asked = replace(self, cancel=True)
         waits = self.wait is not None and self.at(now).running
         return asked._over(now, Status.CANCELLED, "Cancelled") if waits else asked
@@ -91,5 +91,5 @@ class StoredRun:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredRun:
-        """Return the run that ``to_dict()`` gave these values for. Keys that a newer release has added are ignored."""
+        """Return the run from the values that ``to_dict()`` returned. Unknown keys of a newer release are ignored."""
         return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})

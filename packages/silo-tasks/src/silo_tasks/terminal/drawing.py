@@ -1,4 +1,4 @@
-"""A state as text for a terminal."""
+"""Renders a state as text for a terminal."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ..status import RUNNING, Status
 from ..text import duration, rounded
 
 BAR = 30
-"""Characters of the bar, at most."""
+"""Greatest length of the bar, in characters."""
 
 SPEED = 10
-"""Characters by which the mark in a bar without a percentage moves in a second."""
+"""Characters per second by which the mark in a bar without a percentage moves."""
 
 MINUTE = 60.0
-"""Seconds after which another line is written without a terminal, if nothing was written meanwhile."""
+"""Seconds without a line after which ``LineWriter`` writes one."""
 
 MARKS = {"pending": "-", "running": ">", "done": "+", "failed": "!"}
 """The mark of a step, by its status."""
 
 
 def bar(state: TaskState, size: int = BAR) -> str:
-    """Return the bar alone. While the share of the work that is done is unknown, a mark moves to and fro in it."""
+    """Return the bar alone. While it is unknown how much of the work is done, a mark moves to and fro in it."""
     if is_unknown(state):
         length = max(1, size // 5)
         way = size - length
@@ -35,11 +35,11 @@ def bar(state: TaskState, size: int = BAR) -> str:
 
 
 def is_unknown(state: TaskState) -> bool:
-    """Return whether the share that a running task has done is unknown: no total, no percent and no plan."""
+    """Return whether it is unknown how much of its work a running task has done: no total, no percent and no plan."""
     if not state.running or state.status is Status.QUEUED:
         return False
     if state.total is not None and state.n < state.total and rounded(state.progress) >= 100:
-        # A loop after one that has filled the whole bar has a total, but no share of the bar.
+        # After a loop that has filled the whole bar, the next loop has a total, but no share of the bar.
         return True
     if state.progress or state.total is not None:
         return False
@@ -48,7 +48,7 @@ def is_unknown(state: TaskState) -> bool:
 
 def line(state: TaskState) -> str:
     """Return a state as one line of text."""
-    # After a minute, work of unknown length shows at least that time passes.
+    # After a minute, work of unknown length shows at least the time.
     time = _time_left(state) or ([_elapsed(state)] if state.elapsed >= MINUTE else [])
     return _joined(_head(state, BAR), _counts(state), time, [" / ".join(_open_steps(state)), _message(state)])
 
@@ -57,8 +57,9 @@ def reached(state: TaskState, seen: TaskState) -> str:
     """Return how far a run has come, as the end of a sentence: `` at 41% 1200/5500 in Aggregate: Row 1200``.
 
     Args:
-        state: The run.
-        seen: The run as it was shown last, perhaps before its end, which closes the steps and replaces the message.
+        state: The state now.
+        seen: The state that was shown last, perhaps before the end of the run, which closes steps and replaces the
+            message.
     """
     count = f"{state.n}/{state.total}" if state.total is not None else f"{state.n} items" if state.n else ""
     percent = f"{rounded(state.progress):.0f}%" if state.progress or state.total is not None else ""
@@ -74,12 +75,12 @@ def reached(state: TaskState, seen: TaskState) -> str:
 
 
 def drawing(state: TaskState, columns: int, rows: int) -> list[tuple[str, str]]:
-    """Return lines that fit the terminal, each with the status of its step, or "" if it is not of a step.
+    """Return lines that fit the terminal, each with the status of its step, or "" if it shows no step.
 
     The first line is the run's. If there are more steps than rows, those around the running one are drawn.
     """
     size = columns - 1
-    # Work of unknown length shows at least that time passes.
+    # Work of unknown length shows at least the time.
     numbers = [*([] if state.steps else _counts(state)), *(_time_left(state) or [duration(state.elapsed)])]
     # On a narrow terminal the bar leaves room for the numbers.
     room = size - len(_joined(_head(state, 0), numbers))
@@ -109,7 +110,7 @@ def _chosen_steps(steps: list[StepState], room: int) -> list[int]:
     begun = [i for i, step in enumerate(steps) if step.status != "pending"]
     running = [i for i in begun if steps[i].status == "running"]
     focus = (running or begun or [0])[-1]
-    # One line says how many are left out, unless there is only one.
+    # One line says how many steps are left out, unless there is room for one line only.
     nearest = sorted(range(len(steps)), key=lambda i: (steps[i].status != "running", abs(i - focus)))
     return sorted(nearest[: room - 1 if room > 1 else max(0, room)])
 
@@ -141,7 +142,7 @@ def _time_left(state: TaskState) -> list[str]:
 
 
 def _elapsed(state: TaskState) -> str:
-    """Return the time since the start, worded unlike the time left."""
+    """Return the time since the start, as a text that cannot be taken for the time left."""
     return f"after {duration(state.elapsed)}"
 
 
@@ -180,13 +181,13 @@ def _message(state: TaskState) -> str:
 
 def _error(state: TaskState) -> str:
     error, kind = state.error or "", state.error_type
-    # The text of many exceptions says nothing without their class. A text for clients needs no class.
+    # The text of many exceptions is meaningless without their class. A text for clients needs no class.
     return error if kind is None or state.error_public or error == kind else f"{kind}: {error}"
 
 
 def worth_a_line(state: TaskState) -> tuple[int, str]:
-    """Return what must differ from the last line for a state to be worth another one."""
-    # With its numbers, the message of every item would differ.
+    """Return a value that differs from that of the last line if the state is worth another line."""
+    # Without digits: otherwise the message of every item would differ.
     words = "\n".join([*_open_steps(state), _message(state)])
     return int(state.progress // 10), "".join(char for char in words if not char.isdigit())
 
@@ -197,7 +198,7 @@ def printable(text: str) -> str:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return the beginning of a text that fits so many columns: a line that wraps cannot be drawn over."""
+    """Return the beginning of a text that fits into the columns: a line that wraps could not be drawn over."""
     if text.isascii():
         return text[: max(0, columns)]
     for i, char in enumerate(text):

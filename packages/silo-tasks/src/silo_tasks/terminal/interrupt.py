@@ -1,4 +1,4 @@
-"""The lines about a run whose drawing Ctrl-C has ended."""
+"""Writes what happens to a run after Ctrl-C has ended its drawing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _interruptions: list[Interruption] = []
 
 
 class Interruption:
-    """Writes what becomes of a run after Ctrl-C: that the process waits for it, or where it was cancelled.
+    """Writes what happens to a run after Ctrl-C: that the process waits for it, or where it was cancelled.
 
     Args:
         task: The task.
-        writer: What its state was written with.
-        seen: The run as it was shown last.
+        writer: The writer that has shown the task.
+        seen: The state that was shown last.
     """
 
     def __init__(self, task: Watched, writer: LineWriter, seen: TaskState) -> None:
@@ -71,7 +71,7 @@ class Interruption:
             self._over = True
 
     def _write(self, text: str) -> None:
-        # The file may be closed by now.
+        # The file may have been closed.
         with contextlib.suppress(OSError, ValueError):
             self._writer.write_line(text)
 

@@ -1,4 +1,4 @@
-"""Output of other code to a terminal while a bar is drawn on it."""
+"""Puts the output of other code above a bar on the same terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LONGEST = 4096
-"""Characters of an unfinished line that are held back; a longer one is written as it is."""
+"""Characters of an unfinished line that are held back. A longer line is written at once."""
 
 
 class Drawing(Protocol):
-    """What draws on a terminal."""
+    """An object that draws on a terminal."""
 
     def insert(self, write: Callable[[], object] | None) -> bool:
-        """Call ``write``, if given, to write lines above the drawing; False if the drawing itself is writing."""
+        """Call ``write``, if given, to write lines above the drawing. Return False if the drawing itself is writing."""
 
     def after_fork(self) -> None:
         """Begin with a free lock, in a forked child."""
@@ -32,13 +32,12 @@ class OutputAbove:
     """Puts the output of other code above a drawing, as long as the context is open.
 
     Streams of this process that lead to the same terminal get another ``write()``: ``sys.stdout``, ``sys.stderr``, and
-    those of the handlers of ``logging``. So code that holds the stream already is covered too, in every thread. A line
-    is written once it is complete, or when the context closes. Output of other processes, and of code below Python,
-    does not pass through here.
+    those of the handlers of ``logging``. So code that already holds the stream is covered too, in every thread. A line
+    is written once it is complete, or when the context closes. Output of other processes and of C code is not seen.
 
     Args:
-        out: The stream that the drawing is written to.
-        drawing: What draws.
+        out: The stream on which the drawing is written.
+        drawing: The drawing.
     """
 
     def __init__(self, out: TextIO, drawing: Drawing) -> None:
@@ -65,14 +64,14 @@ class OutputAbove:
             redirect.end_lines()
 
     def _after_fork(self) -> None:
-        # The drawing is the parent's.
+        # The drawing belongs to the parent.
         self._drawing.after_fork()
         for redirect in reversed(self._redirects):
             redirect.restore()
 
 
 class _Redirect:
-    """Takes the place of ``write()`` of one stream."""
+    """Replaces ``write()`` of one stream."""
 
     def __init__(self, stream: Any, drawing: Drawing) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""What can be followed in a terminal."""
+"""``Watched``, the interface that ``follow()`` needs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..state import TaskState
 
 
 class Watched(Protocol):
-    """A ``BackgroundTask``, or anything else that knows the state of a run."""
+    """A ``BackgroundTask``, or another object that has the state of a run."""
 
     @property
     def state(self) -> TaskState:
-        """The run at this moment."""
+        """The state of the run at this moment."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to ``timeout`` seconds for the end of the run, and return whether it is over."""
+        """Wait up to ``timeout`` seconds for the end of the run. Return whether the run is over."""

@@ -1,4 +1,4 @@
-"""What a followed run is written with: lines that stay, or a drawing that is renewed in its place."""
+"""Writes a followed run: as lines that stay, or as a drawing that is renewed in place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .drawing import MINUTE, drawing, line, worth_a_line
 from .other_output import OutputAbove
 
 COLORS = {"done": "32", "failed": "31", "running": "1", "pending": "2"}
-"""How the line of a step is drawn, by its status: green, red, bold, dim."""
+"""The colour code of a step's line, by the step's status: green, red, bold, dim."""
 
 
 class LineWriter:
@@ -23,7 +23,7 @@ class LineWriter:
 
     Args:
         out: The file to write to.
-        clock: Seconds, for the line that is written after each minute without one.
+        clock: Returns seconds, for the line that is written after each minute without one.
 
     Attributes:
         shown: The state that was shown last; None before the first.
@@ -37,7 +37,7 @@ class LineWriter:
         self._last: tuple[int, str] | None = None
 
     def show(self, state: TaskState, logs: list[str]) -> None:
-        """Write the log lines, and one for the state if it has changed enough."""
+        """Write the log lines, and a line for the state if it has changed enough."""
         self.shown, now, lines = state, self._clock(), logs
         stage = worth_a_line(state)
         if not state.running or stage != self._last or (not logs and now - self._wrote >= MINUTE):
@@ -57,7 +57,7 @@ class LineWriter:
         yield
 
     def write(self, text: str) -> None:
-        """Write a text, with a mark for each character that the encoding of the file lacks."""
+        """Write a text, with "?" for each character that the encoding of the file lacks."""
         encoding = getattr(self.out, "encoding", None) or "utf-8"
         self.out.write(text.encode(encoding, "replace").decode(encoding))
         if hasattr(self.out, "flush"):
@@ -73,7 +73,7 @@ class TerminalWriter(LineWriter):
         self._rows = 0
         self._frame = ""
         self._busy = False
-        """Whether the drawing itself is writing, or a line that has its place. Guarded by the lock."""
+        """Whether the drawing or a line above it is being written. Guarded by the lock."""
         self._colors = {} if os.environ.get("NO_COLOR") else COLORS
 
     def show(self, state: TaskState, logs: list[str]) -> None:
@@ -83,14 +83,14 @@ class TerminalWriter(LineWriter):
         lines = drawing(state, columns, max(1, rows - 1))
         above = "\x1b[J" + "".join(text + "\r\n" for text in logs) if logs else ""
         below = "".join(self._colored(text, status) + "\x1b[K\r\n" for text, status in lines)
-        # If the terminal is narrower by now, the lines are cut there and do not wrap.
+        # No wrapping while it is written, in case the terminal has become narrower.
         frame = f"\x1b[?7l{below}\x1b[J\x1b[?7h"
         with self._busy_writing():
             self.write(self._back() + above + frame)
             self._rows, self._frame = len(lines), frame
 
     def write_line(self, text: str) -> None:
-        """Write a line after the last drawing, over what Ctrl-C leaves at the cursor."""
+        """Write a line after the last drawing, over the ``^C`` that Ctrl-C leaves at the cursor."""
         self.write(f"\r\x1b[K{text}\n")
 
     @contextmanager
@@ -100,7 +100,7 @@ class TerminalWriter(LineWriter):
             yield
 
     def insert(self, write: Callable[[], object] | None) -> bool:
-        """Call ``write``, if given, to write lines above the drawing; False if the drawing itself is writing."""
+        """Call ``write``, if given, to write lines above the drawing. Return False if the drawing itself is writing."""
         with self._lock:
             if self._busy:
                 return False

@@ -18,14 +18,14 @@ from .wait import WAIT
 
 
 class PlainRun:
-    """A run that notes what a runner does with it.
+    """A run that records what a runner does with it.
 
     Args:
-        body: Called by ``execute()``, and by nothing else.
+        body: Called by ``execute()`` only.
 
     Attributes:
-        executed: How often the runner has executed it.
-        cancelled: Whether the runner has asked it to stop.
+        executed: How often the runner has executed the run.
+        cancelled: Whether the runner has asked the run to stop.
         done: Set when the body has ended.
     """
 
@@ -38,7 +38,7 @@ class PlainRun:
         self.cancelled = False
 
     def job(self) -> Job:
-        """Return what a runner gets."""
+        """Return the job for the runner."""
         return Job(self, "job", "'job'", "", 1, self.body, (), {}, None, 1000, 0, frozenset())
 
     def execute(self) -> None:
@@ -50,7 +50,7 @@ class PlainRun:
             self.done.set()
 
     def cancel(self) -> bool:
-        """Note the request."""
+        """Record the request."""
         self.cancelled = True
         return not self.done.is_set()
 
@@ -61,7 +61,7 @@ class PlainRun:
         """Do nothing: this run logs nothing."""
 
 
-# Functions that a process of its own or a worker can import as well.
+# At the top level, so that another process or a worker can import them.
 
 
 def _fail(task: BackgroundTask) -> None:
@@ -131,7 +131,7 @@ class RunnerContract:
             assert sorted(path.read_text("utf-8").split()) == sorted(task.name for task in tasks)
 
     def test_shutdown_waits_for_accepted_runs(self) -> None:
-        """What was accepted is executed before shutdown returns True."""
+        """Accepted runs are executed before shutdown returns True."""
         runner = self.make_runner()
         tasks = [BackgroundTask(runner=runner) for _ in range(20)]
         for task in tasks:
@@ -140,7 +140,7 @@ class RunnerContract:
         assert all(task.state.complete for task in tasks)
 
     def test_nothing_is_accepted_after_shutdown(self) -> None:
-        """A closed runner says so, and the task is as it was."""
+        """A closed runner raises an error, and the task is as it was."""
         runner = self.make_runner()
         assert runner.shutdown(WAIT)
         task = BackgroundTask(runner=runner)
@@ -161,7 +161,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
 
     def test_a_failing_target_is_in_the_state(self) -> None:
-        """What a target raises does not come out of ``start()``, and the next run is unharmed."""
+        """``start()`` does not raise the target's error, and the next run is unharmed."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
 
@@ -173,7 +173,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
 
     def test_whether_an_error_is_public_is_known(self) -> None:
-        """The process in which the run fails decides, by the classes that the task names; so it is with log lines."""
+        """The process in which the run fails decides, by the classes that the task names. The same holds for lines."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner, public_errors=(ArithmeticError, KeyError))
         for kind in ("ValueError", "ZeroDivisionError"):
@@ -199,7 +199,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
 
     def test_what_a_run_reports_is_in_the_state(self) -> None:
-        """Steps, counts, message and log are there at the end, and log numbers go on with the next run."""
+        """Steps, counts, message and log are there at the end, and the next run continues the log's numbers."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
         for run in (1, 2):
@@ -213,7 +213,7 @@ class RunnerContract:
         assert runner.shutdown(WAIT)
 
     def test_callbacks_are_called_once(self) -> None:
-        """With the task that they were added to, by any thread."""
+        """A callback gets the task to which it was added."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
         called: list[BackgroundTask] = []
@@ -226,7 +226,7 @@ class RunnerContract:
         assert called == [task]
 
     def test_the_task_is_the_current_one(self) -> None:
-        """Code that is not handed the task finds it."""
+        """Code that does not get the task as an argument finds it."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
         task.start(_see_itself)
@@ -248,7 +248,7 @@ class LocalRunnerContract(RunnerContract):
         assert [run.executed for run in runs] == [1] * 50
 
     def test_shutdown_waits_for_accepted_jobs(self) -> None:
-        """What was accepted is executed before shutdown returns True."""
+        """Accepted jobs are executed before shutdown returns True."""
         runner = self.make_runner()
         runs = [PlainRun(lambda: None) for _ in range(20)]
         for run in runs:
@@ -257,7 +257,7 @@ class LocalRunnerContract(RunnerContract):
         assert all(run.executed == 1 for run in runs)
 
     def test_a_job_is_refused_after_shutdown(self) -> None:
-        """A closed runner says so."""
+        """A closed runner raises an error."""
         runner = self.make_runner()
         assert runner.shutdown(WAIT)
         run = PlainRun(lambda: None)
@@ -269,7 +269,7 @@ class LocalRunnerContract(RunnerContract):
             raise AssertionError("a runner that was shut down accepted a job")
 
     def test_a_value_is_the_very_object(self) -> None:
-        """Nothing is copied on its way."""
+        """The runner copies no value."""
         runner = self.make_runner()
         task = BackgroundTask("contract", runner=runner)
         value = object()

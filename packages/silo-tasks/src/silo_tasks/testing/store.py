@@ -87,7 +87,7 @@ class TaskStoreContract:
         assert not store.claim("owner", "task", "b")
 
     def test_a_run_that_has_reported_cannot_be_claimed(self) -> None:
-        """A claim may be lost, as when a server that lags behind takes over. The run is not claimed again."""
+        """A claim may be lost, as after a failover to a server that lagged behind. The run is not claimed again."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True}, expect=None, wait=60)
         assert store.publish("owner", "task", "a", {"running": True, "n": 1})
@@ -113,7 +113,7 @@ class TaskStoreContract:
         assert len(won) == 1
 
     def test_a_waiting_run_that_is_cancelled_never_runs(self) -> None:
-        """It is over at once, and no worker can claim it: otherwise its watchers would wait for a worker."""
+        """The run is cancelled at once, and no worker can claim it: its watchers do not wait for a worker."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True, "status": "queued"}, expect=None, wait=60)
         assert store.request_cancel("owner", "task", "a")
@@ -123,7 +123,7 @@ class TaskStoreContract:
         assert not store.claim("owner", "task", "a")
 
     def test_a_run_that_waited_too_long_is_lost(self) -> None:
-        """It reads as lost, and no worker can claim it later."""
+        """The run reads as lost, and no worker can claim it later."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True, "status": "queued"}, expect=None, wait=0.01)
         pause = threading.Event()

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 WAIT = 30.0
-"""Seconds after which a test gives up waiting for something that must happen."""
+"""Seconds after which a test gives up waiting."""
