@@ -41,6 +41,7 @@ class Expiry:
         if at.now - record.active <= at.ttl:
             return False
         life = Life(record.sid, record.uid)
+        # ``Backend.expire`` returns the lives that live on.
         return not self._kept(life, at) and life not in self._backend.expire([life], at, claim)
 
     def end_due(self, lives: Iterable[Life], at: Moment) -> None:

@@ -62,7 +62,7 @@ class Publication:
             TaskRunning: The task is queued or running in another process.
         """
         store, run = self._store, self._run
-        # What the previous run has left is mostly still there. Where it is not, nothing begins, and the store is read.
+        # The store mostly still has the last record of the previous run. So it is read only if that guess is wrong.
         guess = (previous.token, record_of(previous)) if previous.is_settled else None
         self._before = guess or store.read(run.owner, run.name)
         while not self._replace(previous, wait):
@@ -87,7 +87,7 @@ class Publication:
         try:
             return self._store.begin(run.owner, run.name, run.token, record_of(run), expect=expect, wait=wait)
         except BaseException:
-            # The run may have begun, where only the answer was lost.
+            # The run may have begun: perhaps only the answer was lost.
             self.withdraw(previous)
             raise
 
@@ -118,7 +118,7 @@ class Publication:
         self._publish_later()
 
     def drop(self) -> None:
-        """Store nothing more, of a run that was not accepted."""
+        """Store nothing more: the run was not accepted."""
         self._left = 0
         with self._run.lock:
             self._run.callbacks = [each for each in self._run.callbacks if each is not self]
@@ -148,7 +148,8 @@ class Publication:
                     # A worker has claimed it, and imports its function.
                     record["status"] = Status.RUNNING.value
                 newest = store.publish(run.owner, run.name, run.token, record)
-                # The run may have ended meanwhile, and its last record must not be overwritten by this one.
+                # The run may have ended meanwhile. Then its last record is stored after this one, which may have
+                # overwritten it.
                 goes_on = record["running"] or record.get("returning", False)
                 latch = run.done if record["running"] else run.value_ready
                 if not (newest and goes_on and latch.is_set):

@@ -16,7 +16,7 @@ from ..run.target import explain_call
 
 @dataclass(frozen=True)
 class Message:
-    """What a worker needs to execute a run: plain values, and the arguments as the engine carries them."""
+    """What a worker needs to execute a run: plain values, and the arguments as the task queue carries them."""
 
     function: str
     """Where to import the function from, as ``package.module:name``."""

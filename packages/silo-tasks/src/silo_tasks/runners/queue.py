@@ -114,7 +114,7 @@ class QueueRunner(Runner):
         """Count the workers that take the runs of this runner, for a check by an operator. The call may take a second.
 
         Returns:
-            The queue and how many workers it has; None if the engine cannot tell, or needs no worker.
+            The queue and how many workers it has; None if the task queue cannot tell, or needs no worker.
 
         Raises:
             RunnerUnavailable: The queue cannot be reached.
@@ -123,11 +123,11 @@ class QueueRunner(Runner):
 
     @abstractmethod
     def dumps(self, value: Any) -> bytes:
-        """Serialise one argument as the engine does."""
+        """Serialise one argument as the task queue does."""
 
     @abstractmethod
     def send(self, message: Message) -> None:
-        """Hand a message to the engine, to be given to ``execute()`` by a worker.
+        """Put a message into the task queue, for a worker to give to ``execute()``.
 
         Raises:
             RunnerUnavailable: The queue cannot be reached.
@@ -139,7 +139,7 @@ def ended_by_worker(error: BaseException, *packages: str) -> TaskLost | None:
 
     Args:
         error: What ended the run.
-        packages: The packages of the engine's worker.
+        packages: The packages of the task queue's worker.
 
     Returns:
         The error; None if the run's own code raised it.

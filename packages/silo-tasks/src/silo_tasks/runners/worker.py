@@ -30,7 +30,7 @@ def execute(
     problem: Exception | None = None,
     ended: Callable[[BaseException], TaskFailed | None] = lambda _: None,
 ) -> bool:
-    """Execute a run that was sent here, to its end; the one entry of all engines.
+    """Execute a run that was sent here, to its end; the one entry for all task queues.
 
     The run is claimed first, so that a message that is delivered twice, or was cancelled on its way, does nothing.
     While it runs, its record is stored twice a second, and a cancel that another process has requested is seen then.
@@ -42,15 +42,15 @@ def execute(
         store: The task store. A function with an attribute ``open_store`` brings its own, which ``open_store(message)``
             returns. Such a function should be cheap to import, as it is imported before the run is claimed.
         problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
-        ended: Takes an exception and returns what the run fails with, if the engine has ended the run by it; None for
-            an exception of the run's own code.
+        ended: Takes an exception and returns what the run fails with, if the task queue has ended the run by it; None
+            for an exception of the run's own code.
 
     Returns:
         Whether the run was executed here.
 
     Raises:
         TaskError: The message has no task store, or the function that opens it cannot be imported.
-        SystemExit: The engine ended the run with it. The run has failed, and the worker still has to exit.
+        SystemExit: The task queue ended the run with it. The run has failed, and the worker still has to exit.
         Exception: The store could not be reached for ``PATIENCE`` seconds. The run stays as it is.
     """
     store = _store_of(message, store)
@@ -93,7 +93,7 @@ def execute(
 
 
 def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
-    """Fail a run that no worker will finish, as its engine reports.
+    """Fail a run that no worker will finish, as its task queue reports.
 
     Args:
         message: The message of the run. Arguments that cannot be read may be left out.

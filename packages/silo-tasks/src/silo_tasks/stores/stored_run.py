@@ -59,7 +59,7 @@ class StoredRun:
     def failed(self, error: str, error_type: str | None) -> StoredRun:
         """Return the run, failed at the time of its last report.
 
-        Clients may read that a run is lost, but not an error of the engine.
+        Clients may read that a run is lost, but not an error of the task queue.
         """
         public = error_type == "TaskLost"
         return self._over(
