@@ -205,8 +205,13 @@ class TaskState:
         return {**self.__dict__, "logs": self.logs, "private_logs": self.private_logs, "_view": None}
 
 
-def snapshot(view: LogView, **fields: Any) -> TaskState:
-    """Return a state whose log is built when it is first read, so that its cost does not depend on the log."""
+def snapshot(view: LogView, fields: dict[str, Any]) -> TaskState:
+    """Return a state whose log is built when it is first read, so that its cost does not depend on the log.
+
+    Args:
+        view: The log.
+        fields: What the state has beside the log. The state keeps this dict.
+    """
     state = TaskState.__new__(TaskState)
     fields |= {"last_seq": view.last_seq, "dropped": view.dropped, "private_count": view.private, "_view": view}
     state.__dict__ = fields

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..progress.rate import rate_of, time_left
 from ..progress.steps import closed
 from ..state import TaskState, snapshot
@@ -39,27 +41,28 @@ def state_of(run: Run) -> TaskState:
                 message = fill(message, n, total, percent, rate, left)
             else:
                 message = fill(message, said_in.done, said_in.total, percent, rate, left)
-        return snapshot(
-            view,
-            running=status.is_active,
-            progress=percent,
-            message=message,
-            complete=status == "succeeded",
-            error=None if failure is None else failure.text,
-            started_at=run.started_at,
-            finished_at=run.finished_at,
-            name=settings.name,
-            status=status,
-            run=run.number,
-            n=n,
-            total=max(total, n) if total is not None else None,
-            steps=list(run.steps.records),
-            rate=rate,
-            eta=eta,
-            elapsed=0.0 if run.began is None else max(0.0, now - run.began),
-            error_type=None if failure is None else failure.error_type,
-            error_public=failure is not None and failure.public,
-        )
+        # Not as keyword arguments, which would take a fifth of the time to collect.
+        fields: dict[str, Any] = {
+            "running": status.is_active,
+            "progress": percent,
+            "message": message,
+            "complete": status == "succeeded",
+            "error": None if failure is None else failure.text,
+            "started_at": run.started_at,
+            "finished_at": run.finished_at,
+            "name": settings.name,
+            "status": status,
+            "run": run.number,
+            "n": n,
+            "total": max(total, n) if total is not None else None,
+            "steps": list(run.steps.records),
+            "rate": rate,
+            "eta": eta,
+            "elapsed": 0.0 if run.began is None else max(0.0, now - run.began),
+            "error_type": None if failure is None else failure.error_type,
+            "error_public": failure is not None and failure.public,
+        }
+        return snapshot(view, fields)
 
 
 def _reported_state(run: Run, latest: TaskState) -> TaskState:
@@ -67,29 +70,29 @@ def _reported_state(run: Run, latest: TaskState) -> TaskState:
     with run.lock:
         status, over = run.status, run.status.is_final
         view, failure = run.log.view(), run.failure
-        return snapshot(
-            view,
-            running=status.is_active,
-            progress=100.0 if status is Status.SUCCEEDED else latest.progress,
-            message=run.message,
-            complete=status is Status.SUCCEEDED,
-            error=None if failure is None else failure.text,
-            started_at=run.started_at,
-            finished_at=run.finished_at,
-            name=run.settings.name,
-            status=status,
-            run=run.number,
-            n=latest.n,
-            total=latest.total,
-            steps=list(closed(latest.steps, run.finished_at, failed=status is not Status.SUCCEEDED))
+        fields: dict[str, Any] = {
+            "running": status.is_active,
+            "progress": 100.0 if status is Status.SUCCEEDED else latest.progress,
+            "message": run.message,
+            "complete": status is Status.SUCCEEDED,
+            "error": None if failure is None else failure.text,
+            "started_at": run.started_at,
+            "finished_at": run.finished_at,
+            "name": run.settings.name,
+            "status": status,
+            "run": run.number,
+            "n": latest.n,
+            "total": latest.total,
+            "steps": list(closed(latest.steps, run.finished_at, failed=status is not Status.SUCCEEDED))
             if over
             else latest.steps,
-            rate=None if over else latest.rate,
-            eta=None if over else latest.eta,
-            elapsed=latest.elapsed,
-            error_type=None if failure is None else failure.error_type,
-            error_public=failure is not None and failure.public,
-        )
+            "rate": None if over else latest.rate,
+            "eta": None if over else latest.eta,
+            "elapsed": latest.elapsed,
+            "error_type": None if failure is None else failure.error_type,
+            "error_public": failure is not None and failure.public,
+        }
+        return snapshot(view, fields)
 
 
 def fill(message: str, n: int, total: int | None, percent: float, rate: float | None, eta: float | None) -> str:
