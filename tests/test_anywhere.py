@@ -1,4 +1,4 @@
-"""The example whose job runs in a thread, a process, an RQ worker or a Celery worker, as one of its lines decides."""
+"""The example ``anywhere``: one line decides whether its job runs in a thread, a process or a worker."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Client:
 
 @contextmanager
 def serving(kind: str, folder: Path, store_url: str, redis_url: str) -> Iterator[Client]:
-    """The example with that line changed, on two server processes, and a worker if the runner needs one."""
+    """Serve the example with that line changed by two processes, and start a worker if the runner needs one."""
     home = folder / "example"
     shutil.copytree(EXAMPLE, home, ignore=shutil.ignore_patterns("__pycache__", "instance"))
     text = (home / "words.py").read_text()

@@ -332,7 +332,7 @@ def test_a_server_that_forgot_the_session_or_is_gone(opened: Open) -> None:
     click(page, "sample")
     page.wait(shown("options"))
     silo = silo_of(app)
-    silo.store.destroy(page.run("sessionStorage.getItem('silo-session')"))  # As a restart does: not even expired.
+    silo.store.destroy(page.run("sessionStorage.getItem('silo-session')"))  # unknown, as after a restart
     reload(page)
     page.wait(notice("Your session has expired"))
     page.run("document.getElementById('notice-button').click()")

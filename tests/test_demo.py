@@ -1,4 +1,4 @@
-"""The demo at work: from an upload to a download, and while the work runs."""
+"""The demo: from an upload to a download, and requests while its task runs."""
 
 from __future__ import annotations
 

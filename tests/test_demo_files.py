@@ -1,4 +1,4 @@
-"""The demo on files as people have them, and on files that it cannot process."""
+"""The demo with files from common programs, and with files that it cannot process."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Answer(NamedTuple):
 
 
 class Line:
-    """A connection that stays open, so that the same worker answers every request."""
+    """A connection that stays open, so that one worker answers all of its requests."""
 
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=DEADLINE)
@@ -98,7 +98,7 @@ class Site:
         assert {int(line.worker) for line in self.lines} == set(server.worker_pids())
 
     def _reach_more(self) -> bool:
-        """Connect many times at once: a busy worker leaves the next connection to another worker."""
+        """Open many connections at once, so that a busy worker leaves some of them to other workers."""
         found: list[Line] = []
         threads = [threading.Thread(target=lambda: found.append(Line(self.server.url))) for _ in range(2 * WORKERS)]
         for thread in threads:

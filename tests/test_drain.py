@@ -1,4 +1,4 @@
-"""Tasks of a worker that Gunicorn ends: finished in time or cancelled, and the process ends either way."""
+"""When Gunicorn ends a worker, its tasks finish in time or are cancelled, and the process ends either way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="Gunicorn needs
 KINDS = ["sync", "gthread", "gevent"]
 LOST = "lost: its process was stopped"
 
-# A task waits for a file that has the name it was given; one of the name s waits for ever.
+# Each task waits for a file with the name that it was given. A task named "s" waits for ever.
 APP = """
 import os, time
 from pathlib import Path
@@ -75,26 +75,26 @@ class Served:
             return json.load(answer)
 
     def who(self) -> int | None:
-        """The process that answers; None where one that ends has dropped the request, as Gunicorn 23 does."""
+        """Return the pid of the worker that answers; None if a worker dropped the request as it ended (Gunicorn 23)."""
         try:
             return int(self.ask("GET", "/who"))
         except OSError:
             return None
 
     def start(self, *names: str) -> int:
-        """Start the tasks, each in a session of its own, and wait until the first runs; the worker's process."""
+        """Start the tasks, each in a session of its own, wait until the first runs, and return the worker's pid."""
         pids = {self.ask("POST", f"/api/start/{name}", sid_of(name)) for name in names}
         until((self.folder / f"{names[0]}-begun").exists, "the task does not begin")
         (pid,) = pids
         return int(pid)
 
     def let(self, *names: str) -> None:
-        """Let tasks end."""
+        """Let the named tasks end."""
         for name in names:
             (self.folder / name).touch()
 
     def status(self, name: str) -> str:
-        """What the task's record says to a process that has no part in the work: its error, or its status."""
+        """Return the error of a task, or its status, as another process reads its record."""
         answer = self._app.test_client().get("/api/status", headers={"X-Session-ID": sid_of(name)})
         record = json.loads(answer.text)
         return str(record["error"] or record["status"])
@@ -108,13 +108,13 @@ def sid_of(name: str) -> str:
 
 
 def losses(log: str) -> list[tuple[str, str]]:
-    """The names and reasons in the lines of lost runs."""
+    """Return the names and reasons in the log lines of lost runs."""
     line = r"^.*Task 'work' of session (\w){6}… \(run [0-9a-f]{8}\) is lost: (.*)$"
     return sorted(re.findall(line, log, re.MULTILINE))
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process, not even one that nobody has waited for."""
+    """Return whether there is no such process, also no zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

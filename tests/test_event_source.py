@@ -1,4 +1,4 @@
-"""A page's EventSource on the stream of its tasks."""
+"""A page reads the stream of its tasks with EventSource."""
 
 from __future__ import annotations
 

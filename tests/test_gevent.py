@@ -1,4 +1,4 @@
-"""Under gevent's monkey patching writes take turns and reads do not wait, on its own server."""
+"""With gevent's monkey patching and server, writes wait for the write lock and reads do not wait."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ server.stop()
 
 
 def run(program: str, url: str) -> object:
-    """What the program prints."""
+    """Run the program and return what it prints."""
     pytest.importorskip("gevent")
     done = subprocess.run(
         [sys.executable, "-c", program, url], capture_output=True, text=True, timeout=100, check=False
@@ -98,7 +98,7 @@ def run(program: str, url: str) -> object:
     return json.loads(done.stdout)
 
 
-def test_turns_reads_and_tasks_under_gevent(any_url: str) -> None:
+def test_writes_reads_and_tasks_under_gevent(any_url: str) -> None:
     assert run(PROGRAM, any_url) == [[200, {"value": 200}], [200, {"result": 50}]]
 
 
@@ -144,6 +144,6 @@ print(json.dumps([any(others), sum(given_up) > 0, sum(acknowledged) > 0]))
 
 
 def test_a_timeout_may_come_anywhere_under_gevent(any_url: str) -> None:
-    """In a command, in a wait for a turn, in giving it back: nothing stays locked and no answer goes to another."""
+    """In a command, in a wait for the write lock, in its release: nothing stays locked, and no reply is mixed up."""
     url = f"{any_url}?lease=1" if any_url.startswith("redis") else any_url
     assert run(IMPATIENT, url) == [False, True, True]

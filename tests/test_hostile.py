@@ -1,6 +1,6 @@
-"""Hostile ids and names, through a whole application: a normal answer with a fresh id, or a 4xx, and nothing touched.
+"""Hostile ids and names get a normal answer with a new id, or a 4xx, and no other file is touched.
 
-What the ids would lead to, if a path were ever made of one, is built under the test's own folder.
+The files that the ids would reach, if one of them became a path, are made under the test's own folder.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ NAMES = [
 
 
 def decorated(sid: str) -> list[str]:
-    """Another session's id, dressed up."""
+    """Return variants of another session's id, with slashes, dots, spaces or quotes beside it."""
     return [
         f"{sid}/", f"/{sid}", f"{sid}/.", f"./{sid}", f"../{sid}", f"{sid}\\", f"{sid}\x00", f"{sid}%00", f"{sid}.",
         f"{sid} x", f"{sid},{sid}", f"{sid};a", f'"{sid}"', f"{sid}\u200b", f"{sid}\u202e", f"{sid}*",
@@ -80,7 +80,7 @@ def decorated(sid: str) -> list[str]:
 
 
 class Site:
-    """An application on a real server, beside folders that nobody may touch."""
+    """An application on a real server, beside folders that it must not touch."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.outside = folder / "outside"
@@ -141,7 +141,7 @@ class Site:
         return app
 
     def ask(self, method: str, path: str, sid: bytes | None = None, body: bytes = b"") -> http.client.HTTPResponse:
-        """Send a request with a header of any bytes, which http.client alone would not send."""
+        """Send a request whose header can hold any bytes, which http.client would refuse."""
         connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=30)
         connection.connect()
         head = [f"{method} {path} HTTP/1.1".encode(), b"Host: here", b"Connection: close"]
@@ -161,7 +161,7 @@ class Site:
         self.thread.join(30)
 
     def untouched(self) -> dict[str, str]:
-        """Every file and folder but those that the file store made, with its content."""
+        """Return every file and folder, with its content, except those that the file store made."""
         found = {}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()

@@ -112,7 +112,7 @@ class Client:
         self.pid = 0
 
     def ask(self, method: str, path: str) -> tuple[int, Any]:
-        """The status and the body; ``pid`` says who answered."""
+        """Return the status and the body, whose ``pid`` is that of the worker that answered."""
         self._connection.request(method, path, headers={"X-Session-ID": self._sid})
         answer = self._connection.getresponse()
         body = answer.read()
@@ -132,7 +132,7 @@ def ask(server: Gunicorn, method: str, path: str, sid: str = SID) -> tuple[int, 
 
 
 def asked_of_all(server: Gunicorn, path: str) -> list[tuple[int, Any]]:
-    """What each worker answers: new connections are made until each has had one."""
+    """Return the answer of each worker. Opens connections until each worker has answered."""
     answers: dict[int, tuple[int, Any]] = {}
 
     def all_have() -> bool:
@@ -171,16 +171,16 @@ def open_store(url: str) -> SessionStore:
 
 @contextmanager
 def held(server: Gunicorn, folder: Path) -> Iterator[int]:
-    """A request keeps the session's turn meanwhile; yields the pid of its worker."""
+    """Let a request hold the session's write lock during the block; yield the pid of its worker."""
 
     def hold() -> None:
-        with suppress(OSError, http.client.HTTPException):  # its worker may be killed
+        with suppress(OSError, http.client.HTTPException):  # the worker of the request may be killed
             ask(server, "POST", "/api/hold")
 
     thread = threading.Thread(target=hold)
     thread.start()
     try:
-        until((folder / "entered").exists, "the request that holds the turn does not arrive")
+        until((folder / "entered").exists, "the request that takes the write lock does not arrive")
         yield int((folder / "entered").read_text())
     finally:
         (folder / "leave").touch()
@@ -220,7 +220,7 @@ def test_reads_are_answered_while_a_writer_has_the_turn(
 
 @gunicorn
 def test_an_application_made_and_used_before_the_fork(any_url: str, serve: Callable[..., Gunicorn]) -> None:
-    """With connections, locks and threads that a worker must not take for its own."""
+    """It has connections, locks and threads that a worker must not use as its own."""
     workers = 1 if any_url.startswith("memory") else 2
     with serve(any_url, "--preload", workers=workers, USE="1") as server:
 
@@ -257,7 +257,7 @@ def test_a_view_that_fails_saves_nothing(shared_url: str, serve: Callable[..., G
 
 
 @gunicorn
-def test_a_worker_that_is_killed_in_a_view_saves_nothing_and_keeps_nobody_waiting_for_long(
+def test_a_worker_that_is_killed_in_a_view_saves_nothing_and_does_not_block_others_for_long(
     shared_url: str, serve: Callable[..., Gunicorn], tmp_path: Path
 ) -> None:
     with serve(short_lease(shared_url)) as server:
@@ -287,7 +287,7 @@ def test_a_kill_while_state_is_saved_tears_nothing(shared_url: str, serve: Calla
             try:
                 for _ in range(3):
                     before = len(written)
-                    until(lambda before=before: len(written) > before + 5, "nobody writes")  # type: ignore[misc]
+                    until(lambda before=before: len(written) > before + 5, "no request writes")  # type: ignore[misc]
                     pid = server.worker_pids()[0]
                     os.kill(pid, signal.SIGKILL)
                     until(lambda pid=pid: pid not in server.worker_pids(), "the worker does not die")  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The example backend keeps the contract, and its page is correct."""
+"""The example backend passes the contract suite, and BACKENDS.md describes it correctly."""
 
 from __future__ import annotations
 

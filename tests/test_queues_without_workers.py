@@ -34,7 +34,7 @@ def celery(own_redis: RedisServer) -> Iterator[CeleryEngine]:
 
 
 def work() -> None:
-    """What no test starts."""
+    """A task that no test starts."""
 
 
 def tasks(app: Flask) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The Python blocks of the pages that no package tests for itself run as they stand."""
+"""The Python blocks of pages that the packages' own tests do not run are run here, unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 
 def run(readme: str) -> dict[str, Any]:
-    """Run the blocks of a page and return what they have defined."""
+    """Run the blocks of a page and return the names that they have defined."""
     scope: dict[str, Any] = {"__name__": "readme"}
     for number, block in enumerate(blocks(ROOT / readme)):
         exec(compile(block, f"{readme}, block {number}", "exec", dont_inherit=True), scope)
@@ -55,7 +55,7 @@ def test_the_blocks_run_one_after_the_other(
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what a link to a section of a page ends with, for each section."""
+    """Return the anchor of each section of a page, as GitHub makes it."""
     headings = re.findall(r"^##+ (.*)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

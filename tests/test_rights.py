@@ -1,6 +1,6 @@
 """Folders and files that this process may not write to are refused when the application or the store is made.
 
-Each test runs without root's rights: see `tests.guard`.
+Each test runs without root's rights: see ``tests.guard``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gunicorn, as tests start it, serves and ends."""
+"""Gunicorn serves and ends under the helper that other tests start it with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients of an application are told while its store cannot be reached."""
+"""The answers of an application while its store cannot be reached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER = {"X-Session-ID": "b" * 32}
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that finds everything again after it was killed."""
+    """A server that keeps its data when it is killed."""
     if redis_binary() is None:
         pytest.skip("there is no redis-server")
     with RedisServer(tmp_path / "redis", appendonly=True) as server:
@@ -91,7 +91,7 @@ def assert_away(answer: Any) -> None:
 
 
 def back(ask: Callable[[], Any]) -> Any:
-    """The first answer that is none of a store which cannot be reached."""
+    """Repeat a request until the store can be reached again, and return the answer."""
     found: list[Any] = []
 
     def answered() -> bool:
@@ -144,7 +144,7 @@ def test_a_store_that_goes_before_the_commit_takes_the_answer_with_it(
         expected = [{"value": 2}]
     else:
         server.resume()
-        expected = [{"value": 2}, {"value": 102}]  # the server may do what it was asked before
+        expected = [{"value": 2}, {"value": 102}]  # the server may still execute a command that it received before
     assert back(lambda: client.post("/api/increment", headers=AS)).get_json() in expected
 
 

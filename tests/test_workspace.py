@@ -1,4 +1,4 @@
-"""The workspace keeps its shape."""
+"""Manifests, licences, pages and layout of the workspace are consistent."""
 
 from __future__ import annotations
 

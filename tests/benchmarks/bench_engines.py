@@ -1,9 +1,9 @@
-"""Measures a run on RQ and on Celery, from its start until its result is here, beside the same engine used bare.
+"""Measures a run on RQ and on Celery, from its start to its result, against the same engine without Silo.
 
-Run with `uv run python tests/benchmarks/bench_engines.py [rq|celery]`. It starts its own Redis and one worker
-process at a time, which both use in turn. Bare means what the engine's own users do: RQ's `latest_result()`, Celery's
-`get()` with the Redis result backend. Figures are wall time, medians; a ratio is ours over bare. A cancel is measured
-from `cancel()` until the run is over, the longest of some.
+Run with ``uv run python tests/benchmarks/bench_engines.py [rq|celery]``. It starts its own Redis and one worker
+process at a time, which both use in turn. Without Silo is what users of the engine do: RQ's ``latest_result()``,
+Celery's ``get()`` with the Redis result backend. Figures are medians of wall time; a ratio is ours over theirs. A
+cancel is measured from ``cancel()`` until the run has ended, the longest of several.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def cancelled(case: str, task: BackgroundTask) -> None:
         task.start(engine_jobs.endless)
         while task.state.n < 1:
             time.sleep(0.01)
-        time.sleep(turn / 16)  # Somewhere between two looks of the worker.
+        time.sleep(turn / 16)  # a moment between two polls of the worker
         begin = time.perf_counter()
         task.cancel()
         task.wait()

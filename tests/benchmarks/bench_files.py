@@ -1,7 +1,7 @@
-"""Measures silo-files against what it cannot do without: the bare operations of the system.
+"""Measures silo-files against the bare file operations that it needs.
 
-Run with `uv run python tests/benchmarks/bench_files.py [folder]`. Each pair is measured in turn, in this process and
-on the same disk; the figures are medians.
+Run with ``uv run python tests/benchmarks/bench_files.py [folder]``. The two operations of a pair alternate, in this
+process and on the same disk; the figures are medians.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SMALL = b"x" * 1024
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Return how long `action` takes."""
+    """Return how long ``action`` takes."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
 def save_big(folder: Path) -> tuple[float, float]:
-    """Seconds to save 256 MiB from a file, and to copy it with shutil.copyfileobj."""
+    """Return the seconds to save 256 MiB from a file, and to copy it with shutil.copyfileobj."""
     store = FileStore(folder / "big")
     source, target = folder / "source", folder / "target"
     with source.open("wb") as file:
@@ -47,7 +47,7 @@ def save_big(folder: Path) -> tuple[float, float]:
 
     times = []
     for turn in range(8):
-        # Each writes a new file, so neither pays for freeing an old one; whoever goes second, alternates.
+        # Each writes a new file, so neither pays for freeing an old one. The order alternates.
         pair = {}
         for action in (ours, bare) if turn % 2 else (bare, ours):
             pair[action] = seconds(action)
@@ -61,7 +61,7 @@ def save_big(folder: Path) -> tuple[float, float]:
 
 
 def save_small(folder: Path) -> tuple[float, float]:
-    """Seconds to save 1 KiB under a new name, and to write it with open()."""
+    """Return the seconds to save 1 KiB under a new name, and to write it with open()."""
     store = FileStore(folder / "small")
     plain = folder / "plain"
     plain.mkdir()
@@ -82,7 +82,7 @@ def save_small(folder: Path) -> tuple[float, float]:
 
 
 def replace_small(folder: Path) -> tuple[float, float]:
-    """Seconds to save 1 KiB in place of an older file, and to write it with open()."""
+    """Return the seconds to replace a file of 1 KiB, and to write it with open()."""
     store = FileStore(folder / "again")
     target = folder / "again.bin"
 
@@ -97,7 +97,7 @@ def replace_small(folder: Path) -> tuple[float, float]:
 
 
 def cleanup(folder: Path) -> tuple[float, float]:
-    """Seconds to clean up a session of 1,000 files, and to delete such a folder with shutil.rmtree."""
+    """Return the seconds to clean up a session of 1,000 files, and to delete such a folder with shutil.rmtree."""
     store = FileStore(folder / "clean")
     times = []
     for _ in range(15):
@@ -124,7 +124,7 @@ def report(what: str, pair: tuple[float, float], reach: str) -> None:
 
 
 def main() -> None:
-    """Measure all."""
+    """Measure each operation and print the table."""
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
         folder = Path(name)
         report("save 1 KiB, new name / open+write", save_small(folder), "reach 3x")

@@ -1,6 +1,6 @@
 """Measures what Silo adds to a Flask request.
 
-Run with `uv run python tests/benchmarks/bench_requests.py`. Each request calls `app.wsgi_app`; figures are CPU time.
+Run with ``uv run python tests/benchmarks/bench_requests.py``. A request calls ``app.wsgi_app``; figures are CPU time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROUND = 300
 
 
 def caller(app: Flask, path: str, method: str = "POST") -> Callable[[], None]:
-    """Return a function that makes a round of requests."""
+    """Return a function that makes one round of requests."""
     environ = EnvironBuilder(path=path, method=method, headers=[("X-Session-ID", SID)]).get_environ()
     wsgi = app.wsgi_app
 
@@ -34,7 +34,7 @@ def caller(app: Flask, path: str, method: str = "POST") -> Callable[[], None]:
 
 
 def bare_app() -> Flask:
-    """Count for one client, with no session at all."""
+    """An application that counts for one client, without a session."""
     app = Flask("bare")
     state = {"value": 0}
 
@@ -48,7 +48,7 @@ def bare_app() -> Flask:
 
 
 def silo_app() -> tuple[Flask, Silo]:
-    """Count for each client."""
+    """An application that counts for each client."""
     app = Flask("silo")
     silo = Silo(app, ttl=3600, auto_cleanup=False)
     silo.register("counter", lambda: {"value": 0})
@@ -112,7 +112,7 @@ def main() -> None:
     row("increment / bare view", f"{ours / floor:.2f}x (+{(ours - floor) * each:.1f} us)", "1.2x")
     row("  of which: an empty before_request hook", f"+{(hook - floor) * each:.1f} us", "-")
     row("  of which: the id, the headers, the renewal", f"+{(idle - hook) * each:.1f} us", "-")
-    row("  of which: the turn, the state, the commit", f"+{(ours - idle) * each:.1f} us", "-")
+    row("  of which: the write lock, the state, the commit", f"+{(ours - idle) * each:.1f} us", "-")
     row("outside the prefix / bare view", f"{ours_page / floor_page:.2f}x", "1.05x")
     row("increment, 100,000 expired ids remembered / none", f"{many / ours:.2f}x", "as with none")
 

@@ -1,7 +1,7 @@
-"""Measures sessions that processes share, in SQLite and in Redis, beside what people use today.
+"""Measures sessions that processes share, in SQLite and in Redis, against Flask-Session and the bare libraries.
 
-Run with `uv run python tests/benchmarks/bench_shared.py [case ...]`. It starts its own Redis. Figures are wall time,
-medians of rounds that take turns; a ratio is ours over the peer's.
+Run with ``uv run python tests/benchmarks/bench_shared.py [case ...]``. It starts its own Redis. Figures are wall time,
+medians of alternating rounds; a ratio is ours over the peer's.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ STATE = {"value": 0, "items": ["book", "pen"], "name": "somebody"}
 
 
 def by_turns(*actions: Callable[[], object], repeats: int = 15) -> list[float]:
-    """Return the median wall seconds of each action, run in turn once each has been run."""
+    """Return the median wall seconds of each action. The actions alternate, after one run of each to warm up."""
     for action in actions:
         action()
     return interleaved(*actions, repeats=repeats, clock=time.perf_counter)
 
 
 def rounds(action: Callable[[], object], count: int = ROUND) -> Callable[[], None]:
-    """Make a round of an action."""
+    """Return a function that calls an action several times."""
 
     def run() -> None:
         for _ in range(count):
@@ -62,7 +62,7 @@ def rounds(action: Callable[[], object], count: int = ROUND) -> Callable[[], Non
 
 
 def silo_app(url: str) -> Flask:
-    """Read and write a namespace of the client's session."""
+    """An application that reads and writes a namespace of the client's session."""
     app = Flask("silo")
     silo = Silo(app, store_url=url, auto_cleanup=False)
     silo.register("cart", lambda: dict(STATE))
@@ -81,7 +81,7 @@ def silo_app(url: str) -> Flask:
 
 
 def peer_app(**config: Any) -> Flask:
-    """Do the same with Flask-Session."""
+    """The same application with Flask-Session."""
     app = Flask("peer")
     app.config.update(config)
     FlaskSession(app)
@@ -124,7 +124,7 @@ def _client_of(app: Flask) -> list[tuple[str, str]]:
 
 
 def redis_peer(url: str) -> Flask:
-    """Make the peer on Redis."""
+    """Return the application with Flask-Session on Redis."""
     return peer_app(SESSION_TYPE="redis", SESSION_REDIS=redis.Redis.from_url(url))
 
 
@@ -132,7 +132,7 @@ def redis_peer(url: str) -> Flask:
 
 
 def round_trips(server: RedisServer) -> None:
-    """Count how often a request goes to the server and waits."""
+    """Count the round trips of a request to the server."""
     with RoundTrips(server.port) as link:
         for name, app in (("Silo", silo_app(_url(link.port))), ("Flask-Session", redis_peer(_url(link.port)))):
             counts = []
@@ -155,7 +155,7 @@ def redis_requests(server: RedisServer) -> None:
 
 
 class PackedByRedisPy(Connections):
-    """Our pool, and commands that redis-py packs."""
+    """A client with our connection pool, whose commands redis-py packs."""
 
     def _command(self, words: tuple[Any, ...]) -> Any:
         with self._connection() as connection:
@@ -167,7 +167,7 @@ class PackedByRedisPy(Connections):
 
 
 class PlainClient(Connections):
-    """A client of redis-py, with its own pool."""
+    """A client with the connection pool of redis-py."""
 
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(url, timeout)
@@ -181,7 +181,7 @@ class PlainClient(Connections):
 
 
 def connections(server: RedisServer) -> None:
-    """Time the own connections beside redis-py's, in CPU time."""
+    """Time our connections against those of redis-py, in CPU time."""
     app = silo_app(server.url)
     store: SessionStore = app.extensions["silo"].store
     backend: Any = store.backend
@@ -257,7 +257,7 @@ def sqlite_requests(folder: Path) -> None:
 
 
 def sqlite_operations(folder: Path) -> None:
-    """Time what the store does beside what SQLite does."""
+    """Time the store's operations against the SQL statements that they need."""
     store = SessionStore(backend=SQLiteBackend(str(folder / "operations.db")))
     store.register_namespace("cart", lambda: dict(STATE))
     store.get(SID)
@@ -272,7 +272,7 @@ def sqlite_operations(folder: Path) -> None:
 
     number = itertools.count()
 
-    def update() -> None:  # something else each time: SQLite writes no page that stays the same
+    def update() -> None:  # a new value each time, because SQLite does not write an unchanged page
         bare.execute("BEGIN IMMEDIATE")
         bare.execute("UPDATE t SET state = ? WHERE sid = ?", (b"%060d" % next(number), SID))
         bare.execute("COMMIT")
@@ -394,7 +394,7 @@ def _fill(store: SessionStore, count: int) -> None:
 
 
 def memory(server: RedisServer) -> None:
-    """Compare what 100,000 sessions take."""
+    """Compare the memory of 100,000 sessions."""
     client = redis.Redis.from_url(server.url)
 
     def taken(fill: Callable[[], None]) -> float:
@@ -432,7 +432,7 @@ def _folder() -> Iterator[Path]:
 
 
 def main() -> None:
-    """Print the table, or the cases that are named."""
+    """Measure the named cases, or all, and print the table."""
     with _folder() as folder, RedisServer(folder / "redis") as server:
         cases: dict[str, Callable[[], None]] = {
             "trips": lambda: round_trips(server),

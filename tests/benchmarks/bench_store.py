@@ -1,6 +1,6 @@
 """Measures silo-store against a plain dict.
 
-Run with `uv run python tests/benchmarks/bench_store.py`.
+Run with ``uv run python tests/benchmarks/bench_store.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MILLION = 1_000_000
 
 
 def bench_get() -> None:
-    """`store.get` of an existing session over a dict look-up, 1,000 sessions."""
+    """Measure ``store.get`` of an existing session over a dict look-up, with 1,000 sessions."""
     store = SessionStore()
     store.register_namespace("ns", lambda: {"value": 0})
     sids = [new_sid() for _ in range(1000)]
@@ -49,7 +49,7 @@ def bench_get() -> None:
 
 
 class Nothing:
-    """The least that an exact expiry at read needs: a method call, a clock, a look-up."""
+    """The minimum that exact expiry at read needs: a method call, a clock, a look-up."""
 
     def __init__(self) -> None:
         self.items: dict[str, Any] = {}
@@ -62,17 +62,17 @@ class Nothing:
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that moves only when a test moves it."""
 
     now = 1_000_000.0
 
     def __call__(self) -> float:
-        """Seconds."""
+        """Return the time in seconds."""
         return self.now
 
 
 class WatchedLock:
-    """A lock that remembers for how long it was held at most, in CPU time: the machine has other work too."""
+    """A lock that records the longest time it was held, in CPU time, because other processes use the machine too."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class WatchedLock:
 
 
 def bench_million() -> None:
-    """Sweeps and expired ids with a million sessions."""
+    """Measure sweeps and expired ids with a million sessions."""
     clock = Clock()
     backend = MemoryBackend()
     store = SessionStore(clock=clock, backend=backend, ttl=3600, expired_retain=1e6)
@@ -149,7 +149,7 @@ def bench_million() -> None:
 
 
 def bench_memory() -> None:
-    """Memory of an idle session over a dict of dicts."""
+    """Measure the memory of an idle session over a dict of dicts."""
 
     def size(fill: Any) -> float:
         sids = [new_sid() for _ in range(100_000)]

@@ -1,6 +1,6 @@
 """Measures silo-tasks against tqdm, rich.progress and ThreadPoolExecutor.
 
-Run with `uv run python tests/benchmarks/bench_tasks.py`. The things compared take turns; figures are medians.
+Run with ``uv run python tests/benchmarks/bench_tasks.py``. The compared actions alternate; figures are medians.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ STARTS = 2_000
 MANY = 50_000
 WATCHERS = 100
 LOOKS = 4
-"""How often a watcher looks in each second: as one that sends what it sees to a browser."""
+"""How often a watcher reads the state in each second, like one that sends it to a browser."""
 
 DATA = list(range(ITEMS))
 
 
 def generated() -> Iterator[int]:
-    """The usual generator: a little work for each item."""
+    """A typical generator, which does a little work for each item."""
     for number in DATA:
         yield number + 0
 
 
 def in_task(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What `work(task, *args)` returns, run as the target of a task."""
+    """Run ``work(task, *args)`` as the target of a task, and return its result."""
     runner = ThreadRunner(workers=1)
     task = BackgroundTask("bench", runner=runner, **options)
     task.start(work, *args)
@@ -59,7 +59,7 @@ def exhaust(iterable: Iterable[object]) -> None:
 
 
 def bench_loops() -> None:
-    """What `track`, tqdm and rich add to each item of a loop."""
+    """Measure what ``track``, tqdm and rich add to each item of a loop."""
     for kind, make, reach in (("list", lambda: DATA, 25), ("generator", generated, 60)):
         bare, ours, bar, rich = in_task(loops, make)
         ours, bar, rich = ((each - bare) / ITEMS * 1e9 for each in (ours, bar, rich))
@@ -69,7 +69,7 @@ def bench_loops() -> None:
 
 
 def loops(task: BackgroundTask, make: Callable[[], Iterable[int]]) -> list[float]:
-    """Seconds of a loop: bare, tracked, under tqdm, under rich, which draw on a terminal that nobody sees."""
+    """Return the seconds of a loop: bare, tracked, under tqdm and under rich, which draw to a buffer."""
     console = Console(file=io.StringIO(), force_terminal=True)
     return interleaved(
         lambda: exhaust(make()),
@@ -80,7 +80,7 @@ def loops(task: BackgroundTask, make: Callable[[], Iterable[int]]) -> list[float
 
 
 def bench_watchers() -> None:
-    """What watchers cost a hot loop: threads that take the state and make it a dict."""
+    """Measure how watchers slow down a hot loop: threads that read the state as a dict."""
     watched, over = threading.Event(), threading.Event()
     numbers = range(40_000_000)
 
@@ -118,7 +118,7 @@ def bench_watchers() -> None:
 
 
 def bench_updates() -> None:
-    """`update(progress=)` over `tqdm.update`, each less the loop around it."""
+    """Measure ``update(progress=)`` over ``tqdm.update``, each without the loop around it."""
     step = 100 / CALLS
 
     def bare() -> None:
@@ -147,7 +147,7 @@ def bench_updates() -> None:
 
 
 def bench_starts() -> None:
-    """One task after the other, from start to finished."""
+    """Measure single tasks, from the start to the end."""
     runner, pool = ThreadRunner(workers=4), ThreadPoolExecutor(4)
     task = BackgroundTask("bench", runner=runner)
 
@@ -171,7 +171,7 @@ def bench_starts() -> None:
 
 
 def bench_latches() -> None:
-    """The two latches of a run beside two futures, and beside a run."""
+    """Measure the two latches of a run against two futures, and against a whole run."""
     runner = InlineRunner()
     task = BackgroundTask("bench", runner=runner)
 
@@ -207,7 +207,7 @@ def bench_latches() -> None:
 
 
 def bench_many() -> None:
-    """Many tasks at once through a pool, from the first start to the end of the last."""
+    """Measure many tasks in a pool, from the start of the first to the end of the last."""
     runner, pool = ThreadRunner(workers=4, queue_size=MANY), ThreadPoolExecutor(4)
     made = [BackgroundTask("bench", runner=runner) for _ in range(MANY)]
 
@@ -239,7 +239,7 @@ def bench_many() -> None:
 
 
 class CountingStore(MemoryTaskStore):
-    """Counts what is written."""
+    """A task store that counts its writes."""
 
     writes = 0
 
@@ -249,7 +249,7 @@ class CountingStore(MemoryTaskStore):
 
 
 def bench_writes() -> None:
-    """How often the record of a fast loop is written."""
+    """Count how often the record of a fast loop is written."""
     store, items = CountingStore(), 10_000_000
 
     def loop(task: BackgroundTask) -> None:
@@ -268,7 +268,7 @@ def bench_writes() -> None:
 
 
 def bench_state() -> None:
-    """Taking the state of a task that has logged, and making it a dict."""
+    """Measure reading the state of a task that has logged, and making it a dict."""
     for lines, kept in ((10, 1_000), (100_000, 1_000), (100_000, 100_000)):
         taken, made = watching(lines, kept)
         row(f".state, {lines:,} lines logged, max_logs={kept:,}", f"{taken * 1e6:.2f} us", "5 us")
@@ -276,7 +276,7 @@ def bench_state() -> None:
 
 
 def watching(lines: int, max_logs: int, times: int = 2_000) -> list[float]:
-    """Seconds of one `state`, and of one `to_dict()`."""
+    """Return the seconds of one ``state``, and of one ``to_dict()``."""
     runner = ThreadRunner(workers=1)
     task = BackgroundTask("bench", runner=runner, max_logs=max_logs)
     ready, leave = threading.Event(), threading.Event()
@@ -307,7 +307,7 @@ def watching(lines: int, max_logs: int, times: int = 2_000) -> list[float]:
 
 
 def bench_threads() -> None:
-    """Threads that 1,000 tasks at once need."""
+    """Count the threads that 1,000 concurrent tasks need."""
     runner = ThreadRunner(workers=32)
     seen: set[int] = set()
 
@@ -332,7 +332,7 @@ CASES: tuple[Callable[[], None], ...] = (
     bench_latches,
     bench_many,
     bench_writes,
-    # Rows of tasks that run in other processes come here.
+    # Put rows of tasks that run in other processes here.
     bench_state,
     bench_threads,
 )

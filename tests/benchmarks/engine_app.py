@@ -1,4 +1,4 @@
-"""The application of Celery that the benchmarks and their workers share."""
+"""The Celery application that the benchmarks and their workers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers of the benchmarks run."""
+"""The functions that workers of the benchmarks run."""
 
 from __future__ import annotations
 

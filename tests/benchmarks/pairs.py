@@ -1,4 +1,4 @@
-"""Times two things in turn, so that a machine that slows down slows both."""
+"""Times alternating actions, so that a change in the speed of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 def interleaved(
     *actions: Callable[[], object], repeats: int = 15, clock: Callable[[], float] = time.process_time
 ) -> list[float]:
-    """Return the median seconds of each action, run in turn: of CPU time, or of what another clock measures."""
+    """Return the median seconds of each action, in CPU time or by another clock. The actions alternate."""
     times: list[list[float]] = [[] for _ in actions]
     gc.collect()
     gc.disable()

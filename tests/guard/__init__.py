@@ -1,13 +1,13 @@
 """Pytest plugin: refuses deletes, renames and writes outside the tests' temporary folders.
 
 A hostile session id once made this library delete whole folders, and tests run as root. So no test may be able to do
-damage, whatever the code under test does with what it is given:
+damage, whatever the code under test does with hostile input:
 
-- an audit hook (`hook`) refuses every change outside the run's own folders, in this process and in every
-  Python process that a test starts; what cannot be watched is not started (see `unguarded_child`);
-- a refused operation fails its test, also when the exception was swallowed or raised in a child;
-- a test marked `hostile` runs only if the guard is active, and as an unprivileged user if the run has root's rights;
-  through ctypes it can call nothing, as what a C library does raises no audit event.
+- an audit hook (``hook``) refuses every change outside the run's own folders, in this process and in every
+  Python process that a test starts; a program that cannot be watched is not started (see ``unguarded_child``);
+- a refused operation fails its test, even if the exception was swallowed or raised in a child;
+- a test marked ``hostile`` runs only if the guard is active, and as an unprivileged user if the run has root's rights.
+  It cannot call C libraries through ctypes, because their operations raise no audit event.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _runs: list[_Run] = []
 
 
 def active() -> bool:
-    """Whether changes outside the tests' folders are refused."""
+    """Return whether changes outside the tests' folders are refused."""
     return bool(_runs) and hook.active()
 
 
 def drain() -> list[str]:
-    """The violations since the last call, of this process and of its children."""
+    """Return the violations since the last call, of this process and of its children."""
     if not _runs:
         return []
     run = _runs[-1]
@@ -69,20 +69,20 @@ def drain() -> list[str]:
 
 
 def root_of(folder: Path) -> Path | None:
-    """The allowed folder which `folder`, a resolved path, lies in."""
+    """Return the allowed folder that contains ``folder``, a resolved path; None if there is none."""
     roots = (_runs[-1].controller or _runs[-1].policy).roots
     return next((root for root in map(Path, roots) if root in folder.parents), None)
 
 
 def _refuse_wide(root: Path, rootdir: Path) -> None:
-    """A root that holds the checkout or a home would allow what the guard is there to refuse."""
+    """Refuse an allowed folder that contains the checkout or a home, which the guard must protect."""
     kept = [rootdir.resolve(), Path(__file__).resolve().parent, Path.home().resolve()]
     if any(path.is_relative_to(root) for path in kept):
         raise pytest.UsageError(f"the guard allows no temporary folder as wide as {root}")
 
 
 def _roots(config: pytest.Config, private: Path) -> list[Path]:
-    """The folders within which everything may change."""
+    """Return the folders in which everything may change."""
     roots = [private]
     given = config.option.basetemp
     if given is not None:
@@ -92,42 +92,42 @@ def _roots(config: pytest.Config, private: Path) -> list[Path]:
     if hasattr(config, "cache"):
         cache = config.cache
         assert cache is not None
-        roots.append(cache.mkdir("guard").parent.parent)  # pytest: last failed tests, durations.
+        roots.append(cache.mkdir("guard").parent.parent)  # pytest's cache: last failed tests, durations
     return roots
 
 
 def _storage() -> Path:
-    """Where hypothesis keeps failing examples. It makes the folder when it needs it."""
+    """Return the folder in which hypothesis keeps failing examples. It may not exist yet."""
     return Path(os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis")).absolute()
 
 
 def _prefixes(config: pytest.Config) -> list[str]:
-    """The files whose content may change, by how their paths begin."""
+    """Return the beginnings of the paths of files whose content may change."""
     coverage = os.environ.get("COVERAGE_FILE", ".coverage")
-    paths = [Path(coverage).absolute()]  # coverage: its data, `.coverage` and `.coverage.<host>.<pid>`.
+    paths = [Path(coverage).absolute()]  # data of coverage: ``.coverage`` and ``.coverage.<host>.<pid>``
     if report := getattr(config.option, "xmlpath", None):
-        paths.append(Path(report).absolute())  # junit: the report that CI reads.
+        paths.append(Path(report).absolute())  # the JUnit report, which CI reads
     return [canonical(str(path)) for path in paths]
 
 
 def _private() -> Path:
-    """A new folder for this run. Others may pass through it, so that an unprivileged child reaches its own."""
+    """Create a folder for this run. Other users may traverse it, so an unprivileged child reaches its own folder."""
     path = Path(tempfile.mkdtemp(prefix="silo-guard-")).resolve()
     path.chmod(0o711)
     (path / "violations").touch()
-    (path / "violations").chmod(0o666)  # Children of any user append to it.
+    (path / "violations").chmod(0o666)  # children of any user append to it
     return path
 
 
 def _redirect_temporary_files(path: Path) -> None:
-    """Whatever asks for the system's temporary folder, here or in a child, gets `path`."""
+    """Make ``path`` the temporary folder of this process and of its children."""
     tempfile.tempdir = str(path)
     for name in ("TMPDIR", "TEMP", "TMP"):
         os.environ[name] = str(path)
 
 
 def _remove_private(run: _Run, owner: int) -> None:
-    """Remove the folder of a run that passed; a failed one is kept to be looked at."""
+    """Remove the folder of a run that passed. The folder of a failed run is kept for inspection."""
     if os.getpid() == owner and not run.keep:
         with exempt():
             shutil.rmtree(run.private, ignore_errors=True)
@@ -135,7 +135,7 @@ def _remove_private(run: _Run, owner: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the guard in force. After the other plugins, which set up files of their own; before any test module."""
+    """Activate the guard: after the other plugins, which create files of their own, and before any test module."""
     config.addinivalue_line(
         "markers",
         "hostile(deadline=60): hands hostile input to code that touches files. Runs only under the guard, and in a"
@@ -158,7 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     run = _Run(policy, private, controller)
     atexit.register(_remove_private, run, os.getpid())
-    if controller is not None:  # It would report the violations of all workers once more, also those that tests expect.
+    if controller is not None:  # its policy would report the violations of all workers again
         policies.remove(controller)
     hook.add_policy(policy)
     _runs.append(run)
@@ -166,14 +166,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A hostile test without the guard is not run at all."""
+    """Skip a hostile test if the guard is not active."""
     if item.get_closest_marker("hostile") and not active():
         pytest.skip("the guard is not active")
 
 
 @contextmanager
 def _hostile() -> Iterator[None]:
-    """Refuse C libraries too, in this process and the Python processes that it starts."""
+    """Refuse C libraries too, in this process and in the Python processes that it starts."""
     policy = _runs[-1].policy
     policy.hostile = True
     os.environ[ROOTS_VARIABLE] = enforced()
@@ -219,7 +219,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A violation fails the test, also one that was swallowed, skipped over or expected to fail."""
+    """Fail a test with a violation, even if the test swallowed it, was skipped or is expected to fail."""
     report = yield
     if refused := drain():
         before = f"\n\n{report.longreprtext}" if report.longrepr else ""
@@ -231,7 +231,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A violation after the last test fails the run."""
+    """Fail the run if there was a violation after the last test."""
     if not _runs:
         return
     if refused := drain():

@@ -1,9 +1,9 @@
 """Runs a function in a forked child that has given up root's rights.
 
-The child becomes the user `nobody`. Of root's capabilities it keeps one, CAP_DAC_READ_SEARCH: it may read every file,
-because interpreter and checkout may lie in folders which others cannot enter (a root's home) and Python imports late.
-It may change only what was handed over to it. The capability is ambient, so Python children that the test starts keep
-it too. Where the run itself lacks it, as in many containers, the child must be able to read the interpreter as nobody.
+The child becomes the user ``nobody``. Of root's capabilities it keeps CAP_DAC_READ_SEARCH, which lets it read every
+file: interpreter and checkout may be in folders that other users cannot enter, such as root's home, and Python imports
+late. It may change only files that were handed over to it. The capability is ambient, so Python children of the test
+keep it too. If the run itself lacks it, as in many containers, ``nobody`` must be able to read the interpreter.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ Outcome = tuple[str, str]
 
 
 def privileged() -> bool:
-    """Whether this process has root's rights and can give them up."""
+    """Return whether this process has root's rights and can give them up."""
     return hasattr(os, "fork") and hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def nobody() -> tuple[int, int]:
-    """User and group of the system's unprivileged user."""
+    """Return the user id and group id of the system's unprivileged user."""
     import pwd
 
     try:
@@ -54,7 +54,7 @@ def nobody() -> tuple[int, int]:
 
 
 def hand_over(folder: Path, root: Path) -> None:
-    """Give `folder`, a resolved path below `root`, to nobody, with all that is in it and a way to it."""
+    """Make the user ``nobody`` own ``folder``, a resolved path below ``root``, with its content, and let it in."""
     user, group = nobody()
     open_way(folder, root)
     os.chown(folder, user, group, follow_symlinks=False)
@@ -64,7 +64,7 @@ def hand_over(folder: Path, root: Path) -> None:
 
 
 def open_way(folder: Path, root: Path) -> None:
-    """Let every user pass through the folders from `root` down to `folder`, but not list them."""
+    """Let every user traverse the folders from ``root`` down to ``folder``, but not list them."""
     if root not in folder.parents:
         raise ValueError(f"{folder} is not below {root}")
     for parent in list(folder.parents)[: list(folder.parents).index(root) + 1]:
@@ -73,7 +73,7 @@ def open_way(folder: Path, root: Path) -> None:
 
 
 def drop() -> None:
-    """Become nobody, for good; on Linux with the right to read everything if there is that right to keep."""
+    """Become the user ``nobody`` for good; on Linux keep the right to read everything, if the process has it."""
     user, group = nobody()
     os.setgroups([])
     if sys.platform == "linux":
@@ -97,7 +97,7 @@ def drop() -> None:
 def _keep_reading(libc: ctypes.CDLL) -> None:
     """Reduce the capabilities to CAP_DAC_READ_SEARCH, or to none if that one is missing."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
-    data = (ctypes.c_uint32 * 6)()  # Effective, permitted, inheritable, of the capabilities 0-31 and 32-63.
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: of the capabilities 0-31, then of 32-63
     if libc.capget(header, data) != 0:
         raise OSError(ctypes.get_errno(), "capget failed")
     kept = data[1] & 1 << CAP_DAC_READ_SEARCH
@@ -109,12 +109,12 @@ def _keep_reading(libc: ctypes.CDLL) -> None:
 
 
 def run(body: Callable[[], None], describe: Callable[[BaseException], str], deadline: float) -> None:
-    """Call `body` in an unprivileged child and end as it ended: return, fail with its traceback, skip or xfail."""
+    """Call ``body`` in an unprivileged child and return, fail with its traceback, skip or xfail as the child does."""
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: a fork beside threads. The child needs none.
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of a fork beside threads
         child = os.fork()
     if child == 0:
         try:
@@ -131,22 +131,22 @@ def run(body: Callable[[], None], describe: Callable[[BaseException], str], dead
     finally:
         os.close(reader)
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)  # With whatever it started. It is not reaped yet, so the id is its own.
+            os.killpg(child, signal.SIGKILL)  # its children too; it is not reaped yet, so its id was not reused
         _, status = os.waitpid(child, 0)
     if kind == "skipped":
         pytest.skip(text)
     if kind == "xfailed":
         pytest.xfail(text)
     if kind != "passed":
-        pytest.fail(text or f"the child ended without a word, status {status}", pytrace=False)
+        pytest.fail(text or f"the child ended without an outcome, with status {status}", pytrace=False)
 
 
 def _outcome(body: Callable[[], None], describe: Callable[[BaseException], str], deadline: float) -> Outcome:
-    """What became of `body`, in the child."""
+    """Call ``body`` in the child and return its outcome."""
     try:
         drop()
-        faulthandler.dump_traceback_later(deadline * 0.9, file=2)  # The parent kills at the deadline.
-        warnings.filterwarnings("ignore", message=".*default location is unusable")  # hypothesis: nobody cannot write.
+        faulthandler.dump_traceback_later(deadline * 0.9, file=2)  # the parent kills the child at the deadline
+        warnings.filterwarnings("ignore", message=".*default location is unusable")  # hypothesis may not write there
         body()
     except pytest.skip.Exception as skipped:
         return "skipped", str(skipped)
@@ -170,7 +170,7 @@ def _send(fd: int, outcome: Outcome) -> None:
 
 
 def _receive(fd: int, deadline: float) -> Outcome:
-    """The child's outcome. Its length comes first: the pipe may stay open in what the child has started."""
+    """Return the child's outcome. Its length comes first, because processes of the child may keep the pipe open."""
     end = time.monotonic() + deadline
     data, wanted = b"", 8
     while len(data) < wanted:

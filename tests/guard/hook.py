@@ -1,6 +1,6 @@
 """The audit hook that refuses changes outside the tests' folders.
 
-An audit hook cannot be removed, so what is allowed lies in `policies`; with no policy the hook does nothing.
+An audit hook cannot be removed, so ``policies`` says what is allowed. Without a policy the hook does nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _state = {"installed": False, "alive": False}
 
 
 def add_policy(policy: Policy) -> None:
-    """Enforce `policy` from now on, in this process and the Python processes it starts."""
+    """Enforce ``policy`` from now on, in this process and in the Python processes that it starts."""
     policies.append(policy)
     _install()
     os.environ[ROOTS_VARIABLE] = enforced()
@@ -44,7 +44,7 @@ def inherit(text: str) -> None:
 
 
 def active() -> bool:
-    """Whether the hook is called by this interpreter and a policy is in force."""
+    """Return whether this interpreter calls the hook and there is a policy."""
     _state["alive"] = False
     sys.audit(PROBE)
     return _state["alive"] and bool(policies)
@@ -75,7 +75,7 @@ _CHECKS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
 
 
 def _make_hook() -> Callable[[str, tuple[Any, ...]], None]:
-    """The hook with all it needs in its closure: a module's globals are emptied while the interpreter shuts down."""
+    """Return the hook. Its closure holds all it needs, because a module's globals are emptied at interpreter exit."""
     find, present = _CHECKS.get, policies
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -87,7 +87,7 @@ def _make_hook() -> Callable[[str, tuple[Any, ...]], None]:
 
 
 def _guarded_open() -> Callable[..., int]:
-    """`os.open` that judges `dir_fd`, which its audit event leaves out."""
+    """Wrap ``os.open`` to check ``dir_fd``, which its audit event leaves out."""
     plain = os.open
 
     def open_at(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
@@ -104,7 +104,7 @@ def _guarded_open() -> Callable[..., int]:
 
 
 def _guarded_node(name: str) -> Callable[..., None]:
-    """`os.mkfifo` and `os.mknod` raise no audit event."""
+    """Wrap ``os.mkfifo`` or ``os.mknod``, which raise no audit event."""
     plain: Callable[..., None] = getattr(os, name)
 
     def make(path: Any, *args: Any, dir_fd: int | None = None) -> None:
@@ -115,7 +115,7 @@ def _guarded_node(name: str) -> Callable[..., None]:
 
 
 def _guarded_fork_exec(plain: Callable[..., int]) -> Callable[..., int]:
-    """`fork_exec`, by which multiprocessing starts its children, raises no audit event."""
+    """Wrap ``fork_exec``, which starts multiprocessing's children and raises no audit event."""
 
     def fork_exec(args: Sequence[Any], executables: Sequence[Any], *rest: Any) -> int:
         env = rest[3]
@@ -127,7 +127,7 @@ def _guarded_fork_exec(plain: Callable[..., int]) -> Callable[..., int]:
 
 
 def _install() -> None:
-    """Add the hook, once for the life of the process, and wrap the functions whose audit events say too little."""
+    """Add the hook, once in each process, and wrap the functions whose audit events lack information."""
     if _state["installed"]:
         return
     _state["installed"] = True

@@ -1,8 +1,8 @@
-"""The tests that `test_guard.py` runs in a pytest of their own, so that their violations are not its own.
+"""Tests that ``test_guard.py`` runs in a separate pytest, so that their violations do not fail the outer run.
 
-They aim at the folder `outside`, which lies beside the basetemp of that inner run and inside the folder of the outer
-test: if the guard failed, nothing but a test's own files would be hurt. A test whose name starts with `test_fails`
-has to be failed by the guard. In a child, `main` attempts every operation and prints those that were not refused.
+They try to change the folder ``outside``, which is beside the basetemp of the inner run and in the folder of the outer
+test. If the guard failed, only the outer test's own files would be changed. The guard must fail each test whose name
+starts with ``test_fails``. In a child, ``main`` attempts every operation and prints those that were not refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Operation = Callable[[Path], object]
 
 
 def _at(operation: Callable[[int], Any], folder: Path = OUTSIDE) -> None:
-    """Call `operation` with a descriptor of `folder`."""
+    """Call ``operation`` with a descriptor of ``folder``."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         operation(fd)
@@ -413,7 +413,7 @@ def test_hostile_tests_can_work(tmp_path: Path) -> None:
         with socket.create_connection(server.getsockname()) as client:
             assert client.recv(5) == b"hello"
         thread.join()
-    if os.access(sys.executable, os.X_OK):  # Not if it lies in a root's home and the run may not read everything.
+    if os.access(sys.executable, os.X_OK):  # not if it is in root's home and the run may not read everything
         subprocess.run(NOTHING, check=True)
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PTH109, PTH112, PTH115, PTH117, PTH118, PTH119, PTH120
-"""Where an operation on files would land, and whether it may."""
+"""The paths that an operation on files would change, and whether the policies allow it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _SHARED_MEMORY = "/dev/shm/pym-"  # multiprocessing's heap makes and unlinks its
 
 
 def _fd_path(fd: int) -> str | None:
-    """The path that `fd` was opened by, or None where the system does not tell."""
+    """Return the path that ``fd`` was opened by; None if the system does not tell."""
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
@@ -65,7 +65,7 @@ def _fd_path(fd: int) -> str | None:
 
 
 def _resolve(path: Any, dir_fd: Any, follow: bool) -> str | None:
-    """The canonical path of what an operation would change; None if that cannot be told."""
+    """Return the canonical path of what an operation would change; None if it is unknown."""
     if isinstance(path, int):
         return _fd_path(path)
     name: str = os.fsdecode(os.getcwd() if path is None else path)
@@ -81,9 +81,9 @@ def _resolve(path: Any, dir_fd: Any, follow: bool) -> str | None:
 
 
 def _is_compiled(path: str, other: str | None) -> bool:
-    """Whether `path` is a bytecode file that Python or pytest may write anywhere it imports from.
+    """Return whether ``path`` is a bytecode file, which Python or pytest may write beside any module.
 
-    They write `name.pyc.<number>` and rename it to `name.pyc`: a rename passes only from the one to the other.
+    They write ``name.pyc.<number>`` and rename it to ``name.pyc``: a rename passes only from the one to the other.
     """
     folder, name = os.path.split(path)
     stem, _, number = name.rpartition(".")
@@ -93,11 +93,11 @@ def _is_compiled(path: str, other: str | None) -> bool:
 
 
 def _harmless(event: str, path: str, how: str, paths: Sequence[str]) -> bool:
-    """What may happen anywhere because nothing can be lost by it."""
+    """Return whether an operation is allowed everywhere, because nothing can be lost."""
     if how == MAKE and os.path.lexists(path):
-        return True  # It can but fail: `makedirs(exist_ok=True)` asks for folders that are there.
+        return True  # it can only fail: ``makedirs(exist_ok=True)`` also creates existing folders
     if event == "open" and (path in _DEVICES or path.startswith("/dev/pts/") or os.path.isdir(path)):
-        return True  # A folder is opened for writing only by tempfile, whose opener is judged on its own.
+        return True  # only tempfile opens a folder for writing, and its opener is checked separately
     if path.startswith(_SHARED_MEMORY) and event in ("open", "os.remove", "os.truncate", "tempfile.mkstemp"):
         return True
     if event == "os.mkdir":
@@ -108,7 +108,7 @@ def _harmless(event: str, path: str, how: str, paths: Sequence[str]) -> bool:
 
 
 def judge(event: str, wanted: Sequence[tuple[Any, Any, str]]) -> None:
-    """Refuse `event` unless every policy allows each (path, dir_fd, how) of it."""
+    """Refuse ``event`` unless every policy allows each (path, dir_fd, how) of it."""
     if local.exempt:
         return
     paths: list[str] = []
@@ -120,7 +120,7 @@ def judge(event: str, wanted: Sequence[tuple[Any, Any, str]]) -> None:
     opened = event in ("open", "sqlite3.connect")
     for (path, _, how), resolved in zip(wanted, paths, strict=True):
         if isinstance(path, int) and not os.path.isabs(resolved):
-            continue  # A pipe, a socket or memory: no file.
+            continue  # a pipe, a socket or memory, not a file
         inside = os.path.join(resolved, "inside") if how == INTO else resolved
         against = [policy for policy in policies if not policy.allows(inside, opened)]
         if event in ("os.mkdir", "os.rmdir"):

@@ -1,9 +1,9 @@
 # ruff: noqa: PTH100, PTH118, PTH120
 """What the guard allows, and how a violation is recorded and raised.
 
-This module and those which the hook is made of (`paths`, `programs`, `hook`) need nothing but the
-standard library's start-up modules: `sitecustomize` loads them in every Python process that a test starts. They use
-`os.path` because `pathlib` is not loaded that early and would cost each child its import.
+This module and those which the hook is made of (``paths``, ``programs``, ``hook``) need nothing but the
+standard library's start-up modules: ``sitecustomize`` loads them in every Python process that a test starts. They use
+``os.path`` because ``pathlib`` is not loaded that early and would cost each child its import.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ _OWN_FILES = tuple(os.path.join(FOLDER, name) for name in ("policy.py", "paths.p
 class GuardViolation(BaseException):
     """A refused operation.
 
-    It is no `Exception`, so that `except Exception`, `except OSError` and `ignore_errors=True` do not swallow it and a
-    loop that deletes one name after the other stops at the first. Each one is recorded too, for what still hides it.
+    It does not derive from ``Exception``, so ``except Exception``, ``except OSError`` and ``ignore_errors=True`` do not
+    swallow it, and a loop that deletes many files stops at the first. Each violation is also recorded, in case other
+    code swallows it.
     """
 
 
 class Local(thread_local):
-    """What one thread may do beyond the policies."""
+    """The exemptions of one thread from the policies."""
 
     opening: bool = False
     exempt: int = 0
@@ -45,9 +46,9 @@ local = Local()
 
 
 class Policy:
-    """What one test run may change; a nested run adds its own, and every policy must agree.
+    """What one test run may change. A nested run adds a policy of its own, and every policy must agree.
 
-    `hostile` is set while a hostile test runs, in its process and its children: then no C library may be called.
+    ``hostile`` is set while a hostile test runs, in its process and its children: then no C library may be called.
     """
 
     __slots__ = ("comes_and_goes", "hostile", "owner", "prefixes", "protected", "report", "roots", "seen")
@@ -57,7 +58,7 @@ class Policy:
     ) -> None:
         self.roots = tuple(map(canonical, roots))
         self.protected = tuple(map(canonical, protected))
-        self.comes_and_goes = set(self.roots) - set(self.protected)  # A tool makes it when it needs it.
+        self.comes_and_goes = set(self.roots) - set(self.protected)  # tools create them on demand
         self.prefixes = tuple(prefixes)
         self.report = report
         self.owner = owner
@@ -65,7 +66,7 @@ class Policy:
         self.seen: list[str] = []
 
     def allows(self, path: str, opened: bool) -> bool:
-        """Whether `path`, already resolved, may change; `opened` if the change is the file's content alone."""
+        """Return whether a resolved path may change; ``opened`` if only the content of the file changes."""
         inner = path + os.sep
         if any(name == path or name.startswith(inner) for name in self.protected):
             return False
@@ -74,7 +75,7 @@ class Policy:
         return opened and path.startswith(self.prefixes)
 
     def record(self, text: str) -> None:
-        """Keep the violation where its run finds it even if the exception is swallowed or the process dies."""
+        """Write a violation to the report of the run, in case the exception is swallowed or the process dies."""
         if self.owner == os.getpid():
             if len(self.seen) < MOST_RECORDS:
                 self.seen.append(text)
@@ -84,7 +85,7 @@ class Policy:
         try:
             fd = os.open(self.report, os.O_WRONLY | os.O_APPEND)
         except OSError:
-            os.write(2, line)  # The run is over, or its folder is out of sight. The operation is refused all the same.
+            os.write(2, line)  # the report cannot be written: the run has ended, or its folder is not visible here
             return
         finally:
             local.opening = False
@@ -92,7 +93,7 @@ class Policy:
         os.close(fd)
 
     def lines(self) -> str:
-        """The policy as text for the environment of a child."""
+        """Return the policy as text for the environment of a child."""
         named = [("root", self.roots), ("protected", self.protected), ("prefix", self.prefixes)]
         rows = [f"{kind} {path}" for kind, paths in named for path in paths]
         rows += ["hostile yes"] if self.hostile else []
@@ -103,12 +104,12 @@ policies: list[Policy] = []
 
 
 def canonical(path: str) -> str:
-    """The one spelling under which paths are compared."""
+    """Return the spelling of a path that is used for comparisons."""
     return os.path.normcase(os.path.realpath(path))
 
 
 def enforced() -> str:
-    """The policies in force, as a child gets them in its environment."""
+    """Return the current policies as text for the environment of a child."""
     return "\n\n".join(policy.lines() for policy in policies)
 
 
@@ -129,7 +130,7 @@ def refuse(policies: Sequence[Policy], what: str) -> NoReturn:
 
 @contextmanager
 def exempt() -> Iterator[None]:
-    """For the guard's own housekeeping; tests have no use for it."""
+    """Exempt this thread from the policies, for the guard's own work. Not for tests."""
     local.exempt += 1
     try:
         yield
@@ -141,8 +142,8 @@ def exempt() -> Iterator[None]:
 def unguarded_child() -> Iterator[dict[str, str]]:
     """Allow this thread to start programs that the guard cannot watch; yields an environment without the guard.
 
-    Only for fixed, harmless commands that must write elsewhere, such as `python -m venv`, pip or a uv build. A child
-    stays guarded unless it is given the yielded environment: `subprocess.run([...], env=env)`.
+    Only for fixed, harmless commands that must write elsewhere, such as ``python -m venv``, pip or a uv build. A child
+    stays guarded unless it is given the yielded environment: ``subprocess.run([...], env=env)``.
     """
     env = {name: value for name, value in os.environ.items() if name != ROOTS_VARIABLE}
     rest = [entry for entry in env.pop("PYTHONPATH", "").split(os.pathsep) if entry not in ("", CHILD_FOLDER)]

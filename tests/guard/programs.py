@@ -1,5 +1,5 @@
 # ruff: noqa: PTH118, PTH119, PTH120, PTH123
-"""Programs and libraries that would run without the hook, and how a Python child would lose it."""
+"""Refuses programs and libraries that the hook cannot watch, and Python children that would not load it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _name(program: str) -> str:
 
 
 def _found(program: str, search: str) -> str:
-    """The file that `program` names, as `execvp` finds it."""
+    """Return the file that ``execvp`` would run for ``program``."""
     if os.path.dirname(program):
         return program
     for folder in search.split(os.pathsep):
@@ -43,7 +43,7 @@ def _found(program: str, search: str) -> str:
 
 
 def _shebang(path: str) -> list[str] | None:
-    """The words of a script's first line; None for a binary."""
+    """Return the words of a script's ``#!`` line; None for a binary."""
     try:
         with open(path, "rb") as file:
             first = file.read(256).partition(b"\n")[0]
@@ -59,7 +59,7 @@ def _is_python(name: str) -> bool:
 
 
 def _drops_sitecustomize(words: Sequence[str]) -> bool:
-    """Whether an interpreter's options (-I, -E, -S) keep the guard's `sitecustomize` from being imported."""
+    """Return whether an interpreter's options (-I, -E, -S) prevent the import of the guard's ``sitecustomize``."""
     skip = False
     for word in words:
         if skip:
@@ -131,10 +131,10 @@ def on_command(event: str, args: tuple[Any, ...]) -> None:
 
 
 def on_library(event: str, args: tuple[Any, ...]) -> None:
-    """A call into a C library raises no audit event, so hostile tests load no C library."""
+    """Refuse C libraries in hostile tests, because calls into them raise no audit event."""
     against = [policy for policy in policies if policy.hostile]
     if not against or local.exempt:
         return
     importing = getattr(sys.modules.get("ctypes"), "__spec__", None)
-    if not getattr(importing, "_initializing", False):  # its own import opens and looks up a little
+    if not getattr(importing, "_initializing", False):  # the import of ctypes itself loads libraries
         refuse(against, f"{event} of {args[-1]!r}: what a library does cannot be watched")

@@ -1,4 +1,4 @@
-"""The guard refuses what it must: runs `inner.py` in a pytest of its own and looks at the outcomes.
+"""The guard refuses every operation of ``inner.py``, which runs in a separate pytest.
 
 Every target is a file of the test itself, never a path of the system.
 """
@@ -32,7 +32,7 @@ PROGRAM = re.compile(r"refused (subprocess\.Popen|fork_exec|os\.(exec|posix_spaw
 
 
 def _inner(folder: Path, *arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run pytest with its basetemp and its tests' folder `outside` side by side in `folder`."""
+    """Run pytest with its basetemp and its tests' folder ``outside`` side by side in ``folder``."""
     outside = folder / "outside"
     (outside / "full" / "er").mkdir(parents=True)
     (outside / "empty").mkdir()
@@ -60,7 +60,7 @@ def test_active() -> None:
 
 def test_inner_run(tmp_path: Path) -> None:
     done = _inner(tmp_path, INNER)
-    assert all(PROGRAM.match(line) for line in guard.drain())  # Each run refuses the programs, only the inner the rest.
+    assert all(PROGRAM.match(line) for line in guard.drain())  # this run refuses the programs too
     outcomes: dict[str, set[str]] = {}
     for outcome, name in OUTCOME.findall(done.stdout):
         outcomes.setdefault(name, set()).add(outcome)
@@ -75,7 +75,7 @@ def test_inner_run(tmp_path: Path) -> None:
     assert "number=7" in done.stdout
     if drop.privileged():
         assert "took more than 0.5 s" in done.stdout
-        assert "ended without a word, status 768" in done.stdout
+        assert "ended without an outcome, with status 768" in done.stdout
     assert "as said in the child" in done.stdout
 
 

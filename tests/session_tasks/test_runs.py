@@ -1,4 +1,4 @@
-"""What a run of a session's task can do, and what is seen of it, is the same wherever it runs."""
+"""A run of a session's task can do the same, and its state shows the same, wherever it runs."""
 
 from __future__ import annotations
 

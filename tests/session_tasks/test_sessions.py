@@ -1,4 +1,4 @@
-"""A task and its session: it holds it, ends with it, and follows it to a new id."""
+"""A task holds its session, ends with it, and follows it to a new id."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = needs_workers
 
 
 def sweep(web: Web, ttl: float = 0.02) -> None:
-    """Sweep as another process would, once sessions have lived for so long."""
+    """Sweep the sessions as another process would, at a later time."""
     store = web.in_another_process().silo.store
     store.ttl, store.touch_interval = ttl, 0.0
     now = store.moment().now
@@ -42,7 +42,7 @@ def test_a_running_task_holds_its_session(web: Web, tmp_path: Path) -> None:
     until(lambda: not backend.held(uid), "the session is held for ever")
     record = backend.peek(web.sid)
     assert record is not None
-    assert record.active >= before  # it has its whole ttl again
+    assert record.active >= before  # the session has its whole ttl again
     assert web.result(task) == "went on"
     sweep(web)
     assert not alive(web, uid)

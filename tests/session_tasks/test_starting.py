@@ -1,4 +1,4 @@
-"""When a task starts that a request has started."""
+"""A task that a request starts begins once the request has succeeded."""
 
 from __future__ import annotations
 

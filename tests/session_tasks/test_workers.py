@@ -1,4 +1,4 @@
-"""What workers and queues do to the tasks of sessions, and what happens to them."""
+"""Tasks of sessions on workers and queues: cancels, losses, missing applications."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_inline_tasks_see_and_save(scene: Scene, module: str) -> None:
     web.app.config["PROPAGATE_EXCEPTIONS"] = False
     assert web.ask(fails)[0] == 500
     assert web.state(web.task("add")).status == "succeeded"
-    assert web.value == 112  # what a task that succeeded has done stays
+    assert web.value == 112  # the changes of a task that succeeded stay
     reading = web.get(lambda: web.task("add").start(1))
     assert reading is None
     assert web.value == 113
@@ -141,7 +141,7 @@ def test_who_has_the_turn_keeps_no_progress_from_being_seen(far: Web, tmp_path: 
 
 
 def small_app(name: str, url: str, runner: Runner, task: str = "give") -> Web:
-    """An application of one task."""
+    """Return an application with one task."""
     app = Flask(name)
     silo = Silo(app, store_url=url, auto_cleanup=False)
     counter = silo.register("counter", lambda: {"value": 0})
@@ -244,7 +244,7 @@ def test_a_worker_without_the_application_says_what_to_do(scene: Scene, monkeypa
     said = work("no.such:place")
     assert "this worker has no application 'session_app.factory' and cannot load 'no.such:place'" in said
     assert "Let FLASK_APP name it" in said
-    assert web.status(task) == "queued"  # the worker does not know where to report to
+    assert web.status(task) == "queued"  # the worker does not know which store has the record
     FailedJobRegistry(queue=queue).requeue(messages[0].token)
     work("session_app.factory:create_app")
     assert web.result(task) == 1

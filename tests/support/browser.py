@@ -1,4 +1,4 @@
-"""Drives a headless Chromium over the DevTools protocol, through a pair of pipes: no port, no other package."""
+"""Drives a headless Chromium over the DevTools protocol, through a pair of pipes, without a port or other packages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEADLINE = 30.0
 
 
 def find() -> str | None:
-    """The browser's program, or None; pipes with fixed numbers need POSIX."""
+    """Return the path of Chromium; None if it is not installed, or on Windows, where the pipes do not work."""
     return next(filter(None, map(shutil.which, NAMES)), None) if hasattr(os, "posix_spawn") else None
 
 
@@ -48,14 +48,14 @@ class Browser:
         self.console: list[str] = []
         read_end, self._write = os.pipe()
         self._read, write_end = os.pipe()
-        high = [os.dup2(fd, fd + 100) for fd in (read_end, write_end)]  # Out of the way of 3 and 4, see below.
+        high = [os.dup2(fd, fd + 100) for fd in (read_end, write_end)]  # numbers other than 3 and 4, see below
         arguments = [program, *FLAGS, f"--user-data-dir={profile / 'profile'}", "about:blank"]
         moves = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
         quiet = os.open(os.devnull, os.O_WRONLY)
         moves += [(os.POSIX_SPAWN_DUP2, quiet, 1), (os.POSIX_SPAWN_DUP2, quiet, 2)]
         try:
             with unguarded_child() as env:
-                home = env | {"HOME": str(profile)}  # Its TMPDIR must be short: sockets lie there.
+                home = env | {"HOME": str(profile)}  # TMPDIR must be short, because it is part of the paths of sockets
                 self._pid = os.posix_spawn(program, arguments, home, file_actions=moves)
         finally:
             for fd in (read_end, write_end, *high, quiet):
@@ -101,7 +101,7 @@ class Browser:
             self.console.append(event["params"]["entry"]["text"])
 
     def run(self, script: str) -> Any:
-        """Run JavaScript in the page and return its value; a promise is waited for."""
+        """Run JavaScript in the page, wait for a promise, and return the value."""
         answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, f"{script}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
@@ -115,7 +115,7 @@ class Browser:
         return value
 
     def text(self) -> str:
-        """What a person can read on the page."""
+        """Return the visible text of the page."""
         return str(self.run("document.body.innerText"))
 
     def choose_file(self, selector: str, path: Path) -> None:
@@ -153,7 +153,7 @@ class Browser:
 
 @contextmanager
 def browser(program: str, profile: Path) -> Iterator[Browser]:
-    """A browser that ends with the block."""
+    """Start a browser and end it after the block."""
     opened = Browser(program, profile)
     try:
         yield opened

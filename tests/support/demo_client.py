@@ -1,4 +1,4 @@
-"""The demo, and a client of it that a test leads."""
+"""The demo, and a test client for it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Client:
         assert self.start(by, how, value).status_code == 202
         task = self.finish()
         assert task["status"] == "failed"
-        # Nothing is lost and the server is fine: the same client goes on.
+        # nothing is lost, and the same client can go on
         assert self.ask("GET", "/api/status").get_json()["source"]["name"] == "data.csv"
         assert self.summary(SMALL, "city") == [["Oslo", 2, 2], ["Rome", 1, 1]]
         return str(task["error"])
@@ -116,7 +116,7 @@ class Gate:
         def gated(*args: Any) -> Any:
             self.reached.set()
             while not self._opened.wait(0.005):
-                for _ in track(()):  # Looks whether the task was cancelled.
+                for _ in track(()):  # raises if the task was cancelled
                     pass
             return real(*args)
 

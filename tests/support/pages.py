@@ -1,4 +1,4 @@
-"""The pages of the workspace and the Python that they show."""
+"""The pages of the workspace and their Python blocks."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ ROOT = Path(__file__).parents[2]
 
 
 def blocks(page: Path) -> list[str]:
-    """The Python blocks of a page, in order."""
+    """Return the Python blocks of a page, in order."""
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)

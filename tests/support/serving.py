@@ -1,4 +1,4 @@
-"""An application on a port of this machine."""
+"""Serves an application on a port of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application of `session_app` with its servers and workers, and a client of it that a test leads."""
+"""The application of ``session_app`` with its servers and workers, and a test client for it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Scene:
         self.workers: dict[str, Worker] = {}
 
     def worker(self, kind: str) -> Worker:
-        """A worker of an engine."""
+        """Start a worker of a task queue."""
         command, ready = {
             "rq": ("-m rq.cli worker -c session_app.rq_worker", "Listening on"),
             "celery": (
@@ -69,7 +69,7 @@ class Scene:
 
 
 class Web:
-    """A client of the application, in this process: each request does what a test says."""
+    """A client of the application, in this process. A test says what the view of each request does."""
 
     def __init__(self, app: Flask, kind: str = "", sid: str = "") -> None:
         self.app = app
@@ -84,7 +84,7 @@ class Web:
         return found
 
     def ask(self, view: Callable[[], Any], method: str = "POST") -> tuple[int, Any]:
-        """The status and the JSON of a request that does this."""
+        """Make a request whose view calls a function, and return the status and the JSON."""
         key = f"do-{next(_numbers)}"
         self.views[key] = view
         try:
@@ -102,7 +102,7 @@ class Web:
         return value
 
     def get(self, view: Callable[[], Any]) -> Any:
-        """What a view of a reading request gives, any object."""
+        """Call a function in the view of a GET, and return its value, which can be any object."""
         found: list[Any] = []
         status, value = self.ask(lambda: found.append(view()), "GET")
         assert status == 200, (status, value)
@@ -148,12 +148,12 @@ class Web:
         return value
 
     def stored(self, uid: str, task: SessionTask[..., Any]) -> Any:
-        """What is stored of the newest run."""
+        """Return the stored record of the newest run."""
         record = self.silo.store.attached(self.sid, uid)
         return None if record is None else stored_run(record, task.name)
 
     def in_another_process(self) -> Web:
-        """The same client at another process: an application object that shares nothing but the sessions."""
+        """Return the same client at another application object that shares only the sessions, like another process."""
         making = import_module("session_app.making")
         url = self.app.extensions["flask_silo.binding"].settings.store_url
         return Web(making.make_app(self.app.import_name, url), self.kind, self.sid)
@@ -166,7 +166,7 @@ def web_of(scene: Scene, module: str, kind: str) -> Web:
 
 
 def sent(web: Web, monkeypatch: pytest.MonkeyPatch) -> list[Message]:
-    """What goes to the queue from now on."""
+    """Return the messages that are sent to the queue from now on."""
     runner, messages = web.task("note").runner, []
     assert isinstance(runner, QueueRunner)
     send = runner.send
@@ -180,7 +180,7 @@ def sent(web: Web, monkeypatch: pytest.MonkeyPatch) -> list[Message]:
 
 
 def deliver(scene: Scene, web: Web, messages: list[Message]) -> None:
-    """Give messages to a worker that works, and wait until it has seen them."""
+    """Send messages to a running worker, and wait until the worker has handled them."""
     kind = web.kind.removeprefix("waits-")
     scene.need(kind)
     runner: Any = web.task("note", kind).runner

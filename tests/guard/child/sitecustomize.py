@@ -1,5 +1,5 @@
 # ruff: noqa: PTH100, PTH118, PTH120
-"""Installs the guard in a Python process started by a test, before any other code of it runs."""
+"""Installs the guard in a Python process that a test starts, before any other code of the process runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 def _run(name: str, path: str) -> None:
-    """Import the file `path` as the module `name`."""
+    """Import the file ``path`` as the module ``name``."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -23,12 +23,12 @@ def _run(name: str, path: str) -> None:
 
 
 def _guard() -> None:
-    """Install the hook; without it the process must not go on."""
+    """Install the hook. If that fails, end the process."""
     text = os.environ.get("SILO_GUARD_ROOTS")
     if not text:
         return
     try:
-        for name in ("policy", "paths", "programs", "hook"):  # Each needs those before it.
+        for name in ("policy", "paths", "programs", "hook"):  # each imports the earlier ones
             _run(f"tests.guard.{name}", os.path.join(os.path.dirname(FOLDER), f"{name}.py"))
         sys.modules["tests.guard.hook"].inherit(text)
     except BaseException:
@@ -37,7 +37,7 @@ def _guard() -> None:
 
 
 def _chain() -> None:
-    """Run the `sitecustomize` which this one hides, if there is one."""
+    """Run the ``sitecustomize`` that this one shadows, if there is one."""
     others = [entry for entry in sys.path if os.path.abspath(entry) != FOLDER]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
     if spec is not None and spec.origin is not None:

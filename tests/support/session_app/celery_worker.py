@@ -1,4 +1,4 @@
-"""What ``celery -A`` imports."""
+"""The module for ``celery -A``."""
 
 from . import on_redis, on_sqlite
 from .runners import celery as app

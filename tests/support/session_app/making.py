@@ -18,7 +18,7 @@ from .runners import RUNNERS
 FILES = Path(os.environ["SESSION_FILES"])
 
 views: dict[str, Callable[[], Any]] = {}
-"""What the next requests do, by the last part of their path."""
+"""The function that the view of the next requests calls, by the last part of their path."""
 
 
 def _until(gate: str) -> None:
@@ -47,7 +47,7 @@ class Tasks:
             raise LookupError(text)
 
         def hold(gate: str) -> str:
-            """Say how far it is, and go on once there is a file at `gate`."""
+            """Report progress, and continue once there is a file at ``gate``."""
             task = current_task()
             assert task is not None
             task.update(progress=40, message="holding")
@@ -66,7 +66,7 @@ class Tasks:
                 Path(stopped).touch()
 
         def late(began: str, gate: str, done: str) -> None:
-            """Hear of nothing, and try to write when its session is over."""
+            """Ignore a cancel, and try to write after the session has ended."""
             Path(began).touch()
             _until(gate)
             said = []

@@ -1,4 +1,4 @@
-"""Where tasks run; the same in the server and in its workers."""
+"""The runners of tasks, which the server and its workers import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from silo_tasks.runners.rq import RQRunner
 
 QUEUES = os.environ["QUEUES_URL"]
 UNWATCHED = "unwatched"
-"""A queue that no worker looks at."""
+"""A queue that has no worker."""
 
 celery = Celery("sessions", broker=QUEUES, set_as_current=False)
 celery.conf.broker_connection_retry_on_startup = True
