@@ -18,7 +18,8 @@ S = TypeVar("S")
 IN_A_THREAD = "a thread that a view or a task starts has it with contextvars.copy_context().run"
 
 NO_SESSION = (
-    "there is no session here: only tasks and requests below api_prefix have one (was init_app() called?); "
+    "there is no session here: only tasks and requests below api_prefix (by default /api/) have one (was init_app() "
+    "called?); "
     f"{IN_A_THREAD}, as in pool.submit(copy_context().run, function); a task in another process has one only if "
     "processes share sessions (set SILO_STORE_URL)"
 )
