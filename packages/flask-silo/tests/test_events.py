@@ -22,6 +22,8 @@ from servers import RedisServer
 from silo_store.testing import SID, TTL, Clock
 from werkzeug.test import TestResponse
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["own_redis", "redis_server", "redis_url"]
 
 THREADS = {"wsgi.multithread": True, "SERVER_SOFTWARE": "Werkzeug/3"}
