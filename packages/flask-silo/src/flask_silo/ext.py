@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -294,8 +294,9 @@ class Silo:
         """
         return self.current.session.state(namespace)
 
-    @contextmanager
-    def edit(self, namespace: str | None = None, *, sid: str | None = None, lazy: bool = False) -> Iterator[Any]:
+    def edit(
+        self, namespace: str | None = None, *, sid: str | None = None, lazy: bool = False
+    ) -> AbstractContextManager[Any]:
         """Change the session, or one namespace of it, with the session's write lock.
 
         In a request that writes (POST, PUT, PATCH, DELETE) the change is saved with the request. In a request that
@@ -319,11 +320,8 @@ class Silo:
         """
         here = self.current.find()
         if here is not None and (sid is None or here.is_of(sid)):
-            edit = here.edit(namespace, lazy=lazy)
-        else:
-            edit = self.store.edit(sid or self.sid, namespace, lazy=lazy)
-        with edit as state:
-            yield state
+            return here.edit(namespace, lazy=lazy)
+        return self.store.edit(sid or self.sid, namespace, lazy=lazy)
 
     def commit(self) -> None:
         """Save what the view has changed so far and start the tasks that wait for it. The write lock is kept."""

@@ -453,9 +453,7 @@ class SessionStore:
         """Return the names of namespaces that ``save`` would write, in no order; an empty list for live objects."""
         return self._sessions.changed(session)
 
-    def write_back(
-        self, session: Session, lock: WriteLock | None = None, *, on_change: OnChange | None = None
-    ) -> Session:
+    def write_back(self, session: Session, lock: WriteLock | None = None, *, on_change: OnChange | None = None) -> None:
         """Write back what ``open`` returned under a write lock.
 
         Args:
@@ -470,7 +468,6 @@ class SessionStore:
             Exception: Any error of ``save``.
         """
         self._editor.write_back(session, lock, on_change)
-        return session
 
     def attached(self, sid: str, uid: str | None = None) -> Record | None:
         """Return the record of a session, to read what is attached to it. Namespaces may be left out. Renews nothing.

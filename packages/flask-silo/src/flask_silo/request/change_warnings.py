@@ -63,14 +63,17 @@ class ChangeWarnings:
         session = None if self._store.backend.live else current_request()
         if session is None or session.store is not self._store:
             return response
-        check = partial(self._check_late, session, request.endpoint or request.path)
         if response.is_streamed and not response.direct_passthrough:
             # At the end of the body, because a test may not close the response; and on close, for its callbacks.
+            check = self._late_check(session)
             response.response = _followed(response.response, check)
             response.call_on_close(check)
         elif session.session is not None and getattr(response, "_on_close", True):  # there may be callbacks
-            response.call_on_close(check)
+            response.call_on_close(self._late_check(session))
         return response
+
+    def _late_check(self, session: RequestSession) -> Callable[[], None]:
+        return partial(self._check_late, session, request.endpoint or request.path)
 
     def _check_late(self, session: RequestSession, endpoint: str) -> None:
         changed = self._store.changed(session.session) if session.saved and session.session is not None else []
