@@ -1,7 +1,7 @@
-"""A storage backend in 100 lines: sessions in a file of the standard library's ``shelve``, for one process.
+"""A storage backend in 120 lines: sessions in a file of the standard library's ``shelve``, for one process.
 
 packages/silo-store/BACKENDS.md explains it. Try it with ``python examples/shelf_backend.py FILE``: each run continues
-the count of the one before.
+the count of the previous run.
 """
 # ruff: noqa: ARG002, D101  (arguments that this backend does not need)
 
@@ -33,7 +33,7 @@ from silo_store import (
 
 def open_shelf(path: str) -> shelve.Shelf[Any]:
     """Open a shelf over ``dbm.dumb``, which threads can share."""
-    return shelve.Shelf(dumb.open(path))  # type: ignore[arg-type]  # it is such a mapping
+    return shelve.Shelf(dumb.open(path))  # type: ignore[arg-type]  # dbm.dumb is a mapping of bytes
 
 
 class ShelfBackend(HoldCounts):  # HoldCounts keeps lives from expiring while this process holds them

@@ -110,7 +110,7 @@ def create_app(**config: Any) -> Flask:
         try:
             with uploads.open(silo.sid, stored) as file:
                 table = inspect(file)
-            # Not before: a POST that asks for state blocks the session's other writers until its end.
+            # Asked for only now: a POST that asks for state blocks the session's other writers until its end.
             job = silo.state("job")
             refuse_while_running()
         except (BadCsv, TaskRunning):

@@ -26,7 +26,7 @@ ENCODINGS = (
     *("euc_jp", "iso8859_2", "cp852", "cp866", "cp874", "cp1255", "cp1256", "mac_roman"),
 )
 WESTERN = GUESSED[0]
-# The bytes that are defined there and are not letters.
+# The bytes that are defined in that encoding and are not letters.
 SIGNS = bytes(
     code for code in range(0x80, 0x100) if (sign := bytes([code]).decode(WESTERN, "ignore")) and not sign.isalpha()
 )
@@ -41,7 +41,7 @@ LAST_MARK = re.compile(r"\x1a\s*\Z")
 
 @dataclass(frozen=True)
 class Decoded:
-    """What reading a whole file has shown.
+    """The result of decoding a whole file.
 
     Attributes:
         encoding: The encoding, as Python names it.

@@ -68,7 +68,7 @@ class Group:
     high: Decimal = Decimal("-Infinity")
 
     def add(self, number: Decimal) -> None:
-        """Count one number in."""
+        """Add a number to the totals."""
         self.numbers += 1
         self.total = EXACT.add(self.total, number)
         self.low = min(self.low, number)
@@ -104,7 +104,7 @@ class Job:
 
 @dataclass
 class Checked:
-    """What checking every row has shown.
+    """The result of checking every row.
 
     Attributes:
         rows: Number of rows that can be used.

@@ -150,8 +150,8 @@ def _head(file: BinaryIO, encoding: str) -> str:
 def _whole_rows(text: str) -> str:
     """Cut a text after the last line that does not end inside a quoted cell.
 
-    A quotation mark for inches opens no quoted cell. If the cut would leave less than half of the text, the marks are
-    ignored.
+    A quotation mark that stands for inches does not open a quoted cell. So if the cut would leave less than half of the
+    text, the marks are ignored.
     """
     at = end = marks = 0
     for line in text.split("\n")[:-1]:

@@ -30,7 +30,7 @@ class Tasks:
     """The functions that run in the background, each once for each runner.
 
     Attributes:
-        by: the session tasks, by function and kind of runner.
+        by: The session tasks, by function and kind of runner.
     """
 
     def __init__(self, silo: Silo, counter: Any) -> None:

@@ -1,4 +1,4 @@
-"""Let objects put themselves right in a forked child."""
+"""Resets objects in a forked child."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ class ForkAware(Protocol):
     """An object with locks, threads or open files that a forked child must not share with its parent."""
 
     def _after_fork(self) -> None:
-        """Start afresh in the child, where only the forking thread lives on."""
+        """Reset the object in the child, where only the forking thread continues."""
 
 
-# By id, as the class of an owner may define a hash. No lock: filled by one line, walked by one thread.
+# By id, because the class of an owner may define a hash. No lock: one statement adds to it, one thread iterates.
 _owners: weakref.WeakValueDictionary[int, ForkAware] = weakref.WeakValueDictionary()
 
 
 def reset_after_fork(owner: ForkAware) -> None:
     """Have ``owner._after_fork()`` called in every child that this process forks, for as long as the owner lives.
 
-    A lock that another thread held at the moment of the fork would stay locked in the child for ever.
+    Otherwise a lock that another thread held at the moment of the fork would stay locked in the child for ever.
     """
     _owners[id(owner)] = owner
 
 
 def _reset_all() -> None:
     for owner in list(_owners.values()):
-        with contextlib.suppress(Exception):  # one that raises must not keep the others from their locks
+        with contextlib.suppress(Exception):  # an owner that raises must not keep the others from being reset
             owner._after_fork()
 
 

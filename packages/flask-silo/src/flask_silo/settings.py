@@ -108,10 +108,10 @@ class Settings:
 
     @classmethod
     def collect(cls, given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
-        """Return the settings from the arguments of ``Silo`` (None: not given), an application's config and the
-        environment.
+        """Return the settings from the arguments of ``Silo``, an application's config and the environment.
 
-        The first of these sources that has a setting wins. An empty environment variable counts as missing.
+        The first of these sources that has a setting wins. An argument that is None, or an empty environment variable,
+        counts as missing.
 
         Raises:
             ValueError: A setting has the wrong type or is out of its range, a name is empty, or a prefix has no slash.

@@ -12,7 +12,7 @@ class ForkAware(Protocol):
     """An object with locks, threads or open files that a forked child must not share with its parent."""
 
     def _after_fork(self) -> None:
-        """Start afresh in the child, where only the forking thread lives on."""
+        """Reset the object in the child, where only the forking thread continues."""
 
 
 # By id, because the class of an owner may define a hash. No lock: one statement adds to it, one thread iterates.

@@ -128,7 +128,7 @@ def find(store: SessionStore, given: str) -> Record:
         given: The id, or a beginning of it that is at least as long as that of ``short()``, with or without its dots.
 
     Raises:
-        CommandError: The id is invalid, there is no such session, it has expired, or several ids begin so.
+        CommandError: The id is invalid, there is no such session, it has expired, or several ids have that beginning.
         RecordDamaged: The record cannot be read.
     """
     given = given.removesuffix("…").removesuffix("...")

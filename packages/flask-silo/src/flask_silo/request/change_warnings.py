@@ -38,7 +38,7 @@ class ChangeWarnings:
         self._app = app
         self._store = store
         self._lost: set[str] = set()
-        self._unlocked: set[str | None] = set()  # None: a hook before the view, where there is no view
+        self._unlocked: set[str | None] = set()  # None: a hook before the view, for a URL without a view
 
     def of_unlocked_change(self, endpoint: str | None, method: str, changed: list[str]) -> None:
         """Warn of a request that reads and has changed state outside of ``Silo.edit()``.

@@ -71,7 +71,7 @@ class ClientId:
             late: Whether the response has started, so that no session can begin.
 
         Raises:
-            SessionRotated: The client's session has another id by now.
+            SessionRotated: The client's session has another id now.
             RuntimeError: There is no session, and it is too late to begin one.
         """
         if self.presented is not None:

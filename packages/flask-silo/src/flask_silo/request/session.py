@@ -122,7 +122,7 @@ class RequestSession(StateMapping):
 
         Raises:
             SessionExpired: The presented id has no session, see ``ClientId.require``.
-            SessionRotated: The session has another id by now.
+            SessionRotated: The session has another id now.
         """
         own = self.id
         if own.presented is None or self.lives or (self.session is not None and own.settled == own.presented):
@@ -167,7 +167,7 @@ class RequestSession(StateMapping):
 
         Raises:
             LockTimeout: Another writer did not finish in time.
-            SessionRotated: The client's session has another id by now.
+            SessionRotated: The client's session has another id now.
             RuntimeError: The response has started, and there is no session.
         """
         session = self.session

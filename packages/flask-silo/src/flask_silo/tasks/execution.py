@@ -70,7 +70,7 @@ class Executor:
             logger.warning("session %s was not renewed when its task %r ended: %s", short(hold.sid), name, error)
 
     def execute_sent(self, task: BackgroundTask, life: Life | None, call: TaskCall) -> Any:
-        """Execute a run that another process has sent, and hold its session meanwhile.
+        """Execute a run that another process has sent. Its session is held during the run.
 
         Args:
             task: The task, as this process reports it.

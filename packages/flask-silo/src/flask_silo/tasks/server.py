@@ -62,7 +62,7 @@ open_streams = ThreadLimit()
 
 @dataclass(frozen=True)
 class Server:
-    """The server, as far as a request shows it."""
+    """The server of a request, as the WSGI environment and the stack show it."""
 
     threads: int | None
     """How many requests it answers at once in this process; None if that is unknown."""
