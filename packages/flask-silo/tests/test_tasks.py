@@ -150,7 +150,7 @@ def test_arguments_that_do_not_fit_are_told_with_the_task_and_its_parameters(
 
     with pytest.raises(TypeError) as caught:
         client.post("/api/add", headers=as_(SID))
-    assert str(caught.value).startswith(f"task 'sums': add(n, m) cannot be called with what start() was given: {why}")
+    assert str(caught.value).startswith(f"task 'sums': add(n, m) cannot be called with the arguments of start(): {why}")
     assert "current_task" not in str(caught.value)
 
 

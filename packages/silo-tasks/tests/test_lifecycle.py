@@ -287,7 +287,7 @@ def test_a_run_whose_arguments_do_not_fit_says_what_the_function_takes(args: tup
     error = task.state.error or ""
     assert task.state.error_type == "TypeError"
     assert error.startswith(
-        "adding(task, rows, *, how=None) cannot be called with the task and what start() was given: "
+        "adding(task, rows, *, how=None) cannot be called with the task and the arguments of start(): "
     )
     assert why in error
 
@@ -298,7 +298,7 @@ def test_a_function_without_a_parameter_for_the_task_fails_with_a_hint() -> None
     task = BackgroundTask(runner=InlineRunner())
     task.start(crunch, [1])
     error = task.state.error or ""
-    assert error.startswith("crunch(rows) cannot be called with the task and what start() was given: ")
+    assert error.startswith("crunch(rows) cannot be called with the task and the arguments of start(): ")
     assert error.endswith(". The first parameter is the task")
 
 

@@ -146,7 +146,7 @@ def test_a_function_that_cannot_be_sent(shared: ProcessRunner, function: Callabl
 @pytest.mark.parametrize(
     ("args", "kwargs", "words"),
     [
-        ((), {}, r"^add\(task, a, .*\) cannot be called with the task and what .*: missing a required argument: 'a'"),
+        ((), {}, r"^add\(task, a, .*\) cannot be called with the task .* start\(\): missing a required argument: 'a'"),
         ((1, 2, threading.Lock()), {}, r"argument 'more\[1\]' cannot be sent"),
         ((1,), {"scale": threading.Lock()}, "argument 'scale' cannot be sent"),
         ((1,), {"key": lambda: None}, "argument 'key' cannot be sent"),
@@ -185,7 +185,7 @@ def test_a_failure_has_type_text_and_traceback(shared: ProcessRunner, caplog: py
     ("function", "kind", "words"),
     [
         (jobs.give_lock, "TypeError", "the function returned a lock, which cannot be sent back"),
-        (jobs.give_spoilt, "RuntimeError", "returned cannot be loaded here: .*only where it was made"),
+        (jobs.give_spoilt, "RuntimeError", "the value of the function cannot be loaded here: .*only where it was made"),
         (jobs.wrong, "TypeError", "a plain function"),
         (jobs.interrupt, "KeyboardInterrupt", "KeyboardInterrupt"),
         (jobs.leave, "SystemExit", "3"),
@@ -699,7 +699,7 @@ def test_a_script_that_starts_a_task_when_it_is_imported(tmp_path: Path) -> None
     )
     three, words = done.stdout.splitlines()
     assert three == "3", "no script is needed for functions of other modules"
-    assert 'What a script does goes under: if __name__ == "__main__":' in words
+    assert 'Put the statements of the script under: if __name__ == "__main__":' in words
 
 
 def test_a_class_of_the_script_is_public(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def log_loss(label: str, token: str, reason: str) -> None:
 
 
 def short(token: str) -> str:
-    """Return the beginning of a token: enough to find the run in the engine's log, where the token is the job's id."""
+    """Return the beginning of a token: enough to find the run in other logs, where the token is the id of a job."""
     return token[:8]
 
 

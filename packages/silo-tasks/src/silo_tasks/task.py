@@ -1,4 +1,4 @@
-"""A function that runs in the background."""
+"""``BackgroundTask``: a function that runs in the background."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 
 
 class BackgroundTask(Reporter):
-    """Runs one function at a time in the background and shows how far it is.
+    """Runs one function at a time in the background, and has its state, log and result.
 
     Making a task is cheap and starts nothing, so it can be kept in the state of a session. Every ``start()`` is a new
     run; reports of an old run never reach the state of a newer one.
 
     Args:
-        name: Name for people and logs.
-        timeout: Seconds a run may take, counted from when it begins. After that, any process that looks at the run sees
-            it failed; its code is stopped when it next reports or takes an item.
-        max_logs: Log lines that are kept: the newest, up to 2,200 bytes for each on average.
-        runner: Where runs are executed; None is the shared ``ThreadRunner``.
+        name: Name of the task, for people and logs.
+        timeout: Seconds that a run may take, counted from when it begins. After that, the run reads as failed in every
+            process; its code is stopped when it next reports or takes an item.
+        max_logs: Number of newest log lines that are kept, in up to 2,200 bytes each on average.
+        runner: The runner that executes runs; None is the shared ``ThreadRunner``.
         store: The task store where other processes find the task. None is the store of the runner, if it has one.
-        owner: Whose task it is; with the name, the key in the store.
-        clock: Returns seconds since the epoch, for tests. Durations follow it only if it is given; by default a
-            monotonic clock measures them, so that setting the system's time moves no deadline.
+        owner: Owner of the task; with the name, the key in the store.
+        clock: Returns seconds since the epoch, for tests. By default, durations are measured by a monotonic clock, so
+            that setting the system's time moves no deadline; they follow ``clock`` if it is given.
         public_errors: Classes of exceptions, or one class, whose text clients may read in
-            ``state.to_dict(public=True)``; subclasses count. The text of any other exception may hold what is not for
-            clients, such as the address of a database.
+            ``state.to_dict(public=True)``; subclasses count. The text of any other exception may hold secrets, such as
+            the address of a database with its password.
 
     Raises:
         ValueError: ``timeout`` is not positive, or ``max_logs`` is negative.
@@ -86,11 +86,11 @@ class BackgroundTask(Reporter):
 
         Args:
             name: Name of the task.
-            store: The task store with its record.
-            owner: Whose task it is.
+            store: The task store with the task's record.
+            owner: Owner of the task.
 
         Returns:
-            None if the store has no run of it. ``start()`` of the returned task runs a function in this process.
+            The task, whose ``start()`` runs a function in this process; None if the store has no run of the task.
 
         Raises:
             TypeError: ``store`` is not a task store.
@@ -120,7 +120,7 @@ class BackgroundTask(Reporter):
 
     @property
     def label(self) -> str:
-        """What the log of the server calls the task: its name in quotes, unless it was set to another text."""
+        """The task's name in the log of the server: its name in quotes, unless it was set to another text."""
         return self._settings.label
 
     @label.setter
@@ -134,10 +134,10 @@ class BackgroundTask(Reporter):
         A target that returns has succeeded; one that raises has failed.
 
         Raises:
-            TaskRunning: The task is queued or running, in this process or, as its store says, in another one.
-            QueueFull: Too many runs wait already. The task is as it was before, and so is its record.
-            RunnerUnavailable: The task queue or the store cannot be reached. The task is as it was before.
-            TaskError: The runner cannot run it.
+            TaskRunning: The task is queued or running, in this process or, according to its store, in another one.
+            QueueFull: The queue of the runner is full. The task and its record are as before.
+            RunnerUnavailable: The task queue or the store cannot be reached. The task is as before.
+            TaskError: The runner cannot execute the target.
             TypeError: The target is not a plain function, or an argument cannot be sent to the process that would run
                 it; the message names the argument.
         """
@@ -167,7 +167,7 @@ class BackgroundTask(Reporter):
         return RemoteRun(settings.store, settings, self._key, previous, self, *call)
 
     def _submit(self, runner: Runner, run: Run, previous: Run) -> None:
-        """Store the run and hand it to its runner. If it is not accepted, the task is as it was before."""
+        """Store the run and give it to its runner. If the runner does not accept it, the task is as before."""
         store = self._settings.store
         publication = None if store is None else Publication(store, run)
         try:
@@ -179,13 +179,13 @@ class BackgroundTask(Reporter):
             # A runner may raise what the run raised; then the run was executed after all.
             if not run.end(CANCELLED, only_from=Status.QUEUED, withdrawn=True):
                 if isinstance(error, TaskError) and run.status is Status.CANCELLED:
-                    # It was cancelled on its way to the runner.
+                    # The run was cancelled on its way to the runner.
                     return
                 raise
             if publication is not None:
                 publication.drop()
             with self._lock:
-                # Unless another caller has started or reset the task since, whose run has its callbacks by now.
+                # Unless another caller has started or reset the task since: the new run has its callbacks then.
                 if self._run is run:
                     previous.callbacks = run.take_callbacks()
                     self._run = previous
@@ -203,7 +203,7 @@ class BackgroundTask(Reporter):
         return newest
 
     def _adopt(self, message: Message, target: Callable[..., Any]) -> LocalRun:
-        """Make the run of a message the newest one, and return it. For the process that executes it."""
+        """Make the run of a message the newest one, in the process that executes it. Return that run."""
         self._settings = self._settings._replace(public_errors=frozenset(message.public_errors))
         run = LocalRun(self._settings, self._key, None, self, target, tuple(message.args), dict(message.kwargs))
         run.continue_from(message.token, message.number, message.last_seq)
@@ -212,7 +212,7 @@ class BackgroundTask(Reporter):
         return run
 
     def reset(self) -> None:
-        """Forget the last run: idle again, with an empty log.
+        """Forget the last run. The task is idle again, with an empty log.
 
         Raises:
             TaskRunning: The task is queued or running.
@@ -228,13 +228,13 @@ class BackgroundTask(Reporter):
         """Ask the run to stop.
 
         A queued run is cancelled at once. A running one stops when it next takes an item from ``track()``, reports
-        something, or passes a ``checkpoint()``; if it returns before that, it has succeeded.
+        something, or passes a ``checkpoint()``. If it returns before that, it has succeeded.
 
         Args:
-            abandon: Do not wait for its code: the run reads as cancelled at once, and the task can be started again
-                while the old code may not have reached its next item yet.
-            kill_after: Seconds after which the process of the run is killed if its code has not stopped. Only a runner
-                that has processes, as ``ProcessRunner``, can do that.
+            abandon: Whether the run reads as cancelled at once. The task can then be started again, while the old code
+                may still run up to its next item.
+            kill_after: Seconds after which the process of the run is killed if its code has not stopped. Needs a runner
+                with processes, such as ``ProcessRunner``.
 
         Returns:
             Whether the run was queued or running.
@@ -262,10 +262,10 @@ class BackgroundTask(Reporter):
         """Wait until the run is over.
 
         Args:
-            timeout: Seconds to wait; None is no limit.
+            timeout: Seconds to wait; None for no limit.
 
         Returns:
-            Whether it is over; also True if nothing was started.
+            Whether the run is over. True also if nothing was started.
 
         Raises:
             TaskError: The run would wait for itself.
@@ -294,17 +294,17 @@ class BackgroundTask(Reporter):
         """Wait for the run and return what its target returned. From a worker, the value comes back as JSON gives it.
 
         Args:
-            timeout: Seconds to wait; None is no limit.
+            timeout: Seconds to wait; None for no limit.
 
         Raises:
             TaskFailed: The run failed. The exception that ended it is the ``__cause__``, if it was raised in this
                 process.
-            TaskTimeout: The run went past its deadline.
+            TaskTimeout: The run took longer than its ``timeout``.
             TaskLost: The process of the run was killed or cannot reach the store.
             TaskCancelled: The run was cancelled.
             TimeoutError: The run is not over after ``timeout`` seconds.
-            TaskError: Nothing was started, the run would wait for itself, or it succeeded on a worker and its value was
-                not kept.
+            TaskError: Nothing was started, or the run would wait for itself, or it succeeded on a worker and its value
+                was not kept.
         """
         run = self._run
         run.refresh_to_wait()
@@ -339,8 +339,8 @@ class BackgroundTask(Reporter):
     def on_done(self, callback: Callable[[BackgroundTask], object]) -> None:
         """Call ``callback(task)`` once, when the run is over; at once if it is over already.
 
-        On an idle task the callback waits for the next run. The thread that ended the run calls it, with no lock held.
-        An exception that it raises is logged, and affects nothing else.
+        On an idle task, the callback waits for the next run. The thread that ended the run calls it, with no lock held.
+        An error of the callback is logged, and affects nothing else.
 
         Raises:
             TypeError: The callback is not callable.
@@ -381,7 +381,7 @@ class BackgroundTask(Reporter):
     def logs(self, since: int = 0) -> list[LogLine]:
         """Return the kept log lines newer than line number ``since``, oldest first.
 
-        Numbers go on from run to run, so a client that asks with the last number it has seen misses no new line.
+        Numbers continue from run to run, so a client that passes the last number it has seen misses no new line.
         """
         return self._refreshed().log.view().since(since)
 
@@ -396,10 +396,10 @@ class BackgroundTask(Reporter):
 
 
 def current_task() -> BackgroundTask | None:
-    """Return the task whose function is running here, or None outside any task.
+    """Return the task whose function is running here; None outside any task.
 
-    It follows the context, not the thread: code in an ``asyncio`` loop that the function started sees the task. A
-    thread that the function starts sees it only if it runs in a copy of the context
+    The task belongs to the context, not to the thread: code in an ``asyncio`` loop that the function started finds it.
+    A thread that the function starts finds it only if it runs in a copy of the context
     (``contextvars.copy_context().run``).
     """
     run = current_run.get()

@@ -1,4 +1,4 @@
-"""What is called when a run is over."""
+"""Calls the ``on_done()`` callbacks of a run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Callback = Callable[[Any], object]
 
 
 def call_back(callbacks: list[Callback], task: Any, *, detach: bool = False) -> None:
-    """Call each callback. One that raises is logged and affects nothing else.
+    """Call each callback. An error of a callback is logged and affects nothing else.
 
     Args:
         callbacks: The callbacks, in the order in which they were added.
-        task: What they are called with.
-        detach: Call them in a thread of their own, if the system gives one.
+        task: The task, the argument of each callback.
+        detach: Call them in a new thread, if one can be started.
     """
     if detach:
         try:
@@ -45,7 +45,7 @@ def _call_each(callbacks: list[Callback], task: Any) -> None:
             except (Exception, SystemExit, Cancelled):
                 logger.exception("A callback of task %r failed", task.name)
             except KeyboardInterrupt:
-                # It goes on to an inline caller; a thread of a runner drops it.
+                # The caller of start() gets it from an InlineRunner; a thread of a runner drops it.
                 logger.exception("A callback of task %r was interrupted", task.name)
                 raise
     finally:

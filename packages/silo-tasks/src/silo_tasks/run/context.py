@@ -1,4 +1,4 @@
-"""Which run the running code belongs to."""
+"""The run to which the running code belongs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class CurrentRun(Protocol):
 
     @property
     def key(self) -> object:
-        """Names the task."""
+        """Identifies the task: an object that all its runs share."""
 
     @property
     def task(self) -> Any:
@@ -32,7 +32,7 @@ current_run: ContextVar[CurrentRun | None] = ContextVar("silo_tasks.current_run"
 
 
 class _InChild:
-    """Renews the locks of the runs whose code has forked: one that was given up is known to its own code only."""
+    """Renews the locks of the runs whose code has forked. A run that was given up can be found only from its code."""
 
     def _after_fork(self) -> None:
         run = current_run.get()

@@ -1,4 +1,4 @@
-"""Why a run has failed: errors, their texts and tracebacks."""
+"""The error of a failed run: its text, class and traceback."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ class Failure(NamedTuple):
     exception: BaseException | None = None
     """The exception itself, if it was raised in this process."""
     message: str | None = None
-    """The message of the run; by default made of the text."""
+    """The message of the run; by default made from the text."""
 
     @property
     def shown(self) -> str:
-        """What the run's message says."""
+        """The message of the run."""
         return f"Failed: {self.text}" if self.message is None else self.message
 
     @property
     def logged(self) -> str:
-        """What the server's log says."""
+        """The text for the server's log."""
         return with_type(self.text, self.error_type)
 
 
 def failure_of(
     error: BaseException | str, public_errors: frozenset[str], cause: BaseException | None = None
 ) -> Failure:
-    """Make the failure of an exception, or of a text for clients.
+    """Return the failure for an exception, or for a text that clients may read.
 
     Args:
         error: What went wrong.
@@ -76,19 +76,19 @@ def failure_of(
 def with_type(text: str, error_type: str | None) -> str:
     """Return the text of an error with the name of its class before it, unless the text is that name.
 
-    Without its class, the text of many errors says nothing.
+    Without their class, the texts of many errors are meaningless.
     """
     return text if error_type is None or text == error_type else f"{error_type}: {text}"
 
 
 LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
-"""What a call returns that has executed nothing of its function yet."""
+"""Types of values that a call returns before it has executed any code of its function."""
 
 
 def has_begun(value: Any) -> bool:
     """Return whether some of a coroutine or generator was executed; if not, it never will be."""
     if isinstance(value, CoroutineType):
-        # It would warn that it was never awaited.
+        # Otherwise it would warn that it was never awaited.
         value.close()
     return isinstance(value, GeneratorType) and inspect.getgeneratorstate(value) != inspect.GEN_CREATED
 
@@ -99,7 +99,7 @@ def only_cancelled(error: BaseException) -> bool:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the formatted traceback of an exception; of a long one, the middle is left out."""
+    """Return the formatted traceback of an exception. The middle of a long one is left out."""
     try:
         text = writable("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         half = MAX_TRACEBACK // 2
@@ -109,14 +109,14 @@ def traceback_of(error: BaseException) -> str:
 
 
 def drop_first_frame(error: BaseException) -> None:
-    """Leave the first frame out of the traceback of an exception: it is one of ours."""
-    # Not by the attribute: a frozen dataclass does not let it be set.
+    """Leave the first frame out of the traceback of an exception: it belongs to silo-tasks."""
+    # Not by setting the attribute, which an exception that is a frozen dataclass refuses.
     frames = error.__traceback__
     BaseException.with_traceback(error, frames and frames.tb_next)
 
 
 def clear_frames(error: BaseException) -> None:
-    """Clear the local variables of every frame that an exception, or one behind it, holds."""
+    """Clear the local variables of every frame that an exception, its causes and its contexts hold."""
     left, seen = [error], set[int]()
     while left:
         error = left.pop()

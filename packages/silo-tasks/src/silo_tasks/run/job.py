@@ -1,4 +1,4 @@
-"""What a runner gets to execute: the data of one run, and the run itself."""
+"""``Job``, which a runner gets to execute: the data of one run, and the run itself."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from .run import Run
 
 
 class LiveRun(Protocol):
-    """What a runner of this process does with the run of a job."""
+    """The run of a job, as a runner of this process uses it."""
 
     @property
     def token(self) -> str:
-        """Names the run and no other; made when it is first asked for."""
+        """Identifies the run. Made at the first access."""
 
     def execute(self) -> None:
-        """Run the function to its end in this thread. Does nothing when the run was cancelled before.
+        """Run the function to its end in this thread. Does nothing if the run was cancelled before.
 
-        What the function raises ends up in the task's state. Only ``KeyboardInterrupt`` is raised on to the caller.
+        An error of the function ends up in the task's state. Only ``KeyboardInterrupt`` is raised to the caller.
         """
 
     def cancel(self) -> bool:
-        """Ask the run to stop; whether it was still queued or running."""
+        """Ask the run to stop. Return whether it was queued or running."""
 
     def will_stop(self, reason: str) -> None:
-        """Note why the runner is about to stop the run. The reason is logged if the stop ends it."""
+        """Note why the runner is about to stop the run. The reason is logged if the stop ends the run."""
 
     def left_behind(self) -> None:
-        """Log that the run is lost, if it is still at work when its process ends."""
+        """Log that the run is lost, if it is still active when its process ends."""
 
 
 class Job(NamedTuple):
@@ -40,9 +40,9 @@ class Job(NamedTuple):
     name: str
     """Name of the task."""
     label: str
-    """What the log of the server calls the task."""
+    """The task's name in the log of the server."""
     owner: str
-    """Whose task it is, "" by default; the first half of the key in a task store."""
+    """Owner of the task, "" by default; the first half of the key in a task store."""
     number: int
     """Number of the run, counted from 1."""
     function: Callable[..., Any]
@@ -52,26 +52,26 @@ class Job(NamedTuple):
     kwargs: Mapping[str, Any]
     """Keyword arguments."""
     timeout: float | None
-    """Seconds the run may take, or None."""
+    """Seconds that the run may take; None for no limit."""
     max_logs: int
-    """Log lines that are kept."""
+    """Number of log lines that are kept."""
     last_seq: int
-    """Number of the last log line of the run before."""
+    """Number of the last log line of the previous run."""
     public_errors: frozenset[str]
     """Names of the exceptions whose text clients may read, as ``package.module:name``."""
 
     @property
     def token(self) -> str:
-        """Names this run and no other. A store refuses what is reported under an old token."""
+        """Identifies this run. A store refuses reports under the token of an older run."""
         return self.run.token
 
     def __repr__(self) -> str:
-        # The arguments may hold what does not belong into a log.
+        # Without the arguments, which may hold secrets.
         return f"<Job of task {self.name!r}, run {self.number}>"
 
 
 def job_of(run: Run) -> Job:
-    """Return what a runner gets of a run.
+    """Return the job for a run.
 
     Raises:
         TaskError: The run is over already.

@@ -10,7 +10,7 @@ class Waiter(Protocol):
     """Anything that can wait on a latch: it needs a ``release()`` method, as a lock has."""
 
     def release(self) -> None:
-        """Take note that the latch is set. Called once, by the thread that set it; must not raise."""
+        """Wake the waiter: the latch is set. Called once, by the thread that set it; must not raise."""
 
 
 class Latch:
@@ -28,11 +28,11 @@ class Latch:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a thread or a coroutine waits for it."""
+        """Whether a thread or a coroutine waits for the latch."""
         return bool(self._waiters)
 
     def set(self) -> None:
-        """Release every waiter, now and later."""
+        """Set the flag and release every waiter."""
         self.is_set = True
         waiters = self._waiters
         while waiters:
@@ -44,7 +44,7 @@ class Latch:
             waiter.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to ``timeout`` seconds (None: without limit); return whether the latch is set."""
+        """Wait up to ``timeout`` seconds (None: no limit). Return whether the latch is set."""
         if self.is_set:
             return True
         waiter = threading.Lock()
@@ -58,13 +58,13 @@ class Latch:
         return self.is_set or not self.remove(waiter)
 
     def add(self, waiter: Waiter) -> bool:
-        """Have the waiter released by ``set()``; return False if the latch is set already."""
+        """Add a waiter, to be released by ``set()``. Return False if the latch is set already."""
         self._waiters.append(waiter)
         # set() may have emptied the list just before this waiter was on it.
         return not self.is_set
 
     def remove(self, waiter: Waiter) -> bool:
-        """Remove a waiter; return False if ``set()`` has released it or is about to."""
+        """Remove a waiter. Return False if ``set()`` has released it or is about to."""
         try:
             self._waiters.remove(waiter)
         except ValueError:

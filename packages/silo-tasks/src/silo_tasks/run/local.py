@@ -22,7 +22,7 @@ class LocalRun(Run):
     """A run whose function is called in a thread of this process.
 
     Attributes:
-        parent: The run whose code executes this one, if there is one; set while this one is executed.
+        parent: The run whose code executes this one; None if there is none. Set while this run is executed.
     """
 
     __slots__ = ("parent",)
@@ -30,11 +30,11 @@ class LocalRun(Run):
     parent: CurrentRun | None
 
     def execute(self) -> None:
-        """Run the function to its end in this thread; do nothing if the run was cancelled before."""
+        """Run the function to its end in this thread. Does nothing if the run was cancelled before."""
         if not self.begin(threading.get_ident()):
             return
         try:
-            # A context of its own: what the function sets in context variables ends with it.
+            # In a context of its own: context variables that the function sets end with the run.
             copy_context().run(self._execute)
         finally:
             self.executing = False
@@ -65,14 +65,14 @@ class LocalRun(Run):
             else:
                 self._crash(explained(error, function, args, kwargs))
         else:
-            # From here on nothing is executed, so that a callback may ask for the result.
+            # No longer executing, so that a callback may ask for the result.
             self.value, self.executing = value, False
             self.end(SUCCEEDED)
             if self.status is not Status.SUCCEEDED:
                 self.value = None
         finally:
             self.parent = None
-            # What was raised holds this frame, and must not hold the arguments with it.
+            # The exception holds this frame, and must not hold the arguments with it.
             del function, args, kwargs
 
     def _crash(self, error: BaseException) -> None:
@@ -82,7 +82,7 @@ class LocalRun(Run):
         if not self.end(Outcome(Status.FAILED, failure=failure)):
             logger.warning("Task %s (run %s) raised after its end", self.label, short(self.token), exc_info=error)
         elif isinstance(error, TaskLost) and isinstance(error.__cause__, SystemExit):
-            # By the signal that its worker was sent.
+            # The worker got a signal to end.
             self._log_loss(reason_of(error.error))
         else:
             logger.error(FAILED, self.label, short(self.token), failure.logged, exc_info=error)

@@ -1,4 +1,4 @@
-"""How a run ends, and what a caller gets of that."""
+"""How a run ends, and what ``result()`` returns or raises for that."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..status import Status
 from .failure import Failure
 
 NOT_KEPT = object()
-"""The value of a run in another process that returned something which its record could not hold."""
+"""The value of a run in another process whose record could not hold the value."""
 
 MAX_VALUE = 65_536
-"""Characters of JSON that the value of a run may take in its record."""
+"""Longest value in a record, in characters of JSON."""
 
 
 class Outcome(NamedTuple):
@@ -20,7 +20,7 @@ class Outcome(NamedTuple):
 
     status: Status
     message: str | None = None
-    """The message from now on; None keeps the one that the code of the run has set."""
+    """The new message of the run; None keeps the message that its code has set."""
     failure: Failure | None = None
     finished_at: float | None = None
     """When the run ended, in seconds since the epoch; None is now."""
@@ -35,13 +35,13 @@ def result_of(name: str, status: Status, failure: Failure | None, value: Any) ->
     Args:
         name: Name of the task.
         status: Its final status.
-        failure: Why it has failed, if it has.
-        value: What its function returned, if it succeeded.
+        failure: The error of a failed run.
+        value: The return value of a run that succeeded.
 
     Raises:
-        TaskFailed: It failed.
-        TaskCancelled: It was cancelled.
-        TaskError: It succeeded in another process, and its value could not be kept.
+        TaskFailed: The run failed.
+        TaskCancelled: The run was cancelled.
+        TaskError: The run succeeded in another process, and its value could not be kept.
     """
     if status is Status.CANCELLED:
         raise TaskCancelled(name)
@@ -55,8 +55,8 @@ def result_of(name: str, status: Status, failure: Failure | None, value: Any) ->
         raise failed from failure.exception
     if value is NOT_KEPT:
         raise TaskError(
-            f"task {name!r} has succeeded in another process, and what it returned was not kept: only a plain value of "
-            f"up to {MAX_VALUE} characters of JSON is. Put large results into a file or a store"
+            f"task {name!r} has succeeded in another process, and its value was not kept: only plain values of up to "
+            f"{MAX_VALUE} characters of JSON are. Put large results into a file or a store"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Which errors of a run its clients may read."""
+"""Decides which errors of a run clients may read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PublicErrors: TypeAlias = type[BaseException] | Collection[type[BaseException]]
 
 
 def names_of(given: PublicErrors) -> frozenset[str]:
-    """Return the names of the classes. By these a worker knows them without importing them.
+    """Return the names of the classes, by which a worker recognises them without importing them.
 
     Raises:
-        TypeError: One of them is not a class of exceptions; the message names it.
+        TypeError: A value is not a class of exceptions; the message names it.
     """
     # A str is a collection too.
     classes = tuple(given) if isinstance(given, Collection) and not isinstance(given, (type, str)) else (given,)
@@ -33,6 +33,6 @@ def is_public(error: BaseException | str, names: frozenset[str]) -> bool:
 
 
 def _name(kind: type) -> str:
-    # A child process has another name for the script that its parent was started with.
+    # In a child process, the script of its parent has another name.
     module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
     return f"{module}:{kind.__qualname__}"

@@ -1,4 +1,4 @@
-"""Keeps the record of a run in a task store current, and looks there for a cancel."""
+"""Keeps the record of a run in a task store current, and checks there for a cancel."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ INTERVAL = 0.5
 """Seconds between two records of a running task."""
 
 TRIES = 1200
-"""How often the last record of a run is offered to a store that fails: for ten minutes."""
+"""Number of attempts to store the last record of a run while the store fails: ten minutes of them."""
 
 Before: TypeAlias = tuple[str, TaskRecord] | None
-"""What a store had of a task before a run: the token and the record of the newest one, or nothing."""
+"""The token and the record of the run that a store had before this one; None if it had none."""
 
 
 class Publication:
     """The record of one run in a task store.
 
-    A store that fails harms no run: the record is offered again and again, and the failure is logged once until the
-    store works again.
+    A store that fails does not harm the run: the record is stored by a later attempt, and the failure is logged once
+    until the store works again.
 
     Args:
         store: The task store.
@@ -55,8 +55,8 @@ class Publication:
         """Make the run the newest one in the store, and keep its record current unless a worker does that.
 
         Args:
-            previous: The run before it in this process.
-            wait: Seconds that it may wait for a worker; None for a run that needs none.
+            previous: The previous run in this process.
+            wait: Seconds that the run may wait for a worker; None for a run that needs none.
 
         Raises:
             TaskRunning: The task is queued or running in another process.
@@ -92,9 +92,9 @@ class Publication:
             raise
 
     def withdraw(self, previous: Run, left: int = TRIES) -> None:
-        """Put back what the store had before a run that was not accepted; later, if the store fails.
+        """Restore the record that the store had before a run that was not accepted; later, if the store fails.
 
-        Otherwise the task would read as queued for as long as the run might have waited for a worker.
+        Otherwise the task would read as queued until ``max_wait`` is over.
         """
         store, run, before = self._store, self._run, self._before
         try:
@@ -102,7 +102,7 @@ class Publication:
                 store.forget(run.owner, run.name, run.token)
             else:
                 if before[0] == previous.token and previous.status.is_final and not previous.is_remote:
-                    # Its last record may have been on its way, and was refused meanwhile.
+                    # The store may have refused the last record of the previous run meanwhile.
                     before = previous.token, record_of(previous)
                 store.begin(run.owner, run.name, *before, expect=run.token)
         except Exception:
@@ -124,7 +124,7 @@ class Publication:
             self._run.callbacks = [each for each in self._run.callbacks if each is not self]
 
     def __call__(self, _: object) -> None:
-        """Store how the run has ended, unless ``settle()`` is about to."""
+        """Store the record of the run's end, unless ``settle()`` is about to."""
         if self._run.executing or not self._settles:
             self.publish()
 
@@ -139,13 +139,13 @@ class Publication:
         self._publish_later()
 
     def publish(self) -> bool:
-        """Store the record now, and cancel the run if the store says so; return whether the store answered."""
+        """Store the record now, and cancel the run if the store says so. Return whether the store answered."""
         store, run = self._store, self._run
         try:
             while True:
                 record = record_of(run)
                 if self._settles and record["status"] == Status.QUEUED:
-                    # A worker has claimed it, and imports its function.
+                    # A worker has claimed the run, and imports its function.
                     record["status"] = Status.RUNNING.value
                 newest = store.publish(run.owner, run.name, run.token, record)
                 # The run may have ended meanwhile. Then its last record is stored after this one, which may have
@@ -171,7 +171,7 @@ class Publication:
         """Store the last record of a run that is over, with its value.
 
         Args:
-            timeout: Seconds for which a store that fails is tried again.
+            timeout: Seconds to keep trying if the store fails.
 
         Returns:
             Whether the record is stored.

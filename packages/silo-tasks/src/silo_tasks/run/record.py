@@ -1,4 +1,4 @@
-"""What of a run travels to other processes: its record."""
+"""The record of a run: its state, log and value for other processes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 def record_of(run: Run) -> TaskRecord:
-    """Return what a store keeps of a run: its state as plain values, and what ``logs()`` and ``result()`` need.
+    """Return the record of a run for a store: its state as plain values, and what ``logs()`` and ``result()`` need.
 
     ``log`` holds the newest ``MAX_LOGS`` lines as (seq, time, level, text, public), and ``first_seq`` the number of the
-    run's first line. At the end of the run ``value`` is what it returned, as JSON gives it back, where that takes up to
-    ``MAX_VALUE`` characters, and ``traceback`` the end of a failed one's. ``returning`` says that a run which called
-    ``complete()`` has not returned yet.
+    run's first line. A run that succeeded has its value in ``value``, as JSON gives it back, if that takes up to
+    ``MAX_VALUE`` characters. A failed run has the end of its traceback in ``traceback``. ``returning`` is True if the
+    run has called ``complete()`` and its function has not returned yet.
     """
     record, view = _state_and_log(run)
     record["log"] = [line_of(entry) for entry in view.newest(MAX_LOGS)]
@@ -42,9 +42,9 @@ def record_of(run: Run) -> TaskRecord:
 
 
 def news_of(run: Run, since: int) -> TaskRecord:
-    """Return what a child process reports of its run.
+    """Return the record that a child process sends to its parent.
 
-    Unlike ``record_of()`` it has every kept line after number ``since``, the whole traceback, and no value.
+    Unlike that of ``record_of()``, it has every kept line after number ``since``, the whole traceback, and no value.
     """
     record, view = _state_and_log(run)
     record["log"] = view.since(since)

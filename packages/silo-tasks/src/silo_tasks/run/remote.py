@@ -15,17 +15,16 @@ from .reported import ReportedRun
 logger = logging.getLogger("silo_tasks")
 
 INTERVAL = 0.5
-"""Seconds between two looks on behalf of callbacks."""
+"""Seconds between two reads of the record for callbacks and coroutines."""
 
 SHORTEST, LONGEST = 0.001, 0.25
-"""Seconds between two looks of a caller that waits: a tenth of the time since the run was stored, within these
-bounds."""
+"""Bounds of the seconds between two reads by a waiting thread: a tenth of the time since the run was stored."""
 
 
 class RemoteRun(ReportedRun):
-    """A run that follows its record in a task store: it looks there whenever a caller asks.
+    """A run that follows its record in a task store: each caller that asks for its state reads the record.
 
-    While a store fails, the run stays as its record was last read, and that is logged once.
+    While a store fails, the run stays as it was last read, and the failure is logged once.
 
     Args:
         store: The task store.
@@ -45,7 +44,7 @@ class RemoteRun(ReportedRun):
         self._looked = -math.inf
 
     def note_stored(self) -> None:
-        """Note that the store has the run from now on. A cancel that was asked for before is passed on."""
+        """Note that the store has the run now, and pass on a cancel that was requested before."""
         with self.lock:
             self._is_stored, cancel = True, self._cancel
         if cancel:
@@ -85,7 +84,7 @@ class RemoteRun(ReportedRun):
     def _look_again(self) -> None:
         self.refresh()
         with self.lock:
-            # A caller that comes from now on begins again.
+            # From now on, the next caller of follow() begins again.
             again = self._looking = bool(self.callbacks) or self.done.is_awaited or self.value_ready.is_awaited
         if again:
             publisher.call_later(INTERVAL, self._look_again)
@@ -95,9 +94,9 @@ class RemoteRun(ReportedRun):
         now = time.monotonic()
         end = math.inf if timeout is None else now + timeout
         while True:
-            # A caller that watches waits again and again, each time a little.
+            # A watcher such as follow() calls wait() repeatedly, each time with a short timeout.
             pause = min(max((now - self._since) / 10, SHORTEST), LONGEST)
-            # Of many callers that wait, one looks, and none at what was stored just now.
+            # Of many waiting callers, one reads the record, and none does so just after it was stored.
             last, least = (max(self._looked, self._since), pause) if now < end else (self._looked, SHORTEST)
             if now - last >= least:
                 self.refresh()
@@ -107,7 +106,7 @@ class RemoteRun(ReportedRun):
             now = time.monotonic()
 
     def cancel(self, *, detach: bool = False) -> bool:  # noqa: ARG002 - callbacks of such a run always are
-        """Ask the run to stop, through the store; return whether there was something to stop."""
+        """Ask the run to stop, through the store. Return whether it was queued or running."""
         with self.lock:
             if not self._is_stored:
                 self._cancel = True
@@ -120,13 +119,13 @@ class RemoteRun(ReportedRun):
         return asked
 
     def lose(self, reason: str, *, public: bool = True) -> None:
-        """Fail a run that no worker will finish. The store logs that, as many processes may see it."""
+        """Fail a run that no worker will finish. The store logs the loss once, because many processes may see it."""
         if not self._fail_as_lost(reason, public=public):
             self._never_returns()
 
     @property
     def is_settled(self) -> bool:
-        """Whether the run is over here and in its store: one that was given up here may go on there."""
+        """Whether the run is over here and in its store. A run that was given up here may go on there."""
         return super().is_settled and self.latest is not None and self.latest.status is self.status
 
     def after_fork(self) -> None:

@@ -17,10 +17,10 @@ from .run import Run
 
 
 class ReportedRun(Run):
-    """A run that shows the records which another process sends.
+    """A run whose state comes from the records that another process reports.
 
     Attributes:
-        latest: What was reported last; None before the first report.
+        latest: The state that was reported last; None before the first report.
         on_stop: Called, with no lock held, when the run is asked to stop; set by its runner.
     """
 
@@ -32,11 +32,11 @@ class ReportedRun(Run):
         self.on_stop: Callable[[], object] | None = None
 
     def report(self, record: TaskRecord, value: Any = NOT_KEPT) -> None:
-        """Show a record; the record of the run's end ends it here.
+        """Take over a record. The record of the run's end ends the run here.
 
         Args:
-            record: What the other process has stored or sent.
-            value: What the function returned, where that came with the record of the end.
+            record: The record that the other process has stored or sent.
+            value: The return value of the function, if it came with the record of the end.
         """
         state = TaskState.from_dict(record)
         if state.status is not Status.QUEUED:
@@ -46,7 +46,7 @@ class ReportedRun(Run):
             if over := self.status.is_final:
                 returned = self.executing and not record.get("returning")
             elif not state.status.is_final and self.latest is not None and state.elapsed < self.latest.elapsed:
-                # Two threads looked at once, and this is the older record.
+                # Two threads read at the same time, and this is the older record.
                 return
             else:
                 self.executing = record.get("returning", False)

@@ -1,7 +1,6 @@
-"""One run of a task: it begins, ends once, and is told to stop.
+"""``Run``, one run of a task: how it begins, stops and ends.
 
-Each ``start()`` makes a new run. A run that was given up keeps its own record, so whatever its code still reports goes
-there, where no caller looks, and never into the run that took its place.
+Each ``start()`` makes a new run. Code of a run that was given up still reports to its own run, never to the newer one.
 """
 
 from __future__ import annotations
@@ -35,21 +34,22 @@ class Run:
     Attributes are written by the code of the run or under its lock, and read by any thread.
 
     Args:
-        settings: What all runs of the task share.
-        key: Names the task: the code of a run finds its own run by it.
-        previous: The run before this one.
-        task: What the function gets first and callbacks get; None for a run that is never started.
+        settings: The settings that all runs of the task share.
+        key: Identifies the task: the code of a run finds its own run by it.
+        previous: The previous run of the task.
+        task: The first argument of the function and of callbacks; None for a run that is never started.
         function: The function to call.
-        args: Its arguments after the task.
-        kwargs: Its keyword arguments.
+        args: Positional arguments after the task.
+        kwargs: Keyword arguments.
 
     Attributes:
-        executing: Whether its function is being executed, here or in a process that has reported its end already.
-        thread: The thread that executes it; None if none of this process does.
+        executing: Whether the function is being executed, here or in a process that has already reported the end of the
+            run.
+        thread: The thread that executes the run; None if no thread of this process does.
         done: Set when the run is over.
         value_ready: Set when the run is over and its value, if it has one, is there. A run that called ``complete()``
             is over before its function returns.
-        began, ended: When it began and ended, by the clock for durations.
+        began, ended: When the run began and ended, by the clock for durations.
     """
 
     # Otherwise a run takes 64 bytes more, and 1,400 with 30 attributes, whose dict no longer shares its keys.
@@ -84,7 +84,7 @@ class Run:
     )
 
     is_remote = False
-    """Whether only a task store connects this process to the run. Asking it may take a while."""
+    """Whether only a task store connects this process to the run, so that a refresh may take a while."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Run:
         started = task is not None
         self.settings = settings
         self.key = key
-        # Kept only while the run has something to do, as a cycle would keep the task alive.
+        # Dropped once the run has nothing to do: the reference cycle would keep the task alive.
         self.task = task
         self.function = function
         self.args = args
@@ -140,36 +140,36 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What the log of the server calls the task."""
+        """The task's name in the log of the server."""
         return self.settings.label
 
     @property
     def owner(self) -> str:
-        """Whose task it is."""
+        """Owner of the task."""
         return self.settings.owner
 
     @property
     def token(self) -> str:
-        """Names this run and no other; made when it is first asked for."""
+        """Identifies this run. Made at the first access."""
         with self.lock:
             if self._token is None:
                 self._token = secrets.token_hex(16)
             return self._token
 
     def enqueue(self, message: str, now: float) -> None:
-        """Wait for a runner, with the message that says so."""
+        """Queue the run, with a message such as "Waiting for a thread"."""
         self.message, self.started_at, self.status = message, now, Status.QUEUED
 
     def begin(self, thread: int | None = None) -> bool:
         """Begin to run, with the deadline counted from now.
 
         Args:
-            thread: The thread that executes it; None if another process does.
+            thread: The thread that executes the run; None if another process does.
 
         Returns:
             False if the run was cancelled before.
         """
-        # A worker applies the deadline: the run may have ended long before it is looked at here.
+        # For a remote run, the worker applies the deadline: the run may have ended long before this process sees that.
         timeout = None if self.is_remote else self.settings.timeout
         started_at, now = self.settings.clock(), self.settings.mono()
         with self.lock:
@@ -192,7 +192,7 @@ class Run:
         raise TaskError(f"task {self.name!r} is executed by another process")
 
     def _drop_call(self) -> None:
-        # Called without the lock: an argument may run code of the user's when its last reference goes.
+        # Called without the lock: an argument may run code of the user when its last reference is dropped.
         self.task, self.function, self.args, self.kwargs = None, None, (), {}
 
     def is_closed(self) -> bool:
@@ -201,7 +201,7 @@ class Run:
         Raises:
             Cancelled: The caller is code of this run, which must stop.
         """
-        # A watcher that reports something is not to be stopped.
+        # Other code that reports to the run, such as a watcher, must not be stopped.
         if self.stop.wanted and self.is_here():
             self.stop.check()
         return self.status.is_final
@@ -211,9 +211,9 @@ class Run:
         return False
 
     def say(self, message: str) -> None:
-        """Set the message, as said in the innermost scope."""
+        """Set the message. Its counts are those of the innermost scope."""
         with self.lock:
-            # The run may have ended since the caller has looked.
+            # The run may have ended since the caller checked.
             if not self.status.is_final:
                 self.message, self.message_scope = cut(message), self.progress.top
 
@@ -223,15 +223,15 @@ class Run:
         """End the run, unless it is over, and call its callbacks.
 
         Args:
-            outcome: How it ends.
-            only_from: End it only if this is its status.
-            withdrawn: Keep the callbacks for the next run, as no runner has accepted this one.
-            detach: Call the callbacks in a thread of their own, if the system gives one.
+            outcome: How the run ends.
+            only_from: End the run only if it has this status.
+            withdrawn: Keep the callbacks for the next run, because no runner has accepted this one.
+            detach: Call the callbacks in a new thread, if one can be started.
 
         Returns:
-            Whether this call ended it.
+            Whether this call ended the run.
         """
-        # Clocks are code of the user's, for which no lock is held.
+        # Outside the lock, because a clock may be code of the user.
         ended = self.settings.mono()
         finished_at = self.settings.clock() if outcome.finished_at is None else outcome.finished_at
         callbacks: list[Callback] = []
@@ -239,7 +239,7 @@ class Run:
             if self.status.is_final or (only_from is not None and self.status is not only_from):
                 return False
             task, reason = self.task, self.stop.reason
-            # Where nothing was started, callbacks wait for the next run.
+            # If nothing was started, callbacks wait for the next run.
             if task is not None and not withdrawn:
                 callbacks, self.callbacks = self.callbacks, callbacks
             alarm = self._close(outcome, ended, finished_at)
@@ -249,12 +249,12 @@ class Run:
             log_loss(self.label, self.token, reason)
         self._release()
         if callbacks:
-            # A thread that looks at the records of many runs is not held up by a callback of one.
+            # A callback must not delay the thread that reads the records of many runs.
             call_back(callbacks, task, detach=detach or self.is_remote)
         return True
 
     def _close(self, outcome: Outcome, ended: float, finished_at: float) -> Any:
-        """Take over how the run has ended. Called under the lock; returns the alarm to cancel without it."""
+        """Set how the run has ended. Called under the lock. Return the alarm to cancel without the lock."""
         status, message, failure, _ = outcome
         succeeded = status is Status.SUCCEEDED
         self.status, self.ended, self.finished_at = status, ended, finished_at
@@ -279,14 +279,14 @@ class Run:
         self.done.set()
 
     def take_callbacks(self) -> list[Callback]:
-        """Hand the callbacks over to the caller, who calls them or gives them to another run."""
+        """Remove and return the callbacks. The caller calls them or gives them to another run."""
         # The list changes hands in one step, so that no callback is called twice.
         with self.lock:
             callbacks, self.callbacks = self.callbacks, []
             return callbacks
 
     def add_callback(self, callback: Callback) -> bool:
-        """Add a callback; False when the run is over and the caller has to call it at once."""
+        """Add a callback. Return False if the run is over, so that the caller must call it at once."""
         with self.lock:
             added = not self.status.is_final
             if added:
@@ -296,9 +296,9 @@ class Run:
         return added
 
     def fail(self, error: BaseException | str, cause: BaseException | None) -> None:
-        """End the run as failed, as its code asks.
+        """End the run as failed, on request of its code.
 
-        An exception is logged at ERROR, as clients may not read its text; a text for clients is logged at INFO.
+        An exception is logged at ERROR, because clients may not read its text; a text for clients is logged at INFO.
         """
         failure = failure_of(error, self.settings.public_errors, cause)
         if self.end(Outcome(Status.FAILED, failure=failure)):
@@ -310,7 +310,7 @@ class Run:
         """Ask the run to stop. A queued run ends at once and never runs.
 
         Args:
-            detach: Call the callbacks in a thread of their own, if the system gives one.
+            detach: Call the callbacks in a new thread, if one can be started.
 
         Returns:
             Whether the run was queued or running.
@@ -326,7 +326,7 @@ class Run:
         return running
 
     def give_up(self, outcome: Outcome) -> bool:
-        """End a running run for its watchers now; its code is told to stop, and its reports are ignored."""
+        """End a running run for its watchers now. Its code is asked to stop, and its reports are ignored."""
         ended = self.end(outcome, only_from=Status.RUNNING, detach=True)
         if ended:
             self.stop.request()
@@ -334,16 +334,16 @@ class Run:
         return ended
 
     def _pass_on_stop(self) -> None:
-        """Tell the process that executes the run to stop it, if that is another one."""
+        """Ask the process that executes the run to stop it, if that is another process."""
 
     def will_stop(self, reason: str) -> None:
-        """Note why the run is about to be stopped. The reason is logged if the stop ends it."""
+        """Note why the run is about to be stopped. The reason is logged if the stop ends the run."""
         with self.lock:
             if self.status.is_active and not self.stop.wanted:
                 self.stop.reason = reason
 
     def left_behind(self) -> None:
-        """Log that the run is lost, if it is still at work when its process ends."""
+        """Log that the run is lost, if it is still active when its process ends."""
         with self.lock:
             noted, self.stop.reason = self.stop.reason, None
         if noted is not None and self.status.is_active:
@@ -358,7 +358,7 @@ class Run:
             log_loss(self.label, self.token, reason)
 
     def refresh(self) -> None:
-        """Fail the run if its deadline has passed, so that a reader never sees an overdue run as running."""
+        """Update the run before it is read: fail it if its deadline has passed."""
         deadline = self.stop.deadline
         if deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= deadline:
             error = TaskTimeout(f"took longer than {self.settings.timeout:.10g} seconds", "TaskTimeout")
@@ -366,21 +366,21 @@ class Run:
                 logger.warning(FAILED, self.label, short(self.token), error)
 
     def on_alarm(self) -> None:
-        """Fail the run if its deadline has passed; with an injected clock it may not have."""
+        """Fail the run if its deadline has passed. With an injected clock, it may not have."""
         self.refresh()
         if self.settings.timeout is not None and not self.status.is_final:
             self.stop.set_alarm(self.settings.timeout, self.on_alarm)
 
     def refresh_to_wait(self) -> None:
-        """Refresh before waiting, where that can save the waiting."""
+        """Refresh before waiting, unless that cannot help."""
         self.refresh()
 
     def wait(self, latch: Latch, timeout: float | None) -> bool:
-        """Wait up to ``timeout`` seconds (None: no limit) for ``done`` or ``value_ready``; return whether it is set."""
+        """Wait up to ``timeout`` seconds (None: no limit) for ``done`` or ``value_ready``. Return whether it is set."""
         return latch.wait(timeout)
 
     def follow(self) -> None:
-        """Make sure that callbacks and coroutines that wait for the end are told of it."""
+        """Make sure that the end of the run reaches waiting callbacks and coroutines."""
 
     @property
     def is_settled(self) -> bool:
@@ -388,7 +388,7 @@ class Run:
         return self.status.is_final and self.value_ready.is_set
 
     def result(self) -> Any:
-        """Return the value of a finished run, or raise what became of it; see ``result_of``."""
+        """Return the value of a finished run, or raise the error for how it ended; see ``result_of``."""
         return result_of(self.name, self.status, self.failure, self.value)
 
     def renew_locks(self) -> None:
@@ -399,7 +399,7 @@ class Run:
         """Fail a run whose thread stayed in the parent. No callback is called: the parent does that."""
         self.renew_locks()
         if self.status is Status.IDLE or self.is_here():
-            # Nothing had begun, or this very code forked, and goes on here.
+            # Nothing had begun, or the code of this run has forked and goes on here.
             return
         self.done, self.value_ready = Latch(), Latch()
         self.callbacks, self.executing = [], False
@@ -409,5 +409,5 @@ class Run:
             failure = Failure("the process was forked while it ran", "TaskLost", public=True)
             self.end(Outcome(Status.FAILED, failure=failure))
         else:
-            # The thread may have been about to set them.
+            # The thread in the parent may have been about to set the latches.
             self._release()

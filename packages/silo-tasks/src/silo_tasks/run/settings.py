@@ -1,4 +1,4 @@
-"""What all runs of a task share."""
+"""The settings that all runs of a task share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..stores.base import TaskStore
 
 
 class Settings(NamedTuple):
-    """What a task was made with."""
+    """The settings of a task."""
 
     name: str
     owner: str
@@ -22,4 +22,4 @@ class Settings(NamedTuple):
     public_errors: frozenset[str]
     """Names of the exceptions whose text clients may read."""
     label: str
-    """What the log of the server calls the task."""
+    """The task's name in the log of the server."""

@@ -1,4 +1,4 @@
-"""Whether a run must stop: a cancel, a deadline, and the shields that put them off."""
+"""Stops the code of a run: cancels, deadlines, and the shields that delay them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ class Stop:
     """The part of a run that stops its code.
 
     Args:
-        lock: Lock of the run. Reentrant, as a garbage collection inside it may close a loop of the run.
+        lock: Lock of the run. Reentrant, because a garbage collection inside it may close a loop of the run.
         direct: Whether no code of an earlier run can report.
 
     Attributes:
-        alert: Whether a report must look closer, because the run is over or must stop. Read without a lock.
-        direct: Whether any report must be one of this run: it is open, and no code of an earlier run can report. Read
-            without a lock.
+        alert: Whether a report must check the state of the run, because the run is over or must stop. Read without a
+            lock.
+        direct: Whether every report belongs to this run, because it is open and no code of an earlier run can report.
+            Read without a lock.
         wanted: Whether the run was asked to stop.
         over: Whether the run is over.
-        deadline: When the run must be over, by the clock for durations; None is no limit.
+        deadline: When the run must be over, by the clock for durations; None for no limit.
         reason: Why the runner or the process stops the run; None if neither does.
     """
 
@@ -41,13 +42,13 @@ class Stop:
         self._alarm: Alarm | None = None
 
     def check(self) -> None:
-        """Raise Cancelled if the run must stop and no shield is held."""
+        """Raise ``Cancelled`` if the run must stop and no shield is held."""
         if self.wanted and not self._shields:
             raise Cancelled
 
     @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
-        """Put off a cancel or deadline for the code inside."""
+        """Delay a cancel or deadline for the code inside."""
         with self.lock:
             # In one step: no shield can be added once the loops have been told to end.
             self.check()
@@ -62,7 +63,7 @@ class Stop:
         self.check()
 
     def request(self) -> None:
-        """Have the code of the run stop at its next report or item, or when its last shield ends."""
+        """Stop the code of the run at its next report or item, or when its last shield ends."""
         with self.lock:
             self.wanted = True
             self._arm()
@@ -74,15 +75,15 @@ class Stop:
                 probe.stop()
 
     def add(self, probe: Probe) -> None:
-        """Stop this loop too. Called under the lock."""
+        """Add a loop to stop. Called under the lock."""
         self._probes.append(probe)
 
     def remove(self, probe: Probe) -> None:
-        """Leave this loop alone from now on. Called under the lock."""
+        """Remove a loop that has ended. Called under the lock."""
         self._probes.remove(probe)
 
     def set_alarm(self, delay: float, call: Callable[[], None]) -> None:
-        """Call a function when the deadline has come, unless the run is over by then."""
+        """Call a function after ``delay`` seconds, at the deadline, unless the run is over by then."""
         alarm = deadlines.call_later(delay, call)
         with self.lock:
             if not self.over:
@@ -91,7 +92,7 @@ class Stop:
         alarm.cancel()
 
     def close(self) -> Alarm | None:
-        """Note that the run is over. Called under the lock.
+        """Set ``over``. Called under the lock.
 
         Returns:
             The alarm of the deadline, to be cancelled without the lock.
@@ -102,5 +103,5 @@ class Stop:
         return alarm
 
     def forget_alarm(self) -> None:
-        """Drop the alarm without cancelling it, in a forked child: its timer is another one there."""
+        """Drop the alarm without cancelling it, in a forked child: the alarm belongs to the parent's timer."""
         self._alarm = None

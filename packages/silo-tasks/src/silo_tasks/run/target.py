@@ -1,4 +1,4 @@
-"""The function of a run: which ones can be, and why a call of one fails."""
+"""Checks the function of a run, and explains why a call of it fails."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
     "an async generator function": (inspect.isasyncgenfunction, "asyncio.run() of a coroutine that goes through {}"),
     "a generator function": (inspect.isgeneratorfunction, "list({})"),
 }
-"""Functions whose call executes nothing: how to recognise each kind, and what the task can return instead."""
+"""Functions whose call executes no code: how to recognise each kind, and what the task can return instead."""
 
 
 def check_target(target: object, where: str = "start()") -> None:
-    """Refuse what cannot be run as a task.
+    """Check that a function can be run as a task.
 
     Args:
         target: The function to run.
-        where: What it was passed to, for the message.
+        where: The function to which it was passed, for the message.
 
     Raises:
-        TypeError: It is not a function, or calling it executes nothing: an ``async def``, or one with ``yield``.
+        TypeError: The target is not a function, or calling it executes no code: an ``async def``, or one with
+            ``yield``.
     """
     if isinstance(target, CoroutineType):
-        # It would warn that nothing has awaited it.
+        # Otherwise it would warn that it was never awaited.
         target.close()
     if not callable(target):
         kind = type(target).__name__
@@ -50,7 +51,7 @@ def check_target(target: object, where: str = "start()") -> None:
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function; of a callable object, the name of its class."""
+    """Return the name of a function, or the name of the class of a callable object."""
     name: str = getattr(function, "__name__", type(function).__name__)
     return name
 
@@ -69,19 +70,19 @@ def call_of(function: Callable[..., Any]) -> str:
 def explained(
     error: BaseException, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> BaseException:
-    """Return the error that a run fails with. If the call itself failed, it shows the function and its parameters.
+    """Return the error with which a run fails. If the call itself failed, its text shows the function's parameters.
 
     Args:
-        error: What was raised in the frame that called the function, or below it.
+        error: The error that was raised by the call, or by the code of the function.
         function: The function.
-        args: All of its positional arguments, the task first.
-        kwargs: Its keyword arguments.
+        args: All positional arguments, the task first.
+        kwargs: Keyword arguments.
     """
     traceback = error.__traceback__
     if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
         try:
             inspect.signature(function).bind(*args, **kwargs)
-        except ValueError:  # Some builtin functions have no signature.
+        except ValueError:  # some builtin functions have no signature
             pass
         except TypeError:
             return TypeError(explain_call(function, error)).with_traceback(traceback)
@@ -94,11 +95,11 @@ def explain_call(function: Callable[..., Any], error: TypeError, given: int = 1)
     Args:
         function: The function.
         error: The error that Python raised.
-        given: How many arguments are put before those of ``start()``: 1, the task.
+        given: Number of arguments before those of ``start()``: 1, the task.
     """
     if not given:
-        return f"{call_of(function)} cannot be called with what start() was given: {error}"
+        return f"{call_of(function)} cannot be called with the arguments of start(): {error}"
     return (
-        f"{call_of(function)} cannot be called with the task and what start() was given: {error}. The first parameter "
-        "is the task"
+        f"{call_of(function)} cannot be called with the task and the arguments of start(): {error}. The first "
+        "parameter is the task"
     )

@@ -14,7 +14,7 @@ from .run import Run
 
 
 class LoopWaiter:
-    """Wakes a coroutine of this thread's loop, from any thread that sets the latch."""
+    """Wakes a coroutine of this thread's loop. Any thread may set the latch."""
 
     __slots__ = ("_loop", "future")
 
@@ -34,7 +34,7 @@ class LoopWaiter:
 
 
 async def refreshed(run: Run) -> Run:
-    """Refresh a run and return it. Where that asks a store, the loop goes on meanwhile."""
+    """Refresh a run and return it. If that reads a store, the loop goes on meanwhile."""
     if not run.is_remote:
         run.refresh()
     else:
@@ -45,7 +45,7 @@ async def refreshed(run: Run) -> Run:
 async def passed(run: Run, latch: Latch, timeout: float | None) -> bool:
     """Wait for ``done`` or ``value_ready`` of a run. A coroutine that is cancelled leaves nothing behind."""
     if not await _set(run, latch, timeout) and run.is_remote:
-        # What has happened since the last look.
+        # It may have been set in another process since the last read.
         await refreshed(run)
     return latch.is_set
 
@@ -65,7 +65,7 @@ async def _set(run: Run, latch: Latch, timeout: float | None) -> bool:
 
 
 async def value_of(run: Run, timeout: float | None) -> Any:
-    """Wait for what the function of a run returns.
+    """Wait for the return value of a run, and return it.
 
     Raises:
         TaskFailed: The run failed.

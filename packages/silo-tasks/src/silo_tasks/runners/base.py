@@ -1,4 +1,4 @@
-"""The seam below a task: where its code runs."""
+"""``Runner``, the interface to what executes the runs of tasks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Runner(ABC):
     """Executes the runs of tasks: the base class of every runner.
 
     A runner must have ``submit()`` and ``shutdown()``, and obey the rules that ``silo_tasks.testing.RunnerContract``
-    checks: a job that was accepted is executed once or cancelled, in no promised order; constructing a runner starts
+    checks: a job that was accepted is executed once or cancelled, in no guaranteed order; constructing a runner starts
     nothing; a job that raises harms no other job.
 
-    A runner of this process calls ``job.run.execute()``, or ``job.run.cancel()``. One that sends jobs to the workers of
-    a task queue derives from ``silo_tasks.runners.queue.QueueRunner``.
+    A runner of this process calls ``job.run.execute()`` or ``job.run.cancel()``. A runner that sends jobs to the
+    workers of a task queue derives from ``silo_tasks.runners.queue.QueueRunner``.
 
     Attributes:
         waiting: The message of a run that was accepted and has not begun.
-        remote: Whether runs are executed in other processes. What is sent there has to fit: see ``check()``.
+        remote: Whether runs are executed in other processes. ``check()`` then checks what is sent there.
         can_kill: Whether ``kill()`` can end a run that does not stop.
-        store: Where the workers of a task queue report how a run goes; None for any other runner.
+        store: The store to which the workers of a task queue report; None for any other runner.
         max_wait: Seconds that a run may wait for a worker of a task queue; None for any other runner.
     """
 
@@ -40,7 +40,7 @@ class Runner(ABC):
         """Accept a job, to be executed now or later.
 
         Raises:
-            QueueFull: As many jobs wait as may; this one was not accepted.
+            QueueFull: The queue is full; the job was not accepted.
             TaskError: The runner has been shut down, or cannot run such a job.
         """
 
@@ -49,23 +49,23 @@ class Runner(ABC):
         """Accept no more jobs and wait for the accepted ones.
 
         Args:
-            timeout: Seconds to wait (None: without limit). Then the jobs left are cancelled, which running ones see at
+            timeout: Seconds to wait; None for no limit. Then the remaining jobs are cancelled; running ones stop at
                 their next item.
 
         Returns:
-            Whether everything had ended in time.
+            Whether all jobs ended in time.
         """
 
     def check(  # noqa: B027 - a thread takes any arguments
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, given: int = 1
     ) -> None:
-        """Check whether a call can be sent to where runs are executed. In this process, any can.
+        """Check that a call can be sent to the process that would execute it. In this process, every call can.
 
         Args:
             function: The function to call.
             args: Positional arguments.
             kwargs: Keyword arguments.
-            given: How many arguments the other side puts before these: 1, the task.
+            given: Number of arguments that the other side puts before these: 1, the task.
 
         Raises:
             TypeError: An argument does not fit the function or cannot be sent; the message names it.
@@ -76,8 +76,8 @@ class Runner(ABC):
         """Kill the process that executes a run if the run has not stopped in time.
 
         Args:
-            token: Names the run.
-            after: Seconds from now that the run has left to stop.
+            token: The token of the run.
+            after: Seconds from now that the run has to stop.
 
         Returns:
             Whether a process executes the run.

@@ -22,13 +22,13 @@ from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker,
 from .worker import execute, fail
 
 RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
-"""How often a message is offered to a broker that does not accept it."""
+"""How sending a message is retried while the broker does not accept it."""
 
 ANSWER_WAIT = 1.0
-"""Seconds that workers have to answer a question about their queues."""
+"""Seconds to wait for the workers' answers about their queues."""
 
 HEAD = "silo_tasks"
-"""The header of a Celery message that holds the head of our message, for a worker that cannot read the rest."""
+"""The header of a Celery message that holds the head of a ``Message``, for a worker that cannot read the rest."""
 
 _stores: WeakKeyDictionary[Celery, dict[str, TaskStore]] = WeakKeyDictionary()
 
@@ -36,16 +36,16 @@ _stores: WeakKeyDictionary[Celery, dict[str, TaskStore]] = WeakKeyDictionary()
 class CeleryRunner(QueueRunner):
     """Sends runs to the workers of a Celery application.
 
-    It adds one Celery task to the application, so a worker has to import the module that makes the runner. Targets are
-    ordinary functions that workers can import, and their arguments are what the application's ``task_serializer`` can
-    carry: JSON, unless it was given another one. Celery keeps no result and repeats nothing, and the deadline is the
-    task's; time limits that the application sets for all tasks hold as well.
+    The runner adds one Celery task to the application, so a worker has to import the module that makes the runner.
+    Targets are ordinary functions that workers can import. Their arguments go through the application's
+    ``task_serializer``, which is JSON by default. Celery keeps no result and retries nothing; the deadline is that of
+    the task. Time limits that the application sets for all tasks hold as well.
 
     Args:
         app: The application, configured.
-        store: Where workers report how a run goes; by default a ``RedisTaskStore`` at the broker's URL, with the
-            broker's TLS settings, from ``broker_use_ssl`` or its URL.
-        queue: The Celery queue; by default as the application routes the task ``name``.
+        store: The store to which workers report; by default a ``RedisTaskStore`` at the broker's URL, with the broker's
+            TLS settings, from ``broker_use_ssl`` or its URL.
+        queue: The Celery queue; by default the one to which the application routes the task ``name``.
         name: Name of the Celery task. Runners of one application share it, unless their stores differ.
         max_wait: Seconds that a run may wait for a worker; then it reads as failed, with ``TaskLost``.
         max_bytes: Bytes that the serialised arguments of a run may take.
@@ -125,7 +125,7 @@ class CeleryRunner(QueueRunner):
         return Listeners(queue, number, f"celery -A ... worker -Q {queue}")
 
     def _routed(self) -> Any:
-        """Return the queue that runs are sent to."""
+        """Return the queue to which runs are sent."""
         return self.app.amqp.router.route({"queue": self._queue} if self._queue else {}, self._name)["queue"]
 
     def send(self, message: Message) -> None:
@@ -137,7 +137,7 @@ class CeleryRunner(QueueRunner):
         values: list[Any] = [list(message.args), dict(message.kwargs)]
         kind, encoding, data = self._pack(values)
         if isinstance(data, bytes):
-            # As pickle gives it. Packed by themselves: where a worker cannot read them, it can still say so.
+            # Bytes, as from pickle. Packed separately, so that a worker that cannot read them can still report that.
             values = [data, [kind, encoding]]
         try:
             self.app.tasks[self._name].apply_async(
@@ -145,7 +145,7 @@ class CeleryRunner(QueueRunner):
                 task_id=message.token,
                 queue=self._queue,
                 headers={HEAD: message.head()},
-                argsrepr=f"{message.name} ({message.function})",  # Celery would show the arguments.
+                argsrepr=f"{message.name} ({message.function})",  # by default Celery shows the arguments
                 kwargsrepr="{}",
                 retry=True,
                 retry_policy=RETRY,
@@ -164,13 +164,13 @@ def _beside_broker(app: Celery) -> TaskStore:
     from ..stores.address import without_options
     from ..stores.redis import RedisTaskStore
 
-    # Options in the URL are kombu's.
+    # The options in the URL are for kombu.
     place, tls = without_options(url), _tls_of(app, url)
     return RedisTaskStore(_over_tls(place, tls) if tls else place)
 
 
 def _tls_of(app: Celery, url: str) -> Any:
-    """Return the TLS settings that kombu finds in the URL or ``broker_use_ssl``; false if it connects without TLS."""
+    """Return the TLS settings that kombu finds in the URL or ``broker_use_ssl``; False if it connects without TLS."""
     try:
         given = parse_url(url).get("ssl")
     except (KeyError, ValueError):
@@ -190,12 +190,12 @@ def _over_tls(url: str, settings: Any) -> Any:
     try:
         client = redis.Redis.from_url(f"rediss{url[url.index('://') :]}", **IMPATIENT, **settings)
         pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # Refuses unknown options. Opens no connection.
+        pool.connection_class(**pool.connection_kwargs)  # refuses unknown options; opens no connection
     except (TypeError, redis.RedisError):
         raise ValueError(
             "broker_use_ssl of a broker in Redis is a dict of redis-py's options, as in {'ssl_cert_reqs': "
-            "ssl.CERT_REQUIRED, 'ssl_ca_certs': '/path/of/authority.pem'}: configure it so, or say where workers "
-            "report to by store=RedisTaskStore(url)"
+            "ssl.CERT_REQUIRED, 'ssl_ca_certs': '/path/of/authority.pem'}: configure it so, or give "
+            "store=RedisTaskStore(url) for workers to report to"
         ) from None
     return client
 
@@ -211,7 +211,7 @@ def _register(app: Celery, name: str, store: TaskStore) -> None:
             args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
         execute(Message.of(head, args, kwargs), store, problem=problem, ended=_ended)
 
-    # Acknowledged when it begins: a worker that got the message of a killed worker would find the run claimed.
+    # Acknowledged at the start: another worker that got the message of a killed worker would find the run claimed.
     app.task(
         name=name,
         shared=False,
@@ -238,7 +238,7 @@ def _ended(error: BaseException) -> TaskFailed | None:
     return ended_by_worker(error, "billiard", "celery")
 
 
-# Celery sends these signals in the process that received the message. The one that executed it may be dead by then.
+# Celery sends these signals in the process that received the message. The process that executed it may be dead then.
 
 
 def _on_failure(sender: Any, exception: BaseException, args: Any, **_: Any) -> None:

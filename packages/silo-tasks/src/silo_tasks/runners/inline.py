@@ -10,7 +10,7 @@ from .base import Runner
 class InlineRunner(Runner):
     """Executes each job at once, in the thread that submits it: ``start()`` returns when the run is over.
 
-    It is for tests and scripts. Only the code of a run itself can cancel it, unless another thread does.
+    For tests and scripts. A run can be cancelled by its own code or by another thread.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A run on its way to a worker in another process."""
+"""``Message``, which carries a run to a worker in another process."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..run.target import explain_call
 
 @dataclass(frozen=True)
 class Message:
-    """What a worker needs to execute a run: plain values, and the arguments as the task queue carries them."""
+    """The data with which a worker executes a run: plain values, and the arguments as the task queue carries them."""
 
     function: str
-    """Where to import the function from, as ``package.module:name``."""
+    """The function to import, as ``package.module:name``."""
     name: str
     """Name of the task."""
     owner: str
-    """Whose task it is."""
+    """Owner of the task."""
     token: str
-    """Names this run and no other."""
+    """Identifies this run."""
     number: int
     """Number of the run, counted from 1."""
     timeout: float | None = None
-    """Seconds the run may take once it has begun."""
+    """Seconds that the run may take once it has begun; None for no limit."""
     max_logs: int = 1000
-    """Log lines that are kept."""
+    """Number of log lines that are kept."""
     last_seq: int = 0
-    """Number of the last log line of the run before."""
+    """Number of the last log line of the previous run."""
     brings_store: bool = False
     """Whether the function has an ``open_store()``. A worker imports such a function before it claims the run."""
     public_errors: Sequence[str] = ()
@@ -45,7 +45,7 @@ class Message:
 
     @classmethod
     def of(cls, head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Message:
-        """Return the message of a ``head()`` and the arguments. Keys that a newer release has added are ignored."""
+        """Return the message from a ``head()`` and the arguments. Keys that a newer release has added are ignored."""
         known = {each.name: head[each.name] for each in fields(cls) if each.name in head}
         return cls(**known, args=args, kwargs=kwargs)
 
@@ -55,7 +55,7 @@ class Message:
 
 
 def message_of(job: Job) -> Message:
-    """Return the message that makes a worker execute a job.
+    """Return the message for a job.
 
     Raises:
         TaskError: A worker cannot import the function.
@@ -77,10 +77,10 @@ def message_of(job: Job) -> Message:
 
 
 def reference(function: Callable[..., Any]) -> str:
-    """Return where another process imports a function from, as ``package.module:name``.
+    """Return the name by which another process imports a function, as ``package.module:name``.
 
     Raises:
-        TaskError: It is not a function at the top level of a module that can be imported.
+        TaskError: The function is not at the top level of a module that can be imported.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if module == "__main__":
@@ -118,14 +118,14 @@ def check(
     dumps: Callable[[Any], bytes],
     given: int = 1,
 ) -> dict[str, int]:
-    """Check that a call can be sent, and return how many bytes each of its arguments takes.
+    """Check that a call can be sent, and return the bytes that each of its arguments takes.
 
     Args:
         function: The function to call.
         args: Positional arguments.
         kwargs: Keyword arguments.
         dumps: Serialises one argument.
-        given: How many arguments the worker puts before these: 1, the task.
+        given: Number of arguments that the worker puts before these: 1, the task.
 
     Raises:
         TypeError: An argument does not fit the function or cannot be sent; the message names it.
@@ -148,14 +148,14 @@ def named(
         function: The function to call.
         args: Positional arguments.
         kwargs: Keyword arguments.
-        given: How many arguments are put before these: 1, the task.
+        given: Number of arguments before these: 1, the task.
 
     Raises:
-        TypeError: They do not fit the function; the message names the argument.
+        TypeError: The arguments do not fit the function; the message says why.
     """
     try:
         signature = inspect.signature(function)
-    except ValueError:  # Some builtin functions have no signature.
+    except ValueError:  # some builtin functions have no signature
         yield from ((f"args[{i}]", each) for i, each in enumerate(args))
         yield from kwargs.items()
         return

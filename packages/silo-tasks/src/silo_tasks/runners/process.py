@@ -1,4 +1,4 @@
-"""Runs in processes, which can be killed."""
+"""``ProcessRunner``: runs in other processes, which can be killed."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ class ProcessRunner(Runner):
     A process starts when a job needs one. It is a fresh interpreter that shares nothing with this one, and executes one
     job after the other. The function of a job, its arguments and its value go through pickle, so the process must be
     able to import the function. A function of the script that was started, as ``python script.py``, works too: the
-    process imports the script for that, so what the script does goes under ``if __name__ == "__main__":``. The
-    arguments are those of the moment when the task was started.
+    process imports the script, so put the script's own statements under ``if __name__ == "__main__":``. The arguments
+    are pickled when the task is started.
 
-    A job whose process ends for any reason has failed with ``TaskLost``; other jobs go on. A job that does not stop
-    keeps its process until it does, or is killed: by ``task.cancel(kill_after=...)``, or by ``kill_after`` here.
-    Processes that a job has started itself are not killed with it.
+    A job whose process ends for any reason fails with ``TaskLost``; other jobs go on. A job that does not stop keeps
+    its process until it does, or is killed: by ``task.cancel(kill_after=...)``, or by ``kill_after`` here. Processes
+    that a job has started itself are not killed with it.
 
-    At interpreter exit jobs have ``drain_timeout`` seconds, as those of a ``ThreadRunner``; then what is left is
-    killed. If this process is killed, its processes end too: on Linux at once, on other systems they cancel what they
-    do and end within a second. After ``os.fork()`` the child starts processes of its own. A runner that is garbage
-    collected ends its processes. POSIX only.
+    At interpreter exit, jobs have ``drain_timeout`` seconds, as those of a ``ThreadRunner``; then the rest are killed.
+    If this process is killed, its processes end too: on Linux at once; on other systems they cancel their jobs and end
+    within a second. After ``os.fork()``, the child starts processes of its own. A runner that is garbage collected ends
+    its processes. POSIX only.
 
     Args:
-        workers: Processes at most, 1 or more; None is one for each processor that this process may use.
+        workers: Largest number of processes, 1 or more; None is one for each processor that this process may use.
         queue_size: Jobs that may wait for a process, 0 or more.
         kill_after: Seconds after a cancel or a deadline for which a job may go on before its process is killed; None
-            is for ever.
+            for no limit.
         drain_timeout: Seconds to wait at interpreter exit.
         name: Prefix of the names of the threads that listen to the processes.
 
     Raises:
-        ValueError: ``workers`` is below 1, or ``queue_size`` or ``kill_after`` below 0.
-        TypeError: One of them is not a number.
+        ValueError: ``workers`` is below 1, or ``queue_size`` or ``kill_after`` is below 0.
+        TypeError: One of these arguments is not a number.
     """
 
     waiting = "Waiting for a process"
@@ -87,7 +87,7 @@ class ProcessRunner(Runner):
         self._errands: dict[str, _Errand] = {}
         self._all: set[Process] = set()
         self._idle: list[Process] = []
-        # Only idle processes: a job that runs keeps its runner alive.
+        # Only the idle processes: a running job keeps its runner alive.
         weakref.finalize(self, dismiss_later, self._idle).atexit = False
         reset_after_fork(self)
         _runners.add(self)
@@ -102,7 +102,7 @@ class ProcessRunner(Runner):
 
     @property
     def workers(self) -> int:
-        """Processes at most."""
+        """Largest number of processes."""
         return self._pool.workers
 
     def submit(self, job: Job) -> None:
@@ -115,8 +115,8 @@ class ProcessRunner(Runner):
         """
         if process_child.script:
             raise TaskError(
-                f"{process_child.script[0]} starts a task while a process imports it for one of its functions. What a "
-                'script does goes under: if __name__ == "__main__":'
+                f"{process_child.script[0]} starts a task while a process imports it for one of its functions. Put the "
+                'statements of the script under: if __name__ == "__main__":'
             )
         assert isinstance(job.run, ReportedRun)
         payload = self._pack(job)
@@ -127,7 +127,7 @@ class ProcessRunner(Runner):
     def _pack(self, job: Job) -> bytes:
         function, args, kwargs = job.function, job.args, job.kwargs
         for _ in named(function, args, kwargs):
-            pass  # Each argument fits.
+            pass  # raises if an argument does not fit
         if getattr(function, "__module__", None) == "__main__" and not main_of():
             raise TaskError(
                 f"{function!r} was not defined in a file that another process can import: put it into a module"
@@ -148,10 +148,12 @@ class ProcessRunner(Runner):
         check(function, args, kwargs, _dumps, given)
 
     def kill(self, token: str, after: float) -> bool:
-        """Kill the process of a run if the run has not stopped in ``after`` seconds; return whether a process executes
-        it.
+        """Kill the process of a run if the run has not stopped in ``after`` seconds.
 
         A run that is killed is cancelled. This does not ask it to stop: ``task.cancel(kill_after=...)`` does both.
+
+        Returns:
+            Whether a process executes the run.
         """
         with self._lock:
             errand = self._errands.get(token)
@@ -176,7 +178,7 @@ class ProcessRunner(Runner):
         """Take an idle process, or start one, and wait until it is ready.
 
         Raises:
-            OSError: The system gives no more processes, or a new one ended at once.
+            OSError: No process can be started, or a new one ended at once.
         """
         while True:
             with self._lock:
@@ -210,17 +212,17 @@ class ProcessRunner(Runner):
         dismiss([process])
 
     def enlist(self, token: str, errand: _Errand) -> None:
-        """Note the errand by which a run can be killed."""
+        """Register the errand by which a run can be killed."""
         with self._lock:
             self._errands[token] = errand
 
     def delist(self, token: str) -> None:
-        """Forget the errand of a run."""
+        """Remove the errand of a run."""
         with self._lock:
             self._errands.pop(token, None)
 
     def end_all(self) -> None:
-        """End every process, whatever it does."""
+        """End every process, also those that execute a job."""
         with self._lock:
             errands, busy = list(self._errands.values()), self._all.difference(self._idle)
         for errand in errands:
@@ -234,7 +236,7 @@ class ProcessRunner(Runner):
 
 
 class _Errand:
-    """Brings a job to a process and waits for its end, in a thread of the pool."""
+    """Sends a job to a process and waits for its end, in a thread of the pool."""
 
     def __init__(self, runner: ProcessRunner, run: ReportedRun, message: Message, payload: bytes) -> None:
         self._runner = runner
@@ -256,7 +258,7 @@ class _Errand:
         self._run.will_stop(reason)
 
     def left_behind(self) -> None:
-        """Log that the job is lost, if it is still at work."""
+        """Log that the job is lost, if it is still active."""
         self._run.left_behind()
 
     def execute(self) -> None:
@@ -265,7 +267,7 @@ class _Errand:
         try:
             process = runner.take()
         except Exception as error:  # noqa: BLE001 - the job must end
-            # The system's error may name paths of the server.
+            # The error may name paths of the server.
             run.lose(f"lost: no process could be started: {error}", public=False)
             return
         try:
@@ -282,7 +284,7 @@ class _Errand:
                 runner.give_back(process)
             else:
                 runner.end(process)
-        # Last, as a caller that waits for the end may have a job for the process.
+        # Last, because a caller that waits for the end may have the next job for the process.
         tell()
 
     def _use(self, process: Process) -> Callable[[], object]:
@@ -293,7 +295,7 @@ class _Errand:
         run.on_stop = self._stop
         if not run.begin():
             return lambda: None
-        # The log may have got lines while the run waited.
+        # The log may have got new lines while the run waited.
         process.run(replace(self._message, last_seq=run.log.last_seq).head(), self._payload)
         self._payload = b""
         self._sent = True
@@ -309,7 +311,7 @@ class _Errand:
         return run.killed if self._killed else partial(run.lose, f"lost: its process {how}")
 
     def _leave(self) -> bool:
-        """Leave the process, and return whether it can take another job."""
+        """Leave the process. Return whether the process can take another job."""
         with self._lock:
             process, self._process = self._process, None
             alarms, self._alarms = self._alarms, []
@@ -357,7 +359,7 @@ def _report_end(run: ReportedRun, record: dict[str, Any], payload: bytes | None)
         try:
             value = pickle.loads(payload)  # noqa: S301 - from a process of ours
         except Exception as error:  # noqa: BLE001 - whatever the class of the value does
-            text = f"what the function returned cannot be loaded here: {error!r}"
+            text = f"the value of the function cannot be loaded here: {error!r}"
             failed = {"status": "failed", "complete": False, "message": f"Failed: {text}", "error": text}
             record = {**record, **failed, "error_type": type(error).__name__, "error_public": False}
     if record["status"] == "failed":
@@ -380,7 +382,7 @@ def _processors() -> int:
 _runners: weakref.WeakSet[ProcessRunner] = weakref.WeakSet()
 
 
-# In place of the one for threads, as processes may end only after all runs have been waited for.
+# Replaces the exit handler for threads: processes may end only once all runs have been waited for.
 @atexit.register
 def _end_all() -> None:
     _drain_all()

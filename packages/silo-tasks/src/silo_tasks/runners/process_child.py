@@ -30,37 +30,37 @@ INTERVAL = 0.1
 """Seconds between two records of a run."""
 
 GRACE = 1.0
-"""Seconds that a run gets to stop when the parent is gone."""
+"""Seconds that a run gets to stop once the parent has ended."""
 
 BROKEN = (EOFError, OSError, pickle.UnpicklingError)
-"""What reading raises when the other side is gone."""
+"""Errors of reading from a process that has ended."""
 
 script: list[str] = []
-"""What is being imported as the parent's ``__main__`` module."""
+"""The name or path that is being imported as the parent's ``__main__`` module; empty otherwise."""
 
 
 def serve(
     connection: socket.socket, stream: IO[bytes], argv: list[str], main: Mapping[str, str], lifeline: int
 ) -> None:
-    """Execute the runs that the parent sends, until it is gone.
+    """Execute the runs that the parent sends, until the parent has ended.
 
     Args:
-        connection: To the parent.
-        stream: What comes from there.
+        connection: The connection to the parent.
+        stream: The connection as a file to read from.
         argv: The parent's ``sys.argv``.
-        main: Where the parent's ``__main__`` module can be imported from, as ``multiprocessing.spawn`` has it.
-        lifeline: A file that is closed when the parent is gone.
+        main: The name or path of the parent's ``__main__`` module, as ``multiprocessing.spawn`` describes it.
+        lifeline: A file that is closed when the parent ends.
     """
     _die_with(lifeline)
-    # Ctrl-C in a terminal reaches all its processes, and the parent decides what it means. A signal with a handler,
-    # unlike an ignored one, has its usual meaning in programs that the run starts.
+    # Ctrl-C in a terminal reaches all its processes, and the parent decides what to do. A handler, because programs
+    # that the run starts would inherit an ignored signal.
     signal.signal(signal.SIGINT, lambda *_: None)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     logging.getLogger("silo_tasks").addFilter(_is_for_here)
     if hasattr(os, "register_at_fork"):
-        # The parent could not see the end of this process as long as another one has the connection.
+        # Otherwise the parent could not see the end of this process as long as a forked child has the connection.
         os.register_at_fork(after_in_child=partial(_drop, connection))
     sys.argv = argv
     if main:
@@ -69,9 +69,10 @@ def serve(
 
 
 def _die_with(lifeline: int) -> None:
-    """Let the system kill this process when the parent is gone, if it can.
+    """Let the system kill this process when the parent ends, if it can.
 
-    Code that holds the interpreter, as a regular expression may for years, keeps the listening thread from seeing that.
+    Code that holds the interpreter lock, as a regular expression may for years, keeps the listening thread from seeing
+    that the parent has ended.
     """
     import fcntl
 
@@ -93,7 +94,7 @@ def _drop(connection: socket.socket) -> None:
 
 
 def _from_main(main: Mapping[str, str], name: str) -> Any:
-    """Import the parent's script when something of it is asked for: most runs need nothing of it."""
+    """Import the parent's script at the first access to a name in it: most runs do not need the script."""
     if name.startswith("__") or script:
         raise AttributeError(f"module '__main__' has no attribute {name!r}")
     from multiprocessing.spawn import prepare
@@ -122,8 +123,8 @@ class _Server:
             with contextlib.suppress(KeyboardInterrupt):
                 run.execute()
             if not reporter.end():
-                # The parent is gone, or the run has closed the connection, or has forked and this is the child. If the
-                # parent lives, it sees the end of this process instead.
+                # The parent has ended, or the run has closed the connection, or has forked and this is the child. If
+                # the parent lives, it sees the end of this process instead.
                 return
             del given, run, target, reporter
 
@@ -152,7 +153,7 @@ class _Server:
         self._runs.put(None)
         if run is not None:
             run.cancel()
-        # This thread goes on while the main thread is in code that does not stop, or waits for other threads.
+        # The main thread may be in code that does not stop, or wait for other threads: end the process from here.
         time.sleep(GRACE)
         os._exit(1)
 
@@ -164,7 +165,7 @@ def _prepare(head: Mapping[str, Any], target: _Target) -> LocalRun:
 
 
 class _Target:
-    """The function of a run with its arguments; returns the value as it is sent."""
+    """The function of a run with its arguments. A call returns the pickled value."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
@@ -173,7 +174,7 @@ class _Target:
     def load(self) -> None:
         """Import the function and the classes of its arguments.
 
-        Not within the run: what a module sets in context variables, as ``decimal`` does, would end with it.
+        Not within the run: context variables that a module sets, as ``decimal`` does, would end with the run.
         """
         payload, self._payload = self._payload, b""
         try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .process_child import BROKEN, GRACE
 
-# The child gets first what it needs before it can import anything of silo-tasks.
+# The child gets sys.path first, because it needs that to import silo-tasks.
 _CODE = """\
 import os, pickle, socket, sys
 connection = socket.socket(fileno=os.dup(0))
@@ -30,10 +30,10 @@ serve(connection, stream, *rest)
 
 
 def main_of() -> dict[str, str]:
-    """Return where the script that was started can be imported from, for ``multiprocessing.spawn.prepare()``.
+    """Return the name or path of the script that was started, for ``multiprocessing.spawn.prepare()``.
 
-    It is empty where there is no script, as in a console, and for the ``__main__.py`` of ``python -m package``, which
-    is not imported. ``multiprocessing`` could tell, but its start method could not be set any more afterwards.
+    The dict is empty if there is no script, as in a console, and for the ``__main__.py`` of ``python -m package``,
+    which is not imported. A call of ``multiprocessing`` would tell, but then its start method could no longer be set.
     """
     main = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
@@ -46,17 +46,17 @@ class Process:
     """A fresh interpreter with the options and the ``sys.path`` of this one, which executes one run at a time.
 
     Raises:
-        OSError: The system gives no more processes or files.
+        OSError: There are too many processes or open files.
     """
 
     def __init__(self) -> None:
-        # As multiprocessing starts an interpreter, with other code. Processes of multiprocessing would be ended or
-        # waited for at exit before our runs, and by forked children too.
+        # The command by which multiprocessing starts an interpreter, with other code. Processes of multiprocessing
+        # itself would be ended or waited for at exit before the runs are, and by forked children too.
         command = [*get_command_line()[:-3], "-c", _CODE]
-        # Sockets and subprocess, as gevent makes these cooperative.
+        # Sockets and subprocess, because gevent makes these cooperative.
         mine, theirs = socket.socketpair()
         lifeline, held = os.pipe()
-        # A file, as it may be closed twice.
+        # A file object, because it may be closed twice.
         self._lifeline = os.fdopen(held, "wb", 0)
         try:
             with theirs:
@@ -73,26 +73,26 @@ class Process:
         self._send((sys.path, sys.argv, main_of(), lifeline))
 
     def get_ready(self) -> bool:
-        """Wait until it can take a run; return False if it has ended."""
+        """Wait until the process can take a run. Return False if it has ended."""
         self._send(("ping",))
         return self.receive() is not None
 
     def run(self, head: Mapping[str, Any], payload: bytes) -> None:
-        """Send it a run to execute."""
+        """Send the process a run to execute."""
         self._send(("run", head, payload))
 
     def stop(self, token: str) -> None:
-        """Ask the run to stop, if it is still executed."""
+        """Ask a run to stop, if the process still executes it."""
         self._send(("stop", token))
 
     def _send(self, message: tuple[Any, ...]) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        # If it has ended, receive() sees that.
+        # If the process has ended, receive() sees that.
         with self._lock, contextlib.suppress(OSError):
             self._socket.sendall(data)
 
     def receive(self) -> tuple[str, Any, bytes | None] | None:
-        """Wait for its next message; return None if it has ended."""
+        """Return the next message of the process; None if it has ended."""
         try:
             message: tuple[str, Any, bytes | None] = pickle.load(self._stream)  # noqa: S301 - our own process
         except BROKEN:
@@ -100,11 +100,11 @@ class Process:
         return message
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """Kill the process."""
         self._process.kill()
 
     def close(self) -> None:
-        """Close the connection, so that it ends."""
+        """Close the connection, so that the process ends."""
         # Shut down first: another process may have been forked with the socket.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -112,7 +112,10 @@ class Process:
         self._socket.close()
 
     def wait(self) -> str:
-        """Wait until it has ended, after ``close()`` or when nothing can be received any more; return how it ended."""
+        """Wait until the process has ended, and return how. Call it after ``close()`` or when ``receive()`` gave None.
+
+        A process that does not end in time is killed.
+        """
         try:
             code = self._process.wait(2 * GRACE)
         except subprocess.TimeoutExpired:
@@ -131,12 +134,12 @@ class Process:
         if self._socket.fileno() >= 0:
             os.close(self._socket.detach())
         self._lifeline.close()
-        # A child cannot wait for it.
+        # A forked child cannot wait for the process.
         self._process.returncode = 0
 
 
 def dismiss(processes: Iterable[Process]) -> None:
-    """End processes that have no run, and wait until they have ended."""
+    """End processes that have no run. Return once they have ended."""
     processes = list(processes)
     for process in processes:
         process.close()

@@ -1,4 +1,4 @@
-"""What runners on task queues share: RQ, Celery, and any other that sends messages to workers."""
+"""``QueueRunner``, the base class of runners that send messages to workers of a task queue."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_WAIT = 86_400.0
 """Seconds that a run may wait for a worker."""
 
 MAX_BYTES = 1_000_000
-"""Bytes that the arguments of a run may take on their way."""
+"""Bytes that the serialised arguments of a run may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Listeners:
     queue: str
     """The name of the queue."""
     number: int
-    """How many workers take jobs from it."""
+    """Number of workers that take jobs from the queue."""
     command: str
-    """The command that starts one more; ``...`` stands for the name of a module."""
+    """The command that starts another worker; ``...`` stands for the name of a module."""
 
 
 class QueueRunner(Runner):
@@ -43,7 +43,7 @@ class QueueRunner(Runner):
     A subclass implements ``dumps()`` and ``send()``, and its workers call ``silo_tasks.runners.worker.execute()``.
 
     Args:
-        store: Where workers report, for tasks that have no store of their own.
+        store: The store to which workers report, for tasks that have no store of their own.
         max_wait: Seconds that a run may wait for a worker; then it reads as failed, with ``TaskLost``.
         max_bytes: Bytes that the serialised arguments of a run may take.
 
@@ -91,7 +91,7 @@ class QueueRunner(Runner):
             function: The function to call.
             args: Positional arguments.
             kwargs: Keyword arguments.
-            given: How many arguments the worker puts before these: 1, the task.
+            given: Number of arguments that the worker puts before these: 1, the task.
 
         Raises:
             TypeError: An argument does not fit the function or cannot be sent; the message names it.
@@ -114,7 +114,7 @@ class QueueRunner(Runner):
         """Count the workers that take the runs of this runner, for a check by an operator. The call may take a second.
 
         Returns:
-            The queue and how many workers it has; None if the task queue cannot tell, or needs no worker.
+            The queue and the number of its workers; None if the task queue cannot tell, or needs no worker.
 
         Raises:
             RunnerUnavailable: The queue cannot be reached.
@@ -127,7 +127,7 @@ class QueueRunner(Runner):
 
     @abstractmethod
     def send(self, message: Message) -> None:
-        """Put a message into the task queue, for a worker to give to ``execute()``.
+        """Give a message to the task queue, so that a worker calls ``execute()`` with it.
 
         Raises:
             RunnerUnavailable: The queue cannot be reached.
@@ -135,10 +135,10 @@ class QueueRunner(Runner):
 
 
 def ended_by_worker(error: BaseException, *packages: str) -> TaskLost | None:
-    """Return what a run fails with if a worker has ended it with ``SystemExit``, as its signal handler does.
+    """Return the error of a run that its worker has ended by ``SystemExit``, as its signal handler does.
 
     Args:
-        error: What ended the run.
+        error: The exception that ended the run.
         packages: The packages of the task queue's worker.
 
     Returns:

@@ -28,20 +28,20 @@ FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""
 
 NOTE = "silo_tasks"
-"""The field of an RQ job that says, as JSON, whose run it is and where the run reports to."""
+"""The field of an RQ job that holds, as JSON, the head of the message and the settings of the store."""
 
 
 class RQRunner(QueueRunner):
-    """Sends runs to the workers of an RQ queue: unmodified ones, as ``rq worker`` starts them.
+    """Sends runs to the workers of an RQ queue, which ``rq worker`` starts as usual.
 
-    The target is an ordinary function that workers can import, and its arguments are what the queue's serializer can
-    carry: what pickle can, unless it was given another one. Records lie beside the queue, in the same Redis. RQ keeps
-    no result, applies no timeout and repeats nothing: the deadline is the task's.
+    The target is an ordinary function that workers can import. Its arguments go through the queue's serializer, which
+    is pickle by default. Records are kept beside the queue, in the same Redis. RQ keeps no result, applies no timeout
+    and retries nothing; the deadline is that of the task.
 
     Args:
         queue: The queue, with its connection.
-        prefix: What the keys of records begin with.
-        retain: Seconds after the last news of a run for which its record is kept.
+        prefix: Prefix of the keys of records.
+        retain: Seconds for which a record is kept after the last report of its run.
         max_wait: Seconds that a run may wait for a worker; then it reads as failed, with ``TaskLost``.
         max_bytes: Bytes that the serialised arguments of a run may take.
 
@@ -69,8 +69,8 @@ class RQRunner(QueueRunner):
         self._queue = queue
         self._store_settings = {"prefix": prefix, "retain": retain}
         self._pickles = queue.serializer is DefaultSerializer
-        # A worker reads this before it forks a process for the job, and so imports this module once for all jobs. To
-        # import it again for each job would take three times as long as the rest of a short job.
+        # A worker reads this before it forks a process for the job, and so imports this module once for all jobs.
+        # Importing it for each job would take three times as long as the rest of a short job.
         self._meta = {"silo_tasks": work} if self._pickles else {}
 
     def dumps(self, value: Any) -> bytes:
@@ -102,16 +102,16 @@ class RQRunner(QueueRunner):
             RunnerUnavailable: Redis cannot be reached.
         """
         values: Any = [list(message.args), dict(message.kwargs)]
-        # Pickled by themselves: where a worker cannot read them, it can still say so.
+        # Pickled separately, so that a worker that cannot read them can still report that.
         values = self.dumps(values) if self._pickles else values
-        # The note for the callbacks lies beside what the queue serialises, as a worker may have another serializer.
+        # The note for the callbacks is not serialised by the queue, because a worker may have another serializer.
         pipe = self._queue.connection.pipeline() if self._queue.is_async else None
         try:
             self._queue.enqueue_call(
                 work,
                 args=(message.head(), values, self._store_settings),
                 job_id=message.token,
-                description=f"{message.name} ({message.function})",  # RQ would show the arguments.
+                description=f"{message.name} ({message.function})",  # by default RQ shows the arguments
                 meta=self._meta,
                 timeout=-1,
                 ttl=math.ceil(self.max_wait),
@@ -139,7 +139,7 @@ def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None
     except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
         args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
     records = _Records(job.connection, **store)
-    # Before its record is first stored while it runs. What is over by then needs no other connection.
+    # Before the record of a running run is first stored. A run that is over by then needs no other connection.
     alarm = publisher.call_later(INTERVAL / 2, records.hurry)
     try:
         execute(Message.of(head, args, kwargs), records, problem=problem, ended=_ended)
@@ -158,7 +158,7 @@ def _ended(error: BaseException) -> TaskFailed | None:
 
 
 def on_failure(job: Job, connection: Redis, kind: type[BaseException], error: BaseException, _: object) -> None:
-    """Fail a run whose job RQ cannot execute. RQ's workers call this; the job of a run that fails is done."""
+    """Fail a run whose job RQ cannot execute. RQ's workers call this. (If a run fails, its job does not.)"""
     what = describe(error.__cause__ or error)
     if issubclass(kind, DeserializationError):
         what = f"{what}. The worker needs the serializer of the queue"
@@ -168,7 +168,7 @@ def on_failure(job: Job, connection: Redis, kind: type[BaseException], error: Ba
 def on_stopped(job: Job, connection: Redis) -> None:
     """Fail a run that was told to stop by ``rq.command.send_stop_job_command()``. RQ's workers call this."""
     # The worker itself calls this, not the process of the job. Opening a store that the function brings could load a
-    # whole application, which the processes of later jobs would inherit. Such a run is lost when its lease is over.
+    # whole application, which the processes of later jobs would inherit. Such a run is lost once its lease has passed.
     _fail(job, connection, lost("its worker was told to stop its job, and ended it"), opens=False)
 
 
@@ -185,15 +185,15 @@ def _fail(job: Job, connection: Redis, error: TaskFailed, *, opens: bool = True)
 
 
 class _Records(RedisTaskStore):
-    """Records of a run that takes a while go over a connection of their own.
+    """A store that gets a connection of its own for a run that takes a while.
 
-    A connection of RQ's worker waits minutes for an answer, and a run that reports nothing for seconds is lost.
+    A connection of RQ's worker waits minutes for an answer, and a run that does not report for seconds is lost.
     """
 
     own: ConnectionPool | None = None
 
     def hurry(self) -> None:
-        """From now on, wait no longer than other stores do."""
+        """Use a connection of its own from now on, with the timeouts of other stores."""
         kind, connection_class, options = parse_connection(self._client)
         self.own = ConnectionPool(connection_class, **{**options, **IMPATIENT})
         self._client = kind(connection_pool=self.own)

@@ -1,4 +1,4 @@
-"""A bounded pool of daemon threads."""
+"""``ThreadRunner``: a bounded pool of daemon threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .base import Runner
 logger = logging.getLogger("silo_tasks")
 
 DEFAULT_WORKERS = 32
-"""Threads of the shared runner at most. Tasks mostly wait for a disk, a database or another server."""
+"""Largest number of threads of the shared runner. Tasks mostly wait for a disk, a database or another server."""
 
 DEFAULT_QUEUE_SIZE = 10_000
 """Jobs that may wait in the shared runner."""
@@ -30,11 +30,11 @@ GRACE = 1.0
 """Seconds that cancelled jobs get at interpreter exit to reach their next item."""
 
 LOOK = 1.0
-"""Seconds of one wait for jobs. A signal that comes just before a wait does not interrupt it."""
+"""Seconds of one wait for jobs. Short, because a signal just before a wait does not interrupt it."""
 
 
 class _Worker:
-    """The place of a thread: the run it executes, and the gate where it waits for the next one."""
+    """A thread's run, and the lock on which the thread waits for the next run."""
 
     __slots__ = ("gate", "run", "runner", "thread")
 
@@ -48,7 +48,7 @@ class _Worker:
 
 def _work(worker: _Worker) -> None:
     worker.thread = threading.get_ident()
-    # A waiting thread does not keep its runner alive: one that is garbage collected ends its threads.
+    # A waiting thread does not keep its runner alive: a runner that is garbage collected ends its threads.
     while worker.runner is not None and worker.runner.serve(worker):
         worker.gate.acquire()
 
@@ -62,22 +62,23 @@ class ThreadRunner(Runner):
     """Runs jobs in at most ``workers`` threads; up to ``queue_size`` more jobs wait.
 
     Threads start when jobs need them, never at import or construction. They are daemons, so a job that never ends
-    cannot keep the process alive: at interpreter exit the runner waits ``drain_timeout`` seconds for its jobs, asks
-    the jobs left to cancel, waits ``GRACE`` seconds more, and lets the process end. It does not wait for callbacks that
-    are not over by then. After ``os.fork()`` the child starts with an empty queue and threads of its own. A runner that
-    is garbage collected ends its threads.
+    cannot keep the process alive: at interpreter exit, the runner waits ``drain_timeout`` seconds for its jobs, cancels
+    the remaining ones, waits ``GRACE`` seconds more, and lets the process end, even if callbacks still run. After
+    ``os.fork()``, the child starts with an empty queue and threads of its own. A runner that is garbage collected ends
+    its threads.
 
-    A job that waits for another job of the same runner keeps a thread meanwhile. Give such jobs a runner of their own.
+    A job that waits for another job of the same runner occupies a thread meanwhile. Give such jobs a runner of their
+    own.
 
     Args:
-        workers: Threads at most, 1 or more.
+        workers: Largest number of threads, 1 or more.
         queue_size: Jobs that may wait for a thread, 0 or more.
         drain_timeout: Seconds to wait at interpreter exit.
         name: Prefix of the threads' names.
 
     Raises:
-        ValueError: ``workers`` is below 1 or ``queue_size`` below 0.
-        TypeError: One of them is not a number.
+        ValueError: ``workers`` is below 1, or ``queue_size`` is below 0.
+        TypeError: One of these arguments is not a number.
     """
 
     waiting = "Waiting for a thread"
@@ -116,7 +117,7 @@ class ThreadRunner(Runner):
         weakref.finalize(self, _dismiss, self._idle).atexit = False
 
     def submit(self, job: Job) -> None:
-        """Hand the job to a free thread, or to a new one if there may be more, or queue it.
+        """Give the job to an idle thread, or to a new one if fewer than ``workers`` run, or queue it.
 
         Raises:
             QueueFull: ``queue_size`` jobs are waiting already.
@@ -125,7 +126,7 @@ class ThreadRunner(Runner):
         self.accept(job.run)
 
     def accept(self, run: LiveRun) -> None:
-        """Accept a run, or anything that is executed like one; see ``submit()``.
+        """Accept a run, or another object with the methods of ``LiveRun``; see ``submit()``.
 
         Raises:
             QueueFull: ``queue_size`` jobs are waiting already.
@@ -146,7 +147,7 @@ class ThreadRunner(Runner):
 
     def _start_thread(self, run: LiveRun) -> bool:
         worker = _Worker(run, self)
-        # An empty context: Python may hand the starter's context on to its threads, and with it the starter's task.
+        # An empty context: Python may pass the starter's context to its threads, and with it the starter's task.
         name = f"{self._name}-{self._threads + 1}"
         thread = threading.Thread(target=Context().run, args=(_work, worker), name=name, daemon=True)
         self._threads += 1
@@ -154,7 +155,7 @@ class ThreadRunner(Runner):
         try:
             thread.start()
         except RuntimeError:
-            # The system gives no more threads. The job can wait for one of ours, if there is any.
+            # No more threads can be started. The job can wait for a thread of this pool, if there is one.
             self._threads -= 1
             self._busy.discard(worker)
             if not self._threads:
@@ -163,7 +164,7 @@ class ThreadRunner(Runner):
         return True
 
     def serve(self, worker: _Worker) -> bool:
-        """Execute jobs until none is left; return whether the thread has to wait for another."""
+        """Execute jobs until none is left. Return whether the thread should wait for the next one."""
         worker.runner = None
         while worker.run is not None:
             try:
@@ -173,25 +174,25 @@ class ThreadRunner(Runner):
                 else:
                     worker.run.execute()
             except KeyboardInterrupt:
-                # Raised in the code of the run, which has failed by it and has logged that.
+                # Raised in the code of the run, which has failed and has logged the error.
                 pass
             except BaseException:
                 # A thread of the pool outlives any job.
                 logger.exception("A job raised out of its runner")
-            # Nothing of the last job may stay alive until the next one comes.
+            # A waiting thread must not keep the objects of its last job alive.
             worker.run = None
             if not self._take(worker) and self._rest(worker):
                 return True
         return False
 
     def _take(self, worker: _Worker) -> bool:
-        # Without the lock: threads that take one for each job, as a caller that submits does, soon spend their time
-        # handing it to each other.
+        # Without the lock: if threads took it for each job, as callers of submit() do, most of the time would go into
+        # passing it around.
         while self._queue:
             try:
                 worker.run = self._queue.popleft()
             except IndexError:
-                # Another thread was quicker.
+                # Another thread was faster.
                 continue
             return True
         return False
@@ -199,7 +200,7 @@ class ThreadRunner(Runner):
     def _rest(self, worker: _Worker) -> bool:
         with self._lock:
             if self._take(worker):
-                # It was added just now.
+                # The job was added just now.
                 return False
             self._busy.discard(worker)
             if self._closed:
@@ -218,16 +219,19 @@ class ThreadRunner(Runner):
         return False
 
     def close(self) -> None:
-        """Accept no more jobs; threads end when the accepted ones are done."""
+        """Accept no more jobs. Threads end once the accepted jobs are done."""
         with self._lock:
             self._closed = True
             self._threads -= len(self._idle)
             _dismiss(self._idle)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait up to ``timeout`` seconds (None: no limit) until no job is left; call ``close()`` first.
+        """Wait up to ``timeout`` seconds (None: no limit) until no job is left. Call ``close()`` first.
 
-        A job, or a callback of one, that calls this does not wait for itself.
+        A job or a callback that calls this does not wait for itself.
+
+        Returns:
+            Whether no job is left.
         """
         end, here = None if timeout is None else time.monotonic() + timeout, threading.get_ident()
         with self._lock:
@@ -239,7 +243,7 @@ class ThreadRunner(Runner):
         return True
 
     def cancel_all(self) -> None:
-        """Ask every queued and running job to cancel; call ``close()`` first."""
+        """Cancel every queued and running job. Call ``close()`` first."""
         self.give_up("its runner was shut down")
         while True:
             try:
@@ -249,12 +253,13 @@ class ThreadRunner(Runner):
             run.cancel()
 
     def give_up(self, reason: str) -> list[LiveRun]:
-        """Ask every running job to cancel, and leave it to the threads to cancel what is queued.
+        """Cancel every running job, and let the threads cancel the queued ones.
 
-        At interpreter exit nothing may wait for the callbacks of a job, and a queued one that is cancelled calls them.
+        The caller does not cancel queued jobs itself: that calls their callbacks, for which the interpreter must not
+        wait at exit.
 
         Args:
-            reason: The logged reason of the jobs that end by this.
+            reason: The reason that is logged for the jobs that end by this.
 
         Returns:
             The jobs that were running or queued.
@@ -272,29 +277,29 @@ class ThreadRunner(Runner):
 
 
 AT_ONCE = 0.2
-"""Seconds that jobs may take at interpreter exit before ``before_waiting`` is called."""
+"""Seconds that jobs may take at interpreter exit before the functions in ``before_waiting`` are called."""
 
 before_waiting: list[Callable[[], object]] = []
-"""Called at interpreter exit when jobs are waited for."""
+"""Functions that are called at interpreter exit before the process waits for jobs."""
 
 _runners: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
 _default = ThreadRunner()
 
 
 def default_runner() -> ThreadRunner:
-    """Return the runner of tasks that are given none, with at most ``DEFAULT_WORKERS`` threads."""
+    """Return the shared runner, which tasks without a runner use. It has up to ``DEFAULT_WORKERS`` threads."""
     return _default
 
 
 @atexit.register
 def _drain_all() -> None:
-    # After Ctrl-C, the user does not want to wait any longer.
+    # A user who presses Ctrl-C does not want to wait any longer.
     with contextlib.suppress(KeyboardInterrupt):
         _drain()
 
 
 def _drain() -> None:
-    # In this thread: since Python 3.12 no thread can start any more at this point.
+    # In this thread: since Python 3.12, no new thread can start at this point.
     runners = list(_runners)
     for runner in runners:
         runner.close()

@@ -30,20 +30,20 @@ def execute(
     problem: Exception | None = None,
     ended: Callable[[BaseException], TaskFailed | None] = lambda _: None,
 ) -> bool:
-    """Execute a run that was sent here, to its end; the one entry for all task queues.
+    """Execute a run that was sent here, to its end. Workers of all task queues call this function.
 
-    The run is claimed first, so that a message that is delivered twice, or was cancelled on its way, does nothing.
-    While it runs, its record is stored twice a second, and a cancel that another process has requested is seen then.
-    Its deadline counts from the call of its function. What the function raises is in the record; so is the error of a
-    function that cannot be imported.
+    The run is claimed first, so that a message that is delivered twice, or whose run was cancelled, does nothing. The
+    record of a running run is stored twice a second, and a cancel by another process is seen then. The deadline counts
+    from the call of the function. The record holds the error of a function that raises, or cannot be imported.
 
     Args:
         message: The message of the run.
         store: The task store. A function with an attribute ``open_store`` brings its own, which ``open_store(message)``
-            returns. Such a function should be cheap to import, as it is imported before the run is claimed.
-        problem: What is wrong with the message, such as arguments that cannot be read. The run fails with that.
-        ended: Takes an exception and returns what the run fails with, if the task queue has ended the run by it; None
-            for an exception of the run's own code.
+            returns. Such a function should be cheap to import, because it is imported before the run is claimed.
+        problem: The error of a message that cannot be used, for example because its arguments cannot be read. The run
+            fails with it.
+        ended: Called with the exception that ended the run. Returns the error with which the run fails, if the task
+            queue has ended it by that exception; None for an exception of the run's own code.
 
     Returns:
         Whether the run was executed here.
@@ -55,7 +55,7 @@ def execute(
     """
     store = _store_of(message, store)
     if not _claim(store, message):
-        logger.info("A message of task %r was ignored: its run is taken or over", message.name)
+        logger.info("A message of task %r was ignored: its run is executed by another worker or over", message.name)
         return False
     task = BackgroundTask(
         message.name,
@@ -81,8 +81,8 @@ def execute(
     run = task._adopt(message, target)
     publication = Publication(store, run, settles=True)
     publication.watch()
-    # After the claim and the first record, as the import may take long or kill the worker. Not within the run: what a
-    # module sets in context variables, as decimal does, would end with it.
+    # After the claim and the first record, because the import may take long or kill the worker. Not within the run:
+    # context variables that a module sets, as decimal does, would end with the run.
     function = _loaded(message.function) if problem is None else _raising(problem)
     run.execute()
     if not publication.settle(PATIENCE):
@@ -93,12 +93,12 @@ def execute(
 
 
 def fail(message: Message, store: TaskStore | None, error: TaskFailed) -> bool:
-    """Fail a run that no worker will finish, as its task queue reports.
+    """Fail a run of which the task queue reports that no worker will finish it.
 
     Args:
         message: The message of the run. Arguments that cannot be read may be left out.
         store: The task store; see ``execute()``.
-        error: What the run fails with.
+        error: The error with which the run fails.
 
     Returns:
         Whether the run was queued or running, and has failed now. If the store cannot be opened or reached, the run
