@@ -13,11 +13,12 @@ from flask.testing import FlaskClient
 from flask_silo import Silo
 from silo_store.testing import TTL, Clock
 
-sys.path.insert(0, str(Path(__file__).with_name("support")))  # An unpacked sdist is without the workspace's settings.
+# For an unpacked sdist, which does not have the workspace's settings.
+sys.path.insert(0, str(Path(__file__).with_name("support")))
 
 from flask_silo_helpers import counter_app
 
-if find_spec("servers") is None:  # The servers for tests are silo-store's, and so not in an unpacked sdist either.
+if find_spec("servers") is None:  # also in an unpacked sdist: these helpers belong to silo-store's tests
     needs_servers = re.compile(r"^from (links|servers|server_fixtures) import", re.MULTILINE)
     tests = Path(__file__).parent.glob("test_*.py")
     collect_ignore = [path.name for path in tests if needs_servers.search(path.read_text("utf-8"))]
@@ -36,7 +37,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def silo(url: str, clock: Clock) -> Silo:
-    # Most tests name their session themselves; test_identity.py has those of ids that the server issues.
+    # Most tests choose the session id; test_identity.py tests ids that the server issues.
     silo = Silo(ttl=TTL, expired_retain=100, store_url=url, auto_cleanup=False, clock=clock, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     return silo

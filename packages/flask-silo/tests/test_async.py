@@ -1,4 +1,4 @@
-"""Async views take turns like others."""
+"""Async views wait for the write lock like others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What responses tell caches and browsers: an id, and what belongs to it, stays with one client."""
+"""Response headers keep an id, and responses of its session, out of shared caches."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_what_an_id_in_the_url_is_answered_with_stays_with_its_client(
 
 @pytest.mark.parametrize(("path", "status"), [("/api/no/such", 404), ("/api/increment", 405)])
 def test_errors_of_routing_too(silo: Silo, path: str, status: int) -> None:
-    silo = Silo(auto_cleanup=False, accept_client_ids=True)  # where every response carries an id
+    silo = Silo(auto_cleanup=False, accept_client_ids=True)  # with accept_client_ids every response carries an id
     silo.register("counter", lambda: {"value": 0})
     client = counter_app(silo).test_client()
     for headers in ({}, as_("a" * 32)):

@@ -1,4 +1,4 @@
-"""A factory that makes no state, and a change that never happens, are refused where they are given."""
+"""Factories and callbacks that cannot work, such as async functions, are refused when they are passed."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ TEXT = r"{} changed state in a {} request \('counter'\)"
 
 @pytest.fixture(params=["memory://?copy=1", "sqlite"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a store that keeps copies."""
+    """The URL of a store that keeps copies."""
     return f"sqlite:///{tmp_path / 'sessions.db'}" if request.param == "sqlite" else str(request.param)
 
 

@@ -129,7 +129,7 @@ def test_inspecting_renews_nothing_and_begins_nothing(
     assert before is not None
     seen = before.active, before.uid, sorted(before)
     for advanced in (TTL / 2, TTL):
-        clock.advance(advanced)  # the second time, its time is over
+        clock.advance(advanced)  # in the second round its time is over
         for words in (
             ["stats", "--sizes"],
             ["sessions"],
@@ -207,7 +207,7 @@ def test_who_is_not_there(app: Flask, client: FlaskClient, silo: Silo, clock: Cl
 
 def test_the_beginning_of_an_id_will_do(app: Flask, client: FlaskClient) -> None:
     one, two, dashed = "abcdef" + "1" * 26, "abcdef" + "2" * 26, "--json" + "3" * 26
-    short_one = "klmnopqrstuvwxyz"  # `sessions` shows five characters of it
+    short_one = "klmnopqrstuvwxyz"  # ``sessions`` shows five characters of it
     begin(client, one, two, dashed, short_one)
     for given in ("abcdef1", "abcdef1…", "abcdef1...", one):
         assert ask(app, "show", given)["sid"] == "abcdef…"
@@ -284,7 +284,7 @@ def test_a_store_that_is_down_is_one_line(gone: str, tmp_path: Path) -> None:
     app = Flask("down")
     Silo(app, store_url=url, auto_cleanup=False)
     if gone == "sqlite":
-        (tmp_path / "gone").rmdir()  # which the application made
+        (tmp_path / "gone").rmdir()  # the application made it
     for words in (["stats"], ["sessions"], ["show", SID], ["expire", SID], ["sweep"]):
         result = run(app, *words)
         assert (result.exit_code, result.stdout) == (2, ""), result.stdout

@@ -1,4 +1,4 @@
-"""Each request is committed and gives its write lock back, whatever middleware is around the application."""
+"""Each request is committed and releases its write lock, whatever middleware is around the application."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_view_that_raises_saves_and_starts_nothing_whatever_the_answer(
         work.start()
         abort(400) if how == "abort" else int("x")
 
-    if how == "taken over":  # as by Flask-RESTX for its routes
+    if how == "taken over":  # as Flask-RESTX does for its routes
         app.handle_user_exception = lambda _error: app.make_response(({}, 400))  # type: ignore[assignment, method-assign]
 
     @app.errorhandler(ValueError)

@@ -1,7 +1,7 @@
-"""The interface of release 0.1.0, as a contract: names, signatures, defaults, what comes back and what is raised.
+"""The interface of release 0.1.0, as a contract: names, signatures, defaults, return values and errors.
 
-What is written against 0.1.0 goes on working: nothing leaves this file, while parameters, members and keys may be
-added. What requests got is in `test_compat_requests`.
+Code written for 0.1.0 must keep working: no test leaves this file, while parameters, members and keys may be added.
+``test_compat_requests`` has the behaviour of requests.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def test_every_name_is_where_it_was(module: str, names: str) -> None:
 
 def test_a_star_import_gives_every_name() -> None:
     given: dict[str, Any] = {}
-    exec("from flask_silo import *", given)  # the only way to see what it gives
+    exec("from flask_silo import *", given)  # the only way to read its result
     assert [name for name in NAMES["flask_silo"].split() if name not in given] == []
     assert isinstance(given["__version__"], str)
 
 
-# Signatures: a parameter keeps its name, place, kind and default. What was added since is optional.
+# Signatures: a parameter keeps its name, position, kind and default. Parameters that were added since are optional.
 
-# A setting that is not given is None since it can also be in the config; what it is then is a test of its own.
+# The default of a setting is None, because it can also be in the config. Another test checks the resulting values.
 SETTINGS: dict[str, Any] = {
     "ttl": 3600,
     "cleanup_interval": 60,

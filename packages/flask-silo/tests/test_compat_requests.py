@@ -1,4 +1,4 @@
-"""What release 0.1.0 did for requests, as a contract: the other half of `test_compat`."""
+"""The behaviour of requests in release 0.1.0, as a contract: the other half of ``test_compat``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ View = Callable[[], object]
 
 @pytest.fixture
 def in_a_view(app: Flask, client: FlaskClient) -> Callable[[View, str], None]:
-    """Run a function as a view of a client. What it raises is raised here."""
+    """Call a function in a view for a client. Any error that it raises is raised here."""
     views: list[View] = []
     raised: list[BaseException] = []
 

@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["head", "state"])
 def damage(request: pytest.FixtureRequest, url: str) -> Callable[[], None]:
-    """Damages the record of SID."""
+    """Return a function that damages the record of SID."""
     head = request.param == "head"
 
     def in_sqlite() -> None:

@@ -1,4 +1,4 @@
-"""``flask silo doctor`` finds what may be wrong with the set-up."""
+"""``flask silo doctor`` finds mistakes in the set-up."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_workers_are_counted(
 
 
 class Queue(QueueRunner):
-    """A task queue that is read only."""
+    """A task queue that the doctor can only read."""
 
     def dumps(self, value: Any) -> bytes:
         return b""
@@ -145,7 +145,7 @@ def test_tasks_on_a_queue_need_sessions_that_workers_reach(tmp_path: Path) -> No
 
 
 def test_a_queue_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
-    # Nothing listens on port 1.
+    # no server listens on port 1
     stores = pytest.importorskip("silo_tasks.stores.redis", exc_type=ImportError)
     app, silo = made(store_url=f"sqlite:///{tmp_path}/sessions.db")
     silo.task(name="report", runner=Queue(stores.RedisTaskStore("redis://127.0.0.1:1/0")))(made)

@@ -83,7 +83,7 @@ def on_waitress(folder: Path) -> Iterator[int]:
         yield server.effective_port
     finally:
         left = list(sockets.values())
-        sockets.clear()  # its loop ends when there is nothing left to look at
+        sockets.clear()  # the loop of waitress ends when it has no sockets left
         server.pull_trigger()
         thread.join()
         server.task_dispatcher.shutdown()
@@ -150,7 +150,7 @@ def test_an_ordinary_request_is_answered_while_streams_are_open(name: str, tmp_p
         assert min(times) < LIMIT
         for gone in streams[: most // 2]:
             gone.close()
-        if most > 1 and name != "gevent":  # which shows no socket: there the next news finds out
+        if most > 1 and name != "gevent":  # it does not expose the socket, so only the next event finds out
             until(lambda: stays(port), "a client that has gone keeps its place")
         assert ask(port, "DELETE", "/api/tasks/quiet", SID) == {"cancelled": True}
         for each in streams[most // 2 :]:
@@ -173,7 +173,7 @@ def test_a_stopping_gunicorn_does_not_wait_for_streams(tmp_path: Path) -> None:
         with closing(Stream(server.port, SID)) as stream:
             assert stream.stays
             os.kill(server.worker_pids()[0], signal.SIGTERM)
-            stream.rest()  # to its proper end: a connection that is cut raises
+            stream.rest()  # to its end: a connection that is cut raises
 
 
 def test_what_is_asked_for_leaves_a_thread_to_others(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a stream of events says, to which client, and when it ends."""
+"""The events of a stream, the client that gets them, and the end of the stream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAST = StreamTiming(look=0.005)
 
 
 class App:
-    """An application whose tasks do what tests tell them."""
+    """An application whose tasks the tests control."""
 
     def __init__(self, url: str, clock: Clock, **settings: Any) -> None:
         self.flask = Flask("app")
@@ -111,7 +111,7 @@ Make = Callable[..., App]
 
 @pytest.fixture
 def make(url: str, clock: Clock) -> Iterator[Make]:
-    """Makes applications whose sessions are in the same place, where that can be."""
+    """Return a function that makes applications, which share their sessions if the store allows it."""
     made: list[App] = []
 
     def make(**settings: Any) -> App:

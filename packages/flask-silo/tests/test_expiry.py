@@ -1,4 +1,4 @@
-"""What a client is told whose session has expired."""
+"""The answers to a client whose session has expired."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def areas(store: FileStore) -> list[Path]:
 
 
 class Ends(io.BytesIO):
-    """Ends the session when it is first read, and does something else when it is read again."""
+    """A source that ends the session at its first read, and calls a function at its second."""
 
     def __init__(self, silo: Silo, then: Any) -> None:
         super().__init__(b"x" * 100)
@@ -218,7 +218,7 @@ def test_an_upload_that_fails_once_its_folder_is_there_leaves_nothing(
     stage = uploads.backend.stage
 
     def late(key: str, name: str) -> Any:
-        in_threads(1, lambda _: silo.store.destroy(SID))  # whose clean-up finds nothing
+        in_threads(1, lambda _: silo.store.destroy(SID))  # the clean-up of the session finds no files
         staged = stage(key, name)
         assert areas(uploads)
         monkeypatch.setattr(type(staged), "finish", lambda self: broken_off())
@@ -249,7 +249,7 @@ def test_a_folder_of_a_session_that_ends_meanwhile_is_not_left(
 def test_a_folder_is_never_one_of_the_session_id(
     uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session that ended just after it was begun has no uid any more, and its id must not take that place."""
+    """A session that ended just after it began has no uid, and its id must not be used in place of the uid."""
     begin, keys = silo.files.begin, list[str]()
 
     def begun_and_ended(sid: str) -> str:

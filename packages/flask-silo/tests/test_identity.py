@@ -1,4 +1,4 @@
-"""Which session a request has: ids are issued by the server, and settled when that first matters."""
+"""The session of a request: the server issues ids, and an id is settled when it is first needed."""
 
 from __future__ import annotations
 
@@ -208,9 +208,8 @@ def test_round_trips_to_redis(redis_server: RedisServer, redis_url: str, clock: 
         sid = begin(client)
 
         def trips(method: str, path: str, sid: str | None = sid) -> int:
-            for _ in range(2):  # the first request also sends scripts that the server does not have yet
-                link.reset()
-                client.open(path, method=method, headers=as_(sid) if sid else {})
+            link.reset()
+            client.open(path, method=method, headers=as_(sid) if sid else {})
             return link.count
 
         for path in ("/api/idle", "/api/report", "/api/increment"):  # From now on the server knows each script.
@@ -368,7 +367,7 @@ def test_a_request_that_waited_or_comes_late_with_the_old_id_gets_409(
     assert client.get("/api/idle", headers=as_(sid)).status_code == 200
     assert client.get("/api/count", headers=as_(new)).json == {"value": 1}
     assert silo.store.active_count == 1
-    clock.advance(61)  # longer than any such request is under way; and slack, so that the new one lives
+    clock.advance(61)  # longer than any such request takes; and the touch interval, so that the new session lives
     silo.store.cleanup()
     assert silo.store.lookup(sid).status == "unknown"
 
@@ -415,11 +414,11 @@ def test_a_writing_request_of_another_process_that_waited_gets_409(url: str, clo
     if 409 in found:
         assert found[409].json["error"] == "session_rotated"
         assert two.store.active_count == 1
-    else:  # it was first in line after all
+    else:  # it was the first in the queue
         assert [answer.status_code for answer in answers] == [200, 200]
 
 
-# What comes after the response has started
+# After the response has started
 
 
 def test_a_session_cannot_begin_after_the_response_has_started(app: Flask, client: FlaskClient, silo: Silo) -> None:

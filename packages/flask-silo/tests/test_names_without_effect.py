@@ -63,7 +63,7 @@ def test_an_unknown_setting_in_the_config_is_logged_when_the_application_is_made
 def test_an_unknown_setting_in_the_environment_is_logged_if_it_is_like_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Kubernetes brings such names for a service that is called "silo".
+    # Kubernetes sets such variables for a service named "silo".
     for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR", "PORT_80_TCP_PROTO"):
         monkeypatch.setenv(f"SILO_{name}", "x")
     app = made()

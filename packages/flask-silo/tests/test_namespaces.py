@@ -1,6 +1,6 @@
-"""Namespaces with a type in requests and tasks: what type checkers know, what is written, what is answered.
+"""Namespaces with a type in requests and tasks: their static types, what is written, and the answers to errors.
 
-The `assert_type` calls, and the ignored errors, are checked by mypy's run over the tests.
+mypy checks the ``assert_type`` calls and the ignored errors.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def make(url: str, **options: Any) -> tuple[Silo, Flask]:
 
 
 def post(app: Flask, view: Callable[[], Any], sid: str = SID, method: str = "POST") -> TestResponse:
-    """Run a function as a view, once."""
+    """Call a function in a view, once."""
     name = f"view{len(app.url_map._rules)}"
     app._got_first_request = False
     app.add_url_rule(f"/api/{name}", name, lambda: view() or {}, methods=[method])
@@ -73,7 +73,7 @@ def begin(silo: Silo, app: Flask) -> None:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[Silo], list[str]]:
-    """Starts to note what a store writes."""
+    """Return a function that records what a store writes from then on."""
 
     def start(silo: Silo) -> list[str]:
         backend, seen = silo.store.backend, list[str]()
@@ -289,7 +289,7 @@ def test_the_first_reader_of_a_new_namespace_keeps_it(written: Callable[[Silo], 
     assert seen == ["new"]
 
 
-# What is answered
+# Answers to errors
 
 
 def break_cart(silo: Silo) -> None:

@@ -22,7 +22,7 @@ LOGGER = logging.getLogger("silo.public.flask")
 
 
 class BadFile(ValueError):
-    """An error that is for clients."""
+    """An error whose text clients may read."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def failing(app: Flask, silo: Silo) -> Any:
 
 
 def said(client: FlaskClient) -> list[dict[str, Any]]:
-    """Return what the endpoint of the task and the stream show."""
+    """Return the state of the task from its endpoint and from the stream."""
     state: Any = client.get("/api/tasks/work", headers=as_(SID)).json
     stream = client.get("/api/tasks/events", headers=as_(SID)).get_data(as_text=True)
     told = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]

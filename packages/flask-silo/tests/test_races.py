@@ -1,4 +1,4 @@
-"""What a request does whose session another request rotates, ends or resets meanwhile, in this process or another."""
+"""Requests whose session another request rotates, ends or resets meanwhile, in this process or in another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def other(app: Flask, url: str, clock: Clock) -> FlaskClient:
-    """Another request: of another process, where processes share sessions."""
+    """Another request; of another process, if processes share sessions."""
     return (app if url.startswith("memory") else with_views(make(url, clock))).test_client()
 
 
@@ -76,7 +76,7 @@ def test_a_request_begins_nothing_under_an_id_that_was_left(
             new = other.post("/api/rotate", headers=as_(mine)).headers[HEADER]
             clock.advance(TTL - 1)
             other.get("/api/idle", headers=as_(new))
-            clock.advance(2)  # the id is not remembered as rotated any more
+            clock.advance(2)  # the store no longer remembers that the id was rotated
         if use == "state":
             silo.state("counter")["value"] += 100
         elif use == "edit":
@@ -89,7 +89,7 @@ def test_a_request_begins_nothing_under_an_id_that_was_left(
     sid = begin(client)
     answer = client.open("/api/slow", method=method, headers=as_(sid))
     assert sid not in silo.store.all_sids
-    reads_live_objects = silo.store.backend.live and (method, use) == ("GET", "state")  # which loses nothing
+    reads_live_objects = silo.store.backend.live and (method, use) == ("GET", "state")  # no change is lost
     assert answer.status_code in ((200, 409) if reads_live_objects else (409, 410))
     assert HEADER not in answer.headers
 
@@ -100,7 +100,7 @@ def test_a_view_that_needs_its_session_gets_410_after_waiting_for_a_log_out(
     @app.post("/api/needs-it")
     @silo.requires_session
     def needs_it() -> Any:
-        silo.store.destroy(silo.sid)  # by another request, while this one waits for its turn
+        silo.store.destroy(silo.sid)  # by another request, while this one waits for the write lock
         return dict(silo.state("counter"))
 
     sid = begin(client)

@@ -1,4 +1,4 @@
-"""How a request gets its session, and what of it is kept."""
+"""How a request gets its session, and which changes are saved."""
 
 from __future__ import annotations
 

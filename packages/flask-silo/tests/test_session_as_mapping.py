@@ -1,4 +1,4 @@
-"""What views, tasks and busy checks find in a session by name: ``[]``, ``in`` and ``get`` agree, also on ``_meta``."""
+"""A session as a mapping, in views, tasks and busy checks: ``[]``, ``in`` and ``get`` agree, also on ``_meta``."""
 
 from __future__ import annotations
 

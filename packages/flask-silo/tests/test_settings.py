@@ -1,4 +1,4 @@
-"""Where settings come from, and one Silo on several applications."""
+"""The sources of settings, and one ``Silo`` on several applications."""
 
 from __future__ import annotations
 

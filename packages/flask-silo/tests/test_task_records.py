@@ -1,4 +1,4 @@
-"""The records of a session's tasks, which lie beside its state."""
+"""The records of a session's tasks, which are stored beside its state."""
 
 from __future__ import annotations
 

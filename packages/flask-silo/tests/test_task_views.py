@@ -120,7 +120,7 @@ def test_a_route_of_a_blueprint_wins(shop: Shop) -> None:
 
 @pytest.mark.parametrize("rule", ["/<path:file>", "/<lang>/<path:file>"])
 def test_what_takes_every_path_does_not_hide_them(shop: Shop, rule: str) -> None:
-    """As the files of a page do, in `Flask(static_url_path="")`."""
+    """``Flask(static_url_path="")`` has such a route for the files of a page."""
     client = shop.ready()
     shop.app.add_url_rule(rule, view_func=own)
     assert client.get("/some/where").json == {"own": True}
@@ -132,7 +132,7 @@ def test_what_takes_every_path_does_not_hide_them(shop: Shop, rule: str) -> None
 
 @pytest.mark.parametrize("early", [False, True])
 def test_hooks_see_where_the_request_goes_and_may_refuse_it(shop: Shop, early: bool) -> None:
-    """A log-in check that lets through what has no endpoint must not let these through."""
+    """A login check that lets requests without an endpoint pass must not let these pass."""
     client = None if early else shop.ready()
     seen: list[Any] = []
 

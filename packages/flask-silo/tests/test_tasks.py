@@ -207,7 +207,7 @@ def test_of_two_requests_that_start_it_at_once_one_is_refused(
     start, beginning, go_on = HostedTask.start, threading.Event(), threading.Event()
 
     def slow(work: HostedTask, *args: Any, **kwargs: Any) -> None:
-        if not beginning.is_set():  # the first one gets no further for now
+        if not beginning.is_set():  # the first one waits here
             beginning.set()
             assert go_on.wait(30)
         start(work, *args, **kwargs)
@@ -385,7 +385,7 @@ def test_a_full_queue_is_answered_with_503_and_keeps_the_task_before(
     job.entered.clear()
     other = "b" * 32
     while client.post("/api/start/1", headers=as_(other)).status_code == 503:
-        pass  # the worker is on its way back from the task before
+        pass  # the worker thread may still be finishing the previous task
     assert job.entered.wait(30)
     full = client.post("/api/start/1", headers=as_(SID))
     assert (full.status_code, (full.json or {})["error"]) == (503, "task_queue_full")
@@ -509,7 +509,7 @@ def test_called_in_a_request_it_runs_there_and_the_log_warns_once_for_each_task(
 
     @silo.task(name="again")
     def other(number: int) -> int:
-        return double(number)  # in a task it is a part of it
+        return double(number)  # in a task it is part of the task
 
     @app.post("/api/call")
     def call() -> Any:

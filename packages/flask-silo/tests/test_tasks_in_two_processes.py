@@ -148,7 +148,7 @@ def test_a_task_whose_session_another_process_ends_is_cancelled(two: Two, caplog
     work = one.silo.binding.runs.find(uid, "job")
     assert work is not None
     other.ask("POST", "/api/reset")
-    # No look at the store in between, which would cancel it.
+    # It does not read the store in between, which would cancel it.
     one.leave.set()
     assert work.wait(WAIT)
     assert work.state.status == "cancelled"
@@ -252,7 +252,7 @@ def test_a_lost_task_can_be_started_again_and_the_late_one_gives_up(
     assert one.entered.wait(WAIT)
     (late,) = one.silo.binding.runs._tasks[one.silo.store.uid(SID) or ""].values()
     assert late.records is not None
-    # As if its process stood still: it reports nothing.
+    # As if its process were suspended: it reports nothing.
     real, late.records.change = late.records.change, lambda *_: True  # type: ignore[method-assign]
     clock.advance(LEASE + 1)
     assert not [record for record in caplog.records if "is lost" in record.getMessage()]

@@ -201,7 +201,7 @@ def test_a_second_thread_of_a_view_does_not_pass_the_first_that_waits_for_its_tu
         first = run(lambda: silo.state("counter"))
         assert waiting.wait(30)
         other = run(second)
-        passed.wait(0.1)  # time to do wrong: what is right waits for the first
+        passed.wait(0.1)  # time for a mistake to show: correct code waits for the first thread
         go_on.set()
         assert first.result(30) is silo.state("counter")
         other.result(30)

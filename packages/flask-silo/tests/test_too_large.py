@@ -1,4 +1,4 @@
-"""What is too large is answered in JSON that says what would not be."""
+"""Requests, files and state that are too large are answered in JSON that gives the limit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def app(silo: Silo) -> Flask:
 
 
 def chunked(data: bytes) -> dict[str, Any]:
-    """A body whose length the client does not say."""
+    """Return the test client's arguments for a body without a Content-Length."""
     return {"input_stream": io.BytesIO(data), "environ_overrides": {"wsgi.input_terminated": True}}
 
 

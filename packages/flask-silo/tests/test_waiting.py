@@ -84,7 +84,7 @@ def is_refused(answer: TestResponse) -> bool:
 
 
 def in_another_thread(app: Flask, sid: str, method: str = "POST", path: str = "/api/increment") -> TestResponse:
-    """A request that does not share the turn of this thread."""
+    """Make a request in another thread, which does not share the write lock of this one."""
     answers: list[TestResponse] = []
     client = app.test_client()
     thread = threading.Thread(target=lambda: answers.append(client.open(path, method=method, headers=as_(sid))))
@@ -114,7 +114,7 @@ def test_who_may_not_wait_for_another_process_is_answered_at_once(
         counter["value"] += 10
     assert client.post("/api/increment", headers=as_(sid)).get_json()["value"] == 12
     with other.edit(sid, "counter"):
-        pass  # nothing of the refused ones stands in the way
+        pass  # the refused requests have left no lock behind
     other.close()
 
 

@@ -18,7 +18,7 @@ def application() -> Flask:
     app.config.from_prefixed_env("BUSY")
     silo = Silo(app, accept_client_ids=True)
     silo.binding.task_views.timing = StreamTiming(heartbeat=3600)
-    runner = ThreadRunner(drain_timeout=0.1)  # so that no server waits for a task in the end
+    runner = ThreadRunner(drain_timeout=0.1)  # so that no server waits for a task when it stops
 
     @silo.task
     def work() -> None:

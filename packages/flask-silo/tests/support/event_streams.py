@@ -1,4 +1,4 @@
-"""A client of event streams, as a browser's EventSource is one, that shows what comes over the wire."""
+"""A client of event streams, like a browser's EventSource, that also shows the raw blocks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Blocks:
     """The blocks of a stream, one by one.
 
     Attributes:
-        retry: milliseconds after which the client is to come back.
-        last: the last id.
+        retry: Milliseconds after which the client should reconnect.
+        last: The id of the last event.
     """
 
     def __init__(self, lines: Iterable[bytes]) -> None:
@@ -41,21 +41,21 @@ class Blocks:
         assert not block, "the stream ended within a block"
 
     def states(self) -> Iterator[dict[str, Any]]:
-        """The states of tasks that are told, until the stream ends."""
+        """Yield the states of tasks from the events, until the stream ends."""
         for block in self:
             if "data" in block:
                 assert block["event"] == "task"
                 yield json.loads(block["data"])
 
     def until(self, **wanted: Any) -> dict[str, Any]:
-        """Read until a state is told that has these values."""
+        """Read events until a state has these values, and return the state."""
         for state in self.states():
             if all(state[name] == value for name, value in wanted.items()):
                 return state
         raise AssertionError(f"the stream ended without {wanted}")
 
     def rest(self) -> list[dict[str, Any]]:
-        """What is told until the stream ends."""
+        """Return the states from the events until the stream ends."""
         return list(self.states())
 
 
@@ -74,12 +74,12 @@ class Stream(Blocks):
 
     @property
     def stays(self) -> bool:
-        """Whether it stays open for what comes."""
+        """Return whether the stream stays open for further events."""
         assert self.retry in (1000, 2000)
         return self.retry == 1000
 
     def close(self) -> None:
-        """Go away."""
+        """Close the connection."""
         self.answer.close()
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""An application that counts, and how a client names itself."""
+"""An application that counts, and the header by which a client names its session."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def counter_app(silo: Silo) -> Flask:
 
 
 def as_(sid: str) -> dict[str, str]:
-    """The header of a client."""
+    """Return the header that names a client's session."""
     return {HEADER: sid}

@@ -1,4 +1,4 @@
-"""An application for servers, one view of which keeps its session until the test says otherwise."""
+"""An application for servers, with a view that holds its session's write lock until the test releases it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def application() -> Flask:
     @app.post("/api/hold")
     def hold() -> Any:
         answer = increment()
-        (folder / "held").open("w").close()  # which waits until the test has opened it
+        (folder / "held").open("w").close()  # waits until the test has opened the pipe
         (folder / "leave").open().close()
         return answer
 
