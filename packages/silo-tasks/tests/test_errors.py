@@ -61,12 +61,15 @@ def test_every_class_of_errors_is_tested() -> None:
     [
         (KeyError("a"), "KeyError: 'a'"),
         (KeyError("it's"), 'KeyError: "it\'s"'),
+        (KeyError("'\""), "KeyError: '\\'\"'"),
         (KeyError(("a", 1)), "KeyError: ('a', 1)"),
         (ValueError(-1.5), "ValueError: -1.5"),
         (KeyError(), "KeyError"),
         (ValueError("bad"), "bad"),
+        (AttributeError("'list' object has no attribute 'size'"), "'list' object has no attribute 'size'"),
+        (ValueError("(a) is not (b)"), "(a) is not (b)"),
     ],
-    ids=["key", "quoted key", "pair", "number", "nothing", "words"],
+    ids=["key", "quoted key", "both quotes", "pair", "number", "nothing", "words", "two names", "two brackets"],
 )
 def test_a_failure_says_its_class_if_its_text_is_only_a_value(error: Exception, text: str) -> None:
     def work(task: BackgroundTask) -> None:

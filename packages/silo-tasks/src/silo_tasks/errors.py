@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-_VALUE = re.compile(r"""'.*'|".*"|\(.*\)|[-+.\d]+""", re.DOTALL)
+_VALUE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\([^()]*\)|[-+.\d]+""", re.DOTALL)
 
 
 class TaskError(Exception):
