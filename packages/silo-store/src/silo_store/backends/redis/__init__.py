@@ -1,13 +1,13 @@
 """Sessions on a Redis or Valkey server, for many hosts.
 
-======================= ==============================================================
-`backend`               `RedisBackend`: the seam's methods
-`scripts`               what the server does in one go, in Lua, and where all keys are
-`connections`           talking to the server
-`location`              where the server is, read from a URL
-`keeper`                what must be renewed lest the server think this process dead
-`health`                what an operator should know of the server
-======================= ==============================================================
+=============== ====================================================================
+``backend``     ``RedisBackend``, the methods of the interface
+``scripts``     the Lua scripts, each one atomic step on the server, and the keys' names
+``connections`` connections to the server, and sending commands
+``location``    where the server is, read from a URL
+``keeper``      renews claims and holds, so that the server does not drop them
+``health``      checks of the server for operators
+=============== ====================================================================
 """
 
 from .backend import RedisBackend

@@ -1,4 +1,4 @@
-"""`RedisBackend`: the seam's methods, each one round trip."""
+"""``RedisBackend``, the methods of the interface, each in one round trip."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ logger = logging.getLogger("silo_store")
 BATCH = 256
 """Lives handled by one script: well below a millisecond."""
 CALLBACKS = 1
-"""Lives whose callbacks one process takes over at a time. Those that it has while the server is away for longer than
-the lease are given to another process too."""
+"""Lives whose callbacks one process takes over at a time. If the server is away for longer than the lease, another
+process gets the same lives too."""
 WEEK = 7 * 24 * 3600.0
 FOREVER = 10 * 365 * 24 * 3600.0
 
 
 class RedisBackend:
-    """Sessions on a Redis server of release 6.2 or later, or on Valkey. See `Backend` for what each method does.
+    """Sessions on a Redis server of release 6.2 or later, or on Valkey. See ``Backend`` for what each method does.
 
     Args:
-        url: as redis-py takes it: ``redis://user:password@host:6379/0``, ``rediss://`` with TLS, ``unix:///path``. In
+        url: A URL of redis-py: ``redis://user:password@host:6379/0``, ``rediss://`` with TLS, ``unix:///path``. In
             user name and password, ``/`` is written as ``%2F``, ``?`` as ``%3F``, ``#`` as ``%23``.
-        prefix: keeps the sessions of several applications apart on one server.
-        timeout: seconds after which a server that does not answer counts as unreachable.
-        lease: seconds after which a process that is not heard of loses its claims and holds.
+        prefix: Keeps the sessions of several applications apart on one server.
+        timeout: Seconds after which a server that does not answer counts as unreachable.
+        lease: Seconds after which a process that gives no sign of life loses its claims and holds.
     """
 
     live = False
@@ -71,21 +71,21 @@ class RedisBackend:
         self._server = Connections(url, timeout)
         self._keys = Keys(prefix)
         self._lease = str(max(1, int(lease * 1000)))
-        self._heard = str(int(max(timeout, 1.0) * 1000))  # who waits is heard of at least twice in that time
+        self._heard = str(int(max(timeout, 1.0) * 1000))  # a waiting process gives at least two signs in that time
         self._keeper = Keeper(self._renew, lease / 3)
         self._epoch: bytes | None = None
         self._skipped: set[str] = set()  # damaged records that a sweep has logged
-        self._ahead = 0.0  # seconds that the store's clock is ahead of this host's
+        self._ahead = 0.0  # seconds by which the store's clock is ahead of this host's
         self._after_fork()
         reset_after_fork(self)
 
     @classmethod
     def from_url(cls, url: str) -> RedisBackend:
-        """Make one from a URL, with this class's arguments among the options that follow the ``?``.
+        """Make the backend of a URL. The options after the ``?`` may include this class's arguments.
 
         Raises:
-            ValueError: the URL cannot be read, or an option is unknown or has a value that it cannot have. The message
-                repeats no value: there may be a password in it.
+            ValueError: The URL cannot be read, or an option is unknown or has an invalid value. The message repeats no
+                value, as it may contain a password.
         """
         own: dict[str, Any] = {}
         rest = options(read(url))
@@ -97,7 +97,7 @@ class RedisBackend:
         return cls(f"{base}?{urlencode(rest)}" if rest else base, **own)
 
     def _after_fork(self) -> None:
-        """Be another one to the server than the parent."""
+        """Use an identity on the server that differs from the parent's."""
         self._me = new_uid()
         self._numbers = itertools.count()
         self._guard = threading.Lock()
@@ -117,7 +117,7 @@ class RedisBackend:
         asked = (keys.record + sid, keys.epoch, keys.gone, keys.rotated + sid, keys.lost)
         data, epoch, _, *trace = self._read(scripts.LOOK, asked, *_renewal(at), sid)
         self._compare(known, epoch, at.now)
-        if data is None and not trace and epoch != known is not None:  # the look has just noted the loss
+        if data is None and not trace and epoch != known is not None:  # _compare has just recorded the loss
             data, epoch, _, *trace = self._read(scripts.LOOK, asked, *_renewal(at), sid)
         if trace:
             return Look(None, trace[0].decode(), float(trace[1]))
@@ -126,7 +126,7 @@ class RedisBackend:
     def _read(self, script: Script, keys: tuple[str, ...], *arguments: Any) -> list[Any]:
         """Return a script's answer: a record's data, the epoch, whether the server is a replica, and the rest.
 
-        A replica can read them but not note the use, so the server that has taken its place, if any, is asked too.
+        A replica can read them but cannot record the use, so the server that has replaced it, if any, is asked too.
         """
         answer: list[Any] = self._server.run(script, keys, *arguments)
         if answer[2]:
@@ -140,7 +140,7 @@ class RedisBackend:
         return _record(sid, data) if data is not None else None
 
     def part(self, sid: str, beginning: str) -> Record | None:
-        """Return what `part_of` asks for."""
+        """Return a part of the record, see ``part_of``."""
         data = self._server.run(scripts.PART, (self._keys.record + sid,), beginning, SMALL)
         return _record(sid, data) if data is not None else None
 
@@ -153,13 +153,13 @@ class RedisBackend:
         return record
 
     def _compare(self, known: bytes | None, epoch: bytes | None, now: float) -> None:
-        """Compare the epoch in an answer with the known one, and note a loss of all records.
+        """Compare the epoch in an answer with the known one, and record a loss of all records.
 
         Args:
-            known: the epoch that this process knew when it asked. Another thread may have learned of a newer one since;
-                an older answer is compared with what was known before.
-            epoch: the epoch in the answer.
-            now: the store's clock.
+            known: The epoch that this process knew when it asked. Another thread may have received a newer one since,
+                so an answer is compared with the epoch of its own time.
+            epoch: The epoch in the answer.
+            now: The store's clock.
         """
         if epoch == known:
             return
@@ -169,7 +169,7 @@ class RedisBackend:
                 self._epoch = epoch
             return
         keys = self._keys
-        with contextlib.suppress(StoreUnavailable):  # it cannot write now: the next one who asks tries again
+        with contextlib.suppress(StoreUnavailable):  # the server cannot write now: the next read tries again
             self._epoch = self._server.run(
                 scripts.NOTE_LOSS, (keys.epoch, keys.lost, keys.noted), new_uid(), now, known
             )
@@ -195,7 +195,7 @@ class RedisBackend:
                 self._compare(known, epoch, at.now)
             record = self._found(sid, data, at)
             self._keeper.add(_claim_name(claim))
-        except StoreUnavailable:  # nor could it be given back now; the server may still come to do what it was asked
+        except StoreUnavailable:  # giving back would fail too, and the server may still grant the claim
             self._unanswered.append(claim)
             raise
         except BaseException:
@@ -207,18 +207,18 @@ class RedisBackend:
     def _wait(
         self, left: int, touched: tuple[str, ...], arguments: tuple[Any, ...], wake: str, deadline: float
     ) -> list[Any] | None:
-        """Wait in the server's queue until whoever has the claim passes it on, or is not heard of any more."""
+        """Wait in the server's queue until the claim's owner passes it on or gives no more signs of life."""
         while (rest := deadline - time.monotonic()) > 0:
-            # Not longer than the connection waits for any answer. Who has the claim may die: then its time runs out.
+            # Not longer than the connection waits for any answer. If the claim's owner dies, its claim runs out.
             wait = min(rest, max(left, 0) / 1000 + 0.01, self._server.timeout / 2)
-            woken = self._server.command("BLPOP", wake, f"{max(wait, 0.001):.3f}")  # 0 is for ever
+            woken = self._server.command("BLPOP", wake, f"{max(wait, 0.001):.3f}")  # 0 would wait for ever
             if woken is not None:
                 data = woken[1] or None
                 last_use = data[:8] if data is not None else b""
-                if len(last_use) == 8 and arguments[0] - _time.unpack(last_use)[0] > arguments[2]:  # to be renewed
+                if len(last_use) == 8 and arguments[0] - _time.unpack(last_use)[0] > arguments[2]:  # record it
                     data, epoch, _ = self._server.run(scripts.LOAD, touched[:2], *arguments[:4])
                     return [data, epoch]
-                return [data]  # and no epoch
+                return [data]  # without an epoch
             reply = self._server.run(scripts.CLAIM, touched, *arguments, "1")
             if isinstance(reply, list):
                 return reply
@@ -232,11 +232,11 @@ class RedisBackend:
     def _give_back(self, claim: Claim) -> None:
         try:
             self._send_back(claim)
-        except StoreUnavailable:  # it runs out, or is given back when the server answers again
+        except StoreUnavailable:  # the claim runs out, or is given back when the server answers again
             self._unanswered.append(claim)
 
     def _give_back_unanswered(self) -> None:
-        """Give back what could not be while the server was away. Raises where it still is."""
+        """Give back the claims that could not be given back while the server was away. Raise if it is still away."""
         with contextlib.suppress(IndexError):  # another thread has done it
             while True:
                 claim = self._unanswered.popleft()
@@ -253,7 +253,7 @@ class RedisBackend:
         self._server.run(scripts.RELEASE, touched, claim.token, self._lease, keys.wake)
 
     def _check(self, claim: Claim | None) -> None:
-        """See to it that a forked child does not write with the claim of its parent."""
+        """Keep a forked child from writing with a claim of its parent."""
         if claim is not None and not claim.token.startswith(self._me):
             raise LockLost(claim.sid)
 
@@ -377,9 +377,9 @@ class RedisBackend:
         return sid.decode() if sid is not None else None
 
     def alive(self, uid: str) -> bool:
-        # The lists of ids are quick to go through, but a sweep moves ids in them meanwhile. Whoever is told that a life
-        # is over deletes its files: so no is said only after a look at the records themselves. One that is renamed
-        # during that is found by its uid.
+        # The lists of ids are quick to read, but a sweep may move ids in them at the same time. A caller deletes the
+        # files of a life that has ended, so the answer is False only after a look at the records themselves. A
+        # record that is renamed in between is found by its uid.
         found = any(life.uid == uid for life in self._living()) or any(life.uid == uid for life in self._recorded())
         return found or self.find(uid) is not None
 
@@ -411,7 +411,7 @@ class RedisBackend:
                     yield lives
 
     def _skip(self, damaged: list[bytes]) -> None:
-        """Log damaged records, each of them once."""
+        """Log each damaged record once."""
         for sid in {each.decode(errors="replace") for each in damaged} - self._skipped:
             self._skipped.add(sid)
             logger.warning(
@@ -472,7 +472,7 @@ class RedisBackend:
         self._server.run(scripts.PRUNE, (self._keys.gone, self._keys.lost), before)
 
     def hold(self, uid: str) -> None:
-        owner = f"{self._me}:{next(self._numbers)}"  # one for each, so that none comes between two others
+        owner = f"{self._me}:{next(self._numbers)}"  # one for each hold, so that undoing one leaves the others
         self._server.run(scripts.HOLD, (self._keys.hold + uid,), owner, self._lease)
         self._keeper.add(_hold_name(uid, owner))
         with self._guard:
@@ -487,7 +487,7 @@ class RedisBackend:
             if not owners:
                 del self._holds[uid]
         self._keeper.discard(_hold_name(uid, owner))
-        with contextlib.suppress(StoreUnavailable):  # it runs out
+        with contextlib.suppress(StoreUnavailable):  # the hold runs out
             self._server.command("ZREM", self._keys.hold + uid, owner)
 
     def held(self, uid: str) -> bool:
@@ -529,7 +529,7 @@ class RedisBackend:
                 yield from _lives(self._server.run(scripts.LIVING, (key,), bucket, first, last, keys.record))
 
     def _recorded(self) -> Iterator[Life]:
-        """Like `_living`, and misses none that is there from beginning to end; goes through all keys on the server."""
+        """Yield lives as ``_living`` does, and miss none that exists all the time. Scans all keys of the server."""
         keys, cursor = self._keys, b"0"
         pattern = _GLOB.sub(r"\\\g<0>", keys.record) + "*"
         while True:
@@ -558,7 +558,7 @@ def _renewal(at: Moment) -> tuple[float, float, float, int]:
 
 
 def _keep(at: Moment) -> int:
-    """Milliseconds after which the server may drop a record that nobody has used: long after the session is over."""
+    """Return the milliseconds after which the server may drop an unused record: long after the session has expired."""
     return int(min(2 * at.ttl + WEEK, FOREVER) * 1000)
 
 

@@ -1,4 +1,4 @@
-"""What an operator should know of the server."""
+"""Checks of the server, for operators."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from .connections import Connections
 SKEW = 1.0
 """Seconds by which clocks may differ before sessions expire noticeably early or late."""
 OLDEST = (6, 2)
+"""The oldest supported release of Redis."""
 LOOKED_AT = 20_000
-"""Records that are checked for damage: a second's work at most."""
+"""Most records that are checked for damage: a second of work."""
 BATCH = 256
-"""Records looked at by one script."""
+"""Records checked by one script."""
 
 
 def look(server: Connections, now: float) -> list[Finding]:
-    """Ask the server how it is set up."""
+    """Return findings about the server's version, settings, role and clock."""
     findings: list[Finding] = []
     try:
         asked = time.monotonic()
@@ -38,12 +39,12 @@ def look(server: Connections, now: float) -> list[Finding]:
 
 
 def look_at_records(server: Connections, beginning: str, lives: Iterable[Life]) -> list[Finding]:
-    """Count the damaged records among the first ones.
+    """Return a finding about damage among the first ``LOOKED_AT`` records.
 
     Args:
-        server: where the records are. Nothing is found where it cannot be reached, as `look` says so.
-        beginning: what the keys of records begin with.
-        lives: the records, as the lists of ids name them.
+        server: The server. If it cannot be reached the list is empty, as ``look`` reports that.
+        beginning: Prefix of the records' keys.
+        lives: The lives of the records, from the lists of ids.
     """
     count, damaged = 0, set[bytes]()
     try:
@@ -54,7 +55,7 @@ def look_at_records(server: Connections, beginning: str, lives: Iterable[Life]) 
     except StoreUnavailable:
         return []
     if not damaged:
-        return [Finding("ok", "records", f"{count:,} looked at, none damaged")]
+        return [Finding("ok", "records", f"{count:,} checked, none damaged")]
     some = ", ".join(sorted(short(sid.decode()) for sid in damaged)[:3])
     return [
         Finding(
@@ -91,7 +92,7 @@ def _persistence(info: dict[str, str]) -> Iterator[Finding]:
     elif info.get("rdb_last_bgsave_status") == "err":
         yield Finding("error", "persistence", "the last snapshot failed")
     else:
-        message = "the append-only file is off: sessions of the last minutes, or all, are gone after a restart"
+        message = "the append-only file is off: a restart loses the sessions of the last minutes, or all"
         yield Finding("warning", "persistence", message)
 
 

@@ -1,4 +1,4 @@
-"""Keeps alive on the server what this process has there: claims, holds, lives whose callbacks it runs."""
+"""Renews what this process has on the server: claims, holds, and lives whose callbacks it runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from ...fork import reset_after_fork
 logger = logging.getLogger("silo_store")
 
 IDLE_ROUNDS = 20
-"""Rounds with nothing to renew after which the thread ends."""
+"""Rounds without anything to renew, after which the thread ends."""
 
 
 class Keeper:
-    """A thread that renews what is kept longer than a moment. It ends when there is nothing to renew.
+    """A thread that renews entries on the server. It ends when there is nothing to renew.
+
+    An entry that is discarded before the second round costs no round trip.
 
     Args:
-        renew: renews what has these names.
-        interval: seconds between two renewals: a third of the time after which the server gives a thing up.
+        renew: Renews the entries with these names.
+        interval: Seconds between two renewals: a third of the time after which the server drops an entry.
     """
 
     def __init__(self, renew: Callable[[list[str]], None], interval: float) -> None:
@@ -31,20 +33,20 @@ class Keeper:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Keep nothing: it is the parent's."""
+        """Begin without entries: they belong to the parent."""
         self.kept: set[str] = set()
         self._guard = threading.Lock()
         self._running = False
         self._stop = threading.Event()
 
     def add(self, name: str) -> None:
-        """Renew this from now on."""
+        """Renew an entry from now on."""
         self.kept.add(name)
         if not self._running:
             self._start()
 
     def discard(self, name: str) -> bool:
-        """Renew this no longer. Say whether it was renewed until now."""
+        """Stop renewing an entry. Return whether it was renewed until now."""
         try:
             self.kept.remove(name)
         except KeyError:
@@ -58,8 +60,8 @@ class Keeper:
                 try:
                     threading.Thread(target=self._run, args=(self._stop,), name="silo-keeper", daemon=True).start()
                 except RuntimeError:  # too many threads, or the interpreter is about to end
-                    self._running = False  # the next one who adds something tries again
-                    logger.warning("no thread can be started that renews what this process has in Redis")
+                    self._running = False  # the next add() tries again
+                    logger.warning("no thread can be started to renew the claims and holds of this process in Redis")
                 except BaseException:
                     self._running = False
                     raise
@@ -74,14 +76,14 @@ class Keeper:
             renew = self._renew()
             if renew is None:
                 return
-            old = sorted(kept & before)  # what is new has its whole time yet
+            old = sorted(kept & before)  # a new entry has its whole time left
             if old:
                 try:
                     renew(old)
-                except StoreUnavailable:  # there may be time enough yet; who writes finds out
+                except StoreUnavailable:  # there may be time for another try; otherwise a write raises
                     wait = self._interval / 8
                 except Exception:
-                    logger.exception("what this process has in Redis was not renewed; the next round tries again")
+                    logger.exception("claims and holds in Redis were not renewed; the next round tries again")
             del renew
             before = kept
             idle = 0 if kept else idle + 1
@@ -90,12 +92,12 @@ class Keeper:
                     if stop.is_set():
                         return
                     self._running = False
-                    if not self.kept:  # whoever adds from here on starts another thread
+                    if not self.kept:  # an add() from here on starts another thread
                         return
                     self._running = True
 
     def stop(self) -> None:
-        """End the thread. Whoever adds something later starts another."""
+        """End the thread. A later ``add`` starts another."""
         with self._guard:
             self._stop.set()
             self._stop = threading.Event()

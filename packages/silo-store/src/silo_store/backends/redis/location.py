@@ -1,7 +1,7 @@
-"""Where a server is and how to connect to it: reads and checks a URL before redis-py sees it.
+"""Read and check the URL of a server before redis-py gets it.
 
-redis-py repeats parts of a URL that it cannot read and ignores others. It finds values that it does not know only at
-the first command.
+redis-py's errors repeat parts of a URL that it cannot read, and it ignores other parts. It reports values that it does
+not know only at the first command.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WORDS: dict[str, tuple[Mapping[str, Any], str]] = {
     "ssl_min_version": ({"771": 771, "772": 772}, "771 (TLS 1.2) or 772 (TLS 1.3)"),
     "socket_keepalive": (_FLAG, "true or false"),
 }
-"""For each option: the values that it may have, what they mean, and the words for an error message."""
+"""For each option: its valid values with their meaning, and their description in an error message."""
 _NUMBERS = ("db", "socket_read_size", "health_check_interval", "max_connections")
 
 UNREADABLE = (
@@ -37,10 +37,10 @@ UNREADABLE = (
 
 
 def read(url: str) -> Address:
-    """Take the URL of a server apart.
+    """Return the parts of a server's URL.
 
     Raises:
-        ValueError: the URL cannot be read, or a part of it may be half of a password. The message repeats nothing.
+        ValueError: The URL cannot be read, or a part of it may be half of a password. The message repeats no part.
     """
     address = split(url)
     unix = address.scheme == "unix"
@@ -54,11 +54,11 @@ def connection_of(url: str, own: Mapping[str, Any]) -> tuple[type[Any], dict[str
     """Return redis-py's class of connections to a server, and its arguments. Opens no connection.
 
     Args:
-        url: as redis-py takes it.
-        own: settings of this package, which the URL cannot change.
+        url: A URL of redis-py.
+        own: Settings of this package, which the URL cannot change.
 
     Raises:
-        ValueError: the URL cannot be read, or an option is unknown or has a value that it cannot have.
+        ValueError: The URL cannot be read, or an option is unknown or has an invalid value.
     """
     address = read(url)
     given = {name: value for name, value in options(address).items() if name not in own}
@@ -67,7 +67,7 @@ def connection_of(url: str, own: Mapping[str, Any]) -> tuple[type[Any], dict[str
     try:
         pool = redis.ConnectionPool.from_url(base, **settings, **own)
         connection_class, made_with = pool.connection_class, {**pool.connection_kwargs}
-        if "db" in settings:  # it wins over the path
+        if "db" in settings:  # the option wins over the path
             made_with["db"] = settings["db"]
         connection_class(**made_with)
     except TypeError as error:

@@ -1,29 +1,29 @@
-"""What the server does in one go, and under which keys.
+"""The Lua scripts, each one atomic step on the server, and the keys that they use.
 
-All keys of one prefix carry the same hash tag, so a cluster keeps them on one node and each script may touch them all.
+All keys of one prefix have the same hash tag, so a cluster keeps them on one node and each script may use them all.
 
 ================ ======= ===========================================================================
 key              type    holds
 ================ ======= ===========================================================================
-``s:<sid>``      string  a record: `HEAD`, the uid, then the namespaces as `packing.pack` lays them
-``due:<bucket>`` list    ids of records by the bucket of their last known use, see `BUCKET`
-``due``          zset    the buckets there are
+``s:<sid>``      string  a record: ``HEAD``, the uid, then the namespaces as ``packing.pack`` returns them
+``due:<bucket>`` list    ids of records by the bucket of their last known use, see ``BUCKET``
+``due``          zset    the existing buckets
 ``gone``         zset    expired ids, and when each expired
 ``ended``        zset    ``sid uid`` of lives whose callbacks have not run, and until when they are claimed
-``t:<sid>``      string  who has the claim on a session
-``q:<sid>``      list    who waits for it
-``w:<token>``    list    what the one who waits is woken with: the record
-``w:<token>:on`` string  there as long as the one who waits is heard of
-``h:<uid>``      zset    who holds a life, and until when
+``t:<sid>``      string  token of the claim on a session
+``q:<sid>``      list    tokens of the processes that wait for it
+``w:<token>``    list    the record, with which a waiting process is woken
+``w:<token>:on`` string  sign of life of a waiting process; expires unless repeated
+``h:<uid>``      zset    owners that hold a life, and until when
 ``m:<uid>``      string  the id to which a life was renamed
 ``r:<sid>``      string  when a life was renamed from this id
-``living``       set     the ids of records, to count them; `DUE` takes out what the server has dropped by itself
-``epoch``        string  names what the server holds: another one, or none, after all was lost
-``lost``         string  when that was noticed
-``noted``        string  the epoch in which it was noticed
+``living``       set     the ids of records, to count them; ``DUE`` removes ids whose records the server dropped
+``epoch``        string  names the server's set of records: another one, or none, after all records were lost
+``lost``         string  when the loss was noticed
+``noted``        string  the epoch in which the loss was noticed
 ================ ======= ===========================================================================
 
-A record's key has a time-to-live of its own, far longer than the session's: should nobody ever sweep again, the server
+A record's key has a time-to-live of its own, far longer than the session's. If no process sweeps any longer, the server
 cleans up.
 """
 
@@ -37,8 +37,8 @@ HEAD = struct.Struct(">ddIB")
 """Last use, beginning, bucket, length of the uid."""
 
 BUCKET = 8
-"""Seconds of last use that share a bucket. A record is moved to its own when its bucket comes up, not when it is used.
-So using a session changes nothing but its record, and each is looked at about once per time-to-live."""
+"""Seconds of last use that share a bucket. A record moves to its current bucket when its old one comes up, not when it
+is used. So using a session changes only its record, and each is looked at about once per time-to-live."""
 
 
 class Keys:
@@ -64,14 +64,14 @@ class Keys:
 
 
 _LIBRARY = """
--- A record's bytes. Where its key holds something else, bytes that cannot be a record.
+-- A record's bytes. If its key holds another type, bytes that cannot be a record.
 local function bytes_of(key)
   local data = redis.pcall('GET', key)
   if type(data) == 'table' or data == '' then return '?' end
   return data
 end
 
--- The head of a record: last use, beginning, bucket, uid, and where its namespaces are. False if it is damaged.
+-- The head of a record: last use, beginning, bucket, uid, and the position of its namespaces. False if it is damaged.
 local function parse(data)
   if #data < 21 or #data < 21 + string.byte(data, 21) then return false end
   local active, created, bucket, uid, place = struct.unpack('>ddI4Bc0', data)
@@ -81,7 +81,7 @@ local function parse(data)
   return active, created, bucket, uid, place
 end
 
--- The same, reading only the head of a record. Nil where there is no record.
+-- The same, reading only the head of a record. Nil if there is no record.
 local function head_of(key)
   local head = redis.pcall('GETRANGE', key, 0, 275)
   if head == '' and redis.call('EXISTS', key) == 0 then return nil end
@@ -99,8 +99,8 @@ local function renew(key, now, keep)
   redis.call('PEXPIRE', key, keep)
 end
 
--- A record, renewed where that is due to be noted. Where the server cannot write, it can still read; it also says
--- whether it cannot because it is a replica.
+-- A record, renewed if its use must be recorded, and 1 if the server is a replica and could not do that. A server that
+-- cannot write can still read.
 local function load(key, now, ttl, touch_interval, keep)
   local data, demoted = bytes_of(key), 0
   local active = data and parse(data)
@@ -118,7 +118,7 @@ local function load(key, now, ttl, touch_interval, keep)
   return data, demoted
 end
 
--- The claim goes to who has waited longest, of those who are still heard of, and the record with it.
+-- Gives the claim and the record to the process that has waited longest, of those that give signs of life.
 local function pass_on(claim, queue, wake, lease, data)
   local following = redis.call('LPOP', queue)
   while following and redis.call('DEL', wake .. following .. ':on') == 0 do
@@ -173,8 +173,8 @@ return {false, epoch, demoted}
 """)
 
 PART = _script("""
--- A record without some of its namespaces. Of those that are left out, the heads alone are read.
--- keys: record; arguments: what the names of the others begin with, the size up to which all are given
+-- A record without some of its namespaces. Only the heads of the omitted ones are read.
+-- keys: record; arguments: prefix of the names to return, size up to which the whole record is returned
 local active, _, _, _, place = head_of(KEYS[1])
 if not active then return bytes_of(KEYS[1]) end
 local size = redis.call('STRLEN', KEYS[1])
@@ -195,8 +195,8 @@ return table.concat(parts)
 """)
 
 CLAIM = _script("""
--- keys: record, epoch, claim, queue, the sign of being heard of
--- arguments: now, ttl, touch_interval, keep, token, lease, how long the sign lasts, whether it waits already
+-- keys: record, epoch, claim, queue, sign of life
+-- arguments: now, ttl, touch_interval, keep, token, lease, how long the sign lasts, 1 if the process waits already
 local holder = redis.call('GET', KEYS[3])
 if holder and holder ~= ARGV[5] then
   redis.call('SET', KEYS[5], '', 'PX', ARGV[7])
@@ -213,7 +213,7 @@ return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEY
 """)
 
 RELEASE = _script("""
--- keys: record, claim, queue, wake, the sign of being heard of; arguments: token, lease, the wake keys' beginning
+-- keys: record, claim, queue, wake, sign of life; arguments: token, lease, prefix of the wake keys
 redis.call('DEL', KEYS[4], KEYS[5])
 if redis.call('GET', KEYS[2]) == ARGV[1] then
   pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], bytes_of(KEYS[1]))
@@ -229,7 +229,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARG
 
 CREATE = _script("""
 -- keys: record, epoch, claim, queue, gone, bucket, buckets, living
--- arguments: sid, keep, token, last, lease, the wake keys' beginning, record, bucket, a new epoch, limit
+-- arguments: sid, keep, token, last, lease, prefix of the wake keys, record, bucket, a new epoch, limit
 if ARGV[3] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[3] then return 'lost' end
 local old = bytes_of(KEYS[1])
 if old then return {old, redis.call('GET', KEYS[2])} end
@@ -246,7 +246,7 @@ return {false, redis.call('GET', KEYS[2])}
 
 WRITE = _script("""
 -- keys: record, claim, queue
--- arguments: uid, now, keep, token, last, lease, the wake keys' beginning, then name, version and data of each change
+-- arguments: uid, now, keep, token, last, lease, prefix of the wake keys, then name, version and data of each change
 if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[4] then return 'lost' end
 local data = bytes_of(KEYS[1])
 if not data then return 'gone' end
@@ -318,10 +318,10 @@ return 1
 """)
 
 DUE = _script("""
--- Looks at the first ids of a bucket. Those that are due stay in it, at its end, until they are expired; so do those
--- whose records are damaged, which are returned separately.
+-- Looks at the first ids of a bucket. Due ids stay in it, at its end, until they are expired. Ids of damaged records
+-- stay too, and are returned separately.
 -- keys: bucket, buckets, living
--- arguments: bucket, now, ttl, how many, a bucket's seconds, the beginnings of the records' and the buckets' keys
+-- arguments: bucket, now, ttl, how many, seconds of a bucket, prefix of the record keys, prefix of the bucket keys
 local found, damaged, stay, move = {}, {}, {}, {}
 local sids = redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1)
 for _, sid in ipairs(sids) do
@@ -426,7 +426,8 @@ if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) e
 """)
 
 NOTE_LOSS = _script("""
--- All was lost if the epoch is not the one that the caller knew when it asked; an answer since may be out of date.
+-- All records were lost if the epoch is not the one that the caller knew when it asked. The epoch in the answer
+-- may be out of date by now.
 -- keys: epoch, lost, noted; arguments: a new epoch, now, the epoch that the caller knew
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local epoch = redis.call('GET', KEYS[1])
@@ -438,8 +439,8 @@ return epoch
 """)
 
 RECORDED = _script("""
--- The ids and uids of records; '' for the uid of one that is damaged.
--- keys: buckets; arguments: the records' beginning, ids
+-- The ids and uids of records; '' for the uid of a damaged one.
+-- keys: buckets; arguments: prefix of the record keys, ids
 local found = {}
 for i = 2, #ARGV do
   local active, _, _, uid = head_of(ARGV[1] .. ARGV[i])
@@ -452,8 +453,8 @@ return found
 """)
 
 LIVING = _script("""
--- The ids and uids of some of a bucket's records; '' for the uid of one that is damaged.
--- keys: bucket; arguments: bucket, first, last, the records' beginning
+-- The ids and uids of some of a bucket's records; '' for the uid of a damaged one.
+-- keys: bucket; arguments: bucket, first, last, prefix of the record keys
 local found = {}
 for _, sid in ipairs(redis.call('LRANGE', KEYS[1], ARGV[2], ARGV[3])) do
   local active, _, bucket, uid = head_of(ARGV[4] .. sid)
@@ -467,7 +468,7 @@ return found
 
 DAMAGED = _script("""
 -- The ids of damaged records among those given. Reads the heads of the records and of their namespaces.
--- keys: buckets; arguments: the records' beginning, ids
+-- keys: buckets; arguments: prefix of the record keys, ids
 local function is_text(bytes)
   local rest = string.gsub(bytes, '[\\194-\\244][\\128-\\191]+', '')
   return not string.find(rest, '[\\128-\\255]')

@@ -1,4 +1,4 @@
-"""Sessions in an SQLite file, for the processes of one host."""
+"""``SQLiteBackend``, the methods of the interface."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from .rows import Row, record_of, uid_of
 logger = logging.getLogger("silo_store")
 
 BATCH = 256
-"""Sessions in one transaction of a sweep, and in one page of those that are due."""
+"""Sessions in one transaction of a sweep, and in one page of due sessions."""
 
-_OWNERS = 1 << 62  # bytes of the lock file: sessions below, owners from here on
-_RENEWAL_WAIT = 200  # milliseconds for which a reader waits to note that the session was used
+_OWNERS = 1 << 62  # offset in the lock file: the bytes below stand for sessions, those from here on for owners
+_RENEWAL_WAIT = 200  # milliseconds for which a reader waits to record a use
 
 _LOAD = "SELECT uid, created, active, revision, state FROM sessions WHERE sid = ?"
 _PART = "SELECT uid, created, active, id, CASE WHEN length(state) <= ? THEN state END FROM sessions WHERE sid = ?"
@@ -77,7 +77,7 @@ _TRACE = (
 
 
 class _Read(NamedTuple):
-    """What is in a session's row, as far as this process knows."""
+    """A session's row as this process read or wrote it last."""
 
     uid: str
     revision: int
@@ -85,17 +85,18 @@ class _Read(NamedTuple):
 
 
 class SQLiteBackend:
-    """Keeps sessions in one SQLite file. See `Backend` for what each method does.
+    """Keeps sessions in one SQLite file. See ``Backend`` for what each method does.
 
-    Beside the file lie its write-ahead log (``-wal``, ``-shm``) and the file ``-locks``, on whose bytes the processes
+    Beside the file are its write-ahead log (``-wal``, ``-shm``) and the file ``-locks``, on whose bytes the processes
     hold locks: one for each session that is being written, one for each process that holds sessions or runs callbacks.
-    The system frees them when a process ends, however it ends. All need a local disk, no network file system.
+    The system frees them when a process ends, however it ends. These files need a local disk: locks on network file
+    systems are not reliable.
 
     Args:
-        path: the file, made with the first session, readable for its owner only. Its folder must exist.
-        timeout: seconds to wait for other processes' transactions before `StoreUnavailable`.
-        durable: let each commit reach the disk before it counts. Otherwise a power failure may undo the last ones; the
-            end of a process never does.
+        path: The file. It is created with the first session, readable for its owner only. Its folder must exist.
+        timeout: Seconds to wait for other processes' transactions before ``StoreUnavailable``.
+        durable: Flush each commit to the disk. Otherwise a power failure may undo the last commits; the end of a
+            process never does.
     """
 
     live = False
@@ -104,9 +105,9 @@ class SQLiteBackend:
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, durable: bool = False) -> None:
         name = os.fspath(path)
         if not name or name == ":memory:" or "\0" in name:
-            raise ValueError("sessions in SQLite need a file: they are shared between processes")
+            raise ValueError("sessions in SQLite need a file: processes share them")
         if not 0 <= timeout < math.inf:
-            raise ValueError("timeout is a number of seconds, 0 or more")
+            raise ValueError("timeout must be a number of seconds, 0 or more")
         self._database = Database(name, timeout, durable, self._adopt)
         self._locks = self._database.locks
         self._skipped: set[str] = set()  # damaged records that a sweep has logged
@@ -124,8 +125,8 @@ class SQLiteBackend:
         A missing folder is created, for its owner alone, if its parent exists.
 
         Raises:
-            ValueError: it is no such URL.
-            StoreUnavailable: no session could be kept there; the message says why, and what to do.
+            ValueError: The URL has another form, or an invalid option.
+            StoreUnavailable: No session can be kept there. The message says why, and what to do.
         """
         parts = split(url)
         netloc = parts.user is not None or parts.host or parts.port is not None or not parts.sound
@@ -134,7 +135,7 @@ class SQLiteBackend:
         given = known(parts, "timeout", "durable")
         durable = given.get("durable", "0")
         if durable not in ("0", "1"):
-            raise ValueError("durable is 0 or 1")
+            raise ValueError("durable must be 0 or 1")
         timeout = seconds("timeout", given.get("timeout", "5"))
         backend = cls(unquote(parts.path[1:]), timeout=timeout, durable=durable == "1")
         prepare(backend.path)
@@ -142,13 +143,13 @@ class SQLiteBackend:
 
     @property
     def path(self) -> str:
-        """The file, without symbolic links."""
+        """The path of the file, without symbolic links."""
         return self._database.path
 
     def _after_fork(self) -> None:
-        """Begin with free locks, no claims and no holds: they are the parent's."""
+        """Begin with free locks, no claims and no holds: those belong to the parent."""
         self._lock = threading.Lock()
-        self._rows = threading.Lock()  # of holds; kept while the file is waited for
+        self._rows = threading.Lock()  # for the rows of holds; held while waiting for the file
         self._read: dict[str, _Read] = {}
         self._holds: Counter[str] = Counter()
         self._unheld: set[str] = set()
@@ -176,14 +177,14 @@ class SQLiteBackend:
         return record_of(sid, row) if row is not None else None
 
     def part(self, sid: str, beginning: str) -> Record | None:
-        """Return what `part_of` asks for."""
+        """Return a part of the record, see ``part_of``."""
         row = self._ask(_PART, (SMALL, sid))
         if row is None or row[4] is not None:
             return record_of(sid, row) if row is not None else None
-        if sys.version_info < (3, 11):  # which cannot open a blob
+        if sys.version_info < (3, 11):  # cannot open a blob
             return self.peek(sid)
         with self._database.reading() as connection:
-            connection.execute("BEGIN")  # one state of the file for both looks
+            connection.execute("BEGIN")  # both reads see the same state of the file
             row = connection.execute(_PART, (SMALL, sid)).fetchone()
             record = None
             if row is not None:
@@ -210,12 +211,12 @@ class SQLiteBackend:
         return row
 
     def _renew(self, connection: Connection, sid: str, row: Row, now: float) -> Row:
-        """Note a use, and give the connection back. What can be read can be read also where nothing can be written."""
+        """Record a use, and give the connection back. A database that cannot be written still gives the row."""
         try:
             connection.execute(f"PRAGMA busy_timeout = {_RENEWAL_WAIT}")
             connection.execute(_RENEW, (now, sid, row[0], now))
             connection.execute(self._busy_timeout)
-        except BaseException as error:  # noqa: BLE001 - it is raised again, unless it is SQLite's
+        except BaseException as error:  # noqa: BLE001 - it is raised again, unless it is an error of SQLite
             with contextlib.suppress(StoreUnavailable):
                 self._database.fail(connection, error)
             return row
@@ -293,12 +294,12 @@ class SQLiteBackend:
                 self._read[claim.token] = written
 
     def _check(self, claim: Claim | None, sid: str) -> None:
-        """A claim is lost in a forked child, and where the lock file was deleted and another made."""
+        """Raise ``LockLost`` in a forked child, or if another process has the lock in a lock file that was replaced."""
         if claim is not None and not self._locks.has(claim.token):
             raise LockLost(sid)
 
     def put(self, session: Record, now: float) -> None:
-        """Never called: `live` is false."""
+        """Never called: ``live`` is false."""
         raise NotImplementedError
 
     # Lives
@@ -315,7 +316,7 @@ class SQLiteBackend:
                 removed = row is not None and not uid_of(life.sid, row)
                 if removed:
                     connection.execute("DELETE FROM sessions WHERE sid = ?", (life.sid,))
-            if removed:  # whoever held it may be dead, and no sweep comes by here any more
+            if removed:  # the holder may be dead, and no later sweep looks at this life
                 connection.execute("DELETE FROM holds WHERE uid = ?", (life.uid,))
         return removed
 
@@ -334,7 +335,7 @@ class SQLiteBackend:
         return self.find(uid) is not None
 
     def _do(self, statement: str, values: tuple[Any, ...], now: float | None = None) -> int:
-        """Change rows in a transaction of its own; return how many."""
+        """Change rows in one transaction, and return their number."""
         with self._database.reading(now) as connection:
             return connection.execute(statement, values).rowcount
 
@@ -371,7 +372,7 @@ class SQLiteBackend:
             noted, last = rows[-1][0], rows[-1][1]
 
     def _skip(self, damaged: set[str]) -> None:
-        """Log damaged records, each of them once."""
+        """Log each damaged record once."""
         for sid in damaged - self._skipped:
             self._skipped.add(sid)
             logger.warning(
@@ -411,7 +412,7 @@ class SQLiteBackend:
         return kept + busy
 
     def _held_of(self, connection: Connection, lives: list[Life]) -> set[str]:
-        """Return the uids that somebody holds, and forget the holds of the dead."""
+        """Return the uids that a living process holds, and delete the holds of dead processes."""
         held = {life.uid for life in lives if life.uid in self._holds}
         if connection.execute("SELECT 1 FROM holds LIMIT 1").fetchone() is None:
             return held
@@ -460,7 +461,7 @@ class SQLiteBackend:
         if self._ask("SELECT 1 FROM rotated WHERE at < ? LIMIT 1", (before - ROTATED_RETAIN,)):
             self._do("DELETE FROM rotated WHERE at < ?", (before - ROTATED_RETAIN,))
 
-    # Holds: in the file is who holds what, and in the lock file who of them lives.
+    # Holds: the database says which process holds which life, and the lock file which of these processes live.
 
     def hold(self, uid: str) -> None:
         with self._holding():
@@ -470,7 +471,7 @@ class SQLiteBackend:
             if not counted:
                 try:
                     self._do("INSERT OR IGNORE INTO holds VALUES (?, ?)", (uid, own))
-                except BaseException:  # it may be there all the same
+                except BaseException:  # the row may be there nevertheless
                     self._unheld.add(uid)
                     raise
             with self._lock:
@@ -484,7 +485,7 @@ class SQLiteBackend:
                 return
             del self._holds[uid]
             self._unheld.add(uid)
-        with contextlib.suppress(StoreUnavailable):  # the next sweep does it then
+        with contextlib.suppress(StoreUnavailable):  # then the next sweep does it
             self._forget_holds()
 
     def _forget_holds(self) -> None:
@@ -495,9 +496,9 @@ class SQLiteBackend:
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:
-        """Change the rows of holds, one thread at a time. Each waits for the others no longer than for the file."""
+        """Let one thread at a time change the rows of holds. A thread waits for others no longer than for the file."""
         if not self._rows.acquire(timeout=max(self._database.timeout, 1.0)):
-            raise StoreUnavailable(f"other threads have been waiting for {self._database.path} for too long")
+            raise StoreUnavailable(f"other threads have waited for {self._database.path} for too long")
         try:
             yield
         finally:
@@ -512,7 +513,7 @@ class SQLiteBackend:
         return bool(owners) and bool(self._locks.taken(owners))
 
     def _own(self) -> int:
-        """Return this backend's number among owners. Call it with the lock."""
+        """Return this backend's number among the owners. The caller holds ``_lock``."""
         while not self._owner:
             number = _OWNERS | secrets.randbits(61)
             token = self._locks.take(number)
@@ -521,7 +522,7 @@ class SQLiteBackend:
         return self._owner
 
     def _adopt(self, connection: Connection) -> None:
-        """Enter our holds into another file."""
+        """Insert this backend's holds into a new file."""
         connection.executemany(
             "INSERT OR IGNORE INTO holds VALUES (?, ?)", [(uid, self._owner) for uid in [*self._holds]]
         )
@@ -551,12 +552,12 @@ class SQLiteBackend:
 
 
 def _byte_of(sid: str) -> int:
-    """Return the byte of the lock file that stands for a session: two get the same one out of chance only."""
+    """Return the byte of the lock file that stands for a session. Two sessions share one by chance only."""
     return int.from_bytes(blake2b(sid.encode(), digest_size=8).digest(), "big") >> 2
 
 
 def _owners(connection: Connection) -> set[int]:
-    """Return the owners of ended lives, 0 for those that nobody has claimed, one look at the index for each."""
+    """Return the owners of ended lives, 0 for unclaimed lives. Looks at the index once for each owner."""
     owners: set[int] = set()
     owner = -1
     while True:
@@ -567,7 +568,7 @@ def _owners(connection: Connection) -> set[int]:
 
 
 def _write(connection: Connection, life: Life, changes: Mapping[str, Change], now: float, read: _Read | None) -> _Read:
-    """Write changes over what was read with this claim, if nobody has written since, or over what is there now."""
+    """Write changes over the row read with this claim if it is unchanged, otherwise over the current row."""
     sid, uid = life
     if read is not None and read.uid == uid:
         written = _write_over(connection, sid, changes, now, read)
@@ -588,7 +589,7 @@ def _write(connection: Connection, life: Life, changes: Mapping[str, Change], no
 def _write_over(
     connection: Connection, sid: str, changes: Mapping[str, Change], now: float, read: _Read
 ) -> _Read | None:
-    """Write changes if what is there is what was read; None if not."""
+    """Write changes if the row is unchanged since it was read. Return the new row; None if it has changed."""
     uid, revision, blobs = read
     if _does_not_fit(changes, read):
         return None

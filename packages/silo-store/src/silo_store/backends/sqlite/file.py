@@ -1,5 +1,5 @@
-"""The file of `SQLiteBackend`: made, opened, pooled, noticed when it is replaced, and closed before a fork."""
-# ruff: noqa: PTH108, PTH116  (pathlib takes as long again)
+"""The database file of ``SQLiteBackend``: creating and opening it, a pool of connections, and forks."""
+# ruff: noqa: PTH108, PTH116  (pathlib doubles the time)
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from .mounts import file_system, is_network, mounts
 logger = logging.getLogger("silo_store")
 
 APPLICATION_ID = 0x53496C6F
-"""Tells a file of sessions from other SQLite databases."""
+"""Distinguishes a file of sessions from other SQLite databases."""
 VERSION = 2
 """The version of the schema below."""
 
-# `noted` is a use of the session, the last one or an earlier one, and what the sweep finds due ones by. Only the sweep
-# moves it on. So a write changes one page, that of the row, and no index.
+# ``noted`` is a use of the session, the last one or an earlier one. The sweep finds due sessions by it, and only the
+# sweep updates it. So a write changes one page, that of the row, and no index.
 _SCHEMA = """
 CREATE TABLE sessions(
     id INTEGER PRIMARY KEY, sid TEXT NOT NULL UNIQUE, uid TEXT NOT NULL,
@@ -53,19 +53,19 @@ _COUNTING = (
     " BEGIN UPDATE meta SET value = value - 1 WHERE key = 'count'; END",
 )
 
-_SETUP = 3 << 61  # the byte of the lock file that keeps two processes from making one database
+_SETUP = 3 << 61  # the byte of the lock file that keeps two processes from creating one database
 _MOST_IDLE = 32  # connections
 LARGE_LOG = 1 << 25
-"""Bytes of the write-ahead log from which on a sweep empties it."""
+"""Bytes of the write-ahead log above which a sweep empties it."""
 _TRIM_WAIT, _TRIM_TRIES = 250, 20  # milliseconds, and how often
-_FORK_WAIT = 1.0  # seconds for which a fork waits for other threads, beyond those that they may wait themselves
+_FORK_WAIT = 1.0  # seconds for which a fork waits for other threads, beyond their own timeout
 
 
-_text = partial(str, encoding="utf-8", errors="surrogateescape")  # the reader of a row reports damage
+_text = partial(str, encoding="utf-8", errors="surrogateescape")  # the code that reads a row reports damage
 
 
 class Connection(sqlite3.Connection):
-    """A connection to the file that was at the path when it was opened."""
+    """A connection to the file that was at the path when the connection was opened."""
 
     generation = 0
 
@@ -74,14 +74,14 @@ class Database:
     """Connections to one file.
 
     Args:
-        path: the file. The folder must exist.
-        timeout: seconds to wait for another process that writes.
-        durable: let a commit reach the disk before it returns.
-        adopt: called with a connection when another file lies at the path than before.
+        path: The file. The folder must exist.
+        timeout: Seconds to wait for another process that writes.
+        durable: Flush each commit to the disk before it returns.
+        adopt: Called with a connection when the file at the path was replaced.
 
     Attributes:
-        path: the file, without symbolic links.
-        locks: the locks that go with it.
+        path: The file, without symbolic links.
+        locks: The locks that belong to the file.
     """
 
     def __init__(self, path: str, timeout: float, durable: bool, adopt: Callable[[Connection], object]) -> None:
@@ -110,10 +110,10 @@ class Database:
         """Return a connection to the file that is at the path now, for this thread until it gives it back.
 
         Args:
-            now: the store's clock, if the caller knows it.
+            now: The store's clock, if the caller knows it.
 
         Raises:
-            StoreUnavailable: the file cannot be opened.
+            StoreUnavailable: The file cannot be opened.
         """
         if now is not None:
             self._seen = now
@@ -129,7 +129,7 @@ class Database:
         return self._open()
 
     def _is_same(self) -> bool:
-        """Say whether the file at the path is the one that was opened."""
+        """Return whether the file at the path is the one that was opened."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -139,22 +139,22 @@ class Database:
         return same
 
     def give(self, connection: Connection) -> None:
-        """Give a connection back that is in no transaction."""
+        """Give back a connection that has no open transaction."""
         if connection.generation == self._generation and len(self._idle) < _MOST_IDLE and not self._draining:
             self._idle.append(connection)
         else:
             self._discard(connection)
 
     def fail(self, connection: Connection, error: BaseException) -> NoReturn:
-        """Close a connection, which rolls its transaction back, and raise the error, as `StoreUnavailable` if it may.
+        """Close a connection, which rolls its transaction back, and raise the error; SQLite's as ``StoreUnavailable``.
 
-        Call it where the error is handled.
+        Call it in the ``except`` block of the error.
         """
         self._discard(connection)
         if not isinstance(error, sqlite3.Error):
             raise error
         if "locked" not in str(error):
-            self._inode, self._look_at = -1, 0.0  # whatever it is, look at the file anew
+            self._inode, self._look_at = -1, 0.0  # the file may have been replaced: look again
         raise self._unavailable(error) from error
 
     @contextlib.contextmanager
@@ -169,17 +169,17 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self, now: float | None = None) -> Iterator[Connection]:
-        """Take a connection for a block that is one transaction: all of it is done, or nothing."""
+        """Take a connection for a block that is one transaction. If the block raises, nothing is written."""
         with self.reading(now) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
 
     def trim(self) -> None:
-        """Empty the write-ahead log where it has grown large.
+        """Empty the write-ahead log if it has grown large.
 
-        SQLite begins it anew when nobody reads from it: under readers and writers without a pause, never. Here writers
-        wait for the readers that there are, for a moment.
+        SQLite restarts the log when no connection reads from it. With readers and writers that never pause, this never
+        happens. Here writers wait a moment until the present readers are done.
         """
         with contextlib.suppress(FileNotFoundError):
             if os.stat(self.path + "-wal").st_size > LARGE_LOG:
@@ -187,20 +187,20 @@ class Database:
                     connection.execute(f"PRAGMA busy_timeout = {_TRIM_WAIT}")
                     for _ in range(_TRIM_TRIES):
                         busy, frames, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                        if not busy or frames >= 0:  # done, or somebody reads for long: the next sweep tries again
+                        if not busy or frames >= 0:  # done, or a reader takes long: the next sweep tries again
                             break
-                        sleep(0.002)  # another connection is at it
+                        sleep(0.002)  # another connection is emptying it
                     connection.execute(f"PRAGMA busy_timeout = {math.ceil(self.timeout * 1000)}")
 
     def close(self) -> None:
-        """Close what is open. It is opened again when needed."""
+        """Close idle connections and the lock file. They are opened again when needed."""
         self._forget_file()
         self.locks.close()
 
     def _discard(self, connection: Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
             connection.close()
-        self._all.discard(connection)  # after it: a fork waits for what is still being closed
+        self._all.discard(connection)  # after close(): a fork waits for connections that are still being closed
 
     def _forget_file(self) -> None:
         self._generation += 1
@@ -219,8 +219,8 @@ class Database:
         try:
             if self._stranded:
                 raise StoreUnavailable(
-                    f"this process was forked while its parent used the session database {self.path}, and SQLite does"
-                    " not survive that: let the store be used after the fork only"
+                    f"this process was forked while its parent used the session database {self.path}, which SQLite does"
+                    " not support: use the store only after the fork"
                 )
             return self._connect()
         except (OSError, sqlite3.Error) as error:
@@ -264,10 +264,10 @@ class Database:
         except FileNotFoundError:
             pass
         with self._setting_up(), self.locks.opening:
-            # Nobody else is in here, in this process or another.
-            # While a connection of this process is open, closing the file by other ways would free SQLite's locks.
+            # No other thread or process is in this block.
+            # While this process has a connection open, os.close() on the same file would free SQLite's locks.
             if not os.path.lexists(self.path):
-                for leftover in ("-wal", "-shm"):  # of a file that was deleted, and still in use maybe
+                for leftover in ("-wal", "-shm"):  # of a file that was deleted and may still be in use
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(self.path + leftover)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -275,17 +275,17 @@ class Database:
 
     @contextlib.contextmanager
     def _setting_up(self) -> Iterator[None]:
-        """Keep other processes from making the file or its tables."""
+        """Keep other processes from creating the file or its tables."""
         token = self.locks.wait(_SETUP, self.timeout)
         if token is None:
-            raise StoreUnavailable(f"another process has been making the session database {self.path} for too long")
+            raise StoreUnavailable(f"another process has been creating the session database {self.path} for too long")
         try:
             yield
         finally:
             self.locks.give_back(token)
 
     def _prepare(self, connection: Connection) -> None:
-        """Make the tables if there are none, and see whether it is the file that was there before."""
+        """Create the tables if there are none, and check whether the file was replaced."""
         if not self._is_made(connection):
             self._make(connection)
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
@@ -302,8 +302,8 @@ class Database:
             kind = file_system(self.path, mounts())
             if is_network(kind):
                 logger.warning(
-                    "the session database %s is on a network file system (%s), on which SQLite's and the sessions'"
-                    " locks do not work reliably",
+                    "the session database %s is on a network file system (%s), on which locks are not reliable: use a"
+                    " local disk",
                     self.path,
                     kind,
                 )
@@ -314,16 +314,16 @@ class Database:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != VERSION:
             raise StoreUnavailable(
-                f"the session database {self.path} has schema {version}, and this release knows schema {VERSION}"
+                f"the session database {self.path} has schema {version}, but this release uses schema {VERSION}"
             )
         return True
 
     def _make(self, connection: Connection) -> None:
         with self._setting_up():
-            if self._is_made(connection):  # while we waited
+            if self._is_made(connection):  # by another process in the meantime
                 return
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise StoreUnavailable(f"{self.path} is a database of something else: sessions need their own")
+                raise StoreUnavailable(f"{self.path} is a database of something else: give sessions their own file")
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
                 raise StoreUnavailable(f"the file system of {self.path} does not allow SQLite's write-ahead log")
@@ -338,13 +338,13 @@ class Database:
 
     # Forking
     #
-    # SQLite counts its locks on a file by process. In a forked child it would believe that it has those of the parent,
-    # whether or not a connection is opened anew, and another process could then take away the log under its feet. So
-    # no connection is open while this process forks.
+    # SQLite counts its locks on a file by process. In a forked child it would assume that it has the parent's locks,
+    # even for a new connection, and another process could then remove the log while the child uses it. So no connection
+    # is open while this process forks.
 
     def before_fork(self) -> None:
-        """Close all connections, letting operations of other threads end first, and keep new ones from being opened."""
-        self._draining = True  # a busy thread would take what it has just given back, again and again
+        """Close all connections after the operations of other threads, and keep new ones from being opened."""
+        self._draining = True  # otherwise a busy thread would take the same connection again and again
         if self._gate.acquire(timeout=self.timeout):
             self._forking = True
         deadline = monotonic() + self.timeout + _FORK_WAIT
@@ -355,14 +355,14 @@ class Database:
             sleep(0.0005)
 
     def after_fork_in_parent(self) -> None:
-        """Let connections be opened again."""
+        """Allow opening connections again."""
         self._draining = False
         if self._forking:
             self._forking = False
             self._gate.release()
 
     def after_fork(self) -> None:
-        """Begin with a free lock. A connection that is still open now must not even be closed here."""
+        """Begin with a free lock. A connection that is still open must not be used here, not even closed."""
         self._gate = threading.Lock()
         self._forking = self._draining = False
         self._stranded = self._stranded or bool(self._all)

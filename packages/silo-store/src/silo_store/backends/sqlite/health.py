@@ -1,4 +1,4 @@
-"""A look at the file of `SQLiteBackend`, for people to read."""
+"""Checks of the file of ``SQLiteBackend``, for operators."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .mounts import file_system, is_network, mounts
 from .rows import is_damaged
 
 SMALL = 32 << 20
-"""Bytes of a file that is read from end to end."""
+"""Bytes up to which the whole file is checked."""
 LOOKED_AT = 20_000
-"""Records that are checked for damage: a second's work at most."""
+"""Most records that are checked for damage: a second of work."""
 LITTLE = 64 << 20
-"""Bytes of free space that are few."""
+"""Bytes of free space below which there is a warning."""
 
 _ROWS = "SELECT sid, uid, created, active, revision, state FROM sessions LIMIT ?"
 
 
 def check_file(database: Database) -> list[Finding]:
-    """Look whether the file can be read and written, and whether it lies where it should. Makes it if there is none."""
+    """Check whether the file can be read and written, and whether its place is suitable. Create it if it is missing."""
     findings = [_place(database.path), _space(database.path)]
     try:
         with database.reading() as connection:
@@ -69,9 +69,9 @@ def _records(connection: Connection) -> Finding:
             if not is_sid(sid) or is_damaged(sid, tuple(row)):
                 damaged.append(short(str(sid)))
     except sqlite3.DatabaseError as error:
-        return Finding("error", "records", f"SQLite cannot read them: {error}")
+        return Finding("error", "records", f"SQLite cannot read the records: {error}")
     if not damaged:
-        return Finding("ok", "records", f"{count:,} looked at, none damaged")
+        return Finding("ok", "records", f"{count:,} checked, none damaged")
     some = ", ".join(sorted(damaged)[:3])
     return Finding(
         "error", "records", f"{len(damaged):,} of {count:,} records are damaged ({some}): reset or destroy the sessions"
@@ -92,7 +92,7 @@ def _place(path: str) -> Finding:
         return Finding(
             "warning",
             "file system",
-            f"{path} is on a network file system ({kind}), on which locks do not work reliably; use a local disk",
+            f"{path} is on a network file system ({kind}), on which locks are not reliable: use a local disk",
         )
     return Finding("ok", "file system", f"{kind or 'of unknown kind'}")
 

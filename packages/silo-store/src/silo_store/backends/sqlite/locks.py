@@ -1,4 +1,4 @@
-"""Locks between processes on single bytes of a file. The system frees them the moment their process ends."""
+"""Locks between processes on single bytes of a file. The system frees them as soon as their process ends."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ...errors import StoreUnavailable
 from ...fork import reset_after_fork
 
 LOOK_EVERY = 0.005
-"""Seconds for which a file is taken to be the one at its path. Looking takes as long as locking."""
+"""Seconds between two checks that the open file is still the one at its path. A check takes as long as a lock."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.01  # seconds between two tries at a lock that somebody else has
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.01  # seconds between two tries at a lock that is taken
 
 if sys.platform == "win32":
     import msvcrt
@@ -54,13 +54,13 @@ else:
 class LockFile:
     """The locks that this process has on the bytes of one file. Nothing is written into it.
 
-    The system knows of such locks by process only, and frees them all when the process closes the file once. So there
-    is one `LockFile` for each path in a process, see `lock_file`; it opens the file once and knows what it has locked.
-    A forked child has none of its parent's locks.
+    The system tracks such locks by process, and frees them all when the process closes the file once. So a process has
+    one ``LockFile`` for each path, see ``lock_file``. It opens the file once and remembers what it has locked. A forked
+    child has none of its parent's locks.
 
     Attributes:
-        path: the file, made at the first lock.
-        opening: for those who open another file that goes with this one, to keep each other out.
+        path: The file, created at the first lock.
+        opening: Keeps threads apart that open the database to which this file belongs.
     """
 
     def __init__(self, path: str, like: str) -> None:
@@ -73,17 +73,17 @@ class LockFile:
         reset_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Begin with no locks: they stayed with the parent. The open file serves the child as well."""
+        """Begin without locks: the parent keeps them. The child can use the open file."""
         self._mutex = threading.Lock()
         self.opening = threading.Lock()
         self._held: dict[str, int] = {}
         self._taken: set[int] = set()
 
     def take(self, offset: int) -> str | None:
-        """Lock a byte and return what unlocks it; None where it is locked, by whomever.
+        """Lock a byte and return a token that unlocks it; None if this or another process has it locked.
 
         Raises:
-            StoreUnavailable: the file cannot be opened or locked.
+            StoreUnavailable: The file cannot be opened or locked.
         """
         with self._mutex:
             try:
@@ -98,37 +98,37 @@ class LockFile:
             return token
 
     def wait(self, offset: int, timeout: float) -> str | None:
-        """Lock a byte like `take`, waiting up to ``timeout`` seconds for it."""
+        """Lock a byte like ``take``, waiting up to ``timeout`` seconds for it."""
         token = self.take(offset)
         if token is None:
             deadline = time.monotonic() + timeout
             pause = _FIRST_PAUSE
             while token is None and (left := deadline - time.monotonic()) > 0:
-                time.sleep(min(left, pause * (0.5 + random.random())))  # noqa: S311 - so that those who wait spread
+                time.sleep(min(left, pause * (0.5 + random.random())))  # noqa: S311 - spreads the waiting threads
                 pause = min(1.5 * pause, _LONGEST_PAUSE)
                 token = self.take(offset)
         return token
 
     def has(self, token: str) -> bool:
-        """Say whether this process still has the lock of a token."""
+        """Return whether this process still has the lock of a token."""
         return token in self._held
 
     def give_back(self, token: str) -> None:
-        """Unlock a byte. Does nothing where this process does not have it, as a child of the one that locked it."""
+        """Unlock a byte. Do nothing if this process does not have the lock, as in a child of the owner."""
         with self._mutex:
             offset = self._held.pop(token, None)
             if offset is not None:
                 self._taken.discard(offset)
                 try:  # noqa: SIM105 - suppress() takes as long as unlocking
                     _unlock(self._fd, offset)
-                except OSError:  # nothing that the caller could do about it
+                except OSError:  # the caller could not do anything about it
                     pass
 
     def taken(self, offsets: Iterable[int], but: str | None = None) -> set[int]:
-        """Return those of some bytes that are locked, by other processes or this one; not the lock of token ``but``.
+        """Return which of the bytes are locked by this or another process, leaving out the lock of token ``but``.
 
         Raises:
-            StoreUnavailable: the file cannot be opened or locked.
+            StoreUnavailable: The file cannot be opened or locked.
         """
         with self._mutex:
             try:
@@ -141,7 +141,7 @@ class LockFile:
     def _is_taken(self, fd: int, offset: int) -> bool:
         if offset in self._taken:
             return True
-        if not _lock(fd, offset, shared=True):  # shared: two who look do not take each other for an owner
+        if not _lock(fd, offset, shared=True):  # shared: two processes that check do not see each other as owners
             return True
         _unlock(fd, offset)
         return False
@@ -161,7 +161,7 @@ class LockFile:
             os.close(fd)
 
     def _current(self) -> int:
-        """Return the open file, which is the one at the path also after somebody deleted that."""
+        """Return a descriptor of the file at the path. If the file was deleted or replaced, open it again."""
         now = time.monotonic()
         if now < self._look_at:
             return self._fd
@@ -175,9 +175,9 @@ class LockFile:
         return self._fd
 
     def _reopen(self) -> None:
-        """Open the file at the path, and lock there what was locked in the one before.
+        """Open the file at the path, and lock the bytes that this process had locked in the previous file.
 
-        What others have locked there meanwhile is theirs, and lost to us.
+        A byte that another process has locked there in the meantime is lost.
         """
         fd = _open(self.path, self._like)
         try:
@@ -196,7 +196,7 @@ class LockFile:
 
 
 def _open(path: str, like: str) -> int:
-    """Open the lock file; make it with the rights of the file that it is for."""
+    """Open the lock file. If it is missing, create it with the rights of the database."""
     flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
         fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
@@ -211,11 +211,11 @@ def _open(path: str, like: str) -> int:
     return fd
 
 
-_tokens = itertools.count(1)  # goes on in a forked child, so that no token of the parent's means anything there
+_tokens = itertools.count(1)  # continues in a forked child, so that the parent's tokens are not valid there
 
 
 class _Files:
-    """The lock files that something in this process uses."""
+    """The lock files that are in use in this process."""
 
     def __init__(self) -> None:
         self._files: weakref.WeakValueDictionary[str, LockFile] = weakref.WeakValueDictionary()
@@ -237,9 +237,9 @@ _files = _Files()
 
 
 def lock_file(path: str) -> LockFile:
-    """Return this process's locks that go with a file: those on the file beside it whose name ends in ``-locks``.
+    """Return this process's locks for a file. They are on the file beside it whose name ends in ``-locks``.
 
     Args:
-        path: the file, without symbolic links.
+        path: The file, without symbolic links.
     """
     return _files.of(path + "-locks", path)

@@ -1,4 +1,4 @@
-"""What kind of file system a path is on."""
+"""The kind of file system that a path is on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def mounts() -> str:
-    """Return the mounts that this process sees, in the form of ``/proc/self/mountinfo``; empty where that is not."""
+    """Return the mounts that this process sees, in the form of ``/proc/self/mountinfo``; empty if it is missing."""
     try:
         return Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     except OSError:
@@ -22,7 +22,7 @@ def mounts() -> str:
 
 
 def file_system(path: str, mountinfo: str) -> str | None:
-    """Return the kind of the file system that an absolute path is on, ``ext4`` say; None where that cannot be told."""
+    """Return the kind of file system that an absolute path is on, such as ``ext4``; None if it is unknown."""
     found, longest = None, -1
     for line in mountinfo.splitlines():
         fields, separator, rest = line.partition(" - ")
@@ -30,12 +30,12 @@ def file_system(path: str, mountinfo: str) -> str | None:
         if not separator or len(words) < 5:
             continue
         point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), words[4]).rstrip(os.sep)
-        # Of two mounts on one folder the later one is seen.
+        # Of two mounts on one folder, the later one is visible.
         if (path == point or path.startswith(point + os.sep)) and len(point) >= longest:
             found, longest = kind, len(point)
     return found
 
 
 def is_network(kind: str | None) -> bool:
-    """Say whether files of this kind of file system may be changed by another host."""
+    """Return whether another host may change files on this kind of file system."""
     return kind is not None and (kind in _NETWORK or _NETWORK_FUSE.fullmatch(kind) is not None)

@@ -1,4 +1,4 @@
-"""The place of the file of `SQLiteBackend`, checked before the first session."""
+"""The place of the file of ``SQLiteBackend``, checked before the first session."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from ...errors import StoreUnavailable
 
 BESIDE = ("", "-wal", "-shm", "-locks")
-"""The endings of the names of all files that SQLite and the backend keep there."""
+"""Suffixes of the names of all files that SQLite and the backend keep there."""
 
 
 def prepare(path: str) -> None:
     """Create the folder of a session database if its parent exists, for its owner alone. Creates no file.
 
     Args:
-        path: the database.
+        path: The database.
 
     Raises:
-        StoreUnavailable: no session could be kept there. The message says why, and what to do.
+        StoreUnavailable: No session can be kept there. The message says why, and what to do.
     """
     file = Path(os.path.realpath(path))
     folder = file.parent

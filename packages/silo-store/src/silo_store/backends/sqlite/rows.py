@@ -7,14 +7,14 @@ from ...record import Record
 from ..packing import is_head, unpack_into
 
 Row = tuple[str, float, float, int, bytes]
-"""uid, beginning, last use, revision, namespaces."""
+"""The uid, the times of creation and last use, the revision, the packed namespaces."""
 
 
 def record_of(sid: str, row: Row) -> Record:
-    """Make a record of a row.
+    """Return the record in a row.
 
     Raises:
-        RecordDamaged: the row is not a valid record.
+        RecordDamaged: The row is not a valid record.
     """
     uid, created, active, number, state = row
     if not is_head(uid, created, active):
@@ -25,7 +25,7 @@ def record_of(sid: str, row: Row) -> Record:
 
 
 def uid_of(sid: str, row: Row) -> str:
-    """Return the uid of a row; empty where the row is damaged so that its uid cannot be read."""
+    """Return the uid of a row; empty if the row is damaged and its uid cannot be read."""
     try:
         return record_of(sid, row).uid
     except RecordDamaged as error:
@@ -33,7 +33,7 @@ def uid_of(sid: str, row: Row) -> str:
 
 
 def is_damaged(sid: str, row: Row) -> bool:
-    """Say whether a row is not a valid record."""
+    """Return whether a row is not a valid record."""
     try:
         record_of(sid, row)
     except RecordDamaged:
