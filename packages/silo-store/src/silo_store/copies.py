@@ -27,16 +27,16 @@ from .registry import missing
 from .session import META, Session
 
 _NONE = Blob(0, b"")
-"""What a session has of a namespace that is not stored: no state encodes to no bytes."""
+"""Stands for a namespace that is not stored. No state encodes to zero bytes."""
 
 SMALL = 4096
-"""Bytes up to which state without a type is read back before it is written, as state with a type always is."""
+"""Bytes up to which state without a type is decoded before it is written. State with a type is always decoded."""
 
 
 class LazySession(Session):
-    """A session that gets each of its namespaces when it is first asked for it by name.
+    """A session that reads each namespace when a caller first asks for it by name.
 
-    So a namespace that nobody asks for costs nothing, and one that does not decode breaks nobody else.
+    An unused namespace costs nothing, and one that does not decode fails only the callers that ask for it.
     """
 
     __slots__ = ("source",)
@@ -57,8 +57,8 @@ class CopiedSessions:
     """Sessions of which the backend keeps encoded copies.
 
     A new session has an empty ``uid`` and is in the backend once it is saved. Only namespaces whose bytes changed are
-    written. ``session.origin`` holds what they were when they were read, in the bytes to which they encode now;
-    version 0 is what a factory has made and the backend does not have.
+    written. ``session.origin`` holds the namespaces as they were read, as the bytes to which they encode now. Version
+    0 marks a state that a factory has made and the backend does not have.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class CopiedSessions:
                 session[name] = self._read(session, name, blob)
 
     def has(self, session: Session, name: object) -> bool:
-        """Say whether `fetch` finds a namespace, without reading it."""
+        """Return whether ``fetch`` finds a namespace, without reading it."""
         if name in self._factories:
             return True
         return isinstance(name, str) and name in (session.origin or {}) and not name.startswith(ATTACHED)
@@ -115,8 +115,8 @@ class CopiedSessions:
         """Read a namespace that callers have not asked for yet into a session.
 
         Raises:
-            NamespaceError: the namespace is not registered, and nothing is stored under that name.
-            StateDecodeError: what is stored does not fit the namespace's type.
+            NamespaceError: The namespace is not registered, and nothing is stored under that name.
+            StateDecodeError: The stored state does not fit the namespace's type.
         """
         origin = session.origin
         assert origin is not None
@@ -128,7 +128,7 @@ class CopiedSessions:
             origin[name] = self._first(session.sid, name, state)
         else:
             raise NamespaceError(name)
-        return dict.setdefault(session, name, state)  # another thread of the request may have been quicker
+        return dict.setdefault(session, name, state)  # another thread of the request may have been first
 
     def begin(self, sid: str) -> tuple[Session, bool]:
         now = self._moment().now
@@ -139,7 +139,7 @@ class CopiedSessions:
         return session, False
 
     def _first(self, sid: str, name: str, state: Any) -> Blob:
-        """Encode what a factory has made, and see to it that it comes back as what it is."""
+        """Encode what a factory has made, and check that it decodes to the same type."""
         codec = self._codecs[name]
         try:
             data = codec.encode(state)
@@ -210,11 +210,11 @@ class CopiedSessions:
     ) -> dict[str, Change]:
         """Write the first state of namespaces that the session did not have, each by itself, as version 1.
 
-        Readers do so too, without the write lock. A change is written after that, as version 2: so a change wins
-        over the first state that somebody else wrote, and readers do not conflict.
+        Readers do the same, without the write lock. A change is written after that, as version 2. So a change wins
+        over a first state that another thread or process wrote, and readers do not conflict.
 
         Returns:
-            the changes that are to be made to them.
+            The changes that are still to be written to these namespaces.
         """
         for name, data in fresh.items():
             try:
@@ -227,10 +227,10 @@ class CopiedSessions:
         return {name: Change(1, changes[name].data) for name in fresh if name in changes}
 
     def _create(self, session: Session, data: dict[str, bytes], lock: WriteLock | None) -> bool:
-        """Create the record of a new session; false where somebody else began it first.
+        """Create the record of a new session. Return False if another thread or process created it first.
 
-        What differs from a fresh session begins as version 2. So the one who comes second sees what was changed
-        already: it takes over what it has not changed itself, and conflicts where both have.
+        A namespace that differs from a fresh session begins as version 2. So the second writer sees what the first has
+        changed: it takes over namespaces that it has not changed itself, and conflicts if both have changed one.
         """
         self._check_size(session.sid, {}, data)
         fresh: Mapping[str, Blob] = session.origin or {}
@@ -259,12 +259,12 @@ class CopiedSessions:
         return False
 
     def _read(self, session: Session, name: str, blob: Blob) -> Any:
-        """Decode a namespace, and remember to what bytes it encodes as long as nobody changes it."""
+        """Decode a namespace, and remember the bytes to which it encodes while it is unchanged."""
         codec = self._codecs[name]
         try:
             state = codec.decode(blob.data)
         except ValueError as error:
-            # Not the cause: its text may hold what is stored.
+            # Without the cause: its text may contain stored values.
             raise StateDecodeError(session.sid, name, *_misfit(error)) from None
         if not codec.exact and session.origin is not None:
             session.origin[name] = Blob(blob.version, codec.encode(state))
@@ -282,7 +282,7 @@ class CopiedSessions:
         return data
 
     def _prove(self, sid: str, changes: Mapping[str, Change]) -> None:
-        """See to it that what is about to be written can be read again."""
+        """Check that the changes can be decoded after they are written."""
         for name, (_, new) in changes.items():
             codec = self._codecs[name]
             if len(new) <= SMALL or codec is not self._codecs.untyped:
@@ -311,7 +311,7 @@ def _misfit(error: ValueError) -> tuple[str, str]:
 
 
 def _no_return(error: ValueError) -> tuple[str, str, str]:
-    """Return place, type and advice for a value that would not come back as its type."""
+    """Return path, type and advice for a value that would not come back as its type."""
     path, reason = _misfit(error)
     found = re.search(r"got `(\w+)`", reason)
     return path, found[1] if found else "value", f"it would not come back: {reason}"

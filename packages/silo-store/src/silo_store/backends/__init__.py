@@ -1,4 +1,4 @@
-"""Where sessions can be kept: `memory`, `sqlite` and `redis` implement `silo_store.backend.Backend`.
+"""The backends ``memory``, ``sqlite`` and ``redis``, which implement ``silo_store.backend.Backend``.
 
-`urls` chooses one by its URL. `packing` lays out what SQLite and Redis keep.
+``urls`` chooses one by its URL. ``packing`` lays out what SQLite and Redis keep.
 """

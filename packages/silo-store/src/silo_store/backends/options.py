@@ -1,4 +1,4 @@
-"""The parts of a backend's URL, read so that no error ever repeats the URL: there may be a password in it."""
+"""The parts of a backend's URL. No error repeats the URL, because it may contain a password."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Address(NamedTuple):
     """The parts of a URL as they are written, still percent-encoded."""
 
     scheme: str
-    """In lower case; empty where the URL has no scheme."""
+    """In lower case; empty if the URL has no scheme."""
     user: str | None
-    """User name and password; None where there is no ``@`` in the authority."""
+    """User name and password; None if the authority has no ``@``."""
     host: str
     """An IPv6 address with its brackets."""
     port: int | None
@@ -25,14 +25,14 @@ class Address(NamedTuple):
     query: str
     fragment: str | None
     sound: bool
-    """Whether host and port are valid and no ``@`` follows them. It is false where a password has ``/``, ``?`` or ``#``
+    """Whether host and port are valid and no ``@`` follows them. False if a password has ``/``, ``?`` or ``#``
     instead of ``%2F``, ``%3F`` or ``%23``."""
 
 
 def split(url: str) -> Address:
-    """Take a URL apart. Raises nothing: the parts of a URL that cannot be read are not `Address.sound`."""
+    """Return the parts of a URL. A URL that cannot be read gives parts that are not ``sound``, never an error."""
     found = _parts.fullmatch(url.strip())
-    assert found is not None  # it matches every text
+    assert found is not None  # the pattern matches every text
     scheme, authority, path, query, fragment = found.groups()
     user, at, place = (authority or "").rpartition("@")
     host = _host.fullmatch(place)
@@ -53,7 +53,7 @@ def options(address: Address) -> dict[str, str]:
     """Return the options that follow the ``?``.
 
     Raises:
-        ValueError: an option is given twice.
+        ValueError: An option is given twice.
     """
     found: dict[str, str] = {}
     for name, value in parse_qsl(address.query, keep_blank_values=True):
@@ -67,12 +67,12 @@ def known(address: Address, *names: str) -> dict[str, str]:
     """Return the options that follow the ``?``, all of which must be among ``names``.
 
     Raises:
-        ValueError: an option is not among them, or is given twice.
+        ValueError: An option is not among them, or is given twice.
     """
     found = options(address)
     for name in found:
         if name not in names:
-            raise ValueError(f"a {address.scheme}:// URL takes the options {', '.join(names)}, and not {shown(name)}")
+            raise ValueError(f"a {address.scheme}:// URL takes the options {', '.join(names)}, not {shown(name)}")
     return found
 
 
@@ -80,7 +80,7 @@ def seconds(name: str, value: str) -> float:
     """Read an option that is a number of seconds.
 
     Raises:
-        ValueError: the value is not a number.
+        ValueError: The value is not a number.
     """
     try:
         return float(value)

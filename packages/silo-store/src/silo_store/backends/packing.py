@@ -1,4 +1,4 @@
-"""The namespaces of a record as one run of bytes, for backends that keep them outside the process."""
+"""The namespaces of a record packed into one bytes object, for backends that keep them outside the process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..record import Blob, Record
 _head = struct.Struct(">HII")  # bytes of the name, version, bytes of the data
 
 LATEST = 2.0**32
-"""A time that no record has, in the year 2106."""
+"""Seconds since 1970: later than the time of any record, in the year 2106."""
 
 _is_uid = re.compile("[!-~]+").fullmatch
 
 
 def pack(blobs: Mapping[str, Blob]) -> bytes:
-    """Make one run of bytes of all namespaces: for each a head, its name in UTF-8 and its data."""
+    """Return all namespaces in one bytes object: for each a head, its name in UTF-8 and its data."""
     parts: list[bytes] = []
     for name, (version, data) in blobs.items():
         encoded = name.encode()
@@ -28,10 +28,10 @@ def pack(blobs: Mapping[str, Blob]) -> bytes:
 
 
 def unpack_into(record: Record, packed: bytes, start: int = 0) -> Record:
-    """Put what `pack` gave, from byte ``start`` on, into a record, and return it.
+    """Add packed namespaces, from byte ``start`` on, to a record, and return the record.
 
     Raises:
-        RecordDamaged: the bytes are not what `pack` gave.
+        RecordDamaged: The bytes do not have the layout of ``pack``.
     """
     end = len(packed)
     try:
@@ -48,7 +48,7 @@ def unpack_into(record: Record, packed: bytes, start: int = 0) -> Record:
 
 
 class Slices(Protocol):
-    """Bytes that are read where they lie."""
+    """Bytes of which slices are read, such as an open blob of SQLite."""
 
     def __len__(self) -> int: ...
 
@@ -56,10 +56,12 @@ class Slices(Protocol):
 
 
 def unpack_part_into(record: Record, packed: Slices, beginning: str) -> Record:
-    """Put the namespaces whose names begin so into a record, and return it. The data of others are not read.
+    """Add the packed namespaces whose names start with ``beginning`` to a record, and return the record.
+
+    The data of the other namespaces is not read.
 
     Raises:
-        RecordDamaged: the bytes are not what `pack` gave.
+        RecordDamaged: The bytes do not have the layout of ``pack``.
     """
     start, end = 0, len(packed)
     try:
@@ -79,7 +81,7 @@ def unpack_part_into(record: Record, packed: Slices, beginning: str) -> Record:
 
 
 def is_head(uid: object, created: object, active: object) -> bool:
-    """Say whether a record can begin with these: text without spaces, and two times."""
+    """Return whether these can be the head of a record: a text without spaces and two times."""
     return (
         type(uid) is str
         and _is_uid(uid) is not None

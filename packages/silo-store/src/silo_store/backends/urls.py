@@ -1,4 +1,4 @@
-"""A backend from its URL."""
+"""Choose a backend by its URL."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ def open_backend(url: str) -> Backend:
 
     ============================ ==========================================================================
     ``memory://``                live objects in this process: the fastest, and the state can hold anything
-    ``memory://?copy=1``         encoded copies in this process: behaves as the backends do that are shared
+    ``memory://?copy=1``         encoded copies in this process: behaves like the shared backends
     ``sqlite:///relative.db``    one file for many processes of one host; ``sqlite:////absolute.db``
     ``redis://host:6379/0``      a Redis or Valkey server for many hosts; ``rediss://`` with TLS,
                                  ``unix:///path?db=0`` through a socket
     ============================ ==========================================================================
 
-    `SQLiteBackend.from_url` and `RedisBackend.from_url` name the options that may follow the ``?``.
+    ``SQLiteBackend.from_url`` and ``RedisBackend.from_url`` name the options that may follow the ``?``.
 
     Raises:
-        ValueError: no backend has that URL. The message does not repeat it: there may be a password in it.
-        StoreUnavailable: the folder of an SQLite file is missing and cannot be created, or cannot be written to.
-        ImportError: the backend needs a package that is not installed; the message says which.
+        ValueError: No backend has that URL. The message does not repeat it, as it may contain a password.
+        StoreUnavailable: The folder of an SQLite file is missing and cannot be created, or cannot be written to.
+        ImportError: The backend needs a package that is not installed; the message says which.
     """
     scheme = split(url).scheme
     if scheme == "memory":
@@ -44,14 +44,14 @@ def open_backend(url: str) -> Backend:
 
 
 def _not_imported(error: ImportError) -> ImportError:
-    """Say what to do where redis-py cannot be imported: it, or a package that it needs, may be missing."""
+    """Return an error that says what to do: redis-py, or a package that it needs, is missing or does not fit."""
     name = error.name or ""
     if name == "redis" and isinstance(error, ModuleNotFoundError):
         advice = "redis-py, which is not installed: pip install 'silo-store[redis]'"
     elif name.partition(".")[0] == "redis":
-        advice = "another redis-py than the one that is installed: pip install --upgrade 'silo-store[redis]'"
+        advice = "another release of redis-py than the installed one: pip install --upgrade 'silo-store[redis]'"
     else:
-        advice = f"redis-py, which is installed and cannot be imported: {error}"
+        advice = f"redis-py, which is installed but cannot be imported: {error}"
     return ImportError(f"sessions in Redis need {advice}", name=error.name, path=error.path)
 
 
