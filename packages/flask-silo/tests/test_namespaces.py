@@ -302,7 +302,7 @@ def break_cart(silo: Silo) -> None:
     backend.write(Life(SID, record.uid), {"cart": Change(blob.version, data)}, silo.store.moment())
 
 
-def test_a_namespace_that_does_not_fit_any_more_breaks_who_asks_for_it_and_nobody_else(
+def test_state_that_no_longer_fits_fails_only_callers_that_read_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     silo, app = make(COPIES)
