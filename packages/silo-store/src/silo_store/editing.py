@@ -1,4 +1,4 @@
-"""Taking a session to read or to write, and writing it back."""
+"""Loads sessions to read or to write, and writes them back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REMEMBERED_ROTATIONS = 1000
 
 
 class Editor:
-    """Takes sessions from the backend, to read or to write, and writes them back.
+    """Loads sessions from the backend, to read or to write, and writes them back.
 
     Attributes:
         rotations: The ids to which this process has rotated lives, by uid.
@@ -74,7 +74,7 @@ class Editor:
         if waiting is None:
             return self._backend.claim(sid, at, timeout)
         with suppress(LockTimeout):
-            return self._backend.claim(sid, at, 0.0)  # a claim that is free at once is no wait
+            return self._backend.claim(sid, at, 0.0)  # a claim that succeeds at once does not count as a wait
         with waiting(sid):
             return self._backend.claim(sid, at, timeout)
 

@@ -1,4 +1,4 @@
-"""What a backend keeps of a session."""
+"""``Record``, which a backend keeps of each session, and its parts."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .status import Status
 from .text import rounded
 
 PRIVATE = "The task failed"
-"""What clients read in place of an error that they may not read."""
+"""The text that clients read in place of a private error."""
 
 
 class StepState(NamedTuple):

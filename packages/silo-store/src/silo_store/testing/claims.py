@@ -94,7 +94,7 @@ class ClaimSuite(BackendSuite):
         except LockTimeout:
             pass
         else:
-            raise AssertionError("a claim must wait for the one before it")
+            raise AssertionError("a claim must wait while another process has one")
         waiting = threading.Thread(target=lambda: peer.release(peer.claim("sid-a", at(0.0), 30.0)[0]))
         waiting.start()
         backend.release(claim)
@@ -164,7 +164,7 @@ class ClaimSuite(BackendSuite):
         assert not peer.held("uid-1")
         claim, _ = backend.claim("sid-a", at(101.0), 1.0)
         assert peer.expire([life], at(200.0)) == [life]
-        assert backend.expire([life], at(300.0), claim) == [], "one's own claim does not keep it"
+        assert backend.expire([life], at(300.0), claim) == [], "the caller's own claim does not keep it"
         backend.release(claim)
         assert peer.expired_at("sid-a") == 300.0
 

@@ -56,7 +56,7 @@ class CodecContract:
         except ValueError:
             pass
         else:
-            raise AssertionError("what does not fit the type must be refused")
+            raise AssertionError("a value that does not fit the type must be refused")
 
     def test_what_cannot_be_encoded_is_named_with_its_place(self) -> None:
         codec = self.make_codec()
@@ -76,5 +76,5 @@ class CodecContract:
                 refusal = error
             assert refusal is not None, f"{kind} must be refused"
             assert (refusal.path, refusal.type_name) == (place, kind)
-            assert refusal.is_plain == (kind == "int"), "a client can send a large number, and none of the objects"
+            assert refusal.is_plain == (kind == "int"), "only the large number is plain data, which a client can send"
             assert refusal.advice

@@ -20,13 +20,13 @@ class ExpirySuite(BackendSuite):
         assert self.is_refused(backend, "sid-c", 1)
         assert not backend.rename(Life("sid-b", "uid-2"), "sid-d", at(1.0))
         assert not backend.remove(Life("sid-b", "uid-2"))
-        assert self.is_refused(backend, "sid-c", 1), "what failed has changed the number"
+        assert self.is_refused(backend, "sid-c", 1), "calls that failed must not change the number"
         assert backend.expire([life, life], at(100.0)) == []
         assert not self.is_refused(backend, "sid-c", 1)
         assert self.is_refused(backend, "sid-b", 1)
-        assert backend.expired_at("sid-b") is not None, "a refusal forgets no tombstone"
+        assert backend.expired_at("sid-b") is not None, "a refusal must keep the tombstone"
         assert backend.remove(Life("sid-c", "uid-sid-c"))
-        assert not self.is_refused(backend, "sid-b", 1), "an expired id begins again where there is room"
+        assert not self.is_refused(backend, "sid-b", 1), "an expired id must begin again if there is room"
         assert (backend.count(), backend.expired_at("sid-b")) == (1, None)
 
     def test_a_record_is_due_after_its_time_not_at_it(self) -> None:
@@ -120,7 +120,7 @@ class ExpirySuite(BackendSuite):
         assert backend.expire([life], at(1e6)) == [life]
         record = backend.peek("sid-a")
         assert record is not None
-        assert record.active == 1e6, "a life that is kept is renewed"
+        assert record.active == 1e6, "a life that is held must be renewed"
         backend.unhold("uid-1")
         assert not backend.held("uid-1")
         assert backend.expire([life], at(2e6)) == []

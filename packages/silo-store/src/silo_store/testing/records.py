@@ -79,7 +79,7 @@ class RecordSuite(BackendSuite):
         assert not self.is_refused(backend, "sid-a", 2)
         assert not self.is_refused(backend, "sid-b", 2)
         assert self.is_refused(backend, "sid-c", 2)
-        assert self.begin(backend, sid="sid-a", uid="uid-2", limit=1).uid == "uid-sid-a", "what exists is no creation"
+        assert self.begin(backend, sid="sid-a", uid="uid-2", limit=1).uid == "uid-sid-a", "the id has a record"
         assert not self.is_refused(backend, "sid-c", 3)
         assert (backend.count(), sorted(backend.sids())) == (3, ["sid-a", "sid-b", "sid-c"])
 
@@ -115,7 +115,7 @@ class RecordSuite(BackendSuite):
         self.begin(backend)
         found = backend.look("sid-a", at(TTL)).record
         assert found is not None
-        assert (found.uid, found.active) == ("uid-1", TTL), "renewed as by a load"
+        assert (found.uid, found.active) == ("uid-1", TTL), "a look must renew as a load does"
         late = backend.look("sid-a", at(2 * TTL + 0.001)).record
         assert late is not None
         assert late.active == TTL, "a due record must not be renewed by a look"
@@ -130,7 +130,7 @@ class RecordSuite(BackendSuite):
         assert backend.look("sid-a", at(901.0)).record is not None
         assert backend.remove(Life("sid-a", "uid-3"))
         backend.prune(1000.0)
-        assert backend.look("sid-a", at(1000.0)).trace in (None, "rotated"), "pruned, or it runs out by itself"
+        assert backend.look("sid-a", at(1000.0)).trace in (None, "rotated"), "forgotten now or later"
 
     def test_a_write_needs_the_version_that_it_read(self) -> None:
         backend = self.make_backend()

@@ -47,7 +47,7 @@ class Tracker(Probe, Generic[T]):
         """Return the next iterator with items; None at the end of the data.
 
         Raises:
-            Cancelled: The loop was told to end.
+            Cancelled: The loop was asked to stop.
         """
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class BlockProbe(Tracker[T]):
 
     @property
     def stopped(self) -> bool:
-        """Whether the loop was told to end."""
+        """Whether the loop was asked to stop."""
         return self._frozen is not None
 
     def stop(self) -> None:
@@ -143,11 +143,11 @@ class SequenceProbe(Tracker[T]):
 
     @property
     def stopped(self) -> bool:
-        """Whether the loop was told to end."""
+        """Whether the loop was asked to stop."""
         return self._frozen is not None
 
     def stop(self) -> None:
-        """Move the iterator past its end, for good: a list that grows later does not bring it back."""
+        """Exhaust the iterator, so that it stays at its end even if the list grows later."""
         if self._frozen is None:
             self._frozen = self.done
             iterator, over = self._iterator, object()

@@ -50,7 +50,7 @@ class Stop:
     def shield(self) -> Iterator[None]:
         """Delay a cancel or deadline for the code inside."""
         with self.lock:
-            # In one step: no shield can be added once the loops have been told to end.
+            # In one step: no shield can be added once the loops have been asked to stop.
             self.check()
             self._shields += 1
         try:

@@ -1,1 +1,1 @@
-"""Where runs are executed."""
+"""Runners, which execute the runs of tasks."""

@@ -88,6 +88,6 @@ def check(client: Any) -> None:
     except TypeError as error:
         names = [name for name in pool.connection_kwargs if repr(name) in str(error)]
         said = f"does not know its option {names[0]!r}" if names else "refuses one of its options"
-        raise ValueError(f"redis-py makes no connection of the client of Redis: it {said}") from None
+        raise ValueError(f"the client of Redis cannot make a connection: redis-py {said}") from None
     except (ValueError, RedisError):
-        raise ValueError("redis-py makes no connection of the client of Redis: it refuses one of its options") from None
+        raise ValueError("the client of Redis cannot make a connection: redis-py refuses one of its options") from None

@@ -1,4 +1,4 @@
-"""How long the suites wait."""
+"""The time limit of the suites."""
 
 from __future__ import annotations
 
