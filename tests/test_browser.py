@@ -344,9 +344,7 @@ def test_a_server_that_forgot_the_session_or_is_gone(opened: Open) -> None:
     page.wait(notice("The server cannot be reached"))
 
 
-def test_who_watches_goes_on_once_the_sessions_can_be_reached_again(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_goes_on_once_the_sessions_can_be_reached_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch, "aggregate")
     app, page = opened()
     click(page, "sample")

@@ -204,7 +204,7 @@ def test_no_increment_is_lost_among_workers(shared_url: str, serve: Callable[...
 
 
 @gunicorn
-def test_reads_are_answered_while_a_writer_has_the_turn(
+def test_reads_are_answered_while_a_writer_has_the_write_lock(
     shared_url: str, serve: Callable[..., Gunicorn], tmp_path: Path
 ) -> None:
     with serve(shared_url) as server:

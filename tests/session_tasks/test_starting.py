@@ -64,7 +64,7 @@ def test_an_ordinary_edit_meets_a_task_that_sees_what_the_view_saved(web: Web) -
     assert web.value == 42
 
 
-def test_who_waited_for_a_task_sees_what_it_did(web: Web) -> None:
+def test_a_view_that_waited_for_a_task_sees_its_changes(web: Web) -> None:
     task = web.start("add", 2)
     assert web.get(lambda: (task.result(20), web.silo.state("counter")["value"])) == (None, 2)
 

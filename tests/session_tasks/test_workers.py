@@ -123,7 +123,7 @@ def test_inline_tasks_see_and_save(scene: Scene, module: str) -> None:
     assert web.value == 113
 
 
-def test_who_has_the_turn_keeps_no_progress_from_being_seen(far: Web, tmp_path: Path) -> None:
+def test_progress_is_seen_while_a_request_has_the_write_lock(far: Web, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     task = far.start("hold", str(gate))
     other = far.in_another_process()

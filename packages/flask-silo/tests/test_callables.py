@@ -29,7 +29,7 @@ async def load() -> dict[str, int]:
     ids=["dict", "None", "0", "async", "with-sid"],
 )
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_is_no_factory_is_refused_when_it_is_registered(when: str, given: Any, shown: str, url: str) -> None:
+def test_an_invalid_factory_is_refused_when_it_is_registered(when: str, given: Any, shown: str, url: str) -> None:
     silo = Silo(store_url=url, auto_cleanup=False)
     app = Flask("late")
     if when == "after":

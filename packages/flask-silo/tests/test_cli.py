@@ -186,7 +186,7 @@ def test_a_held_session_whose_time_is_over_is_shown(app: Flask, client: FlaskCli
 
 
 @pytest.mark.parametrize("command", ["show", "expire"])
-def test_who_is_not_there(app: Flask, client: FlaskClient, silo: Silo, clock: Clock, command: str) -> None:
+def test_a_session_that_does_not_exist(app: Flask, client: FlaskClient, silo: Silo, clock: Clock, command: str) -> None:
     assert ask(app, command, SID, status=1) == {"error": "session_not_found", "message": "there is no session aaaaaa…"}
     assert "what flask silo sessions shows" in ask(app, command, "-abc", status=1)["message"]
     for wrong in ("", "../../etc/passwd", "a b", "\x1b[31m"):
@@ -297,7 +297,7 @@ def test_a_store_that_is_down_is_one_line(gone: str, tmp_path: Path) -> None:
     assert "secret" not in json.dumps(found)
 
 
-def test_state_that_is_no_json_is_shown_as_python_shows_it() -> None:
+def test_state_that_json_cannot_hold_is_shown_as_its_repr() -> None:
     @dataclass
     class Point:
         x: int
@@ -341,9 +341,7 @@ def test_state_that_fits_its_type_no_more_is_an_error_of_its_own() -> None:
     assert ask(app, "expire", SID)["expired"] is True
 
 
-def test_what_a_session_keeps_of_its_tasks_is_no_namespace(
-    app: Flask, client: FlaskClient, silo: Silo, clock: Clock
-) -> None:
+def test_records_of_tasks_are_not_namespaces(app: Flask, client: FlaskClient, silo: Silo, clock: Clock) -> None:
     if silo.store.backend.live:
         return
     begin(client, SID)

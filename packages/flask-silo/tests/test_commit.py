@@ -235,7 +235,7 @@ def test_a_view_inside_an_edit_of_the_store_joins_it(app: Flask, client: FlaskCl
     assert no_turn_is_kept(silo)
 
 
-def test_a_request_in_the_turn_of_another_leaves_that_turn_to_it(tmp_path: Path) -> None:
+def test_a_request_within_another_leaves_the_write_lock_to_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'sessions.db'}"
     silo = Silo(store_url=url, auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
@@ -300,7 +300,7 @@ def test_a_reader_whose_session_is_reset_meanwhile_is_answered(app: Flask, clien
     assert silo.store.get(SID)["counter"] == {"value": 0}
 
 
-def test_after_a_rotation_the_request_keeps_its_turn(app: Flask, client: FlaskClient, silo: Silo) -> None:
+def test_after_a_rotation_the_request_keeps_its_write_lock(app: Flask, client: FlaskClient, silo: Silo) -> None:
     @app.post("/api/rotate")
     def rotate() -> Any:
         counter = silo.state("counter")

@@ -146,7 +146,7 @@ def test_a_task_from_its_start_to_its_end(make: Make) -> None:
     assert [state["complete"] for state in app.open().rest()] == [True], "a new client is told what there is"
 
 
-def test_who_comes_back_is_told_what_is_new_by_any_process(make: Make) -> None:
+def test_a_client_that_reconnects_gets_what_is_new_from_any_process(make: Make) -> None:
     app, other = make(), make()
     app.start("one", "two")
     app.say("one", "hello")
@@ -210,7 +210,7 @@ def test_a_session_that_ends_takes_its_tasks_along(make: Make) -> None:
     assert other.open(stream.last).answer.status_code == 204
 
 
-def test_who_knows_an_id_from_before_a_rotation_is_told_nothing_more(make: Make) -> None:
+def test_a_client_with_an_id_from_before_a_rotation_sees_nothing_more(make: Make) -> None:
     app, other = make(), make()
     app.start("one")
     with closing(other.open()) as stream:
@@ -291,7 +291,7 @@ def test_more_than_may_be_open_say_what_there_is(make: Make) -> None:
         assert fourth.retry == 1000, "the first has left its place, and HEAD took none"
 
 
-def test_who_watches_goes_on_once_the_store_is_back(own_redis: RedisServer, clock: Clock) -> None:
+def test_a_stream_goes_on_once_the_store_can_be_reached_again(own_redis: RedisServer, clock: Clock) -> None:
     app = App(f"{own_redis.url}?timeout=0.2", clock)
     app.silo.add_data_endpoints("/api/*")
     app.start("one")

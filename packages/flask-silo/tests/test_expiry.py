@@ -65,7 +65,9 @@ def test_the_answer_names_the_error_and_gives_no_id(client: FlaskClient, silo: S
     assert SID not in answer.text
 
 
-def test_elsewhere_the_session_begins_again_under_its_id(client: FlaskClient, silo: Silo, clock: Clock) -> None:
+def test_at_other_endpoints_the_session_begins_again_under_its_id(
+    client: FlaskClient, silo: Silo, clock: Clock
+) -> None:
     silo.add_data_endpoints("/api/count")
     client.post("/api/increment", headers=as_(SID))
     clock.advance(TTL + 1)

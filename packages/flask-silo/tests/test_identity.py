@@ -37,7 +37,7 @@ def test_an_id_that_was_never_issued_is_not_adopted(client: FlaskClient, silo: S
 
 @pytest.mark.parametrize("sid", [None, SID])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_who_uses_no_state_gets_no_id(client: FlaskClient, silo: Silo, method: str, sid: str | None) -> None:
+def test_a_request_that_uses_no_state_gets_no_id(client: FlaskClient, silo: Silo, method: str, sid: str | None) -> None:
     answer = client.open("/api/idle", method=method, headers=as_(sid) if sid else {})
     assert answer.status_code == 200
     assert HEADER not in answer.headers
@@ -45,7 +45,7 @@ def test_who_uses_no_state_gets_no_id(client: FlaskClient, silo: Silo, method: s
     assert silo.store.active_count == 0
 
 
-def test_who_presents_a_living_id_is_answered_with_it_and_renews_it(client: FlaskClient, clock: Clock) -> None:
+def test_a_living_id_is_sent_back_and_its_session_renewed(client: FlaskClient, clock: Clock) -> None:
     sid = begin(client)
     for path in ("/api/idle", "/api/sid", "/api/count", "/api/report", "/api/tasks/work"):
         clock.advance(TTL)
@@ -100,7 +100,9 @@ def test_an_id_that_may_have_been_lost_gets_410_or_a_new_one(clock: Clock, tmp_p
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("presented", [None, SID])
-def test_who_is_told_an_id_can_use_it(client: FlaskClient, silo: Silo, method: str, presented: str | None) -> None:
+def test_a_client_can_use_an_id_that_it_was_sent(
+    client: FlaskClient, silo: Silo, method: str, presented: str | None
+) -> None:
     answer = client.open("/api/sid", method=method, headers=as_(presented) if presented else {})
     sid = answer.headers[HEADER]
     assert answer.json == {"sid": sid, "g": sid, "get": sid}
@@ -565,7 +567,7 @@ def test_a_stream_is_closed_whether_it_was_read_or_not(app: Flask, client: Flask
         assert closed == []
 
 
-def test_a_stream_that_changes_nothing_or_edits_is_no_error(
+def test_a_stream_that_changes_nothing_or_edits_causes_no_error(
     app: Flask, client: FlaskClient, silo: Silo, caplog: pytest.LogCaptureFixture
 ) -> None:
     app.testing = True

@@ -150,7 +150,7 @@ def test_a_reset_of_what_has_ended_carries_no_id(app: Flask, client: FlaskClient
     assert silo.store.active_count == 0
 
 
-def test_a_reset_keeps_its_place_where_there_is_no_more_room(url: str, clock: Clock) -> None:
+def test_a_reset_is_not_refused_when_the_limit_is_reached(url: str, clock: Clock) -> None:
     silo = make(url, clock, max_sessions=1)
     app = with_views(silo)
 

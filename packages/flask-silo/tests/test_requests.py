@@ -37,7 +37,7 @@ def test_a_client_may_bring_its_own_id_in_header_or_query(client: FlaskClient) -
 
 
 @pytest.mark.parametrize("bad", ["short", "a" * 129, "a" * 20 + "/x", "a" * 20 + ";", "ä" * 20, f"{SID},{SID}", ""])
-def test_what_is_no_id_is_answered_with_a_fresh_one(client: FlaskClient, silo: Silo, bad: str) -> None:
+def test_an_invalid_id_is_answered_with_a_new_one(client: FlaskClient, silo: Silo, bad: str) -> None:
     for answer in (client.post("/api/increment", headers=as_(bad)), client.post(f"/api/increment?_sid={bad}")):
         assert answer.status_code == 200
         assert len(answer.headers[HEADER]) == 32
@@ -112,7 +112,7 @@ def test_what_answers_5xx_saves_nothing(client: FlaskClient, url: str, status: i
     assert count(client) == (1 if live else kept)
 
 
-def test_a_view_that_raises_gives_its_turn_back(app: Flask, client: FlaskClient, silo: Silo) -> None:
+def test_a_view_that_raises_releases_its_write_lock(app: Flask, client: FlaskClient, silo: Silo) -> None:
     @app.post("/api/raise")
     def fail() -> Any:
         silo.state("counter")["value"] += 1
@@ -128,7 +128,7 @@ def test_a_view_that_raises_gives_its_turn_back(app: Flask, client: FlaskClient,
     assert not silo.store.locks._queues
 
 
-def test_writing_requests_take_turns(app: Flask, silo: Silo) -> None:
+def test_writing_requests_run_one_after_the_other(app: Flask, silo: Silo) -> None:
     in_threads(8, lambda _: [app.test_client().post("/api/increment", headers=as_(SID)) for _ in range(50)])
     assert count(app.test_client()) == 400
 
@@ -148,13 +148,13 @@ def test_reading_requests_never_wait(app: Flask, client: FlaskClient, silo: Silo
     writer.start()
     assert inside.wait(30)
     assert count(client) == 1
-    assert client.post("/api/idle", headers=as_(SID)).status_code == 200, "no state, no turn"
+    assert client.post("/api/idle", headers=as_(SID)).status_code == 200, "no state, no write lock"
     assert client.post("/api/increment", headers=as_("b" * 32)).status_code == 200
     leave.set()
     writer.join(30)
 
 
-def test_a_turn_that_does_not_come_is_answered_with_503(app: Flask, client: FlaskClient, silo: Silo) -> None:
+def test_a_write_lock_that_is_not_released_is_answered_with_503(app: Flask, client: FlaskClient, silo: Silo) -> None:
     silo.store.lock_timeout = 0.01
     with silo.store.lock(SID) as lock:
         lock.take(1)

@@ -233,7 +233,7 @@ def test_a_wrong_setting_says_where_it_comes_from(name: str, text: str, monkeypa
 
 
 @pytest.mark.parametrize("name", ["accept_client_ids", "auto_cleanup", "task_endpoints"])
-def test_a_switch_is_no_text(name: str) -> None:
+def test_text_is_refused_as_a_switch(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be True or False"):
         Silo(Flask(__name__), **{name: "False"})  # type: ignore[arg-type]
 

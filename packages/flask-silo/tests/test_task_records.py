@@ -85,7 +85,7 @@ RUNNING = TaskState(running=True, message="At work").to_dict()
 DONE = TaskState(complete=True, progress=100.0).to_dict()
 
 
-def test_a_run_that_is_not_heard_of_is_lost(records: TaskRecords, uid: str, clock: Clock) -> None:
+def test_a_run_that_gives_no_sign_of_life_is_lost(records: TaskRecords, uid: str, clock: Clock) -> None:
     records.begin(uid, "job", "a", RUNNING, expect=None)
     clock.advance(LEASE)
     assert (records.read(uid, "job") or ("", {}))[1]["running"]

@@ -465,7 +465,9 @@ def rows() -> Iterator[int]:
     ],
     ids=["async", "generator", "name"],
 )
-def test_what_is_no_plain_function_is_refused_where_it_is_declared(silo: Silo, function: Any, words: str) -> None:
+def test_a_function_that_is_not_a_plain_one_is_refused_at_its_declaration(
+    silo: Silo, function: Any, words: str
+) -> None:
     with pytest.raises(TypeError, match=words):
         silo.task(function)
     with pytest.raises(TypeError, match=words):

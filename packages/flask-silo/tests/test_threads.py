@@ -180,7 +180,7 @@ def test_threads_of_many_requests_lose_no_update(app: Flask, client: FlaskClient
     assert not silo.store.locks._queues
 
 
-def test_a_second_thread_of_a_view_does_not_pass_the_first_that_waits_for_its_turn(
+def test_a_second_thread_of_a_view_does_not_pass_the_first_that_waits_for_the_write_lock(
     app: Flask, client: FlaskClient, silo: Silo, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take, waiting, go_on, passed = WriteLock.take, threading.Event(), threading.Event(), threading.Event()

@@ -120,7 +120,7 @@ def test_a_handler_of_the_application_wins(kind: Any, early: bool) -> None:
     assert refused(app).text == "mine"
 
 
-def test_what_is_not_below_the_prefix_and_what_a_view_says_itself_stay_as_they_are(app: Flask) -> None:
+def test_requests_outside_the_prefix_and_answers_of_views_stay_as_they_are(app: Flask) -> None:
     assert refused(app).json
     assert refused(app, "/page/read").mimetype == "text/html"
     assert "Not more than three." in refused(app, "/api/abort").text

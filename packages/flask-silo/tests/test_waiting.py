@@ -94,16 +94,16 @@ def in_another_thread(app: Flask, sid: str, method: str = "POST", path: str = "/
     return answers[0]
 
 
-def test_who_may_not_wait_is_answered_at_once(app: Flask, client: FlaskClient, silo: Silo, sid: str) -> None:
+def test_a_request_that_may_not_wait_is_answered_at_once(app: Flask, client: FlaskClient, silo: Silo, sid: str) -> None:
     with silo.store.lock(sid) as lock:
         lock.take(1)
         assert is_refused(in_another_thread(app, sid))
         assert in_another_thread(app, sid, "GET", "/api/count").get_json() == {"value": 1}
-    assert client.post("/api/increment", headers=as_(sid)).get_json()["value"] == 2, "a free turn is no wait"
+    assert client.post("/api/increment", headers=as_(sid)).get_json()["value"] == 2, "a free write lock is no wait"
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
-def test_who_may_not_wait_for_another_process_is_answered_at_once(
+def test_a_request_that_may_not_wait_for_another_process_is_answered_at_once(
     app: Flask, client: FlaskClient, silo: Silo, sid: str, url: str
 ) -> None:
     other = SessionStore(backend=url)
