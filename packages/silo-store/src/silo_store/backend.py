@@ -219,7 +219,7 @@ class Backend(Protocol):
     def held(self, uid: str) -> bool:
         """Return whether any process holds a life."""
 
-    # Looking in
+    # Counts, checks and closing
 
     def count(self) -> int:
         """Return the number of records, including those that are due and not yet swept. Does not scan."""

@@ -49,7 +49,7 @@ class Editor:
         self._lock_timeout = lock_timeout
         self.rotations: dict[str, str] = {}
 
-    # Taking
+    # Loading
 
     def load(self, sid: str, lock: WriteLock | None = None) -> Record | None:
         """Return the record of a session, renewed; None if the id has none or the session has expired.

@@ -632,16 +632,16 @@ class SessionStore:
                 return create()
         return create()  # ``due`` itself may have found that some records are gone
 
-    # Looking in
+    # Settings, counts and closing
 
     def moment(self) -> Moment:
-        """Return the present time, and how long sessions live."""
+        """Return the present time, with the settings by which sessions expire."""
         ttl = self.ttl
         touch_interval = self.touch_interval if self.touch_interval is not None else min(ttl / 100, 30.0)
         return Moment(self._clock(), ttl, touch_interval)
 
     def generate_sid(self) -> str:
-        """Make a new session id."""
+        """Return a new session id."""
         return check_sid(self._new_sid())
 
     @property
