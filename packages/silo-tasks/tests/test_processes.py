@@ -23,6 +23,7 @@ from deadlines import until
 from silo_tasks import (
     BackgroundTask,
     InlineRunner,
+    Job,
     MemoryTaskStore,
     ProcessRunner,
     QueueFull,
@@ -333,6 +334,25 @@ def test_what_is_logged_in_the_queue_loses_no_line(runner: ProcessRunner, tmp_pa
     assert second.wait(WAIT)
     assert [line.seq for line in second.logs()] == [1, 2, 3, 4, 5]
     assert second.logs()[0].text == "in the queue"
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_runner_that_passes_its_jobs_on(runner: ProcessRunner, remote: bool) -> None:
+    class Passing(Runner):
+        def submit(self, job: Job) -> None:
+            runner.submit(job)
+
+        def shutdown(self, timeout: float | None = None) -> bool:
+            return runner.shutdown(timeout)
+
+    Passing.remote = remote
+    task = BackgroundTask(runner=Passing())
+    if not remote:
+        with pytest.raises(TaskError, match="set remote = True"):
+            task.start(jobs.add, 1)
+        return
+    task.start(jobs.add, 1)
+    assert task.result(WAIT) == 1
 
 
 def test_a_cancel_before_the_process_is_there(runner: ProcessRunner, tmp_path: Path) -> None:

@@ -565,6 +565,13 @@ def test_a_stored_run_of_a_newer_release_is_read() -> None:
     assert StoredRun.from_dict(json.loads(json.dumps(stored.to_dict() | {"priority": 1}))) == stored
 
 
+@pytest.mark.parametrize("line", [[1, 2.0, "info", "text", True, "thread-1"], [1, 2.0, "info", "text"]])
+def test_log_lines_of_other_releases_are_read(line: list[object]) -> None:
+    state = TaskState.from_dict({"name": "task", "last_seq": 1, "log": [line]})
+    assert state.logs == ["text"]
+    assert state.private_logs == ([] if len(line) > 4 else [0])
+
+
 def test_a_message_of_a_newer_release_is_read() -> None:
     task = BackgroundTask("task", runner=(engine := Engine()))
     task.start(note)

@@ -146,7 +146,8 @@ def view_of(record: Mapping[str, Any]) -> LogView:
 
     A line that does not say whether clients may read it is private.
     """
-    lines = [LogLine._make(line if len(line) > 4 else (*line, False)) for line in record.get("log", ())]
+    # Without what a newer release has added.
+    lines = [LogLine._make((*line, False)[:5]) for line in record.get("log", ())]
     first, last = record.get("first_seq", 1), record.get("last_seq", 0)
     return LogView(lines, 0, len(lines), first, last, record.get("private_count", 0))
 

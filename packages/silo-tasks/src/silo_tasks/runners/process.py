@@ -118,7 +118,8 @@ class ProcessRunner(Runner):
                 f"{process_child.script[0]} starts a task while a process imports it for one of its functions. Put the "
                 'statements of the script under: if __name__ == "__main__":'
             )
-        assert isinstance(job.run, ReportedRun)
+        if not isinstance(job.run, ReportedRun):
+            raise TaskError("a runner that passes its jobs on to a ProcessRunner must say so: set remote = True")
         payload = self._pack(job)
         numbers = job.number, None, job.max_logs, job.last_seq, False, sorted(job.public_errors)
         message = Message("", job.name, job.owner, job.token, *numbers)
