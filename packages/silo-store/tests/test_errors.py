@@ -103,7 +103,7 @@ def test_errors_survive_pickle(error: Exception, text: str, copied: Callable[[Ex
     assert type(again) is type(error)
     assert str(again) == str(error) == text
     assert vars(again) == vars(error)
-    assert SID not in f"{again} {again!r}"
+    assert SID not in f"{again} {again!r} {again.args!r}"
 
 
 def test_every_error_has_a_message_of_its_own() -> None:
