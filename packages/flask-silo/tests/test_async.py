@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo_helpers import as_
 from silo_store.testing import SID, in_threads
+
+pytestmark = pytest.mark.slow
 
 
 def test_async_views_lose_no_update(app: Flask, client: FlaskClient, silo: Silo) -> None:

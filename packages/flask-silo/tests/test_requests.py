@@ -128,6 +128,7 @@ def test_a_view_that_raises_releases_its_write_lock(app: Flask, client: FlaskCli
     assert not silo.store.locks._queues
 
 
+@pytest.mark.slow
 def test_writing_requests_run_one_after_the_other(app: Flask, silo: Silo) -> None:
     in_threads(8, lambda _: [app.test_client().post("/api/increment", headers=as_(SID)) for _ in range(50)])
     assert count(app.test_client()) == 400

@@ -18,6 +18,8 @@ from flask_silo_helpers import HEADER, as_
 from silo_store import WriteLock
 from silo_store.testing import SID, in_threads
 
+pytestmark = pytest.mark.slow
+
 THREADS = 4
 
 Run = Callable[[Callable[[], Any]], "Future[Any]"]

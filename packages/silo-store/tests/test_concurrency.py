@@ -15,6 +15,8 @@ from silo_store import CleanupDaemon, Hold, LockTimeout, SessionExpired, Session
 from silo_store.backends.memory import MemoryBackend
 from silo_store.testing import SID, TTL, Clock, in_threads
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., SessionStore]
 
 

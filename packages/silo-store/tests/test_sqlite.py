@@ -303,6 +303,7 @@ def test_a_hold_that_could_not_be_taken_is_none(path: Path, open_sqlite: Open) -
     assert backend.expire([LIFE], at(1e6)) == []
 
 
+@pytest.mark.slow
 def test_holds_wait_for_a_locked_file_together_not_one_after_the_other(path: Path, open_sqlite: Open) -> None:
     backend = open_sqlite(timeout=0.5)
     begin(backend)

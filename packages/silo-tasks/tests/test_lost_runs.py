@@ -202,6 +202,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_exit_logs_the_runs_that_it_has_ended() -> None:
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(AT_EXIT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT)

@@ -27,6 +27,7 @@ def test_block_runs(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_first_program_draws_a_full_bar() -> None:
     program = BLOCKS["README.md"][0]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

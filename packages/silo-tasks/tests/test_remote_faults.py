@@ -354,6 +354,7 @@ def test_a_callback_of_a_run_that_is_cancelled_in_its_queue_holds_up_no_other() 
     assert other.shutdown(WAIT)
 
 
+@pytest.mark.slow
 def test_of_many_that_wait_one_looks() -> None:
     store = Read()
     task = BackgroundTask("task", runner=(engine := Engine(store)))
