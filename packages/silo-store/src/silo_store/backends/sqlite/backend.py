@@ -299,8 +299,7 @@ class SQLiteBackend:
             raise LockLost(sid)
 
     def put(self, session: Record, now: float) -> None:
-        """Never called: ``live`` is false."""
-        raise NotImplementedError
+        raise NotImplementedError("put() is for backends of live objects")
 
     # Lives
 
