@@ -298,6 +298,7 @@ def break_cart(silo: Silo) -> None:
     record = backend.peek(SID)
     assert record is not None
     blob = record["cart"]
+    assert silo.store._codecs is not None
     data = silo.store._codecs.untyped.encode({"items": [1, {"secret": "hunter2"}]})
     backend.write(Life(SID, record.uid), {"cart": Change(blob.version, data)}, silo.store.moment())
 

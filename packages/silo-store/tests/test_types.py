@@ -576,6 +576,7 @@ def test_reading_after_a_deployment_that_added_a_field_writes_nothing(backend: R
 def test_a_namespace_that_is_not_asked_for_is_not_decoded(backend: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     store = on(backend, a=dict, b=set)
     store.get(SID)
+    assert store._codecs is not None
     codec = store._codecs["b"]
     monkeypatch.setattr(codec, "decode", lambda data: pytest.fail("not asked for"))
     session = store.open(SID, lazy=True)

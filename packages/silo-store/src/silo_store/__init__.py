@@ -1,11 +1,13 @@
 """Expiring state for each session id: exact expiry, one writer at a time, pluggable backends."""
 
+from typing import TYPE_CHECKING, Any
+
 from .backend import Backend, Claim, Finding, Life, Look, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .callables import check_callback
 from .cleanup import CleanupDaemon
-from .codec import Codec, MsgpackCodec
+from .codec import Codec
 from .errors import (
     InvalidSessionId,
     LockLost,
@@ -35,6 +37,9 @@ from .redact import redact, short
 from .registry import EndReason, Registry
 from .session import Session
 from .store import Lookup, SessionStore
+
+if TYPE_CHECKING:
+    from .msgpack import MsgpackCodec
 
 __version__: str
 
@@ -91,12 +96,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version  # takes longer to import than this package
 
         globals()[name] = found = version("silo-store")
         return found
+    if name == "MsgpackCodec":
+        from .msgpack import MsgpackCodec  # needs msgspec, which takes as long to import as this package
+
+        globals()[name] = MsgpackCodec
+        return MsgpackCodec
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

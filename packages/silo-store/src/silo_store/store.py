@@ -12,7 +12,7 @@ from .backend import ROTATED_RETAIN, Backend, Life, Moment, part_of
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .callables import check_callback
-from .codec import Codec, Codecs, MsgpackCodec
+from .codec import Codec, Codecs
 from .copies import CopiedSessions
 from .editing import Editor
 from .errors import NamespaceError, RecordDamaged, SessionBusy, SessionExpired, TooManySessions
@@ -112,14 +112,15 @@ class SessionStore:
         self.backend: Backend = backend
         self._sessions: SessionMapper
         factories = self._factories = self.registry.factories
-        self._codecs = Codecs(codec or MsgpackCodec(), self.registry.kinds)
+        self._codecs: Codecs | None = None
         if backend.live:
             self._sessions = LiveSessions(backend, self._create, factories, self.moment, self.uid)
         else:
+            codecs = self._codecs = Codecs(codec or _msgpack(), self.registry.kinds)
             for name in factories:
-                self._codecs[name]  # made now, or refused
+                codecs[name]  # made now, or refused
             self._sessions = CopiedSessions(
-                backend, self._create, self._codecs, factories, self.moment, self.uid, lambda: self.max_state_bytes
+                backend, self._create, codecs, factories, self.moment, self.uid, lambda: self.max_state_bytes
             )
         self._clock = clock
         self._new_sid = sid_generator or new_sid
@@ -163,12 +164,13 @@ class SessionStore:
             ValueError: The name is reserved.
         """
         kind = kind_of(factory) if type is None else type
-        if not self.backend.live and kind is not Any:
+        if self._codecs is not None and kind is not Any:
             self._codecs.make(name, kind)
         self.registry.add(name, factory, kind)
         if self._live:
             self._live = {}
-        self._codecs.forget(name)
+        if self._codecs is not None:
+            self._codecs.forget(name)
 
     def set_busy_check(self, predicate: Callable[[str, dict[str, Any]], object]) -> None:
         """Keep a session from expiring, and from ``reset``, while ``predicate(sid, session)`` is true.
@@ -662,3 +664,9 @@ class SessionStore:
     def close(self) -> None:
         """Close what the backend holds open: files or connections."""
         self.backend.close()
+
+
+def _msgpack() -> Codec:
+    from .msgpack import MsgpackCodec  # msgspec takes as long to import as this package; live objects do not need it
+
+    return MsgpackCodec()
