@@ -17,16 +17,16 @@ SID = "0123456789abcdef" * 2
 ROUND = 300
 
 
-def caller(app: Flask, path: str, method: str = "POST") -> Callable[[], None]:
-    """Return a function that makes one round of requests."""
+def caller(app: Flask, path: str, method: str = "POST") -> Callable[..., None]:
+    """Return a function that makes a number of requests, by default one round."""
     environ = EnvironBuilder(path=path, method=method, headers=[("X-Session-ID", SID)]).get_environ()
     wsgi = app.wsgi_app
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
         assert status.startswith("200"), status
 
-    def call() -> None:
-        for _ in range(ROUND):
+    def call(number: int = ROUND) -> None:
+        for _ in range(number):
             for _ in wsgi(dict(environ), start_response):
                 pass
 
@@ -34,25 +34,30 @@ def caller(app: Flask, path: str, method: str = "POST") -> Callable[[], None]:
 
 
 def bare_app() -> Flask:
-    """An application that counts for one client, without a session."""
+    """Return an application that counts for one client, without a session."""
     app = Flask("bare")
+    add_stateless(app)
     state = {"value": 0}
 
     @app.post("/api/increment")
-    @app.post("/page")
     def increment() -> dict[str, int]:
         state["value"] += 1
+        return {"value": state["value"]}
+
+    @app.get("/api/read")
+    def read() -> dict[str, int]:
         return {"value": state["value"]}
 
     return app
 
 
-def silo_app() -> tuple[Flask, Silo]:
-    """An application that counts for each client."""
+def silo_app(*, task: bool = False) -> tuple[Flask, Silo]:
+    """Return an application that counts for each client, perhaps with a task, and its ``Silo``."""
     app = Flask("silo")
     silo = Silo(app, ttl=3600, auto_cleanup=False)
     silo.register("counter", lambda: {"value": 0})
     silo.store.get(SID)
+    add_stateless(app)
 
     @app.post("/api/increment")
     def increment() -> dict[str, int]:
@@ -60,19 +65,32 @@ def silo_app() -> tuple[Flask, Silo]:
         state["value"] += 1
         return {"value": state["value"]}
 
-    page_state = {"value": 0}
+    @app.get("/api/read")
+    def read() -> dict[str, int]:
+        return {"value": silo.state("counter")["value"]}
 
-    @app.post("/api/idle")
-    def idle() -> dict[str, int]:
-        page_state["value"] += 1
-        return {"value": page_state["value"]}
+    if task:
 
-    @app.post("/page")
-    def page() -> dict[str, int]:
-        page_state["value"] += 1
-        return {"value": page_state["value"]}
+        @silo.task
+        def work() -> None: ...
 
     return app, silo
+
+
+def add_stateless(app: Flask) -> None:
+    """Add views that use no session, below the prefix and outside."""
+    state = {"value": 0}
+
+    @app.get("/api/idle")
+    @app.get("/page")
+    def look() -> dict[str, int]:
+        return {"value": state["value"]}
+
+    @app.post("/api/idle")
+    @app.post("/page")
+    def add() -> dict[str, int]:
+        state["value"] += 1
+        return {"value": state["value"]}
 
 
 def hooked_app() -> Flask:
@@ -95,26 +113,33 @@ def main() -> None:
     silo.store.ttl = 3600
     silo.store.get(SID)
     silo.add_data_endpoints("/api/increment")
-    api, page = "/api/increment", "/page"
-    hooked = hooked_app()
-    floor, ours, many, floor_page, ours_page, hook, idle = interleaved(
+    task_app, _ = silo_app(task=True)
+    api, idle, page = "/api/increment", "/api/idle", "/page"
+    floor, ours, task, many, hook, stateless, floor_get, ours_get, floor_page, ours_page, task_page = interleaved(
         caller(bare, api),
         caller(app, api),
+        caller(task_app, api),
         caller(crowded, api),
+        caller(hooked_app(), api),
+        caller(app, idle),
+        caller(bare, idle, "GET"),
+        caller(app, idle, "GET"),
         caller(bare, page),
         caller(app, page),
-        caller(hooked, api),
-        caller(app, "/api/idle"),
+        caller(task_app, page),
         repeats=41,
     )
     each = 1e6 / ROUND
     row("bare Flask view, one request", f"{floor * each:.1f} us", "-")
-    row("increment / bare view", f"{ours / floor:.2f}x (+{(ours - floor) * each:.1f} us)", "1.2x")
-    row("  of which: an empty before_request hook", f"+{(hook - floor) * each:.1f} us", "-")
-    row("  of which: the id, the headers, the renewal", f"+{(idle - hook) * each:.1f} us", "-")
-    row("  of which: the write lock, the state, the commit", f"+{(ours - idle) * each:.1f} us", "-")
+    row("POST counter / bare view", f"{ours / floor:.2f}x (+{(ours - floor) * each:.1f} us)", "1.2x")
+    row("  of which: the id, the headers, the renewal", f"+{(stateless - floor) * each:.1f} us", "-")
+    row("  of which: the write lock, the state, the commit", f"+{(ours - stateless) * each:.1f} us", "-")
+    row("POST counter, with a task declared / bare view", f"{task / floor:.2f}x", "the same")
+    row("GET that uses no state / bare view", f"{ours_get / floor_get:.2f}x", "1.12x")
     row("outside the prefix / bare view", f"{ours_page / floor_page:.2f}x", "1.05x")
-    row("increment, 100,000 expired ids remembered / none", f"{many / ours:.2f}x", "as with none")
+    row("outside the prefix, with a task declared / bare view", f"{task_page / floor_page:.2f}x", "the same")
+    row("for comparison: a before_request function that does nothing", f"+{(hook - floor) * each:.1f} us", "-")
+    row("POST counter, 100,000 expired ids remembered / none", f"{many / ours:.2f}x", "as with none")
 
 
 if __name__ == "__main__":
