@@ -11,6 +11,7 @@ LATE = {
     "asyncio",
     "celery",
     "concurrent.futures",
+    "decimal",
     "email",
     "http",
     "importlib.metadata",
@@ -41,6 +42,7 @@ OWN = {
         "testing",
     },
     "silo_files": {"testing"},
+    "flask_silo": {"cli.commands", "cli.doctor", "cli.inspect"},
 }
 """Modules of each package that it imports when it first uses them."""
 
@@ -63,6 +65,13 @@ def test_flask_silo_imports_little_besides_flask() -> None:
     late = LATE | {f"{package}.{name}" for package, names in OWN.items() for name in names}
 
     assert not imported("import flask_silo", after="import flask") & late
+
+
+def test_the_commands_are_imported_when_the_group_is_used() -> None:
+    make = "from flask import Flask; from flask_silo import Silo; app = Flask('app'); Silo(app)"
+
+    assert "flask_silo.cli.commands" not in imported(make)
+    assert "flask_silo.cli.commands" in imported("app.test_cli_runner().invoke(args=['silo', '--help'])", after=make)
 
 
 @pytest.mark.parametrize("url", ["memory://", "memory://?copy=1"])

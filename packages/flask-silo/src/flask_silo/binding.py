@@ -15,7 +15,7 @@ from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_tasks import TaskError
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from .cli.commands import commands
+from .cli.group import commands
 from .current import SCOPE, Scope, current_request
 from .deployment import warn_if_apart
 from .fork import reset_after_fork

@@ -77,7 +77,7 @@ def _failure(code: str, message: str, status: int) -> CommandOutput:
 
 
 class SiloGroup(AppGroup):
-    """The group ``flask silo``."""
+    """Makes the commands of ``flask silo``."""
 
     command_class = SiloCommand
 
@@ -91,7 +91,7 @@ def _binding() -> Binding:
     return _silo().binding
 
 
-commands = SiloGroup("silo", help="Look at the sessions of clients, end them, and check the set-up.")
+commands = SiloGroup("silo")
 
 ANY_ID = {"ignore_unknown_options": True}
 """An id may begin with a hyphen."""
