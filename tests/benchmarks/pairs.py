@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
-def interleaved(
+def turns(
     *actions: Callable[[], object], repeats: int = 15, clock: Callable[[], float] = time.process_time
-) -> list[float]:
-    """Return the median seconds of each action, in CPU time or by another clock. The actions alternate."""
+) -> list[list[float]]:
+    """Return the seconds of each turn of each action, in CPU time or by another clock. The actions alternate."""
     times: list[list[float]] = [[] for _ in actions]
     gc.collect()
     gc.disable()
@@ -24,9 +24,33 @@ def interleaved(
                 times[number].append(clock() - start)
     finally:
         gc.enable()
-    return [statistics.median(each) for each in times]
+    return times
+
+
+def interleaved(
+    *actions: Callable[[], object], repeats: int = 15, clock: Callable[[], float] = time.process_time
+) -> list[float]:
+    """Return the median seconds of each action, in CPU time or by another clock. The actions alternate."""
+    return [statistics.median(each) for each in turns(*actions, repeats=repeats, clock=clock)]
+
+
+def ratio(ours: Sequence[float], floor: Sequence[float], unit: float = 0, name: str = "us") -> str:
+    """Return the median of the ratios of two lists of turns, with the middle half of them.
+
+    Args:
+        ours: Seconds of each turn.
+        floor: Seconds of each turn of what it is compared with.
+        unit: Divides the median seconds of both, which are shown too; 0 shows none.
+        name: What they are then, such as ``us``.
+    """
+    each = [mine / theirs for mine, theirs in zip(ours, floor, strict=True)]
+    low, median, high = statistics.quantiles(each, n=4, method="inclusive")
+    text = f"{median:.2f}x ({low:.2f} to {high:.2f})"
+    if unit:
+        text += f" {statistics.median(ours) / unit:.3g} / {statistics.median(floor) / unit:.3g} {name}"
+    return text
 
 
 def row(case: str, measured: str, reach: str) -> None:
     """Print one line of the table."""
-    print(f"{case:<68} {measured:>24}   reach {reach}")
+    print(f"{case:<68} {measured:>24}   reach {reach}", flush=True)

@@ -70,6 +70,9 @@ class MemoryFileBackend:
         except KeyError:
             raise FileMissing from None
 
+    def names(self, key: str) -> list[str]:
+        return sorted(self.areas.get(key, {}))
+
     def list(self, key: str) -> list[FileInfo]:
         area = self.areas.get(key, {})
         return [FileInfo(name, len(area[name][0]), area[name][1]) for name in sorted(area)]

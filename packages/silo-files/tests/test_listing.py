@@ -5,11 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from silo_files import FileStore, StorageFull, journal
+from hypothesis import given
+from hypothesis import strategies as st
+from silo_files import FileStore, StorageFull, journal, local
 from silo_files.names import hash_key
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 def journals(store: FileStore) -> list[Path]:
@@ -17,7 +22,7 @@ def journals(store: FileStore) -> list[Path]:
 
 
 def test_names_are_known_to_another_process(tmp_path: Path) -> None:
-    names = ["a.csv", "\u00fc\U0001f600", "x" * 255, 'quote"s']
+    names = ["a.csv", "\u00fc\U0001f600", "x" * 255, 'quote"s', '{"name": "b"}', "b"]
     for name in names:
         FileStore(tmp_path).save("sid", name, b"1")
     assert FileStore(tmp_path).list_files("sid") == sorted(names)
@@ -36,10 +41,68 @@ def test_a_line_cut_short_damages_no_other(tmp_path: Path) -> None:
 def test_damaged_lines_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "names"
     path.write_bytes(b'{"key": "sid"}\n\xff\xfe\n[]\n5\n{"name": 7}\n{"name": "a"}\n{"name": "a"}\n{"key": 1}\n')
-    assert journal.read_names(str(tmp_path)) == ["a"]
+    assert journal.read_names(str(tmp_path)) == ["a", "a"]
     assert journal.read_key(str(tmp_path), hash_key("sid")) == "sid"
     assert journal.read_key(str(tmp_path), hash_key("other")) is None
     assert journal.read_names(str(tmp_path / "missing")) == []
+
+
+@given(TEXT, st.lists(TEXT))
+def test_every_key_and_name_is_read_as_it_was_written(key: str, names: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        journal.start(folder, key, durable=False)
+        for name in names:
+            journal.append(folder, name, durable=False)
+        assert journal.read_names(folder) == names
+        assert journal.read_key(folder, hash_key(key)) == key
+
+
+def test_half_a_character_in_a_damaged_journal_is_ignored(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+    (path,) = journals(store)
+    path.write_bytes(b'{"key": "\\ud83d"}\n{"name": "\\ud83d"}\n' + path.read_bytes())
+    assert store.list_files("sid") == ["a"]
+    assert store.sweep(lambda key: key != "sid") == 1
+
+
+def test_names_are_listed_without_a_look_at_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    names = [f"file-{number:02}" for number in range(50)]
+    for name in names:
+        store.save("sid", name, b"1")
+    (path,) = journals(store)
+    calls: list[str] = []
+
+    def watch(call: Any) -> Any:
+        def watched(path: str, *args: Any, **options: Any) -> Any:
+            calls.append(path)
+            return call(path, *args, **options)
+
+        return watched
+
+    with monkeypatch.context() as patch:
+        for function in ("stat", "lstat", "open"):
+            patch.setattr(os, function, watch(getattr(os, function)))
+        assert store.list_files("sid") == names
+    assert calls == [str(path)]
+
+
+def test_a_process_that_saves_for_the_first_time_during_the_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+    scan = local._scan
+    monkeypatch.setattr(local, "_scan", lambda area: (scan(area)[0], []))
+    assert store.list_files("sid") == ["a"]
+
+
+def test_a_file_without_a_name_hides_no_other(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    path = Path(store.save("sid", "a", b"1"))
+    (path.parent / ("0" * 32)).write_bytes(b"2")
+    assert store.list_files("sid") == ["a"]
 
 
 def test_replacing_a_file_adds_no_line(tmp_path: Path) -> None:

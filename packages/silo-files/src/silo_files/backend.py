@@ -101,6 +101,9 @@ class FileBackend(Protocol):
             FileMissing: There is no such file.
         """
 
+    def names(self, key: str) -> list[str]:
+        """Return the names of all finished files of the area, sorted."""
+
     def list(self, key: str) -> list[FileInfo]:
         """Describe all finished files of the area, ordered by name."""
 

@@ -18,7 +18,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import BinaryIO
 
@@ -128,8 +128,7 @@ class LocalFileBackend:
 
     def stat(self, key: str, name: str) -> FileInfo | None:
         """Describe a finished file; None if there is no such file."""
-        found = _regular(self._file(key, name))
-        return FileInfo(name, found.st_size, found.st_mtime) if found else None
+        return _describe(self._area(hash_key(key)), name)
 
     def open(self, key: str, name: str) -> BinaryIO:
         """Open a finished file for reading. The caller closes it.
@@ -142,15 +141,14 @@ class LocalFileBackend:
         except (FileNotFoundError, NotADirectoryError):
             raise FileMissing from None
 
-    def list(self, key: str) -> builtins.list[FileInfo]:
+    def names(self, key: str) -> list[str]:
+        """Return the names of all finished files of the area, sorted."""
+        return _names(self._area(hash_key(key)))
+
+    def list(self, key: str) -> list[FileInfo]:
         """Describe all finished files of the area, ordered by name."""
         area = self._area(hash_key(key))
-        found = dict(_files(area))  # before the names: a name is written before its file appears
-        names = {hash_name(name): name for folder, _ in journal.writers(area) for name in journal.read_names(folder)}
-        infos = [
-            FileInfo(names[entry], status.st_size, status.st_mtime) for entry, status in found.items() if entry in names
-        ]
-        return sorted(infos, key=lambda info: info.name)
+        return [info for name in _names(area) if (info := _describe(area, name)) is not None]
 
     def delete(self, key: str, name: str) -> bool:
         """Delete one file. Return whether it existed."""
@@ -278,16 +276,41 @@ def _regular(path: str) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def _files(area: str) -> Iterator[tuple[str, os.stat_result]]:
+def _describe(area: str, name: str) -> FileInfo | None:
+    status = _regular(f"{area}/{hash_name(name)}")
+    return FileInfo(name, status.st_size, status.st_mtime) if status else None
+
+
+def _scan(area: str) -> tuple[set[str], list[str]]:
+    """Return the regular files in the folder of an area, and its folders of writers. Looks at no file itself."""
+    files, writers = set(), []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(area) as entries:
         for entry in entries:
-            if STORED_NAME.fullmatch(entry.name):
-                with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        yield entry.name, status
+            if entry.is_file(follow_symlinks=False):
+                files.add(entry.name)
+            elif journal.is_writer(entry):
+                writers.append(entry.path)
+    return files, writers
+
+
+def _names(area: str) -> list[str]:
+    """Return the names of the files that are in the folder of an area, sorted."""
+    files, writers = _scan(area)  # before the journals: a name is written before its file appears
+    names = _names_of(files, writers)
+    if len(names) < len(files):
+        # A process may have written here for the first time during the scan, which then saw its file alone.
+        names = _names_of(files, [folder for folder, _ in journal.writers(area)])
+    return sorted(names)
+
+
+def _names_of(files: set[str], writers: Iterable[str]) -> list[str]:
+    # A name whose hash is that of a file has once passed check_name().
+    names = {hash_name(name): name for folder in writers for name in journal.read_names(folder)}
+    return [name for stored, name in names.items() if stored in files]
 
 
 def _usage(area: str) -> Usage:
-    sizes = [status.st_size for _, status in _files(area)]
+    files, _ = _scan(area)
+    found = [_regular(f"{area}/{entry}") for entry in files if STORED_NAME.fullmatch(entry)]
+    sizes = [status.st_size for status in found if status is not None]
     return Usage(sum(sizes), len(sizes))

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 
 from .errors import InvalidFileName, InvalidKey
@@ -37,7 +38,6 @@ _NOT_PORTABLE = re.compile('[\x00-\x1f\x7f<>:"/\\\\|?*\ud800-\udfff]|[. ]+\\Z')
 _LONGEST_EXTENSION = 32
 STORED_NAME = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
 """Matches what ``hash_name`` returns."""
-_EXTENSION = re.compile(r"\.[a-z0-9]{1,16}", re.A)
 
 
 def check_key(key: str) -> str:
@@ -118,15 +118,19 @@ def portable_names(names: Iterable[str]) -> dict[str, str]:
 
 def hash_key(key: str) -> str:
     """Return the name of the folder of ``key``: 64 hexadecimal digits."""
-    return sha256(key.encode()).hexdigest()
+    # Only a damaged journal has lone surrogates.
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+# A listing hashes the name of every file. The cache has room for about 5 MB of names.
+@lru_cache(maxsize=16_384)
 def hash_name(name: str) -> str:
     """Return the name on disk of the file ``name``: 32 hexadecimal digits and, if harmless, its extension."""
-    digest = sha256(name.encode()).hexdigest()[:32]
-    dot = name.rfind(".")
-    if dot > 0 and _EXTENSION.fullmatch(extension := name[dot:].lower()):
-        return digest + extension
+    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    stem, _, extension = name.rpartition(".")
+    extension = extension.lower()
+    if stem and len(extension) <= 16 and extension.isascii() and extension.isalnum():
+        return f"{digest}.{extension}"
     return digest
 
 

@@ -87,6 +87,7 @@ class FileBackendContract:
         staged = backend.stage("key", "a")
         staged.write(b"half")
         assert backend.list("key") == []
+        assert backend.names("key") == []
         assert backend.stat("key", "a") is None
         assert backend.path("key", "a") is None
         assert backend.usage("key") == Usage(0, 0)
@@ -146,6 +147,7 @@ class FileBackendContract:
             put(backend, "key", name, name.encode())
         infos = backend.list("key")
         assert [info.name for info in infos] == sorted(names)
+        assert backend.names("key") == sorted(names)
         assert all(info.size == len(info.name.encode()) for info in infos)
         assert all(info == backend.stat("key", info.name) for info in infos)
 
