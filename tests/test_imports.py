@@ -61,6 +61,10 @@ def test_a_package_is_imported_without_what_it_uses_later(package: str) -> None:
     assert not imported(f"import {package}") & late
 
 
+def test_silo_tasks_imports_nothing_for_the_tokens_and_records_of_task_stores() -> None:
+    assert not imported("import silo_tasks") & {"hashlib", "hmac", "json", "random", "secrets"}
+
+
 def test_flask_silo_imports_little_besides_flask() -> None:
     late = LATE | {f"{package}.{name}" for package, names in OWN.items() for name in names}
 

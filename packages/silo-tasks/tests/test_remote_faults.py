@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -587,7 +586,7 @@ def test_a_module_that_ends_its_process_fails_the_run(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     task = BackgroundTask("task", runner=(engine := Engine()))
     task.start(note)
-    message = replace(engine.sent.pop(), function="script_without_guard:note")
+    message = engine.sent.pop()._replace(function="script_without_guard:note")
     assert execute(message, engine.store)
     with pytest.raises(TaskFailed, match="cannot import script_without_guard:note: SystemExit"):
         task.result(WAIT)
@@ -625,7 +624,7 @@ def seen(store: MemoryTaskStore) -> float:
 
 def test_a_worker_without_the_function_that_knows_the_store_says_so() -> None:
     BackgroundTask("task", runner=(engine := Engine())).start(note)
-    message = replace(engine.sent.pop(), function="nowhere:note", brings_store=True)
+    message = engine.sent.pop()._replace(function="nowhere:note", brings_store=True)
     with pytest.raises(TaskError, match="cannot import nowhere:note"):
         execute(message, engine.store)
 

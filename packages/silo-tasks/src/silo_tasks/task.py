@@ -25,7 +25,6 @@ from .run.run import Run
 from .run.snapshot import state_of
 from .run.target import check_target
 from .runners.base import Runner
-from .runners.message import Message
 from .runners.thread import default_runner
 from .state import TaskState
 from .status import RUNNING, Status
@@ -33,6 +32,8 @@ from .stores.base import TaskStore
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .runners.message import Message
 
 
 class BackgroundTask(Reporter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ..log.lines import LogView, line_of
@@ -16,8 +15,6 @@ MAX_LOGS = 50
 
 MAX_TRACEBACK = 4000
 """Characters of a traceback in a record: its end, where the exception is."""
-
-_ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 def record_of(run: Run) -> TaskRecord:
@@ -63,10 +60,12 @@ def _state_and_log(run: Run) -> tuple[TaskRecord, LogView]:
 
 def _plain(value: Any) -> Any:
     """Return a value as it comes back from JSON; ``NOT_KEPT`` if JSON cannot hold it, or it takes too long."""
+    import json  # a run without a store does not need it
+
     parts, size = [], 0
     try:
         # Piece by piece, so that a large value costs no more than the largest that is kept.
-        for part in _ENCODER.iterencode(value):
+        for part in json.JSONEncoder(allow_nan=False).iterencode(value):
             parts.append(part)
             size += len(part)
             if size > MAX_VALUE:

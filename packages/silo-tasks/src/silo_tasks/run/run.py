@@ -6,7 +6,7 @@ Each ``start()`` makes a new run. Code of a run that was given up still reports 
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -153,7 +153,7 @@ class Run:
         """Identifies this run. Made at the first access."""
         with self.lock:
             if self._token is None:
-                self._token = secrets.token_hex(16)
+                self._token = os.urandom(16).hex()  # as the module ``secrets``, whose import takes milliseconds
             return self._token
 
     def enqueue(self, message: str, now: float) -> None:

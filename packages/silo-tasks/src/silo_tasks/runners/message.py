@@ -5,17 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import TaskError
 from ..run.job import Job
 from ..run.target import explain_call
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """The data with which a worker executes a run: plain values, and the arguments as the task queue carries them."""
 
     function: str
@@ -38,20 +36,24 @@ class Message:
     """Whether the function has an ``open_store()``. A worker imports such a function before it claims the run."""
     public_errors: Sequence[str] = ()
     """Names of the exceptions whose text clients may read, as ``package.module:name``."""
-    args: Sequence[Any] = field(default=(), repr=False)
+    args: Sequence[Any] = ()
     """Positional arguments after the task."""
-    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    kwargs: Mapping[str, Any] = {}
     """Keyword arguments."""
 
     @classmethod
     def of(cls, head: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Message:
         """Return the message from a ``head()`` and the arguments. Keys that a newer release has added are ignored."""
-        known = {each.name: head[each.name] for each in fields(cls) if each.name in head}
+        known = {name: head[name] for name in cls._fields if name in head}
         return cls(**known, args=args, kwargs=kwargs)
+
+    def __repr__(self) -> str:
+        # Without the arguments, which may hold secrets.
+        return f"<Message of task {self.name!r}, run {self.number}>"
 
     def head(self) -> dict[str, Any]:
         """Return everything but the arguments, as plain values."""
-        return {name: value for name, value in vars(self).items() if name not in ("args", "kwargs")}
+        return {name: value for name, value in self._asdict().items() if name not in ("args", "kwargs")}
 
 
 def message_of(job: Job) -> Message:

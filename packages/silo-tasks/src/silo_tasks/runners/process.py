@@ -9,7 +9,6 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -297,7 +296,7 @@ class _Errand:
         if not run.begin():
             return lambda: None
         # The log may have got new lines while the run waited.
-        process.run(replace(self._message, last_seq=run.log.last_seq).head(), self._payload)
+        process.run(self._message._replace(last_seq=run.log.last_seq).head(), self._payload)
         self._payload = b""
         self._sent = True
         if self._stopping:

@@ -6,8 +6,7 @@ import math
 import signal
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..checks import check_store
 from ..errors import TaskError, TaskLost
@@ -25,8 +24,7 @@ MAX_BYTES = 1_000_000
 """Bytes that the serialised arguments of a run may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listeners:
+class Listeners(NamedTuple):
     """The workers of a queue."""
 
     queue: str

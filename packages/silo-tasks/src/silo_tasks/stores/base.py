@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from ..loss import log_loss, reason_of
@@ -113,7 +112,7 @@ class TaskStore(ABC):
             if _stage(record) < _stage(stored.record) or _stage(stored.record) == _OVER:
                 return True
             # A worker has claimed the run. The claim may be lost, as after a failover to a server that lagged behind.
-            return replace(stored, record=record, seen=now, wait=None)
+            return stored._replace(record=record, seen=now, wait=None)
 
         return self.change(owner, name, published)
 
@@ -154,7 +153,7 @@ class TaskStore(ABC):
             if not stored.running and stored.record.get("error_type") != "TaskLost":
                 # The run has reported its end after all.
                 return False
-            return replace(stored, loss_logged=True)
+            return stored._replace(loss_logged=True)
 
         try:
             if not self.change(owner, name, noted):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from ..fork import reset_after_fork
 from .base import RunChange, TaskStore
@@ -55,11 +53,13 @@ class MemoryTaskStore(TaskStore):
             else:
                 # A stored record is replaced, never changed, so that readers need no lock.
                 own = new.record if stored is not None and new.record is stored.record else _copy(new.record)
-                self._runs[key] = replace(new, record=own)
+                self._runs[key] = new._replace(record=own)
             return True
 
 
 def _copy(record: TaskRecord) -> TaskRecord:
+    import json  # a task without a store does not need it
+
     # Through JSON, so that a value comes back as it does from a store that processes share.
     copy: TaskRecord = json.loads(json.dumps(record))
     return copy

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..status import RUNNING, Status
 
@@ -16,8 +15,7 @@ LEASE = 15.0
 living run reports every half second."""
 
 
-@dataclass(frozen=True)
-class StoredRun:
+class StoredRun(NamedTuple):
     """The newest run of a task, as a task store keeps it."""
 
     token: str
@@ -49,7 +47,7 @@ class StoredRun:
             return self.lost(f"no worker has taken it in {self.wait:g} seconds")
         if self.record.get("returning"):
             # The run has called ``complete()``, and the value of its function will never come.
-            return replace(self, record={**self.record, "returning": False})
+            return self._replace(record={**self.record, "returning": False})
         return self
 
     def lost(self, reason: str) -> StoredRun:
@@ -69,11 +67,11 @@ class StoredRun:
     def claimed(self, now: float) -> StoredRun:
         """Return the run, claimed by a worker."""
         begun = {**self.record, "status": Status.RUNNING.value, "message": RUNNING}
-        return replace(self, record=begun, seen=now, wait=None)
+        return self._replace(record=begun, seen=now, wait=None)
 
     def cancelled(self, now: float) -> StoredRun:
         """Return the run with its cancel flag set. A run that no worker has claimed is cancelled by that."""
-        asked = replace(self, cancel=True)
+        asked = self._replace(cancel=True)
         waits = self.wait is not None and self.at(now).running
         return asked._over(now, Status.CANCELLED, "Cancelled") if waits else asked
 
@@ -83,13 +81,13 @@ class StoredRun:
             for step in self.record.get("steps", ())
         ]
         over = {"running": False, "status": status.value, "message": message, "finished_at": finished_at}
-        return replace(self, record={**self.record, **over, "steps": steps, "rate": None, "eta": None, **more})
+        return self._replace(record={**self.record, **over, "steps": steps, "rate": None, "eta": None, **more})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as plain values, for ``from_dict()``."""
-        return dict(vars(self))
+        return self._asdict()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredRun:
         """Return the run from the values that ``to_dict()`` returned. Unknown keys of a newer release are ignored."""
-        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
+        return cls(**{name: values[name] for name in cls._fields if name in values})
