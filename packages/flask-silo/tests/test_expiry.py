@@ -52,6 +52,24 @@ def test_data_endpoints_answer_410(
     assert [path for path in paths if client.get(path, headers=as_(SID)).status_code == 410] == gone
 
 
+@pytest.mark.parametrize("early", [True, False], ids=["added first", "added later"])
+def test_a_hook_answers_before_a_data_endpoint_if_it_is_older_than_silo(clock: Clock, early: bool) -> None:
+    silo = Silo(ttl=TTL, auto_cleanup=False, clock=clock)
+    app = Flask("app")
+    called: list[str] = []
+    app.before_request(lambda: called.append("older"))
+    if early:
+        silo.add_data_endpoints("/api/report")
+    silo.init_app(app)
+    app.before_request(lambda: called.append("newer"))
+    if not early:
+        silo.add_data_endpoints("/api/report")
+    app.add_url_rule("/api/report", view_func=dict)
+
+    assert app.test_client().get("/api/report", headers=as_(SID)).status_code == 410
+    assert called == ["older"]
+
+
 def test_the_answer_names_the_error_and_gives_no_id(client: FlaskClient, silo: Silo, clock: Clock) -> None:
     silo.add_data_endpoints("/api/count")
     client.post("/api/increment", headers=as_(SID))

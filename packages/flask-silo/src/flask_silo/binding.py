@@ -51,8 +51,8 @@ READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class Binding:
     """Connects a ``Silo`` to one application: its store, its tasks, and the hooks of its requests.
 
-    A hook before the view gives a request its session. The WSGI middleware ``Commit`` saves it: after every
-    ``after_request`` function, and at little cost to requests that have no session.
+    A request gets its session before every hook of the application. The WSGI middleware ``Commit`` saves it, after
+    every ``after_request`` function. To a request without a session, both together cost less than a hook of Flask.
 
     Attributes:
         settings: The settings of the application.
@@ -92,9 +92,14 @@ class Binding:
         self._after_fork()
         reset_after_fork(self)
         store.on_end(self._session_ended)
-        app.before_request(self._before_request)
+        app.preprocess_request = partial(self._preprocess, app.preprocess_request)  # type: ignore[method-assign]
+        self._hook_place = len(app.before_request_funcs.get(None, ()))
+        self._checks_data = False
+        if settings.data_endpoints or silo.data_endpoints.names:
+            self.check_data_endpoints()
         app.app_ctx_globals_class = _globals_with_sid(app.app_ctx_globals_class)
-        app.after_request(self._change_warnings.after_request)
+        if not store.backend.live:
+            app.after_request(self._change_warnings.after_request)
         app.wsgi_app = Commit(app, app.wsgi_app, self._header)  # type: ignore[method-assign]
         self._watch_errors()
         taken = app.error_handler_spec[None][None]
@@ -165,30 +170,44 @@ class Binding:
                 self._warned.add(message)
                 logger.warning(message)
 
-    def _before_request(self) -> None:
+    def _preprocess(self, preprocess: Callable[..., Any], *context: Any) -> Any:
+        """Give a request below the prefix its session, then call the hooks of the application."""
         req = request._get_current_object()  # type: ignore[attr-defined]  # reading through the proxy is slow
-        if not req.path.startswith(self._prefix):
-            return
+        if req.path.startswith(self._prefix):
+            self._begin(req)
+        return preprocess(*context)
+
+    def _begin(self, req: Request) -> None:
+        environ = req.environ
         if not self._awake:
-            self._wake(req.environ)
-        scope: Scope[RequestSession] | None = req.environ.get(SCOPE)
+            self._wake(environ)
+        if req.path.startswith(self.task_views.bases):
+            self.task_views.route(req)
+        scope: Scope[RequestSession] | None = environ.get(SCOPE)
         commits = scope is not None  # a context that was pushed by hand does not pass through ``Commit``
         if scope is None:
-            scope = req.environ[SCOPE] = Scope()
+            scope = environ[SCOPE] = Scope()
         reads = req.method in READING
-        session = scope.session = RequestSession(
+        scope.session = RequestSession(
             self.store,
             self._header.presented(req),
             writes=commits and not reads,
             accept_client_ids=self.settings.accept_client_ids,
-            on_unlocked_change=(
-                partial(self._change_warnings.of_unlocked_change, req.endpoint, req.method)
-                if commits and reads
-                else None
-            ),
+            on_unlocked_change=self._change_warnings.of_unlocked_change if commits and reads else None,
         )
-        g._get_current_object().silo = session  # for the application's own code, as in release 0.1
-        if session.id.presented is not None and self._needs_data(req):
+        g._get_current_object().silo = scope.session  # for the application's own code, as in release 0.1
+
+    def check_data_endpoints(self) -> None:
+        """Check requests to data endpoints from now on, at the place that Silo has among the application's hooks."""
+        if not self._checks_data:
+            self._checks_data = True
+            self._app.before_request_funcs.setdefault(None, []).insert(self._hook_place, self._require_data)
+
+    def _require_data(self) -> None:
+        req = request._get_current_object()  # type: ignore[attr-defined]
+        scope: Scope[RequestSession] | None = req.environ.get(SCOPE)
+        session = scope.session if scope is not None else None
+        if session is not None and session.id.presented is not None and self._needs_data(req):
             session.require()
 
     def _needs_data(self, req: Request) -> bool:

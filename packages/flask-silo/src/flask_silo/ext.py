@@ -183,6 +183,8 @@ class Silo:
                 endpoint names (``reports.show``, ``reports.*``).
         """
         self.data_endpoints.add(*names)
+        for binding in self.apps.bindings():
+            binding.check_data_endpoints()
 
     def requires_session(self, view: Callable[P, R]) -> Callable[P, R]:
         """Answer with 410 if the client's session has expired when this view is called.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, has_request_context, request
 from silo_store import SessionStore
 from werkzeug.wsgi import ClosingIterator
 
@@ -31,7 +31,7 @@ UNLOCKED_CHANGE = (
 class ChangeWarnings:
     """Warns once of each endpoint that changes state in a way that may lose the change.
 
-    Changes to live objects cannot be detected: the store must keep copies.
+    The store keeps copies: changes to live objects cannot be detected.
     """
 
     def __init__(self, app: Flask, store: SessionStore) -> None:
@@ -40,12 +40,13 @@ class ChangeWarnings:
         self._lost: set[str] = set()
         self._unlocked: set[str | None] = set()  # None: a hook before the view, for a URL without a view
 
-    def of_unlocked_change(self, endpoint: str | None, method: str, changed: list[str]) -> None:
+    def of_unlocked_change(self, changed: list[str]) -> None:
         """Warn of a request that reads and has changed state outside of ``Silo.edit()``.
 
         This is a Python warning, because test runners show warnings even if every test passes. If a filter turns it
         into an error, it fails the test. Outside of tests the change is still saved, and the warning is logged.
         """
+        endpoint, method = (request.endpoint, request.method) if has_request_context() else (None, "reading")
         if endpoint in self._unlocked:
             return
         who = f"endpoint {endpoint}" if endpoint else "a hook before the view"
@@ -60,7 +61,7 @@ class ChangeWarnings:
 
     def after_request(self, response: Response) -> Response:
         """Look for late changes at the end of a response that may change state after its start, as a stream may."""
-        session = None if self._store.backend.live else current_request()
+        session = current_request()
         if session is None or session.store is not self._store:
             return response
         if response.is_streamed and not response.direct_passthrough:

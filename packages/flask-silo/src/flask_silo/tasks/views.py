@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, jsonify, request, request_started
+from flask import Flask, Request, Response, jsonify, request
 from silo_store import Life, SessionStore, StoreUnavailable
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
@@ -35,7 +35,7 @@ class TaskViews:
 
     A path and method that the application has a route for stay the application's, whenever the route is registered. The
     exception is a route that takes every path (``/<path:file>``), as for the files of a page. ``before_request``
-    functions run before these endpoints, as before any view.
+    functions run before these endpoints, as before any view, and see them in ``request.endpoint``.
 
     Args:
         app: The application.
@@ -46,6 +46,7 @@ class TaskViews:
 
     Attributes:
         timing: The times of streams.
+        bases: The beginnings of their paths, such as ``/api/tasks/``; none until the application has a task.
     """
 
     def __init__(
@@ -70,36 +71,33 @@ class TaskViews:
                 Rule(f"{base}events", endpoint=EVENTS, methods=["GET", "OPTIONS"], build_only=True),
                 Rule(f"{base}<path:name>", endpoint=TASK, methods=["GET", "DELETE", "OPTIONS"], build_only=True),
             )
-        self._enabled = False
+        self.bases: tuple[str, ...] = ()
 
     def enable(self) -> None:
         """Serve the endpoints from now on. Called once the application has a task."""
-        if self._enabled or not self._rules:
+        if self.bases or not self._rules:
             return
-        self._enabled = True
         # ``add_url_rule()`` fails after the first request, but a module that declares a task may be imported later.
         self._app.view_functions.update({EVENTS: self._events, TASK: self._task})
         for rules in self._rules.values():
             for rule in rules:
                 self._app.url_map.add(rule)
-        # The signal is sent before every hook, so a hook that reads ``request.endpoint`` sees these endpoints.
-        request_started.connect(self._route, self._app)
+        self.bases = tuple(self._rules)
 
-    def _route(self, _app: Flask, **_: Any) -> None:
-        path = request.path
-        for base, (events, task) in self._rules.items():
-            name = path[len(base) :] if path.startswith(base) else ""
-            if name:
-                rule = events if name == "events" and request.method != "DELETE" else task
-                if request.method in (rule.methods or ()) and self._is_free(name):
-                    request.routing_exception = None
-                    request.url_rule = rule
-                    request.view_args = {"name": name} if rule is task else {}
-                return
+    def route(self, req: Request) -> None:
+        """Direct a request below one of the ``bases`` to its endpoint. Called before the hooks of the application."""
+        base = next(base for base in self.bases if req.path.startswith(base))
+        events, task = self._rules[base]
+        name = req.path[len(base) :]
+        rule = events if name == "events" and req.method != "DELETE" else task
+        if name and req.method in (rule.methods or ()) and self._is_free(req, name):
+            req.routing_exception = None
+            req.url_rule = rule
+            req.view_args = {"name": name} if rule is task else {}
 
-    def _is_free(self, name: str) -> bool:
+    def _is_free(self, req: Request, name: str) -> bool:
         """Return whether the application has no route of its own for the request's path and method."""
-        error, rule = request.routing_exception, request.url_rule
+        error, rule = req.routing_exception, req.url_rule
         if isinstance(error, NotFound):
             return True
         if name != "events" and name not in self._declared:
