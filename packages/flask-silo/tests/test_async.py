@@ -40,4 +40,4 @@ def test_async_views_lose_no_update(app: Flask, client: FlaskClient, silo: Silo)
 
     in_threads(4, visit)
     assert client.get("/api/count", headers=as_(SID)).json == {"value": 200}
-    assert not silo.store.locks._queues
+    assert not silo.store.locks.holders

@@ -19,7 +19,7 @@ from silo_store.testing import SID, TTL, Clock, in_threads
 
 def no_turn_is_kept(silo: Silo) -> bool:
     gc.collect()  # a test client may keep a response, and with it the request
-    return not silo.store.locks._queues
+    return not silo.store.locks.holders
 
 
 def test_slashes_before_the_path_make_no_difference(client: FlaskClient, silo: Silo) -> None:

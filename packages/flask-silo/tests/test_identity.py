@@ -31,7 +31,7 @@ def test_an_id_that_was_never_issued_is_not_adopted(client: FlaskClient, silo: S
     assert given != SID
     assert silo.store.exists(given)
     assert not silo.store.exists(SID)
-    assert not silo.store.locks._queues
+    assert not silo.store.locks.holders
     assert client.open(path, method=method, headers=as_(given)).headers[HEADER] == given
 
 

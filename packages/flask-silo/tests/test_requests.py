@@ -125,7 +125,7 @@ def test_a_view_that_raises_releases_its_write_lock(app: Flask, client: FlaskCli
         client.post("/api/raise", headers=as_(SID))
     app.testing = False
     client.post("/api/increment", headers=as_(SID))
-    assert not silo.store.locks._queues
+    assert not silo.store.locks.holders
 
 
 @pytest.mark.slow
@@ -292,7 +292,7 @@ def test_reset_destroy_and_rotate(app: Flask, client: FlaskClient, silo: Silo) -
     assert gone.headers[HEADER] != new
     assert not silo.store.exists(new)
     assert not silo.store.exists(gone.headers[HEADER])
-    assert not silo.store.locks._queues
+    assert not silo.store.locks.holders
 
 
 def test_the_response_tells_caches_and_browsers_about_the_header(app: Flask, client: FlaskClient) -> None:

@@ -121,7 +121,7 @@ def test_a_thread_with_the_context_has_the_session(
     assert seen == [SID, SID, SID, "/api/work", "counter"]
     assert files.list_files(SID) == ["a.txt"]
     assert client.get("/api/result", headers=as_(SID)).json == {"value": 5}
-    assert not silo.store.locks._queues
+    assert not silo.store.locks.holders
 
 
 def test_a_thread_of_asyncio_has_the_session_by_itself(app: Flask, client: FlaskClient, silo: Silo) -> None:
@@ -179,7 +179,7 @@ def test_threads_of_many_requests_lose_no_update(app: Flask, client: FlaskClient
     in_threads(3, visit)
     assert client.get("/api/count", headers=as_(SID)).json == {"value": 30}
     assert silo.store.get(SID)["lines"]["all"] == [SID] * 30 * THREADS
-    assert not silo.store.locks._queues
+    assert not silo.store.locks.holders
 
 
 def test_a_second_thread_of_a_view_does_not_pass_the_first_that_waits_for_the_write_lock(
@@ -212,7 +212,7 @@ def test_a_second_thread_of_a_view_does_not_pass_the_first_that_waits_for_the_wr
     monkeypatch.setattr(WriteLock, "take", slow)
     assert client.post("/api/work", headers=as_(SID)).status_code == 200
     assert taken == [True]
-    assert not silo.store.locks._queues
+    assert not silo.store.locks.holders
 
 
 def test_a_thread_that_outlives_the_response_saves_by_edit(

@@ -159,11 +159,10 @@ def test_a_task_waits_without_taking_a_place(app: Flask, client: FlaskClient, si
     app.add_url_rule("/api/work", view_func=lambda: work.start() or {}, methods=["POST"])  # type: ignore[func-returns-value]
     sid = begin(client)
     assert client.post("/api/work", headers=as_(sid)).status_code == 200
-    locks = silo.store.locks
     with silo.store.lock(sid) as lock:
         lock.take(1)
         enter.set()
-        until(lambda: locks._queues[sid].size == 2, "the task does not wait")
+        until(lambda: lock.queue is not None, "the task does not wait")
     until(lambda: client.get("/api/tasks/work", headers=as_(sid)).get_json()["complete"], "the task has failed")
     assert silo.store.get(sid)["counter"]["value"] == 11
 

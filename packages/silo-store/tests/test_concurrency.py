@@ -75,7 +75,7 @@ def test_a_lock_that_is_not_free_in_time_is_an_error_and_leaves_no_queue(make_st
         with pytest.raises(LockTimeout) as caught:
             in_threads(1, lambda _: increment_slowly(store))
         assert caught.value.sid == SID
-    assert not store.locks._queues
+    assert not store.locks.holders
     increment_slowly(store)
 
 
@@ -87,7 +87,7 @@ def test_an_edit_within_an_edit_joins_it(store: SessionStore) -> None:
             store.update(SID, "counter", lambda state: state.update(value=state["value"] + 1))
         outer["value"] += 1
     assert store.get(SID)["counter"] == {"value": 4}
-    assert not store.locks._queues
+    assert not store.locks.holders
 
 
 def test_a_session_being_written_does_not_expire(store: SessionStore, clock: Clock) -> None:
@@ -226,13 +226,12 @@ def test_a_writer_that_waits_while_its_session_moves_follows_it(store: SessionSt
         with store.edit(SID, "counter") as counter:
             writer.start()
             assert waiting.wait(30)
-            while store.locks._queues[SID].size < 2:
-                time.sleep(0)
+            until(lambda: store.locks.holders[SID].queue is not None, "the other writer does not wait")
             moved.append(store.rotate(SID))
             counter["value"] += 1
         writer.join(30)
     assert store.get(moved[0])["counter"] == {"value": 11}
-    assert not store.locks._queues
+    assert not store.locks.holders
 
 
 def test_holds_that_know_a_session_by_different_ids_do_not_send_a_writer_to_and_fro() -> None:
@@ -247,7 +246,7 @@ def test_holds_that_know_a_session_by_different_ids_do_not_send_a_writer_to_and_
                 with store.edit(sid, "counter", uid=uid) as counter:
                     counter["value"] += 1
     assert store.get(new)["counter"] == {"value": 2}
-    assert not store.locks._queues
+    assert not store.locks.holders
 
 
 def test_who_reads_while_its_session_moves_finds_it(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +272,7 @@ def test_a_writer_that_rotates_a_session_keeps_the_lock_under_its_new_id(make_st
         new = store.rotate(SID)
         with pytest.raises(LockTimeout):
             in_threads(1, lambda _: store.update(new, "counter", dict))
-    assert not store.locks._queues
+    assert not store.locks.holders
 
 
 def test_a_callback_after_a_reset_may_wait_for_another_writer(store: SessionStore) -> None:
@@ -366,7 +365,7 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def write() -> None:
-        with store.edit(SID), getattr(store.backend, "_lock", nullcontext()), store.locks._guard:
+        with store.edit(SID), getattr(store.backend, "_lock", nullcontext()), store.locks.guard:
             inside.set()
             assert leave.wait(30)
 
@@ -440,7 +439,7 @@ def test_a_wait_for_a_lock_is_entered_and_can_be_refused(make_store: Make) -> No
     assert entered == [SID, SID]
     assert store.get(SID)["counter"] == {"value": 2}
     increment_slowly(store)
-    assert store.locks._queues == {}
+    assert store.locks.holders == {}
     assert len(entered) == 2
 
 
