@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 Block = bytes | bytearray | memoryview
 """A piece of a file. A memoryview is valid only until the next block is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """A saved file.
 
     Attributes:
@@ -25,8 +23,7 @@ class FileInfo:
     modified: float
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """The bytes and files of one area, or of all areas together.
 
     Attributes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .backend import Block, FileBackend
 from .errors import FileStoreError, SessionQuotaExceeded, StoreQuotaExceeded
@@ -28,8 +28,7 @@ _MAX_AREAS = 50_000
 _RECOUNT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits of sessions and of the store. None means no limit.
 
     Attributes:
@@ -43,7 +42,6 @@ class Limits:
     files: int | None = None
 
 
-@dataclass(slots=True)
 class _Pending:
     """One name that is being saved, perhaps by several threads.
 
@@ -53,16 +51,18 @@ class _Pending:
         savers: Number of running saves.
     """
 
-    current: int | None
-    reserved: int = 0
-    savers: int = 0
+    __slots__ = ("current", "reserved", "savers")
+
+    def __init__(self, current: int | None) -> None:
+        self.current = current
+        self.reserved = 0
+        self.savers = 0
 
     def extra(self) -> int:
         """Return the bytes by which the name may still grow."""
         return max(0, self.reserved - (self.current or 0))
 
 
-@dataclass(slots=True)
 class _Area:
     """The counts of one area.
 
@@ -74,11 +74,14 @@ class _Area:
         pending: The names that are being saved.
     """
 
-    bytes: int
-    files: int
-    extra: int = 0
-    removed: bool = False
-    pending: dict[str, _Pending] = field(default_factory=dict)
+    __slots__ = ("bytes", "extra", "files", "pending", "removed")
+
+    def __init__(self, bytes: int, files: int) -> None:
+        self.bytes = bytes
+        self.files = files
+        self.extra = 0
+        self.removed = False
+        self.pending: dict[str, _Pending] = {}
 
     def files_to_be(self) -> int:
         """Return the number of files once all running saves have succeeded."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ class Owners:
             return held[0]
         with self._mutex:
             while self._held is None:
-                self._held = self._try_lock(secrets.token_hex(8))
+                self._held = self._try_lock(os.urandom(8).hex())
             return self._held[0]
 
     def renew(self) -> None:

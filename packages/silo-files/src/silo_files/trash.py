@@ -13,8 +13,6 @@ import logging
 import os
 import queue
 import re
-import secrets
-import shutil
 import threading
 
 from .disk import is_real_dir, make_dir, names_in
@@ -66,7 +64,7 @@ class Trash:
             return False
         if not is_real_dir(self._folder):
             make_dir(self._folder)  # refuses a link
-        entry = secrets.token_hex(16) + ".gone"
+        entry = os.urandom(16).hex() + ".gone"
         target = os.path.join(self._folder, entry)
         try:
             os.rename(area, target)
@@ -115,6 +113,8 @@ def _delete(folder: str, entry: str) -> None:
     """Delete one entry of the trash. Never follows a link, never leaves ``folder``."""
     if not _ENTRY.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
         return
+    import shutil  # with its modules for archives, which nothing here needs
+
     path = os.path.join(folder, entry)
     for _ in range(_ATTEMPTS):
         try:

@@ -6,10 +6,9 @@ import select
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from socket import MSG_PEEK
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..fork import reset_after_fork
 
@@ -60,8 +59,7 @@ open_streams = ThreadLimit()
 """The streams that are open in this process."""
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """The server of a request, as the WSGI environment and the stack show it."""
 
     threads: int | None
