@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from flask_silo.binding import BINDING, Binding
 from flask_silo.tasks.event_id import EventId
 from flask_silo.tasks.events import StreamTiming
 from flask_silo.tasks.server import Server
+from flask_silo.tasks.states import Look, StateReader
 from flask_silo_helpers import as_
 from server_fixtures import own_redis, redis_server, redis_url
 from servers import RedisServer
@@ -28,6 +30,7 @@ __all__ = ["own_redis", "redis_server", "redis_url"]
 
 THREADS = {"wsgi.multithread": True, "SERVER_SOFTWARE": "Werkzeug/3"}
 FAST = StreamTiming(look=0.005)
+NEVER = StreamTiming(look=3600)
 
 
 class App:
@@ -233,6 +236,55 @@ def test_a_stream_neither_waits_nor_is_waited_for(make: Make) -> None:
             lock.take(1)
             app.say("one", "hello")
             stream.until(last_seq=1)
+
+
+def test_what_this_process_does_reaches_open_streams_at_once(make: Make) -> None:
+    app = make()
+    app.start("one")
+    app.pace(NEVER)
+    with closing(app.open()) as stream:
+        next(stream.states())
+        app.start("two")
+        assert stream.until(name="two", running=True)
+        app.say("two", "end")
+        assert stream.until(name="two", running=False)["complete"]
+        app.say("one", "hello")
+        app.say("one", "end")
+        assert [(state["name"], state["logs"]) for state in stream.rest()] == [("one", ["hello"])]
+
+
+def test_a_session_that_this_process_ends_reaches_open_streams_at_once(make: Make) -> None:
+    app = make()
+    app.start("one")
+    app.pace(NEVER)
+    with closing(app.open()) as stream:
+        next(stream.states())
+        app.silo.store.destroy(SID)
+        assert [state["status"] for state in stream.rest()] == ["idle"]
+
+
+def test_all_streams_of_a_session_share_one_look(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    look = StateReader.look
+
+    def counted(*args: Any) -> Look:
+        looks.append(args)
+        return look(*args)
+
+    app = make()
+    app.start("one")
+    app.pace(NEVER)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(app.open())) for _ in range(20)]
+        for stream in streams:
+            next(stream.states())
+        monkeypatch.setattr(StateReader, "look", counted)
+        with ThreadPoolExecutor(len(streams)) as threads:
+            rest = [threads.submit(stream.rest) for stream in streams]
+            app.say("one", "end")
+            ends = [each.result() for each in rest]
+        assert [[state["complete"] for state in end] for end in ends] == [[True]] * len(streams)
+        assert len(looks) == 1
 
 
 @pytest.mark.parametrize("url", ["memory://"], indirect=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
-
-VOLATILE_FIELDS = ("elapsed", "rate", "eta")
-"""Fields of a state that change all the time. A change of only these is not sent."""
 
 PREFIX = "1."
 """The beginning of each id: the version of its form."""
@@ -41,32 +39,25 @@ class EventId:
     def __str__(self) -> str:
         return PREFIX + "".join(name + state for name, state in self._known.items())
 
-    def news(self, names: list[str], states: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
-        """Return the names and states of the tasks whose state the client does not know.
+    def get(self, name: str) -> str | None:
+        """Return the digest of the state that the client knows of a task; None if it knows none."""
+        return self._known.get(_digest_of_name(name))
 
-        The state is None if the client knows one, but the task has none any more, as after a reset of the session.
-        """
-        found: list[tuple[str, dict[str, Any] | None]] = []
-        for name in names:
-            state = states.get(name)
-            if self._known.get(_digest_of_name(name)) != (_digest_of_state(state) if state is not None else None):
-                found.append((name, state))
-        return found
-
-    def note(self, name: str, state: dict[str, Any] | None) -> None:
-        """Note that the client knows this state of a task; None for a task without one."""
-        if state is None:
+    def note(self, name: str, digest: str | None) -> None:
+        """Note that the client knows the state with this digest; None for a task without a state."""
+        if digest is None:
             self._known.pop(_digest_of_name(name), None)
         else:
-            self._known[_digest_of_name(name)] = _digest_of_state(state)
+            self._known[_digest_of_name(name)] = digest
 
 
+@lru_cache(maxsize=1024)
 def _digest_of_name(name: str) -> str:
     return _digest(NAME_LENGTH, name)
 
 
-def _digest_of_state(state: dict[str, Any]) -> str:
-    steady = {key: value for key, value in state.items() if key not in VOLATILE_FIELDS}
+def digest_of_state(steady: dict[str, Any]) -> str:
+    """Return the digest of those fields of a state that do not change all the time."""
     return _digest(STATE_LENGTH, json.dumps(steady))
 
 

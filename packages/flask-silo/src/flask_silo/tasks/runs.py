@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flask import Flask
@@ -86,10 +87,13 @@ class SessionRuns:
 
     Attributes:
         executor: Executes those runs that this process executes.
+        on_change: Called with the uid of a session after this process has begun a run of one of its tasks, has seen the
+            end of such a run, or has ended the session.
     """
 
     def __init__(self, app: Flask, store: SessionStore) -> None:
         self.executor = Executor(app, store)
+        self.on_change: Callable[[str], object] = lambda _uid: None
         self._app_name = app.import_name
         self._store = store
         self._tasks: dict[str, dict[str, HostedTask]] = {}
@@ -143,13 +147,14 @@ class SessionRuns:
         task = self._make(life, call.name, options)
         if not isinstance(task.runs_on, QueueRunner):
             self._host(life, task, call)
-            return
-        try:
-            self._send(life, task, call)  # the worker holds the session while it works
-        except TaskRunning:
-            if self._store.attached(*life) is None:
-                raise SessionExpired(life.sid) from None
-            raise
+        else:
+            try:
+                self._send(life, task, call)  # the worker holds the session while it works
+            except TaskRunning:
+                if self._store.attached(*life) is None:
+                    raise SessionExpired(life.sid) from None
+                raise
+        self.on_change(life.uid)
 
     def _make(self, life: Life, name: str, options: dict[str, Any]) -> HostedTask:
         if self._store.backend.live:
@@ -194,6 +199,7 @@ class SessionRuns:
                 if len(self._finished) > MAX_FINISHED:
                     self._drop(*self._finished.popleft())
         self.executor.release(hold, task.name)
+        self.on_change(uid)
 
     def _drop(self, uid: str, reference: weakref.ref[HostedTask]) -> None:
         task = reference()
@@ -211,3 +217,4 @@ class SessionRuns:
             tasks = self._tasks.pop(uid, {})
         for task in tasks.values():
             task.cancel()
+        self.on_change(uid)

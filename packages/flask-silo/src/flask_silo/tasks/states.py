@@ -1,50 +1,130 @@
-"""The states of a client's tasks, read outside its requests."""
+"""The states of a client's tasks, read outside its requests, and the events that tell clients of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from silo_store import Life, SessionExpired, SessionStore
+from flask import Flask
+from silo_store import Life, SessionStore
+from silo_tasks import TaskState
 
+from .event_id import EventId, digest_of_state
 from .runs import SessionRuns
 
+VOLATILE_FIELDS = ("elapsed", "rate", "eta")
+"""Fields of a state that change all the time. A change of only these is not sent."""
 
-class StateReader:
-    """Reads the states of the tasks of one life of a session, without a lock and without renewing the session.
+
+class Look:
+    """The states of a session's tasks at one moment, as events for any number of clients.
+
+    Clients that know the same get the same events, which are encoded once.
 
     Args:
-        store: The store of the session.
-        runs: The runs of the application.
-        names: The names of all tasks of the application; read again with each look.
-        life: The life of the session; None if there is none.
-        public: Whether the states are in their public form, as clients get them.
+        sid: The id of the session at that moment; None if it has ended.
+        names: The names of all tasks of the application.
+        states: The states of the tasks that were started, by name.
+        before: An earlier look at the same session. What it knows of a state that has not changed is used again.
+
+    Attributes:
+        sid: As given.
+        runs: Whether a task is queued or running.
+        id: The id of an event after which a client knows all of the states.
     """
 
     def __init__(
-        self, store: SessionStore, runs: SessionRuns, names: Collection[str], life: Life | None, *, public: bool
+        self, sid: str | None, names: list[str], states: Mapping[str, dict[str, Any]], before: Look | None = None
     ) -> None:
+        self.sid = sid
+        self.runs = any(state["running"] for state in states.values())
+        self._names = names
+        self._states = states
+        self._steady = {
+            name: {key: value for key, value in state.items() if key not in VOLATILE_FIELDS}
+            for name, state in states.items()
+        }
+        self._digests: dict[str, str]
+        self.id: str
+        if before is not None and self._steady == before._steady and names == before._names:
+            self._digests, self.id = before._digests, before.id
+        else:
+            self._digests = {name: digest_of_state(steady) for name, steady in self._steady.items()}
+            known = EventId()
+            for name in names:
+                known.note(name, self._digests.get(name))
+            self.id = str(known)
+        self._data: dict[str, str] = {}
+        self._events: dict[str, bytes] = {}
+
+    def shows(self, sid: str | None) -> bool:
+        """Return whether clients of this session id may see the states: not if the session has another id now."""
+        return self.sid is None or self.sid == sid
+
+    def events(self, known: str) -> bytes:
+        """Return an event for each state that a client does not know; empty if it knows all.
+
+        A task has an idle state if the client knows one, but the task has none any more, as after a reset of the
+        session.
+
+        Args:
+            known: The id of the last event that the client got.
+        """
+        events = self._events.get(known)
+        if events is None:
+            events = self._events[known] = "".join(self._each_event(EventId(known, self._names))).encode()
+        return events
+
+    def _each_event(self, known: EventId) -> list[str]:
+        events = []
+        for name in self._names:
+            digest = self._digests.get(name)
+            if known.get(name) != digest:
+                known.note(name, digest)
+                events.append(f"event: task\nid: {known}\ndata: {self._encoded(name)}\n\n")
+        return events
+
+    def _encoded(self, name: str) -> str:
+        data = self._data.get(name)
+        if data is None:
+            state = self._states.get(name)
+            data = json.dumps(state if state is not None else TaskState(name=name).to_dict(public=True))
+            self._data[name] = data
+        return data
+
+
+class StateReader:
+    """Reads the states of the tasks of sessions, without a lock and without renewing a session.
+
+    Args:
+        app: The application. Its clients get the public form of a state, unless it is in debug mode.
+        store: The store of its sessions.
+        runs: The runs of its sessions' tasks.
+        names: The names of all its tasks; read again with each look.
+    """
+
+    def __init__(self, app: Flask, store: SessionStore, runs: SessionRuns, names: Collection[str]) -> None:
+        self._app = app
         self._store = store
         self._runs = runs
         self._names = names
-        self._life = life
-        self._public = public
 
-    def names(self) -> list[str]:
-        """Return the names of all tasks of the application."""
-        return list(self._names)
+    def look(self, life: Life | None, before: Look | None = None) -> Look:
+        """Look at the tasks that were started in a life of a session. Reads the store once.
 
-    def read(self) -> dict[str, dict[str, Any]]:
-        """Return the state of each task that was started in this life, by name. Reads the store once.
+        Args:
+            life: The life; None if there is no session.
+            before: An earlier look at the same life.
 
         Raises:
-            SessionExpired: The session has another id now. Clients that know only the old id must not see its tasks.
             StoreUnavailable: The store cannot be reached.
         """
-        record = self._store.attached(*self._life) if self._life is not None else None
+        names = list(self._names)
+        record = self._store.attached(*life) if life is not None else None
         if record is None:
-            return {}
-        if self._life is not None and record.sid != self._life.sid:
-            raise SessionExpired(self._life.sid)
-        states = {name: self._runs.latest(record, name).state for name in self.names()}
-        return {name: state.to_dict(public=self._public) for name, state in states.items() if state is not None}
+            return Look(None, names, {}, before)
+        found = ((name, self._runs.latest(record, name).state) for name in names)
+        public = not self._app.debug
+        states = {name: state.to_dict(public=public) for name, state in found if state is not None}
+        return Look(record.sid, names, states, before)

@@ -19,6 +19,7 @@ from .runs import SessionRuns
 from .server import Server
 from .states import StateReader
 from .task import SessionTask
+from .watch import Watches
 
 if TYPE_CHECKING:
     from ..request.session import RequestSession
@@ -59,9 +60,9 @@ class TaskViews:
     ) -> None:
         self.timing = StreamTiming()
         self._app = app
-        self._store = store
-        self._runs = runs
         self._declared = declared
+        self._watches = Watches(StateReader(app, store, runs, declared))
+        runs.on_change = self._watches.wake
         self._max_streams = settings.max_streams
         self._rules: dict[str, tuple[Rule, Rule]] = {}
         for prefix in settings.prefixes if settings.task_endpoints else ():
@@ -124,29 +125,31 @@ class TaskViews:
         if request.method == "OPTIONS":
             return _allow(request)
         sent = request.headers.get("Last-Event-ID")
-        known = EventId(sent or "", self._declared)
+        known = str(EventId(sent or "", self._declared))
         try:
-            reader = self._reader()
-            states = reader.read()
+            life = self._life()
+            watch = self._watches.of(life)
+            look, _ = watch.look(self.timing.look, fresh=True)
         except StoreUnavailable:
             # With any other status, the browser's EventSource would not reconnect.
             answer = Response(f"retry: {round(1000 * self.timing.poll)}\n\n")
         else:
-            runs = any(state["running"] for state in states.values())
-            if sent and not runs and not known.news(reader.names(), states):
+            sid = life.sid if life is not None else None
+            if sent and not look.runs and look.shows(sid) and look.id == known:
                 return Response(status=204, headers=NO_STORE)
             server = Server.from_environ(request.environ)
             limit = server.max_streams(self._max_streams, waiters.taken)
+            events = stream(watch, sid, known, server, limit, self.timing)
             # direct_passthrough: a hook that reads the whole response would wait for the end of the stream.
-            answer = Response(stream(reader, known, server, limit, self.timing), direct_passthrough=True)
+            answer = Response(events, direct_passthrough=True)
         answer.headers.update({**NO_STORE, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         return answer
 
-    def _reader(self) -> StateReader:
+    def _life(self) -> Life | None:
+        """Return the life of the request's session; None if there is no session."""
         session = self._living_session()
         uid = session.uid
-        life = Life(session.sid, uid) if uid else None
-        return StateReader(self._store, self._runs, self._declared, life, public=not self._app.debug)
+        return Life(session.sid, uid) if uid else None
 
     def _living_session(self) -> RequestSession:
         """Return the session of the request.
