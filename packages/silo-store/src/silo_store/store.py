@@ -286,8 +286,11 @@ class SessionStore:
 
     def find(self, sid: str, *, lazy: bool = False) -> Session | None:
         """Return the session like ``open``, renewed; None if the id has no session."""
-        record = self._editor.load(check_sid(sid))
-        return self._opened(record, lazy) if record is not None else None
+        session = self._living(sid)
+        if session is None:
+            record = self._editor.load(check_sid(sid))
+            session = self._opened(record, lazy) if record is not None else None
+        return session
 
     def _opened(self, record: Record, lazy: bool) -> Session:
         session = self._sessions.open(record)

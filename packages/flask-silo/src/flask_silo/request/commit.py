@@ -117,16 +117,18 @@ class _Response(Scope[RequestSession]):
 
 def _finish(session: RequestSession) -> None:
     """Save what the request has changed, for the last time, and do the jobs that waited for it."""
-    if session.id.announced and not session.lives:
-        session.load()
-    if session.lock is not None:
-        session.lock.last_write = True
-    if not session.save():
-        session.session = None
-        session.id.note_end()
-    if session.lock is not None:
+    own = session.id
+    if own.settled is None:  # the request has not used its session
+        _renew(session)
+    else:
+        if own.announced and not session.lives:
+            session.load()
+        if session.lock is not None:
+            session.lock.last_write = True
+        if not session.save():
+            session.session = None
+            own.note_end()
         session.give_lock_back()  # a job may run at once, and need the lock
-    _renew(session)
     session.do_jobs()
     session.saved = True
 
@@ -141,8 +143,10 @@ def _renew(session: RequestSession) -> None:
         with suppress(SiloError):
             session.begin_life()
     if session.session is None and own.settled is None and own.presented is not None:
-        with suppress(StoreUnavailable, RecordDamaged):  # the answer needs no state
+        try:
             own.lives = session.store.find(own.presented, lazy=True) is not None
+        except (StoreUnavailable, RecordDamaged):  # the answer needs no state
+            own.lives = False
 
 
 def _carried_sid(session: RequestSession) -> str | None:

@@ -26,7 +26,6 @@ class SessionHeader:
         self._param = settings.query_param
         self._shortest = settings.min_sid_length
         self._asks = f"{settings.query_param}="
-        self._watched = {"vary", "access-control-expose-headers", "cache-control", "referrer-policy", self._lower}
         self._warned: set[str] = set()
 
     def presented(self, request: Request) -> str | None:
@@ -50,32 +49,23 @@ class SessionHeader:
         a cache would give the id, or what belongs to it, to another client. A response that allows such caches carries
         no id.
         """
-        places: dict[str, list[int]] = {}
-        for number, (name, _) in enumerate(headers):
-            lower = name.lower()
-            if lower in self._watched:
-                places.setdefault(lower, []).append(number)
+        names = [name.lower() for name, _ in headers]
         query = environ.get("QUERY_STRING", "")
         in_url = self._asks in query or ("%" in query and self._param in parse_qs(query, keep_blank_values=True))
-        shared: list[int] = []
         if in_url or sid is not None:
-            shared = places.get("cache-control", [])
-            if _make_private(headers, shared) and sid is not None:
+            if _make_private(headers, names) and sid is not None:
                 self._warn(environ)
                 sid = None
-        if in_url and "referrer-policy" not in places:
-            headers.append(("Referrer-Policy", "no-referrer"))
+            if in_url and "referrer-policy" not in names:
+                headers.append(("Referrer-Policy", "no-referrer"))
         if sid is not None:
-            own = places.get(self._lower)
-            if own:
-                headers[own[0]] = (self._header, sid)
+            if self._lower in names:
+                headers[names.index(self._lower)] = (self._header, sid)
             else:
                 headers.append((self._header, sid))
-        self._list_in(headers, places.get("vary"), "Vary")
+        self._list_in(headers, names, "Vary")
         if "HTTP_ORIGIN" in environ:
-            self._list_in(headers, places.get("access-control-expose-headers"), "Access-Control-Expose-Headers")
-        for number in reversed(shared[1:]):  # the first header has all directives now
-            del headers[number]
+            self._list_in(headers, names, "Access-Control-Expose-Headers")
 
     def _warn(self, environ: Mapping[str, Any]) -> None:
         """Log, once for each endpoint, that its response belongs to a session but allows shared caches."""
@@ -89,28 +79,34 @@ class SessionHeader:
                 endpoint,
             )
 
-    def _list_in(self, headers: list[tuple[str, str]], numbers: list[int] | None, name: str) -> None:
-        if numbers is None:
+    def _list_in(self, headers: list[tuple[str, str]], names: list[str], name: str) -> None:
+        """Add the name of the header to a list that a header of the response holds."""
+        lower = name.lower()
+        if lower not in names:
             headers.append((name, self._header))
             return
-        present = headers[numbers[-1]][1]
+        number = len(names) - 1 - names[::-1].index(lower)
+        present = headers[number][1]
         if self._lower not in {item.strip().lower() for item in present.split(",")}:
-            headers[numbers[-1]] = (name, f"{present}, {self._header}")
+            headers[number] = (name, f"{present}, {self._header}")
 
 
-def _make_private(headers: list[tuple[str, str]], numbers: list[int]) -> bool:
+def _make_private(headers: list[tuple[str, str]], names: list[str]) -> bool:
     """Keep a response out of shared caches (RFC 9111, section 3). Return whether it allowed them.
 
     Args:
-        headers: The response's headers, to be changed.
-        numbers: Which of them are ``Cache-Control``. Afterwards the first one has the directives of all.
+        headers: The response's headers, to be changed. Afterwards one ``Cache-Control`` has the directives of all.
+        names: Their names in lower case; those that are removed are removed here too.
     """
-    if not numbers:
+    if "cache-control" not in names:
         headers.append(("Cache-Control", "no-store"))
         return False
-    given = parse_dict_header(", ".join(headers[number][1] for number in numbers))
+    first, *others = [number for number, name in enumerate(names) if name == "cache-control"]
+    given = parse_dict_header(", ".join(headers[number][1] for number in (first, *others)))
     words = {name.lower(): value for name, value in given.items()}
     shared = words.keys() & {"public", "s-maxage"}
     rest = {name: value for name, value in words.items() if name not in shared}
-    headers[numbers[0]] = ("Cache-Control", dump_header(rest if "no-store" in rest else {**rest, "private": None}))
+    headers[first] = ("Cache-Control", dump_header(rest if "no-store" in rest else {**rest, "private": None}))
+    for number in reversed(others):
+        del headers[number], names[number]
     return bool(shared)
