@@ -14,6 +14,8 @@ from .text import rounded
 PRIVATE = "The task failed"
 """The text that clients read in place of a private error."""
 
+_FLOATS = ("started_at", "finished_at", "rate", "eta", "elapsed")
+
 
 class StepState(NamedTuple):
     """One step of a run."""
@@ -101,24 +103,24 @@ class TaskState:
         """
         if public:
             return self._public(max_logs)
-        return {
+        record = {
             "running": self.running,
-            "progress": rounded(_finite(self.progress) or 0.0, 1),
+            "progress": rounded(self.progress if math.isfinite(self.progress) else 0.0, 1),
             "message": self.message,
             "logs": self._newest_logs(max_logs),
             "complete": self.complete,
             "error": self.error,
-            "started_at": _finite(self.started_at),
-            "finished_at": _finite(self.finished_at),
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
             "name": self.name,
-            "status": self.status.value,
+            "status": self.status._value_,
             "run": self.run,
             "n": self.n,
             "total": self.total,
-            "steps": [step._asdict() for step in self.steps],
-            "rate": _finite(self.rate),
-            "eta": _finite(self.eta),
-            "elapsed": _finite(self.elapsed),
+            "steps": [step._asdict() for step in steps] if (steps := self.steps) else [],
+            "rate": self.rate,
+            "eta": self.eta,
+            "elapsed": self.elapsed,
             "error_type": self.error_type,
             "last_seq": self.last_seq,
             "dropped": self.dropped,
@@ -126,6 +128,11 @@ class TaskState:
             "private_logs": self._private_in(max_logs),
             "private_count": self.private_count,
         }
+        for key in _FLOATS:
+            value: Any = record[key]
+            if value is not None and not math.isfinite(value):
+                record[key] = None
+        return record
 
     def _public(self, max_logs: int) -> dict[str, Any]:
         record = self.to_dict(max_logs=0)
@@ -164,7 +171,7 @@ class TaskState:
     def _newest_logs(self, count: int) -> list[str]:
         view: LogView | None = self.__dict__.get("_view")
         if view is not None and "logs" not in self.__dict__:
-            return [entry.text for entry in view.newest(count)]
+            return view.newest_texts(count)
         return self.logs[-count:] if count > 0 else []
 
     def _private_in(self, count: int) -> list[int] | None:
@@ -213,10 +220,7 @@ def snapshot(view: LogView, fields: dict[str, Any]) -> TaskState:
         fields: What the state has beside the log. The state keeps this dict.
     """
     state = TaskState.__new__(TaskState)
-    fields |= {"last_seq": view.last_seq, "dropped": view.dropped, "private_count": view.private, "_view": view}
+    fields["last_seq"], fields["dropped"], fields["private_count"] = view.last_seq, view.dropped, view.private
+    fields["_view"] = view
     state.__dict__ = fields
     return state
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value

@@ -95,24 +95,30 @@ def _format(text: str, args: tuple[object, ...]) -> str:
         return cut(f"{text} (arguments do not fit)")
 
 
-class LogView(NamedTuple):
-    """The log of a run at one moment. Reading it later gives the same lines."""
+class LogView:
+    """The log of a run at one moment. Reading it later gives the same lines.
 
-    entries: Sequence[Entry | LogLine]
-    start: int
-    stop: int
-    """The kept lines are ``entries[start:stop]``, oldest first."""
-    first_seq: int
-    """Number of the first line of the run."""
-    last_seq: int
-    """Number of its last line."""
-    private: int
-    """Number of private lines, kept or not."""
+    Attributes:
+        entries, start, stop: The kept lines are ``entries[start:stop]``, oldest first.
+        first_seq: Number of the first line of the run.
+        last_seq: Number of its last line.
+        private: Number of private lines, kept or not.
+        dropped: Number of lines of the run that are no longer kept.
+    """
 
-    @property
-    def dropped(self) -> int:
-        """Number of lines of the run that are no longer kept."""
-        return self.last_seq - self.first_seq + 1 - (self.stop - self.start)
+    __slots__ = ("_newest", "dropped", "entries", "first_seq", "last_seq", "private", "start", "stop")
+
+    def __init__(
+        self, entries: Sequence[Entry | LogLine], start: int, stop: int, first_seq: int, last_seq: int, private: int
+    ) -> None:
+        self.entries = entries
+        self.start = start
+        self.stop = stop
+        self.first_seq = first_seq
+        self.last_seq = last_seq
+        self.private = private
+        self.dropped = last_seq - first_seq + 1 - (stop - start)
+        self._newest: tuple[int, list[str]] | None = None
 
     def all(self) -> Sequence[Entry | LogLine]:
         """Return the kept lines, oldest first."""
@@ -126,6 +132,15 @@ class LogView(NamedTuple):
         """Return the kept lines whose number is greater than ``seq``, oldest first."""
         # If numbers are missing, this many newest lines include some that are too old.
         return [line_of(each) for each in self.newest(self.last_seq - seq) if each.seq > seq]
+
+    def newest_texts(self, count: int) -> list[str]:
+        """Return the texts of the newest ``count`` lines, oldest first. They are built once for all readers."""
+        if count <= 0:
+            return []
+        newest = self._newest
+        if newest is None or newest[0] != count:
+            self._newest = newest = count, [entry.text for entry in self.newest(count)]
+        return newest[1].copy()
 
     def texts(self) -> list[str]:
         """Return the texts of the kept lines, oldest first."""
@@ -171,13 +186,14 @@ class LogRing:
         private: Number of private lines, kept or not.
     """
 
-    __slots__ = ("_budget", "_entries", "_size", "_taken", "first_seq", "last_seq", "lock", "private")
+    __slots__ = ("_budget", "_entries", "_size", "_taken", "_view", "first_seq", "last_seq", "lock", "private")
 
     def __init__(self, size: int, lock: AbstractContextManager[object], last_seq: int = 0) -> None:
         self._size = size
         self._budget = max(size * FULL_LINE, MIN_BUDGET)
         self._taken = 0
         self._entries: list[Entry] = []
+        self._view: LogView | None = None
         self.lock = lock
         self.private = 0
         self.first_seq = last_seq + 1
@@ -187,15 +203,17 @@ class LogRing:
         """Add a line. The arguments are formatted outside the lock."""
         entry = Entry(0, time, level, text, args, public=public)
         with self.lock:
-            entry.seq = self.last_seq = self.last_seq + 1
+            entry.seq = self.last_seq + 1
             self._keep(entry)
+            # Last: a reader without the lock compares it with the last entry.
+            self.last_seq = entry.seq
 
     def follow(self, view: LogView) -> None:
         """Add the new lines of the log that another process reported for the same run."""
         with self.lock:
             for line in view.since(self.last_seq):
-                self.last_seq = line.seq
                 self._keep(Entry(line.seq, line.time, line.level, line.text, (), public=line.public))
+                self.last_seq = line.seq
             self.last_seq = max(self.last_seq, view.last_seq)
             self.private = max(self.private, view.private)
 
@@ -227,10 +245,26 @@ class LogRing:
                 break
             start, taken = start - 1, taken + size
         self._entries, self._taken = entries[start:], taken
+        self._view = None
 
     def view(self) -> LogView:
-        """Return the log at this moment."""
+        """Return the log at this moment: the same view until a line is added.
+
+        Takes no lock unless a thread is adding a line, or no line or a private one is kept.
+        """
+        entries, view, last = self._entries, self._view, self.last_seq
+        stop = len(entries)
+        if view is not None and view.entries is entries and view.stop == stop and view.last_seq == last:
+            return view
+        if stop and not self.private and entries[stop - 1].seq == last:
+            self._view = view = LogView(entries, max(0, stop - self._size), stop, self.first_seq, last, 0)
+            if self._entries is not entries:
+                # They were replaced meanwhile, and must not be kept alive.
+                self._view = None
+            return view
         with self.lock:
-            stop = len(self._entries)
+            entries = self._entries
+            stop = len(entries)
             start = max(0, stop - self._size)
-            return LogView(self._entries, start, stop, self.first_seq, self.last_seq, self.private)
+            self._view = view = LogView(entries, start, stop, self.first_seq, self.last_seq, self.private)
+            return view

@@ -3,46 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from .meter import Meter
 from .scopes import Scope
 
 
-def rate_of(scope: Scope, now: float) -> float:
-    """Return the items per second of an open loop or count."""
+def rate_of(scope: Scope, done: int, now: float) -> float:
+    """Return the items per second of an open loop or count, of which ``done`` items are done."""
     if scope.items is None:
         scope.items = Meter(scope.opened, 0)
-    return scope.items.rate(now, scope.done)
+    return scope.items.rate(now, done)
 
 
-def time_left(innermost: Scope, now: float) -> float | None:
+def time_left(counted: Iterable[tuple[Scope, int]], now: float) -> float | None:
     """Return the seconds until all open scopes are done; None if they cannot be estimated.
 
     The innermost open scope decides, by its own rate and total. Later items take as long as the current one, and later
     planned steps take as long in proportion to their weights. Steps without a plan, and work without a total, leave the
     rest unknown.
 
-    Called under the lock of the run, after its percent was taken.
+    Args:
+        counted: The open scopes, innermost first, each with its items done.
+        now: The time by the clock for durations.
     """
-    scope: Scope | None = innermost
     child: Scope | None = None
     left: float | None = None
     least = 0.0
-    while scope is not None:
-        left = _left_in(scope, child, left, now)
+    for scope, done in counted:
+        left = _left_in(scope, done, child, left, now)
         if left is not None:
             # An outer scope ends no sooner than an inner one, whatever its own rate is.
             left = least = max(left, least)
-        child, scope = scope, scope.parent
+        child = scope
     return left if left is not None and math.isfinite(left) else None
 
 
-def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float) -> float | None:
+def _left_in(scope: Scope, done: int, child: Scope | None, inside: float | None, now: float) -> float | None:
     """Return the seconds left in a scope. ``inside`` are those left in its open child, if known."""
-    here = None if child is None or inside is None else _left_around(scope, child, inside, now)
-    done, todo = scope.done, (scope.total or 0) - scope.done
+    here = None if child is None or inside is None else _left_around(scope, done, child, inside, now)
+    todo = (scope.total or 0) - done
     if scope.counts and todo > 0:
-        rate = rate_of(scope, now)
+        rate = rate_of(scope, done, now)
         if here is not None and scope.items is not None and child is not None and child.born == done:
             rate = scope.items.rate_at(now + here, done + 1)
             return here + (todo - 1) / rate if rate > 0 else None
@@ -54,19 +56,19 @@ def _left_in(scope: Scope, child: Scope | None, inside: float | None, now: float
     return here if here is not None else _left_by_hand(scope, now)
 
 
-def _left_around(scope: Scope, child: Scope, inside: float, now: float) -> float | None:
+def _left_around(scope: Scope, done: int, child: Scope, inside: float, now: float) -> float | None:
     """Return the seconds until a child and the steps planned after it are done."""
-    later = sum(share for _, share in scope.plan.values()) if scope.plan else 0.0
+    later = scope.planned(done)
     if child.probe is not None:
         # A loop fills the rest of its scope, unless it runs between the steps of a plan.
         return None if later else inside
-    if scope.plan is None or (later and not child.share):
+    if later is None or (later and not child.share):
         return None
     return inside + (max(0.0, now - child.opened) + inside) * (later / child.share) if later else inside
 
 
 def _left_by_hand(scope: Scope, now: float) -> float | None:
-    percent = 100 * scope.reported()
+    percent = 100 * scope.reported() if scope.percent else 0.0
     if not 0 < percent < 100:
         return None
     if scope.by_hand is None:

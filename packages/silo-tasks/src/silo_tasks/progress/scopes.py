@@ -7,9 +7,9 @@ counts never go back; a percent given by hand, by ``update(progress=)``, may be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import SupportsIndex, SupportsInt
+from typing import Any, SupportsIndex, SupportsInt
 
 from .meter import Meter
 
@@ -63,12 +63,12 @@ class Scope:
 
     __slots__ = (
         "_cell",
-        "_filled",
         "_spent",
         "born",
         "by_hand",
         "closed",
         "counts",
+        "filled",
         "high",
         "items",
         "low",
@@ -103,7 +103,7 @@ class Scope:
         self.by_hand: Meter | None = None
         """The rates of the items and of the percent given by hand. Made when first needed."""
         self._spent = 0.0
-        self._filled = 0.0
+        self.filled = 0.0
         self._cell = 0
 
     @property
@@ -113,8 +113,8 @@ class Scope:
         done = self.n if probe is None else self.n + probe.done
         return done if 0 <= done <= MAX_COUNT else max(0, min(MAX_COUNT, done))
 
-    def _counted(self) -> float:
-        return fraction(self.done, self.total) if self.total else 0.0
+    def _counted(self, done: int) -> float:
+        return fraction(done, self.total) if self.total else 0.0
 
     def reported(self) -> float:
         """Return the fraction that was given by hand, 0.0 to 1.0."""
@@ -132,28 +132,43 @@ class Scope:
         In a loop, this is the span of the current item; in any other scope, the whole span.
         """
         if self.probe is None:
-            return self.low, self.high - self.low, max(self._spent, self.reported(), self._counted())
+            return self.low, self.high - self.low, max(self._spent, self.reported(), self._counted(self.done))
         if not self.total:
             return self.low, 0.0, 0.0
         done = self.done
         if done != self._cell:
             # The plan was for the previous item.
-            self._cell, self._spent, self._filled, self.plan = done, 0.0, 0.0, None
+            self._cell, self._spent, self.filled, self.plan = done, 0.0, 0.0, None
         width = (self.high - self.low) / self.total
         low = self.low + fraction(done, self.total) * (self.high - self.low)
         return low, (width if done < self.total else 0.0), self._spent
+
+    def planned(self, done: int) -> float | None:
+        """Return the share of the planned steps that have not begun; None without a plan for the current item."""
+        if self.plan is None or (self.probe is not None and done != self._cell):
+            return None
+        # Copied in one step: a report may open a planned step meanwhile.
+        return sum([share for _, share in list(self.plan.values())])
 
     def spend(self, share: float, *, complete: bool) -> None:
         """Spend the share of a child that has ended. An incomplete one leaves a gap, which the next child closes."""
         _, _, spent = self.cell()
         self._spent = min(1.0, spent + share)
         if complete:
-            self._filled = self._spent
+            self.filled = self._spent
 
-    def value(self) -> float:
-        """Return the percent of the whole run that this scope has reached and keeps."""
-        low, width, _ = self.cell()
-        return low + width * (self._filled if self.probe is not None else max(self._filled, self._counted()))
+    def value(self, done: int) -> float:
+        """Return the percent of the whole run that this scope has reached and keeps, with ``done`` items."""
+        total, width = self.total, self.high - self.low
+        if self.probe is None:
+            return self.low + width * max(self.filled, self._counted(done))
+        if not total:
+            return self.low
+        if done >= total:
+            return self.low + width
+        low = self.low + done / total * width
+        # What is filled belongs to the item of ``cell()``.
+        return low + width / total * self.filled if done == self._cell else low
 
     def reached_by_hand(self) -> float:
         """Return the percent of the whole run that was given by hand for this scope; 0 for a loop."""
@@ -167,15 +182,19 @@ class Progress:
         lock: Lock of the run. Reentrant, because the garbage collector may close a loop while the lock is held.
     """
 
-    __slots__ = ("_over", "_reached", "_shown", "base", "lock", "top")
+    __slots__ = ("_final", "_reached", "_shown", "base", "fixed", "lock", "top")
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self.lock = lock
         self.base = self.top = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
         """``base`` is the innermost step or the run, ``top`` the innermost scope of any kind."""
+        self.fixed: Any = None
+        """What a reader keeps for the next one. Set under the lock, and reset before a report changes anything but the
+        count of a scope or a percent by hand. So a reader without the lock that finds it unchanged has read one
+        moment."""
         self._reached = 0.0
         self._shown: Scope | None = None
-        self._over = False
+        self._final: float | None = None
 
     def open_loop(self, probe: Probe, total: int | None, now: float) -> Scope:
         """Open a loop, which fills the rest of its scope. Inside a plan, only steps have a share."""
@@ -200,6 +219,7 @@ class Progress:
             return scope
 
     def _open(self, share: float, probe: Probe | None, now: float) -> Scope:
+        self.fixed = None
         low, width, spent = self.top.cell()
         self.top.begin_child(spent)
         begin = low + width * spent
@@ -213,6 +233,7 @@ class Progress:
     def plan(self, steps: Sequence[tuple[str, float]]) -> None:
         """Divide the rest of the innermost scope among planned steps, by their weights."""
         with self.lock:
+            self.fixed = None
             _, _, spent = self.top.cell()
             whole = sum(weight for _, weight in steps)
             self.top.plan = {i: (name, (1.0 - spent) * weight / whole) for i, (name, weight) in enumerate(steps)}
@@ -220,14 +241,15 @@ class Progress:
     def close(self, scope: Scope, *, complete: bool) -> None:
         """Close a scope and all scopes inside. A complete one has filled its span."""
         with self.lock:
+            self.fixed = None
             value = scope.high if complete else 0.0
             inner: Scope | None = self.top
             while inner is not None and inner is not scope.parent:
-                value = max(value, inner.value(), inner.reached_by_hand())
+                value = max(value, inner.value(inner.done), inner.reached_by_hand())
                 inner = inner.parent
             # Keep the counts. Drop the probe, whose iterators hold the data.
             scope.n, scope.probe, scope.closed = scope.done, None, True
-            if scope.counts and not self._over:
+            if scope.counts and self._final is None:
                 self._shown = scope
             above: Scope | None = self.top
             while above is not None and above is not scope:
@@ -247,12 +269,13 @@ class Progress:
         """Set or add to the counts of the innermost scope."""
         with self.lock:
             scope = self.top
-            scope.counts = True
+            total = scope.total if total is None else max(0, total)
+            if not scope.counts or total != scope.total:
+                self.fixed = None
+                scope.counts, scope.total = True, total
             if n is not None:
                 seen = 0 if scope.probe is None else scope.probe.done
                 scope.n = scope.n + n if add else n - seen
-            if total is not None:
-                scope.total = max(0, total)
 
     def end(self, *, done: bool) -> None:
         """Freeze the numbers at the end of the run, at 100 percent if ``done``.
@@ -265,31 +288,43 @@ class Progress:
             n, total = shown.done, shown.total
             shown = Scope(None, shown.low, shown.high, shown.share, None, shown.opened)
             shown.n, shown.total, shown.counts, shown.closed = n, total, True, True
-        self._reached = 100.0 if done else self.percent()
-        self._shown, self._over = shown, True
+        self.fixed = None
+        final = 100.0 if done else self.percent([(scope, scope.done) for scope in self.scopes()])
+        self._shown, self._final = shown, final
 
     def counted(self) -> Scope | None:
         """Return the scope whose counts are shown: the innermost that counts, or the last one that did."""
-        if self._over:
+        if self._final is not None:
             return self._shown
         inner: Scope | None = self.top
         while inner is not None and not inner.counts and inner is not self.base:
             inner = inner.parent
         return inner if inner is not None and inner.counts else self._shown
 
-    def percent(self) -> float:
-        """Return the percent of the whole run, 0.0 to 100.0. Only a percent given by hand goes back."""
-        with self.lock:
-            if self._over:
-                return self._reached
-            # With loops in several threads, an outer loop may move while the innermost stands still.
-            scope: Scope | None = self.top
-            by_hand = 0.0
-            while scope is not None:
-                self._note(scope.value())
+    def scopes(self) -> list[Scope]:
+        """Return the open scopes, innermost first."""
+        scopes = [self.top]
+        while (parent := scopes[-1].parent) is not None:
+            scopes.append(parent)
+        return scopes
+
+    def percent(self, counted: Iterable[tuple[Scope, int]]) -> float:
+        """Return the percent of the whole run, 0.0 to 100.0. Only a percent given by hand goes back.
+
+        Args:
+            counted: The open scopes, each with its items done.
+        """
+        if self._final is not None:
+            return self._final
+        # With loops in several threads, an outer loop may move while the innermost stands still.
+        reached = by_hand = 0.0
+        for scope, done in counted:
+            if scope.counts or scope.filled:
+                reached = max(reached, scope.value(done))
+            if scope.percent:
                 by_hand = max(by_hand, scope.reached_by_hand())
-                scope = scope.parent
-            return min(max(self._reached, by_hand), 100.0)
+        self._note(reached)
+        return min(max(self._reached, by_hand), 100.0)
 
     def depth(self) -> int:
         """Return how many steps are open."""
@@ -301,5 +336,7 @@ class Progress:
             return depth
 
     def _note(self, value: float) -> None:
-        if value > self._reached and not self._over:
-            self._reached = min(value, 100.0)
+        value = min(value, 100.0)
+        # By readers without the lock, too: the interpreter switches no threads between these two lines.
+        if value > self._reached:
+            self._reached = value

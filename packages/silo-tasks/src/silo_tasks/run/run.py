@@ -130,6 +130,7 @@ class Run:
 
     def continue_from(self, token: str, number: int, last_seq: int) -> None:
         """Continue the numbering and the log of the previous run, whichever process ran it."""
+        self.progress.fixed = None
         self._token, self.number = token, number
         self.log = LogRing(self.settings.max_logs, self.lock, last_seq)
 
@@ -158,6 +159,7 @@ class Run:
 
     def enqueue(self, message: str, now: float) -> None:
         """Queue the run, with a message such as "Waiting for a thread"."""
+        self.progress.fixed = None
         self.message, self.started_at, self.status = message, now, Status.QUEUED
 
     def begin(self, thread: int | None = None) -> bool:
@@ -175,6 +177,7 @@ class Run:
         with self.lock:
             if self.status is not Status.QUEUED:
                 return False
+            self.progress.fixed = None
             self.status = Status.RUNNING
             if self.message_scope is None:
                 self.message = RUNNING
@@ -215,6 +218,7 @@ class Run:
         with self.lock:
             # The run may have ended since the caller checked.
             if not self.status.is_final:
+                self.progress.fixed = None
                 self.message, self.message_scope = cut(message), self.progress.top
 
     def end(
@@ -257,6 +261,7 @@ class Run:
         """Set how the run has ended. Called under the lock. Return the alarm to cancel without the lock."""
         status, message, failure, _ = outcome
         succeeded = status is Status.SUCCEEDED
+        self.progress.fixed = None
         self.status, self.ended, self.finished_at = status, ended, finished_at
         if self.steps.records:
             self.steps.records = closed(self.steps.records, finished_at, failed=not succeeded)

@@ -2,97 +2,129 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..progress.rate import rate_of, time_left
+from ..progress.scopes import Scope
 from ..progress.steps import closed
-from ..state import TaskState, snapshot
+from ..state import StepState, TaskState, snapshot
 from ..status import Status
 from ..text import duration, rounded
 from .reported import ReportedRun
 from .run import Run
 
 
+class Fixed(NamedTuple):
+    """What the looks at a run have in common until a report changes more than a count."""
+
+    fields: dict[str, Any]
+    """The fields of the state. Those that move while the run is active are replaced at each look."""
+    steps: tuple[StepState, ...]
+    scopes: list[Scope]
+    """The open scopes, innermost first; none if nothing moves: the run is over, or another process reports it."""
+    counted: Scope | None
+    """The scope whose counts are shown."""
+    said_in: Scope | None
+    """The scope in which the message was set."""
+
+
 def state_of(run: Run) -> TaskState:
-    """Return the state of a run at this moment: a few numbers, taken under the lock, and a view of the log."""
+    """Return the state of a run at this moment. Takes the lock only if a report has changed more than a count.
+
+    A look without the lock is of one moment: neither the run nor its log has changed between its begin and its end.
+    """
+    progress, log = run.progress, run.log
+    now = run.settings.mono()
+    fixed: Fixed | None = progress.fixed
+    if fixed:
+        view = log.view()
+        fields = _fields(run, fixed, now)
+        if progress.fixed is fixed and log.last_seq == view.last_seq:
+            return snapshot(view, fields)
+    with run.lock:
+        fixed = progress.fixed
+        if not fixed:
+            progress.fixed = False
+            fixed = _fixed(run)
+            # Unless a garbage collection meanwhile has closed a loop of this run.
+            if progress.fixed is False:
+                progress.fixed = fixed
+        return snapshot(log.view(), _fields(run, fixed, now))
+
+
+def _fixed(run: Run) -> Fixed:
+    """Return what the next looks have in common. Called under the lock."""
+    status, failure, progress = run.status, run.failure, run.progress
+    fields: dict[str, Any] = {
+        "running": status.is_active,
+        "progress": 0.0,
+        "message": run.message,
+        "complete": status is Status.SUCCEEDED,
+        "error": None if failure is None else failure.text,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "name": run.settings.name,
+        "status": status,
+        "run": run.number,
+        "n": 0,
+        "total": None,
+        "steps": [],
+        "rate": None,
+        "eta": None,
+        "elapsed": 0.0,
+        "error_type": None if failure is None else failure.error_type,
+        "last_seq": 0,
+        "dropped": 0,
+        "error_public": failure is not None and failure.public,
+        "private_count": 0,
+        "_view": None,
+    }
     if isinstance(run, ReportedRun) and run.latest is not None:
-        return _reported_state(run, run.latest)
-    settings = run.settings
-    looked_at = settings.mono()
-    with run.lock:
-        status = run.status
-        progress = run.progress
-        percent = progress.percent()
-        scope = progress.counted()
-        now = run.ended if run.ended is not None else looked_at
-        n = scope.done if scope is not None else 0
-        total = scope.total if scope is not None else None
-        rate = eta = None
-        if run.began is not None and run.ended is None:
-            eta = time_left(progress.top, now)
+        return Fixed(fields, _take_over(fields, run.latest), [], None, None)
+    fixed = Fixed(fields, run.steps.records, progress.scopes(), progress.counted(), run.message_scope)
+    return fixed if run.ended is None else Fixed(_fields(run, fixed, run.ended), fixed.steps, [], None, None)
+
+
+def _take_over(fields: dict[str, Any], latest: TaskState) -> tuple[StepState, ...]:
+    """Take over the last report of another process, for what has not ended here. Return the steps."""
+    status: Status = fields["status"]
+    succeeded = status is Status.SUCCEEDED
+    fields["progress"] = 100.0 if succeeded else latest.progress
+    fields["n"], fields["total"], fields["elapsed"] = latest.n, latest.total, latest.elapsed
+    if status.is_final:
+        return closed(latest.steps, fields["finished_at"], failed=not succeeded)
+    fields["rate"], fields["eta"] = latest.rate, latest.eta
+    return tuple(latest.steps)
+
+
+def _fields(run: Run, fixed: Fixed, now: float) -> dict[str, Any]:
+    """Return the fields of a state at the time ``now``."""
+    fields, steps, scopes, scope, said_in = fixed
+    fields = fields.copy()
+    fields["steps"] = list(steps)
+    if not scopes:
+        return fields
+    # Each count is read once, so that the numbers of a state agree with one another.
+    counted = [(each, each.done if each.counts else 0) for each in scopes]
+    fields["progress"] = percent = run.progress.percent(counted)
+    n, total, rate, eta = 0, None, None, None
+    if scope is not None:
+        n, total = counted[0][1] if scope is scopes[0] else scope.done, scope.total
+        fields["n"], fields["total"] = n, total if total is None or total > n else n
+    if run.began is not None:
+        fields["elapsed"] = max(0.0, now - run.began)
+        if run.ended is None:
+            fields["eta"] = eta = time_left(counted, now)
             if scope is not None and not scope.closed:
-                rate = rate_of(scope, now)
-        message, said_in = run.message, run.message_scope
-        failure = run.failure
-        view = run.log.view()
-        if "{" in message:
-            left = 0.0 if status is Status.SUCCEEDED else eta
-            if said_in is None or said_in is scope or not said_in.counts:
-                message = fill(message, n, total, percent, rate, left)
-            else:
-                message = fill(message, said_in.done, said_in.total, percent, rate, left)
-        # Not as keyword arguments, which would take a fifth of the time to collect.
-        fields: dict[str, Any] = {
-            "running": status.is_active,
-            "progress": percent,
-            "message": message,
-            "complete": status == "succeeded",
-            "error": None if failure is None else failure.text,
-            "started_at": run.started_at,
-            "finished_at": run.finished_at,
-            "name": settings.name,
-            "status": status,
-            "run": run.number,
-            "n": n,
-            "total": max(total, n) if total is not None else None,
-            "steps": list(run.steps.records),
-            "rate": rate,
-            "eta": eta,
-            "elapsed": 0.0 if run.began is None else max(0.0, now - run.began),
-            "error_type": None if failure is None else failure.error_type,
-            "error_public": failure is not None and failure.public,
-        }
-        return snapshot(view, fields)
-
-
-def _reported_state(run: Run, latest: TaskState) -> TaskState:
-    """Return the state of a run in another process: its last report, and how the run has ended here."""
-    with run.lock:
-        status, over = run.status, run.status.is_final
-        view, failure = run.log.view(), run.failure
-        fields: dict[str, Any] = {
-            "running": status.is_active,
-            "progress": 100.0 if status is Status.SUCCEEDED else latest.progress,
-            "message": run.message,
-            "complete": status is Status.SUCCEEDED,
-            "error": None if failure is None else failure.text,
-            "started_at": run.started_at,
-            "finished_at": run.finished_at,
-            "name": run.settings.name,
-            "status": status,
-            "run": run.number,
-            "n": latest.n,
-            "total": latest.total,
-            "steps": list(closed(latest.steps, run.finished_at, failed=status is not Status.SUCCEEDED))
-            if over
-            else latest.steps,
-            "rate": None if over else latest.rate,
-            "eta": None if over else latest.eta,
-            "elapsed": latest.elapsed,
-            "error_type": None if failure is None else failure.error_type,
-            "error_public": failure is not None and failure.public,
-        }
-        return snapshot(view, fields)
+                fields["rate"] = rate = rate_of(scope, n, now)
+    message = fields["message"]
+    if "{" in message:
+        left = 0.0 if fields["complete"] else eta
+        if said_in is None or said_in is scope or not said_in.counts:
+            fields["message"] = fill(message, n, total, percent, rate, left)
+        else:
+            fields["message"] = fill(message, said_in.done, said_in.total, percent, rate, left)
+    return fields
 
 
 def fill(message: str, n: int, total: int | None, percent: float, rate: float | None, eta: float | None) -> str:
