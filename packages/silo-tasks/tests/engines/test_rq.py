@@ -42,14 +42,14 @@ def test_the_serializer_of_the_queue(own_server: RedisServer, tmp_path: Path, se
 
 
 def test_what_rq_is_told(client: redis.Redis) -> None:
-    """It shows no arguments, ends and repeats no job, and drops a job that no worker took."""
+    """It shows no arguments, ends and repeats no job, and drops a job that is done or that no worker took."""
     runner = RQRunner(Queue(connection=client), max_wait=99.5)
     task = BackgroundTask("give", runner=runner, owner="margaret")
     task.start(jobs.give, "secret")
     (job_id,) = Queue(connection=client).job_ids
     job = Job.fetch(job_id, connection=client)
     assert job.description == "give (engines.jobs:give)"
-    assert (job.timeout, job.ttl, job.result_ttl, job.retries_left) == (-1, 100, 0, None)
+    assert (job.timeout, job.ttl, job.result_ttl, job.retries_left) == (-1, 100, 1, None)
     assert 90 < client.ttl(job.key) <= 100
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,10 +21,12 @@ from ..errors import RunnerUnavailable, TaskError, TaskFailed
 from ..run.publishing import INTERVAL
 from ..stores.redis import IMPATIENT, RETAIN, RedisTaskStore, leave_replica
 from ..text import describe
-from ..timer import publisher
 from .message import Message
 from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker, lost
 from .worker import execute, fail
+
+FORGET_DONE = 1
+"""Seconds for which RQ keeps a job that is done. To delete one at once takes RQ seven round trips."""
 
 FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""
@@ -35,8 +39,8 @@ class RQRunner(QueueRunner):
     """Sends runs to the workers of an RQ queue, which ``rq worker`` starts as usual.
 
     The target is an ordinary function that workers can import. Its arguments go through the queue's serializer, which
-    is pickle by default. Records are kept beside the queue, in the same Redis. RQ keeps no result, applies no timeout
-    and retries nothing; the deadline is that of the task.
+    is pickle by default. Records are kept beside the queue, in the same Redis. RQ keeps no result and forgets a
+    job a second after its end. It applies no timeout and retries nothing; the deadline is that of the task.
 
     Args:
         queue: The queue, with its connection.
@@ -115,7 +119,7 @@ class RQRunner(QueueRunner):
                 meta=self._meta,
                 timeout=-1,
                 ttl=math.ceil(self.max_wait),
-                result_ttl=0,
+                result_ttl=FORGET_DONE,
                 failure_ttl=FORGET_FAILED,
                 on_failure=Callback(on_failure),
                 on_stopped=Callback(on_stopped),
@@ -139,12 +143,9 @@ def work(head: Mapping[str, Any], values: Any, store: Mapping[str, Any]) -> None
     except Exception as error:  # noqa: BLE001 - whatever a class does when its instance is made again
         args, kwargs, problem = (), {}, TaskError(f"the worker cannot read the arguments: {error!r}")
     records = _Records(job.connection, **store)
-    # Before the record of a running run is first stored. A run that is over by then needs no other connection.
-    alarm = publisher.call_later(INTERVAL / 2, records.hurry)
     try:
         execute(Message.of(head, args, kwargs), records, problem=problem, ended=_ended)
     finally:
-        alarm.cancel()
         records.close()
 
 
@@ -190,15 +191,31 @@ class _Records(RedisTaskStore):
     A connection of RQ's worker waits minutes for an answer, and a run that does not report for seconds is lost.
     """
 
-    own: ConnectionPool | None = None
+    def __init__(self, client: Redis, **settings: Any) -> None:
+        super().__init__(client, **settings)
+        self._lock = threading.Lock()
+        self._own: ConnectionPool | None = None
+        # Before the record of a running run is first stored. A run that is over by then needs no other connection.
+        self._patience = time.monotonic() + INTERVAL / 2
 
-    def hurry(self) -> None:
+    def _check(self, client: Redis) -> None:
+        """Check nothing: the worker is connected. The check would take a tenth of the time of a short job."""
+
+    def _run(self, script: Any, key: bytes, *args: str | int) -> Any:
+        if self._own is None and time.monotonic() > self._patience:
+            self._hurry()
+        return super()._run(script, key, *args)
+
+    def _hurry(self) -> None:
         """Use a connection of its own from now on, with the timeouts of other stores."""
-        kind, connection_class, options = parse_connection(self._client)
-        self.own = ConnectionPool(connection_class, **{**options, **IMPATIENT})
-        self._client = kind(connection_pool=self.own)
+        with self._lock:
+            if self._own is None:
+                kind, connection_class, options = parse_connection(self._client)
+                own = ConnectionPool(connection_class, **{**options, **IMPATIENT})
+                self._client = kind(connection_pool=own)
+                self._own = own
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self.own is not None:
-            self.own.disconnect()
+        if self._own is not None:
+            self._own.disconnect()

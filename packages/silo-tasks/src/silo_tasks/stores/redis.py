@@ -94,7 +94,7 @@ class RedisTaskStore(TaskStore):
                 f"client must be a synchronous client of redis-py, or a URL, not a {type(client).__name__} of "
                 f"{type(client).__module__}"
             )
-        check(client)
+        self._check(client)
         self.prefix = prefix
         self.retain = retain
         self.lease = lease
@@ -102,6 +102,9 @@ class RedisTaskStore(TaskStore):
         self._client: Any = client
         self._look = client.register_script(_LOOK)
         self._change = client.register_script(_CHANGE)
+
+    def _check(self, client: redis.Redis) -> None:
+        check(client)
 
     def look(self, owner: str, name: str) -> tuple[StoredRun | None, float]:
         """Return the stored run of a task, or None, and the time by the server's clock.
