@@ -1,15 +1,18 @@
 """Measures sessions that processes share, in SQLite and in Redis, against Flask-Session and the bare libraries.
 
-Run with ``uv run python tests/benchmarks/bench_shared.py [case ...]``. It starts its own Redis. Figures are wall time,
-medians of alternating rounds; a ratio is ours over the peer's.
+Run with ``uv run python tests/benchmarks/bench_shared.py [case ...]``. It starts its own Redis. Figures are the
+medians of the ratios of alternating rounds, ours over the peer's, with the middle half of them. Times are wall time,
+and CPU time for SQLite.
 """
 
 from __future__ import annotations
 
 import itertools
 import multiprocessing
+import secrets
 import sqlite3
 import statistics
+import struct
 import sys
 import tempfile
 import threading
@@ -19,116 +22,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import redis
 from cachelib import FileSystemCache
-from flask import Flask, session
-from flask_session import Session as FlaskSession
-from flask_silo import Silo
-from pairs import interleaved, row
-from silo_store import SessionStore
+from pairs import interleaved, ratio, rounds, row, warm
+from silo_store import SessionStore, new_sid
 from silo_store.backends.redis import RedisBackend
 from silo_store.backends.redis.connections import Connections, Script
 from silo_store.backends.sqlite import SQLiteBackend
-from werkzeug.test import EnvironBuilder
+from webapps import STATE, bare_app, caller, cpu_clock, peer_app, redis_peer, silo_app
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-store/tests/support"))
 
 from links import RoundTrips, SlowLink
 from servers import RedisServer
 
-SID = "0123456789abcdef" * 2
 ROUND = 200
-STATE = {"value": 0, "items": ["book", "pen"], "name": "somebody"}
+CALL = ROUND * 1e-6
+"""Makes the seconds of a round microseconds of a call."""
 
-
-def by_turns(*actions: Callable[[], object], repeats: int = 15) -> list[float]:
-    """Return the median wall seconds of each action. The actions alternate, after one run of each to warm up."""
-    for action in actions:
-        action()
-    return interleaved(*actions, repeats=repeats, clock=time.perf_counter)
-
-
-def rounds(action: Callable[[], object], count: int = ROUND) -> Callable[[], None]:
-    """Return a function that calls an action several times."""
-
-    def run() -> None:
-        for _ in range(count):
-            action()
-
-    return run
-
-
-# Applications
-
-
-def silo_app(url: str) -> Flask:
-    """An application that reads and writes a namespace of the client's session."""
-    app = Flask("silo")
-    silo = Silo(app, store_url=url, auto_cleanup=False)
-    silo.register("cart", lambda: dict(STATE))
-
-    @app.get("/api/cart")
-    def read() -> dict[str, int]:
-        return {"value": silo.state("cart")["value"]}
-
-    @app.post("/api/cart")
-    def write() -> dict[str, int]:
-        cart = silo.state("cart")
-        cart["value"] += 1
-        return {"value": cart["value"]}
-
-    return app
-
-
-def peer_app(**config: Any) -> Flask:
-    """The same application with Flask-Session."""
-    app = Flask("peer")
-    app.config.update(config)
-    FlaskSession(app)
-
-    @app.get("/api/cart")
-    def read() -> dict[str, int]:
-        return {"value": session.get("cart", STATE)["value"]}
-
-    @app.post("/api/cart")
-    def write() -> dict[str, int]:
-        cart = session.setdefault("cart", dict(STATE))
-        cart["value"] += 1
-        session.modified = True
-        return {"value": cart["value"]}
-
-    return app
-
-
-def caller(app: Flask, method: str, *, new: bool = False) -> Callable[[], None]:
-    """Return a function that makes one request, as the client of one session or as a new one each time."""
-    headers = [] if new else _client_of(app)
-    environ = EnvironBuilder(path="/api/cart", method=method, headers=headers).get_environ()
-    wsgi = app.wsgi_app
-
-    def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
-        assert status.startswith("200"), status
-
-    def call() -> None:
-        for _ in wsgi(dict(environ), start_response):
-            pass
-
-    return call
-
-
-def _client_of(app: Flask) -> list[tuple[str, str]]:
-    """Begin a session and return the headers of its client."""
-    response = app.test_client().post("/api/cart")
-    cookie = response.headers.get("Set-Cookie", "").partition(";")[0]
-    return [("Cookie", cookie)] if cookie else [("X-Session-ID", response.headers["X-Session-ID"])]
-
-
-def redis_peer(url: str) -> Flask:
-    """Return the application with Flask-Session on Redis."""
-    return peer_app(SESSION_TYPE="redis", SESSION_REDIS=redis.Redis.from_url(url))
-
-
-# Cases
+SID = "0123456789abcdef" * 2
 
 
 def round_trips(server: RedisServer) -> None:
@@ -137,7 +50,7 @@ def round_trips(server: RedisServer) -> None:
         for name, app in (("Silo", silo_app(_url(link.port))), ("Flask-Session", redis_peer(_url(link.port)))):
             counts = []
             for method, new in (("GET", False), ("POST", False), ("POST", True)):
-                call = caller(app, method, new=new)
+                call = caller(app, method, client=[] if new else None)
                 call()
                 link.reset()
                 rounds(call, 50)()
@@ -147,11 +60,13 @@ def round_trips(server: RedisServer) -> None:
 
 def redis_requests(server: RedisServer) -> None:
     """Time requests on Redis."""
-    ours, peer = silo_app(server.url), redis_peer(server.url)
-    for method, reach in (("GET", "0.8x"), ("POST", "1x")):
-        mine, theirs = by_turns(rounds(caller(ours, method)), rounds(caller(peer, method)))
-        times = f"({mine / ROUND * 1e6:.0f} / {theirs / ROUND * 1e6:.0f} us)"
-        row(f"Flask {method} on Redis / Flask-Session", f"{mine / theirs:.2f}x {times}", reach)
+    apps = silo_app(server.url), redis_peer(server.url), bare_app()
+    clocks = {"wall": time.perf_counter, "CPU with the server": cpu_clock(server.url)}
+    for method, reach, over_bare in (("GET", "0.8x", "-"), ("POST", "0.8x", "4.5x")):
+        for name, clock in clocks.items():
+            ours, peer, bare = warm(*(rounds(caller(app, method), ROUND) for app in apps), clock=clock)
+            row(f"Flask {method} on Redis / Flask-Session, {name}", ratio(ours, peer, CALL), reach)
+            row(f"Flask {method} on Redis / bare view, {name}", ratio(ours, bare, CALL), over_bare)
 
 
 class PackedByRedisPy(Connections):
@@ -201,7 +116,7 @@ def connections(server: RedisServer) -> None:
         def over(way: Connections, action: Callable[[], object] = action) -> Callable[[], None]:
             def measured() -> None:
                 backend._server = way
-                rounds(action)()
+                rounds(action, ROUND)()
 
             return measured
 
@@ -228,9 +143,8 @@ def threads_far_away(server: RedisServer) -> None:
             with store.edit(f"{number:032x}", "cart") as cart:
                 cart["value"] += 1
 
-        mine, theirs = by_turns(lambda: _in_threads(silo), lambda: _in_threads(bare), repeats=7)
-        each = f"({800 / mine:.0f} / {800 / theirs:.0f} a second)"
-        row("8 threads, 1 ms away: edits / bare GET+SET, by rate", f"{theirs / mine:.2f}x {each}", "0.9x")
+        ours, peer = warm(lambda: _in_threads(silo), lambda: _in_threads(bare), repeats=7)
+        row("8 threads, 1 ms away: edits / bare GET+SET, by rate", ratio(peer, ours), "0.9x")
         store.close()
 
 
@@ -251,9 +165,8 @@ def sqlite_requests(folder: Path) -> None:
     ours = silo_app(f"sqlite:///{folder}/requests.db")
     peer = peer_app(SESSION_TYPE="cachelib", SESSION_CACHELIB=FileSystemCache(str(folder / "cache")))
     for method in ("GET", "POST"):
-        mine, theirs = by_turns(rounds(caller(ours, method)), rounds(caller(peer, method)))
-        times = f"({mine / ROUND * 1e6:.0f} / {theirs / ROUND * 1e6:.0f} us)"
-        row(f"Flask {method} on SQLite / Flask-Session on files", f"{mine / theirs:.2f}x {times}", "0.25x")
+        mine, theirs = warm(*(rounds(caller(app, method), ROUND) for app in (ours, peer)), clock=time.process_time)
+        row(f"Flask {method} on SQLite / Flask-Session on files", ratio(mine, theirs, CALL), "0.25x")
 
 
 def sqlite_operations(folder: Path) -> None:
@@ -280,18 +193,25 @@ def sqlite_operations(folder: Path) -> None:
     def add(cart: dict[str, Any]) -> None:
         cart["value"] += 1
 
-    mine, theirs = by_turns(rounds(lambda: store.get_namespace(SID, "cart")), rounds(select))
-    times = f"({mine / ROUND * 1e6:.1f} / {theirs / ROUND * 1e6:.1f} us)"
-    row("read of a namespace on SQLite / bare SELECT", f"{mine / theirs:.2f}x {times}", "3x")
-    mine, theirs = by_turns(rounds(lambda: store.update(SID, "cart", add)), rounds(update))
-    times = f"({mine / ROUND * 1e6:.1f} / {theirs / ROUND * 1e6:.1f} us)"
-    row("update on SQLite / bare BEGIN IMMEDIATE + UPDATE", f"{mine / theirs:.2f}x {times}", "2x")
+    def read() -> None:
+        store.get_namespace(SID, "cart")
+
+    def atomic() -> None:
+        store.update(SID, "cart", add)
+
+    for case, ours, floor, reach in (
+        ("read of a namespace on SQLite / bare SELECT", read, select, "2.5x"),
+        ("update on SQLite / bare BEGIN IMMEDIATE + UPDATE", atomic, update, "3x"),
+    ):
+        mine, theirs = warm(rounds(ours, ROUND), rounds(floor, ROUND), repeats=31, clock=time.process_time)
+        row(case, ratio(mine, theirs, CALL), reach)
     store.close()
     bare.close()
 
 
 SWAP = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) return 1 end return 0"
 HOT = 1000
+SESSIONS = 100_000
 
 
 def _hot_silo(url: str, gate: Any, results: Any) -> None:
@@ -333,17 +253,18 @@ def _timed(action: Callable[[], object], gate: Any) -> tuple[float, float, list[
 def hot_session(server: RedisServer) -> None:
     """Let 4 processes increment one counter."""
     client = redis.Redis.from_url(server.url)
-    ratios, spreads, peers = [], [], []
-    for _ in range(5):
+    ours, peer, spreads, peers = [], [], [], []
+    for _ in range(7):
         client.flushall()
         client.set("hot", 0)
         mine, all_mine = _in_processes(_hot_silo, server.url)
         theirs, all_theirs = _in_processes(_hot_bare, server.url)
         assert int(client.get("hot")) == 4 * HOT  # type: ignore[arg-type]
-        ratios.append(theirs / mine)
+        ours.append(mine)
+        peer.append(theirs)
         spreads.append(max(all_mine) / statistics.median(all_mine))
         peers.append(max(all_theirs) / statistics.median(all_theirs))
-    row("increments of one hot session, 4 processes / Lua CAS loop, by rate", f"{statistics.median(ratios):.2f}x", "1x")
+    row("increments of one hot session, 4 processes / Lua CAS loop, by rate", ratio(peer, ours), "1x")
     slowest = f"{statistics.median(spreads):.0f}x (CAS loop {statistics.median(peers):.0f}x)"
     row("  slowest call / median call", slowest, "20x")
 
@@ -369,9 +290,7 @@ def sweeps(server: RedisServer, folder: Path) -> None:
         ("SQLite", f"sqlite:///{folder}/sweep.db"),
         ("Redis", server.url),
     ):
-        store = SessionStore(backend=url)
-        store.register_namespace("cart", lambda: dict(STATE))
-        _fill(store, 100_000)
+        store = _filled(url, 100_000)
         times = []
         for _ in range(20):
             start = time.perf_counter()
@@ -393,32 +312,90 @@ def _fill(store: SessionStore, count: int) -> None:
         thread.join()
 
 
+def lives(server: RedisServer, folder: Path) -> None:
+    """Ask whether a life exists, with few and with many sessions."""
+    redis.Redis.from_url(server.url).flushall()
+    clock = cpu_clock(server.url)
+    for name, few_url, many_url in (
+        ("memory", "memory://", "memory://"),
+        ("SQLite", f"sqlite:///{folder}/few.db", f"sqlite:///{folder}/many.db"),
+        ("Redis", f"{server.url}?prefix=few", f"{server.url}?prefix=many"),
+    ):
+        few, many = _filled(few_url, 10), _filled(many_url, 100_000)
+        for case, uid_few, uid_many in (
+            ("has_life of a living uid", few.uid(f"{7:032x}"), many.uid(f"{50_007:032x}")),
+            ("has_life of an unknown uid", "unknown", "unknown"),
+        ):
+            ours, least = warm(_asks(many, uid_many), _asks(few, uid_few), repeats=9, clock=clock)
+            row(f"{case}, 100,000 sessions / 10, {name}", ratio(ours, least, 5e-6), "1.1x")
+        few.close()
+        many.close()
+
+
+def _filled(url: str, count: int) -> SessionStore:
+    store = SessionStore(backend=url)
+    store.register_namespace("cart", lambda: dict(STATE))
+    _fill(store, count)
+    return store
+
+
+def _asks(store: SessionStore, uid: str | None) -> Callable[[], None]:
+    assert uid is not None
+    return rounds(lambda: store.has_life(uid), 5)
+
+
 def memory(server: RedisServer) -> None:
-    """Compare the memory of 100,000 sessions."""
+    """Compare the memory of many sessions."""
     client = redis.Redis.from_url(server.url)
 
     def taken(fill: Callable[[], None]) -> float:
         client.flushall()
         before = int(client.info("memory")["used_memory"])
         fill()
-        return (int(client.info("memory")["used_memory"]) - before) / 100_000
+        return (int(client.info("memory")["used_memory"]) - before) / SESSIONS
 
-    for name, state in (("one counter", {"value": 0}), ("200 bytes", {"value": 0, "text": "x" * 180})):
+    def ours(state: dict[str, Any], names: list[str]) -> None:
         store = SessionStore(backend=server.url)
-        store.register_namespace("cart", state.copy)
+        for name in names:
+            store.register_namespace(name, state.copy)
+        _fill(store, SESSIONS)
+        store.close()
+
+    def flask_session(state: dict[str, Any]) -> None:
         app = peer_app(SESSION_TYPE="redis", SESSION_REDIS=client)
         interface: Any = app.session_interface
+        for _ in range(SESSIONS):
+            sid = interface._generate_sid(interface.sid_length)
+            data = interface.session_class({"cart": state, "_permanent": True}, sid=sid)
+            interface._upsert_session(app.permanent_session_lifetime, data, interface._get_store_id(sid))
 
-        def theirs(state: Any = state, app: Flask = app, interface: Any = interface) -> None:
-            for _ in range(100_000):
-                sid = interface._generate_sid(interface.sid_length)
-                data = interface.session_class({"cart": state, "_permanent": True}, sid=sid)
-                interface._upsert_session(app.permanent_session_lifetime, data, interface._get_store_id(sid))
+    def compare(case: str, mine: float, peer: float) -> None:
+        row(f"memory of a session on Redis, {case}", f"{mine / peer:.2f}x ({mine:.0f} / {peer:.0f} bytes)", "1.3x")
 
-        mine, peer = taken(lambda store=store: _fill(store, 100_000)), taken(theirs)  # type: ignore[misc]
-        text = f"{mine / peer:.2f}x ({mine:.0f} / {peer:.0f} bytes)"
-        row(f"memory of a session on Redis, {name} / Flask-Session", text, "1.3x")
-        store.close()
+    long = {"value": 0, "text": "x" * 180}
+    for case, state in (("one counter", {"value": 0}), ("200 bytes", long)):
+        mine, peer = taken(lambda state=state: ours(state, ["cart"])), taken(lambda state=state: flask_session(state))  # type: ignore[misc]
+        compare(f"{case} / Flask-Session", mine, peer)
+    ten = [f"cart-{number}" for number in range(10)]
+    mine, peer = taken(lambda: ours(long, ten)), taken(lambda: _packed(client, long, ten))
+    compare("10 namespaces of 200 bytes / packed", mine, peer)
+
+
+def _packed(client: redis.Redis, state: dict[str, Any], names: list[str]) -> None:
+    """Store sessions each as one string with all namespaces, and the entries of the indexes that each needs."""
+    now = time.time()
+    data, bucket = msgspec.msgpack.encode(state), int(now // 8)
+    namespaces = b"".join(struct.pack(">HII", len(name), 1, len(data)) + name.encode() + data for name in names)
+    for first in range(0, SESSIONS, 1000):
+        with client.pipeline(transaction=False) as pipe:
+            for _ in range(first, first + 1000):
+                sid, uid = new_sid(), secrets.token_urlsafe(9)
+                record = struct.pack(">ddIB", now, now, bucket, len(uid)) + uid.encode() + namespaces
+                pipe.set(f"{{silo}}:s:{sid}", record, ex=90_000)
+                pipe.rpush(f"{{silo}}:due:{bucket}", sid)
+                pipe.sadd("{silo}:living", sid)
+            pipe.zadd("{silo}:due", {str(bucket): bucket})
+            pipe.execute()
 
 
 def _url(port: int) -> str:
@@ -443,6 +420,7 @@ def main() -> None:
             "operations": lambda: sqlite_operations(folder),
             "hot": lambda: hot_session(server),
             "sweep": lambda: sweeps(server, folder),
+            "lives": lambda: lives(server, folder),
             "memory": lambda: memory(server),
         }
         for name in sys.argv[1:] or cases:

@@ -7,20 +7,12 @@ requests, divided by their number, so that what happens once does not count.
 
 from __future__ import annotations
 
-import gc
-import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from bench_requests import bare_app, caller, silo_app
-
-FEW, MANY = 100, 400
+from counting import FEW, count, counted
 
 
 class Case(NamedTuple):
@@ -42,62 +34,30 @@ KINDS = ("bare", "silo", "task")
 """Without Silo, with Silo, and with a task declared."""
 
 
-def actions(case: Case) -> dict[str, Callable[[int], None]]:
-    """Return a function for each kind of application, which makes a number of requests."""
-    apps = {"bare": bare_app(), "silo": silo_app()[0], "task": silo_app(task=True)[0]}
-    return {kind: caller(apps[kind], case.path, case.method) for kind in KINDS}
-
-
-def count(names: list[str]) -> None:
-    """Under Valgrind: make the requests of each figure in a forked child, and print the child's process id."""
-    gc.disable()
+def works(names: list[str]) -> Iterator[tuple[str, Callable[[int], None]]]:
+    """Yield a function for each case and kind of application, which makes a number of requests."""
     for name in names:
-        for kind, call in actions(CASES[name]).items():
+        case = CASES[name]
+        apps = {"bare": bare_app(), "silo": silo_app()[0], "task": silo_app(task=True)[0]}
+        for kind in KINDS:
+            call = caller(apps[kind], case.path, case.method)
             call(FEW)
-            for number in (FEW, MANY):
-                pid = os.fork()
-                if not pid:
-                    call(number)
-                    os._exit(0)
-                os.waitpid(pid, 0)
-                print(name, kind, number, pid, flush=True)
-
-
-def counted(names: list[str]) -> dict[tuple[str, str], float]:
-    """Return the instructions of one request of each case and kind."""
-    totals: dict[tuple[str, str, int], int] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/%p"]
-        command = [*valgrind, sys.executable, __file__, "--count", *names]
-        environ = {**os.environ, "PYTHONHASHSEED": "0"}
-        done = subprocess.run(command, env=environ, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for line in done.stdout.decode().splitlines():
-            name, kind, number, pid = line.split()
-            found = re.search(r"^totals: (\d+)", (Path(folder) / pid).read_text(), re.MULTILINE)
-            assert found is not None, line
-            totals[name, kind, int(number)] = int(found[1])
-    return {
-        (name, kind): (totals[name, kind, MANY] - totals[name, kind, FEW]) / (MANY - FEW)
-        for name in names
-        for kind in KINDS
-    }
+            yield f"{name}-{kind}", call
 
 
 def main(names: list[str]) -> None:
     """Print the table."""
-    found = counted(names)
+    found = counted(__file__, names)
     print(f"{'instructions of one request':<34} {'bare':>9} {'with Silo':>18} {'with a task declared':>22}   reach")
     for name in names:
         title, _, _, reach = CASES[name]
-        bare = found[name, "bare"]
-        silo, task = (f"{found[name, kind]:,.0f} {found[name, kind] / bare:.3f}x" for kind in KINDS[1:])
+        bare = found[f"{name}-bare"]
+        silo, task = (f"{found[f'{name}-{kind}']:,.0f} {found[f'{name}-{kind}'] / bare:.3f}x" for kind in KINDS[1:])
         print(f"{title:<34} {bare:>9,.0f} {silo:>18} {task:>22}   {reach}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--count"]:
-        count(sys.argv[2:])
-    elif shutil.which("valgrind") is None:
-        sys.exit("valgrind is missing: install it, for example with apt-get install valgrind")
+        count(works(sys.argv[2:]))
     else:
         main(sys.argv[1:] or list(CASES))

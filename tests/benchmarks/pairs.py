@@ -34,6 +34,25 @@ def interleaved(
     return [statistics.median(each) for each in turns(*actions, repeats=repeats, clock=clock)]
 
 
+def warm(
+    *actions: Callable[[], object], repeats: int = 15, clock: Callable[[], float] = time.perf_counter
+) -> list[list[float]]:
+    """Return the seconds of each turn like ``turns``, after one run of each action. By default in wall time."""
+    for action in actions:
+        action()
+    return turns(*actions, repeats=repeats, clock=clock)
+
+
+def rounds(action: Callable[[], object], count: int) -> Callable[[], None]:
+    """Return a function that calls an action several times."""
+
+    def run() -> None:
+        for _ in range(count):
+            action()
+
+    return run
+
+
 def ratio(ours: Sequence[float], floor: Sequence[float], unit: float = 0, name: str = "us") -> str:
     """Return the median of the ratios of two lists of turns, with the middle half of them.
 
