@@ -28,6 +28,7 @@ from silo_store import (
     SessionExpired,
     SessionStore,
     TooManySessions,
+    WholeRecords,
 )
 
 
@@ -36,11 +37,12 @@ def open_shelf(path: str) -> shelve.Shelf[Any]:
     return shelve.Shelf(dumb.open(path))  # type: ignore[arg-type]  # dbm.dumb is a mapping of bytes
 
 
-class ShelfBackend(HoldCounts):  # HoldCounts keeps lives from expiring while this process holds them
+class ShelfBackend(WholeRecords, HoldCounts):  # what suits a backend of one process that keeps records in one piece
     live, shared = False, False
 
     def __init__(self, path: str) -> None:
         self.records, self.gone = open_shelf(f"{path}.records"), open_shelf(f"{path}.gone")
+        self.attachments = open_shelf(f"{path}.attachments")
         self.told: list[Life] = []
         self.rotated: dict[str, float] = {}
         self.lock = threading.Lock()
@@ -97,15 +99,44 @@ class ShelfBackend(HoldCounts):  # HoldCounts keeps lives from expiring while th
             return record
 
     def write(
-        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
-    ) -> None:
+        self,
+        life: Life,
+        changes: Mapping[str, Change],
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        base: Record | None = None,
+    ) -> Record:
         with self.lock:
             record = self.current(life)
             if record is None:
                 raise SessionExpired(life.sid)
-            if any(change.version != record.get(name, Blob(0, b"")).version for name, change in changes.items()):
-                raise SessionConflict(life.sid)
-            record.update({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
+            self.change(record, changes)
+            record.active = at.now
+            self.keep(record)
+            return record
+
+    def change(self, record: Record, changes: Mapping[str, Change]) -> None:
+        if any(change.version != record.get(name, Blob(0, b"")).version for name, change in changes.items()):
+            raise SessionConflict(record.sid)
+        record.update({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
+
+    def attached(self, sid: str, at: Moment | None = None) -> Record | None:
+        record = self.load(sid, at) if at is not None else self.peek(sid)
+        if record is None:
+            return None
+        found = Record(sid, record.uid, record.created, record.active)
+        found.update(self.attachments.get(record.uid, {}))
+        return found
+
+    def attach(self, life: Life, name: str, change: Change, at: Moment) -> None:
+        with self.lock:
+            record, attached = self.current(life), self.attached(life.sid)
+            if record is None or attached is None:
+                raise SessionExpired(life.sid)
+            self.change(attached, {name: change})
+            self.attachments[life.uid] = dict(attached)
             record.active = at.now
             self.keep(record)
 
@@ -127,6 +158,7 @@ class ShelfBackend(HoldCounts):  # HoldCounts keeps lives from expiring while th
         with self.lock:
             if (record := self.current(life)) is not None:
                 del self.records[life.sid]
+                self.attachments.pop(life.uid, None)
             return record is not None
 
     def rename(self, life: Life, sid: str, at: Moment) -> bool:
@@ -139,13 +171,10 @@ class ShelfBackend(HoldCounts):  # HoldCounts keeps lives from expiring while th
             self.keep(record)
             return True
 
-    def find(self, uid: str) -> str | None:
+    def find(self, uid: str) -> str | None:  # a backend for many sessions needs an index
         return next((sid for sid, (its, *_) in self.records.items() if its == uid), None)
 
-    def alive(self, uid: str) -> bool:
-        return self.find(uid) is not None
-
-    def due(self, at: Moment) -> Iterator[list[Life]]:  # a backend for many sessions needs an index
+    def due(self, at: Moment) -> Iterator[list[Life]]:  # here too
         yield from ([Life(sid, uid)] for sid, (uid, _, a, _) in list(self.records.items()) if at.now - a > at.ttl)
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
@@ -189,6 +218,7 @@ class ShelfBackend(HoldCounts):  # HoldCounts keeps lives from expiring while th
     def close(self) -> None:
         self.records.close()
         self.gone.close()
+        self.attachments.close()
 
 
 def main(path: str) -> None:

@@ -115,7 +115,7 @@ def connections(server: RedisServer) -> None:
 
         def over(way: Connections, action: Callable[[], object] = action) -> Callable[[], None]:
             def measured() -> None:
-                backend._server = way
+                backend._prefix.server = way
                 rounds(action, ROUND)()
 
             return measured

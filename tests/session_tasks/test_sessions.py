@@ -26,7 +26,7 @@ def sweep(web: Web, ttl: float = 0.02) -> None:
 
 
 def alive(web: Web, uid: str) -> bool:
-    return web.silo.store.backend.alive(uid)
+    return web.silo.store.has_life(uid)
 
 
 def test_a_running_task_holds_its_session(web: Web, tmp_path: Path) -> None:

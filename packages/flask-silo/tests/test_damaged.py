@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo_helpers import as_
 from server_fixtures import redis_server, redis_url
-from silo_store import ATTACHED, Change, Life
+from silo_store import Change, Life
 from silo_store.testing import SID, TTL, Clock
 
 __all__ = ["redis_server", "redis_url"]
@@ -131,6 +131,6 @@ def test_a_damaged_record_of_a_task_does_not_hide_the_session(app: Flask, client
     begin(client)
     uid = silo.store.uid(SID)
     assert uid is not None
-    silo.store.backend.write(Life(SID, uid), {ATTACHED + "task:count": Change(0, b"{")}, silo.store.moment())
+    silo.store.attach(Life(SID, uid), "task:count", Change(0, b"{"))
     status, found, _ = ask(app, "show", SID)
     assert (status, found["tasks"]) == (0, {"count": "damaged"})

@@ -83,9 +83,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[Silo], list[str]]:
             seen.append("create")
             return create(record, *args, **options)
 
-        def noted_write(life: Any, changes: dict[str, Change], *args: Any, **options: Any) -> None:
+        def noted_write(life: Any, changes: dict[str, Change], *args: Any, **options: Any) -> Any:
             seen.extend(changes)
-            write(life, changes, *args, **options)
+            return write(life, changes, *args, **options)
 
         monkeypatch.setattr(backend, "create", noted_create)
         monkeypatch.setattr(backend, "write", noted_write)

@@ -150,7 +150,7 @@ def test_lone_halves_of_characters_do_no_harm(records: TaskRecords, uid: str) ->
 
 
 class Contested(MemoryBackend):
-    def write(self, life: Life, *rest: Any, **more: Any) -> None:
+    def attach(self, life: Life, *rest: Any, **more: Any) -> None:
         raise SessionConflict(life.sid)
 
 
@@ -163,9 +163,9 @@ def test_a_record_that_others_change_all_the_time_is_given_up(clock: Clock) -> N
 
 def test_the_record_is_json_beside_the_namespaces(store: SessionStore, records: TaskRecords, uid: str) -> None:
     records.begin(uid, "job", "a", RUNNING, expect=None)
-    record = store.backend.peek(SID)
+    record = store.attached(SID)
     assert record is not None
-    assert json.loads(record["_attached:task:job"].data)["record"] == RUNNING
+    assert json.loads(record["task:job"].data)["record"] == RUNNING
     stored = stored_run(record, "job")
     assert isinstance(stored, StoredRun)
     assert stored_run(record, "other") is None

@@ -292,6 +292,12 @@ class Counted(MemoryBackend):
             raise StoreUnavailable("the store is away")
         return super().peek(sid)
 
+    def attached(self, sid: str, at: Moment | None = None) -> Any:
+        self.reads += 1
+        if self.away:
+            raise StoreUnavailable("the store is away")
+        return super().attached(sid, at)
+
 
 def test_a_request_that_has_its_session_looks_up_nothing_more(clock: Clock) -> None:
     backend = Counted()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from silo_store import InvalidSessionId, SessionStore
+from silo_store import InvalidSessionId, Moment, Record, SessionStore
 from silo_store.backend import ROTATED_RETAIN
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -115,23 +115,22 @@ def test_a_session_that_begins_between_two_steps_of_a_look_is_found(
     store: SessionStore, clock: Clock, monkeypatch: pytest.MonkeyPatch, ended: bool
 ) -> None:
     backend = store.backend
-    name = "_load" if hasattr(backend, "_load") else "load"
-    if not hasattr(backend, "tombstones") and name == "load":
+    if type(backend).__name__ == "RedisBackend":
         pytest.skip("looks in one step, on its server")
     if ended:
         store.get(SID)
         clock.advance(TTL + 1)
         store.cleanup()
-    step, steps = getattr(backend, name), list[None]()
+    step, steps = backend.load, list[None]()
 
-    def late(sid: str, at: object) -> object:
+    def late(sid: str, at: Moment) -> Record | None:
         steps.append(None)
         if len(steps) > 1:
             return step(sid, at)
         store.ensure(store.begin(sid))
         return None
 
-    monkeypatch.setattr(backend, name, late)
+    monkeypatch.setattr(backend, "load", late)
     assert store.lookup(SID).status == "live"
 
 

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from silo_store import (
-    ATTACHED,
     Blob,
     Change,
     Life,
@@ -101,7 +100,7 @@ def test_a_session_that_lives_has_all_names(store: SessionStore, way: Way) -> No
         check_all_are_found(session)
 
 
-@pytest.mark.parametrize("name", ["typo", f"{ATTACHED}job", ""])
+@pytest.mark.parametrize("name", ["typo", ""])
 @pytest.mark.parametrize("way", LIVING.values(), ids=LIVING)
 def test_what_is_no_namespace_is_not_found(store: SessionStore, way: Way, name: str) -> None:
     store.get(SID)

@@ -21,7 +21,7 @@ from silo_store import (
     StoreUnavailable,
     open_backend,
 )
-from silo_store.backends.sqlite import SQLiteBackend
+from silo_store.backends.sqlite import SQLiteBackend, rows
 from silo_store.backends.sqlite import backend as sqlite
 from silo_store.backends.sqlite import file as database_file
 from silo_store.testing import TTL, BackendContract, at, in_threads
@@ -198,7 +198,10 @@ def test_what_is_due_is_found_by_the_index(backend: SQLiteBackend) -> None:
     with backend._database.reading() as connection:
         for statement, values in (
             (sqlite._DUE, (1.0, 0.0, 1, 256)),
-            (sqlite._LOAD, ("sid",)),
+            (rows.LOAD, ("sid",)),
+            (rows._READ, ("sid",)),
+            (rows._FETCH, ("name", "sid", "uid")),
+            (rows._ATTACHED, ("sid",)),
             (sqlite._UNCLAIMED, (256,)),
             (sqlite._PRUNE, (1.0, 256)),
             (sqlite._EXPIRED_AT, ("sid", "sid")),

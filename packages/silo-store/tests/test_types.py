@@ -22,10 +22,8 @@ import pytest
 from silo_store import (
     Backend,
     Change,
-    Claim,
     Life,
     MemoryBackend,
-    Moment,
     NamespaceError,
     Record,
     SessionConflict,
@@ -52,11 +50,9 @@ class Recorder(MemoryBackend):
         self.writes.append(set(record))
         return super().create(record, *args, **options)
 
-    def write(
-        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
-    ) -> None:
+    def write(self, life: Life, changes: Mapping[str, Change], *args: Any, **options: Any) -> Record:
         self.writes.append(set(changes))
-        super().write(life, changes, at, claim, last=last)
+        return super().write(life, changes, *args, **options)
 
 
 @pytest.fixture

@@ -32,11 +32,12 @@ from .errors import (
 from .hold import Hold, HoldCounts
 from .ids import check_sid, is_sid, new_sid
 from .locks import WriteLock
-from .record import ATTACHED, Blob, Change, Record
+from .record import Apart, Blob, Change, Record
 from .redact import redact, short
 from .registry import EndReason, Registry
 from .session import Session
 from .store import Lookup, SessionStore
+from .whole import WholeRecords
 
 if TYPE_CHECKING:
     from .msgpack import MsgpackCodec
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 __version__: str
 
 __all__ = [
-    "ATTACHED",
+    "Apart",
     "Backend",
     "Blob",
     "Change",
@@ -84,6 +85,7 @@ __all__ = [
     "TooManyWaiters",
     "Undecodable",
     "Unencodable",
+    "WholeRecords",
     "WriteLock",
     "__version__",
     "check_callback",

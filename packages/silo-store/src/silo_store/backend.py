@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
-from .record import Change, Record
+from .record import Blob, Change, Record
 
 ROTATED_RETAIN = 60.0
 """Seconds for which an id is remembered as rotated. By then, requests that were sent before the client knew the new id
 have arrived, and requests that waited for the write lock have got it."""
-
-SMALL = 65536
-"""Bytes up to which reading a part of a record takes as long as reading all of it."""
 
 
 class Life(NamedTuple):
@@ -78,15 +75,40 @@ class Backend(Protocol):
     """Whether other processes see the same sessions."""
 
     # Reading
+    #
+    # In a record that is not live, a backend may give an ``Apart`` for a large namespace, whose data ``fetch`` returns.
+    # All other data comes with the record. Each of these methods takes one round trip.
 
     def load(self, sid: str, at: Moment) -> Record | None:
         """Return the record, renewed unless it is due; None if the id has no record."""
+
+    def load_head(self, sid: str, at: Moment) -> Record | None:
+        """Return what ``load`` returns, with or without the namespaces."""
 
     def look(self, sid: str, at: Moment) -> Look:
         """Return what ``load`` returns, or why the id has no record, in one round trip."""
 
     def peek(self, sid: str) -> Record | None:
         """Return the record as it is, due or not, and renew nothing; None if the id has no record."""
+
+    def peek_head(self, sid: str) -> Record | None:
+        """Return what ``peek`` returns, with or without the namespaces."""
+
+    def read(self, sid: str) -> Record | None:
+        """Return what ``peek`` returns, with the data of all namespaces as it was at one moment."""
+
+    def fetch(self, life: Life, name: str) -> Blob | None:
+        """Return a namespace as it is now; None if it is not stored. Not called if ``live`` is True.
+
+        Raises:
+            SessionExpired: This life of the session has ended.
+        """
+
+    def attached(self, sid: str, at: Moment | None = None) -> Record | None:
+        """Return a record of what is attached to the session, by name, instead of its namespaces.
+
+        With a time it is renewed as ``load`` does, otherwise not.
+        """
 
     # Writing, if ``live`` is False
 
@@ -133,14 +155,41 @@ class Backend(Protocol):
         """
 
     def write(
-        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
-    ) -> None:
-        """Write all changes and renew the record, or do nothing. Arguments as for ``create``.
+        self,
+        life: Life,
+        changes: Mapping[str, Change],
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        base: Record | None = None,
+    ) -> Record:
+        """Write all changes and renew the record, or do nothing.
+
+        Args:
+            life: The life of the session.
+            changes: The namespaces to be written.
+            at: The present time.
+            claim: The writer's claim, if it has one.
+            last: Give the claim back with the write.
+            base: The record that the writer has read or written last. If it has not changed since, the backend need
+                not read it again.
+
+        Returns:
+            The record as it is now.
 
         Raises:
             SessionExpired: This life of the session has ended.
             SessionConflict: A namespace has another version than the change expects.
             LockLost: The claim was taken away.
+        """
+
+    def attach(self, life: Life, name: str, change: Change, at: Moment) -> None:
+        """Attach data to the session, or replace what is attached under this name, and renew the record.
+
+        Raises:
+            SessionExpired: This life of the session has ended.
+            SessionConflict: What is attached has another version than the change expects.
         """
 
     # Writing, if ``live`` is True
@@ -155,7 +204,7 @@ class Backend(Protocol):
     # Lives
 
     def touch(self, life: Life, at: Moment) -> bool:
-        """Renew the record. Return False if that life has ended."""
+        """Renew the record, due or not. Return False if that life has ended."""
 
     def remove(self, life: Life) -> bool:
         """Drop the record, without a tombstone. Return False if that life has ended.
@@ -170,13 +219,7 @@ class Backend(Protocol):
         """
 
     def find(self, uid: str) -> str | None:
-        """Return the id to which a life was renamed last; None if the life has ended.
-
-        For a life that was never renamed, return its id or None.
-        """
-
-    def alive(self, uid: str) -> bool:
-        """Return whether any record has this uid, due or not. May scan: called at start, to find orphaned files."""
+        """Return the id that a life has now; None if the life has ended. Does not scan."""
 
     # Expiry
 
@@ -239,18 +282,3 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close connections and files."""
-
-
-def part_of(backend: Backend, sid: str, beginning: str) -> Record | None:
-    """Return the record as ``Backend.peek`` does, but names that do not begin with ``beginning`` may be left out.
-
-    A backend that can read a part of a record has a method ``part(sid, beginning)``. With it, looking repeatedly at a
-    session with much state costs little.
-
-    Args:
-        backend: The backend.
-        sid: The session's id.
-        beginning: Prefix of the names that the caller needs.
-    """
-    part: Callable[[str, str], Record | None] | None = getattr(backend, "part", None)
-    return part(sid, beginning) if part is not None else backend.peek(sid)

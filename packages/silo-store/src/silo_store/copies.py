@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .backend import Backend, Claim, Life, Moment
+from .backend import Backend, Life, Moment
 from .codec import UNHASHABLE, Codecs
 from .errors import (
     LockLost,
     NamespaceError,
     SessionConflict,
+    SessionExpired,
     StateDecodeError,
     StateEncodeError,
     StateTooLarge,
@@ -22,7 +23,7 @@ from .errors import (
 from .ids import new_uid
 from .locks import WriteLock
 from .mapper import Create, Factories, OnChange, check_time
-from .record import ATTACHED, Blob, Change, Record
+from .record import Apart, Blob, Change, Record
 from .registry import missing
 from .session import META, Session
 
@@ -39,10 +40,24 @@ class LazySession(Session):
     An unused namespace costs nothing, and one that does not decode fails only the callers that ask for it.
     """
 
-    __slots__ = ("source",)
+    __slots__ = ("base", "source")
 
+    origin: Record
+    base: dict[str, Blob]
+    """The namespaces that callers have asked for, as the bytes to which they encode while they are unchanged. Version 0
+    marks a state that a factory has made and the backend does not have."""
     source: CopiedSessions | None
-    """Where to read namespaces that callers have not asked for yet; None once the session is whole."""
+    """Where to read the other namespaces; None once the session is whole."""
+
+    def __init__(self, origin: Record, source: CopiedSessions | None) -> None:
+        self.sid = origin.sid
+        self.uid = origin.uid
+        self.created = origin.created
+        self.active = origin.active
+        self.bucket = 0
+        self.origin = origin
+        self.base = {}
+        self.source = source
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or (self.source is not None and self.source.has(self, key))
@@ -57,8 +72,7 @@ class CopiedSessions:
     """Sessions of which the backend keeps encoded copies.
 
     A new session has an empty ``uid`` and is in the backend once it is saved. Only namespaces whose bytes changed are
-    written. ``session.origin`` holds the namespaces as they were read, as the bytes to which they encode now. Version
-    0 marks a state that a factory has made and the backend does not have.
+    written.
     """
 
     def __init__(
@@ -80,15 +94,13 @@ class CopiedSessions:
         self._max_bytes = max_bytes
 
     def view(self, record: Record) -> Session:
-        session = self.open(record)
+        session = LazySession(record, self)
         self._read_all(session)
         session.source = None
         return session
 
     def open(self, record: Record) -> LazySession:
-        session = LazySession(record.sid, record.uid, record.created, record.active, record)
-        session.source = self
-        return session
+        return LazySession(record, self)
 
     def whole(self, session: Session) -> Session:
         if isinstance(session, LazySession) and session.source is not None:
@@ -99,43 +111,67 @@ class CopiedSessions:
             session.source = None
         return session
 
-    def _read_all(self, session: Session) -> None:
-        known = session.keys()
-        for name, blob in (session.origin or {}).items():
-            if name not in known and (name in self._factories or not name.startswith(ATTACHED)):
+    def _read_all(self, session: LazySession) -> None:
+        """Read the namespaces that callers have not asked for yet, all as they are at one moment."""
+        record = session.origin if session.origin.is_whole else self._read_whole(session)
+        for name, blob in record.items():
+            if not dict.__contains__(session, name):
                 session[name] = self._read(session, name, blob)
 
-    def has(self, session: Session, name: object) -> bool:
-        """Return whether ``fetch`` finds a namespace, without reading it."""
-        if name in self._factories:
-            return True
-        return isinstance(name, str) and name in (session.origin or {}) and not name.startswith(ATTACHED)
+    def _read_whole(self, session: LazySession) -> Record:
+        record = self._backend.read(session.sid)
+        if record is None or record.uid != session.uid:
+            record = self._backend.read(self._moved(session))
+        if record is None or record.uid != session.uid:
+            raise SessionExpired(session.sid)
+        return record
 
-    def fetch(self, session: Session, name: str) -> Any:
+    def has(self, session: LazySession, name: object) -> bool:
+        """Return whether ``fetch`` finds a namespace, without reading it."""
+        return name in self._factories or name in session.origin
+
+    def fetch(self, session: LazySession, name: str) -> Any:
         """Read a namespace that callers have not asked for yet into a session.
 
         Raises:
             NamespaceError: The namespace is not registered, and nothing is stored under that name.
+            SessionExpired: The namespace is kept apart from the record, and the life has ended.
             StateDecodeError: The stored state does not fit the namespace's type.
         """
-        origin = session.origin
-        assert origin is not None
-        blob: Blob | None = origin.get(name)
-        if blob is not None and not name.startswith(ATTACHED):
+        blob: Blob | Apart | None = session.origin.get(name)
+        if isinstance(blob, Apart):
+            blob = self._fetch_apart(session, name)
+        if blob is not None:
             state = self._read(session, name, blob)
         elif name in self._factories:
             state = self._factories[name]()
-            origin[name] = self._first(session.sid, name, state)
+            session.base[name] = self._first(session.sid, name, state)
         else:
             raise NamespaceError(name)
         return dict.setdefault(session, name, state)  # another thread of the request may have been first
 
+    def _fetch_apart(self, session: LazySession, name: str) -> Blob | None:
+        try:
+            return self._backend.fetch(Life(session.sid, session.uid), name)
+        except SessionExpired:
+            return self._backend.fetch(Life(self._moved(session), session.uid), name)
+
+    def _moved(self, session: Session) -> str:
+        """Return the id to which the session was rotated since it was read.
+
+        Raises:
+            SessionExpired: The life has ended.
+        """
+        sid = self._backend.find(session.uid)
+        if sid is None or sid == session.sid:
+            raise SessionExpired(session.sid)
+        return sid
+
     def begin(self, sid: str) -> tuple[Session, bool]:
         now = self._moment().now
-        session = LazySession(sid, "", now, now, Record(sid, "", now, now))
-        session.source = None
+        session = LazySession(Record(sid, "", now, now), None)
         session.update(missing(self._factories, {}))
-        session.read_as({name: self._first(sid, name, state) for name, state in session.items()})
+        session.base.update({name: self._first(sid, name, state) for name, state in session.items()})
         return session, False
 
     def _first(self, sid: str, name: str, state: Any) -> Blob:
@@ -157,56 +193,68 @@ class CopiedSessions:
     def ensure(self, session: Session) -> bool:
         if session.uid:
             return False
-        return self._create(session, {name: blob.data for name, blob in (session.origin or {}).items()}, None)
+        own = _own(session)
+        return self._create(own, {name: blob.data for name, blob in own.base.items()}, None)
 
     def changed(self, session: Session) -> list[str]:
-        return [name for name, state in list(session.items()) if self._differs(session, name, state)]
+        own = _own(session)
+        return [name for name, state in list(own.items()) if self._differs(own, name, state)]
 
-    def _differs(self, session: Session, name: str, state: Any) -> bool:
-        read: Mapping[str, Blob] = session.origin if session.origin is not None else {}
+    def _differs(self, session: LazySession, name: str, state: Any) -> bool:
         try:
-            return self._codecs[name].encode(state) != read.get(name, _NONE).data
+            return self._codecs[name].encode(state) != _known(session, name).data
         except Unencodable:
             return True
 
     def save(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> bool:
-        data = self._encoded(session)
+        own = _own(session)
+        data = self._encoded(own)
         if on_change is not None:
-            before: Mapping[str, Blob] = session.origin or {}
-            changed = [name for name, new in data.items() if before.get(name, _NONE).data != new]
+            changed = [name for name, new in data.items() if _known(own, name).data != new]
             if changed:
                 on_change(changed)
-        if not session.uid:
-            if self._create(session, data, lock):
+        if not own.uid:
+            if self._create(own, data, lock):
                 return True
-            data = self._encoded(session)
-        read: Mapping[str, Blob] = session.origin if session.origin is not None else {}
-        changes, fresh = {}, {}
+            data = self._encoded(own)
+        changes: dict[str, Change] = {}
+        fresh: dict[str, bytes] = {}
         for name, new in data.items():
-            version, old = read.get(name, _NONE)
+            version, old = _known(own, name)
             if old != new:
                 changes[name] = Change(version, new)
-            if version == 0 and name in read:
+            if version == 0 and name in own.base:
                 fresh[name] = old
-        if not (changes or fresh):
-            return False
-        if lock is None:
-            check_time(session, self._moment(), self._present)
-        self._check_size(session.sid, read, data)
-        self._prove(session.sid, changes)
-        claim = lock.claim if lock is not None else None
-        if fresh:
-            changes.update(self._write_fresh(session, fresh, changes, claim))
-        if changes:
-            last = lock is not None and lock.last_write
-            self._backend.write(Life(session.sid, session.uid), changes, self._moment(), claim, last=last)
-            if lock is not None and last:
-                lock.claim = None
-            session.read_as({name: Blob(version + 1, new) for name, (version, new) in changes.items()})
+        if changes or fresh:
+            self._write_changes(own, data, changes, fresh, lock)
         return False
 
+    def _write_changes(
+        self,
+        session: LazySession,
+        data: Mapping[str, bytes],
+        changes: dict[str, Change],
+        fresh: Mapping[str, bytes],
+        lock: WriteLock | None,
+    ) -> None:
+        if lock is None:
+            check_time(session, self._moment(), self._present)
+        self._check_size(session, data)
+        self._prove(session.sid, changes)
+        if fresh:
+            changes.update(self._write_fresh(session, fresh, changes, lock))
+        if changes:
+            last = lock is not None and lock.last_write
+            self._write(session, changes, lock, last=last)
+            if lock is not None and last:
+                lock.claim = None
+
     def _write_fresh(
-        self, session: Session, fresh: Mapping[str, bytes], changes: Mapping[str, Change], claim: Claim | None
+        self,
+        session: LazySession,
+        fresh: Mapping[str, bytes],
+        changes: Mapping[str, Change],
+        lock: WriteLock | None,
     ) -> dict[str, Change]:
         """Write the first state of namespaces that the session did not have, each by itself, as version 1.
 
@@ -218,22 +266,29 @@ class CopiedSessions:
         """
         for name, data in fresh.items():
             try:
-                self._backend.write(Life(session.sid, session.uid), {name: Change(0, data)}, self._moment(), claim)
+                self._write(session, {name: Change(0, data)}, lock)
             except LockLost:
                 raise
             except SessionConflict:
-                pass
-            session.read_as({name: Blob(1, data)})
+                session.base[name] = Blob(1, data)
         return {name: Change(1, changes[name].data) for name in fresh if name in changes}
 
-    def _create(self, session: Session, data: dict[str, bytes], lock: WriteLock | None) -> bool:
+    def _write(
+        self, session: LazySession, changes: Mapping[str, Change], lock: WriteLock | None, *, last: bool = False
+    ) -> None:
+        life, claim = Life(session.sid, session.uid), lock.claim if lock is not None else None
+        session.origin = self._backend.write(life, changes, self._moment(), claim, last=last, base=session.origin)
+        for name, (version, new) in changes.items():
+            session.base[name] = Blob(version + 1, new)
+
+    def _create(self, session: LazySession, data: dict[str, bytes], lock: WriteLock | None) -> bool:
         """Create the record of a new session. Return False if another thread or process created it first.
 
         A namespace that differs from a fresh session begins as version 2. So the second writer sees what the first has
         changed: it takes over namespaces that it has not changed itself, and conflicts if both have changed one.
         """
-        self._check_size(session.sid, {}, data)
-        fresh: Mapping[str, Blob] = session.origin or {}
+        self._check_size(session, data)
+        fresh = session.base
         changes = {name: Change(1, new) for name, new in data.items() if fresh.get(name, _NONE).data != new}
         self._prove(session.sid, changes)
         at = self._moment()
@@ -241,24 +296,22 @@ class CopiedSessions:
         for name, new in data.items():
             record[name] = Blob(2 if name in changes else 1, new)
         winner = self._keep_new(record, at, lock)
-        session.uid = winner.uid
+        session.uid, session.origin = winner.uid, winner
         if winner is record:
             if lock is not None and lock.last_write:
                 lock.claim = None
-            session.origin = winner
+            session.base = dict(record)
             return True
-        own = self._encoded(session)
-        session.origin = Record(winner.sid, winner.uid, winner.created, winner.active)
-        for name, blob in winner.items():
+        own, session.base = self._encoded(session), {}
+        for name in winner:
             if name in own and name in fresh and own[name] != fresh[name].data:
-                session.origin[name] = Blob(1, fresh[name].data)
+                session.base[name] = Blob(1, fresh[name].data)
             else:
-                session.origin[name] = blob
-                if not name.startswith(ATTACHED):
-                    session[name] = self._read(session, name, blob)
+                dict.pop(session, name, None)
+                self.fetch(session, name)
         return False
 
-    def _read(self, session: Session, name: str, blob: Blob) -> Any:
+    def _read(self, session: LazySession, name: str, blob: Blob) -> Any:
         """Decode a namespace, and remember the bytes to which it encodes while it is unchanged."""
         codec = self._codecs[name]
         try:
@@ -266,8 +319,7 @@ class CopiedSessions:
         except ValueError as error:
             # Without the cause: its text may contain stored values.
             raise StateDecodeError(session.sid, name, *_misfit(error)) from None
-        if not codec.exact and session.origin is not None:
-            session.origin[name] = Blob(blob.version, codec.encode(state))
+        session.base[name] = blob if codec.exact else Blob(blob.version, codec.encode(state))
         return state
 
     def _encoded(self, session: Session) -> dict[str, bytes]:
@@ -292,14 +344,28 @@ class CopiedSessions:
                     is_plain = isinstance(error, Undecodable) and error.reason != UNHASHABLE
                     raise _refused(is_plain)(sid, name, *_no_return(error)) from error
 
-    def _check_size(self, sid: str, read: Mapping[str, Blob], data: Mapping[str, bytes]) -> None:
+    def _check_size(self, session: LazySession, data: Mapping[str, bytes]) -> None:
         limit = self._max_bytes()
         if limit is not None:
-            sizes = {name: len(blob.data) for name, blob in read.items() if not name.startswith(ATTACHED)}
+            sizes = session.origin.sizes()
             sizes.update((name, len(new)) for name, new in data.items())
             size = sum(sizes.values())
             if size > limit:
-                raise StateTooLarge(sid, size, limit, max(sizes, key=lambda name: sizes[name]))
+                raise StateTooLarge(session.sid, size, limit, max(sizes, key=lambda name: sizes[name]))
+
+
+def _own(session: Session) -> LazySession:
+    assert isinstance(session, LazySession)
+    return session
+
+
+def _known(session: LazySession, name: str) -> Blob:
+    """Return a namespace as it was read, or as it is stored if a caller has replaced it without reading it."""
+    base = session.base.get(name)
+    if base is not None:
+        return base
+    stored: Blob | Apart | None = session.origin.get(name)
+    return Blob(stored.version, b"") if isinstance(stored, Apart) else stored or _NONE
 
 
 def _refused(is_plain: bool) -> type[StateEncodeError]:

@@ -69,6 +69,12 @@ class Editor:
             record, claim = self._backend.load(sid, at), lock.claim
         return record if record is not None and not self._expiry.is_over(record, at, claim) else None
 
+    def load_head(self, sid: str) -> Record | None:
+        """Return what ``load`` returns, with or without the namespaces."""
+        at = self._moment()
+        record = self._backend.load_head(sid, at)
+        return record if record is not None and not self._expiry.is_over(record, at) else None
+
     def _claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
         waiting = self._locks.waiting
         if waiting is None:
@@ -131,13 +137,32 @@ class Editor:
         try:
             session = self._enter(lock, uid)
             yield self._part(session, namespace, lazy=lazy)
-            if lock.session is session:  # neither reset nor destroyed in the block
-                lock.last_write = outer is None
-                self.write_back(session, lock)
+            self._save(session, lock, last=outer is None)
         finally:
             lock.session = None
             if outer is None:
                 lock.give_back()
+
+    def update(self, sid: str, namespace: str, change: Callable[[Any], Any]) -> Any:
+        """Call ``change`` with a namespace's state; see ``SessionStore.update``."""
+        outer = self._locks.held(sid)
+        if outer is not None and outer.session is not None:
+            return outer.session.apply(namespace, change)
+        lock = outer or WriteLock(self._locks, check_sid(sid))
+        try:
+            session = self._enter(lock, None)
+            state = session.apply(namespace, change)
+            self._save(session, lock, last=outer is None)
+            return state
+        finally:
+            lock.session = None
+            if outer is None:
+                lock.give_back()
+
+    def _save(self, session: Session, lock: WriteLock, *, last: bool) -> None:
+        if lock.session is session:  # neither reset nor destroyed in the meantime
+            lock.last_write = last
+            self.write_back(session, lock)
 
     def _part(self, session: Session, namespace: str | None, *, lazy: bool) -> Any:
         if namespace is not None:

@@ -99,7 +99,7 @@ class Expiry:
         kept = self._locks.writing(life.sid)
         if not kept and self._registry.busy_check is not None:
             try:
-                record = self._backend.peek(life.sid)
+                record = self._backend.read(life.sid)
             except RecordDamaged:  # the busy check cannot be called; see ``is_busy``
                 record = None
             kept = record is not None and self.is_busy(record)

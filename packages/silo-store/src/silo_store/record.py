@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-ATTACHED = "_attached:"
-"""Prefix of the names under which a record keeps the data that callers attach to a session.
-
-Such a name is not a namespace: the session does not show it, but its data lives and dies with the session.
-"""
-
 
 class Blob(NamedTuple):
     """One namespace, encoded, as a backend keeps it."""
@@ -17,6 +11,20 @@ class Blob(NamedTuple):
     version: int
     """Starts at 1 or 2 and grows by 1 with every write."""
     data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data."""
+        return len(self.data)
+
+
+class Apart(NamedTuple):
+    """One namespace whose data the backend keeps apart from the record, because it is large. See ``Backend.fetch``."""
+
+    version: int
+    """As of a ``Blob``."""
+    size: int
+    """Bytes of the data."""
 
 
 class Change(NamedTuple):
@@ -29,6 +37,8 @@ class Change(NamedTuple):
 
 class Record(dict[str, Any]):
     """One life of a session: the stored value of each namespace, by name.
+
+    A value is the object that callers change, if the backend keeps live objects; otherwise a ``Blob`` or an ``Apart``.
 
     A dict itself instead of an object with one, so that an idle session costs little more than its state.
 
@@ -48,6 +58,20 @@ class Record(dict[str, Any]):
         self.created = created
         self.active = active
         self.bucket = 0
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each namespace's data, if the backend keeps bytes."""
+        return {name: value.size for name, value in self.items()}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the data of all namespaces is here, if the backend keeps bytes."""
+        return not any(isinstance(value, Apart) for value in self.values())
+
+    @property
+    def has_attached(self) -> bool:
+        """Whether anything may be attached to the session. False only if certainly nothing is."""
+        return True
 
 
 def copy_of(record: Record) -> Record:

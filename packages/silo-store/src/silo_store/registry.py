@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_origin
 
 from .callables import check_factory
-from .record import ATTACHED
 from .redact import short
 from .session import META
 
@@ -34,8 +33,6 @@ class Registry:
             ValueError: The name is reserved.
         """
         check_factory(name, factory)
-        if name.startswith(ATTACHED):
-            raise ValueError(f"a namespace cannot have a name that begins with {ATTACHED}: choose another")
         if name == META:
             raise ValueError(
                 f"a namespace cannot have the name {META}, under which sessions show their id and times: choose another"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .callables import refuse_coroutine
 from .errors import NamespaceError
-from .record import Blob, Record
+from .record import Record
 
 META = "_meta"
 """A key that sessions of release 0.1 had beside their namespaces; a namespace cannot have this name."""
@@ -21,7 +21,7 @@ class Session(Record):
         uid: This life of the session. A reset, destroyed or expired session comes back under another ``uid``.
         created: When this life began, in seconds since the epoch.
         active: When the session was last used, in seconds since the epoch.
-        origin: The record as it was read; None if the backend keeps live objects.
+        origin: The record as it was read or written last; None if the backend keeps live objects.
 
     ``session["_meta"]`` is a dict of ``created_at``, ``last_active`` and ``sid``, as in release 0.1. It is made at each
     access: ``in`` and ``get`` find it, iteration does not yield it.
@@ -32,11 +32,6 @@ class Session(Record):
     def __init__(self, sid: str, uid: str, created: float, active: float, origin: Record | None = None) -> None:
         super().__init__(sid, uid, created, active)
         self.origin = origin
-
-    def read_as(self, blobs: Mapping[str, Blob]) -> None:
-        """Record what the backend now stores of these namespaces."""
-        if self.origin is not None:
-            self.origin.update(blobs)
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or key == META

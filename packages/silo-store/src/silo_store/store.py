@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from .backend import ROTATED_RETAIN, Backend, Life, Moment, part_of
+from .backend import ROTATED_RETAIN, Backend, Life, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
 from .callables import check_callback
@@ -22,7 +22,7 @@ from .ids import check_sid, is_sid, new_sid
 from .live import LiveSessions
 from .locks import WriteLock, WriteLocks
 from .mapper import OnChange, SessionMapper
-from .record import ATTACHED, Change, Record
+from .record import Change, Record
 from .registry import EndReason, Registry, kind_of, tell
 from .session import Session
 
@@ -114,7 +114,7 @@ class SessionStore:
         factories = self._factories = self.registry.factories
         self._codecs: Codecs | None = None
         if backend.live:
-            self._sessions = LiveSessions(backend, self._create, factories, self.moment, self.uid, clock)
+            self._sessions = LiveSessions(backend, self._create, factories, self.moment, self.uid)
         else:
             codecs = self._codecs = Codecs(codec or _msgpack(), self.registry.kinds)
             for name in factories:
@@ -139,11 +139,8 @@ class SessionStore:
             lambda: self.lock_timeout,
         )
         self.rotations = self._editor.rotations
-        # ``get`` and ``is_expired`` read these directly: it is faster.
-        here = backend if isinstance(backend, MemoryBackend) else None
-        self._records: dict[str, Record] = here.records if here is not None else {}
-        self._tombstones = here.tombstones.shards if here is not None else {}
-        self._live: dict[str, Any] = self._records if backend.live else {}
+        # ``get`` and ``is_expired`` read it directly: it is faster.
+        self._live: dict[str, Any] = backend.records if isinstance(backend, MemoryBackend) and backend.live else {}
 
     # Setting up
 
@@ -231,17 +228,10 @@ class SessionStore:
             InvalidSessionId: ``sid`` is not a session id.
             TooManySessions: The id has no session, and there are as many sessions as ``max_sessions`` allows.
         """
-        try:
-            session: Session = self._live[sid]
-        except (KeyError, TypeError):  # ``open`` begins one, or refuses what is not even hashable
-            pass
-        else:  # as in ``_living``, whose call would be a fifth of the time
-            now = self._clock()
-            if now - session.active <= self._ttl:
-                session.active = now
-                return session
-        session = self.open(sid)
-        self.ensure(session)
+        session = self._living(sid)
+        if session is None:
+            session = self.open(sid)
+            self.ensure(session)
         return session
 
     def _living(self, sid: str) -> Session | None:
@@ -251,7 +241,7 @@ class SessionStore:
         except (KeyError, TypeError):
             return None
         now = self._clock()
-        if now - session.active <= self._ttl:
+        if now - session.active <= self.ttl:
             session.active = now
             return session
         return None
@@ -361,7 +351,7 @@ class SessionStore:
         Raises:
             StateDecodeError: Stored state does not fit a namespace's type.
         """
-        record = self.backend.peek(check_sid(sid))
+        record = self.backend.read(check_sid(sid))
         return self._sessions.view(record) if record is not None else None
 
     def uid(self, sid: str) -> str | None:
@@ -377,38 +367,36 @@ class SessionStore:
         return self._seen(sid) is not None
 
     def _seen(self, sid: str) -> Record | None:
-        record = part_of(self.backend, sid, ATTACHED) if is_sid(sid) else None
+        record = self.backend.peek_head(sid) if is_sid(sid) else None
         return record if record is not None and not self._expiry.is_over(record, self.moment()) else None
 
     def has_life(self, uid: str) -> bool:
-        """Return whether ``uid`` is the present life of any session. May scan: meant for clean-up at start."""
-        return self.backend.alive(uid)
+        """Return whether ``uid`` is the present life of any session, due or not."""
+        return self.backend.find(uid) is not None
 
     def is_expired(self, sid: str) -> bool:
         """Return whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
         try:
-            record = self._records.get(sid)
+            record = self._live[sid] if sid in self._live else self.backend.peek_head(sid) if is_sid(sid) else None
         except TypeError:  # not even hashable
             return False
-        if record is not None and self._clock() - record.active <= self._ttl:
-            return False
-        try:
-            at = self._tombstones[sid[-1]].get(sid)
-        except (LookupError, TypeError):  # another backend, or not a session id
-            at = self.backend.expired_at(sid) if is_sid(sid) else None
-        if at is not None:
-            return self._clock() - at <= self.expired_retain
-        try:
-            record = part_of(self.backend, sid, ATTACHED) if is_sid(sid) else None
         except RecordDamaged:  # the time of its last use cannot be read
             return False
-        return record is not None and self._expiry.is_over(record, self.moment())
+        if record is not None:
+            return self._clock() - record.active > self.ttl and self._expiry.is_over(record, self.moment())
+        at = self.backend.expired_at(sid) if is_sid(sid) else None
+        return at is not None and self._clock() - at <= self.expired_retain
 
     def touch(self, sid: str) -> None:
-        """Renew the session, if it lives."""
+        """Renew the session, if it lives. Reads no state."""
         if is_sid(sid):
             with suppress(RecordDamaged):
-                self._editor.load(sid)
+                self._editor.load_head(sid)
+
+    def find_life(self, sid: str) -> Life | None:
+        """Return the session's life, renewed; None if the id has no session. Reads no state."""
+        record = self._living(sid) or self._editor.load_head(check_sid(sid))
+        return Life(sid, record.uid) if record is not None else None
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. Return whether that life still exists."""
@@ -454,8 +442,7 @@ class SessionStore:
             TypeError: ``change`` is async. Nothing was changed.
             Exception: Any error of ``edit``.
         """
-        with self.edit(sid, lazy=True) as session:
-            return session.apply(namespace, change)
+        return self._editor.update(sid, namespace, change)
 
     def save(self, sid: str, session: Mapping[str, Any]) -> Session:
         """Write back what ``get`` or ``open`` returned. Only namespaces that changed are written.
@@ -489,27 +476,30 @@ class SessionStore:
         """
         self._editor.write_back(session, lock, on_change)
 
-    def attached(self, sid: str, uid: str | None = None) -> Record | None:
-        """Return the record of a session, to read what is attached to it. Namespaces may be left out. Renews nothing.
+    def attached(self, sid: str, uid: str | None = None, *, renew: bool = False) -> Record | None:
+        """Return what is attached to a session, by name, with the head of its record, in one round trip.
 
         Args:
             sid: An id that the session has or had.
             uid: Accept only this life, due or not, also if it was rotated to another id. By default the life that the
                 id has now, unless it has expired.
+            renew: Renew the session. Not with a ``uid``.
 
         Returns:
-            The record, in which each name that begins with ``ATTACHED`` is attached; None if there is no such life.
+            The record, with what is attached in place of namespaces; None if there is no such life.
 
         Raises:
             RecordDamaged: The stored record is damaged.
             StoreUnavailable: The backend cannot be reached.
         """
         if uid is None:
-            return self._seen(sid)
+            at = self.moment()
+            record = self.backend.attached(sid, at if renew else None) if is_sid(sid) else None
+            return record if record is not None and not self._expiry.is_over(record, at) else None
         tried: set[str] = set()
         while sid not in tried:
             tried.add(sid)
-            record = part_of(self.backend, sid, ATTACHED)
+            record = self.backend.attached(sid)
             if record is not None and record.uid == uid:
                 return record
             sid = self._editor.find_moved(sid, uid) or sid
@@ -518,12 +508,12 @@ class SessionStore:
     def attach(self, life: Life, name: str, change: Change) -> None:
         """Attach data to a session under a name, and renew the session. For backends that keep copies.
 
-        The data is written by compare and set, without the write lock: this call never waits for a writer of the
-        session, and no writer waits for it.
+        What is attached lives and dies with the session, but is not part of its state. It is written by compare and
+        set, without the write lock: this call never waits for a writer of the session, and no writer waits for it.
 
         Args:
             life: The session's life.
-            name: The name, which begins with ``ATTACHED``.
+            name: The name.
             change: The new bytes, and the version that ``attached`` returned; 0 if it returned no such name.
 
         Raises:
@@ -531,7 +521,7 @@ class SessionStore:
             SessionExpired: The life has ended, or was rotated to another id.
             StoreUnavailable: The backend cannot be reached.
         """
-        self.backend.write(life, {name: change}, self.moment())
+        self.backend.attach(life, name, change, self.moment())
 
     # Lives
 
@@ -654,19 +644,9 @@ class SessionStore:
 
     # Settings, counts and closing
 
-    @property
-    def ttl(self) -> float:
-        """Seconds that a session lives after its last use."""
-        return self._given_ttl
-
-    @ttl.setter
-    def ttl(self, ttl: float) -> None:
-        self._given_ttl = ttl
-        self._ttl = float(ttl)  # comparing a float with an int is a tenth of ``get``
-
     def moment(self) -> Moment:
         """Return the present time, with the settings by which sessions expire."""
-        ttl = self._given_ttl
+        ttl = self.ttl
         touch_interval = self.touch_interval if self.touch_interval is not None else min(ttl / 100, 30.0)
         return Moment(self._clock(), ttl, touch_interval)
 

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 from silo_store import (
-    ATTACHED,
     InvalidSessionId,
     Moment,
     Record,
@@ -68,7 +67,7 @@ class SessionSummary:
     def of(cls, record: Record, at: Moment, *, live: bool) -> SessionSummary:
         """Return the summary of a record."""
         idle = at.now - record.active
-        size = None if live else sum(len(blob.data) for blob in record.values())
+        size = None if live else sum(record.sizes().values())
         return cls(
             sid=record.sid,
             uid=record.uid,
@@ -115,8 +114,7 @@ def sizes(store: SessionStore) -> dict[str, int] | None:
         return None
     total: Counter[str] = Counter(dict.fromkeys(store.registry.factories, 0))
     for record in records(store):
-        for name, blob in record.items():
-            total[name] += len(blob.data)
+        total.update(record.sizes())
     return dict(total)
 
 
@@ -179,9 +177,7 @@ def _is_over(store: SessionStore, record: Record) -> bool:
 def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]:
     """Return the ``bytes`` of each namespace, and its ``state``, its ``repr`` if it is not JSON, or an ``error``."""
     found: dict[str, dict[str, Any]] = {
-        name: {"bytes": None if store.backend.live else len(value.data)}
-        for name, value in record.items()
-        if not name.startswith(ATTACHED)
+        name: {"bytes": None if store.backend.live else value.size} for name, value in record.items()
     }
     try:
         session = store.peek(record.sid)
@@ -197,12 +193,15 @@ def namespaces(store: SessionStore, record: Record) -> dict[str, dict[str, Any]]
 
 def tasks(store: SessionStore, record: Record) -> dict[str, str]:
     """Return the status of each task of the session, by name; empty if the backend keeps live objects."""
+    attached = store.attached(record.sid, record.uid)
+    if store.backend.live or attached is None:
+        return {}
     now = store.moment().now
-    names = sorted(name.removeprefix(PREFIX) for name in record if name.startswith(PREFIX))
+    names = sorted(name.removeprefix(PREFIX) for name in attached if name.startswith(PREFIX))
     found: dict[str, str] = {}
     for name in names:
         try:
-            stored = stored_run(record, name)
+            stored = stored_run(attached, name)
         except StateDecodeError:
             found[name] = "damaged"
         else:

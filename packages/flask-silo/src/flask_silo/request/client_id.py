@@ -90,7 +90,7 @@ class ClientId:
         presented = self.presented
         assert presented is not None
         if found.session is not None:
-            self.settled, self.uid, self.lives = presented, found.session.uid, True
+            self.settle_as(found.session.uid)
         elif found.status == "rotated":
             raise SessionRotated(presented)
         elif late:
@@ -102,6 +102,10 @@ class ClientId:
             adopted = found.status == "expired" or self.accept_client_ids
             self.settled = presented if adopted else self._store.generate_sid()
         return found.session
+
+    def settle_as(self, uid: str) -> None:
+        """Settle on the presented id, under which the session ``uid`` was found."""
+        self.settled, self.uid, self.lives = self.presented, uid, True
 
     def require(self, *, late: bool) -> Session | None:
         """Settle the id, and refuse the request unless the presented one has a session, see ``settle``.

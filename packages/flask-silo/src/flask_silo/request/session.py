@@ -38,6 +38,7 @@ class RequestSession(StateMapping):
     """
 
     __slots__ = (
+        "_attached",
         "_loading",
         "_looked_at",
         "_on_unlocked_change",
@@ -70,6 +71,7 @@ class RequestSession(StateMapping):
         self.saved = False
         self._writes = writes
         self._on_unlocked_change = on_unlocked_change
+        self._attached: Record | None = None
         self._looked_at: tuple[str, ...] = ()
         self._loading = threading.RLock()  # for the threads that a view starts; a factory may ask for other state
 
@@ -249,16 +251,34 @@ class RequestSession(StateMapping):
         return self.session
 
     def record(self, name: str) -> Record | None:
-        """Return the stored record of the session, to look up a task by its name; None if there is no session.
+        """Return what is attached to the session, to look up a task by its name; None if there is no session.
 
-        The first look at a task uses the record that the request has loaded. A second look reads the store again.
+        The first look at each task uses what the request has read before, if that is enough. A second look reads the
+        store again.
         """
-        session = self.glance()
-        if session is not None and name not in self._looked_at:
+        if self._attached is None:
+            self._attached = self._find_attached()
+        if self._attached is not None and name not in self._looked_at:
             self._looked_at += (name,)
-            return session.origin
+            return self._attached
         sid = self.id.candidate
         return self.store.attached(sid, self._loaded_uid) if sid is not None else None
+
+    def _find_attached(self) -> Record | None:
+        """Return what is attached to the session, without reading its state. Settles the id of a reading request."""
+        own = self.id
+        if self.session is None and own.settled is None and own.presented is not None:
+            if self._writes or self.closed:
+                return None
+            with self._loading:
+                found = self.store.attached(own.presented, renew=True) if own.settled is None else None
+                if found is not None:
+                    own.settle_as(found.uid)
+                    return found
+        session = self.glance()
+        if session is None or session.origin is None or session.origin.has_attached:
+            return None
+        return Record(session.sid, session.uid, session.created, session.active)
 
     def begin(self) -> Session:
         """Return the session as ``load`` does. If it is not in the store yet, it begins there."""
@@ -341,7 +361,7 @@ class RequestSession(StateMapping):
     def forget(self) -> None:
         """Drop the loaded session, its changes and the waiting jobs."""
         self.id.lives, self.id.uid = self.lives, None
-        self.session = None
+        self.session = self._attached = None
         self.jobs.clear()
         if self.lock is not None:
             self.lock.session = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from .server import Server, open_streams
 from .watch import Watch
 
 
-class StreamTiming(NamedTuple):
+@dataclass(frozen=True)
+class StreamTiming:
     """The times of a stream, in seconds."""
 
     look: float = 0.25

@@ -7,7 +7,6 @@ import json
 import threading
 
 from silo_store import (
-    ATTACHED,
     Change,
     Life,
     Record,
@@ -19,7 +18,7 @@ from silo_store import (
 )
 from silo_tasks import RunChange, Status, StoredRun, TaskRecord, TaskStore
 
-PREFIX = f"{ATTACHED}task:"
+PREFIX = "task:"
 """The prefix of the names under which the records of tasks are attached to their session."""
 
 MAX_ATTEMPTS = 50

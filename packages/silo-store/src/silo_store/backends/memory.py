@@ -16,12 +16,13 @@ from ..fork import reset_after_fork
 from ..hold import HoldCounts
 from ..ids import ID_CHARACTERS
 from ..record import Blob, Change, Record, copy_of
+from ..whole import WholeRecords
 
 BATCH = 256
 """Records handled while the lock is held once: a few hundred microseconds."""
 
 
-class MemoryBackend(HoldCounts):
+class MemoryBackend(WholeRecords, HoldCounts):
     """The default backend. See ``Backend`` for what each method does.
 
     Args:
@@ -37,6 +38,7 @@ class MemoryBackend(HoldCounts):
         self._index = ExpiryIndex()
         self.tombstones = Tombstones()
         self._rotated: dict[str, float] = {}
+        self._attached: dict[str, dict[str, Blob]] = {}
         self._ended: deque[Life] = deque()
         super().__init__()
         self._after_fork()
@@ -106,18 +108,41 @@ class MemoryBackend(HoldCounts):
         return winner if self.live else copy_of(winner)
 
     def write(
-        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
-    ) -> None:
+        self,
+        life: Life,
+        changes: Mapping[str, Change],
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        base: Record | None = None,
+    ) -> Record:
         with self._lock:
             record = self._current(life)
             if record is None:
                 raise SessionExpired(life.sid)
-            for name, change in changes.items():
-                blob = record.get(name)
-                if change.version != (blob.version if blob else 0):
-                    raise SessionConflict(life.sid)
             # One update() of plain dicts: a reader sees all of the changes or none.
-            record.update({name: Blob(change.version + 1, change.data) for name, change in changes.items()})
+            record.update(_written(life, changes, record))
+            record.active = at.now
+            return copy_of(record)
+
+    def attached(self, sid: str, at: Moment | None = None) -> Record | None:
+        record = self.records.get(sid)
+        if record is None:
+            return None
+        if at is not None and at.now - record.active <= at.ttl:
+            record.active = at.now
+        found = Record(record.sid, record.uid, record.created, record.active)
+        found.update(self._attached.get(record.uid, {}))
+        return found
+
+    def attach(self, life: Life, name: str, change: Change, at: Moment) -> None:
+        with self._lock:
+            record = self._current(life)
+            if record is None:
+                raise SessionExpired(life.sid)
+            attached = self._attached.get(life.uid, {})
+            self._attached[life.uid] = {**attached, **_written(life, {name: change}, attached)}
             record.active = at.now
 
     def put(self, session: Record, now: float) -> None:
@@ -155,14 +180,12 @@ class MemoryBackend(HoldCounts):
 
     def _drop(self, record: Record) -> None:
         del self.records[record.sid]
+        self._attached.pop(record.uid, None)
 
     def find(self, uid: str) -> str | None:
         with self._lock:  # not during a rename
             records = list(self.records.values())
         return next((record.sid for record in records if record.uid == uid), None)
-
-    def alive(self, uid: str) -> bool:
-        return self.find(uid) is not None
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
         with self._lock:
@@ -260,6 +283,19 @@ class MemoryBackend(HoldCounts):
 
     def close(self) -> None:
         """Do nothing: no file or connection is open."""
+
+
+def _written(life: Life, changes: Mapping[str, Change], known: Mapping[str, Blob]) -> dict[str, Blob]:
+    """Return what changes make of the blobs that are known.
+
+    Raises:
+        SessionConflict: A change expects another version.
+    """
+    for name, change in changes.items():
+        blob = known.get(name)
+        if change.version != (blob.version if blob is not None else 0):
+            raise SessionConflict(life.sid)
+    return {name: Blob(change.version + 1, change.data) for name, change in changes.items()}
 
 
 def _entries(buckets: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, str]]:

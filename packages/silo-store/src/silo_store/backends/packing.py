@@ -1,83 +1,283 @@
-"""The namespaces of a record packed into one bytes object, for backends that keep them outside the process."""
+"""The namespaces of a record packed into one bytes object, for backends that keep them outside the process.
+
+The packed form begins with the names of all namespaces, then has three numbers for each (its version, the bytes of its
+data, and how many of them follow here), then the data. The data of a large namespace is kept apart: none of it follows.
+Reading or writing one namespace takes the same time whatever the number of namespaces, but for a copy of the bytes.
+"""
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, NamedTuple
 
 from ..errors import RecordDamaged
-from ..record import Blob, Record
+from ..record import Apart, Blob, Change, Record
 
-_head = struct.Struct(">HII")  # bytes of the name, version, bytes of the data
-
+LARGE = 8192
+"""Bytes of data above which a namespace is kept apart."""
+FULL = 65536
+"""Bytes of data that a record holds at most. What does not fit is kept apart too, however small."""
 LATEST = 2.0**32
 """Seconds since 1970: later than the time of any record, in the year 2106."""
 
 _is_uid = re.compile("[!-~]+").fullmatch
+_head = struct.Struct(">HI")  # number of namespaces, bytes of their names
+_length = struct.Struct(">H")  # bytes of a name
+_MOST_LAYOUTS = 1000
 
 
-def pack(blobs: Mapping[str, Blob]) -> bytes:
-    """Return all namespaces in one bytes object: for each a head, its name in UTF-8 and its data."""
-    parts: list[bytes] = []
-    for name, (version, data) in blobs.items():
-        encoded = name.encode()
-        parts += (_head.pack(len(encoded), version, len(data)), encoded, data)
-    return b"".join(parts)
+class Packed(NamedTuple):
+    """The namespaces of a new record, as they are to be stored."""
+
+    data: bytes
+    """The packed form."""
+    apart: Mapping[str, bytes]
+    """The data that is to be stored apart, by namespace."""
 
 
-def unpack_into(record: Record, packed: bytes, start: int = 0) -> Record:
-    """Add packed namespaces, from byte ``start`` on, to a record, and return the record.
+class Layout:
+    """The names of a record's namespaces, in their order. The sessions of an application share one, or a few.
+
+    Attributes:
+        text: The names as they are packed.
+        places: Where the numbers of each name begin.
+        numbers: Packs the numbers of all names.
+    """
+
+    __slots__ = ("numbers", "places", "text")
+
+    def __init__(self, text: bytes, names: Collection[str]) -> None:
+        self.text = text
+        self.places = {name: 3 * number for number, name in enumerate(names)}
+        self.numbers = struct.Struct(f">{3 * len(names)}I")
+
+    @classmethod
+    def of(cls, names: Collection[str]) -> Layout:
+        """Return the layout of these names."""
+        encoded = [name.encode() for name in names]
+        return cls(b"".join(_length.pack(len(name)) + name for name in encoded), names)
+
+
+_layouts: dict[tuple[bytes, int], Layout] = {}
+
+
+def _read_layout(text: bytes, count: int) -> Layout:
+    """Return the layout of packed names.
 
     Raises:
-        RecordDamaged: The bytes do not have the layout of ``pack``.
+        ValueError: The names are damaged.
+        struct.error: They are damaged.
     """
-    end = len(packed)
-    try:
-        while start < end:
-            name_length, version, length = _head.unpack_from(packed, start)
-            name_end = start + _head.size + name_length
-            start_of_data, start = name_end, name_end + length
-            record[packed[name_end - name_length : name_end].decode()] = Blob(version, packed[start_of_data:start])
-    except (struct.error, UnicodeDecodeError):
-        start = -1
-    if start != end:
-        raise RecordDamaged(record.sid, record.uid)
-    return record
+    names, place = [], 0
+    while place < len(text):
+        (length,) = _length.unpack_from(text, place)
+        place += _length.size + length
+        names.append(text[place - length : place].decode())
+    if place != len(text) or len(names) != count or len(set(names)) != count:
+        raise ValueError("the packed names are damaged")
+    if len(_layouts) >= _MOST_LAYOUTS:
+        _layouts.clear()
+    layout = _layouts[text, count] = Layout(text, names)
+    return layout
 
 
-class Slices(Protocol):
-    """Bytes of which slices are read, such as an open blob of SQLite."""
+def pack(blobs: Mapping[str, Blob]) -> Packed:
+    """Pack the namespaces of a new record."""
+    numbers: list[int] = []
+    data = b""
+    apart: dict[str, bytes] = {}
+    for name, (version, bytes_) in blobs.items():
+        here = bytes_ if len(bytes_) <= _room(len(data)) else b""
+        if len(here) < len(bytes_):
+            apart[name] = bytes_
+        numbers += (version, len(bytes_), len(here))
+        data += here
+    layout = Layout.of(blobs)
+    return Packed(_head_of(layout, numbers) + data, apart)
 
-    def __len__(self) -> int: ...
 
-    def __getitem__(self, place: slice, /) -> bytes: ...
+def _head_of(layout: Layout, numbers: Collection[int]) -> bytes:
+    return _head.pack(len(layout.places), len(layout.text)) + layout.text + layout.numbers.pack(*numbers)
 
 
-def unpack_part_into(record: Record, packed: Slices, beginning: str) -> Record:
-    """Add the packed namespaces whose names start with ``beginning`` to a record, and return the record.
+class PackedRecord(Record):
+    """A record that unpacks a namespace when a caller asks for it.
 
-    The data of the other namespaces is not read.
-
-    Raises:
-        RecordDamaged: The bytes do not have the layout of ``pack``.
+    Attributes:
+        revision: Grows with each write of the record.
     """
-    start, end = 0, len(packed)
-    try:
-        while start < end:
-            name_start = start + _head.size
-            name_length, version, length = _head.unpack(packed[start:name_start])
-            name_end = name_start + name_length
-            start = name_end + length
-            name = packed[name_start:name_end].decode()
-            if name.startswith(beginning):
-                record[name] = Blob(version, packed[name_end:start])
-    except (struct.error, UnicodeDecodeError):
-        start = -1
-    if start != end:
-        raise RecordDamaged(record.sid, record.uid)
-    return record
+
+    __slots__ = ("_attached", "_layout", "_numbers", "_packed", "_start", "revision")
+
+    revision: int
+    _attached: bool
+    _layout: Layout
+    _numbers: tuple[int, ...]
+    _packed: bytes
+    _start: int
+
+    def __init__(
+        self,
+        sid: str,
+        uid: str,
+        created: float,
+        active: float,
+        revision: int,
+        packed: bytes,
+        start: int = 0,
+        has_attached: bool = True,
+    ) -> None:
+        """Make a record whose namespaces are packed in ``packed``, from byte ``start`` on.
+
+        Args:
+            sid: The session's id.
+            uid: The name of this life.
+            created: When the life began, in seconds since the epoch.
+            active: When the session was last used, in seconds since the epoch.
+            revision: See the attribute.
+            packed: The packed form, after ``start`` other bytes.
+            start: Number of the other bytes.
+            has_attached: Whether anything may be attached to the session.
+
+        Raises:
+            RecordDamaged: The bytes do not have the form that ``pack`` returns.
+        """
+        self.sid = sid
+        self.uid = uid
+        self.created = created
+        self.active = active
+        self.bucket = 0
+        self.revision = revision
+        self._attached = has_attached
+        self._packed = packed
+        try:
+            count, length = _head.unpack_from(packed, start)
+            start += _head.size
+            text = packed[start : start + length]
+            start += length
+            self._layout = layout = _layouts.get((text, count)) or _read_layout(text, count)
+            self._numbers = numbers = layout.numbers.unpack_from(packed, start)
+        except (struct.error, ValueError):
+            raise RecordDamaged(sid, uid) from None
+        self._start = start = start + layout.numbers.size
+        if start + sum(numbers[2::3]) != len(packed):
+            raise RecordDamaged(sid, uid)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a namespace, or the default."""
+        place = self._layout.places.get(name)
+        if place is None:
+            return default
+        numbers = self._numbers
+        version, size, here = numbers[place : place + 3]
+        if size > here:
+            return Apart(version, size)
+        start = self._start + sum(numbers[2:place:3])
+        return Blob(version, self._packed[start : start + here])
+
+    def __missing__(self, name: str) -> Blob | Apart:
+        value: Blob | Apart | None = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._layout.places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layout.places)
+
+    def __len__(self) -> int:
+        return len(self._layout.places)
+
+    def keys(self) -> KeysView[str]:  # type: ignore[override]
+        """Return the names of the namespaces."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        """Return the values of the namespaces."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """Return the names and values of the namespaces."""
+        return ItemsView(self)
+
+    @property
+    def packed(self) -> bytes:
+        """The namespaces, packed; with the bytes that preceded them if the record was read from such bytes."""
+        return self._packed
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each namespace's data."""
+        return dict(zip(self._layout.places, self._numbers[1::3], strict=True))
+
+    @property
+    def has_attached(self) -> bool:
+        """Whether anything may be attached to the session. False only if certainly nothing is."""
+        return self._attached
+
+    @has_attached.setter
+    def has_attached(self, may_have: bool) -> None:
+        self._attached = may_have
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no data is kept apart."""
+        return self._numbers[1::3] == self._numbers[2::3]
+
+    def fits(self, changes: Mapping[str, Change]) -> bool:
+        """Return whether all changes name the versions that this record has."""
+        places, numbers = self._layout.places, self._numbers
+        for name, (version, _) in changes.items():
+            if version != (numbers[places[name]] if name in places else 0):
+                return False
+        return True
+
+    def changed(self, changes: Mapping[str, Change]) -> Rewritten:
+        """Return this record with changes, as it is to be stored. The changes fit it."""
+        layout, numbers, data = self._layout, list(self._numbers), self._packed[self._start :]
+        new = [name for name in changes if name not in layout.places]
+        if new:
+            layout = Layout.of([*layout.places, *new])
+            numbers += [0] * (3 * len(new))
+        apart: dict[str, bytes] = {}
+        joined: list[str] = []
+        for name, (version, bytes_) in changes.items():
+            place = layout.places[name]
+            _, old_size, old_here = numbers[place : place + 3]
+            start = sum(numbers[2:place:3])
+            here = bytes_ if len(bytes_) <= _room(len(data) - old_here) else b""
+            if len(here) < len(bytes_):
+                apart[name] = bytes_
+            elif old_size > old_here:
+                joined.append(name)
+            data = data[:start] + here + data[start + old_here :]
+            numbers[place : place + 3] = version + 1, len(bytes_), len(here)
+        record = PackedRecord.__new__(PackedRecord)  # __init__() would unpack what is packed here
+        record.sid, record.uid, record.created, record.active = self.sid, self.uid, self.created, self.active
+        record.bucket, record.revision, record._attached = self.bucket, self.revision + 1, self._attached
+        record._layout, record._numbers = layout, tuple(numbers)
+        head = _head_of(layout, numbers)
+        record._packed, record._start = head + data, len(head)
+        return Rewritten(record, apart, joined)
+
+
+class Rewritten(NamedTuple):
+    """A record with changes, as it is to be stored."""
+
+    record: PackedRecord
+    """The record, of the next revision."""
+    apart: Mapping[str, bytes]
+    """The changed data that is to be stored apart, by namespace."""
+    joined: Collection[str]
+    """Namespaces that were stored apart and no longer are."""
+
+
+def _room(taken: int) -> int:
+    """Return how many bytes of data a namespace may have in a record in which others take ``taken`` bytes."""
+    return min(LARGE, max(0, FULL - taken))
 
 
 def is_head(uid: object, created: object, active: object) -> bool:

@@ -135,12 +135,12 @@ class ClaimSuite(BackendSuite):
             backend.release(claim)
             return
         fresh = Record("sid-b", "uid-2", 0.0, 0.0)
-        for late in (
-            lambda: backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"late")}, at(1.0), claim),
-            lambda: backend.create(fresh, at(1.0), claim),
-        ):
+        for is_new in (False, True):
             try:
-                late()
+                if is_new:
+                    backend.create(fresh, at(1.0), claim)
+                else:
+                    backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"late")}, at(1.0), claim)
             except LockLost:
                 pass
             else:

@@ -20,6 +20,8 @@ from .location import connection_of
 
 IDLE = 60.0
 """Seconds after which an unused connection is closed. Each connection that is given back closes at most one."""
+REFUSAL = "SILO"
+"""Begins the answer of a script that does not do what it was asked to do. The reason follows."""
 
 
 class Script:
@@ -113,7 +115,10 @@ class Connections:
             connection = self._take()
             yield connection
         except (RedisError, OSError, ValueError) as error:  # ValueError: the answer is not in Redis's protocol
-            text = f"sessions in Redis cannot be reached: {_said(error)}"
+            said = _said(error)
+            if said.startswith(REFUSAL):
+                raise StoreUnavailable(said[len(REFUSAL) + 1 :]) from None
+            text = f"sessions in Redis cannot be reached: {said}"
             demoted = _is_demoted(error)
             if connection is not None and (demoted or not isinstance(error, redis.ResponseError)):
                 connection.disconnect()

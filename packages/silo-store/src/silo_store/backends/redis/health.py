@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from ...backend import Finding, Life
+from ...backend import Finding
 from ...errors import StoreUnavailable
 from ...redact import short
-from . import scripts
 from .connections import Connections
 
 SKEW = 1.0
@@ -18,52 +17,39 @@ OLDEST = (6, 2)
 """The oldest supported release of Redis."""
 LOOKED_AT = 20_000
 """Most records that are checked for damage: a second of work."""
-BATCH = 256
-"""Records checked by one script."""
 
 
-def look(server: Connections, now: float) -> list[Finding]:
-    """Return findings about the server's version, settings, role and clock."""
-    findings: list[Finding] = []
+def findings(server: Connections, now: float, records: Iterable[tuple[str, bool]]) -> list[Finding]:
+    """Return findings about the server's version, settings, role and clock, and about the records.
+
+    Args:
+        server: The server.
+        now: The time of the caller's clock.
+        records: The id of each record, and whether it is damaged. Up to ``LOOKED_AT`` are looked at.
+    """
+    found: list[Finding] = []
     try:
         asked = time.monotonic()
         info = _info(server)
-        findings += _version(info)
-        findings += _persistence(info)
-        findings += _eviction(info)
-        findings += _role(info)
-        findings += _clock(server, now + time.monotonic() - asked)
+        found += _version(info)
+        found += _persistence(info)
+        found += _eviction(info)
+        found += _role(info)
+        found += _clock(server, now + time.monotonic() - asked)
+        found.append(_damage(records))
     except StoreUnavailable as error:
-        findings.append(Finding("error", "reachable", str(error)))
-    return findings
+        found.append(Finding("error", "reachable", str(error)))
+    return found
 
 
-def look_at_records(server: Connections, beginning: str, lives: Iterable[Life]) -> list[Finding]:
-    """Return a finding about damage among the first ``LOOKED_AT`` records.
-
-    Args:
-        server: The server. If it cannot be reached the list is empty, as ``look`` reports that.
-        beginning: Prefix of the records' keys.
-        lives: The lives of the records, from the lists of ids.
-    """
-    count, damaged = 0, set[bytes]()
-    try:
-        sids = iter(dict.fromkeys(life.sid for life in islice(lives, LOOKED_AT)))
-        while batch := list(islice(sids, BATCH)):
-            count += len(batch)
-            damaged.update(server.run(scripts.DAMAGED, (beginning,), beginning, *batch))
-    except StoreUnavailable:
-        return []
+def _damage(records: Iterable[tuple[str, bool]]) -> Finding:
+    looked_at = list(islice(records, LOOKED_AT))
+    count, damaged = len(looked_at), [sid for sid, is_damaged in looked_at if is_damaged]
     if not damaged:
-        return [Finding("ok", "records", f"{count:,} checked, none damaged")]
-    some = ", ".join(sorted(short(sid.decode()) for sid in damaged)[:3])
-    return [
-        Finding(
-            "error",
-            "records",
-            f"{len(damaged):,} of {count:,} records are damaged ({some}): reset or destroy the sessions",
-        )
-    ]
+        return Finding("ok", "records", f"{count:,} checked, none damaged")
+    some = ", ".join(sorted(map(short, damaged))[:3])
+    message = f"{len(damaged):,} of {count:,} records are damaged ({some}): reset or destroy the sessions"
+    return Finding("error", "records", message)
 
 
 def _info(server: Connections) -> dict[str, str]:

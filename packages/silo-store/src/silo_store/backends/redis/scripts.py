@@ -5,8 +5,12 @@ All keys of one prefix have the same hash tag, so a cluster keeps them on one no
 ================ ======= ===========================================================================
 key              type    holds
 ================ ======= ===========================================================================
-``s:<sid>``      string  a record: ``HEAD``, the uid, then the namespaces as ``packing.pack`` returns them
-``due:<bucket>`` list    ids of records by the bucket of their last known use, see ``BUCKET``
+``s:<sid>``      string  a record: see ``records.HEAD``
+``l:<uid>``      hash    large namespaces, which are kept apart from the record: see ``records.VERSION``
+``a:<uid>``      hash    what is attached to the session, in the same form
+``u:<shard>``    hash    ids of records by uid, see ``SHARDS``; ``DUE`` removes those whose records the server dropped
+``count``        string  number of all these ids
+``due:<bucket>`` list    uids of records by the bucket of their last known use, see ``BUCKET``
 ``due``          zset    the existing buckets
 ``gone``         zset    expired ids, and when each expired
 ``ended``        zset    ``sid uid`` of lives whose callbacks have not run, and until when they are claimed
@@ -15,30 +19,49 @@ key              type    holds
 ``w:<token>``    list    the record, with which a waiting process is woken
 ``w:<token>:on`` string  sign of life of a waiting process; expires unless repeated
 ``h:<uid>``      zset    owners that hold a life, and until when
-``m:<uid>``      string  the id to which a life was renamed
 ``r:<sid>``      string  when a life was renamed from this id
-``living``       set     the ids of records, to count them; ``DUE`` removes ids whose records the server dropped
-``epoch``        string  names the server's set of records: another one, or none, after all records were lost
+``epoch``        string  ``LAYOUT``, and a name of the server's set of records: another one, or none, after all records
+                         were lost
 ``lost``         string  when the loss was noticed
 ``noted``        string  the epoch in which the loss was noticed
 ================ ======= ===========================================================================
 
-A record's key has a time-to-live of its own, far longer than the session's. If no process sweeps any longer, the server
-cleans up.
+A record's keys have a time-to-live of their own, far longer than the session's. If no process sweeps any longer, the
+server cleans up.
+
+The last key of each script is ``epoch``. A script does nothing if it names another layout.
 """
 
 from __future__ import annotations
 
-import struct
+from ...backend import Moment
+from .connections import REFUSAL, Script
 
-from .connections import Script
+LAYOUT = "2"
+"""The form of the keys and values. Another form needs another number."""
 
-HEAD = struct.Struct(">ddIB")
-"""Last use, beginning, bucket, length of the uid."""
-
+ALL = -1
+"""The last byte of a record."""
 BUCKET = 8
-"""Seconds of last use that share a bucket. A record moves to its current bucket when its old one comes up, not when it
-is used. So using a session changes only its record, and each is looked at about once per time-to-live."""
+"""Seconds of last use that share a bucket. A life moves to its current bucket when its old one comes up, not when it is
+used. So using a session changes only its record, and each is looked at about once per time-to-live."""
+SHARDS = 1024
+"""Number of hashes of ids by uid. Redis packs a hash of up to 512 entries: with half a million sessions, an entry takes
+50 bytes here and 98 in one large hash."""
+
+
+WEEK = 7 * 24 * 3600.0
+FOREVER = 10 * 365 * 24 * 3600.0
+
+
+def renewal(at: Moment) -> tuple[float, float, float, int]:
+    """Return the arguments with which a script renews a record."""
+    return at.now, at.ttl, at.touch_interval, keep(at)
+
+
+def keep(at: Moment) -> int:
+    """Return the milliseconds after which the server may drop an unused record: long after the session has expired."""
+    return int(min(2 * at.ttl + WEEK, FOREVER) * 1000)
 
 
 class Keys:
@@ -47,75 +70,116 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self.base = base = f"{{{prefix}}}:"
         self.record = base + "s:"
+        self.large = base + "l:"
+        self.attached = base + "a:"
+        self.count = base + "count"
         self.claim = base + "t:"
         self.queue = base + "q:"
         self.wake = base + "w:"
         self.hold = base + "h:"
-        self.moved = base + "m:"
         self.rotated = base + "r:"
         self.bucket = base + "due:"
         self.buckets = base + "due"
         self.gone = base + "gone"
         self.ended = base + "ended"
-        self.living = base + "living"
         self.epoch = base + "epoch"
         self.lost = base + "lost"
         self.noted = base + "noted"
 
 
-_LIBRARY = """
--- A record's bytes. If its key holds another type, bytes that cannot be a record.
-local function bytes_of(key)
-  local data = redis.pcall('GET', key)
-  if type(data) == 'table' or data == '' then return '?' end
+_LIBRARY = (
+    f"""
+local epoch = redis.call('GET', KEYS[#KEYS])
+local layout = epoch and (string.match(epoch, '^(%d+):') or '1')
+if layout and layout ~= '{LAYOUT}' then
+  local keys = string.match(KEYS[#KEYS], '^{{.-}}:')
+  return redis.error_reply('{REFUSAL} sessions in Redis cannot be used: the keys ' .. keys .. '* have layout ' .. layout
+    .. ' of another release, not {LAYOUT}: use another prefix, or delete these keys')
+end
+"""
+    + """
+-- A record's bytes up to the given one; false if there is none. If its key holds another type, bytes that cannot be a
+-- record.
+local function bytes_of(key, last)
+  local data = redis.pcall('GETRANGE', key, 0, last)
+  if data == '' and redis.call('EXISTS', key) == 0 then return false end
+  if data == '' or type(data) == 'table' then return '?' end
   return data
 end
 
--- The head of a record: last use, beginning, bucket, uid, and the position of its namespaces. False if it is damaged.
+-- Last use, uid and flags of a record. False if its head is damaged.
 local function parse(data)
-  if #data < 21 or #data < 21 + string.byte(data, 21) then return false end
-  local active, created, bucket, uid, place = struct.unpack('>ddI4Bc0', data)
+  local length = string.byte(data, 22)
+  if not length or #data < 22 + length then return false end
+  local active, created = struct.unpack('>dd', data)
+  local uid = string.sub(data, 23, 22 + length)
   if not (math.abs(active) < 4294967296 and math.abs(created) < 4294967296 and string.find(uid, '^[!-~]+$')) then
     return false
   end
-  return active, created, bucket, uid, place
+  return active, uid, string.byte(data, 21)
 end
 
--- The same, reading only the head of a record. Nil if there is no record.
+-- The same. Nil if there is no record.
 local function head_of(key)
-  local head = redis.pcall('GETRANGE', key, 0, 275)
-  if head == '' and redis.call('EXISTS', key) == 0 then return nil end
-  if type(head) == 'table' then return false end
-  return parse(head)
+  local head = bytes_of(key, 276)
+  if head then return parse(head) end
 end
 
-local function uid_of(key)
-  local _, _, _, uid = head_of(key)
-  return uid
+local function key_of(rest)
+  return string.match(KEYS[#KEYS], '^{.-}:') .. rest
 end
 
-local function renew(key, now, keep)
-  redis.call('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
+-- Both keys beside a record.
+local function beside(uid)
+  return key_of('l:' .. uid), key_of('a:' .. uid)
+end
+
+-- The hash that has the id of a life, or will have it.
+local function shard_of(uid)
+  return key_of('u:' .. ((string.byte(uid) or 0) * 64 + (string.byte(uid, 2) or 0)) % 1024)
+end
+
+local function forget(uid)
+  redis.call('DECRBY', key_of('count'), redis.call('HDEL', shard_of(uid), uid))
+end
+
+local function keep_for(key, uid, flags, keep)
   redis.call('PEXPIRE', key, keep)
+  if flags > 0 then
+    local large, attached = beside(uid)
+    redis.call('PEXPIRE', large, keep)
+    redis.call('PEXPIRE', attached, keep)
+  end
+end
+
+local function renew(key, uid, flags, now, keep)
+  redis.call('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
+  keep_for(key, uid, flags, keep)
 end
 
 -- A record, renewed if its use must be recorded, and 1 if the server is a replica and could not do that. A server that
 -- cannot write can still read.
-local function load(key, now, ttl, touch_interval, keep)
-  local data, demoted = bytes_of(key), 0
-  local active = data and parse(data)
+local function load(key, last, now, ttl, touch_interval, keep)
+  local data, demoted = bytes_of(key, last), 0
+  local active, uid, flags
+  if data then active, uid, flags = parse(data) end
   if active then
     local since = tonumber(now) - active
     if since > tonumber(touch_interval) and since <= tonumber(ttl) then
       local failed = redis.pcall('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
       if type(failed) ~= 'table' then
-        redis.call('PEXPIRE', key, keep)
+        keep_for(key, uid, flags, keep)
       elseif string.find(failed.err, 'READONLY', 1, true) then
         demoted = 1
       end
     end
   end
   return data, demoted
+end
+
+local function drop(key, uid)
+  redis.call('UNLINK', key, beside(uid))
+  forget(uid)
 end
 
 -- Gives the claim and the record to the process that has waited longest, of those that give signs of life.
@@ -142,6 +206,7 @@ local function is_held(key, now_ms)
   return #redis.call('ZRANGEBYSCORE', key, '(' .. string.format('%.0f', now_ms), '+inf', 'LIMIT', 0, 1) > 0
 end
 """
+)
 
 
 def _script(body: str) -> Script:
@@ -149,22 +214,42 @@ def _script(body: str) -> Script:
 
 
 LOAD = _script("""
--- keys: record, epoch; arguments: now, ttl, touch_interval, keep
-local data, demoted = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
-return {data, redis.call('GET', KEYS[2]), demoted}
+-- keys: record; arguments: last byte, now, ttl, touch_interval, keep
+local data, demoted = load(KEYS[1], unpack(ARGV))
+return {data, epoch, demoted}
 """)
 
 PEEK = _script("""
--- keys: record
-return bytes_of(KEYS[1])
+-- keys: record; arguments: last byte
+return bytes_of(KEYS[1], ARGV[1])
+""")
+
+READ = _script("""
+-- A record, and a hash beside it.
+-- keys: record; arguments: last byte, the hash's flag, then now, ttl, touch_interval, keep if the record is renewed
+local data, demoted = bytes_of(KEYS[1], ARGV[1]), 0
+if ARGV[3] then data, demoted = load(KEYS[1], ARGV[1], unpack(ARGV, 3)) end
+local active, uid, flags
+if data then active, uid, flags = parse(data) end
+if not active or bit.band(flags, ARGV[2]) == 0 then return {data, epoch, demoted, {}} end
+local large, attached = beside(uid)
+return {data, epoch, demoted, redis.call('HGETALL', ARGV[2] == '1' and large or attached)}
+""")
+
+FETCH = _script("""
+-- A namespace that is kept apart, or the record, or nil if the life has ended.
+-- keys: record, large; arguments: uid, name
+local active, uid = head_of(KEYS[1])
+if active and uid ~= ARGV[1] or active == nil then return false end
+local data = redis.call('HGET', KEYS[2], ARGV[2])
+return data and {data} or {false, bytes_of(KEYS[1], -1)}
 """)
 
 LOOK = _script("""
--- keys: record, epoch, gone, rotated, lost; arguments: now, ttl, touch_interval, keep, sid
-local data, demoted = load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
-local epoch = redis.call('GET', KEYS[2])
+-- keys: record, gone, rotated, lost; arguments: last byte, now, ttl, touch_interval, keep, sid
+local data, demoted = load(KEYS[1], unpack(ARGV, 1, 5))
 if data then return {data, epoch, demoted} end
-local places = {expired = {'ZSCORE', KEYS[3], ARGV[5]}, rotated = {'GET', KEYS[4]}, lost = {'GET', KEYS[5]}}
+local places = {expired = {'ZSCORE', KEYS[2], ARGV[6]}, rotated = {'GET', KEYS[3]}, lost = {'GET', KEYS[4]}}
 for _, trace in ipairs({'expired', 'rotated', 'lost'}) do
   local since = redis.call(unpack(places[trace]))
   if since then return {false, epoch, demoted, trace, since} end
@@ -172,51 +257,30 @@ end
 return {false, epoch, demoted}
 """)
 
-PART = _script("""
--- A record without some of its namespaces. Only the heads of the omitted ones are read.
--- keys: record; arguments: prefix of the names to return, size up to which the whole record is returned
-local active, _, _, _, place = head_of(KEYS[1])
-if not active then return bytes_of(KEYS[1]) end
-local size = redis.call('STRLEN', KEYS[1])
-if size <= tonumber(ARGV[2]) then return redis.call('GET', KEYS[1]) end
-local parts = {redis.call('GETRANGE', KEYS[1], 0, place - 2)}
-while place <= size do
-  local head = redis.call('GETRANGE', KEYS[1], place - 1, place + 8 + #ARGV[1])
-  if #head < 10 then return '?' end
-  local length, _, bytes = struct.unpack('>I2I4I4', head)
-  local following = place + 10 + length + bytes
-  if following > size + 1 then return '?' end
-  if length >= #ARGV[1] and string.sub(head, 11) == ARGV[1] then
-    parts[#parts + 1] = redis.call('GETRANGE', KEYS[1], place - 1, following - 2)
-  end
-  place = following
-end
-return table.concat(parts)
-""")
-
 CLAIM = _script("""
--- keys: record, epoch, claim, queue, sign of life
--- arguments: now, ttl, touch_interval, keep, token, lease, how long the sign lasts, 1 if the process waits already
-local holder = redis.call('GET', KEYS[3])
-if holder and holder ~= ARGV[5] then
-  redis.call('SET', KEYS[5], '', 'PX', ARGV[7])
-  if ARGV[8] == '0' or not redis.call('LPOS', KEYS[4], ARGV[5]) then redis.call('RPUSH', KEYS[4], ARGV[5]) end
-  redis.call('PEXPIRE', KEYS[4], 600000)
-  return redis.call('PTTL', KEYS[3])
+-- keys: record, claim, queue, sign of life
+-- arguments: last byte, now, ttl, touch_interval, keep, token, lease, how long the sign lasts,
+-- 1 if the process waits already
+local holder = redis.call('GET', KEYS[2])
+if holder and holder ~= ARGV[6] then
+  redis.call('SET', KEYS[4], '', 'PX', ARGV[8])
+  if ARGV[9] == '0' or not redis.call('LPOS', KEYS[3], ARGV[6]) then redis.call('RPUSH', KEYS[3], ARGV[6]) end
+  redis.call('PEXPIRE', KEYS[3], 600000)
+  return redis.call('PTTL', KEYS[2])
 end
-redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
-if ARGV[8] == '1' then
-  redis.call('LREM', KEYS[4], 0, ARGV[5])
-  redis.call('DEL', KEYS[5])
+redis.call('SET', KEYS[2], ARGV[6], 'PX', ARGV[7])
+if ARGV[9] == '1' then
+  redis.call('LREM', KEYS[3], 0, ARGV[6])
+  redis.call('DEL', KEYS[4])
 end
-return {load(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]), redis.call('GET', KEYS[2])}
+return {load(KEYS[1], unpack(ARGV, 1, 5)), epoch}
 """)
 
 RELEASE = _script("""
 -- keys: record, claim, queue, wake, sign of life; arguments: token, lease, prefix of the wake keys
 redis.call('DEL', KEYS[4], KEYS[5])
 if redis.call('GET', KEYS[2]) == ARGV[1] then
-  pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], bytes_of(KEYS[1]))
+  pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], bytes_of(KEYS[1], -1))
 else
   redis.call('LREM', KEYS[3], 0, ARGV[1])
 end
@@ -228,156 +292,151 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARG
 """)
 
 CREATE = _script("""
--- keys: record, epoch, claim, queue, gone, bucket, buckets, living
--- arguments: sid, keep, token, last, lease, prefix of the wake keys, record, bucket, a new epoch, limit
-if ARGV[3] ~= '' and redis.call('GET', KEYS[3]) ~= ARGV[3] then return 'lost' end
-local old = bytes_of(KEYS[1])
-if old then return {old, redis.call('GET', KEYS[2])} end
-if ARGV[10] ~= '' and redis.call('SCARD', KEYS[8]) >= tonumber(ARGV[10]) then return 'full' end
-redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[2])
-redis.call('RPUSH', KEYS[6], ARGV[1])
-redis.call('ZADD', KEYS[7], ARGV[8], ARGV[8])
-redis.call('SADD', KEYS[8], ARGV[1])
-redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('SET', KEYS[2], ARGV[9], 'NX')
-if ARGV[4] == '1' then pass_on(KEYS[3], KEYS[4], ARGV[6], ARGV[5], ARGV[7]) end
-return {false, redis.call('GET', KEYS[2])}
+-- keys: record, claim, queue, gone, bucket, buckets, count, large
+-- arguments: token, last, lease, prefix of the wake keys, uid, sid, keep, limit, a new epoch, bucket, record,
+-- then name and data of each namespace that is kept apart
+if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
+local old = bytes_of(KEYS[1], -1)
+if old then return {old, epoch} end
+if ARGV[8] ~= '' and tonumber(redis.call('GET', KEYS[7]) or 0) >= tonumber(ARGV[8]) then return 'full' end
+redis.call('SET', KEYS[1], ARGV[11], 'PX', ARGV[7])
+if ARGV[12] then
+  redis.call('HSET', KEYS[8], unpack(ARGV, 12))
+  redis.call('PEXPIRE', KEYS[8], ARGV[7])
+end
+redis.call('INCRBY', KEYS[7], redis.call('HSET', shard_of(ARGV[5]), ARGV[5], ARGV[6]))
+redis.call('RPUSH', KEYS[5], ARGV[5])
+redis.call('ZADD', KEYS[6], ARGV[10], ARGV[10])
+redis.call('ZREM', KEYS[4], ARGV[6])
+if not epoch then redis.call('SET', KEYS[#KEYS], ARGV[9]) end
+if ARGV[2] == '1' then pass_on(KEYS[2], KEYS[3], ARGV[4], ARGV[3], ARGV[11]) end
+return {false, epoch or ARGV[9]}
 """)
 
 WRITE = _script("""
--- keys: record, claim, queue
--- arguments: uid, now, keep, token, last, lease, prefix of the wake keys, then name, version and data of each change
-if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[4] then return 'lost' end
-local data = bytes_of(KEYS[1])
-if not data then return 'gone' end
-local active, created, bucket, uid, place = parse(data)
+-- Writes a record that has not changed since it was read, and returns its flags. If it has, returns it as it is now.
+-- keys: record, claim, queue, large
+-- arguments: token, last, lease, prefix of the wake keys, uid, keep, old and new revision, last use, packed namespaces,
+-- number of those that are no longer kept apart, their names, then name and data of each one that is kept apart
+if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
+local head = bytes_of(KEYS[1], 276)
+if not head then return 'gone' end
+local active, uid, flags = parse(head)
 if not active then return 'damaged' end
+if uid ~= ARGV[5] then return 'gone' end
+if string.sub(head, 17, 20) ~= ARGV[7] then return {redis.call('GET', KEYS[1])} end
+local apart = 12 + ARGV[11]
+if apart > 12 then redis.call('HDEL', KEYS[4], unpack(ARGV, 12, apart - 1)) end
+if ARGV[apart] then
+  redis.call('HSET', KEYS[4], unpack(ARGV, apart))
+  flags = bit.bor(flags, 1)
+end
+local data = ARGV[9] .. string.sub(head, 9, 16) .. ARGV[8] .. string.char(flags, #uid) .. uid .. ARGV[10]
+redis.call('SET', KEYS[1], data, 'PX', ARGV[6])
+if flags > 0 then keep_for(KEYS[1], uid, flags, ARGV[6]) end
+if ARGV[2] == '1' then pass_on(KEYS[2], KEYS[3], ARGV[4], ARGV[3], data) end
+return flags
+""")
+
+ATTACH = _script("""
+-- keys: record, attached; arguments: uid, now, keep, name, version or '' for the first, data
+local active, uid, flags = head_of(KEYS[1])
+if active == false then return 'damaged' end
 if uid ~= ARGV[1] then return 'gone' end
-local changes = {}
-for i = 8, #ARGV, 3 do changes[ARGV[i]] = i end
-local parts = {struct.pack('>ddI4Bc0', tonumber(ARGV[2]), created, bucket, #uid, uid)}
-while place <= #data do
-  if #data < place + 9 then return 'damaged' end
-  local length, version, size, start = struct.unpack('>I2I4I4', data, place)
-  local name = string.sub(data, start, start + length - 1)
-  local following = start + length + size
-  if following > #data + 1 then return 'damaged' end
-  local i = changes[name]
-  if i then
-    if tonumber(ARGV[i + 1]) ~= version then return 'conflict' end
-    parts[#parts + 1] = struct.pack('>I2I4I4', length, version + 1, #ARGV[i + 2]) .. name .. ARGV[i + 2]
-    changes[name] = nil
-  else
-    parts[#parts + 1] = string.sub(data, place, following - 1)
-  end
-  place = following
-end
-for i = 8, #ARGV, 3 do
-  local name = ARGV[i]
-  if changes[name] then
-    if ARGV[i + 1] ~= '0' then return 'conflict' end
-    parts[#parts + 1] = struct.pack('>I2I4I4', #name, 1, #ARGV[i + 2]) .. name .. ARGV[i + 2]
-  end
-end
-data = table.concat(parts)
-redis.call('SET', KEYS[1], data, 'PX', ARGV[3])
-if ARGV[5] == '1' then pass_on(KEYS[2], KEYS[3], ARGV[7], ARGV[6], data) end
+local old = redis.call('HGET', KEYS[2], ARGV[4]) or ''
+if string.sub(old, 1, 4) ~= ARGV[5] then return 'conflict' end
+redis.call('HSET', KEYS[2], ARGV[4], ARGV[6])
+redis.call('SETRANGE', KEYS[1], 20, string.char(bit.bor(flags, 2)))
+renew(KEYS[1], uid, 2, ARGV[2], ARGV[3])
 return 'ok'
 """)
 
 TOUCH = _script("""
--- keys: record; arguments: uid, now, keep
-if uid_of(KEYS[1]) ~= ARGV[1] then return 0 end
-renew(KEYS[1], ARGV[2], ARGV[3])
+-- keys: record; arguments: uid, now, touch_interval, keep
+local active, uid, flags = head_of(KEYS[1])
+if not active or uid ~= ARGV[1] then return 0 end
+if tonumber(ARGV[2]) - active > tonumber(ARGV[3]) then renew(KEYS[1], uid, flags, ARGV[2], ARGV[4]) end
 return 1
 """)
 
 REMOVE = _script("""
--- keys: record, moved, living; arguments: uid or '' for a record whose uid cannot be read, sid
-local active, _, _, uid = head_of(KEYS[1])
+-- keys: record; arguments: uid or '' for a record whose uid cannot be read, the uid that its shard has
+local active, uid = head_of(KEYS[1])
 if active == nil or (uid or '') ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('SREM', KEYS[3], ARGV[2])
+drop(KEYS[1], ARGV[2])
 return 1
 """)
 
 RENAME = _script("""
--- keys: record, new record, moved, bucket, buckets, rotated, living
--- arguments: uid, new sid, bucket, now, milliseconds for which the old id is remembered, sid
-if uid_of(KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-redis.call('SET', KEYS[3], ARGV[2])
-redis.call('PEXPIRE', KEYS[3], redis.call('PTTL', KEYS[1]))
-redis.call('RPUSH', KEYS[4], ARGV[2])
-redis.call('ZADD', KEYS[5], ARGV[3], ARGV[3])
-redis.call('SETRANGE', KEYS[1], 16, struct.pack('>I4', tonumber(ARGV[3])))
+-- keys: record, new record, rotated
+-- arguments: uid, new sid, now, milliseconds for which the old id is remembered
+local active, uid = head_of(KEYS[1])
+if not active or uid ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('RENAME', KEYS[1], KEYS[2])
-redis.call('SET', KEYS[6], ARGV[4], 'PX', ARGV[5])
-redis.call('SREM', KEYS[7], ARGV[6])
-redis.call('SADD', KEYS[7], ARGV[2])
+redis.call('HSET', shard_of(uid), uid, ARGV[2])
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 return 1
 """)
 
+FIND = _script("""
+-- keys: none; arguments: prefix of the record keys, uid
+local sid = redis.call('HGET', shard_of(ARGV[2]), ARGV[2])
+local active, uid
+if sid then active, uid = head_of(ARGV[1] .. sid) end
+return active and uid == ARGV[2] and sid
+""")
+
 DUE = _script("""
--- Looks at the first ids of a bucket. Due ids stay in it, at its end, until they are expired. Ids of damaged records
--- stay too, and are returned separately.
--- keys: bucket, buckets, living
+-- Looks at the first uids of a bucket. Those of due lives stay in it, at its end, until they are expired. Those of
+-- damaged records stay too, and the ids of these are returned separately.
+-- keys: bucket, buckets
 -- arguments: bucket, now, ttl, how many, seconds of a bucket, prefix of the record keys, prefix of the bucket keys
-local found, damaged, stay, move = {}, {}, {}, {}
-local sids = redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1)
-for _, sid in ipairs(sids) do
-  local active, _, bucket, uid = head_of(ARGV[6] .. sid)
+local found, damaged, stay = {}, {}, {}
+local uids = redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1)
+for _, uid in ipairs(uids) do
+  local sid = redis.call('HGET', shard_of(uid), uid)
+  local active, own
+  if sid then active, own = head_of(ARGV[6] .. sid) end
   if active == false then
     damaged[#damaged + 1] = sid
-    stay[#stay + 1] = sid
-  elseif active then
-    if bucket == tonumber(ARGV[1]) then
-      if tonumber(ARGV[2]) - active > tonumber(ARGV[3]) then
-        found[#found + 1] = sid
-        found[#found + 1] = uid
-      end
-      local own = math.floor(active / ARGV[5]) * ARGV[5]
-      if own > bucket and tonumber(ARGV[2]) - active <= tonumber(ARGV[3]) then
-        move[#move + 1] = {sid, own}
-      else
-        stay[#stay + 1] = sid
-      end
-    end
+    stay[#stay + 1] = uid
+  elseif own ~= uid then
+    forget(uid)
+  elseif tonumber(ARGV[2]) - active > tonumber(ARGV[3]) then
+    found[#found + 1] = sid
+    found[#found + 1] = uid
+    stay[#stay + 1] = uid
   else
-    redis.call('SREM', KEYS[3], sid)
+    local current = string.format('%.0f', math.max(0, math.floor(active / ARGV[5]) * ARGV[5]))
+    redis.call('RPUSH', ARGV[7] .. current, uid)
+    redis.call('ZADD', KEYS[2], current, current)
   end
 end
 if #stay > 0 then redis.call('RPUSH', KEYS[1], unpack(stay)) end
-for _, each in ipairs(move) do
-  local own = string.format('%.0f', each[2])
-  redis.call('RPUSH', ARGV[7] .. own, each[1])
-  redis.call('ZADD', KEYS[2], own, own)
-  redis.call('SETRANGE', ARGV[6] .. each[1], 16, struct.pack('>I4', each[2]))
-end
-redis.call('LTRIM', KEYS[1], #sids, -1)
+redis.call('LTRIM', KEYS[1], #uids, -1)
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
 return {found, damaged}
 """)
 
 EXPIRE = _script("""
--- keys: gone, ended, living, then record, claim, hold and moved of each life
+-- keys: gone, ended, then record, claim and hold of each life
 -- arguments: now, ttl, keep, token, then sid and uid of each life
 local kept, now_ms = {}, server_time()
 for i = 5, #ARGV, 2 do
   local number = (i - 5) / 2
-  local place = 4 + number * 4
+  local place = 3 + number * 3
   local record, claim = KEYS[place], redis.call('GET', KEYS[place + 1])
-  local active, _, _, uid = head_of(record)
+  local active, uid, flags = head_of(record)
   if active and uid == ARGV[i + 1] then
     if tonumber(ARGV[1]) - active <= tonumber(ARGV[2]) then
       kept[#kept + 1] = number
     elseif (claim and claim ~= ARGV[4]) or is_held(KEYS[place + 2], now_ms) then
-      renew(record, ARGV[1], ARGV[3])
+      renew(record, uid, flags, ARGV[1], ARGV[3])
       kept[#kept + 1] = number
     else
       redis.call('ZADD', KEYS[1], ARGV[1], ARGV[i])
-      redis.call('ZADD', KEYS[2], 0, ARGV[i] .. ' ' .. ARGV[i + 1])
-      redis.call('DEL', record, KEYS[place + 3])
-      redis.call('SREM', KEYS[3], ARGV[i])
+      redis.call('ZADD', KEYS[2], 0, ARGV[i] .. ' ' .. uid)
+      drop(record, uid)
     end
   end
 end
@@ -412,10 +471,10 @@ return is_held(KEYS[1], server_time()) and 1 or 0
 """)
 
 EXPIRED_AT = _script("""
--- keys: record, gone, lost, epoch; arguments: sid
+-- keys: record, gone, lost; arguments: sid
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not at and redis.call('EXISTS', KEYS[1]) == 0 then at = redis.call('GET', KEYS[3]) end
-return {at, redis.call('GET', KEYS[4])}
+return {at, epoch}
 """)
 
 PRUNE = _script("""
@@ -428,69 +487,38 @@ if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) e
 NOTE_LOSS = _script("""
 -- All records were lost if the epoch is not the one that the caller knew when it asked. The epoch in the answer
 -- may be out of date by now.
--- keys: epoch, lost, noted; arguments: a new epoch, now, the epoch that the caller knew
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
-local epoch = redis.call('GET', KEYS[1])
-if epoch ~= ARGV[3] and redis.call('GET', KEYS[3]) ~= epoch then
-  redis.call('SET', KEYS[3], epoch)
-  redis.call('SET', KEYS[2], ARGV[2])
+-- keys: lost, noted; arguments: a new epoch, now, the epoch that the caller knew
+if not epoch then
+  epoch = ARGV[1]
+  redis.call('SET', KEYS[#KEYS], epoch)
+end
+if epoch ~= ARGV[3] and redis.call('GET', KEYS[2]) ~= epoch then
+  redis.call('SET', KEYS[2], epoch)
+  redis.call('SET', KEYS[1], ARGV[2])
 end
 return epoch
 """)
 
-RECORDED = _script("""
--- The ids and uids of records; '' for the uid of a damaged one.
--- keys: buckets; arguments: prefix of the record keys, ids
-local found = {}
-for i = 2, #ARGV do
-  local active, _, _, uid = head_of(ARGV[1] .. ARGV[i])
-  if active ~= nil then
-    found[#found + 1] = ARGV[i]
-    found[#found + 1] = uid or ''
-  end
-end
-return found
+CALL = _script("""
+-- keys: key; arguments: a command, then what follows the key
+return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
 """)
 
-LIVING = _script("""
--- The ids and uids of some of a bucket's records; '' for the uid of a damaged one.
--- keys: bucket; arguments: bucket, first, last, prefix of the record keys
+RECORDS = _script("""
+-- The records of some shards: uid, id, first bytes and number of bytes of each.
+-- keys: none; arguments: first shard, last shard, prefix of the record keys, last byte
 local found = {}
-for _, sid in ipairs(redis.call('LRANGE', KEYS[1], ARGV[2], ARGV[3])) do
-  local active, _, bucket, uid = head_of(ARGV[4] .. sid)
-  if active == false or (active and bucket == tonumber(ARGV[1])) then
-    found[#found + 1] = sid
-    found[#found + 1] = uid or ''
+for shard = ARGV[1], ARGV[2] do
+  local lives = redis.call('HGETALL', key_of('u:' .. shard))
+  for i = 1, #lives, 2 do
+    local key = ARGV[3] .. lives[i + 1]
+    local active, uid = head_of(key)
+    if active == false or uid == lives[i] then
+      local size = redis.pcall('STRLEN', key)
+      if type(size) == 'table' then size = 1 end
+      found[#found + 1] = {lives[i], lives[i + 1], bytes_of(key, ARGV[4]), size}
+    end
   end
-end
-return found
-""")
-
-DAMAGED = _script("""
--- The ids of damaged records among those given. Reads the heads of the records and of their namespaces.
--- keys: buckets; arguments: prefix of the record keys, ids
-local function is_text(bytes)
-  local rest = string.gsub(bytes, '[\\194-\\244][\\128-\\191]+', '')
-  return not string.find(rest, '[\\128-\\255]')
-end
-
-local function is_damaged(key)
-  local active, _, _, _, place = head_of(key)
-  if not active then return active == false end
-  local size = redis.call('STRLEN', key)
-  while place <= size do
-    local head = redis.call('GETRANGE', key, place - 1, place + 8)
-    if #head < 10 then return true end
-    local length, _, bytes = struct.unpack('>I2I4I4', head)
-    if not is_text(redis.call('GETRANGE', key, place + 9, place + 8 + length)) then return true end
-    place = place + 10 + length + bytes
-  end
-  return place ~= size + 1
-end
-
-local found = {}
-for i = 2, #ARGV do
-  if is_damaged(ARGV[1] .. ARGV[i]) then found[#found + 1] = ARGV[i] end
 end
 return found
 """)

@@ -8,21 +8,17 @@ import logging
 import math
 import os
 import secrets
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
-from ...backend import ROTATED_RETAIN, SMALL, Claim, Finding, Life, Look, Moment
+from ...backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from ...errors import (
     LockLost,
     LockTimeout,
-    RecordDamaged,
-    SessionConflict,
-    SessionExpired,
     SiloError,
     StoreUnavailable,
     TooManySessions,
@@ -32,11 +28,12 @@ from ...ids import is_sid
 from ...record import Blob, Change, Record
 from ...redact import short
 from ..options import known, seconds, split
-from ..packing import is_head, pack, unpack_part_into
+from ..packing import is_head
+from . import rows
 from .file import Connection, Database
 from .health import check_file
 from .place import prepare
-from .rows import Row, record_of, uid_of
+from .rows import LOAD, Row, head_of, record_of, uid_of
 
 logger = logging.getLogger("silo_store")
 
@@ -46,18 +43,9 @@ BATCH = 256
 _OWNERS = 1 << 62  # offset in the lock file: the bytes below stand for sessions, those from here on for owners
 _RENEWAL_WAIT = 200  # milliseconds for which a reader waits to record a use
 
-_LOAD = "SELECT uid, created, active, revision, state FROM sessions WHERE sid = ?"
-_PART = "SELECT uid, created, active, id, CASE WHEN length(state) <= ? THEN state END FROM sessions WHERE sid = ?"
+_HEAD = "SELECT uid, created, active FROM sessions WHERE sid = ?"
 _RENEW = "UPDATE sessions SET active = ? WHERE sid = ? AND uid = ? AND active < ?"
-_WRITE = (
-    "UPDATE sessions SET active = max(active, ?), revision = revision + 1, state = ?"
-    " WHERE sid = ? AND uid = ? AND revision = ?"
-)
-_CREATE = (
-    "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) SELECT ?, ?, ?, ?, ?, 1, ?"
-    " WHERE coalesce((SELECT value FROM meta WHERE key = 'count') < ?, 1)"
-)
-_TOUCH = "UPDATE sessions SET active = max(active, ?) WHERE sid = ? AND uid = ?"
+_ACTIVE = "SELECT active FROM sessions WHERE sid = ? AND uid = ?"
 _RENAME = "UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?"
 _DUE = (
     "SELECT noted, id, sid, uid, active, created FROM sessions WHERE noted <= ? AND (noted, id) > (?, ?)"
@@ -74,14 +62,6 @@ _TRACE = (
     "SELECT 'expired', at FROM tombstones WHERE sid = ? UNION ALL SELECT 'rotated', at FROM rotated WHERE sid = ?"
     " UNION ALL SELECT key, value FROM meta WHERE key = 'lost' LIMIT 1"
 )
-
-
-class _Read(NamedTuple):
-    """A session's row as this process read or wrote it last."""
-
-    uid: str
-    revision: int
-    blobs: dict[str, Blob]
 
 
 class SQLiteBackend:
@@ -150,7 +130,6 @@ class SQLiteBackend:
         """Begin with free locks, no claims and no holds: those belong to the parent."""
         self._lock = threading.Lock()
         self._rows = threading.Lock()  # for the rows of holds; held while waiting for the file
-        self._read: dict[str, _Read] = {}
         self._holds: Counter[str] = Counter()
         self._unheld: set[str] = set()
         self._owner = 0
@@ -159,58 +138,62 @@ class SQLiteBackend:
     # Reading
 
     def load(self, sid: str, at: Moment) -> Record | None:
-        row = self._load(sid, at)
+        row = self._load(LOAD, sid, at)
         return record_of(sid, row) if row is not None else None
 
+    def load_head(self, sid: str, at: Moment) -> Record | None:
+        head = self._load(_HEAD, sid, at)
+        return head_of(sid, head) if head is not None else None
+
     def look(self, sid: str, at: Moment) -> Look:
-        row = self._load(sid, at)
-        if row is not None:
-            return Look(record_of(sid, row))
+        record = self.load(sid, at)
+        if record is not None:
+            return Look(record)
         trace = self._ask(_TRACE, (sid, sid))
         if trace is not None:
             return Look(None, *trace)
-        row = self._load(sid, at)  # it may have begun just now
-        return Look(record_of(sid, row) if row is not None else None)
+        return Look(self.load(sid, at))  # it may have begun just now
 
     def peek(self, sid: str) -> Record | None:
-        row = self._ask(_LOAD, (sid,))
+        row = self._ask(LOAD, (sid,))
         return record_of(sid, row) if row is not None else None
 
-    def part(self, sid: str, beginning: str) -> Record | None:
-        """Return a part of the record, see ``part_of``."""
-        row = self._ask(_PART, (SMALL, sid))
-        if row is None or row[4] is not None:
-            return record_of(sid, row) if row is not None else None
-        if sys.version_info < (3, 11):  # cannot open a blob
-            return self.peek(sid)
+    def peek_head(self, sid: str) -> Record | None:
+        head = self._ask(_HEAD, (sid,))
+        return head_of(sid, head) if head is not None else None
+
+    def read(self, sid: str) -> Record | None:
         with self._database.reading() as connection:
-            connection.execute("BEGIN")  # both reads see the same state of the file
-            row = connection.execute(_PART, (SMALL, sid)).fetchone()
-            record = None
-            if row is not None:
-                if not is_head(*row[:3]):
-                    raise RecordDamaged(sid)
-                record = Record(sid, *row[:3])
-                with connection.blobopen("sessions", "state", row[3], readonly=True) as state:
-                    unpack_part_into(record, state, beginning)
-            connection.execute("COMMIT")
+            return rows.read(connection, sid)
+
+    def fetch(self, life: Life, name: str) -> Blob | None:
+        with self._database.reading() as connection:
+            return rows.fetch(connection, life, name)
+
+    def attached(self, sid: str, at: Moment | None = None) -> Record | None:
+        with self._database.reading() as connection:
+            record = rows.attached(connection, sid)
+        if record is not None and at is not None and at.touch_interval < at.now - record.active <= at.ttl:
+            head = self.load_head(sid, at)
+            if head is not None and head.uid == record.uid:
+                record.active = head.active
         return record
 
-    def _load(self, sid: str, at: Moment) -> Row | None:
-        """Read a row and renew it."""
+    def _load(self, statement: str, sid: str, at: Moment) -> Any:
+        """Read a row that begins with its head, and renew it."""
         now = at.now
         connection = self._database.take(now)
         try:
-            row: Row | None = connection.execute(_LOAD, (sid,)).fetchone()
+            row: Any = connection.execute(statement, (sid,)).fetchone()
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self._database.fail(connection, error)
         is_used = row is not None and type(row[2]) is float and at.touch_interval < now - row[2] <= at.ttl
-        if row is not None and is_used and is_head(*row[:3]):
+        if is_used and is_head(*row[:3]):
             return self._renew(connection, sid, row, now)
         self._database.give(connection)
         return row
 
-    def _renew(self, connection: Connection, sid: str, row: Row, now: float) -> Row:
+    def _renew(self, connection: Connection, sid: str, row: tuple[Any, ...], now: float) -> Any:
         """Record a use, and give the connection back. A database that cannot be written still gives the row."""
         try:
             connection.execute(f"PRAGMA busy_timeout = {_RENEWAL_WAIT}")
@@ -221,7 +204,7 @@ class SQLiteBackend:
                 self._database.fail(connection, error)
             return row
         self._database.give(connection)
-        return (row[0], row[1], now, row[3], row[4])
+        return (*row[:2], now, *row[3:])
 
     # Writing
 
@@ -230,17 +213,13 @@ class SQLiteBackend:
         if token is None:
             raise LockTimeout(sid)
         try:
-            row = self._load(sid, at)
-            record = record_of(sid, row) if row is not None else None
+            record = self.load(sid, at)
         except BaseException:
             self._locks.give_back(token)
             raise
-        if row is not None and record is not None:
-            self._read[token] = _Read(row[0], row[3], dict(record))
         return Claim(sid, token), record
 
     def release(self, claim: Claim) -> None:
-        self._read.pop(claim.token, None)
         self._locks.give_back(claim.token)
 
     def create(
@@ -252,46 +231,45 @@ class SQLiteBackend:
         last: bool = False,
         limit: int | None = None,
     ) -> Record:
-        sid, state = record.sid, pack(record)
+        sid = record.sid
         self._check(claim, sid)
         with self._database.writing(at.now) as connection:
-            new = (sid, record.uid, record.created, record.active, record.active, state, limit)
-            created = connection.execute(_CREATE, new).rowcount > 0
-            if created:
-                row = None
-                connection.execute("DELETE FROM tombstones WHERE sid = ?", (sid,))
-            else:
-                row = connection.execute(_LOAD, (sid,)).fetchone()
-        if row is not None:
-            return record_of(sid, row)
-        if not created and limit is not None:
+            row = rows.create(connection, record, limit)
+        if row is None and limit is not None:
             raise TooManySessions(limit)
-        if claim is not None:
-            if last:
-                self.release(claim)
-            else:
-                self._read[claim.token] = _Read(record.uid, 1, dict(record))
+        if row is not None and row[0] != record.uid:
+            return record_of(sid, row)
+        if last and claim is not None:
+            self.release(claim)
         return record
 
     def write(
-        self, life: Life, changes: Mapping[str, Change], at: Moment, claim: Claim | None = None, *, last: bool = False
-    ) -> None:
+        self,
+        life: Life,
+        changes: Mapping[str, Change],
+        at: Moment,
+        claim: Claim | None = None,
+        *,
+        last: bool = False,
+        base: Record | None = None,
+    ) -> Record:
         self._check(claim, life.sid)
-        read = self._read.get(claim.token) if claim is not None and claim.sid == life.sid else None
         connection = self._database.take(at.now)
         try:
-            written = _write(connection, life, changes, at.now, read)
+            written = rows.write(connection, life, changes, at.now, base)
         except SiloError:
             self._database.give(connection)
             raise
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self._database.fail(connection, error)
         self._database.give(connection)
-        if claim is not None:
-            if last:
-                self.release(claim)
-            else:
-                self._read[claim.token] = written
+        if last and claim is not None:
+            self.release(claim)
+        return written
+
+    def attach(self, life: Life, name: str, change: Change, at: Moment) -> None:
+        with self._database.writing(at.now) as connection:
+            rows.attach(connection, life, name, change, (at.now, at.now - at.touch_interval))
 
     def _check(self, claim: Claim | None, sid: str) -> None:
         """Raise ``LockLost`` in a forked child, or if another process has the lock in a lock file that was replaced."""
@@ -304,14 +282,19 @@ class SQLiteBackend:
     # Lives
 
     def touch(self, life: Life, at: Moment) -> bool:
-        return self._do(_TOUCH, (at.now, *life), at.now) > 0
+        row = self._ask(_ACTIVE, life)
+        if row is None:
+            return False
+        if type(row[0]) is float and at.now - row[0] <= at.touch_interval:
+            return True
+        return self._do("UPDATE sessions SET active = max(active, ?) WHERE sid = ? AND uid = ?", (at.now, *life)) > 0
 
     def remove(self, life: Life) -> bool:
         with self._database.writing() as connection:
             if life.uid:
                 removed = connection.execute("DELETE FROM sessions WHERE sid = ? AND uid = ?", life).rowcount > 0
             else:
-                row: Row | None = connection.execute(_LOAD, (life.sid,)).fetchone()
+                row: Row | None = connection.execute(LOAD, (life.sid,)).fetchone()
                 removed = row is not None and not uid_of(life.sid, row)
                 if removed:
                     connection.execute("DELETE FROM sessions WHERE sid = ?", (life.sid,))
@@ -329,9 +312,6 @@ class SQLiteBackend:
     def find(self, uid: str) -> str | None:
         row = self._ask("SELECT sid FROM sessions WHERE uid = ?", (uid,))
         return row[0] if row is not None else None
-
-    def alive(self, uid: str) -> bool:
-        return self.find(uid) is not None
 
     def _do(self, statement: str, values: tuple[Any, ...], now: float | None = None) -> int:
         """Change rows in one transaction, and return their number."""
@@ -564,45 +544,3 @@ def _owners(connection: Connection) -> set[int]:
         if owner is None:
             return owners
         owners.add(owner)
-
-
-def _write(connection: Connection, life: Life, changes: Mapping[str, Change], now: float, read: _Read | None) -> _Read:
-    """Write changes over the row read with this claim if it is unchanged, otherwise over the current row."""
-    sid, uid = life
-    if read is not None and read.uid == uid:
-        written = _write_over(connection, sid, changes, now, read)
-        if written is not None:
-            return written
-    while True:
-        row: Row | None = connection.execute(_LOAD, (sid,)).fetchone()
-        if row is None or row[0] != uid:
-            raise SessionExpired(sid)
-        read = _Read(uid, row[3], dict(record_of(sid, row)))
-        if _does_not_fit(changes, read):
-            raise SessionConflict(sid)
-        written = _write_over(connection, sid, changes, now, read)
-        if written is not None:
-            return written
-
-
-def _write_over(
-    connection: Connection, sid: str, changes: Mapping[str, Change], now: float, read: _Read
-) -> _Read | None:
-    """Write changes if the row is unchanged since it was read. Return the new row; None if it has changed."""
-    uid, revision, blobs = read
-    if _does_not_fit(changes, read):
-        return None
-    blobs = dict(blobs)
-    for name, (version, data) in changes.items():
-        blobs[name] = Blob(version + 1, data)
-    if connection.execute(_WRITE, (now, pack(blobs), sid, uid, revision)).rowcount:
-        return _Read(uid, revision + 1, blobs)
-    return None
-
-
-def _does_not_fit(changes: Mapping[str, Change], read: _Read) -> bool:
-    blobs = read.blobs
-    for name, (version, _) in changes.items():  # noqa: SIM110 - any() takes longer than all the rest
-        if version != (blobs[name][0] if name in blobs else 0):
-            return True
-    return False

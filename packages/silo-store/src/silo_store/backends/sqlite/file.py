@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from typing import NoReturn
 from urllib.parse import quote
 
-from ...errors import StoreUnavailable
+from ...errors import SiloError, StoreUnavailable
 from .locks import LOOK_EVERY, lock_file
 from .mounts import file_system, is_network, mounts
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("silo_store")
 
 APPLICATION_ID = 0x53496C6F
 """Distinguishes a file of sessions from other SQLite databases."""
-VERSION = 2
+VERSION = 3
 """The version of the schema below."""
 
 # ``noted`` is a use of the session, the last one or an earlier one. The sweep finds due sessions by it, and only the
@@ -36,6 +36,8 @@ CREATE TABLE sessions(
     id INTEGER PRIMARY KEY, sid TEXT NOT NULL UNIQUE, uid TEXT NOT NULL,
     created REAL NOT NULL, active REAL NOT NULL, noted REAL NOT NULL, revision INTEGER NOT NULL, state BLOB NOT NULL
 );
+CREATE TABLE apart(session INTEGER, name TEXT, version INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE (session, name));
+CREATE TABLE attached(session INTEGER, name TEXT, version INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE (session, name));
 CREATE INDEX sessions_noted ON sessions(noted);
 CREATE INDEX sessions_uid ON sessions(uid);
 CREATE TABLE tombstones(sid TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
@@ -46,11 +48,12 @@ CREATE INDEX ended_owner ON ended(owner);
 CREATE TABLE holds(uid TEXT, owner INTEGER, PRIMARY KEY (uid, owner)) WITHOUT ROWID;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
-_COUNTING = (
+_TRIGGERS = (
     "CREATE TRIGGER sessions_begin AFTER INSERT ON sessions"
     " BEGIN UPDATE meta SET value = value + 1 WHERE key = 'count'; END",
     "CREATE TRIGGER sessions_end AFTER DELETE ON sessions"
-    " BEGIN UPDATE meta SET value = value - 1 WHERE key = 'count'; END",
+    " BEGIN UPDATE meta SET value = value - 1 WHERE key = 'count'; DELETE FROM apart WHERE session = old.id;"
+    " DELETE FROM attached WHERE session = old.id; END",
 )
 
 _SETUP = 3 << 61  # the byte of the lock file that keeps two processes from creating one database
@@ -159,10 +162,13 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self, now: float | None = None) -> Iterator[Connection]:
-        """Take a connection for a block that reads."""
+        """Take a connection for a block that reads. If it raises a ``SiloError``, no transaction is open."""
         connection = self.take(now)
         try:
             yield connection
+        except SiloError:
+            self.give(connection)
+            raise
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self.fail(connection, error)
         self.give(connection)
@@ -172,7 +178,11 @@ class Database:
         """Take a connection for a block that is one transaction. If the block raises, nothing is written."""
         with self.reading(now) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            yield connection
+            try:
+                yield connection
+            except SiloError:
+                connection.execute("ROLLBACK")
+                raise
             connection.execute("COMMIT")
 
     def trim(self) -> None:
@@ -328,7 +338,7 @@ class Database:
             if mode != "wal":
                 raise StoreUnavailable(f"the file system of {self.path} does not allow SQLite's write-ahead log")
             connection.execute("BEGIN IMMEDIATE")
-            for statement in (*_SCHEMA.split(";"), *_COUNTING):
+            for statement in (*_SCHEMA.split(";"), *_TRIGGERS):
                 connection.execute(statement)
             meta = {"epoch": uuid.uuid4().hex, "born": self._seen, "count": 0}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())

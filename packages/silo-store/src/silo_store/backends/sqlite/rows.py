@@ -1,27 +1,73 @@
-"""A session's row, and the record in it. Other programs may have written a row."""
+"""A session's rows, and the record in them. Other programs may have written a row."""
 
 from __future__ import annotations
 
-from ...errors import RecordDamaged
-from ...record import Record
-from ..packing import is_head, unpack_into
+from collections.abc import Mapping
+from sqlite3 import Connection
 
+from ...backend import Life
+from ...errors import RecordDamaged, SessionConflict, SessionExpired
+from ...record import Blob, Change, Record
+from ..packing import PackedRecord, is_head, pack
+
+LOAD = "SELECT uid, created, active, revision, state FROM sessions WHERE sid = ?"
+_WRITE = (
+    "UPDATE sessions SET active = max(active, ?), revision = revision + 1, state = ?"
+    " WHERE sid = ? AND uid = ? AND revision = ? AND created = ? AND typeof(active) = 'real'"
+)
+_CREATE = (
+    "INSERT OR IGNORE INTO sessions(sid, uid, created, active, noted, revision, state) SELECT ?, ?, ?, ?, ?, 1, ?"
+    " WHERE coalesce((SELECT value FROM meta WHERE key = 'count') < ?, 1)"
+)
+_SET_APART = "INSERT OR REPLACE INTO apart SELECT id, ?, ?, ? FROM sessions WHERE sid = ?"
+_JOIN = "DELETE FROM apart WHERE session = (SELECT id FROM sessions WHERE sid = ?) AND name = ?"
+_READ = (
+    "SELECT uid, created, active, revision, state, name, version, data"
+    " FROM sessions LEFT JOIN apart ON session = sessions.id WHERE sid = ?"
+)
+_FETCH = (
+    "SELECT uid, created, active, revision, CASE WHEN version IS NULL THEN state END, version, data"
+    " FROM sessions LEFT JOIN apart ON session = sessions.id AND name = ? WHERE sid = ? AND uid = ?"
+)
+_ATTACHED = (
+    "SELECT uid, created, active, name, version, data"
+    " FROM sessions LEFT JOIN attached ON session = sessions.id WHERE sid = ?"
+)
+_ATTACHED_VERSION = (
+    "SELECT id, version FROM sessions LEFT JOIN attached ON session = sessions.id AND name = ?"
+    " WHERE sid = ? AND uid = ?"
+)
+_RENEW = "UPDATE sessions SET active = ? WHERE id = ? AND active < ?"
+
+Head = tuple[str, float, float]
+"""The uid, the times of creation and last use."""
 Row = tuple[str, float, float, int, bytes]
-"""The uid, the times of creation and last use, the revision, the packed namespaces."""
+"""A head, the revision, the packed namespaces."""
 
 
-def record_of(sid: str, row: Row) -> Record:
+def head_of(sid: str, head: Head) -> Record:
+    """Return the record of a head, without namespaces.
+
+    Raises:
+        RecordDamaged: The head is not valid.
+    """
+    if not is_head(*head):
+        raise RecordDamaged(sid)
+    return Record(sid, *head)
+
+
+def record_of(sid: str, row: Row) -> PackedRecord:
     """Return the record in a row.
 
     Raises:
         RecordDamaged: The row is not a valid record.
     """
-    uid, created, active, number, state = row
+    uid, created, active, revision, state = row
     if not is_head(uid, created, active):
         raise RecordDamaged(sid)
-    if type(number) is not int or type(state) is not bytes:
+    if type(revision) is not int or type(state) is not bytes:
         raise RecordDamaged(sid, uid)
-    return unpack_into(Record(sid, uid, created, active), state)
+    return PackedRecord(sid, uid, created, active, revision, state)
 
 
 def uid_of(sid: str, row: Row) -> str:
@@ -39,3 +85,132 @@ def is_damaged(sid: str, row: Row) -> bool:
     except RecordDamaged:
         return True
     return False
+
+
+def create(connection: Connection, record: Record, limit: int | None) -> Row | None:
+    """Insert a new record in the open transaction, unless there are ``limit`` records. Return the row that is there."""
+    sid, packed = record.sid, pack(record)
+    new = (sid, record.uid, record.created, record.active, record.active, packed.data, limit)
+    if connection.execute(_CREATE, new).rowcount == 0:
+        row: Row | None = connection.execute(LOAD, (sid,)).fetchone()
+        return row
+    _set_apart(connection, sid, {name: Blob(record[name].version, data) for name, data in packed.apart.items()})
+    connection.execute("DELETE FROM tombstones WHERE sid = ?", (sid,))
+    return (record.uid, record.created, record.active, 1, packed.data)
+
+
+def write(
+    connection: Connection, life: Life, changes: Mapping[str, Change], now: float, base: Record | None
+) -> PackedRecord:
+    """Write changes over the base if the row has not changed since, otherwise over the current row.
+
+    Raises:
+        SessionConflict: A namespace has another version than the change expects. There is no open transaction.
+        SessionExpired: The life has ended. There is no open transaction.
+    """
+    sid, uid = life
+    if isinstance(base, PackedRecord) and base.uid == uid and base.fits(changes):
+        written = _write_over(connection, sid, changes, now, base)
+        if written is not None:
+            return written
+    while True:
+        row: Row | None = connection.execute(LOAD, (sid,)).fetchone()
+        if row is None or row[0] != uid:
+            raise SessionExpired(sid)
+        current = record_of(sid, row)
+        if not current.fits(changes):
+            raise SessionConflict(sid)
+        written = _write_over(connection, sid, changes, now, current)
+        if written is not None:
+            return written
+
+
+def _write_over(
+    connection: Connection, sid: str, changes: Mapping[str, Change], now: float, base: PackedRecord
+) -> PackedRecord | None:
+    """Write changes if the row is unchanged since it was read. Return the new record; None if it has changed."""
+    new, apart, joined = base.changed(changes)
+    new.sid, new.active = sid, max(new.active, now)
+    values = (now, new.packed, sid, new.uid, base.revision, new.created)
+    if not (apart or joined):
+        return new if connection.execute(_WRITE, values).rowcount else None
+    connection.execute("BEGIN IMMEDIATE")
+    done = connection.execute(_WRITE, values).rowcount
+    if done:
+        _set_apart(connection, sid, {name: Blob(changes[name].version + 1, data) for name, data in apart.items()})
+        connection.executemany(_JOIN, [(sid, name) for name in joined])
+    connection.execute("COMMIT")
+    return new if done else None
+
+
+def _set_apart(connection: Connection, sid: str, blobs: Mapping[str, Blob]) -> None:
+    connection.executemany(_SET_APART, [(name, *blob, sid) for name, blob in blobs.items()])
+
+
+def fetch(connection: Connection, life: Life, name: str) -> Blob | None:
+    """Return a namespace; None if it is not stored.
+
+    Raises:
+        SessionExpired: The life has ended.
+    """
+    row = connection.execute(_FETCH, (name, *life)).fetchone()
+    if row is None:
+        raise SessionExpired(life.sid)
+    *whole, version, data = row
+    if version is not None:
+        return Blob(version, data)
+    found: Blob | None = record_of(life.sid, tuple(whole)).get(name)
+    return found
+
+
+def read(connection: Connection, sid: str) -> Record | None:
+    """Return a record with all of its data; None if the id has no record."""
+    found = connection.execute(_READ, (sid,)).fetchall()
+    if not found:
+        return None
+    packed = record_of(sid, found[0][:5])
+    record = Record(sid, packed.uid, packed.created, packed.active)
+    record.update(packed)
+    record.update({name: Blob(version, data) for *_, name, version, data in found if name is not None})
+    if not record.is_whole:
+        raise RecordDamaged(sid, record.uid)
+    return record
+
+
+def attached(connection: Connection, sid: str) -> Record | None:
+    """Return the head of a record, with what is attached to the session; None if the id has no record."""
+    rows = connection.execute(_ATTACHED, (sid,)).fetchall()
+    if not rows:
+        return None
+    record = head_of(sid, rows[0][:3])
+    record.update({name: Blob(version, data) for *_, name, version, data in rows if name is not None})
+    return record
+
+
+def attach(connection: Connection, life: Life, name: str, change: Change, renew: tuple[float, float]) -> None:
+    """Attach data in the open transaction, and renew the record.
+
+    Args:
+        connection: The connection.
+        life: The life of the session.
+        name: What the data is attached as.
+        change: The data.
+        renew: The present time, recorded as a use if the last recorded one is before the second time.
+
+    Raises:
+        SessionConflict: What is attached has another version than the change expects.
+        SessionExpired: The life has ended.
+    """
+    row = connection.execute(_ATTACHED_VERSION, (name, *life)).fetchone()
+    if row is None:
+        raise SessionExpired(life.sid)
+    number, version = row
+    if change.version != (version or 0):
+        raise SessionConflict(life.sid)
+    connection.execute("INSERT OR REPLACE INTO attached VALUES (?, ?, ?, ?)", (number, name, *_next(change)))
+    now, before = renew
+    connection.execute(_RENEW, (now, number, before))
+
+
+def _next(change: Change) -> Blob:
+    return Blob(change.version + 1, change.data)

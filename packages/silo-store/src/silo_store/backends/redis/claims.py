@@ -1,0 +1,144 @@
+"""``Claims``, the claims of this process on sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections import deque
+from typing import Any
+
+from ...backend import Claim, Moment
+from ...errors import LockLost, LockTimeout, StoreUnavailable
+from ...fork import reset_after_fork
+from ...ids import new_uid
+from . import scripts
+from .keeper import Keeper
+from .prefix import Prefix
+from .records import TIME
+from .scripts import ALL, renewal
+
+
+class Claims:
+    """Claims sessions, waits for claims, and gives them back.
+
+    Args:
+        prefix: The keys.
+        keeper: Renews the claims.
+        lease: Milliseconds after which the server drops a claim that is not renewed.
+
+    Attributes:
+        lease: The same.
+    """
+
+    def __init__(self, prefix: Prefix, keeper: Keeper, lease: int) -> None:
+        self._prefix = prefix
+        self._keeper = keeper
+        self.lease = str(lease)
+        self._heard = str(int(max(prefix.server.timeout, 1.0) * 1000))  # a waiting process gives two signs in that time
+        self._after_fork()
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        """Use an identity on the server that differs from the parent's."""
+        self._me = new_uid()
+        self._numbers = itertools.count()
+        self._unanswered: deque[Claim] = deque(maxlen=1000)
+
+    def new_token(self) -> str:
+        """Return a new name for a claim or a hold of this process."""
+        return f"{self._me}:{next(self._numbers)}"
+
+    def take(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, bytes | None]:
+        """Wait for a claim. Return it, and the bytes of the record.
+
+        Raises:
+            LockTimeout: Another process kept its claim for too long.
+        """
+        prefix, keys, known = self._prefix, self._prefix.keys, self._prefix.epoch
+        claim = Claim(sid, self.new_token())
+        wake = keys.wake + claim.token
+        touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, f"{wake}:on")
+        arguments = (ALL, *renewal(at), claim.token, self.lease, self._heard)
+        if self._unanswered:
+            self._give_back_unanswered()
+        try:
+            reply = prefix.run(scripts.CLAIM, touched, *arguments, "0")
+            if not isinstance(reply, list):
+                reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
+            if reply is None:
+                raise LockTimeout(sid)
+            data, *told = reply
+            for epoch in told:
+                prefix.compare(known, epoch, at.now)
+            self._keeper.add(_name(claim))
+        except StoreUnavailable:  # giving back would fail too, and the server may still grant the claim
+            self._unanswered.append(claim)
+            raise
+        except BaseException:
+            self._give_back(claim)
+            raise
+        return claim, data
+
+    def _wait(
+        self, left: int, touched: tuple[str, ...], arguments: tuple[Any, ...], wake: str, deadline: float
+    ) -> list[Any] | None:
+        """Wait in the server's queue until the claim's owner passes it on or gives no more signs of life."""
+        prefix, server = self._prefix, self._prefix.server
+        while (rest := deadline - time.monotonic()) > 0:
+            # Not longer than the connection waits for any answer. If the claim's owner dies, its claim runs out.
+            wait = min(rest, max(left, 0) / 1000 + 0.01, server.timeout / 2)
+            woken = server.command("BLPOP", wake, f"{max(wait, 0.001):.3f}")  # 0 would wait for ever
+            if woken is not None:
+                data = woken[1] or None
+                last_use = data[:8] if data is not None else b""
+                if len(last_use) == 8 and arguments[1] - TIME.unpack(last_use)[0] > arguments[3]:  # record it
+                    data, epoch, _ = prefix.run(scripts.LOAD, touched[:1], *arguments[:5])
+                    return [data, epoch]
+                return [data]  # without an epoch
+            reply = prefix.run(scripts.CLAIM, touched, *arguments, "1")
+            if isinstance(reply, list):
+                return reply
+            left = reply
+        return None
+
+    def give_back(self, claim: Claim) -> None:
+        """Give a claim back, if it was not given back or lost."""
+        if self.gave_back(claim):
+            self._give_back(claim)
+
+    def gave_back(self, claim: Claim) -> bool:
+        """Note that a claim was given back. Return whether it was there until now."""
+        return self._keeper.discard(_name(claim))
+
+    def _give_back(self, claim: Claim) -> None:
+        try:
+            self._send_back(claim)
+        except StoreUnavailable:  # the claim runs out, or is given back when the server answers again
+            self._unanswered.append(claim)
+
+    def _give_back_unanswered(self) -> None:
+        """Give back the claims that could not be given back while the server was away. Raise if it is still away."""
+        with contextlib.suppress(IndexError):  # another thread has done it
+            while True:
+                claim = self._unanswered.popleft()
+                try:
+                    self._send_back(claim)
+                except StoreUnavailable:
+                    self._unanswered.append(claim)
+                    raise
+
+    def _send_back(self, claim: Claim) -> None:
+        keys, sid = self._prefix.keys, claim.sid
+        wake = keys.wake + claim.token
+        touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, wake, f"{wake}:on")
+        self._prefix.run(scripts.RELEASE, touched, claim.token, self.lease, keys.wake)
+
+    def check(self, claim: Claim | None) -> None:
+        """Keep a forked child from writing with a claim of its parent."""
+        if claim is not None and not claim.token.startswith(self._me):
+            raise LockLost(claim.sid)
+
+
+def _name(claim: Claim) -> str:
+    return f"claim {claim.sid} {claim.token}"
