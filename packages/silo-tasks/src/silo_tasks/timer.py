@@ -100,6 +100,10 @@ class Timer:
     def _next(self) -> Alarm:
         with self._wake:
             while True:
+                # One wake-up is enough for all cancelled alarms that are next.
+                while self._heap and self._heap[0][2].call is None:
+                    heapq.heappop(self._heap)
+                    self._forgotten -= 1
                 delay = self._heap[0][0] - time.monotonic() if self._heap else None
                 if delay is not None and delay <= 0:
                     return heapq.heappop(self._heap)[2]

@@ -52,14 +52,20 @@ def test_a_record_is_seen_through_another_store(redis_url: str) -> None:
 
 
 def test_round_trips(redis_server: RedisServer) -> None:
-    """A read takes one, and so does a change after a read or a change. A change of an unknown task takes two."""
+    """A read, a begin and a claim take one, and so does a change after one of them. Otherwise a change takes two."""
     link = RoundTrips(redis_server.port)
-    store = RedisTaskStore(f"redis://127.0.0.1:{link.port}")
+    store, other, worker = (RedisTaskStore(f"redis://127.0.0.1:{link.port}") for _ in range(3))
+    other.read("", "another")
     steps: list[tuple[Callable[[], object], int]] = [
         (lambda: store.read("", "trips"), 1),
         (lambda: store.begin("", "trips", "a", {"running": True}, expect=None, wait=60), 1),
         (lambda: store.claim("", "trips", "a"), 1),
         (lambda: store.publish("", "trips", "a", {"running": True, "n": 1}), 1),
+        (lambda: other.begin("", "trips", "b", {"running": True}, expect="a", wait=60), 1),
+        (lambda: worker.claim("", "trips", "b"), 1),
+        (lambda: worker.publish("", "trips", "b", {"running": True}), 1),
+        (lambda: other.begin("", "trips", "a", {"running": True}, expect="b"), 1),
+        (lambda: store.publish("", "trips", "a", {"running": True, "n": 1}), 3),  # One that fails, then as anew.
         (lambda: RedisTaskStore(redis_server.url).request_cancel("", "trips", "a"), 0),
         (lambda: store.publish("", "trips", "a", {"running": True, "n": 2}), 3),  # One that fails, then as anew.
         (lambda: store.cancel_requested("", "trips", "a"), 1),
@@ -67,6 +73,7 @@ def test_round_trips(redis_server: RedisServer) -> None:
         (lambda: not store.forget("", "trips", "a"), 1),
     ]
     store.forget("", "trips", "none")
+    worker.claim("", "trips", "none")
     for step, expected in steps:
         link.reset()
         assert step() is not False
@@ -119,8 +126,9 @@ def test_a_change_whose_answer_is_lost_is_done_once(redis_url: str) -> None:
 
     store._run = twice  # type: ignore[assignment]
     assert store.begin("", "task", "a", {}, expect=None)
-    assert store.begin("", "task", "b", {}, expect="a", wait=60)
-    assert len(calls) == 5  # A look, a change and the look that finds it done, and then without the first one.
+    assert store.begin("", "task", "b", {"running": True}, expect="a", wait=60)
+    assert store.claim("", "task", "b")
+    assert len(calls) == 4  # A look, and one call for each change.
 
 
 def test_without_a_server(own_redis: RedisServer) -> None:

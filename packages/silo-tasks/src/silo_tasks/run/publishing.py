@@ -10,7 +10,7 @@ from ..errors import TaskRunning
 from ..status import Status
 from ..stores.base import TaskStore
 from ..stores.stored_run import TaskRecord
-from ..timer import publisher
+from ..timer import Alarm, publisher
 from .record import record_of
 from .remote import RemoteRun
 from .run import Run
@@ -48,6 +48,7 @@ class Publication:
         self._settles = settles
         self._failing = False
         self._left = TRIES
+        self._alarm: Alarm | None = None
         self._before: Before = None
         self.begun = False
 
@@ -119,7 +120,7 @@ class Publication:
 
     def drop(self) -> None:
         """Store nothing more: the run was not accepted."""
-        self._left = 0
+        self._finish()
         with self._run.lock:
             self._run.callbacks = [each for each in self._run.callbacks if each is not self]
 
@@ -131,7 +132,12 @@ class Publication:
     def _publish_later(self) -> None:
         """Store the record again, unless its last one is stored."""
         if self._left > 0:
-            publisher.call_later(INTERVAL, self._publish_again)
+            self._alarm = publisher.call_later(INTERVAL, self._publish_again)
+
+    def _finish(self) -> None:
+        self._left, alarm = 0, self._alarm
+        if alarm is not None:
+            alarm.cancel()
 
     def _publish_again(self) -> None:
         if self._left > 0 and not self.publish() and self._run.status.is_final:
@@ -157,7 +163,7 @@ class Publication:
             if record["running"] and (not newest or store.cancel_requested(run.owner, run.name, run.token)):
                 run.cancel(detach=True)
             if not goes_on:
-                self._left = 0
+                self._finish()
             self._failing = False
         except Exception:
             with run.lock:

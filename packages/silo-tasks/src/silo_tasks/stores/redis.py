@@ -18,7 +18,7 @@ from ..errors import RunnerUnavailable
 from ..text import describe
 from .address import check, client_of
 from .base import RunChange, TaskStore
-from .stored_run import LEASE, StoredRun
+from .stored_run import LEASE, StoredRun, TaskRecord
 
 RETAIN = 86_400.0
 """Seconds for which a record is kept after the last report of its run."""
@@ -33,8 +33,14 @@ IMPATIENT: dict[str, Any] = {
     "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
 }
 
+# A stored value is a mark, the claim and the run as JSON. The mark is random: each change writes a new one. The claim
+# is a letter and a time in microseconds: "w" and until when the run may be claimed, "c" and when it was claimed, or "-"
+# and zeros. So a worker can claim a run that it has not read.
 MARK = 16
-"""Length of the random mark at the beginning of a stored value. Each change writes a new mark."""
+"""Length of the mark."""
+
+HEAD = MARK + 17
+"""Length of the mark and the claim."""
 
 KEPT = 64
 """Number of tasks whose last seen value is remembered."""
@@ -45,16 +51,38 @@ local time = redis.call('TIME')
 return {time[1], time[2], redis.call('GET', KEYS[1])}
 """
 
+# Writes ARGV[3], if the value has ARGV[2] at ARGV[1], or if there is no value and ARGV[2] is empty. A client that got
+# no answer may send the script again, and finds its own mark.
 _CHANGE = f"""
-if redis.call('GETRANGE', KEYS[1], 0, {MARK - 1}) ~= ARGV[1] then
-    return false
-end
-if ARGV[2] == '' then
+if redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[1] + math.max(#ARGV[2], 1) - 1) ~= ARGV[2] then
+    local mark = string.sub(ARGV[3], 1, {MARK})
+    if mark == '' or redis.call('GETRANGE', KEYS[1], 0, {MARK - 1}) ~= mark then
+        return false
+    end
+elseif ARGV[3] == '' then
     redis.call('DEL', KEYS[1])
 else
-    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+    redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 end
 return redis.call('TIME')
+"""
+
+# Writes the mark ARGV[1], and that the run is claimed, if it may be and its JSON begins with ARGV[2].
+_CLAIM = f"""
+local text = redis.call('GET', KEYS[1]) or ''
+local time = redis.call('TIME')
+if string.sub(text, 1, {MARK}) ~= ARGV[1] then
+    local now = string.format('%s%06d', time[1], time[2])
+    local last = string.sub(text, {MARK + 2}, {HEAD})
+    if string.sub(text, {MARK + 1}, {MARK + 1}) ~= 'w' or last < now
+        or string.sub(text, {HEAD + 1}, {HEAD} + #ARGV[2]) ~= ARGV[2] then
+        return false
+    end
+    redis.call('SETRANGE', KEYS[1], 0, ARGV[1] .. 'c' .. now)
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+    text = ARGV[1] .. 'c' .. now .. string.sub(text, {HEAD + 1})
+end
+return {{time[1], time[2], text}}
 """
 
 
@@ -99,9 +127,11 @@ class RedisTaskStore(TaskStore):
         self.retain = retain
         self.lease = lease
         self._seen: dict[bytes, _Seen] = {}
+        self._ahead: float | None = None
         self._client: Any = client
         self._look = client.register_script(_LOOK)
         self._change = client.register_script(_CHANGE)
+        self._claim = client.register_script(_CLAIM)
 
     def _check(self, client: redis.Redis) -> None:
         check(client)
@@ -113,7 +143,7 @@ class RedisTaskStore(TaskStore):
             RunnerUnavailable: The server did not answer in time, or answered with an error.
         """
         seen = self._read(self._key(owner, name))
-        return seen.stored, seen.now()
+        return seen.stored, self._now()
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
         """Replace the stored run of a task by what ``change`` returns.
@@ -121,41 +151,75 @@ class RedisTaskStore(TaskStore):
         Raises:
             RunnerUnavailable: The server did not answer in time, or answered with an error.
         """
-        key, mine = self._key(owner, name), None
+        key = self._key(owner, name)
         # Usually the value seen last is still there. If it is not, the write changes nothing, and the value is read.
         guess = self._seen.get(key)
         while True:
             seen = guess or self._read(key)
-            if seen.mark and seen.mark == mine:
-                # The value was written, and only the answer was lost.
-                return True
-            new = change(seen.stored, seen.now())
+            new = change(seen.stored, self._now())
             if not isinstance(new, bool):
-                mine = secrets.token_hex(MARK // 2)
-                if self._write(key, seen.mark, mine, new):
+                if self._write(key, new, seen.mark):
                     return True
             elif guess is None:
                 return new
             guess = None
 
+    def begin(
+        self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None
+    ) -> bool:
+        """Make a run the newest one, if the newest one still is ``expect``. Takes one round trip."""
+        if self._ahead is None:
+            # The server's time is not known yet.
+            return super().begin(owner, name, token, record, expect=expect, wait=wait)
+        stored = StoredRun(token, record, self._now(), wait)
+        before, at = ("", 0) if expect is None else (_beginning(expect), HEAD)
+        return self._write(self._key(owner, name), stored, before, at)
+
+    def claim(self, owner: str, name: str, token: str) -> bool:
+        """Take a run that waits for a worker, if it is the newest run and was not asked to stop. Takes one round trip.
+
+        Returns:
+            Whether the caller should execute the run. True only once.
+        """
+        key, mark = self._key(owner, name), secrets.token_hex(MARK // 2)
+        found = self._run(self._claim, key, mark, _beginning(token), self._millis())
+        if found is not None:
+            self._take(key, *found)
+        return found is not None
+
     def _read(self, key: bytes) -> _Seen:
-        seconds, micros, text = self._run(self._look, key)
+        return self._take(key, *self._run(self._look, key))
+
+    def _take(self, key: bytes, seconds: str, micros: str, text: str | bytes | None) -> _Seen:
+        """Remember the server's time and the value that the server has returned."""
+        self._note_time(seconds, micros)
         if isinstance(text, bytes):
             text = text.decode()
-        mark, stored = (text[:MARK], StoredRun.from_dict(json.loads(text[MARK:]))) if text else ("", None)
-        return self._keep(key, _Seen(mark, stored, _ahead(seconds, micros)))
+        return self._keep(key, _Seen(text[:MARK], _unpacked(text)) if text else _Seen("", None))
 
-    def _write(self, key: bytes, before: str, mark: str, stored: StoredRun | None) -> bool:
-        """Replace the value that has the mark ``before``. Return whether that value was still there."""
-        text, seconds = "", self.retain
+    def _write(self, key: bytes, stored: StoredRun | None, before: str, at: int = 0) -> bool:
+        """Replace the value that has ``before`` at the position ``at``. Return whether that value was still there."""
+        mark, text, wait = "", "", 0.0
         if stored is not None:
-            text = mark + json.dumps(stored.to_dict(), separators=(",", ":"))
-            seconds += stored.wait or 0.0
-        time = self._run(self._change, key, before, text, max(int(seconds * 1000), 1))
+            mark, wait = secrets.token_hex(MARK // 2), stored.wait or 0.0
+            text = mark + _packed(stored)
+        time = self._run(self._change, key, at, before, text, self._millis(wait))
         if time is None:
             return False
-        self._keep(key, _Seen(mark if stored is not None else "", stored, _ahead(*time)))
+        self._note_time(*time)
+        self._keep(key, _Seen(mark, stored))
         return True
+
+    def _millis(self, wait: float = 0.0) -> int:
+        """Return for how many milliseconds the server keeps a record."""
+        return max(int((self.retain + wait) * 1000), 1)
+
+    def _note_time(self, seconds: str, micros: str) -> None:
+        self._ahead = int(seconds) + int(micros) / 1e6 - monotonic()
+
+    def _now(self) -> float:
+        """Return the time by the server's clock, which is ``_ahead`` of the monotonic clock of this process."""
+        return monotonic() + (self._ahead or 0.0)
 
     def _run(self, script: Any, key: bytes, *args: str | int) -> Any:
         again = True
@@ -188,16 +252,24 @@ class _Seen(NamedTuple):
 
     mark: str
     stored: StoredRun | None
-    ahead: float
-    """Seconds by which the server's clock is ahead of the monotonic clock of this process."""
-
-    def now(self) -> float:
-        """Return the time by the server's clock."""
-        return monotonic() + self.ahead
 
 
-def _ahead(seconds: str, micros: str) -> float:
-    return int(seconds) + int(micros) / 1e6 - monotonic()
+def _packed(stored: StoredRun) -> str:
+    """Return the claim and the JSON of a stored value."""
+    claim = "-" + "0" * 16
+    if stored.wait is not None and stored.running and not stored.cancel:
+        claim = f"w{min(int((stored.seen + stored.wait) * 1e6), 10**16 - 1):016}"
+    return claim + json.dumps(stored.to_dict(), separators=(",", ":"))
+
+
+def _unpacked(text: str) -> StoredRun:
+    stored = StoredRun.from_dict(json.loads(text[HEAD:]))
+    return stored.claimed(int(text[MARK + 1 : HEAD]) / 1e6) if text[MARK] == "c" else stored
+
+
+def _beginning(token: str) -> str:
+    """Return how the JSON of a run begins."""
+    return f'{{"token":{json.dumps(token)},'
 
 
 def leave_replica(client: redis.Redis, error: BaseException) -> bool:
