@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pairs import ratio, rounds, row, warm
-from silo_store import ATTACHED, Change, Life, SessionStore
+from silo_store import Change, Life, SessionStore
 from webapps import caller, cpu_clock, laden_app, new_client
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages/silo-store/tests/support"))
@@ -66,8 +66,8 @@ def store_beside(urls: Urls, clock: Callable[[], float]) -> None:
         def attach(sid: str, store: SessionStore = store) -> None:
             record = store.attached(sid)
             assert record is not None
-            old = record.get(ATTACHED + "task")
-            store.attach(Life(sid, record.uid), ATTACHED + "task", Change(old.version if old else 0, b"progress"))
+            old = record.get("task")
+            store.attach(Life(sid, record.uid), "task", Change(old.version if old else 0, b"progress"))
 
         for case, action in (("touch", touch), ("is_expired", is_expired), ("attached + attach", attach)):
             actions = [rounds(lambda action=action, sid=sid: action(sid), ROUND) for sid in sids]  # type: ignore[misc]
