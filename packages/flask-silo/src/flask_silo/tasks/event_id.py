@@ -57,7 +57,7 @@ def _digest_of_name(name: str) -> str:
 
 
 def digest_of_state(steady: dict[str, Any]) -> str:
-    """Return the digest of those fields of a state that do not change all the time."""
+    """Return the digest of a state, without the fields that change all the time."""
     return _digest(STATE_LENGTH, json.dumps(steady))
 
 

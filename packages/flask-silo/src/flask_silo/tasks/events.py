@@ -16,6 +16,8 @@ class StreamTiming:
 
     look: float = 0.25
     """Time between two looks at the tasks."""
+    check: float = 1.0
+    """Time between two checks whether the server stops or the client has disconnected: each takes a system call."""
     heartbeat: float = 15.0
     """Time after which an empty comment is sent if nothing has changed."""
     lifetime: float = 300.0
@@ -46,7 +48,7 @@ def stream(
     try:
         retry = timing.retry if stays else timing.poll
         yield f"retry: {round(1000 * retry)}\nid: {known}\n\n".encode()
-        began = last_sent = time.monotonic()
+        began = last_sent = checked = time.monotonic()
         while True:
             look, change = watch.look(timing.look)
             if not look.shows(sid):
@@ -55,8 +57,12 @@ def stream(
             if look.id != known:
                 yield look.events(known)
                 known, last_sent = look.id, now
-            if not (stays and look.runs) or now - began >= timing.lifetime or server.is_closing():
+            if not (stays and look.runs) or now - began >= timing.lifetime:
                 return
+            if now - checked >= timing.check:
+                if server.is_closing():
+                    return
+                checked = now
             if now - last_sent >= timing.heartbeat:
                 yield b":\n\n"
                 last_sent = now

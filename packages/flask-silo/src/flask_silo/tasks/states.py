@@ -13,8 +13,8 @@ from silo_tasks import TaskState
 from .event_id import EventId, digest_of_state
 from .runs import SessionRuns
 
-VOLATILE_FIELDS = ("elapsed", "rate", "eta")
-"""Fields of a state that change all the time. A change of only these is not sent."""
+STEADY: dict[str, Any] = {"elapsed": None, "rate": None, "eta": None}
+"""Replaces those fields of a state that change all the time. A change of only these is not sent."""
 
 
 class Look:
@@ -41,10 +41,7 @@ class Look:
         self.runs = any(state["running"] for state in states.values())
         self._names = names
         self._states = states
-        self._steady = {
-            name: {key: value for key, value in state.items() if key not in VOLATILE_FIELDS}
-            for name, state in states.items()
-        }
+        self._steady = {name: {**state, **STEADY} for name, state in states.items()}
         self._digests: dict[str, str]
         self.id: str
         if before is not None and self._steady == before._steady and names == before._names:
