@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, TaskState, ThreadRunner
+from silo_tasks.log.lines import LogRing, LogView
 from silo_tasks.progress.scopes import Progress
 
 WAIT = 30
@@ -147,6 +148,34 @@ def test_a_look_waits_for_a_report_of_several_things() -> None:
             looking.start()
         looking.join(WAIT)
         assert seen == ["new"]
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [lambda task: task.log("Item 2"), lambda task: task.update(message="Item 2")],
+    ids=["log", "update"],
+)
+def test_a_report_during_a_look_makes_it_look_again(
+    monkeypatch: pytest.MonkeyPatch, tell: Callable[[BackgroundTask], None]
+) -> None:
+    task, view = BackgroundTask(), LogRing.view
+    loop = task.track(range(4))
+    next(loop)
+    task.log("Item 1")
+    task.update(message="Item 1")
+    assert task.state.n == 0
+    reports = [tell]
+
+    def view_before(ring: LogRing) -> LogView:
+        found = view(ring)
+        if reports:
+            reports.pop()(task)
+            next(loop)
+        return found
+
+    monkeypatch.setattr(LogRing, "view", view_before)
+    state = task.state
+    assert (state.n, "Item 2" in (state.message, *state.logs)) == (1, True)
 
 
 @pytest.mark.usefixtures("switching")
