@@ -190,7 +190,7 @@ class LogRing:
 
     def __init__(self, size: int, lock: AbstractContextManager[object], last_seq: int = 0) -> None:
         self._size = size
-        self._budget = max(size * FULL_LINE, MIN_BUDGET)
+        self._budget = size * FULL_LINE if size > 50 else max(size * FULL_LINE, MIN_BUDGET)
         self._taken = 0
         self._entries: list[Entry] = []
         self._view: LogView | None = None

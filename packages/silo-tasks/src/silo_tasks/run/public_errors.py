@@ -17,6 +17,8 @@ def names_of(given: PublicErrors) -> frozenset[str]:
     Raises:
         TypeError: A value is not a class of exceptions; the message names it.
     """
+    if given == ():
+        return frozenset()
     # A str is a collection too.
     classes = tuple(given) if isinstance(given, Collection) and not isinstance(given, (type, str)) else (given,)
     for each in classes:

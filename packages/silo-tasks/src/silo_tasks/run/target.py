@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType, FunctionType
 from typing import Any
 
+_LAZY_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
 _LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
     "a coroutine function": (inspect.iscoroutinefunction, "asyncio.run({})"),
     "an async generator function": (inspect.isasyncgenfunction, "asyncio.run() of a coroutine that goes through {}"),
@@ -27,6 +29,9 @@ def check_target(target: object, where: str = "start()") -> None:
         TypeError: The target is not a function, or calling it executes no code: an ``async def``, or one with
             ``yield``.
     """
+    if type(target) is FunctionType and not target.__code__.co_flags & _LAZY_FLAGS and not target.__dict__:
+        # The most frequent kind: a function that is neither lazy nor marked as such.
+        return
     if isinstance(target, CoroutineType):
         # Otherwise it would warn that it was never awaited.
         target.close()
