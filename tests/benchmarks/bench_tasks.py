@@ -1,6 +1,7 @@
 """Measures silo-tasks against tqdm, rich.progress and ThreadPoolExecutor.
 
-Run with ``uv run python tests/benchmarks/bench_tasks.py``. The compared actions alternate; figures are medians.
+Run with ``uv run python tests/benchmarks/bench_tasks.py``. The compared actions alternate; figures are medians, those
+with two numbers in brackets medians of ratios with the middle half of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from pairs import interleaved, row
+from pairs import interleaved, ratio, rounds, row, warm
 from rich.console import Console
 from rich.progress import track as rich_track
 from silo_tasks import BackgroundTask, InlineRunner, MemoryTaskStore, ThreadRunner
@@ -27,6 +28,9 @@ MANY = 50_000
 WATCHERS = 100
 LOOKS = 4
 """How often a watcher reads the state in each second, like one that sends it to a browser."""
+
+CLOCKS = (("CPU", time.process_time), ("wall", time.perf_counter))
+"""CPU is that of all threads."""
 
 DATA = list(range(ITEMS))
 
@@ -80,41 +84,52 @@ def loops(task: BackgroundTask, make: Callable[[], Iterable[int]]) -> list[float
 
 
 def bench_watchers() -> None:
-    """Measure how watchers slow down a hot loop: threads that read the state as a dict."""
-    watched, over = threading.Event(), threading.Event()
-    numbers = range(40_000_000)
+    """Measure how watchers slow down a hot loop: threads that read the state as a dict.
+
+    CPU is that of the loop's thread only, wall also what the loop waits while watchers run. The same threads that only
+    wake up as often show which part of that is not the look.
+    """
+    watched, looking, over = threading.Event(), threading.Event(), threading.Event()
+    numbers = range(20_000_000)
 
     def watch(task: BackgroundTask) -> None:
         dice = random.Random()
         while watched.wait() and not over.wait(dice.uniform(0, 2 / LOOKS)):
-            task.state.to_dict()
+            if looking.is_set():
+                task.state.to_dict()
 
-    def loop(task: BackgroundTask) -> list[float]:
+    def loop(task: BackgroundTask) -> list[list[list[float]]]:
         def alone() -> None:
             exhaust(task.track(numbers))
 
-        def with_watchers() -> None:
+        def with_threads() -> None:
             watched.set()
             exhaust(task.track(numbers))
             watched.clear()
+
+        def with_watchers() -> None:
+            looking.set()
+            with_threads()
+            looking.clear()
 
         threads = [threading.Thread(target=watch, args=(task,)) for _ in range(WATCHERS)]
         for thread in threads:
             thread.start()
         try:
-            return interleaved(alone, with_watchers, repeats=15, clock=time.perf_counter)
+            return [
+                warm(alone, with_threads, with_watchers, repeats=21, clock=clock)
+                for clock in (time.thread_time, time.perf_counter)
+            ]
         finally:
             over.set()
             watched.set()
             for thread in threads:
                 thread.join()
 
-    alone, with_watchers = in_task(loop)
-    row(
-        f"hot loop of track, {WATCHERS} threads looking {LOOKS} times a second / alone",
-        f"{(with_watchers / alone - 1) * 100:+.1f} %",
-        "below +3 %",
-    )
+    for name, (alone, waking, watching) in zip(("CPU", "wall"), in_task(loop), strict=True):
+        case = f"hot loop of track, {name}, {WATCHERS} threads"
+        row(f"{case} looking {LOOKS} times a second / alone", ratio(watching, alone), "1.02x")
+        row(f"{case} that only wake up as often / alone", ratio(waking, alone), "-")
 
 
 def bench_updates() -> None:
@@ -160,14 +175,15 @@ def bench_starts() -> None:
         for _ in range(STARTS):
             pool.submit(nothing, None).result()
 
-    mine, executor = interleaved(ours, theirs, repeats=31, clock=time.perf_counter)
+    for name, clock in CLOCKS:
+        mine, executor = warm(ours, theirs, repeats=31, clock=clock)
+        row(
+            f"start to finished, {name} / ThreadPoolExecutor.submit to result",
+            ratio(mine, executor, STARTS / 1e6),
+            "1.05x",
+        )
     runner.shutdown()
     pool.shutdown()
-    row(
-        "start to finished / ThreadPoolExecutor.submit to result",
-        f"{mine / executor:.2f}x ({mine / STARTS * 1e6:.1f} / {executor / STARTS * 1e6:.1f} us)",
-        "1.1x",
-    )
 
 
 def bench_latches() -> None:
@@ -227,15 +243,12 @@ def bench_many() -> None:
     def theirs() -> None:
         wait([pool.submit(nothing, None) for _ in range(MANY)])
 
-    mine, new, executor = interleaved(ours, ours_new, theirs, repeats=7, clock=time.perf_counter)
+    for name, clock in CLOCKS:
+        mine, new, executor = warm(ours, ours_new, theirs, repeats=7, clock=clock)
+        row(f"{MANY:,} tasks with nothing to do, {name} / ThreadPoolExecutor", ratio(mine, executor, 1, "s"), "1.05x")
+        row("  the same, and the tasks are made as well", ratio(new, executor, 1, "s"), "1.1x")
     runner.shutdown()
     pool.shutdown()
-    row(
-        f"{MANY:,} tasks with nothing to do / ThreadPoolExecutor",
-        f"{mine / executor:.2f}x ({mine:.2f} / {executor:.2f} s)",
-        "1.0x",
-    )
-    row("  the same, and the tasks are made as well", f"{new / executor:.2f}x ({new:.2f} s)", "-")
 
 
 class CountingStore(MemoryTaskStore):
@@ -267,43 +280,55 @@ def bench_writes() -> None:
     )
 
 
+class Line:
+    """A line of a log that is as simple as possible."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 def bench_state() -> None:
-    """Measure reading the state of a task that has logged, and making it a dict."""
+    """Measure reading the state of a task that has logged, alone and as a dict, beside copying its last 50 lines."""
     for lines, kept in ((10, 1_000), (100_000, 1_000), (100_000, 100_000)):
-        taken, made = watching(lines, kept)
-        row(f".state, {lines:,} lines logged, max_logs={kept:,}", f"{taken * 1e6:.2f} us", "5 us")
-        row(f".to_dict(), {lines:,} lines logged, max_logs={kept:,}", f"{made * 1e6:.2f} us", "10 us")
+        for when, (copied, taken, made, public) in watching(lines, kept).items():
+            case = f"{when}, {lines:,} lines logged, max_logs={kept:,}"
+            row(f".state, {case} / copying 50 lines", ratio(taken, copied, 1_000 / 1e6), "3x")
+            row(f".state.to_dict(), {case} / the same", ratio(made, copied, 1_000 / 1e6), "4x")
+            row(f".state.to_dict(public=True), {case} / the same", ratio(public, copied, 1_000 / 1e6), "-")
 
 
-def watching(lines: int, max_logs: int, times: int = 2_000) -> list[float]:
-    """Return the seconds of one ``state``, and of one ``to_dict()``."""
+def watching(lines: int, max_logs: int) -> dict[str, list[list[float]]]:
+    """Return the seconds of 1,000 copies and of 1,000 looks of each kind, while the task runs and when it is over."""
     runner = ThreadRunner(workers=1)
     task = BackgroundTask("bench", runner=runner, max_logs=max_logs)
     ready, leave = threading.Event(), threading.Event()
+    log = [Line(f"line {i}") for i in range(max(lines, 50))]
 
     def work(task: BackgroundTask) -> None:
-        for _ in task.track(range(3)):
+        for _ in task.track(range(1)):
             for i in range(lines):
                 task.log("line %d", i)
             task.update(message="Row {n}/{total}")
             ready.set()
             leave.wait()
 
-    def take() -> None:
-        for _ in range(times):
-            _ = task.state
-
-    def make() -> None:
-        for _ in range(times):
-            state.to_dict()
-
+    looks: list[Callable[[], object]] = [
+        lambda: [line.text for line in log[-50:]],
+        lambda: task.state,
+        lambda: task.state.to_dict(),
+        lambda: task.state.to_dict(public=True),
+    ]
+    actions = [rounds(look, 1_000) for look in looks]
     task.start(work)
     ready.wait()
-    state = task.state
-    measured = interleaved(take, make)
+    running = warm(*actions, repeats=21, clock=time.thread_time)
     leave.set()
+    task.wait()
+    over = warm(*actions, repeats=21, clock=time.thread_time)
     runner.shutdown()
-    return [each / times for each in measured]
+    return {"running": running, "over": over}
 
 
 def bench_threads() -> None:
