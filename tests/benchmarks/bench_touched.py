@@ -2,13 +2,14 @@
 
 Run with ``uv run python tests/benchmarks/bench_touched.py [case ...]``. It starts its own Redis. The same request
 alternates between a session that holds much and one that holds little. Figures are the medians of the ratios of all
-rounds, with the middle half of them, in CPU time of this process and of the server together.
+rounds, with the middle half of them, in CPU time: on Redis that of this process and of the server together.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +31,11 @@ MUCH, LITTLE = 5_000_000, 1000
 Urls = Callable[[str], dict[str, str]]
 """Returns the URL of a new store on each backend that processes share."""
 
+Clocks = dict[str, Callable[[], float]]
+"""The clock for each backend."""
 
-def beside(urls: Urls, clock: Callable[[], float]) -> None:
+
+def beside(urls: Urls, clocks: Clocks) -> None:
     """Time requests of a session with 5 MB of other state and of one with 1 KB."""
     for case, method, path, settings, reach in (
         ("GET that uses no state", "GET", "/api/idle", {}, "1.1x"),
@@ -42,13 +46,12 @@ def beside(urls: Urls, clock: Callable[[], float]) -> None:
         for backend, url in urls("beside" + "".join(settings)).items():
             app = laden_app(url, **settings)
             clients = [new_client(app, f"/api/others/{size}") for size in (MUCH, LITTLE)]
-            much, little = warm(
-                *(rounds(caller(app, method, path, client), ROUND) for client in clients), repeats=21, clock=clock
-            )
+            actions = [rounds(caller(app, method, path, client), ROUND) for client in clients]
+            much, little = warm(*actions, repeats=21, clock=clocks[backend])
             row(f"{case} beside 5 MB / beside 1 KB, {backend}", ratio(much, little, CALL), reach)
 
 
-def store_beside(urls: Urls, clock: Callable[[], float]) -> None:
+def store_beside(urls: Urls, clocks: Clocks) -> None:
     """Time what a store does with a session of 5 MB and with one of 1 KB."""
     for backend, url in urls("store").items():
         store = SessionStore(backend=url)
@@ -71,12 +74,12 @@ def store_beside(urls: Urls, clock: Callable[[], float]) -> None:
 
         for case, action in (("touch", touch), ("is_expired", is_expired), ("attached + attach", attach)):
             actions = [rounds(lambda action=action, sid=sid: action(sid), ROUND) for sid in sids]  # type: ignore[misc]
-            much, little = warm(*actions, repeats=21, clock=clock)
+            much, little = warm(*actions, repeats=21, clock=clocks[backend])
             row(f"{case} beside 5 MB / beside 1 KB, {backend}", ratio(much, little, CALL), "1.1x")
         store.close()
 
 
-def namespaces(urls: Urls, clock: Callable[[], float]) -> None:
+def namespaces(urls: Urls, clocks: Clocks) -> None:
     """Time requests of a session with 100 namespaces and of one with a single one."""
     for (backend, many), one in zip(urls("many").items(), urls("one").values(), strict=True):
         apps = laden_app(many, 99), laden_app(one, 0)
@@ -91,7 +94,7 @@ def namespaces(urls: Urls, clock: Callable[[], float]) -> None:
             actions = [
                 rounds(caller(app, method, path, client), 10 * ROUND) for app, client in zip(apps, clients, strict=True)
             ]
-            many_times, one_times = warm(*actions, repeats=21, clock=clock)
+            many_times, one_times = warm(*actions, repeats=21, clock=clocks[backend])
             row(f"{method} {path[5:]}, 100 namespaces / 1, {backend}", ratio(many_times, one_times, 10 * CALL), reach)
 
 
@@ -99,13 +102,13 @@ def main() -> None:
     """Measure the named cases, or all, and print the table."""
     cases = {"beside": beside, "store": store_beside, "namespaces": namespaces}
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder) / "redis") as server:
-        clock = cpu_clock(server.url)
+        clocks = {"Redis": cpu_clock(server.url), "SQLite": time.process_time}
 
         def urls(name: str) -> dict[str, str]:
             return {"Redis": f"{server.url}?prefix={name}", "SQLite": f"sqlite:///{folder}/{name}.db"}
 
         for name in sys.argv[1:] or cases:
-            cases[name](urls, clock)
+            cases[name](urls, clocks)
 
 
 if __name__ == "__main__":
