@@ -1,7 +1,7 @@
 """The namespaces of a record packed into one bytes object, for backends that keep them outside the process.
 
-The packed form begins with the names of all namespaces, then has three numbers for each (its version, the bytes of its
-data, and how many of them follow here), then the data. The data of a large namespace is kept apart: none of it follows.
+The packed form begins with the names of all namespaces, then has two numbers for each (its version, and the bytes of
+its data), then the data. The data of a large namespace is kept apart: none of it follows, and its bytes are negative.
 Reading or writing one namespace takes the same time whatever the number of namespaces, but for a copy of the bytes.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, NamedTuple
 
 from ..errors import RecordDamaged
@@ -23,7 +23,7 @@ LATEST = 2.0**32
 """Seconds since 1970: later than the time of any record, in the year 2106."""
 
 _is_uid = re.compile("[!-~]+").fullmatch
-_head = struct.Struct(">HI")  # number of namespaces, bytes of their names
+_head = struct.Struct(">I")  # bytes of the names
 _length = struct.Struct(">H")  # bytes of a name
 _MOST_LAYOUTS = 1000
 
@@ -50,8 +50,8 @@ class Layout:
 
     def __init__(self, text: bytes, names: Collection[str]) -> None:
         self.text = text
-        self.places = {name: 3 * number for number, name in enumerate(names)}
-        self.numbers = struct.Struct(f">{3 * len(names)}I")
+        self.places = {name: 2 * number for number, name in enumerate(names)}
+        self.numbers = struct.Struct(">" + len(names) * "Ii")
 
     @classmethod
     def of(cls, names: Collection[str]) -> Layout:
@@ -60,10 +60,10 @@ class Layout:
         return cls(b"".join(_length.pack(len(name)) + name for name in encoded), names)
 
 
-_layouts: dict[tuple[bytes, int], Layout] = {}
+_layouts: dict[bytes, Layout] = {}
 
 
-def _read_layout(text: bytes, count: int) -> Layout:
+def _read_layout(text: bytes) -> Layout:
     """Return the layout of packed names.
 
     Raises:
@@ -75,11 +75,11 @@ def _read_layout(text: bytes, count: int) -> Layout:
         (length,) = _length.unpack_from(text, place)
         place += _length.size + length
         names.append(text[place - length : place].decode())
-    if place != len(text) or len(names) != count or len(set(names)) != count:
+    if place != len(text) or len(set(names)) != len(names):
         raise ValueError("the packed names are damaged")
     if len(_layouts) >= _MOST_LAYOUTS:
         _layouts.clear()
-    layout = _layouts[text, count] = Layout(text, names)
+    layout = _layouts[text] = Layout(text, names)
     return layout
 
 
@@ -89,17 +89,19 @@ def pack(blobs: Mapping[str, Blob]) -> Packed:
     data = b""
     apart: dict[str, bytes] = {}
     for name, (version, bytes_) in blobs.items():
-        here = bytes_ if len(bytes_) <= _room(len(data)) else b""
-        if len(here) < len(bytes_):
+        size = len(bytes_)
+        if size <= _room(len(data)):
+            data += bytes_
+        else:
             apart[name] = bytes_
-        numbers += (version, len(bytes_), len(here))
-        data += here
+            size = -size
+        numbers += (version, size)
     layout = Layout.of(blobs)
     return Packed(_head_of(layout, numbers) + data, apart)
 
 
 def _head_of(layout: Layout, numbers: Collection[int]) -> bytes:
-    return _head.pack(len(layout.places), len(layout.text)) + layout.text + layout.numbers.pack(*numbers)
+    return _head.pack(len(layout.text)) + layout.text + layout.numbers.pack(*numbers)
 
 
 class PackedRecord(Record):
@@ -109,10 +111,11 @@ class PackedRecord(Record):
         revision: Grows with each write of the record.
     """
 
-    __slots__ = ("_attached", "_layout", "_numbers", "_packed", "_start", "revision")
+    __slots__ = ("_attached", "_has_apart", "_layout", "_numbers", "_packed", "_start", "revision")
 
     revision: int
     _attached: bool
+    _has_apart: bool  # False: no number is negative
     _layout: Layout
     _numbers: tuple[int, ...]
     _packed: bytes
@@ -153,16 +156,18 @@ class PackedRecord(Record):
         self._attached = has_attached
         self._packed = packed
         try:
-            count, length = _head.unpack_from(packed, start)
+            (length,) = _head.unpack_from(packed, start)
             start += _head.size
             text = packed[start : start + length]
             start += length
-            self._layout = layout = _layouts.get((text, count)) or _read_layout(text, count)
+            self._layout = layout = _layouts.get(text) or _read_layout(text)
             self._numbers = numbers = layout.numbers.unpack_from(packed, start)
         except (struct.error, ValueError):
             raise RecordDamaged(sid, uid) from None
         self._start = start = start + layout.numbers.size
-        if start + sum(numbers[2::3]) != len(packed):
+        sizes, here = numbers[1::2], len(packed) - start
+        self._has_apart = sum(sizes) != here
+        if self._has_apart and _here(sizes) != here:
             raise RecordDamaged(sid, uid)
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -171,11 +176,11 @@ class PackedRecord(Record):
         if place is None:
             return default
         numbers = self._numbers
-        version, size, here = numbers[place : place + 3]
-        if size > here:
-            return Apart(version, size)
-        start = self._start + sum(numbers[2:place:3])
-        return Blob(version, self._packed[start : start + here])
+        version, size = numbers[place : place + 2]
+        if size < 0:
+            return Apart(version, -size)
+        start = self._start + (_here(numbers[1:place:2]) if self._has_apart else sum(numbers[1:place:2]))
+        return Blob(version, self._packed[start : start + size])
 
     def __missing__(self, name: str) -> Blob | Apart:
         value: Blob | Apart | None = self.get(name)
@@ -211,7 +216,7 @@ class PackedRecord(Record):
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each namespace's data."""
-        return dict(zip(self._layout.places, self._numbers[1::3], strict=True))
+        return dict(zip(self._layout.places, map(abs, self._numbers[1::2]), strict=True))
 
     @property
     def has_attached(self) -> bool:
@@ -225,7 +230,7 @@ class PackedRecord(Record):
     @property
     def is_whole(self) -> bool:
         """Whether no data is kept apart."""
-        return self._numbers[1::3] == self._numbers[2::3]
+        return min(self._numbers[1::2], default=0) >= 0
 
     def fits(self, changes: Mapping[str, Change]) -> bool:
         """Return whether all changes name the versions that this record has."""
@@ -241,24 +246,28 @@ class PackedRecord(Record):
         new = [name for name in changes if name not in layout.places]
         if new:
             layout = Layout.of([*layout.places, *new])
-            numbers += [0] * (3 * len(new))
+            numbers += [0] * (2 * len(new))
         apart: dict[str, bytes] = {}
         joined: list[str] = []
         for name, (version, bytes_) in changes.items():
             place = layout.places[name]
-            _, old_size, old_here = numbers[place : place + 3]
-            start = sum(numbers[2:place:3])
-            here = bytes_ if len(bytes_) <= _room(len(data) - old_here) else b""
-            if len(here) < len(bytes_):
+            size, old = len(bytes_), numbers[place + 1]
+            start = _here(numbers[1:place:2]) if self._has_apart or apart else sum(numbers[1:place:2])
+            end = start + old if old > 0 else start
+            if size <= _room(len(data) - end + start):
+                data = data[:start] + bytes_ + data[end:]
+                if old < 0:
+                    joined.append(name)
+            else:
+                data = data[:start] + data[end:]
                 apart[name] = bytes_
-            elif old_size > old_here:
-                joined.append(name)
-            data = data[:start] + here + data[start + old_here :]
-            numbers[place : place + 3] = version + 1, len(bytes_), len(here)
+                size = -size
+            numbers[place : place + 2] = version + 1, size
         record = PackedRecord.__new__(PackedRecord)  # __init__() would unpack what is packed here
         record.sid, record.uid, record.created, record.active = self.sid, self.uid, self.created, self.active
         record.bucket, record.revision, record._attached = self.bucket, self.revision + 1, self._attached
         record._layout, record._numbers = layout, tuple(numbers)
+        record._has_apart = self._has_apart or bool(apart)
         head = _head_of(layout, numbers)
         record._packed, record._start = head + data, len(head)
         return Rewritten(record, apart, joined)
@@ -273,6 +282,11 @@ class Rewritten(NamedTuple):
     """The changed data that is to be stored apart, by namespace."""
     joined: Collection[str]
     """Namespaces that were stored apart and no longer are."""
+
+
+def _here(sizes: Sequence[int]) -> int:
+    """Return the bytes of the namespaces that are not kept apart."""
+    return sum(size for size in sizes if size > 0)
 
 
 def _room(taken: int) -> int:
