@@ -2,8 +2,11 @@
 
 Run with ``uv run python tests/benchmarks/bench_engines.py [rq|celery]``. It starts its own Redis and one worker
 process at a time, which both use in turn. Without Silo is what users of the engine do: RQ's ``latest_result()``,
-Celery's ``get()`` with the Redis result backend. Figures are medians of wall time; a ratio is ours over theirs. A
-cancel is measured from ``cancel()`` until the run has ended, the longest of several.
+Celery's ``get()`` with the Redis result backend. Figures are ratios of wall time, ours over theirs: the median of
+alternating turns and the middle half of them, and the median milliseconds of both. A turn is one job, or ``BURST`` jobs
+that are submitted and then awaited. Two more rows of a burst compare the CPU time of the worker, and the commands that
+Redis executes for a job, those of scripts included. A cancel is measured from ``cancel()`` until the run has ended, the
+longest of several.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import engine_jobs
 import redis
-from pairs import interleaved, row
+from pairs import ratio, row, warm
 from rq import Queue
 from silo_tasks import BackgroundTask
 from silo_tasks.runners.rq import RQRunner
@@ -31,19 +35,68 @@ from servers import RedisServer
 
 REPEATS = 200
 
+BURST, BURSTS = 100, 15
+"""Jobs of a burst, and turns of each kind of burst."""
+
+Start: TypeAlias = Callable[[int], Callable[[], object]]
+"""Submits the job of that number. Returns what waits for its result and returns it."""
+
 
 @contextmanager
-def worker(server: RedisServer, command: list[str], ready: str) -> Iterator[None]:
+def worker(server: RedisServer, command: list[str], ready: str) -> Iterator[Worker]:
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    with Worker(command, ready, folder=server.folder.parent / "worker", env={"ENGINE_URL": server.url}):
-        yield
+    folder, env = server.folder.parent / "worker", {"ENGINE_URL": server.url}
+    with Worker(command, ready, folder=folder, env=env) as process:
+        yield process
 
 
-def timed(case: str, bare: Callable[[], object], ours: Callable[[], object]) -> None:
-    for _ in range(5):
-        bare(), ours()
-    floor, measured = interleaved(bare, ours, repeats=REPEATS, clock=time.perf_counter)
-    row(case, f"{measured * 1000:6.2f} / {floor * 1000:6.2f} ms  {measured / floor:5.2f}x", "1.2x")
+def jobs(start: Start, count: int) -> Callable[[], None]:
+    def run() -> None:
+        for result in [start(number) for number in range(count)]:
+            assert result() == 3
+
+    return run
+
+
+def timed(case: str, bare: Start, ours: Start) -> None:
+    for _ in range(4):
+        jobs(bare, 1)(), jobs(ours, 1)()
+    floor, measured = warm(jobs(bare, 1), jobs(ours, 1), repeats=REPEATS)
+    row(case, ratio(measured, floor, 1e-3, "ms"), "1.2x")
+
+
+def burst(case: str, server: RedisServer, process: Worker, bare: Start, ours: Start) -> None:
+    client, both = redis.Redis.from_url(server.url), [jobs(bare, BURST), jobs(ours, BURST)]
+    floor, measured = warm(*both, repeats=BURSTS)
+    commands = []
+    for action in reversed(both):
+        before = _commands(client)
+        action()
+        commands.append(f"{(_commands(client) - before) / BURST:.0f}")
+    row(f"{case}, {BURST} jobs", ratio(measured, floor, 1e-3, "ms"), "1.2x")
+    floor, measured = warm(*both, repeats=BURSTS, clock=lambda: _cpu_time(process.pid))
+    row(f"{case}, {BURST} jobs, CPU time of the worker", ratio(measured, floor, 1e-3, "ms"), "1.2x")
+    row(f"{case}, {BURST} jobs, commands of Redis for a job", " / ".join(commands), "-")
+    client.close()
+
+
+def _commands(client: redis.Redis) -> int:
+    return sum(each["calls"] for each in client.info("commandstats").values())
+
+
+def _cpu_time(pid: int) -> float:
+    """Return the seconds of CPU time that a process has taken. Linux alone has it so exactly."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def starter(tasks: list[BackgroundTask]) -> Start:
+    def start(number: int) -> Callable[[], object]:
+        task = tasks[number]
+        task.start(engine_jobs.add, 1, 2)
+        return lambda: task.result(30)
+
+    return start
 
 
 def cancelled(case: str, task: BackgroundTask) -> None:
@@ -62,16 +115,16 @@ def cancelled(case: str, task: BackgroundTask) -> None:
 
 def on_rq(server: RedisServer) -> None:
     queue = Queue(connection=redis.Redis.from_url(server.url))
-    task = BackgroundTask("add", runner=RQRunner(queue))
+    tasks = [BackgroundTask(f"add-{number}", runner=RQRunner(queue)) for number in range(BURST)]
 
-    def bare() -> None:
-        result = queue.enqueue(engine_jobs.bare, 1, 2).latest_result(timeout=30)
-        assert result is not None
-        assert result.return_value == 3
+    def bare(_: int) -> Callable[[], object]:
+        job = queue.enqueue(engine_jobs.bare, 1, 2)
 
-    def ours() -> None:
-        task.start(engine_jobs.add, 1, 2)
-        assert task.result(30) == 3
+        def result() -> object:
+            found = job.latest_result(timeout=30)
+            return found.return_value if found is not None else None
+
+        return result
 
     for case, more in (
         ("RQ, a process for each job", []),
@@ -79,31 +132,32 @@ def on_rq(server: RedisServer) -> None:
         ("RQ, SimpleWorker", ["-w", "rq.SimpleWorker"]),
     ):
         command = ["-m", "rq.cli", "worker", "--url", server.url, *more]
-        with worker(server, command, "Listening on"):
-            timed(case, bare, ours)
+        with worker(server, command, "Listening on") as process:
+            timed(case, bare, starter(tasks))
             if not more:
-                cancelled("RQ, cancel of a running job", task)
+                cancelled("RQ, cancel of a running job", tasks[0])
+            if "-w" in more:
+                burst(case, server, process, bare, starter(tasks))
 
 
 def on_celery(server: RedisServer) -> None:
     os.environ["ENGINE_URL"] = server.url
     import engine_app
 
-    task = BackgroundTask("add", runner=engine_app.runner)
+    tasks = [BackgroundTask(f"add-{number}", runner=engine_app.runner) for number in range(BURST)]
 
-    def bare() -> None:
-        assert engine_app.bare.delay(1, 2).get(timeout=30) == 3
-
-    def ours() -> None:
-        task.start(engine_jobs.add, 1, 2)
-        assert task.result(30) == 3
+    def bare(_: int) -> Callable[[], object]:
+        found = engine_app.bare.delay(1, 2)
+        return lambda: found.get(timeout=30)
 
     for pool in ("prefork", "threads", "solo"):
         command = ["-m", "celery", "-A", "engine_app", "worker", "--loglevel=INFO", "--without-mingle"]
-        with worker(server, [*command, "--without-gossip", "--concurrency=1", f"--pool={pool}"], " ready."):
-            timed(f"Celery, {pool}", bare, ours)
+        with worker(server, [*command, "--without-gossip", "--concurrency=1", f"--pool={pool}"], " ready.") as process:
+            timed(f"Celery, {pool}", bare, starter(tasks))
             if pool == "prefork":
-                cancelled("Celery, cancel of a running job", task)
+                cancelled("Celery, cancel of a running job", tasks[0])
+            if pool == "solo":
+                burst(f"Celery, {pool}", server, process, bare, starter(tasks))
 
 
 CASES = {"rq": on_rq, "celery": on_celery}
