@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from typing import Any, NamedTuple
 
 from .log.lines import LogView, view_of
@@ -13,8 +13,6 @@ from .text import rounded
 
 PRIVATE = "The task failed"
 """The text that clients read in place of a private error."""
-
-_FLOATS = ("started_at", "finished_at", "rate", "eta", "elapsed")
 
 
 class StepState(NamedTuple):
@@ -103,36 +101,35 @@ class TaskState:
         """
         if public:
             return self._public(max_logs)
-        record = {
-            "running": self.running,
-            "progress": rounded(self.progress if math.isfinite(self.progress) else 0.0, 1),
-            "message": self.message,
+        # Not by attribute, which takes six times as long in a class with ``__getattr__``.
+        values = self.__dict__
+        progress, steps, elapsed = values["progress"], values["steps"], values["elapsed"]
+        began, ended, rate, eta = values["started_at"], values["finished_at"], values["rate"], values["eta"]
+        return {
+            "running": values["running"],
+            "progress": rounded(progress, 1) if progress is not None and isfinite(progress) else 0.0,
+            "message": values["message"],
             "logs": self._newest_logs(max_logs),
-            "complete": self.complete,
-            "error": self.error,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "name": self.name,
-            "status": self.status._value_,
-            "run": self.run,
-            "n": self.n,
-            "total": self.total,
-            "steps": [step._asdict() for step in steps] if (steps := self.steps) else [],
-            "rate": self.rate,
-            "eta": self.eta,
-            "elapsed": self.elapsed,
-            "error_type": self.error_type,
-            "last_seq": self.last_seq,
-            "dropped": self.dropped,
-            "error_public": self.error_public,
+            "complete": values["complete"],
+            "error": values["error"],
+            "started_at": None if began is None or not isfinite(began) else began,
+            "finished_at": None if ended is None or not isfinite(ended) else ended,
+            "name": values["name"],
+            "status": values["status"]._value_,
+            "run": values["run"],
+            "n": values["n"],
+            "total": values["total"],
+            "steps": [step._asdict() for step in steps] if steps else [],
+            "rate": None if rate is None or not isfinite(rate) else rate,
+            "eta": None if eta is None or not isfinite(eta) else eta,
+            "elapsed": None if elapsed is None or not isfinite(elapsed) else elapsed,
+            "error_type": values["error_type"],
+            "last_seq": values["last_seq"],
+            "dropped": values["dropped"],
+            "error_public": values["error_public"],
             "private_logs": self._private_in(max_logs),
-            "private_count": self.private_count,
+            "private_count": values["private_count"],
         }
-        for key in _FLOATS:
-            value: Any = record[key]
-            if value is not None and not math.isfinite(value):
-                record[key] = None
-        return record
 
     def _public(self, max_logs: int) -> dict[str, Any]:
         record = self.to_dict(max_logs=0)
@@ -169,15 +166,16 @@ class TaskState:
         return cls(**values)
 
     def _newest_logs(self, count: int) -> list[str]:
-        view: LogView | None = self.__dict__.get("_view")
-        if view is not None and "logs" not in self.__dict__:
+        values = self.__dict__
+        view: LogView | None = values.get("_view")
+        if view is not None and "logs" not in values:
             return view.newest_texts(count)
         return self.logs[-count:] if count > 0 else []
 
     def _private_in(self, count: int) -> list[int] | None:
         """Return the positions of the private lines among the newest ``count`` lines."""
-        view: LogView | None = self.__dict__.get("_view")
-        if view is not None and not self.private_count:
+        values = self.__dict__
+        if values.get("_view") is not None and not values["private_count"]:
             return []
         private = self.private_logs
         if not private:

@@ -45,4 +45,7 @@ def duration(seconds: float) -> str:
 
 def rounded(percent: float, digits: int = 0) -> float:
     """Return a rounded percentage, which is 100 only if everything is done."""
-    return 100.0 if percent >= 100 else min(round(percent, digits), 100 - 10.0**-digits)
+    if percent >= 100:
+        return 100.0
+    shown = round(percent, digits)
+    return shown if shown < 100 else 100 - 10.0**-digits
