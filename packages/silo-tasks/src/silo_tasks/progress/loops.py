@@ -98,7 +98,9 @@ class BlockProbe(Tracker[T]):
         handed_out = end - length_hint(selector)
         # Read after the selector: stop() sets it before it moves the selector.
         frozen = self._frozen
-        return max(0, handed_out - 1) if frozen is None else frozen
+        if frozen is not None:
+            return frozen
+        return handed_out - 1 if handed_out > 0 else 0
 
     @property
     def stopped(self) -> bool:
@@ -139,7 +141,9 @@ class SequenceProbe(Tracker[T]):
         handed_out = len(self._sequence) - length_hint(self._iterator)
         # Read after the iterator: stop() sets it before it moves the iterator.
         frozen = self._frozen
-        return (handed_out if self._ended else max(0, handed_out - 1)) if frozen is None else frozen
+        if frozen is not None:
+            return frozen
+        return handed_out - 1 if handed_out > 0 and not self._ended else handed_out
 
     @property
     def stopped(self) -> bool:

@@ -319,12 +319,14 @@ class Progress:
         # With loops in several threads, an outer loop may move while the innermost stands still.
         reached = by_hand = 0.0
         for scope, done in counted:
-            if scope.counts or scope.filled:
-                reached = max(reached, scope.value(done))
+            if (scope.counts or scope.filled) and (value := scope.value(done)) > reached:
+                reached = value
             if scope.percent:
                 by_hand = max(by_hand, scope.reached_by_hand())
-        self._note(reached)
-        return min(max(self._reached, by_hand), 100.0)
+        if reached > self._reached:
+            self._note(reached)
+        percent = self._reached
+        return percent if percent >= by_hand else min(by_hand, 100.0)
 
     def depth(self) -> int:
         """Return how many steps are open."""
