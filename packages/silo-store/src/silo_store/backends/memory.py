@@ -36,6 +36,7 @@ class MemoryBackend(WholeRecords, HoldCounts):
         self.live = not copy
         self.records: dict[str, Record] = {}
         self._index = ExpiryIndex()
+        self._by_uid: dict[str, Record] | None = None  # made by the first ``find``, which not all applications need
         self.tombstones = Tombstones()
         self._rotated: dict[str, float] = {}
         self._attached: dict[str, dict[str, Blob]] = {}
@@ -102,6 +103,8 @@ class MemoryBackend(WholeRecords, HoldCounts):
                     raise TooManySessions(limit)
                 winner = self.records[record.sid] = kept
                 self._index.add(kept)
+                if self._by_uid is not None:
+                    self._by_uid[kept.uid] = kept
                 self.tombstones.discard(record.sid)
         if winner is kept:
             return record
@@ -181,11 +184,15 @@ class MemoryBackend(WholeRecords, HoldCounts):
     def _drop(self, record: Record) -> None:
         del self.records[record.sid]
         self._attached.pop(record.uid, None)
+        if self._by_uid is not None:
+            self._by_uid.pop(record.uid, None)
 
     def find(self, uid: str) -> str | None:
         with self._lock:  # not during a rename
-            records = list(self.records.values())
-        return next((record.sid for record in records if record.uid == uid), None)
+            if self._by_uid is None:
+                self._by_uid = {record.uid: record for record in self.records.values()}
+            record = self._by_uid.get(uid)
+            return record.sid if record is not None else None
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
         with self._lock:
