@@ -11,7 +11,7 @@ import tracemalloc
 from typing import Any
 
 from pairs import interleaved, row
-from silo_store import MemoryBackend, SessionStore, new_sid
+from silo_store import MemoryBackend, SessionStore, WriteLock, new_sid
 
 MILLION = 1_000_000
 
@@ -40,7 +40,7 @@ def bench_get() -> None:
 
     nothing = Nothing()
     got, looked_up, called = interleaved(ours, bare, method)
-    row("store.get of an existing session / dict[sid]", f"{got / looked_up:.1f}x ({got * 1e4:.0f} ns)", "6x")
+    row("store.get of an existing session / dict[sid]", f"{got / looked_up:.1f}x ({got * 1e4:.0f} ns)", "5x")
     row(
         "  of which: a method that reads time.time() and a dict",
         f"{called / looked_up:.1f}x ({called * 1e4:.0f} ns)",
@@ -59,6 +59,52 @@ class Nothing:
         """Look up and read the clock."""
         self.clock()
         return self.items.get(sid)
+
+
+def bench_lock() -> None:
+    """Measure taking a free write lock and giving it back, over a lock of its own for each session."""
+    store = SessionStore()
+    sids = [new_sid() for _ in range(1000)]
+    plain = {sid: threading.Lock() for sid in sids}
+
+    def ours() -> None:
+        for _ in range(10):
+            for sid in sids:
+                lock = WriteLock(store.locks, sid)
+                lock.take(30)
+                lock.give_back()
+
+    def bare() -> None:
+        for _ in range(10):
+            for sid in sids:
+                lock = plain[sid]
+                lock.acquire()
+                lock.release()
+
+    taken, locked = interleaved(ours, bare, clock=time.thread_time)
+    row(
+        "free write lock, taken and given back / dict[sid] of locks",
+        f"{taken / locked:.1f}x ({taken * 1e5:.0f} ns)",
+        "-",
+    )
+
+
+def bench_is_expired(store: SessionStore, sids: list[str], some: list[str], case: str) -> None:
+    """Measure ``store.is_expired`` of some of the ids over ``in`` of a dict with all of them."""
+    plain = dict.fromkeys(sids)
+
+    def ours() -> None:
+        for _ in range(100):
+            for sid in some:
+                store.is_expired(sid)
+
+    def bare() -> None:
+        for _ in range(100):
+            for sid in some:
+                sid in plain  # noqa: B015 - what is measured
+
+    asked, looked_up = interleaved(ours, bare)
+    row(f"is_expired, {case} / in dict", f"{asked / looked_up:.1f}x ({asked * 1e4:.0f} ns)", "4x")
 
 
 class Clock:
@@ -96,6 +142,12 @@ def bench_million() -> None:
     for number, sid in enumerate(sids):
         clock.now = 1_000_000.0 + number / 1000
         store.get(sid)
+    some = sids[:: MILLION // 1000]
+    few = SessionStore(clock=clock, ttl=3600)
+    for sid in some:
+        few.get(sid)
+    bench_is_expired(few, some, some, "one of 1,000 live ids")
+    bench_is_expired(store, sids, some, "one of 1 million live ids")
     idle = []
     for _ in range(20):
         start = time.perf_counter()
@@ -111,34 +163,14 @@ def bench_million() -> None:
     assert expired == MILLION
     row("longest hold of a lock while 1 million expire", f"{lock.longest * 1000:.2f} ms of {took:.1f} s", "5 ms")
 
-    some = sids[:: MILLION // 1000]
-    plain = dict.fromkeys(sids)
-
-    def ours() -> None:
-        for _ in range(100):
-            for sid in some:
-                store.is_expired(sid)
-
-    def bare() -> None:
-        for _ in range(100):
-            for sid in some:
-                sid in plain  # noqa: B015 - what is measured
-
-    asked, looked_up = interleaved(ours, bare)
-    row("is_expired, 1 million remembered / in dict", f"{asked / looked_up:.1f}x ({asked * 1e4:.0f} ns)", "6x")
+    bench_is_expired(store, sids, some, "one of 1 million remembered ids")
     few = SessionStore(clock=clock, ttl=1, expired_retain=1e6)
     for sid in some:
         few.get(sid)
     clock.now += 10
     few.cleanup()
 
-    def small() -> None:
-        for _ in range(100):
-            for sid in some:
-                few.is_expired(sid)
-
-    many, one_thousand = interleaved(ours, small)
-    row("is_expired, 1 million remembered / 1,000 remembered", f"{many / one_thousand:.2f}x", "flat")
+    bench_is_expired(few, some, some, "one of 1,000 remembered ids")
 
     clock.now += 2_000_000
     start = time.process_time()
@@ -176,5 +208,6 @@ def bench_memory() -> None:
 
 if __name__ == "__main__":
     bench_get()
+    bench_lock()
     bench_million()
     bench_memory()
