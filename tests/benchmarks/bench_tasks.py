@@ -83,51 +83,57 @@ def loops(task: BackgroundTask, make: Callable[[], Iterable[int]]) -> list[float
     )
 
 
-def bench_watchers() -> None:
+def bench_watchers(repeats: int = 15) -> None:
     """Measure how watchers slow down a hot loop: threads that read the state as a dict.
 
     CPU is that of the loop's thread only, wall also what the loop waits while watchers run. The same threads that only
-    wake up as often show which part of that is not the look.
+    wake up as often show which part of that is not the look. Between two loops, all threads come to rest.
     """
-    watched, looking, over = threading.Event(), threading.Event(), threading.Event()
-    numbers = range(20_000_000)
+    awake, looking, over = threading.Event(), threading.Event(), threading.Event()
+    numbers = range(40_000_000)
 
     def watch(task: BackgroundTask) -> None:
         dice = random.Random()
-        while watched.wait() and not over.wait(dice.uniform(0, 2 / LOOKS)):
+        while awake.wait() and not over.wait(dice.uniform(0, 2 / LOOKS)):
             if looking.is_set():
                 task.state.to_dict()
 
-    def loop(task: BackgroundTask) -> list[list[list[float]]]:
-        def alone() -> None:
+    def loop(task: BackgroundTask) -> dict[str, list[tuple[float, float]]]:
+        def measured(events: tuple[threading.Event, ...]) -> tuple[float, float]:
+            for event in events:
+                event.set()
+            time.sleep(2 / LOOKS)
+            cpu, wall = time.thread_time(), time.perf_counter()
             exhaust(task.track(numbers))
+            taken = time.thread_time() - cpu, time.perf_counter() - wall
+            for event in events:
+                event.clear()
+            time.sleep(3 / LOOKS)
+            return taken
 
-        def with_threads() -> None:
-            watched.set()
-            exhaust(task.track(numbers))
-            watched.clear()
+        cases = {"alone": (), "that only wake up": (awake,), "looking": (looking, awake)}
+        times: dict[str, list[tuple[float, float]]] = {case: [] for case in cases}
+        for turn in range(repeats):
+            for case, events in list(cases.items()) if turn % 2 else reversed(cases.items()):
+                times[case].append(measured(events))
+        return times
 
-        def with_watchers() -> None:
-            looking.set()
-            with_threads()
-            looking.clear()
-
+    def watched(task: BackgroundTask) -> dict[str, list[tuple[float, float]]]:
         threads = [threading.Thread(target=watch, args=(task,)) for _ in range(WATCHERS)]
         for thread in threads:
             thread.start()
         try:
-            return [
-                warm(alone, with_threads, with_watchers, repeats=21, clock=clock)
-                for clock in (time.thread_time, time.perf_counter)
-            ]
+            return loop(task)
         finally:
             over.set()
-            watched.set()
+            awake.set()
             for thread in threads:
                 thread.join()
 
-    for name, (alone, waking, watching) in zip(("CPU", "wall"), in_task(loop), strict=True):
-        case = f"hot loop of track, {name}, {WATCHERS} threads"
+    times = in_task(watched)
+    for which, clock in enumerate(("CPU", "wall")):
+        alone, waking, watching = ([turn[which] for turn in each] for each in times.values())
+        case = f"hot loop of track, {clock}, {WATCHERS} threads"
         row(f"{case} looking {LOOKS} times a second / alone", ratio(watching, alone), "1.02x")
         row(f"{case} that only wake up as often / alone", ratio(waking, alone), "-")
 
