@@ -16,7 +16,7 @@ from silo_tasks import TaskError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from .cli.group import commands
-from .current import SCOPE, Scope, current_request
+from .current import SCOPE, Scope, current_request, flask_request
 from .deployment import warn_if_apart
 from .fork import reset_after_fork
 from .replies import answer
@@ -172,7 +172,7 @@ class Binding:
 
     def _preprocess(self, preprocess: Callable[..., Any], *context: Any) -> Any:
         """Give a request below the prefix its session, then call the hooks of the application."""
-        req = request._get_current_object()  # type: ignore[attr-defined]  # reading through the proxy is slow
+        req = flask_request()
         if req.path.startswith(self._prefix):
             self._begin(req)
         return preprocess(*context)
@@ -204,7 +204,7 @@ class Binding:
             self._app.before_request_funcs.setdefault(None, []).insert(self._hook_place, self._require_data)
 
     def _require_data(self) -> None:
-        req = request._get_current_object()  # type: ignore[attr-defined]
+        req = flask_request()
         scope: Scope[RequestSession] | None = req.environ.get(SCOPE)
         session = scope.session if scope is not None else None
         if session is not None and session.id.presented is not None and self._needs_data(req):

@@ -6,12 +6,11 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from flask import request
+from flask import Request, request
 from silo_store import Record, Registry, SessionStore
 
 if TYPE_CHECKING:
     from .request.session import RequestSession
-    from .tasks.session import RunSession
 
 S = TypeVar("S")
 
@@ -34,13 +33,19 @@ class Scope(Generic[S]):
     """A request or a run in progress.
 
     Attributes:
-        session: Its session; None if it has none. A request gets it in the hook before the view.
+        session: Its session; None if it has none. A request gets it before its hooks.
     """
 
     __slots__ = ("session",)
 
     def __init__(self, session: S | None = None) -> None:
         self.session = session
+
+
+class RunScope(Scope["CurrentSession"]):
+    """A run in progress."""
+
+    __slots__ = ()
 
 
 class CurrentSession(Protocol):
@@ -81,37 +86,38 @@ class CurrentSession(Protocol):
         """Return the stored record of the session, to look up a task by its name; None if there is no session."""
 
 
-run_scope: ContextVar[Scope[RunSession] | None] = ContextVar("silo_run", default=None)
-"""The run that the running code belongs to. A request that code of a run makes hides it."""
+innermost_scope: ContextVar[Scope[Any] | None] = ContextVar("silo_scope", default=None)
+"""The innermost request or run that the running code belongs to. It hides those around it. What a response streams is
+called later, and finds its request by the environment only."""
 
-request_scope: ContextVar[Scope[RequestSession] | None] = ContextVar("silo_request", default=None)
-"""The request that is being answered, for code that runs in another context of Flask, as of
-``test_request_context()``. What a response streams is called later, and finds its request by the environment only."""
+
+def find_scope() -> Scope[Any] | None:
+    """Return the scope of the running code, whether it is a request or a run; None if there is none."""
+    innermost = innermost_scope.get()
+    if isinstance(innermost, RunScope):
+        return innermost
+    try:
+        scope: Scope[Any] | None = flask_request().environ.get(SCOPE)
+    except RuntimeError:  # no request
+        return innermost
+    return scope or innermost  # the code may have pushed another context of Flask, as of ``test_request_context()``
+
+
+def flask_request() -> Request:
+    """Return the request itself. To read one attribute through Flask's proxy costs more than ``find_scope`` in all."""
+    req: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return req
 
 
 def current_request() -> RequestSession | None:
     """Return the session of the request that is being answered; None in a run, and if there is no request."""
-    if run_scope.get() is not None:
-        return None
-    try:
-        scope: Scope[RequestSession] | None = request.environ.get(SCOPE)
-    except RuntimeError:  # no request
-        scope = None
-    if scope is None:
-        scope = request_scope.get()
-    return scope.session if scope is not None else None
+    scope = find_scope()
+    return None if scope is None or isinstance(scope, RunScope) else scope.session
 
 
 def current_session() -> CurrentSession | None:
     """Return the session of the run or request that the running code belongs to; None if there is none."""
-    scope: Scope[RunSession] | Scope[RequestSession] | None = run_scope.get()
-    if scope is None:
-        try:
-            scope = request.environ.get(SCOPE)
-        except RuntimeError:  # no request
-            scope = None
-        if scope is None:
-            scope = request_scope.get()
+    scope = find_scope()
     return scope.session if scope is not None else None
 
 

@@ -23,12 +23,14 @@ class LiveSessions:
         factories: Factories,
         moment: Callable[[], Moment],
         present: Callable[[str], str | None],
+        clock: Callable[[], float],
     ) -> None:
         self._backend = backend
         self._keep_new = create
         self._factories = factories
         self._moment = moment
         self._present = present
+        self._clock = clock
 
     def view(self, record: Record) -> Session:
         assert isinstance(record, Session)
@@ -63,8 +65,7 @@ class LiveSessions:
         lock: WriteLock | None,
         on_change: OnChange | None = None,  # noqa: ARG002 - the changed objects are the stored ones
     ) -> bool:
-        at = self._moment()
         if lock is None:
-            check_time(session, at, self._present)
-        self._backend.put(session, at.now)
+            check_time(session, self._moment(), self._present)
+        self._backend.put(session, self._clock())
         return False

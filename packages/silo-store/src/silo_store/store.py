@@ -114,7 +114,7 @@ class SessionStore:
         factories = self._factories = self.registry.factories
         self._codecs: Codecs | None = None
         if backend.live:
-            self._sessions = LiveSessions(backend, self._create, factories, self.moment, self.uid)
+            self._sessions = LiveSessions(backend, self._create, factories, self.moment, self.uid, clock)
         else:
             codecs = self._codecs = Codecs(codec or _msgpack(), self.registry.kinds)
             for name in factories:

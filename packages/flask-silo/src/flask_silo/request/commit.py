@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response
 from silo_store import RecordDamaged, SiloError, StoreUnavailable
 
-from ..current import SCOPE, Scope, request_scope, run_scope
+from ..current import SCOPE, Scope, innermost_scope
 from .session import RequestSession
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ class Commit:
         if SCOPE in environ:  # a view has passed on the environment of its own request
             environ = dict(environ)
         response = environ[SCOPE] = _Response(self, environ, start_response)
-        outer = request_scope.set(response)
-        run = run_scope.get()
-        if run is not None:  # a request within a task
-            run_scope.set(None)
+        outer = innermost_scope.set(response)
         try:
             body = self._inner(environ, response)
             return body if response.begun else response.later(body)
@@ -46,9 +43,7 @@ class Commit:
         finally:
             if response.session is not None:
                 response.session.close()
-            if run is not None:
-                run_scope.set(run)
-            request_scope.reset(outer)
+            innermost_scope.reset(outer)
 
     def answer(self, error: Exception) -> Response:
         """Make the response to a failed commit. The request's context is still active, so its hooks are called."""

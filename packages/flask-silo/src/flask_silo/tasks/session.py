@@ -8,7 +8,7 @@ from typing import Any
 
 from silo_store import Hold, Record, SessionStore
 
-from ..current import Scope, run_scope
+from ..current import RunScope, innermost_scope
 
 
 class RunSession:
@@ -78,8 +78,8 @@ class RunSession:
 @contextmanager
 def working_for(store: SessionStore, hold: Hold | None) -> Iterator[None]:
     """Make the held session the current one in the block. Without a hold it has no session, also in a request."""
-    token = run_scope.set(Scope(RunSession(store, hold) if hold is not None else None))
+    outer = innermost_scope.set(RunScope(RunSession(store, hold) if hold is not None else None))
     try:
         yield
     finally:
-        run_scope.reset(token)
+        innermost_scope.reset(outer)
