@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,8 +50,8 @@ OWN = {
 
 def imported(code: str, *, after: str = "pass") -> set[str]:
     """Return the modules that code imports in a new interpreter, beside those that ``after`` has imported."""
-    program = f"import sys; {after}; before = set(sys.modules); {code}; print(*set(sys.modules) - before)"
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    lines = ["import sys", after, "before = set(sys.modules)", code, "print(*set(sys.modules) - before)"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True, text=True)
     return set(done.stdout.split())
 
 
@@ -73,6 +74,45 @@ def test_flask_silo_imports_little_besides_flask() -> None:
     late = LATE | {f"{package}.{name}" for package, names in OWN.items() for name in names}
 
     assert not imported("import flask_silo", after="import flask") & late
+
+
+APPLICATION = """
+from flask import Flask
+from flask_silo import Silo
+
+app = Flask("app")
+silo = Silo(app, store_url={url!r})
+silo.register("counter", lambda: {{"value": 0}})
+files = silo.add_file_store("files", {folder!r})
+
+@silo.task
+def work():
+    pass
+
+@app.post("/api/use")
+def use():
+    silo.state("counter")["value"] += 1
+    work.start()
+    files.save(silo.sid, "a.txt", b"a")
+    return dict(silo.state("counter"))
+"""
+REQUESTS = """
+client = app.test_client()
+response = client.post("/api/use")
+assert response.status_code == 200, response.text
+headers = {"X-Session-ID": response.headers["X-Session-ID"]}
+assert client.get("/api/tasks/work", headers=headers).status_code == 200
+"""
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory://?copy=1", "sqlite:///{tmp}/sessions.db"])
+def test_the_first_requests_import_nothing(url: str, tmp_path: Path) -> None:
+    """The first clients would wait for it. What an application uses is imported while it is set up."""
+    application = APPLICATION.format(url=url.format(tmp=tmp_path), folder=str(tmp_path / "files"))
+
+    new = imported(REQUESTS, after=application)
+
+    assert not {name for name in new if name in LATE or name.startswith(("silo_", "flask_silo", "msgspec"))}
 
 
 def test_the_commands_are_imported_when_the_group_is_used() -> None:

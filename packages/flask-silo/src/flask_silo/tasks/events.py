@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .server import Server, open_streams
 from .watch import Watch
 
 
-@dataclass(frozen=True)
-class StreamTiming:
+class StreamTiming(NamedTuple):
     """The times of a stream, in seconds."""
 
     look: float = 0.25
