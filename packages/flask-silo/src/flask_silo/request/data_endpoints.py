@@ -15,25 +15,24 @@ class DataEndpoints:
         self.names: dict[str, None] = {}
         """What was added, in order."""
         self._exact: set[str] = set()
-        self._patterns: list[re.Pattern[str]] = []
+        self._pattern: re.Pattern[str] | None = None
 
     def add(self, *names: str) -> None:
         """Add each name; ``*`` and ``?`` make it a pattern."""
-        for name in names:
-            self.names[name] = None
-            if is_pattern(name):
-                self._patterns.append(re.compile(translate(name)))
-            else:
-                self._exact.add(name)
+        self.names.update(dict.fromkeys(names))
+        self._exact = {name for name in self.names if not is_pattern(name)}
+        patterns = [translate(name) for name in self.names if is_pattern(name)]
+        self._pattern = re.compile("|".join(patterns)) if patterns else None
 
     def match(self, request: Request) -> bool:
         """Return whether the request goes to one of them."""
-        if not self._exact and not self._patterns:
+        if not self.names:
             return False
-        names = [request.path]
-        if request.url_rule is not None:
-            names += [request.url_rule.rule, request.url_rule.endpoint]
-        return any(name in self._exact or any(p.match(name) for p in self._patterns) for name in names)
+        rule = request.url_rule
+        names = (request.path,) if rule is None else (request.path, rule.rule, rule.endpoint)
+        if not self._exact.isdisjoint(names):
+            return True
+        return self._pattern is not None and any(map(self._pattern.match, names))
 
 
 def is_pattern(name: str) -> bool:
