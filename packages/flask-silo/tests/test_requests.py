@@ -88,9 +88,19 @@ def test_g_is_as_release_0_1_had_it(app: Flask, client: FlaskClient, silo: Silo)
         assert list(g.silo) == ["counter"]
         assert len(g.silo) == 1
         assert silo.state()["_meta"]["sid"] == g.silo_sid
+        assert "silo" in g
+        assert g.get("silo") is g.silo
         return {"sid": g.silo_sid}
 
+    @app.get("/page-with-g")
+    def without() -> Any:
+        assert "silo" not in g
+        assert g.get("silo") is g.get("silo_sid") is None
+        g.silo = "the application's own"
+        return {"own": g.silo, "found": "silo" in g and g.get("silo") == g.silo}
+
     assert client.post("/api/g", headers=as_(SID)).json == {"sid": SID}
+    assert client.get("/page-with-g").json == {"own": "the application's own", "found": True}
     assert count(client) == 1
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, g, request
+from flask import Flask, Request, request
 from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_tasks import TaskError
@@ -97,7 +97,7 @@ class Binding:
         self._checks_data = False
         if settings.data_endpoints or silo.data_endpoints.names:
             self.check_data_endpoints()
-        app.app_ctx_globals_class = _globals_with_sid(app.app_ctx_globals_class)
+        app.app_ctx_globals_class = _globals_with_session(app.app_ctx_globals_class)
         if not store.backend.live:
             app.after_request(self._change_warnings.after_request)
         app.wsgi_app = Commit(app, app.wsgi_app, self._header)  # type: ignore[method-assign]
@@ -188,14 +188,14 @@ class Binding:
         if scope is None:
             scope = environ[SCOPE] = Scope()
         reads = req.method in READING
+        on_unlocked_change = self._change_warnings.of_unlocked_change if commits and reads else None
         scope.session = RequestSession(
             self.store,
             self._header.presented(req),
-            writes=commits and not reads,
-            accept_client_ids=self.settings.accept_client_ids,
-            on_unlocked_change=self._change_warnings.of_unlocked_change if commits and reads else None,
+            commits and not reads,
+            self.settings.accept_client_ids,
+            on_unlocked_change,
         )
-        g._get_current_object().silo = scope.session  # for the application's own code, as in release 0.1
 
     def check_data_endpoints(self) -> None:
         """Check requests to data endpoints from now on, at the place that Silo has among the application's hooks."""
@@ -220,16 +220,28 @@ class Binding:
         self._silo.files.end(uid)
 
 
-def _globals_with_sid(base: type[Any]) -> type[Any]:
-    """Return a class for ``flask.g`` with ``silo_sid``, as in release 0.1. Reading it is like reading ``Silo.sid``."""
+def _globals_with_session(base: type[Any]) -> type[Any]:
+    """Return a class for ``flask.g`` with ``silo``, the request's session, and ``silo_sid``, as in release 0.1.
+
+    Both are looked up when they are read: to put the session into each ``g`` costs every request.
+    """
 
     class Globals(base):  # type: ignore[misc]
         @property
+        def silo(self) -> RequestSession:
+            session = current_request()
+            if session is None:
+                raise AttributeError("silo")
+            return session
+
+        @property
         def silo_sid(self) -> str:
-            session: RequestSession = self.silo
-            return session.announce()
+            return self.silo.announce()
 
         def get(self, name: str, default: Any | None = None) -> Any:
-            return getattr(self, name, default) if name == "silo_sid" else super().get(name, default)
+            return getattr(self, name, default) if name in ("silo", "silo_sid") else super().get(name, default)
+
+        def __contains__(self, name: str) -> bool:
+            return super().__contains__(name) or (name == "silo" and hasattr(self, name))
 
     return Globals

@@ -408,10 +408,10 @@ class SessionStore:
             with suppress(RecordDamaged):
                 self._editor.load_head(sid)
 
-    def find_life(self, sid: str) -> Life | None:
-        """Return the session's life, renewed; None if the id has no session. Reads no state."""
-        record = self._living(sid) or self._editor.load_head(check_sid(sid))
-        return Life(sid, record.uid) if record is not None else None
+    def find_head(self, sid: str) -> Record | None:
+        """Return the record of a session, perhaps without its state, renewed; None if the id has no session."""
+        session = self._living(sid)
+        return session if session is not None else self._editor.load_head(check_sid(sid))
 
     def renew(self, life: Life) -> bool:
         """Renew one life of a session, due or not. Return whether that life still exists."""

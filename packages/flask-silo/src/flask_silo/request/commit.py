@@ -139,7 +139,7 @@ def _renew(session: RequestSession) -> None:
             session.begin_life()
     if session.session is None and own.settled is None and own.presented is not None:
         try:
-            own.lives = session.store.find_life(own.presented) is not None
+            own.lives = session.store.find_head(own.presented) is not None
         except (StoreUnavailable, RecordDamaged):  # the answer needs no state
             own.lives = False
 
@@ -147,11 +147,11 @@ def _renew(session: RequestSession) -> None:
 def _carried_sid(session: RequestSession) -> str | None:
     """Return the id that the response carries; None if it carries none."""
     own = session.id
-    if own.accept_client_ids and own.settled is None:
-        own.settled = own.presented or session.store.generate_sid()
-    if not (own.accept_client_ids or session.lives) or session.has_moved:
+    if own.accept_client_ids:
+        own.settled = own.candidate or session.store.generate_sid()
+    elif not session.lives:
         return None
-    return own.candidate
+    return None if session.has_moved else own.candidate
 
 
 class _Replaced(BaseException):

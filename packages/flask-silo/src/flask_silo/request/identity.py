@@ -50,10 +50,14 @@ class SessionHeader:
         no id.
         """
         names = [name.lower() for name, _ in headers]
-        query = environ.get("QUERY_STRING", "")
-        in_url = self._asks in query or ("%" in query and self._param in parse_qs(query, keep_blank_values=True))
+        query = environ.get("QUERY_STRING")
+        in_url = query and (
+            self._asks in query or ("%" in query and self._param in parse_qs(query, keep_blank_values=True))
+        )
         if in_url or sid is not None:
-            if _make_private(headers, names) and sid is not None:
+            if "cache-control" not in names:
+                headers.append(("Cache-Control", "no-store"))
+            elif _make_private(headers, names) and sid is not None:
                 self._warn(environ)
                 sid = None
             if in_url and "referrer-policy" not in names:
@@ -98,9 +102,6 @@ def _make_private(headers: list[tuple[str, str]], names: list[str]) -> bool:
         headers: The response's headers, to be changed. Afterwards one ``Cache-Control`` has the directives of all.
         names: Their names in lower case; those that are removed are removed here too.
     """
-    if "cache-control" not in names:
-        headers.append(("Cache-Control", "no-store"))
-        return False
     first, *others = [number for number, name in enumerate(names) if name == "cache-control"]
     given = parse_dict_header(", ".join(headers[number][1] for number in (first, *others)))
     words = {name.lower(): value for name, value in given.items()}

@@ -56,7 +56,6 @@ class RequestSession(StateMapping):
         self,
         store: SessionStore,
         presented: str | None,
-        *,
         writes: bool,
         accept_client_ids: bool,
         on_unlocked_change: Callable[[list[str]], object] | None = None,
