@@ -58,6 +58,20 @@ def test_a_sooner_alarm_wakes_the_timer() -> None:
     assert later.call is None
 
 
+def test_one_wake_up_drops_all_cancelled_alarms_that_are_next() -> None:
+    timer, rang = Timer("test"), threading.Event()
+    for _ in range(10):
+        timer.call_later(3600, lambda: None).cancel()
+    last = timer.call_later(7200, lambda: None)
+    timer.call_later(0, rang.set)
+    assert rang.wait(WAIT)
+    deadline = time.monotonic() + WAIT
+    while len(timer._heap) > 1:
+        assert time.monotonic() < deadline
+    assert timer._heap[0][2] is last
+    assert timer._forgotten == 0
+
+
 def test_no_alarm_is_lost_when_others_are_cancelled_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     timer, rang = Timer("test"), threading.Event()
     alarms = [timer.call_later(3600, lambda: None) for _ in range(200)]

@@ -338,7 +338,7 @@ def test_a_process_that_dies_while_it_imports_the_function(
 def test_a_run_that_no_worker_takes(own_engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A run that waits too long is lost, and a worker that comes later leaves it alone."""
     notes = tmp_path / "notes"
-    late = BackgroundTask("late", runner=own_engine.make_runner(max_wait=0.2))
+    late = BackgroundTask("late", runner=own_engine.make_runner(max_wait=1))
     late.start(jobs.note, str(notes))
     assert late.state.message == "Waiting for a worker"
     with pytest.raises(TaskLost, match="no worker has taken it"):

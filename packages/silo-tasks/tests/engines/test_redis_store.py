@@ -115,6 +115,23 @@ def test_a_lease_runs_out(redis_url: str) -> None:
     assert found[1]["running"]
 
 
+def test_a_claimed_run_reads_as_running(redis_url: str) -> None:
+    """Before the worker has reported anything: the claim alone says so, and counts as a sign of life."""
+    store, worker = RedisTaskStore(redis_url), RedisTaskStore(redis_url)
+    queued = {"running": True, "status": "queued", "message": "Waiting for a worker"}
+    store.begin("", "task", 'a"\ud800', queued, expect=None, wait=60)
+    assert not worker.claim("", "task", "a")
+    assert worker.claim("", "task", 'a"\ud800')
+    assert store.read("", "task") == ('a"\ud800', {**queued, "status": "running", "message": "Running"})
+    stored, now = store.look("", "task")
+    assert stored is not None
+    assert stored.wait is None
+    assert now - 10 < stored.seen <= now
+    assert store.request_cancel("", "task", 'a"\ud800')
+    assert worker.cancel_requested("", "task", 'a"\ud800')
+    assert not worker.claim("", "task", 'a"\ud800')
+
+
 def test_a_change_whose_answer_is_lost_is_done_once(redis_url: str) -> None:
     """The client sends it again, to a server that has done it already."""
     store = RedisTaskStore(redis_url)
