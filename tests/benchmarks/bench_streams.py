@@ -2,14 +2,13 @@
 
 Run with ``uv run python tests/benchmarks/bench_streams.py [case ...]``, a case being for example ``"idle memory 1"``.
 Each of 100 threads answers one request, as a threaded server does; the clients come one after the other. Figures are
-CPU time of the process, medians of alternating rounds with their range. A ratio is ours over 100 threads in which a
-bare generator sleeps for the same time between two chunks; in a busy case, the runs go on beside both.
+CPU time of the process, medians of alternating rounds with their middle half. A ratio is ours over 100 threads in
+which a bare generator sleeps for the same time between two chunks; in a busy case, the runs go on beside both.
 """
 
 from __future__ import annotations
 
 import socket
-import statistics
 import sys
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from typing import Any
 
 from flask import Flask
 from flask_silo import Silo, track
-from pairs import row
+from pairs import ratio, row
 from silo_tasks import ThreadRunner
 from werkzeug.test import EnvironBuilder
 
@@ -29,7 +28,7 @@ STREAMS = 100
 LOOK = 0.25
 WARM_UP = 0.5
 WINDOW = 2.0
-ROUNDS = 7
+ROUNDS = 9
 CHUNK = b"id: 1.abcdefghijkl\nevent: task\ndata: " + b"x" * 500 + b"\n\n"
 
 
@@ -128,20 +127,16 @@ def cpu(stream: Callable[[int, socket.socket], Iterator[bytes]]) -> float:
 def case(name: str, url: str, sessions: int, busy: bool) -> None:
     """Print the row of one case."""
     served = Served(url, sessions, busy)
-    ratios, ours, floors = [], [], []
+    ours, floor = [], []
     try:
         for _ in range(ROUNDS):
-            floor, mine = cpu(bare), cpu(served.stream)
-            ratios.append(mine / floor)
-            ours.append(mine)
-            floors.append(floor)
+            floor.append(cpu(bare))
+            ours.append(cpu(served.stream))
     finally:
         served.close()
-    each = 1e6 * LOOK / (STREAMS * WINDOW)
-    times = f"({statistics.median(ours) * each:.0f} / {statistics.median(floors) * each:.0f} us)"
-    text = f"{statistics.median(ratios):.2f}x [{min(ratios):.2f}-{max(ratios):.2f}] {times}"
     reach = "-" if sessions > 1 else "1.5x" if busy else "1.2x"
-    row(f"100 streams, {name} / bare generator, each look", text, reach)
+    looks = STREAMS * WINDOW / LOOK
+    row(f"100 streams, {name} / bare generator, each look", ratio(ours, floor, looks / 1e6), reach)
 
 
 def main() -> None:
