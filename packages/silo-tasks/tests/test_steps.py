@@ -407,10 +407,11 @@ def test_a_clock_that_goes_back_is_harmless(runner: ThreadRunner) -> None:
 
 
 def test_a_step_that_is_open_at_the_end_of_its_run_has_ended_with_it(runner: ThreadRunner) -> None:
-    task, leave = BackgroundTask("job", runner=runner, timeout=0.01), threading.Event()
+    task, leave = BackgroundTask("job", runner=runner), threading.Event()
 
     def slow(task: BackgroundTask) -> None:
         with task.step("outer"), task.step("inner"):
+            task.fail("no")
             leave.wait(WAIT)
 
     task.start(slow)
