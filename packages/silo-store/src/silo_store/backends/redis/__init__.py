@@ -4,7 +4,8 @@
 ``backend``     ``RedisBackend``, the methods of the interface
 ``claims``      the claims of this process on sessions
 ``prefix``      runs scripts on the keys of one prefix, and notices when all records were lost
-``scripts``     the Lua scripts, each one atomic step on the server, and the keys' names
+``scripts``     the Lua scripts, each one atomic step on the server
+``keys``        the names of the keys, and what each holds
 ``records``     records and namespaces as the server keeps them
 ``connections`` connections to the server, and sending commands
 ``location``    where the server is, read from a URL

@@ -23,10 +23,11 @@ from .claims import Claims
 from .connections import Connections
 from .health import findings
 from .keeper import Keeper
+from .keys import BUCKET, SHARDS
 from .location import read
 from .prefix import Prefix, new_epoch
 from .records import HEAD_BYTES, REVISION, REVISIONS, TIME, VERSION, head_of, record_of
-from .scripts import ALL, BUCKET, SHARDS, keep, renewal
+from .scripts import ALL, keep, renewal
 
 logger = logging.getLogger("silo_store")
 

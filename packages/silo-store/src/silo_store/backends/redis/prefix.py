@@ -10,7 +10,7 @@ from ...errors import StoreUnavailable
 from ...ids import new_uid
 from . import scripts
 from .connections import Connections, Script
-from .scripts import LAYOUT, Keys
+from .keys import LAYOUT, Keys
 
 
 class Prefix:
