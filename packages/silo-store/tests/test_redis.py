@@ -289,3 +289,19 @@ def test_an_old_layout_is_refused_and_nothing_is_written(redis_url: str) -> None
         backend.load(SID, late)
     other = RedisBackend(redis_url, prefix="other")
     assert (other.load(SID, late), other.count()) == (None, 0)
+
+
+def test_a_removed_record_whose_uid_cannot_be_read_is_no_longer_counted(redis_url: str) -> None:
+    backend = RedisBackend(redis_url)
+    client = redis.Redis.from_url(redis_url)
+    begin(backend, {"large": Blob(1, bytes(9000))})
+    other = Record(OTHER, "uid-2", 0.0, 0.0)
+    backend.create(other, at(0.0))
+    client.set("{silo}:s:" + SID, b"?")
+    assert not backend.remove(Life(SID, "uid-1"))
+    assert not backend.remove(Life(OTHER, ""))
+    assert backend.count() == 2
+    assert backend.remove(Life(SID, ""))
+    assert (backend.count(), backend.sids(), backend.find("uid-1")) == (1, [OTHER], None)
+    assert client.exists(*BESIDE) == 0
+    assert not backend.remove(Life(SID, ""))
