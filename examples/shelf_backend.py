@@ -172,10 +172,13 @@ class ShelfBackend(WholeRecords, HoldCounts):  # what suits a backend of one pro
             return True
 
     def find(self, uid: str) -> str | None:  # a backend for many sessions needs an index
-        return next((sid for sid, (its, *_) in self.records.items() if its == uid), None)
+        with self.lock:
+            return next((sid for sid, (its, *_) in self.records.items() if its == uid), None)
 
     def due(self, at: Moment) -> Iterator[list[Life]]:  # here too
-        yield from ([Life(sid, uid)] for sid, (uid, _, a, _) in list(self.records.items()) if at.now - a > at.ttl)
+        with self.lock:
+            lives = [Life(sid, uid) for sid, (uid, _, active, _) in self.records.items() if at.now - active > at.ttl]
+        yield from ([life] for life in lives)
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
         kept = [life for life in lives if self.held(life.uid) and self.touch(life, at)]
