@@ -284,6 +284,21 @@ class Rewritten(NamedTuple):
     """Namespaces that were stored apart and no longer are."""
 
 
+def whole_of(record: Record, blobs: Mapping[str, Blob]) -> Record:
+    """Return a record with the data of all namespaces, given those that are kept apart.
+
+    Raises:
+        RecordDamaged: One of them is missing, or is not the one that the record names.
+    """
+    whole = Record(record.sid, record.uid, record.created, record.active)
+    for name, value in record.items():
+        blob = blobs.get(name) if isinstance(value, Apart) else value
+        if blob is None or (blob.version, blob.size) != (value.version, value.size):
+            raise RecordDamaged(record.sid, record.uid)
+        whole[name] = blob
+    return whole
+
+
 def _here(sizes: Sequence[int]) -> int:
     """Return the bytes of the namespaces that are not kept apart."""
     return sum(size for size in sizes if size > 0)

@@ -17,7 +17,7 @@ from ...fork import reset_after_fork
 from ...record import Apart, Blob, Change, Record
 from ...redact import short
 from ..options import options, seconds
-from ..packing import PackedRecord, pack
+from ..packing import PackedRecord, pack, whole_of
 from . import records, scripts
 from .claims import Claims
 from .connections import Connections
@@ -132,7 +132,7 @@ class RedisBackend:
 
     def read(self, sid: str) -> Record | None:
         data, _, _, fields = self._run(scripts.READ, (self._keys.record + sid,), ALL, records.LARGE)
-        return records.whole_of(record_of(sid, data), records.blobs_of(sid, fields)) if data is not None else None
+        return whole_of(record_of(sid, data), records.blobs_of(sid, fields)) if data is not None else None
 
     def fetch(self, life: Life, name: str) -> Blob | None:
         keys, (sid, uid) = self._keys, life

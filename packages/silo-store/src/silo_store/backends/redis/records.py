@@ -8,7 +8,7 @@ from typing import Any
 
 from ...backend import Moment
 from ...errors import RecordDamaged
-from ...record import Apart, Blob, Record
+from ...record import Blob, Record
 from ..packing import Packed, PackedRecord, is_head
 
 HEAD = struct.Struct(">ddIBB")
@@ -95,18 +95,3 @@ def blob_of(sid: str, data: bytes) -> Blob:
     if len(data) < VERSION.size:
         raise RecordDamaged(sid)
     return Blob(VERSION.unpack_from(data)[0], data[VERSION.size :])
-
-
-def whole_of(record: Record, blobs: Mapping[str, Blob]) -> Record:
-    """Return a record with the data of all namespaces, given those that are kept apart.
-
-    Raises:
-        RecordDamaged: One of them is missing, or is not the one that the record names.
-    """
-    whole = Record(record.sid, record.uid, record.created, record.active)
-    for name, value in record.items():
-        blob = blobs.get(name) if isinstance(value, Apart) else value
-        if blob is None or (blob.version, blob.size) != (value.version, value.size):
-            raise RecordDamaged(record.sid, record.uid)
-        whole[name] = blob
-    return whole

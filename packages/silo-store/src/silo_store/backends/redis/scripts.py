@@ -63,6 +63,14 @@ local function head_of(key)
   if head then return parse(head) end
 end
 
+-- A command on a hash beside a record. If its key holds another type, bytes that cannot be a value in it.
+local function on_hash(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then return '?' end
+  return redis.call(command, key, ...)
+end
+
 local function key_of(rest)
   return string.match(KEYS[#KEYS], '^{.-}:') .. rest
 end
@@ -176,7 +184,8 @@ local active, uid, flags
 if data then active, uid, flags = parse(data) end
 if not active or bit.band(flags, ARGV[2]) == 0 then return {data, epoch, demoted, {}} end
 local large, attached = beside(uid)
-return {data, epoch, demoted, redis.call('HGETALL', ARGV[2] == '1' and large or attached)}
+local fields = on_hash('HGETALL', ARGV[2] == '1' and large or attached)
+return {data, epoch, demoted, fields == '?' and {'?', '?'} or fields}
 """)
 
 FETCH = _script("""
@@ -184,7 +193,7 @@ FETCH = _script("""
 -- keys: record, large; arguments: uid, name
 local active, uid = head_of(KEYS[1])
 if active and uid ~= ARGV[1] or active == nil then return false end
-local data = redis.call('HGET', KEYS[2], ARGV[2])
+local data = on_hash('HGET', KEYS[2], ARGV[2])
 return data and {data} or {false, bytes_of(KEYS[1], -1)}
 """)
 
@@ -268,9 +277,9 @@ if not active then return 'damaged' end
 if uid ~= ARGV[5] then return 'gone' end
 if string.sub(head, 17, 20) ~= ARGV[7] then return {redis.call('GET', KEYS[1])} end
 local apart = 12 + ARGV[11]
-if apart > 12 then redis.call('HDEL', KEYS[4], unpack(ARGV, 12, apart - 1)) end
+if apart > 12 and on_hash('HDEL', KEYS[4], unpack(ARGV, 12, apart - 1)) == '?' then return 'damaged' end
 if ARGV[apart] then
-  redis.call('HSET', KEYS[4], unpack(ARGV, apart))
+  if on_hash('HSET', KEYS[4], unpack(ARGV, apart)) == '?' then return 'damaged' end
   flags = bit.bor(flags, 1)
 end
 local data = ARGV[9] .. string.sub(head, 9, 16) .. ARGV[8] .. string.char(flags, #uid) .. uid .. ARGV[10]
@@ -285,7 +294,8 @@ ATTACH = _script("""
 local active, uid, flags = head_of(KEYS[1])
 if active == false then return 'damaged' end
 if uid ~= ARGV[1] then return 'gone' end
-local old = redis.call('HGET', KEYS[2], ARGV[4]) or ''
+local old = on_hash('HGET', KEYS[2], ARGV[4]) or ''
+if old == '?' then return 'damaged' end
 if string.sub(old, 1, 4) ~= ARGV[5] then return 'conflict' end
 redis.call('HSET', KEYS[2], ARGV[4], ARGV[6])
 redis.call('SETRANGE', KEYS[1], 20, string.char(bit.bor(flags, 2)))

@@ -66,7 +66,7 @@ def _records(connection: Connection) -> Finding:
     try:
         for sid, *row in connection.execute(_ROWS, (LOOKED_AT,)):
             count += 1
-            if not is_sid(sid) or is_damaged(sid, tuple(row)):
+            if not is_sid(sid) or is_damaged(connection, sid, tuple(row)):
                 damaged.append(short(str(sid)))
     except sqlite3.DatabaseError as error:
         return Finding("error", "records", f"SQLite cannot read the records: {error}")

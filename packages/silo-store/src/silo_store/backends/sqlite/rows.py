@@ -7,8 +7,8 @@ from sqlite3 import Connection
 
 from ...backend import Life
 from ...errors import RecordDamaged, SessionConflict, SessionExpired
-from ...record import Blob, Change, Record
-from ..packing import PackedRecord, is_head, pack
+from ...record import Apart, Blob, Change, Record
+from ..packing import PackedRecord, is_head, pack, whole_of
 
 LOAD = "SELECT uid, created, active, revision, state FROM sessions WHERE sid = ?"
 _WRITE = (
@@ -28,6 +28,10 @@ _READ = (
 _FETCH = (
     "SELECT uid, created, active, revision, CASE WHEN version IS NULL THEN state END, version, data"
     " FROM sessions LEFT JOIN apart ON session = sessions.id AND name = ? WHERE sid = ? AND uid = ?"
+)
+_SIZES = (
+    "SELECT name, version, length(data) FROM apart JOIN sessions ON session = sessions.id"
+    " WHERE sid = ? AND typeof(data) = 'blob'"
 )
 _ATTACHED = (
     "SELECT uid, created, active, name, version, data"
@@ -78,13 +82,16 @@ def uid_of(sid: str, row: Row) -> str:
         return error.uid
 
 
-def is_damaged(sid: str, row: Row) -> bool:
-    """Return whether a row is not a valid record."""
+def is_damaged(connection: Connection, sid: str, row: Row) -> bool:
+    """Return whether a row is not a valid record, or a namespace that is kept apart is missing or another one."""
     try:
-        record_of(sid, row)
+        record = record_of(sid, row)
     except RecordDamaged:
         return True
-    return False
+    if record.is_whole:
+        return False
+    stored = {name: Apart(version, size) for name, version, size in connection.execute(_SIZES, (sid,))}
+    return any(isinstance(value, Apart) and stored.get(name) != value for name, value in record.items())
 
 
 def create(connection: Connection, record: Record, limit: int | None) -> Row | None:
@@ -151,6 +158,7 @@ def fetch(connection: Connection, life: Life, name: str) -> Blob | None:
     """Return a namespace; None if it is not stored.
 
     Raises:
+        RecordDamaged: The namespace is not as it was written.
         SessionExpired: The life has ended.
     """
     row = connection.execute(_FETCH, (name, *life)).fetchone()
@@ -158,9 +166,17 @@ def fetch(connection: Connection, life: Life, name: str) -> Blob | None:
         raise SessionExpired(life.sid)
     *whole, version, data = row
     if version is not None:
-        return Blob(version, data)
-    found: Blob | None = record_of(life.sid, tuple(whole)).get(name)
+        return _blob(life, version, data)
+    found: Blob | Apart | None = record_of(life.sid, tuple(whole)).get(name)
+    if isinstance(found, Apart):
+        raise RecordDamaged(*life)
     return found
+
+
+def _blob(life: Life, version: object, data: object) -> Blob:
+    if type(version) is not int or type(data) is not bytes:
+        raise RecordDamaged(*life)
+    return Blob(version, data)
 
 
 def read(connection: Connection, sid: str) -> Record | None:
@@ -169,12 +185,8 @@ def read(connection: Connection, sid: str) -> Record | None:
     if not found:
         return None
     packed = record_of(sid, found[0][:5])
-    record = Record(sid, packed.uid, packed.created, packed.active)
-    record.update(packed)
-    record.update({name: Blob(version, data) for *_, name, version, data in found if name is not None})
-    if not record.is_whole:
-        raise RecordDamaged(sid, record.uid)
-    return record
+    life = Life(sid, packed.uid)
+    return whole_of(packed, {name: _blob(life, version, data) for *_, name, version, data in found if name is not None})
 
 
 def attached(connection: Connection, sid: str) -> Record | None:
@@ -183,7 +195,8 @@ def attached(connection: Connection, sid: str) -> Record | None:
     if not rows:
         return None
     record = head_of(sid, rows[0][:3])
-    record.update({name: Blob(version, data) for *_, name, version, data in rows if name is not None})
+    life = Life(sid, record.uid)
+    record.update({name: _blob(life, version, data) for *_, name, version, data in rows if name is not None})
     return record
 
 
