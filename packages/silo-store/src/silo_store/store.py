@@ -409,7 +409,7 @@ class SessionStore:
         """Renew the session, if it lives. Reads no state."""
         if is_sid(sid):
             with suppress(RecordDamaged):
-                self._editor.load_head(sid)
+                self.find_head(sid)
 
     def find_head(self, sid: str) -> Record | None:
         """Return the record of a session, perhaps without its state, renewed; None if the id has no session."""
