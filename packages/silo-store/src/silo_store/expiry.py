@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from .backend import Backend, Claim, Life, Moment
-from .errors import RecordDamaged, StateDecodeError
+from .errors import RecordDamaged, SessionExpired, StateDecodeError
 from .fork import reset_after_fork
 from .locks import WriteLocks
 from .mapper import SessionMapper
@@ -91,6 +91,8 @@ class Expiry:
             session = self._sessions.view(record)
         except StateDecodeError:
             logger.exception("session %s counts as not busy: its state cannot be read", short(record.sid))
+            return False
+        except SessionExpired:  # it has ended since the record was read
             return False
         return self._registry.is_busy(record.sid, session)
 

@@ -266,9 +266,14 @@ class SessionStore:
             raise NamespaceError(namespace)
         if self.backend.live:
             return self.get(sid)[namespace]
-        session = self.open(sid, lazy=True)
-        self.ensure(session)
-        return session[namespace]
+        while True:
+            session = self.open(sid, lazy=True)
+            self.ensure(session)
+            try:
+                return session[namespace]
+            except SessionExpired:
+                if self.has_life(session.uid):
+                    raise
 
     def open(self, sid: str, uid: str | None = None, *, lock: WriteLock | None = None, lazy: bool = False) -> Session:
         """Return the session to read, and to ``save`` after changing it.
@@ -290,20 +295,37 @@ class SessionStore:
             StateDecodeError: Stored state does not fit a namespace's type.
             RecordDamaged: The stored record is damaged.
         """
-        session = self._editor.open(check_sid(sid), uid, lock)
-        return session if lazy else self._sessions.whole(session)
+        while True:
+            session = self._editor.open(check_sid(sid), uid, lock)
+            if lazy:
+                return session
+            try:
+                return self._sessions.whole(session)
+            except SessionExpired:
+                if uid is not None or self.has_life(session.uid):
+                    raise
 
     def find(self, sid: str, *, lazy: bool = False) -> Session | None:
         """Return the session like ``open``, renewed; None if the id has no session."""
         session = self._living(sid)
-        if session is None:
+        while session is None:
             record = self._editor.load(check_sid(sid))
-            session = self._opened(record, lazy) if record is not None else None
+            if record is None:
+                return None
+            session = self._opened(record, lazy)
         return session
 
-    def _opened(self, record: Record, lazy: bool) -> Session:
+    def _opened(self, record: Record, lazy: bool) -> Session | None:
+        """Return the session of a record as ``open`` does; None if it has ended since the record was read."""
         session = self._sessions.open(record)
-        return session if lazy else self._sessions.whole(session)
+        if lazy:
+            return session
+        try:
+            return self._sessions.whole(session)
+        except SessionExpired:
+            if self.has_life(session.uid):
+                raise
+            return None
 
     def lookup(self, sid: str, *, lock: WriteLock | None = None, lazy: bool = False) -> Lookup:
         """Return the status of an id, and its session like ``find``.
@@ -325,16 +347,16 @@ class SessionStore:
             return Lookup("live", session)
         check_sid(sid)
         record = self._editor.load(sid, lock) if lock is not None else None
-        if record is not None:
-            return Lookup("live", self._opened(record, lazy))
-        at = self.moment()
-        record, trace, since = self.backend.look(sid, at)
-        if record is not None:
-            ended = self._expiry.is_over(record, at, lock.claim if lock is not None else None)
-            return Lookup("expired") if ended else Lookup("live", self._opened(record, lazy))
-        if trace is None or at.now - since > (ROTATED_RETAIN if trace == "rotated" else self.expired_retain):
-            return Lookup("unknown")
-        return Lookup(trace)
+        if record is None:
+            at = self.moment()
+            record, trace, since = self.backend.look(sid, at)
+            if record is None:
+                known = ROTATED_RETAIN if trace == "rotated" else self.expired_retain
+                return Lookup("unknown" if trace is None or at.now - since > known else trace)
+            if self._expiry.is_over(record, at, lock.claim if lock is not None else None):
+                return Lookup("expired")
+        session = self._opened(record, lazy)
+        return Lookup("live", session) if session is not None else self.lookup(sid, lock=lock, lazy=lazy)
 
     def begin(self, sid: str) -> Session:
         """Begin a session like ``open``, for an id that is known to have none. Saves a round trip."""
