@@ -236,7 +236,7 @@ class RequestSession(StateMapping):
             try:
                 yield session if namespace is None else self[namespace]
             finally:
-                self.session = None  # looked up again when it is asked for
+                self.session = self._attached = None  # looked up again when it is asked for
         self.id.note_life(session.uid)
 
     def glance(self) -> Session | None:
@@ -261,7 +261,11 @@ class RequestSession(StateMapping):
             self._looked_at += (name,)
             return self._attached
         sid = self.id.candidate
-        return self.store.attached(sid, self._loaded_uid) if sid is not None else None
+        return self.store.attached(sid, self.known_uid) if sid is not None else None
+
+    def look_again(self) -> None:
+        """Read the store again at the next look at any task."""
+        self._attached = None
 
     def _find_attached(self) -> Record | None:
         """Return what is attached to the session, without reading its state. Settles the id of a reading request."""
@@ -274,7 +278,7 @@ class RequestSession(StateMapping):
                 if found is not None:
                     own.settle_as(found.uid)
                     return found
-        session = self.glance()
+        session = self.session if own.settled is not None else self.glance()
         if session is None or session.origin is None or session.origin.has_attached:
             return None
         return Record(session.sid, session.uid, session.created, session.active)

@@ -191,8 +191,10 @@ class SessionTask(Generic[P, R]):
             with self._silo.binding.waiting(self._silo.current.session.sid) if waits else nullcontext():
                 value: R = task.result(timeout)
         finally:
-            if request is not None and loaded is None:
-                request.session = None  # the session that was loaded to find the task may have changed meanwhile
+            if request is not None:  # what was read to find the task may have changed meanwhile
+                request.look_again()
+                if loaded is None:
+                    request.session = None
             if latest.hosted is not None:
                 latest.hosted.settle()
         return value
