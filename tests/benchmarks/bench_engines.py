@@ -1,12 +1,12 @@
 """Measures a run on RQ and on Celery, from its start to its result, against the same engine without Silo.
 
 Run with ``uv run python tests/benchmarks/bench_engines.py [rq|celery]``. It starts its own Redis and one worker
-process at a time, which both use in turn. Without Silo is what users of the engine do: RQ's ``latest_result()``,
-Celery's ``get()`` with the Redis result backend. Figures are ratios of wall time, ours over theirs: the median of
-alternating turns and the middle half of them, and the median milliseconds of both. A turn is one job, or ``BURST`` jobs
-that are submitted and then awaited. Two more rows of a burst compare the CPU time of the worker, and the commands that
-Redis executes for a job, those of scripts included. A cancel is measured from ``cancel()`` until the run has ended, the
-longest of several.
+process at a time, which both use in turn. The side without Silo does what users of the engine do: it calls RQ's
+``latest_result()``, or Celery's ``get()`` with the Redis result backend. Figures are ratios of wall time, ours over
+theirs: the median of alternating turns and the middle half of them, and the median milliseconds of both. A turn is one
+job, or ``BURST`` jobs that are submitted and then awaited. Two more rows of a burst compare the CPU time of the worker,
+and the commands that Redis executes for a job, those of scripts included. A cancel is measured from ``cancel()`` until
+the run has ended; the figure is the longest of several.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BURST, BURSTS = 100, 15
 """Jobs of a burst, and turns of each kind of burst."""
 
 Start: TypeAlias = Callable[[int], Callable[[], object]]
-"""Submits the job of that number. Returns what waits for its result and returns it."""
+"""Submits the job with this number. Returns a function that waits for its result and returns it."""
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def _commands(client: redis.Redis) -> int:
 
 
 def _cpu_time(pid: int) -> float:
-    """Return the seconds of CPU time that a process has taken. Linux alone has it so exactly."""
+    """Return the seconds of CPU time that a process has taken. Only Linux counts them this exactly."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 

@@ -324,7 +324,8 @@ class Database:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != VERSION:
             raise StoreUnavailable(
-                f"the session database {self.path} has schema {version}, but this release uses schema {VERSION}"
+                f"the session database {self.path} has schema {version}, but this release uses schema {VERSION}: use"
+                " another file, or delete this one"
             )
         return True
 
