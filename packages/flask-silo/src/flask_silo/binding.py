@@ -52,7 +52,7 @@ class Binding:
     """Connects a ``Silo`` to one application: its store, its tasks, and the hooks of its requests.
 
     A request gets its session before every hook of the application. The WSGI middleware ``Commit`` saves it, after
-    every ``after_request`` function. To a request without a session, both together cost less than a hook of Flask.
+    every ``after_request`` function. For a request without a session, both together cost less than one hook of Flask.
 
     Attributes:
         settings: The settings of the application.
@@ -223,7 +223,7 @@ class Binding:
 def _globals_with_session(base: type[Any]) -> type[Any]:
     """Return a class for ``flask.g`` with ``silo``, the request's session, and ``silo_sid``, as in release 0.1.
 
-    Both are looked up when they are read: to put the session into each ``g`` costs every request.
+    Both are looked up when they are read: putting the session into each ``g`` would cost every request.
     """
 
     class Globals(base):  # type: ignore[misc]

@@ -87,8 +87,8 @@ class CurrentSession(Protocol):
 
 
 innermost_scope: ContextVar[Scope[Any] | None] = ContextVar("silo_scope", default=None)
-"""The innermost request or run that the running code belongs to. It hides those around it. What a response streams is
-called later, and finds its request by the environment only."""
+"""The innermost request or run that the running code belongs to. It hides those around it. Code that a response
+streams from runs later, and finds its request by the WSGI environment only."""
 
 
 def find_scope() -> Scope[Any] | None:
@@ -100,11 +100,11 @@ def find_scope() -> Scope[Any] | None:
         scope: Scope[Any] | None = flask_request().environ.get(SCOPE)
     except RuntimeError:  # no request
         return innermost
-    return scope or innermost  # the code may have pushed another context of Flask, as of ``test_request_context()``
+    return scope or innermost  # the code may have pushed another context of Flask, as ``test_request_context()`` does
 
 
 def flask_request() -> Request:
-    """Return the request itself. To read one attribute through Flask's proxy costs more than ``find_scope`` in all."""
+    """Return the request itself: one attribute through Flask's proxy takes longer than all of ``find_scope``."""
     req: Request = request._get_current_object()  # type: ignore[attr-defined]
     return req
 

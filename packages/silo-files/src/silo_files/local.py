@@ -282,7 +282,7 @@ def _describe(area: str, name: str) -> FileInfo | None:
 
 
 def _scan(area: str) -> tuple[set[str], list[str]]:
-    """Return the regular files in the folder of an area, and its folders of writers. Looks at no file itself."""
+    """Return the regular files in the folder of an area, and its folders of writers. Calls no ``stat()`` of a file."""
     files, writers = set(), []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(area) as entries:
         for entry in entries:
@@ -298,7 +298,7 @@ def _names(area: str) -> list[str]:
     files, writers = _scan(area)  # before the journals: a name is written before its file appears
     names = _names_of(files, writers)
     if len(names) < len(files):
-        # A process may have written here for the first time during the scan, which then saw its file alone.
+        # A process may have written here for the first time during the scan, which then saw its file but no journal.
         names = _names_of(files, [folder for folder, _ in journal.writers(area)])
     return sorted(names)
 

@@ -113,7 +113,7 @@ def _delete(folder: str, entry: str) -> None:
     """Delete one entry of the trash. Never follows a link, never leaves ``folder``."""
     if not _ENTRY.fullmatch(entry) or os.path.basename(folder) != "trash" or not is_real_dir(folder):
         return
-    import shutil  # with its modules for archives, which nothing here needs
+    import shutil  # takes milliseconds, as it imports modules for archives
 
     path = os.path.join(folder, entry)
     for _ in range(_ATTEMPTS):

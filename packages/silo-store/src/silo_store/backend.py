@@ -105,9 +105,11 @@ class Backend(Protocol):
         """
 
     def attached(self, sid: str, at: Moment | None = None) -> Record | None:
-        """Return a record of what is attached to the session, by name, instead of its namespaces.
+        """Return the record, with what is attached to the session in place of its namespaces; None if there is none.
 
-        With a time it is renewed as ``load`` does, otherwise not.
+        Args:
+            sid: The session's id.
+            at: Renew the record as ``load`` does; None to renew nothing.
         """
 
     # Writing, if ``live`` is False
@@ -185,7 +187,7 @@ class Backend(Protocol):
         """
 
     def attach(self, life: Life, name: str, change: Change, at: Moment) -> None:
-        """Attach data to the session, or replace what is attached under this name, and renew the record.
+        """Attach data to the session under a name, or replace what is attached under it, and renew the record.
 
         Raises:
             SessionExpired: This life of the session has ended.

@@ -22,7 +22,7 @@ class Apart(NamedTuple):
     """One namespace whose data the backend keeps apart from the record, because it is large. See ``Backend.fetch``."""
 
     version: int
-    """As of a ``Blob``."""
+    """See ``Blob``."""
     size: int
     """Bytes of the data."""
 

@@ -523,7 +523,7 @@ class SessionStore:
             sid: An id that the session has or had.
             uid: Accept only this life, due or not, also if it was rotated to another id. By default the life that the
                 id has now, unless it has expired.
-            renew: Renew the session. Not with a ``uid``.
+            renew: Renew the session. Has no effect with a ``uid``.
 
         Returns:
             The record, with what is attached in place of namespaces; None if there is no such life.
@@ -548,7 +548,7 @@ class SessionStore:
     def attach(self, life: Life, name: str, change: Change) -> None:
         """Attach data to a session under a name, and renew the session. For backends that keep copies.
 
-        What is attached lives and dies with the session, but is not part of its state. It is written by compare and
+        The data lives and dies with the session, but is not part of its state. It is written by compare and
         set, without the write lock: this call never waits for a writer of the session, and no writer waits for it.
 
         Args:

@@ -1,4 +1,4 @@
-"""The group ``flask silo``, as an application has it."""
+"""``LazyGroup``, the group ``flask silo`` as an application has it."""
 
 from __future__ import annotations
 

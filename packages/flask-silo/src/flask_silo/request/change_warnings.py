@@ -31,7 +31,7 @@ UNLOCKED_CHANGE = (
 class ChangeWarnings:
     """Warns once of each endpoint that changes state in a way that may lose the change.
 
-    The store keeps copies: changes to live objects cannot be detected.
+    Used with stores that keep copies: changes to live objects cannot be detected.
     """
 
     def __init__(self, app: Flask, store: SessionStore) -> None:

@@ -19,8 +19,7 @@ THREAD_PER_CONNECTION = 1000
 """The number of threads that is assumed if each connection has its own thread or greenlet."""
 
 MAX_STREAMS = 100
-"""Streams that stay open in one process by default. The reason for a limit is that those of each session
-read the store."""
+"""Streams that stay open in one process by default. They are limited because those of each session read the store."""
 
 
 class ThreadLimit:

@@ -1,4 +1,4 @@
-"""The states of a client's tasks, read outside its requests, and the events that tell clients of them."""
+"""The states of a client's tasks, read outside its requests, and the events that send them to clients."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Look:
     def events(self, known: str) -> bytes:
         """Return an event for each state that a client does not know; empty if it knows all.
 
-        A task has an idle state if the client knows one, but the task has none any more, as after a reset of the
-        session.
+        If the client knows a state of a task that no longer has one, as after a reset of the session, the event has
+        an idle state.
 
         Args:
             known: The id of the last event that the client got.

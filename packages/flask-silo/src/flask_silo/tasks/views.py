@@ -47,7 +47,7 @@ class TaskViews:
 
     Attributes:
         timing: The times of streams.
-        bases: The beginnings of their paths, such as ``/api/tasks/``; none until the application has a task.
+        bases: The beginnings of the endpoints' paths, such as ``/api/tasks/``; empty until the application has a task.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class Watch:
     def look(self, interval: float, *, fresh: bool = False) -> tuple[Look, threading.Event]:
         """Return a look at the tasks, and an event that is set by the next change that this process knows of.
 
-        While the store cannot be reached, the last look stands.
+        While the store cannot be reached, the last look is returned again.
 
         Args:
             interval: Seconds for which a look is used again, unless there is such a change.
@@ -64,14 +64,14 @@ class Watch:
                 raise
         else:
             if self.life is not None and look.sid is not None:
-                self.life = Life(look.sid, self.life.uid)  # an id that was given up is found for a while only
+                self.life = Life(look.sid, self.life.uid)  # the store follows an old id for a while only
 
     def wait(self, change: threading.Event) -> None:
         """Wait until the next look is due, or the event of the last one is set."""
         change.wait(max(0.0, self._due - self._clock()))
 
     def wake(self) -> None:
-        """Make the next look due now, and wake the streams. Waits for no look."""
+        """Make the next look due now, and wake the streams. Does not wait for a look that is in progress."""
         self._change.set()
 
 

@@ -293,7 +293,7 @@ class MemoryBackend(WholeRecords, HoldCounts):
 
 
 def _written(life: Life, changes: Mapping[str, Change], known: Mapping[str, Blob]) -> dict[str, Blob]:
-    """Return what changes make of the blobs that are known.
+    """Return the new blobs of the changed names.
 
     Raises:
         SessionConflict: A change expects another version.

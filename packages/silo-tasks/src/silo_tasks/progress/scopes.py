@@ -167,7 +167,7 @@ class Scope:
         if done >= total:
             return self.low + width
         low = self.low + done / total * width
-        # What is filled belongs to the item of ``cell()``.
+        # ``filled`` is of the item that ``cell()`` saw last.
         return low + width / total * self.filled if done == self._cell else low
 
     def reached_by_hand(self) -> float:
@@ -190,8 +190,8 @@ class Progress:
         """``base`` is the innermost step or the run, ``top`` the innermost scope of any kind."""
         self.fixed: Any = None
         """What a reader keeps for the next one. Set under the lock, and reset before a report changes anything but the
-        count of a scope or a percent by hand. So a reader without the lock that finds it unchanged has read one
-        moment."""
+        count of a scope or a percent by hand. So if a reader without the lock finds it unchanged at its end, all that
+        it has read is of one moment."""
         self._reached = 0.0
         self._shown: Scope | None = None
         self._final: float | None = None

@@ -27,7 +27,7 @@ from .stopping import Stop
 
 logger = logging.getLogger("silo_tasks")
 
-# On the way of every run. Before Python 3.12, ``Status.QUEUED`` takes twenty times as long as a name of the module.
+# Every run reads them. Before Python 3.12, ``Status.QUEUED`` takes twenty times as long as a global of the module.
 _IDLE, _QUEUED, _RUNNING, _SUCCEEDED = Status.IDLE, Status.QUEUED, Status.RUNNING, Status.SUCCEEDED
 
 
@@ -157,7 +157,7 @@ class Run:
         """Identifies this run. Made at the first access."""
         with self.lock:
             if self._token is None:
-                self._token = os.urandom(16).hex()  # as the module ``secrets``, whose import takes milliseconds
+                self._token = os.urandom(16).hex()  # as ``secrets`` does, whose import takes milliseconds
             return self._token
 
     def enqueue(self, message: str, now: float) -> None:

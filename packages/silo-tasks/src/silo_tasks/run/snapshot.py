@@ -18,7 +18,7 @@ _OF_LOG = ("last_seq", "dropped", "private_count", "_view")
 
 
 class Fixed(NamedTuple):
-    """What the looks at a run have in common until a report changes more than a count."""
+    """What all looks at a run share until a report changes more than a count."""
 
     fields: dict[str, Any]
     """The fields of the state. Those that move while the run is active are replaced at each look."""
@@ -34,7 +34,7 @@ class Fixed(NamedTuple):
 def state_of(run: Run) -> TaskState:
     """Return the state of a run at this moment. Takes the lock only if a report has changed more than a count.
 
-    A look without the lock is of one moment: neither the run nor its log has changed between its begin and its end.
+    A look without the lock is of one moment: neither the run nor its log has changed between its beginning and its end.
     """
     progress, log = run.progress, run.log
     now = run.settings.mono()
@@ -49,7 +49,7 @@ def state_of(run: Run) -> TaskState:
         if not fixed:
             progress.fixed = False
             fixed = _fixed(run)
-            # Unless a garbage collection meanwhile has closed a loop of this run.
+            # A garbage collection may have closed a loop of this run meanwhile, which has reset it.
             if progress.fixed is False:
                 progress.fixed = fixed
         return snapshot(log.view(), _fields(run, fixed, now))
@@ -87,14 +87,14 @@ def _fixed(run: Run) -> Fixed:
     fixed = Fixed(fields, run.steps.records, progress.scopes(), progress.counted(), run.message_scope)
     if run.ended is None:
         return fixed
-    # What a finished run keeps takes half the memory without the four that ``snapshot()`` sets.
+    # Without the four fields that ``snapshot()`` sets, this takes half the memory for as long as the run is kept.
     kept = {key: value for key, value in _fields(run, fixed, run.ended).items() if key not in _OF_LOG}
     kept["steps"] = None
     return Fixed(kept, fixed.steps, (), None, None)
 
 
 def _take_over(fields: dict[str, Any], latest: TaskState) -> tuple[StepState, ...]:
-    """Take over the last report of another process, for what has not ended here. Return the steps."""
+    """Put what another process has reported last into the fields. Return the steps."""
     status: Status = fields["status"]
     succeeded = status is Status.SUCCEEDED
     fields["progress"] = 100.0 if succeeded else latest.progress

@@ -30,7 +30,7 @@ def check_target(target: object, where: str = "start()") -> None:
             ``yield``.
     """
     if type(target) is FunctionType and not target.__code__.co_flags & _LAZY_FLAGS and not target.__dict__:
-        # The most frequent kind: a function that is neither lazy nor marked as such.
+        # The most frequent kind: a plain function, which nothing marks as a coroutine function.
         return
     if isinstance(target, CoroutineType):
         # Otherwise it would warn that it was never awaited.

@@ -26,7 +26,7 @@ from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker,
 from .worker import execute, fail
 
 FORGET_DONE = 1
-"""Seconds for which RQ keeps a job that is done. To delete one at once takes RQ seven round trips."""
+"""Seconds for which RQ keeps a finished job. Deleting it at once would take RQ seven round trips."""
 
 FORGET_FAILED = 86_400
 """Seconds for which RQ lists a job whose worker was killed."""
@@ -195,7 +195,8 @@ class _Records(RedisTaskStore):
         super().__init__(client, **settings)
         self._lock = threading.Lock()
         self._own: ConnectionPool | None = None
-        # Before the record of a running run is first stored. A run that is over by then needs no other connection.
+        # Half of the time until the record is first stored again. A run that is over by then needs no connection of its
+        # own.
         self._patience = time.monotonic() + INTERVAL / 2
 
     def _check(self, client: Redis) -> None:

@@ -3,7 +3,7 @@
 =============== ====================================================================
 ``backend``     ``RedisBackend``, the methods of the interface
 ``claims``      the claims of this process on sessions
-``prefix``      runs scripts on the keys of one prefix, and notices when all records were lost
+``prefix``      runs scripts on the keys of one prefix, and notices when all records are lost
 ``scripts``     the Lua scripts, each one atomic step on the server
 ``keys``        the names of the keys, and what each holds
 ``records``     records and namespaces as the server keeps them

@@ -23,19 +23,19 @@ class Claims:
     """Claims sessions, waits for claims, and gives them back.
 
     Args:
-        prefix: The keys.
+        prefix: Runs the scripts.
         keeper: Renews the claims.
         lease: Milliseconds after which the server drops a claim that is not renewed.
 
     Attributes:
-        lease: The same.
+        lease: The same, as an argument of scripts.
     """
 
     def __init__(self, prefix: Prefix, keeper: Keeper, lease: int) -> None:
         self._prefix = prefix
         self._keeper = keeper
         self.lease = str(lease)
-        self._heard = str(int(max(prefix.server.timeout, 1.0) * 1000))  # a waiting process gives two signs in that time
+        self._sign_lasts = str(int(max(prefix.server.timeout, 1.0) * 1000))  # a waiting process gives two in that time
         self._after_fork()
         reset_after_fork(self)
 
@@ -59,7 +59,7 @@ class Claims:
         claim = Claim(sid, self.new_token())
         wake = keys.wake + claim.token
         touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, f"{wake}:on")
-        arguments = (ALL, *renewal(at), claim.token, self.lease, self._heard)
+        arguments = (ALL, *renewal(at), claim.token, self.lease, self._sign_lasts)
         if self._unanswered:
             self._give_back_unanswered()
         try:

@@ -1,4 +1,4 @@
-"""``Prefix``, the keys of one prefix on a server."""
+"""``Prefix``, which runs scripts on the keys of one prefix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .keys import LAYOUT, Keys
 
 
 class Prefix:
-    """Runs scripts on the keys of one prefix, and notices when all records were lost.
+    """Runs scripts on the keys of one prefix, and notices when all records are lost.
 
     Args:
         server: The server.

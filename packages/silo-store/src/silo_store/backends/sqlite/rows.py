@@ -1,4 +1,4 @@
-"""A session's rows, and the record in them. Other programs may have written a row."""
+"""A session's rows, and the record in them. A row may be damaged, as other programs can write to the file."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def attach(connection: Connection, life: Life, name: str, change: Change, renew:
         life: The life of the session.
         name: What the data is attached as.
         change: The data.
-        renew: The present time, recorded as a use if the last recorded one is before the second time.
+        renew: The present time, and another one: the present time is recorded if the last recorded use is before it.
 
     Raises:
         SessionConflict: What is attached has another version than the change expects.
