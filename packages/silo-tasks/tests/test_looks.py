@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, TaskState, ThreadRunner
-from silo_tasks.log.lines import LogRing, LogView
-from silo_tasks.progress.scopes import Progress
+from silo_tasks.log.lines import LogLine, LogRing, LogView
+from silo_tasks.progress.scopes import Progress, Scope
 
 WAIT = 30
 LOGGER = logging.getLogger("silo.looks")
@@ -251,6 +251,36 @@ def test_lines_of_a_look_are_without_gaps_though_old_ones_are_dropped() -> None:
         watcher.join(WAIT)
     assert wrong == []
     assert runner.shutdown(WAIT)
+
+
+def test_a_new_total_during_a_look_does_not_raise_the_progress_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, value = BackgroundTask(), Scope.value
+    task.update(n=100, total=1000)
+    assert task.state.progress == 10
+    reports = [lambda: task.update(n=0, total=50)]
+
+    def value_after(scope: Scope, done: int) -> float:
+        if reports:
+            reports.pop()()
+        return value(scope, done)
+
+    monkeypatch.setattr(Scope, "value", value_after)
+    state = task.state
+    assert (state.n, state.total, state.progress) == (0, 50, 10)
+    assert task.state.progress == 10
+
+
+def test_a_look_at_lines_of_another_process_counts_the_private_ones_that_it_does_not_have() -> None:
+    class Watched(LogRing):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "last_seq" and value:
+                looks.append(self.view().private)
+
+    looks: list[int] = []
+    log = Watched(5, threading.RLock())
+    log.follow(LogView([LogLine(2, 0.0, "info", "a line")], 0, 1, 1, 2, private=1))
+    assert looks[-1] == log.view().private == 1
 
 
 def test_a_loop_that_is_collected_during_a_look_is_closed_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

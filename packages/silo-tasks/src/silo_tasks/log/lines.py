@@ -213,9 +213,9 @@ class LogRing:
         with self.lock:
             for line in view.since(self.last_seq):
                 self._keep(Entry(line.seq, line.time, line.level, line.text, (), public=line.public))
-                self.last_seq = line.seq
-            self.last_seq = max(self.last_seq, view.last_seq)
             self.private = max(self.private, view.private)
+            # Last, as in append().
+            self.last_seq = max(self.last_seq, view.last_seq)
 
     def _keep(self, entry: Entry) -> None:
         self.private += not entry.public

@@ -308,11 +308,12 @@ class Progress:
             scopes.append(parent)
         return scopes
 
-    def percent(self, counted: Iterable[tuple[Scope, int]]) -> float:
+    def percent(self, counted: Iterable[tuple[Scope, int]], seen: Any = None) -> float:
         """Return the percent of the whole run, 0.0 to 100.0. Only a percent given by hand goes back.
 
         Args:
             counted: The open scopes, each with its items done.
+            seen: ``fixed``, as the reader has found it; None for a caller that has the lock and no ``fixed``.
         """
         if self._final is not None:
             return self._final
@@ -323,7 +324,8 @@ class Progress:
                 reached = value
             if scope.percent:
                 by_hand = max(by_hand, scope.reached_by_hand())
-        if reached > self._reached:
+        # A report may have changed a total since the items were counted: then this is the percent of no moment.
+        if reached > self._reached and (seen is None or self.fixed is seen):
             self._note(reached)
         percent = self._reached
         return percent if percent >= by_hand else min(by_hand, 100.0)

@@ -114,7 +114,7 @@ def _fields(run: Run, fixed: Fixed, now: float) -> dict[str, Any]:
         return fields
     # Each count is read once, so that the numbers of a state agree with one another.
     counted = [(each, each.done if each.counts else 0) for each in scopes]
-    fields["progress"] = percent = run.progress.percent(counted)
+    fields["progress"] = percent = run.progress.percent(counted, fixed)
     n, total, rate, eta = 0, None, None, None
     if scope is not None:
         n, total = counted[0][1] if scope is scopes[0] else scope.done, scope.total
