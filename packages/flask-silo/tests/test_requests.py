@@ -99,7 +99,16 @@ def test_g_is_as_release_0_1_had_it(app: Flask, client: FlaskClient, silo: Silo)
         g.silo = "the application's own"
         return {"own": g.silo, "found": "silo" in g and g.get("silo") == g.silo}
 
+    @app.get("/api/own-g")
+    def own() -> Any:
+        g.silo = "the application's own"
+        return {
+            "own": g.silo,
+            "found": "silo" in g and g.get("silo") == g.silo and g.pop("silo") == "the application's own",
+        }
+
     assert client.post("/api/g", headers=as_(SID)).json == {"sid": SID}
+    assert client.get("/api/own-g").json == {"own": "the application's own", "found": True}
     assert client.get("/page-with-g").json == {"own": "the application's own", "found": True}
     assert count(client) == 1
 

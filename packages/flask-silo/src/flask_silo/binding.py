@@ -227,16 +227,15 @@ def _globals_with_session(base: type[Any]) -> type[Any]:
     """
 
     class Globals(base):  # type: ignore[misc]
-        @property
-        def silo(self) -> RequestSession:
-            session = current_request()
-            if session is None:
-                raise AttributeError("silo")
-            return session
+        def __getattr__(self, name: str) -> Any:
+            # Only called for a missing attribute: a value that the application has set wins.
+            session = current_request() if name == "silo" else None
+            return super().__getattr__(name) if session is None else session
 
         @property
         def silo_sid(self) -> str:
-            return self.silo.announce()
+            session: RequestSession = self.silo
+            return session.announce()
 
         def get(self, name: str, default: Any | None = None) -> Any:
             return getattr(self, name, default) if name in ("silo", "silo_sid") else super().get(name, default)
