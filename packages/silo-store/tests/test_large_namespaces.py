@@ -80,3 +80,33 @@ def test_a_session_that_ends_is_not_busy(between: Callable[..., SessionStore]) -
     store.set_busy_check(lambda _sid, session: bool(session["notes"]["lines"]))
     store.reset(SID)
     assert not store.exists(SID)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_threads_that_fetch_a_namespace_at_two_moments_agree(
+    make_store: Callable[..., SessionStore], monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """The second thread fetches what another process has written in between, before or after the first has its data."""
+    store, other = make_store(), make_store()
+    store.update(SID, "notes", lambda _: {"lines": [TEXT]})
+    session = store.open(SID, lazy=True)
+    fetch, calls = store.backend.fetch, []
+
+    def fetch_twice(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) > 1:
+            return fetch(*args)
+        found = None if late else fetch(*args)
+        if late:
+            session["notes"]
+        other.update(SID, "notes", lambda _: {"lines": [TEXT, "new"]})
+        if not late:
+            session["notes"]
+        return found or fetch(*args)
+
+    monkeypatch.setattr(store.backend, "fetch", fetch_twice)
+    assert session["notes"] is session["notes"]
+    assert len(calls) == 2
+    assert store.changed(session) == []
+    store.save(SID, session)
+    assert other.get(SID)["notes"] == {"lines": [TEXT, "new"]}

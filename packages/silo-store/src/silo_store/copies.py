@@ -116,7 +116,7 @@ class CopiedSessions:
         record = session.origin if session.origin.is_whole else self._read_whole(session)
         for name, blob in record.items():
             if not dict.__contains__(session, name):
-                session[name] = self._read(session, name, blob)
+                dict.setdefault(session, name, self._read(session, name, blob))
 
     def _read_whole(self, session: LazySession) -> Record:
         record = self._backend.read(session.sid)
@@ -319,8 +319,10 @@ class CopiedSessions:
         except ValueError as error:
             # Without the cause: its text may contain stored values.
             raise StateDecodeError(session.sid, name, *_misfit(error)) from None
-        session.base[name] = blob if codec.exact else Blob(blob.version, codec.encode(state))
-        return state
+        read = blob if codec.exact else Blob(blob.version, codec.encode(state))
+        base = session.base.setdefault(name, read)
+        # Another thread of the request may have been first, and have read an earlier or later state.
+        return state if base is read else codec.decode(base.data)
 
     def _encoded(self, session: Session) -> dict[str, bytes]:
         data = {}
