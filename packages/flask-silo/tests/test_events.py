@@ -17,7 +17,7 @@ from flask_silo.binding import BINDING, Binding
 from flask_silo.tasks.event_id import EventId
 from flask_silo.tasks.events import StreamTiming
 from flask_silo.tasks.server import Server
-from flask_silo.tasks.states import Look, StateReader
+from flask_silo.tasks.states import Snapshot, StateReader
 from flask_silo_helpers import as_
 from server_fixtures import own_redis, redis_server, redis_url
 from servers import RedisServer
@@ -267,7 +267,7 @@ def test_all_streams_of_a_session_share_one_look(make: Make, monkeypatch: pytest
     looks = []
     look = StateReader.look
 
-    def counted(*args: Any) -> Look:
+    def counted(*args: Any) -> Snapshot:
         looks.append(args)
         return look(*args)
 

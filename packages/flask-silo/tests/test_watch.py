@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from flask_silo.tasks.event_id import EventId
-from flask_silo.tasks.states import Look, StateReader
+from flask_silo.tasks.states import Snapshot, StateReader
 from flask_silo.tasks.watch import Watch, Watches
 from silo_store import Life, StoreUnavailable
 from silo_store.testing import SID, Clock
@@ -30,7 +30,7 @@ class Reader:
         self.during: Any = None
         self.lives: list[Life | None] = []
 
-    def look(self, life: Life | None, before: Look | None = None) -> Look:
+    def look(self, life: Life | None, before: Snapshot | None = None) -> Snapshot:
         self.looks += 1
         self.lives.append(life)
         states = dict(self.states)
@@ -38,7 +38,7 @@ class Reader:
             self.during()
         if self.away:
             raise StoreUnavailable("it is away")
-        return Look(self.sid, NAMES, states, before)
+        return Snapshot(self.sid, NAMES, states, before)
 
 
 def running(**fields: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def watch(reader: Reader, clock: Clock) -> Watch:
     return Watch(cast(StateReader, reader), LIFE, clock=clock)
 
 
-def look(watch: Watch) -> Look:
+def look(watch: Watch) -> Snapshot:
     return watch.look(LOOK)[0]
 
 
@@ -127,7 +127,7 @@ def test_a_rotated_session_is_found_under_its_newest_id(watch: Watch, reader: Re
 
 
 def test_clients_that_know_the_same_get_the_same_bytes() -> None:
-    seen = Look(SID, NAMES, {"one": running(), "two": running(name="two")})
+    seen = Snapshot(SID, NAMES, {"one": running(), "two": running(name="two")})
     events = seen.events(str(EventId()))
     assert seen.events(str(EventId())) is events
     assert events.count(b"event: task\n") == 2
@@ -136,28 +136,28 @@ def test_clients_that_know_the_same_get_the_same_bytes() -> None:
 
 
 def test_a_client_that_missed_looks_gets_what_it_does_not_know() -> None:
-    first = Look(SID, NAMES, {"one": running(), "two": running(name="two")})
-    second = Look(SID, NAMES, {"one": running(n=1), "two": running(name="two")}, first)
-    third = Look(SID, NAMES, {"one": running(n=2), "two": running(name="two")}, second)
+    first = Snapshot(SID, NAMES, {"one": running(), "two": running(name="two")})
+    second = Snapshot(SID, NAMES, {"one": running(n=1), "two": running(name="two")}, first)
+    third = Snapshot(SID, NAMES, {"one": running(n=2), "two": running(name="two")}, second)
     for known in (first.id, second.id):
         events = third.events(known)
         assert events.count(b"event: task\n") == 1
         assert b'"n": 2' in events
-    assert Look(SID, NAMES, {}, third).events(third.id).count(b'"status": "idle"') == 2
+    assert Snapshot(SID, NAMES, {}, third).events(third.id).count(b'"status": "idle"') == 2
 
 
 def test_a_change_of_the_time_alone_is_no_event_but_a_new_client_gets_it() -> None:
-    first = Look(SID, NAMES, {"one": running(elapsed=1.0, rate=5.0, eta=3.0)})
-    second = Look(SID, NAMES, {"one": running(elapsed=2.0, rate=4.0, eta=2.0)}, first)
+    first = Snapshot(SID, NAMES, {"one": running(elapsed=1.0, rate=5.0, eta=3.0)})
+    second = Snapshot(SID, NAMES, {"one": running(elapsed=2.0, rate=4.0, eta=2.0)}, first)
     assert second.id == first.id
     assert b'"elapsed": 2.0' in second.events(str(EventId()))
 
 
 def test_a_task_that_is_declared_later_is_seen() -> None:
-    first = Look(SID, ["one"], {"one": running()})
-    second = Look(SID, NAMES, {"one": running(), "two": running(name="two")}, first)
+    first = Snapshot(SID, ["one"], {"one": running()})
+    second = Snapshot(SID, NAMES, {"one": running(), "two": running(name="two")}, first)
     assert second.events(first.id).count(b"event: task\n") == 1
-    assert Look(SID, NAMES, {"one": running()}, first).id == first.id
+    assert Snapshot(SID, NAMES, {"one": running()}, first).id == first.id
 
 
 def test_streams_of_one_life_share_a_watch_that_ends_with_them(reader: Reader) -> None:

@@ -17,7 +17,7 @@ STEADY: dict[str, Any] = {"elapsed": None, "rate": None, "eta": None}
 """Replaces those fields of a state that change all the time. A change of only these is not sent."""
 
 
-class Look:
+class Snapshot:
     """The states of a session's tasks at one moment, as events for any number of clients.
 
     Clients that know the same get the same events, which are encoded once.
@@ -35,7 +35,7 @@ class Look:
     """
 
     def __init__(
-        self, sid: str | None, names: list[str], states: Mapping[str, dict[str, Any]], before: Look | None = None
+        self, sid: str | None, names: list[str], states: Mapping[str, dict[str, Any]], before: Snapshot | None = None
     ) -> None:
         self.sid = sid
         self.runs = any(state["running"] for state in states.values())
@@ -107,7 +107,7 @@ class StateReader:
         self._runs = runs
         self._names = names
 
-    def look(self, life: Life | None, before: Look | None = None) -> Look:
+    def look(self, life: Life | None, before: Snapshot | None = None) -> Snapshot:
         """Look at the tasks that were started in a life of a session. Reads the store once.
 
         Args:
@@ -120,8 +120,8 @@ class StateReader:
         names = list(self._names)
         record = self._store.attached(*life) if life is not None else None
         if record is None:
-            return Look(None, names, {}, before)
+            return Snapshot(None, names, {}, before)
         found = ((name, self._runs.latest(record, name).state) for name in names)
         public = not self._app.debug
         states = {name: state.to_dict(public=public) for name, state in found if state is not None}
-        return Look(record.sid, names, states, before)
+        return Snapshot(record.sid, names, states, before)

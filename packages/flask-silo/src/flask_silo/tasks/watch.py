@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from silo_store import Life, StoreUnavailable
 
 from ..fork import reset_after_fork
-from .states import Look, StateReader
+from .states import Snapshot, StateReader
 
 
 class Watch:
@@ -30,11 +30,11 @@ class Watch:
         self._clock = clock
         self.life = life
         self._lock = threading.Lock()  # held while the store is read, so that the streams wait for one look
-        self._latest: Look | None = None
+        self._latest: Snapshot | None = None
         self._due = 0.0
         self._change = threading.Event()
 
-    def look(self, interval: float, *, fresh: bool = False) -> tuple[Look, threading.Event]:
+    def look(self, interval: float, *, fresh: bool = False) -> tuple[Snapshot, threading.Event]:
         """Return a look at the tasks, and an event that is set by the next change that this process knows of.
 
         While the store cannot be reached, the last look is returned again.
