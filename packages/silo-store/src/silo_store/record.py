@@ -69,7 +69,7 @@ class Record(dict[str, Any]):
         return not any(isinstance(value, Apart) for value in self.values())
 
     @property
-    def has_attached(self) -> bool:
+    def may_have_attached(self) -> bool:
         """Whether anything may be attached to the session. False only if certainly nothing is."""
         return True
 

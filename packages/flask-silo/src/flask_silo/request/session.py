@@ -279,7 +279,7 @@ class RequestSession(StateMapping):
                     own.settle_as(found.uid)
                     return found
         session = self.session if own.settled is not None else self.glance()
-        if session is None or session.origin is None or session.origin.has_attached:
+        if session is None or session.origin is None or session.origin.may_have_attached:
             return None
         return Record(session.sid, session.uid, session.created, session.active)
 

@@ -130,7 +130,7 @@ class PackedRecord(Record):
         revision: int,
         packed: bytes,
         start: int = 0,
-        has_attached: bool = True,
+        may_have_attached: bool = True,
     ) -> None:
         """Make a record whose namespaces are packed in ``packed``, from byte ``start`` on.
 
@@ -142,7 +142,7 @@ class PackedRecord(Record):
             revision: See the attribute.
             packed: The packed form, after ``start`` other bytes.
             start: Number of the other bytes.
-            has_attached: Whether anything may be attached to the session.
+            may_have_attached: Whether anything may be attached to the session.
 
         Raises:
             RecordDamaged: The bytes do not have the form that ``pack`` returns.
@@ -153,7 +153,7 @@ class PackedRecord(Record):
         self.active = active
         self.bucket = 0
         self.revision = revision
-        self._attached = has_attached
+        self._attached = may_have_attached
         self._packed = packed
         try:
             (length,) = _head.unpack_from(packed, start)
@@ -219,12 +219,12 @@ class PackedRecord(Record):
         return dict(zip(self._layout.places, map(abs, self._numbers[1::2]), strict=True))
 
     @property
-    def has_attached(self) -> bool:
+    def may_have_attached(self) -> bool:
         """Whether anything may be attached to the session. False only if certainly nothing is."""
         return self._attached
 
-    @has_attached.setter
-    def has_attached(self, may_have: bool) -> None:
+    @may_have_attached.setter
+    def may_have_attached(self, may_have: bool) -> None:
         self._attached = may_have
 
     @property

@@ -279,7 +279,7 @@ class RedisBackend:
             return current
         if record is None or isinstance(reply, bytes):
             raise _REFUSALS[reply](sid)
-        new.has_attached = bool(reply & records.ATTACHED)
+        new.may_have_attached = bool(reply & records.ATTACHED)
         return new
 
     def attach(self, life: Life, name: str, change: Change, at: Moment) -> None:
