@@ -37,7 +37,7 @@ def open_shelf(path: str) -> shelve.Shelf[Any]:
     return shelve.Shelf(dumb.open(path))  # type: ignore[arg-type]  # dbm.dumb is a mapping of bytes
 
 
-class ShelfBackend(WholeRecords, HoldCounts):  # what suits a backend of one process that keeps records in one piece
+class ShelfBackend(WholeRecords, HoldCounts):  # for records in one piece, and for one process
     live, shared = False, False
 
     def __init__(self, path: str) -> None:

@@ -107,7 +107,7 @@ assert client.get("/api/tasks/work", headers=headers).status_code == 200
 
 @pytest.mark.parametrize("url", ["memory://", "memory://?copy=1", "sqlite:///{tmp}/sessions.db"])
 def test_the_first_requests_import_nothing(url: str, tmp_path: Path) -> None:
-    """The first clients would wait for it. What an application uses is imported while it is set up."""
+    """What an application uses is imported while it is set up. Otherwise the first clients would wait for it."""
     application = APPLICATION.format(url=url.format(tmp=tmp_path), folder=str(tmp_path / "files"))
 
     new = imported(REQUESTS, after=application)

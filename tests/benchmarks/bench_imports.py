@@ -28,7 +28,7 @@ CASES = {
     "import contextlib, logging, threading, typing": ("pass", "-"),
     "import flask": ("pass", "-"),
 }
-"""What is imported, what it is compared with, and what it should take. The packages need what the last but one does."""
+"""The code, what it is compared with, and the goal. The packages need the modules of the last but one."""
 
 PROGRAMS = ["pass", *CASES]
 

@@ -48,7 +48,7 @@ def works(names: list[str]) -> Iterator[tuple[str, Callable[[int], None]]]:
 def main(names: list[str]) -> None:
     """Print the table."""
     found = counted(__file__, names)
-    print(f"{'instructions of one request':<34} {'bare':>9} {'with Silo':>18} {'with a task declared':>22}   reach")
+    print(f"{'instructions of one request':<34} {'bare':>9} {'with Silo':>18} {'with a task declared':>22}   goal")
     for name in names:
         title, _, _, reach = CASES[name]
         bare = found[f"{name}-bare"]

@@ -72,4 +72,4 @@ def ratio(ours: Sequence[float], floor: Sequence[float], unit: float = 0, name: 
 
 def row(case: str, measured: str, reach: str) -> None:
     """Print one line of the table."""
-    print(f"{case:<68} {measured:>24}   reach {reach}", flush=True)
+    print(f"{case:<68} {measured:>24}   goal {reach}", flush=True)

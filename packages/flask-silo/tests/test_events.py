@@ -238,7 +238,7 @@ def test_a_stream_neither_waits_nor_is_waited_for(make: Make) -> None:
             stream.until(last_seq=1)
 
 
-def test_what_this_process_does_reaches_open_streams_at_once(make: Make) -> None:
+def test_the_start_and_end_of_a_run_reach_open_streams_at_once(make: Make) -> None:
     app = make()
     app.start("one")
     app.pace(NEVER)

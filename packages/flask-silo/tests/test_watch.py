@@ -20,7 +20,7 @@ NAMES = ["one", "two"]
 
 
 class Reader:
-    """Reads what the test says, and counts."""
+    """Returns the states that the test has set, and counts the looks."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -98,7 +98,7 @@ def test_a_change_during_a_look_makes_another_one_due(watch: Watch, reader: Read
     assert reader.looks == 2
 
 
-def test_while_the_store_is_away_the_last_look_stands(watch: Watch, reader: Reader, clock: Clock) -> None:
+def test_the_last_look_is_returned_again_while_the_store_is_away(watch: Watch, reader: Reader, clock: Clock) -> None:
     first = look(watch)
     reader.away = True
     clock.advance(LOOK)
@@ -146,7 +146,7 @@ def test_a_client_that_missed_looks_gets_what_it_does_not_know() -> None:
     assert Snapshot(SID, NAMES, {}, third).events(third.id).count(b'"status": "idle"') == 2
 
 
-def test_a_change_of_the_time_alone_is_no_event_but_a_new_client_gets_it() -> None:
+def test_a_change_of_the_times_alone_sends_no_event_except_to_a_new_client() -> None:
     first = Snapshot(SID, NAMES, {"one": running(elapsed=1.0, rate=5.0, eta=3.0)})
     second = Snapshot(SID, NAMES, {"one": running(elapsed=2.0, rate=4.0, eta=2.0)}, first)
     assert second.id == first.id

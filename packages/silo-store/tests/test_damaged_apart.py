@@ -170,7 +170,7 @@ def test_what_is_attached_and_damaged_is_reported(place: tuple[SessionStore, Dam
 
 
 @pytest.mark.parametrize("place", [("redis", "attached", "a string")], indirect=True)
-def test_nothing_is_attached_beside_damage(place: tuple[SessionStore, Damage]) -> None:
+def test_attach_refuses_to_write_beside_damaged_data(place: tuple[SessionStore, Damage]) -> None:
     store, damage = place
     life = Life(SID, uid_of(store))
     damage(life.uid)

@@ -45,7 +45,7 @@ def between(make_store: Callable[..., SessionStore], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("end", [lambda store: store.destroy(SID), lambda store: store.reset(SID)])
-def test_a_session_that_ends_is_read_as_it_is_then(
+def test_an_id_whose_session_ends_meanwhile_has_fresh_state(
     between: Callable[..., SessionStore], end: Callable[[SessionStore], None]
 ) -> None:
     asks: tuple[Callable[[SessionStore], Any], ...] = (
@@ -59,23 +59,23 @@ def test_a_session_that_ends_is_read_as_it_is_then(
         assert ask(between(end)) == {"lines": []}
 
 
-def test_a_session_that_has_ended_is_not_found(between: Callable[..., SessionStore]) -> None:
+def test_a_session_that_ends_meanwhile_is_not_found(between: Callable[..., SessionStore]) -> None:
     assert between(lambda store: store.destroy(SID)).find(SID) is None
     assert between(lambda store: store.destroy(SID)).lookup(SID) == ("unknown", None)
     assert between(lambda store: store.expire(SID)).lookup(SID) == ("expired", None)
 
 
-def test_a_life_that_has_ended_is_refused(between: Callable[..., SessionStore]) -> None:
+def test_a_life_that_ends_meanwhile_is_refused(between: Callable[..., SessionStore]) -> None:
     store = between(lambda store: store.destroy(SID))
     with pytest.raises(SessionExpired):
         store.open(SID, store.uid(SID))
 
 
-def test_a_session_that_is_rotated_is_read_on(between: Callable[..., SessionStore]) -> None:
+def test_a_session_that_is_rotated_meanwhile_is_still_read(between: Callable[..., SessionStore]) -> None:
     assert between(lambda store: store.rotate(SID)).get(SID)["notes"] == {"lines": [TEXT]}
 
 
-def test_a_session_that_ends_is_not_busy(between: Callable[..., SessionStore]) -> None:
+def test_a_session_that_ends_meanwhile_is_not_busy(between: Callable[..., SessionStore]) -> None:
     store = between(lambda store: store.destroy(SID))
     store.set_busy_check(lambda _sid, session: bool(session["notes"]["lines"]))
     store.reset(SID)

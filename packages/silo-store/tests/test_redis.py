@@ -89,7 +89,7 @@ def begin(backend: Backend, blobs: dict[str, Blob], uid: str = "uid-1") -> Recor
 BESIDE = ("{silo}:l:uid-1", "{silo}:a:uid-1")
 
 
-def test_what_lies_beside_a_record_lives_as_long_as_it(redis_url: str) -> None:
+def test_the_hashes_beside_a_record_live_as_long_as_it(redis_url: str) -> None:
     backend = RedisBackend(redis_url)
     client = redis.Redis.from_url(redis_url)
     life = Life(SID, "uid-1")
@@ -130,7 +130,7 @@ def test_no_use_is_recorded_within_the_touch_interval(redis_url: str) -> None:
     assert client.get("{silo}:s:" + SID) != before
 
 
-def test_a_large_namespace_that_is_gone_or_another_is_damage(redis_url: str) -> None:
+def test_a_missing_or_replaced_large_namespace_counts_as_damage(redis_url: str) -> None:
     backend = RedisBackend(redis_url)
     begin(backend, {"large": Blob(1, bytes(9000))})
     client = redis.Redis.from_url(redis_url)
@@ -225,7 +225,7 @@ def test_a_renewal_reads_the_head_only(redis_server: RedisServer, redis_url: str
 
 
 def old_layout(client: redis.Redis) -> None:
-    """Write what release 0.2 wrote before records had layouts: one session with one namespace."""
+    """Write records of a layout that has no number: one session with one namespace."""
     now, uid = time.time(), b"uid-12345678"
     namespace = struct.pack(">HII", 5, 1, 4) + b"small" + b"\x81\xa1v\x00"
     record = struct.pack(">ddIB", now, now, int(now // 8) * 8, len(uid)) + uid + namespace

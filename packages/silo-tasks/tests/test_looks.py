@@ -81,7 +81,7 @@ def spoil(value: Any) -> None:
 
 
 @pytest.mark.parametrize("made", [at_work, finished])
-def test_what_a_caller_does_to_a_state_reaches_no_other_caller(made: Any) -> None:
+def test_a_change_that_a_caller_makes_to_a_state_reaches_no_other_caller(made: Any) -> None:
     with made(report) as task:
         first, public = task.state.to_dict(), task.state.to_dict(public=True)
         assert (len(first["logs"]), len(public["logs"]), len(first["steps"])) == (4, 3, 2)
@@ -107,7 +107,7 @@ def test_a_state_can_be_copied_and_pickled(made: Any) -> None:
             assert other.to_dict(public=True) == state.to_dict(public=True)
 
 
-def test_as_many_lines_as_each_caller_wants() -> None:
+def test_each_caller_gets_as_many_lines_as_it_asks_for() -> None:
     def work(task: BackgroundTask) -> None:
         for i in range(100):
             task.log(str(i))
