@@ -270,6 +270,29 @@ def test_a_new_total_during_a_look_does_not_raise_the_progress_for_good(monkeypa
     assert task.state.progress == 10
 
 
+@pytest.mark.parametrize("end", [False, True], ids=["message", "end"])
+def test_a_look_in_the_middle_of_a_report_is_not_kept(monkeypatch: pytest.MonkeyPatch, end: bool) -> None:
+    """As that of a signal handler, or of code that a garbage collection calls."""
+    looks: list[TaskState] = []
+
+    def cut(text: str) -> str:
+        looks.append(task.state)
+        return text
+
+    monkeypatch.setattr("silo_tasks.run.run.cut", cut)
+
+    def work(task: BackgroundTask) -> None:
+        task.update(message="new")
+        assert task.state.message == "new"
+        if end:
+            task.fail("went wrong")
+
+    task = BackgroundTask("looks", runner=InlineRunner())
+    task.start(work)
+    assert looks[0].message == "Running"
+    assert task.state.message == ("Failed: went wrong" if end else "new")
+
+
 def test_a_look_at_lines_of_another_process_counts_the_private_ones_that_it_does_not_have() -> None:
     class Watched(LogRing):
         def __setattr__(self, name: str, value: Any) -> None:

@@ -44,13 +44,15 @@ def state_of(run: Run) -> TaskState:
         fields = _fields(run, fixed, now)
         if progress.fixed is fixed and log.last_seq == view.last_seq:
             return snapshot(view, fields)
+    # A signal handler, or code that a garbage collection calls, may look in the middle of a report of this thread.
+    reports = run.lock._is_owned()  # type: ignore[attr-defined]
     with run.lock:
         fixed = progress.fixed
         if not fixed:
             progress.fixed = False
             fixed = _fixed(run)
             # A garbage collection may have closed a loop of this run meanwhile, which has reset it.
-            if progress.fixed is False:
+            if progress.fixed is False and not reports:
                 progress.fixed = fixed
         return snapshot(log.view(), _fields(run, fixed, now))
 
