@@ -324,7 +324,7 @@ class Progress:
                 reached = value
             if scope.percent:
                 by_hand = max(by_hand, scope.reached_by_hand())
-        # A report may have changed a total since the items were counted: then this is the percent of no moment.
+        # A report may have changed a total since the items were counted: then this percent was never reached.
         if reached > self._reached and (seen is None or self.fixed is seen):
             self._note(reached)
         percent = self._reached

@@ -23,7 +23,7 @@ IDLE = 60.0
 REFUSAL = "SILO"
 """Begins the answer of a script that does not do what it was asked to do. The reason follows."""
 _LENGTHS = [b"\r\n$%d\r\n" % length for length in range(256)]
-"""Stands before a word of so many bytes. Formatting it for each word makes encoding take 1.4 times as long."""
+"""The prefix of an argument, by its number of bytes. Formatting it for each one makes encoding 1.4 times as slow."""
 
 
 class Script:
