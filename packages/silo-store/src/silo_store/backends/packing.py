@@ -246,7 +246,7 @@ class PackedRecord(Record):
             layout = Layout.of([*layout.places, *new])
             numbers += [0] * (2 * len(new))
         apart: dict[str, bytes] = {}
-        joined: list[str] = []
+        no_longer_apart: list[str] = []
         for name, (version, bytes_) in changes.items():
             place = layout.places[name]
             size, old = len(bytes_), numbers[place + 1]
@@ -255,7 +255,7 @@ class PackedRecord(Record):
             if size <= _room(len(data) - end + start):
                 data = data[:start] + bytes_ + data[end:]
                 if old < 0:
-                    joined.append(name)
+                    no_longer_apart.append(name)
             else:
                 data = data[:start] + data[end:]
                 apart[name] = bytes_
@@ -268,7 +268,7 @@ class PackedRecord(Record):
         record._has_apart = self._has_apart or bool(apart)
         head = _head_of(layout, numbers)
         record._packed, record._start = head + data, len(head)
-        return Rewritten(record, apart, joined)
+        return Rewritten(record, apart, no_longer_apart)
 
 
 class Rewritten(NamedTuple):
@@ -278,7 +278,7 @@ class Rewritten(NamedTuple):
     """The record, of the next revision."""
     apart: Mapping[str, bytes]
     """The changed data that is to be stored apart, by namespace."""
-    joined: Collection[str]
+    no_longer_apart: Collection[str]
     """Namespaces that were stored apart and no longer are."""
 
 

@@ -261,10 +261,10 @@ class RedisBackend:
         sid, uid = life
         words: list[Any] = [""]
         if record is not None:
-            new, apart, joined = record.changed(changes)
+            new, apart, no_longer_apart = record.changed(changes)
             new.sid, new.active, new.revision = sid, at.now, new.revision % REVISIONS
             words = [REVISION.pack(record.revision), REVISION.pack(new.revision), TIME.pack(at.now), new.packed]
-            words += [len(joined), *joined]
+            words += [len(no_longer_apart), *no_longer_apart]
             words += records.fields_of(apart, {name: change.version + 1 for name, change in changes.items()})
         reply = self._run(
             scripts.WRITE,

@@ -20,7 +20,7 @@ _CREATE = (
     " WHERE coalesce((SELECT value FROM meta WHERE key = 'count') < ?, 1)"
 )
 _SET_APART = "INSERT OR REPLACE INTO apart SELECT id, ?, ?, ? FROM sessions WHERE sid = ?"
-_JOIN = "DELETE FROM apart WHERE session = (SELECT id FROM sessions WHERE sid = ?) AND name = ?"
+_DELETE_APART = "DELETE FROM apart WHERE session = (SELECT id FROM sessions WHERE sid = ?) AND name = ?"
 _READ = (
     "SELECT uid, created, active, revision, state, name, version, data"
     " FROM sessions LEFT JOIN apart ON session = sessions.id WHERE sid = ?"
@@ -136,16 +136,16 @@ def _write_over(
     connection: Connection, sid: str, changes: Mapping[str, Change], now: float, base: PackedRecord
 ) -> PackedRecord | None:
     """Write changes if the row is unchanged since it was read. Return the new record; None if it has changed."""
-    new, apart, joined = base.changed(changes)
+    new, apart, no_longer_apart = base.changed(changes)
     new.sid, new.active = sid, max(new.active, now)
     values = (now, new.packed, sid, new.uid, base.revision, new.created)
-    if not (apart or joined):
+    if not (apart or no_longer_apart):
         return new if connection.execute(_WRITE, values).rowcount else None
     connection.execute("BEGIN IMMEDIATE")
     done = connection.execute(_WRITE, values).rowcount
     if done:
         _set_apart(connection, sid, {name: Blob(changes[name].version + 1, data) for name, data in apart.items()})
-        connection.executemany(_JOIN, [(sid, name) for name in joined])
+        connection.executemany(_DELETE_APART, [(sid, name) for name in no_longer_apart])
     connection.execute("COMMIT")
     return new if done else None
 
