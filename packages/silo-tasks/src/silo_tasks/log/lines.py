@@ -222,8 +222,10 @@ class LogRing:
         if not self._size:
             return
         if len(self._entries) >= 2 * self._size or self._taken > 2 * self._budget:
-            self._keep_newest(self._size - 1)
-        self._entries.append(entry)
+            # With the new line, so that no reader without the lock sees one line less.
+            self._keep_newest(self._size - 1, entry)
+        else:
+            self._entries.append(entry)
         self._taken += entry.size
 
     def trim(self) -> None:
@@ -235,8 +237,8 @@ class LogRing:
                 entry.text  # noqa: B018 - to format it
             self._keep_newest(self._size)
 
-    def _keep_newest(self, count: int) -> None:
-        """Keep up to ``count`` of the newest lines that fit the budget, and the newest one in any case."""
+    def _keep_newest(self, count: int, *added: Entry) -> None:
+        """Keep up to ``count`` of the newest lines that fit the budget, the newest one in any case, and those added."""
         entries, taken = self._entries, 0
         start = stop = len(entries)
         while start and stop - start < count:
@@ -244,7 +246,7 @@ class LogRing:
             if taken + size > self._budget and start < stop:
                 break
             start, taken = start - 1, taken + size
-        self._entries, self._taken = entries[start:], taken
+        self._entries, self._taken = [*entries[start:], *added], taken
         self._view = None
 
     def view(self) -> LogView:
