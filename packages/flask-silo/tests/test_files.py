@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from flask_silo import FileStore, SessionExpired, Silo, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
@@ -55,6 +55,23 @@ def test_a_file_that_comes_in_slowly_keeps_no_other_request_waiting(
         client.application.preprocess_request()
         silo.file_store("uploads").save(SID, "slow.csv", Slow(b"1"))
     assert uploads.list_files(SID) == ["slow.csv"]
+
+
+def test_what_is_known_of_files_is_answered_as_objects(
+    uploads: FileStore, app: Flask, client: FlaskClient, silo: Silo
+) -> None:
+    @app.get("/api/listing")
+    def listing() -> Any:
+        return jsonify(files=uploads.files(silo.sid), usage=uploads.usage(silo.sid))
+
+    upload(client)
+    answer = client.get("/api/listing", headers={"X-Session-ID": SID}).get_json()
+
+    (info,) = uploads.files(SID)
+    assert answer == {
+        "files": [{"name": "a.csv", "size": 4, "modified": info.modified}],
+        "usage": {"bytes": 4, "files": 1},
+    }
 
 
 def test_files_go_when_the_session_does(uploads: FileStore, client: FlaskClient, silo: Silo, clock: Clock) -> None:

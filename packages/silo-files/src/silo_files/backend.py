@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, runtime_checkable
 
 Block = bytes | bytearray | memoryview
 """A piece of a file. A memoryview is valid only until the next block is asked for."""
 
 
-class FileInfo(NamedTuple):
+@dataclass(frozen=True)
+class FileInfo:
     """A saved file.
 
     Attributes:
@@ -23,7 +25,8 @@ class FileInfo(NamedTuple):
     modified: float
 
 
-class Usage(NamedTuple):
+@dataclass(frozen=True)
+class Usage:
     """The bytes and files of one area, or of all areas together.
 
     Attributes:
