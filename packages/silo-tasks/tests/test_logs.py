@@ -56,9 +56,9 @@ def test_taking_a_state_copies_no_lines() -> None:
     for _ in range(100_000):
         task.log("x")
     state = task.state
-    assert "logs" not in vars(state)
+    assert not isinstance(vars(state)["logs"], list)
     assert len(state.to_dict()["logs"]) == 50
-    assert "logs" not in vars(state)
+    assert not isinstance(vars(state)["logs"], list)
     assert len(state.logs) == 100_000
 
 

@@ -357,7 +357,10 @@ class BackgroundTask(Reporter):
     @property
     def state(self) -> TaskState:
         """A snapshot of the newest run."""
-        return state_of(self._refreshed())
+        # Not by ``_refreshed()``: a call takes a part of the time that many watchers notice.
+        run = self._run
+        run.refresh()
+        return state_of(run)
 
     def _refreshed(self) -> Run:
         run = self._run

@@ -11,12 +11,13 @@ from .scopes import Scope
 
 def rate_of(scope: Scope, done: int, now: float) -> float:
     """Return the items per second of an open loop or count, of which ``done`` items are done."""
-    if scope.items is None:
-        scope.items = Meter(scope.opened, 0)
-    return scope.items.rate(now, done)
+    items = scope.items
+    if items is None:
+        scope.items = items = Meter(scope.opened, 0)
+    return items.rate(now, done)
 
 
-def time_left(counted: Iterable[tuple[Scope, int]], now: float) -> float | None:
+def time_left(counted: Iterable[tuple[Scope, int]], now: float, rate: float | None = None) -> float | None:
     """Return the seconds until all open scopes are done; None if they cannot be estimated.
 
     The innermost open scope decides, by its own rate and total. Later items take as long as the current one, and later
@@ -26,12 +27,20 @@ def time_left(counted: Iterable[tuple[Scope, int]], now: float) -> float | None:
     Args:
         counted: The open scopes, innermost first, each with its items done.
         now: The time by the clock for durations.
+        rate: The rate of the innermost scope; None if it is unknown.
     """
     child: Scope | None = None
     left: float | None = None
     least = 0.0
     for scope, done in counted:
-        left = _left_in(scope, done, child, left, now)
+        if child is None and scope.counts and (scope.total or 0) > done:
+            if rate is None:
+                rate = rate_of(scope, done, now)
+            left = ((scope.total or 0) - done) / rate if rate > 0 else None
+        elif left is None and not scope.counts:
+            left = _left_by_hand(scope, now) if scope.percent else None
+        else:
+            left = _left_in(scope, done, child, left, now)
         if left is not None:
             # An outer scope ends no sooner than an inner one, whatever its own rate is.
             left = least = max(left, least)

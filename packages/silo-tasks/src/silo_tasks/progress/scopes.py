@@ -182,7 +182,7 @@ class Progress:
         lock: Lock of the run. Reentrant, because the garbage collector may close a loop while the lock is held.
     """
 
-    __slots__ = ("_final", "_reached", "_shown", "base", "fixed", "lock", "top")
+    __slots__ = ("_final", "_shown", "base", "fixed", "lock", "reached", "top")
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self.lock = lock
@@ -192,7 +192,8 @@ class Progress:
         """What a reader keeps for the next one. Set under the lock, and reset before a report changes anything but the
         count of a scope or a percent by hand. So if a reader without the lock finds it unchanged at its end, all that
         it has read is of one moment."""
-        self._reached = 0.0
+        self.reached = 0.0
+        """The percent that loops, steps and counts have reached."""
         self._shown: Scope | None = None
         self._final: float | None = None
 
@@ -289,7 +290,11 @@ class Progress:
             shown = Scope(None, shown.low, shown.high, shown.share, None, shown.opened)
             shown.n, shown.total, shown.counts, shown.closed = n, total, True, True
         self.fixed = None
-        final = 100.0 if done else self.percent([(scope, scope.done) for scope in self.scopes()])
+        final = 100.0
+        if not done:
+            scopes = self.scopes()
+            by_hand = max(scope.reached_by_hand() for scope in scopes)
+            final = self.percent([(scope, scope.done) for scope in scopes], by_hand)
         self._shown, self._final = shown, final
 
     def counted(self) -> Scope | None:
@@ -308,26 +313,25 @@ class Progress:
             scopes.append(parent)
         return scopes
 
-    def percent(self, counted: Iterable[tuple[Scope, int]], seen: Any = None) -> float:
+    def percent(self, counted: Iterable[tuple[Scope, int]], by_hand: float, seen: Any = None) -> float:
         """Return the percent of the whole run, 0.0 to 100.0. Only a percent given by hand goes back.
 
         Args:
             counted: The open scopes, each with its items done.
+            by_hand: The farthest percent that was given by hand for one of them.
             seen: ``fixed``, as the reader has found it; None for a caller that has the lock and no ``fixed``.
         """
         if self._final is not None:
             return self._final
         # With loops in several threads, an outer loop may move while the innermost stands still.
-        reached = by_hand = 0.0
+        reached = 0.0
         for scope, done in counted:
             if (scope.counts or scope.filled) and (value := scope.value(done)) > reached:
                 reached = value
-            if scope.percent:
-                by_hand = max(by_hand, scope.reached_by_hand())
         # A report may have changed a total since the items were counted: then this percent was never reached.
-        if reached > self._reached and (seen is None or self.fixed is seen):
+        if reached > self.reached and (seen is None or self.fixed is seen):
             self._note(reached)
-        percent = self._reached
+        percent = self.reached
         return percent if percent >= by_hand else min(by_hand, 100.0)
 
     def depth(self) -> int:
@@ -342,5 +346,5 @@ class Progress:
     def _note(self, value: float) -> None:
         value = min(value, 100.0)
         # By readers without the lock, too: the interpreter switches no threads between these two lines.
-        if value > self._reached:
-            self._reached = value
+        if value > self.reached:
+            self.reached = value

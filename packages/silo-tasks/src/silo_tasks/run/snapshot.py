@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..progress.rate import rate_of, time_left
 from ..progress.scopes import Scope
 from ..progress.steps import closed
-from ..state import StepState, TaskState, snapshot
+from ..state import UNREAD, StepState, TaskState, snapshot
 from ..status import Status
 from ..text import duration, rounded
 from .reported import ReportedRun
@@ -29,6 +29,8 @@ class Fixed(NamedTuple):
     """The scope whose counts are shown."""
     said_in: Scope | None
     """The scope in which the message was set."""
+    last: list[tuple[Any, ...] | None]
+    """One item: what the last look has counted, and what it has made of that; None before the first look."""
 
 
 def state_of(run: Run) -> TaskState:
@@ -64,6 +66,7 @@ def _fixed(run: Run) -> Fixed:
         "running": status.is_active,
         "progress": 0.0,
         "message": run.message,
+        "logs": UNREAD,
         "complete": status is Status.SUCCEEDED,
         "error": None if failure is None else failure.text,
         "started_at": run.started_at,
@@ -78,21 +81,22 @@ def _fixed(run: Run) -> Fixed:
         "eta": None,
         "elapsed": 0.0,
         "error_type": None if failure is None else failure.error_type,
+        "error_public": failure is not None and failure.public,
+        "private_logs": UNREAD,
         "last_seq": 0,
         "dropped": 0,
-        "error_public": failure is not None and failure.public,
         "private_count": 0,
         "_view": None,
     }
     if isinstance(run, ReportedRun) and run.latest is not None:
-        return Fixed(fields, _take_over(fields, run.latest), (), None, None)
-    fixed = Fixed(fields, run.steps.records, progress.scopes(), progress.counted(), run.message_scope)
+        return Fixed(fields, _take_over(fields, run.latest), (), None, None, [None])
+    fixed = Fixed(fields, run.steps.records, progress.scopes(), progress.counted(), run.message_scope, [None])
     if run.ended is None:
         return fixed
     # Without the four fields that ``snapshot()`` sets, this takes half the memory for as long as the run is kept.
     kept = {key: value for key, value in _fields(run, fixed, run.ended).items() if key not in _OF_LOG}
     kept["steps"] = None
-    return Fixed(kept, fixed.steps, (), None, None)
+    return Fixed(kept, fixed.steps, (), None, None, [None])
 
 
 def _take_over(fields: dict[str, Any], latest: TaskState) -> tuple[StepState, ...]:
@@ -109,24 +113,39 @@ def _take_over(fields: dict[str, Any], latest: TaskState) -> tuple[StepState, ..
 
 def _fields(run: Run, fixed: Fixed, now: float) -> dict[str, Any]:
     """Return the fields of a state at the time ``now``."""
-    fields, steps, scopes, scope, said_in = fixed
+    fields, steps, scopes, scope, said_in, last = fixed
     fields = fields.copy()
-    fields["steps"] = list(steps)
+    fields["steps"] = [*steps]
     if not scopes:
         return fields
+    progress = run.progress
     # Each count is read once, so that the numbers of a state agree with one another.
-    counted = [(each, each.done if each.counts else 0) for each in scopes]
-    fields["progress"] = percent = run.progress.percent(counted, fixed)
-    n, total, rate, eta = 0, None, None, None
+    counted: list[tuple[Scope, int]] = []
+    by_hand = 0.0
+    for each in scopes:
+        counted.append((each, each.done if each.counts else 0))
+        if each.percent:
+            by_hand = max(by_hand, each.reached_by_hand())
+    seen = counted, by_hand, progress.reached
+    n, rate, eta = 0, None, None
     if scope is not None:
-        n, total = counted[0][1] if scope is scopes[0] else scope.done, scope.total
-        fields["n"], fields["total"] = n, total if total is None or total > n else n
+        n = counted[0][1] if scope is scopes[0] else scope.done
     if run.began is not None:
-        fields["elapsed"] = max(0.0, now - run.began)
+        elapsed = now - run.began
+        fields["elapsed"] = elapsed if elapsed > 0 else 0.0
         if run.ended is None:
-            fields["eta"] = eta = time_left(counted, now)
             if scope is not None and not scope.closed:
                 fields["rate"] = rate = rate_of(scope, n, now)
+            fields["eta"] = eta = time_left(counted, now, rate if scope is scopes[0] else None)
+    before = last[0]
+    if before is not None and before[0] == seen:
+        _, fields["progress"], fields["n"], fields["total"], fields["message"] = before
+        return fields
+    fields["progress"] = percent = progress.percent(counted, by_hand, fixed)
+    total = None
+    if scope is not None:
+        total = scope.total
+        fields["n"], fields["total"] = n, total if total is None or total > n else n
     message = fields["message"]
     if "{" in message:
         left = 0.0 if fields["complete"] else eta
@@ -134,6 +153,10 @@ def _fields(run: Run, fixed: Fixed, now: float) -> dict[str, Any]:
             fields["message"] = fill(message, n, total, percent, rate, left)
         else:
             fields["message"] = fill(message, said_in.done, said_in.total, percent, rate, left)
+        if "{rate}" in message or "{eta}" in message:
+            # They move on even while no count does.
+            return fields
+    last[0] = seen, percent, fields["n"], fields["total"], fields["message"]
     return fields
 
 
