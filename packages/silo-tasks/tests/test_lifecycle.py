@@ -34,7 +34,7 @@ from silo_tasks import (
     current_task,
 )
 from silo_tasks.run.callbacks import Callback
-from silo_tasks.run.run import Run
+from silo_tasks.run.idle import IdleRun
 
 WAIT = 30
 
@@ -747,7 +747,7 @@ def test_a_callback_given_while_the_task_starts_is_called(runner: ThreadRunner) 
         task.start(lambda task: None)
         task.wait(WAIT)
 
-    class Late(Run):
+    class Late(IdleRun):
         """Another thread starts the task just before the callback is added."""
 
         __slots__ = ()
@@ -761,6 +761,22 @@ def test_a_callback_given_while_the_task_starts_is_called(runner: ThreadRunner) 
     task._run.__class__ = Late
     task.on_done(lambda task: called.set())
     assert called.wait(WAIT)
+
+
+def test_threads_that_first_use_an_idle_task_at_once_share_its_log() -> None:
+    for _ in range(200):
+        task, together = BackgroundTask(), threading.Barrier(2)
+
+        def log(task: BackgroundTask = task, together: threading.Barrier = together) -> None:
+            together.wait(WAIT)
+            task.log("line")
+
+        threads = [threading.Thread(target=log) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [line.seq for line in task.logs()] == [1, 2]
 
 
 def test_callback_may_start_the_next_run(runner: ThreadRunner) -> None:

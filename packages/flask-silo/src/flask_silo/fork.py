@@ -15,8 +15,18 @@ class ForkAware(Protocol):
         """Reset the object in the child, where only the forking thread continues."""
 
 
-# By id, because the class of an owner may define a hash. No lock: one statement adds to it, one thread iterates.
-_owners: weakref.WeakValueDictionary[int, ForkAware] = weakref.WeakValueDictionary()
+class _Owner(weakref.ref[ForkAware]):
+    """A reference that is equal only to itself: the class of an owner may define a hash."""
+
+    __slots__ = ()
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+
+# Not a ``WeakSet``, and no lock: every task adds itself, and adding and discarding are one step each.
+_owners: set[_Owner] = set()
 
 
 def reset_after_fork(owner: ForkAware) -> None:
@@ -24,13 +34,15 @@ def reset_after_fork(owner: ForkAware) -> None:
 
     Otherwise a lock that another thread held at the moment of the fork would stay locked in the child for ever.
     """
-    _owners[id(owner)] = owner
+    _owners.add(_Owner(owner, _owners.discard))
 
 
 def _reset_all() -> None:
-    for owner in list(_owners.values()):
-        with contextlib.suppress(Exception):  # an owner that raises must not keep the others from being reset
-            owner._after_fork()
+    for reference in list(_owners):
+        owner = reference()
+        if owner is not None:
+            with contextlib.suppress(Exception):  # an owner that raises must not keep the others from being reset
+                owner._after_fork()
 
 
 if hasattr(os, "register_at_fork"):

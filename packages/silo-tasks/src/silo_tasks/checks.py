@@ -18,7 +18,8 @@ def check_runner(runner: object) -> None:
     Raises:
         TypeError: The argument is something else, such as a class or a name.
     """
-    if runner is not None and not isinstance(runner, Runner):
+    # The first check takes a quarter of the time of ``isinstance()`` with an abstract class.
+    if runner is not None and Runner not in type(runner).__mro__ and not isinstance(runner, Runner):
         # An address may hold a password.
         given = "an address" if isinstance(runner, str) and "://" in runner else repr(runner)
         raise TypeError(f"runner must be a silo_tasks.Runner such as ThreadRunner(), not {given}")
@@ -61,17 +62,15 @@ def settings_of(
         ValueError: ``timeout`` is not positive, or ``max_logs`` is negative.
         TypeError: An argument is of the wrong kind; the message says what to give.
     """
-    if callable(name):
-        called = getattr(name, "__name__", type(name).__name__)
-        raise TypeError(f"a task is made with its name: BackgroundTask({called!r}), then start({called}, ...)")
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a str, not a {type(name).__name__}")
+    if type(name) is not str:
+        name = _name_of(name)
     check_runner(runner)
     if store is not None:
         check_store(store)
     if timeout is not None:
         check_number("timeout", timeout, " of seconds")
-    check_number("max_logs", max_logs)
+    if type(max_logs) is not int:
+        check_number("max_logs", max_logs)
     if not callable(clock):
         raise TypeError(f"clock must be a function such as time.time, not a {type(clock).__name__}")
     if timeout is not None and not timeout > 0:
@@ -83,6 +82,17 @@ def settings_of(
     mono = time.monotonic if clock is time.time else clock
     # A Decimal, or an integer too large for a float, cannot be added to a time.
     seconds = None if timeout is None else float(timeout)
-    return Settings(
-        str(name), str(owner), seconds, max_logs, store, clock, mono, names_of(public_errors), repr(str(name))
-    )
+    names = names_of(public_errors) if public_errors != () else _NO_NAMES
+    return Settings(name, str(owner), seconds, max_logs, store, clock, mono, names, repr(name))
+
+
+_NO_NAMES: frozenset[str] = frozenset()
+
+
+def _name_of(name: object) -> str:
+    if callable(name):
+        called = getattr(name, "__name__", type(name).__name__)
+        raise TypeError(f"a task is made with its name: BackgroundTask({called!r}), then start({called}, ...)")
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not a {type(name).__name__}")
+    return str(name)

@@ -14,6 +14,7 @@ from .log.lines import LogLine
 from .reporting import Reporter
 from .run.callbacks import call_back
 from .run.context import current_run
+from .run.idle import IdleRun
 from .run.job import job_of
 from .run.local import LocalRun
 from .run.outcome import CANCELLED, not_over
@@ -78,7 +79,7 @@ class BackgroundTask(Reporter):
         self._runner = runner
         self._lock = threading.RLock()
         self._key = object()
-        self._run = Run(self._settings, self._key)
+        self._run: Run = IdleRun(self._settings, self._key)
         reset_after_fork(self)
 
     @classmethod

@@ -112,7 +112,7 @@ class Run:
         self.progress = Progress(self.lock)
         self.steps = Steps()
         self.number: int = int(started) if previous is None else previous.number + started
-        self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.log.last_seq)
+        self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.last_seq)
         # After a reset the store still holds the record of the previous run.
         self._token: str | None = None if previous is None or started else previous._token
         self.stop = Stop(self.lock, direct=started and (previous is None or previous.number == 0))
@@ -151,6 +151,11 @@ class Run:
     def owner(self) -> str:
         """Owner of the task."""
         return self.settings.owner
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last log line."""
+        return self.log.last_seq
 
     @property
     def token(self) -> str:
