@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,11 @@ class PackedByRedisPy(Connections):
             connection.send_command(*words)
             return connection.read_response()
 
+    def _several(self, commands: Collection[tuple[Any, ...]]) -> list[Any]:
+        with self._connection() as connection:
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [connection.read_response() for _ in commands]
+
     def _run(self, script: Script, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
         return self._command(("EVALSHA", script.digest, len(keys), *keys, *arguments))
 
@@ -90,6 +95,13 @@ class PlainClient(Connections):
 
     def _command(self, words: tuple[Any, ...]) -> Any:
         return self._client.execute_command(*words)
+
+    def _several(self, commands: Collection[tuple[Any, ...]]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            answers: list[Any] = pipe.execute()
+            return answers
 
     def _run(self, script: Script, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
         return self._client.evalsha(script.digest, len(keys), *keys, *arguments)

@@ -286,6 +286,52 @@ def test_who_has_waited_has_used_the_session(redis_url: str) -> None:
     assert (record.active, seen.active) == (50.0, 50.0)
 
 
+@pytest.mark.parametrize("ends", ["nothing is written", "the session is rotated"])
+def test_a_writer_that_saves_nothing_has_used_the_session(redis_url: str, ends: str) -> None:
+    clock = Clock(0.0)
+    store, peer = (SessionStore(backend=RedisBackend(redis_url), clock=clock, ttl=TTL) for _ in range(2))
+    store.get(SID)
+    peer.get(SID)
+    clock.now = TTL - 1.0
+    if ends == "nothing is written":
+        with peer.edit(SID):
+            pass
+        sid = SID
+    else:
+        sid = peer.rotate(SID)
+    seen = store.backend.peek(sid)
+    assert seen is not None
+    assert seen.active == TTL - 1.0
+    clock.now = 2 * TTL - 2.0
+    assert store.exists(sid)
+
+
+def test_a_session_does_not_expire_while_a_writer_has_claimed_it(redis_url: str) -> None:
+    clock = Clock(0.0)
+    store, peer = (SessionStore(backend=RedisBackend(redis_url), clock=clock, ttl=TTL) for _ in range(2))
+    store.get(SID)
+    peer.get(SID)
+    clock.now = TTL - 1.0
+    with peer.edit(SID):
+        clock.now = TTL + 1.0
+        assert store.cleanup() == []
+        assert not store.is_expired(SID)
+    assert store.exists(SID)
+
+
+def test_the_layout_is_checked_when_a_claim_is_taken(admin: Any, redis_url: str) -> None:
+    store = open_store(redis_url)
+    count(store)
+    known = admin.get("{silo}:epoch")
+    admin.set("{silo}:epoch", "3:k3JqZx0aB_-9")
+    before = {key: admin.dump(key) for key in admin.keys("*")}
+    with pytest.raises(StoreUnavailable, match="layout 3 "):
+        count(store)
+    assert {key: admin.dump(key) for key in admin.keys("*")} == before
+    admin.set("{silo}:epoch", known)
+    assert count(store) == 2
+
+
 # Holds
 
 

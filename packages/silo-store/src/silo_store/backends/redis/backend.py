@@ -314,7 +314,7 @@ class RedisBackend:
     def rename(self, life: Life, sid: str, at: Moment) -> bool:
         keys = self._keys
         touched = (keys.record + life.sid, keys.record + sid, keys.rotated + life.sid)
-        return bool(self._run(scripts.RENAME, touched, life.uid, sid, at.now, int(ROTATED_RETAIN * 1000)))
+        return bool(self._run(scripts.RENAME, touched, life.uid, sid, at.now, keep(at), int(ROTATED_RETAIN * 1000)))
 
     def find(self, uid: str) -> str | None:
         sid = self._run(scripts.FIND, (), self._keys.record, uid)

@@ -19,6 +19,17 @@ from .records import TIME
 from .scripts import ALL, renewal
 
 
+class OwnClaim(Claim):
+    """A claim of this process.
+
+    Attributes:
+        use: The use of the session that is recorded when the claim is given back; None if it is recorded, or too
+            early to be.
+    """
+
+    use: Moment | None = None
+
+
 class Claims:
     """Claims sessions, waits for claims, and gives them back.
 
@@ -44,6 +55,7 @@ class Claims:
         self._me = new_uid()
         self._numbers = itertools.count()
         self._unanswered: deque[Claim] = deque(maxlen=1000)
+        self._contended = ""  # the session whose claim this process found taken last
 
     def new_token(self) -> str:
         """Return a new name for a claim or a hold of this process."""
@@ -56,15 +68,18 @@ class Claims:
             LockTimeout: Another process kept its claim for too long.
         """
         prefix, keys, known = self._prefix, self._prefix.keys, self._prefix.epoch
-        claim = Claim(sid, self.new_token())
+        claim = OwnClaim(sid, self.new_token())
         wake = keys.wake + claim.token
         touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, f"{wake}:on")
         arguments = (ALL, *renewal(at), claim.token, self.lease, self._sign_lasts)
         if self._unanswered:
             self._give_back_unanswered()
         try:
-            reply = prefix.run(scripts.CLAIM, touched, *arguments, "0")
+            reply = self._take_if_free(claim, at, known) if known is not None and sid != self._contended else None
+            if reply is None:
+                reply = prefix.run(scripts.CLAIM, touched, *arguments, "0")
             if not isinstance(reply, list):
+                self._contended = sid
                 reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
             if reply is None:
                 raise LockTimeout(sid)
@@ -79,6 +94,29 @@ class Claims:
             self._give_back(claim)
             raise
         return claim, data
+
+    def _take_if_free(self, claim: OwnClaim, at: Moment, known: bytes) -> list[Any] | None:
+        """Take a claim that no process has, and return the bytes of the record in a list; None if that needs a script.
+
+        The server executes these commands in a third of the time of the script. The use of the session is recorded by
+        the next write or rotation, or when the claim is given back.
+        """
+        prefix, keys, sid = self._prefix, self._prefix.keys, claim.sid
+        taken, epoch, data = prefix.server.several(
+            ("SET", keys.claim + sid, claim.token, "NX", "PX", self.lease),
+            ("GET", keys.epoch),
+            ("GET", keys.record + sid),
+        )
+        if taken is None or isinstance(data, Exception):  # it is not a string
+            return None
+        if epoch != known:  # perhaps of another layout, whose keys stay as they are
+            prefix.server.run(scripts.UNCLAIM, (keys.claim + sid,), claim.token)
+            return None
+        if data is not None and len(data) >= TIME.size:
+            (last_use,) = TIME.unpack_from(data)
+            if at.touch_interval < at.now - last_use <= at.ttl:
+                claim.use = at
+        return [data]
 
     def _wait(
         self, left: int, touched: tuple[str, ...], arguments: tuple[Any, ...], wake: str, deadline: float
@@ -132,7 +170,8 @@ class Claims:
         keys, sid = self._prefix.keys, claim.sid
         wake = keys.wake + claim.token
         touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, wake, f"{wake}:on")
-        self._prefix.run(scripts.RELEASE, touched, claim.token, self.lease, keys.wake)
+        use = renewal(claim.use) if isinstance(claim, OwnClaim) and claim.use is not None else ()
+        self._prefix.run(scripts.RELEASE, touched, claim.token, self.lease, keys.wake, *use)
 
     def check(self, claim: Claim | None) -> None:
         """Keep a forked child from writing with a claim of its parent."""

@@ -90,6 +90,32 @@ class Connections:
             connection.send_packed_command([_packed(words)])
             return connection.read_response()
 
+    def several(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send commands in one round trip and return their answers. Others may be executed between them.
+
+        An error that the server answers to the first one is raised. One that it answers to another is in the list.
+
+        Raises:
+            StoreUnavailable: The server did not answer in time, or answered to the first command with an error.
+        """
+        try:
+            return self._several(commands)
+        except Demoted:
+            return self._several(commands)
+
+    def _several(self, commands: Collection[tuple[Any, ...]]) -> list[Any]:
+        answers: list[Any] = []
+        with self._connection() as connection:
+            connection.send_packed_command([b"".join(map(_packed, commands))])
+            for _ in commands:
+                try:
+                    answers.append(connection.read_response())
+                except redis.ResponseError as error:
+                    answers.append(error)
+            if isinstance(answers[0], Exception):
+                raise answers[0]
+        return answers
+
     def run(self, script: Script, keys: tuple[str, ...], *arguments: Any) -> Any:
         """Run a script on the server and return what it returns.
 

@@ -228,13 +228,21 @@ return {load(KEYS[1], unpack(ARGV, 1, 5)), epoch}
 """)
 
 RELEASE = _script("""
--- keys: record, claim, queue, wake, sign of life; arguments: token, lease, prefix of the wake keys
+-- keys: record, claim, queue, wake, sign of life
+-- arguments: token, lease, prefix of the wake keys, then now, ttl, touch_interval, keep if a use is to be recorded
 redis.call('DEL', KEYS[4], KEYS[5])
+if ARGV[4] then load(KEYS[1], 276, unpack(ARGV, 4)) end
 if redis.call('GET', KEYS[2]) == ARGV[1] then
   pass_on(KEYS[2], KEYS[3], ARGV[3], ARGV[2], bytes_of(KEYS[1], -1))
 else
   redis.call('LREM', KEYS[3], 0, ARGV[1])
 end
+""")
+
+UNCLAIM = Script("""
+-- Gives up a claim, whatever the layout of the keys: it was taken before the layout was known.
+-- keys: claim; arguments: token
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """)
 
 RENEW_CLAIM = _script("""
@@ -321,12 +329,13 @@ return 1
 
 RENAME = _script("""
 -- keys: record, new record, rotated
--- arguments: uid, new sid, now, milliseconds for which the old id is remembered
-local active, uid = head_of(KEYS[1])
+-- arguments: uid, new sid, now, keep, milliseconds for which the old id is remembered
+local active, uid, flags = head_of(KEYS[1])
 if not active or uid ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('RENAME', KEYS[1], KEYS[2])
+renew(KEYS[2], uid, flags, ARGV[3], ARGV[4])
 redis.call('HSET', shard_of(uid), uid, ARGV[2])
-redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[5])
 return 1
 """)
 
