@@ -22,10 +22,10 @@ JOURNAL = "names"
 _WRITER = re.compile(r"[wt]-([0-9a-f]{16})(?:-[0-9]+)?")
 
 # A whole line as _line() writes it; the group is the JSON of a str. Decoding all of these at once is several times as
-# fast as decoding each line, and cannot fail.
+# fast as decoding each line, and cannot fail. Compiled when a journal is first read.
 _STR = rb'("[ !#-\[\]-\x7f]*(?:\\(?:["\\bfnrt]|u[0-9a-f]{4})[ !#-\[\]-\x7f]*)*")'
-_KEY_LINE = re.compile(rb'^\{"key": ' + _STR + rb"\}$", re.M)
-_NAME_LINE = re.compile(rb'^\{"name": ' + _STR + rb"\}$", re.M)
+_KEY_LINE = rb'(?m)^\{"key": ' + _STR + rb"\}$"
+_NAME_LINE = rb'(?m)^\{"name": ' + _STR + rb"\}$"
 
 # A journal drops the names of deleted files when it reaches this size, in bytes, and at each doubling after that.
 _COMPACT_FROM = 128 * 1024
@@ -130,11 +130,11 @@ def _line(record: dict[str, str]) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
 
-def _read(folder: str, line: re.Pattern[bytes]) -> list[str]:
-    """Return the str of each whole ``line``. Lines that a crash cut short are skipped."""
+def _read(folder: str, line: bytes) -> list[str]:
+    """Return the str of each line that matches the pattern ``line``. Lines that a crash cut short are skipped."""
     try:
         with open(os.path.join(folder, JOURNAL), "rb", opener=open_read) as file:
-            found = line.findall(file.read())
+            found = re.findall(line, file.read())
     except OSError as error:
         # Any other error is raised: a journal that only seems to have no key would let its area be swept.
         if error.errno in (errno.ENOENT, errno.ENOTDIR):

@@ -19,22 +19,21 @@ MAX_NAME_BYTES = 255
 
 # Normalising takes time in proportion to the length, so a name far too long is refused first.
 _MAX_RAW_NAME = 4 * MAX_NAME_BYTES
-_BAD_IN_KEY = re.compile("[\x00\ud800-\udfff]")
+# Most of these patterns take long to compile, so that happens when a name first needs them. Plain ASCII names never do.
+_BAD_IN_KEY = "[\x00\ud800-\udfff]"
 # ASCII and C1 control characters, path separators of all systems, line and paragraph separators, characters that change
 # the writing direction, lone surrogates.
-_BAD_IN_NAME = re.compile(
-    "[\x00-\x1f\x7f-\x9f/\\\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
-)
+_BAD_IN_NAME = "[\x00-\x1f\x7f-\x9f/\\\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 # Joiners are part of emoji and Persian words, tags of the flags of regions. Other format characters are refused.
 _JOINERS = "\u200c\u200d"
-_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
+_FLAG = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f"
 # Letters, marks and symbols that are invisible: fillers, variation selectors, the empty Braille pattern.
-_BLANK = re.compile(
+_BLANK = (
     "[.\\s\u200c\u200d\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]*"
 )
 # ISO superscript digits count as digits in Windows device names.
 _DEVICE = re.compile("(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[1-9\u00b9\u00b2\u00b3]) *(?:[.:]|$)", re.I)
-_NOT_PORTABLE = re.compile('[\x00-\x1f\x7f<>:"/\\\\|?*\ud800-\udfff]|[. ]+\\Z')
+_NOT_PORTABLE = '[\x00-\x1f\x7f<>:"/\\\\|?*\ud800-\udfff]|[. ]+\\Z'
 _LONGEST_EXTENSION = 32
 STORED_NAME = re.compile(r"[0-9a-f]{32}(?:\.[a-z0-9]{1,16})?")
 """Matches what ``hash_name`` returns."""
@@ -51,7 +50,7 @@ def check_key(key: str) -> str:
         raise InvalidKey(f"it is a {type(key).__name__}, not a str")
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidKey(f"it has {len(key)} characters, and 1 to {MAX_KEY_LENGTH} are allowed")
-    if bad := _BAD_IN_KEY.search(key):
+    if ("\x00" in key or not key.isascii()) and (bad := re.search(_BAD_IN_KEY, key)):
         raise InvalidKey(_describe(bad))
     return key
 
@@ -74,9 +73,10 @@ def check_name(name: str) -> str:
     if len(name) > _MAX_RAW_NAME:
         raise InvalidFileName(f"it has {len(name)} characters, which is too long")
     name = unicodedata.normalize("NFC", name)
-    if _BLANK.fullmatch(name):
+    plain = name.isascii() and name.isprintable() and "/" not in name and "\\" not in name
+    if not name.strip(". ") or (not plain and re.fullmatch(_BLANK, name)):
         raise InvalidFileName("it is empty, or has only dots, spaces and invisible characters")
-    if bad := _BAD_IN_NAME.search(name):
+    if not plain and (bad := re.search(_BAD_IN_NAME, name)):
         raise InvalidFileName(_describe(bad))
     if not name.isascii():
         _refuse_invisible(name)
@@ -135,7 +135,7 @@ def hash_name(name: str) -> str:
 
 
 def _portable(name: str) -> str:
-    name = _NOT_PORTABLE.sub("_", name) or "_"
+    name = re.sub(_NOT_PORTABLE, "_", name) or "_"
     return _fit("_" + name if _DEVICE.match(name) else name)
 
 
@@ -155,7 +155,7 @@ def _fit(name: str, suffix: str = "") -> str:
 
 
 def _refuse_invisible(name: str) -> None:
-    for char in _FLAG.sub("", name):
+    for char in re.sub(_FLAG, "", name):
         if unicodedata.category(char) == "Cf" and char not in _JOINERS:
             raise InvalidFileName(f"it contains U+{ord(char):04X}, which is invisible")
 
