@@ -28,7 +28,7 @@ from cachelib import FileSystemCache
 from pairs import interleaved, ratio, rounds, row, warm
 from silo_store import SessionStore, new_sid
 from silo_store.backends.redis import RedisBackend
-from silo_store.backends.redis.connections import Connections, Script
+from silo_store.backends.redis.connections import Connections
 from silo_store.backends.sqlite import SQLiteBackend
 from webapps import STATE, bare_app, caller, cpu_clock, peer_app, redis_peer, silo_app
 
@@ -72,18 +72,9 @@ def redis_requests(server: RedisServer) -> None:
 class PackedByRedisPy(Connections):
     """A client with our connection pool, whose commands redis-py packs."""
 
-    def _command(self, words: tuple[Any, ...]) -> Any:
-        with self._connection() as connection:
-            connection.send_command(*words)
-            return connection.read_response()
-
-    def _several(self, commands: Collection[tuple[Any, ...]]) -> list[Any]:
-        with self._connection() as connection:
-            connection.send_packed_command(connection.pack_commands(commands))
-            return [connection.read_response() for _ in commands]
-
-    def _run(self, script: Script, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
-        return self._command(("EVALSHA", script.digest, len(keys), *keys, *arguments))
+    def _exchange(self, connection: Any, commands: Collection[tuple[Any, ...]]) -> list[Any]:
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [connection.read_response() for _ in commands]
 
 
 class PlainClient(Connections):
@@ -93,18 +84,14 @@ class PlainClient(Connections):
         super().__init__(url, timeout)
         self._client: Any = redis.Redis(connection_pool=redis.ConnectionPool(self._make, **self._settings))
 
-    def _command(self, words: tuple[Any, ...]) -> Any:
-        return self._client.execute_command(*words)
-
-    def _several(self, commands: Collection[tuple[Any, ...]]) -> list[Any]:
+    def _ask(self, commands: Collection[tuple[Any, ...]]) -> list[Any]:
+        if len(commands) == 1:
+            return [self._client.execute_command(*words) for words in commands]
         with self._client.pipeline(transaction=False) as pipe:
             for words in commands:
                 pipe.execute_command(*words)
             answers: list[Any] = pipe.execute()
             return answers
-
-    def _run(self, script: Script, keys: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
-        return self._client.evalsha(script.digest, len(keys), *keys, *arguments)
 
 
 def connections(server: RedisServer) -> None:

@@ -596,8 +596,10 @@ def test_connections_that_are_no_longer_needed_are_closed(
     many = threading.Barrier(20)
 
     def at_once(_number: int) -> None:
-        with store.backend._server._connection():  # type: ignore[attr-defined]
-            many.wait(30)
+        server = store.backend._server  # type: ignore[attr-defined]
+        connection = server._take()
+        many.wait(30)
+        server._give(connection)
 
     in_threads(20, at_once)
     before = len(admin.client_list())

@@ -26,7 +26,7 @@ from .keeper import Keeper
 from .keys import BUCKET, SHARDS
 from .location import read
 from .prefix import Prefix, new_epoch
-from .records import HEAD_BYTES, REVISION, REVISIONS, TIME, VERSION, head_of, record_of
+from .records import HEAD_BYTES, REVISIONS, VERSION, head_of, record_of
 from .scripts import ALL, keep, renewal
 
 logger = logging.getLogger("silo_store")
@@ -259,21 +259,19 @@ class RedisBackend:
     ) -> PackedRecord | bytes:
         """Write changes to a record. If it is None, or has changed, return the bytes of the record as it is now."""
         sid, uid = life
-        words: list[Any] = [""]
-        if record is not None:
+        self._claims.check(claim)
+        held, passed_on = (claim.token, self._lease if last else "") if claim else ("", "")
+        read, more = b"", []
+        if record is None:
+            data = records.nothing_of(uid)
+        else:
             new, apart, no_longer_apart = record.changed(changes)
             new.sid, new.active, new.revision = sid, at.now, new.revision % REVISIONS
-            words = [REVISION.pack(record.revision), REVISION.pack(new.revision), TIME.pack(at.now), new.packed]
-            words += [len(no_longer_apart), *no_longer_apart]
-            words += records.fields_of(apart, {name: change.version + 1 for name, change in changes.items()})
-        reply = self._run(
-            scripts.WRITE,
-            (*self._claimed(sid, claim), self._keys.large + uid),
-            *self._claim_words(claim, last=last),
-            uid,
-            keep(at),
-            *words,
-        )
+            data, read = records.rewritten(new), records.READ.pack(record.created, record.revision)
+            if apart or no_longer_apart:
+                more = [len(no_longer_apart), *no_longer_apart]
+                more += records.fields_of(apart, {name: change.version + 1 for name, change in changes.items()})
+        reply = self._run(scripts.WRITE, self._claimed(sid, claim), data, keep(at), read, held, passed_on, *more)
         if isinstance(reply, list):
             current: bytes = reply[0]
             return current

@@ -19,7 +19,8 @@ LARGE = 1
 """Flag: a hash of large namespaces may exist."""
 ATTACHED = 2
 """Flag: a hash of what is attached may exist."""
-REVISION = struct.Struct(">I")
+READ = struct.Struct(">dI")
+"""Beginning and revision of a record that was read. A write finds them unchanged."""
 REVISIONS = 2**32
 TIME = struct.Struct(">d")
 VERSION = struct.Struct(">I")
@@ -64,9 +65,22 @@ def _noted(active: float, at: Moment | None) -> float:
 
 def data_of(record: Record, packed: Packed) -> bytes:
     """Return the bytes of a new record."""
+    return _bytes(record, 1, LARGE if packed.apart else 0, packed.data)
+
+
+def rewritten(record: PackedRecord) -> bytes:
+    """Return the bytes of a record that was changed, without flags: the server knows them."""
+    return _bytes(record, record.revision, 0, record.packed)
+
+
+def nothing_of(uid: str) -> bytes:
+    """Return the bytes of a record that nothing is known about but its uid."""
+    return HEAD.pack(0.0, 0.0, 0, 0, len(uid)) + uid.encode()
+
+
+def _bytes(record: Record, revision: int, flags: int, packed: bytes) -> bytes:
     uid = record.uid.encode()
-    head = HEAD.pack(record.active, record.created, 1, LARGE if packed.apart else 0, len(uid))
-    return head + uid + packed.data
+    return HEAD.pack(record.active, record.created, revision, flags, len(uid)) + uid + packed
 
 
 def fields_of(apart: Mapping[str, bytes], versions: Mapping[str, int]) -> list[Any]:

@@ -27,8 +27,8 @@ def keep(at: Moment) -> int:
 
 _GUARD = f"""
 local epoch, shards = redis.call('GET', KEYS[#KEYS]), {SHARDS}
-local layout = epoch and (string.match(epoch, '^(%d+):') or '1')
-if layout and layout ~= '{LAYOUT}' then
+if epoch and string.sub(epoch, 1, {len(LAYOUT) + 1}) ~= '{LAYOUT}:' then
+  local layout = string.match(epoch, '^(%d+):') or '1'
   local keys = string.match(KEYS[#KEYS], '^{{.-}}:')
   return redis.error_reply('{REFUSAL} sessions in Redis cannot be used: the keys ' .. keys .. '* have layout ' .. layout
     .. ' of another release, not {LAYOUT}: use another prefix, or delete these keys')
@@ -274,26 +274,35 @@ return {false, epoch or ARGV[9]}
 
 WRITE = _script("""
 -- Writes a record that has not changed since it was read, and returns its flags. If it has, returns it as it is now.
--- keys: record, claim, queue, large
--- arguments: token, last, lease, prefix of the wake keys, uid, keep, old and new revision, last use, packed namespaces,
--- number of those that are no longer kept apart, their names, then name and data of each one that is kept apart
-if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
+-- keys: record, claim, queue
+-- arguments: the record without flags, keep, beginning and revision of the one that was read, token,
+-- lease if the claim is passed on, then if namespaces are kept apart or no longer kept apart: number of the latter,
+-- their names, then name and data of each of the former
+if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[4] then return 'lost' end
 local head = bytes_of(KEYS[1], 276)
 if not head then return 'gone' end
-local active, uid, flags = parse(head)
-if not active then return 'damaged' end
-if uid ~= ARGV[5] then return 'gone' end
-if string.sub(head, 17, 20) ~= ARGV[7] then return {redis.call('GET', KEYS[1])} end
-local apart = 12 + ARGV[11]
-if apart > 12 and on_hash('HDEL', KEYS[4], unpack(ARGV, 12, apart - 1)) == '?' then return 'damaged' end
-if ARGV[apart] then
-  if on_hash('HSET', KEYS[4], unpack(ARGV, apart)) == '?' then return 'damaged' end
-  flags = bit.bor(flags, 1)
+local data = ARGV[1]
+local first = 22 + string.byte(data, 22)
+local own = string.sub(data, 22, first)
+if string.sub(head, 22, first) ~= own or string.sub(head, 9, 20) ~= ARGV[3] then
+  local active, uid = parse(head)
+  if not active then return 'damaged' end
+  if uid ~= string.sub(own, 2) then return 'gone' end
+  return {redis.call('GET', KEYS[1])}
 end
-local data = ARGV[9] .. string.sub(head, 9, 16) .. ARGV[8] .. string.char(flags, #uid) .. uid .. ARGV[10]
-redis.call('SET', KEYS[1], data, 'PX', ARGV[6])
-if flags > 0 then keep_for(KEYS[1], uid, flags, ARGV[6]) end
-if ARGV[2] == '1' then pass_on(KEYS[2], KEYS[3], ARGV[4], ARGV[3], data) end
+local flags = string.byte(head, 21)
+if ARGV[6] then
+  local large, apart = key_of('l:' .. string.sub(own, 2)), 7 + ARGV[6]
+  if apart > 7 and on_hash('HDEL', large, unpack(ARGV, 7, apart - 1)) == '?' then return 'damaged' end
+  if ARGV[apart] then
+    if on_hash('HSET', large, unpack(ARGV, apart)) == '?' then return 'damaged' end
+    flags = bit.bor(flags, 1)
+  end
+end
+if flags > 0 then data = string.sub(data, 1, 20) .. string.char(flags) .. string.sub(data, 22) end
+redis.call('SET', KEYS[1], data, 'PX', ARGV[2])
+if flags > 0 then keep_for(KEYS[1], string.sub(own, 2), flags, ARGV[2]) end
+if ARGV[5] ~= '' then pass_on(KEYS[2], KEYS[3], key_of('w:'), ARGV[5], data) end
 return flags
 """)
 
