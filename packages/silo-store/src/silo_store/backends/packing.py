@@ -39,15 +39,15 @@ class Layout:
     """The names of a record's namespaces, in their order. The sessions of an application share one, or a few.
 
     Attributes:
-        text: The names as they are packed.
+        head: What a packed form with these names begins with: their length in bytes, and the names.
         places: Where the numbers of each name begin.
         numbers: Packs the numbers of all names.
     """
 
-    __slots__ = ("numbers", "places", "text")
+    __slots__ = ("head", "numbers", "places")
 
     def __init__(self, text: bytes, names: Collection[str]) -> None:
-        self.text = text
+        self.head = _head.pack(len(text)) + text
         self.places = {name: 2 * number for number, name in enumerate(names)}
         self.numbers = struct.Struct(">" + len(names) * "Ii")
 
@@ -88,18 +88,14 @@ def pack(blobs: Mapping[str, Blob]) -> Packed:
     apart: dict[str, bytes] = {}
     for name, (version, bytes_) in blobs.items():
         size = len(bytes_)
-        if size <= _room(len(data)):
+        if size <= LARGE and len(data) + size <= FULL:
             data += bytes_
         else:
             apart[name] = bytes_
             size = -size
         numbers += (version, size)
     layout = Layout.of(blobs)
-    return Packed(_head_of(layout, numbers) + data, apart)
-
-
-def _head_of(layout: Layout, numbers: Collection[int]) -> bytes:
-    return _head.pack(len(layout.text)) + layout.text + layout.numbers.pack(*numbers)
+    return Packed(layout.head + layout.numbers.pack(*numbers) + data, apart)
 
 
 class PackedRecord(Record):
@@ -115,7 +111,7 @@ class PackedRecord(Record):
     _attached: bool
     _has_apart: bool  # False: no number is negative
     _layout: Layout
-    _numbers: tuple[int, ...]
+    _numbers: Sequence[int]
     _packed: bytes
     _start: int
 
@@ -174,7 +170,7 @@ class PackedRecord(Record):
         if place is None:
             return default
         numbers = self._numbers
-        version, size = numbers[place : place + 2]
+        version, size = numbers[place], numbers[place + 1]
         if size < 0:
             return Apart(version, -size)
         start = self._start + (_here(numbers[1:place:2]) if self._has_apart else sum(numbers[1:place:2]))
@@ -238,21 +234,25 @@ class PackedRecord(Record):
                 return False
         return True
 
-    def changed(self, changes: Mapping[str, Change]) -> Rewritten:
-        """Return this record with changes, as it is to be stored. The changes fit it."""
+    def changed(self, changes: Mapping[str, Change]) -> tuple[PackedRecord, Mapping[str, bytes], Collection[str]]:
+        """Return this record with changes, as it is to be stored. The changes fit it.
+
+        Returns:
+            The record, of the next revision; the changed data that is to be stored apart, by namespace; the namespaces
+            that were stored apart and no longer are.
+        """
         layout, numbers, data = self._layout, list(self._numbers), self._packed[self._start :]
-        new = [name for name in changes if name not in layout.places]
-        if new:
-            layout = Layout.of([*layout.places, *new])
-            numbers += [0] * (2 * len(new))
         apart: dict[str, bytes] = {}
         no_longer_apart: list[str] = []
         for name, (version, bytes_) in changes.items():
+            if name not in layout.places:
+                layout = Layout.of([*layout.places, name])
+                numbers += (0, 0)
             place = layout.places[name]
             size, old = len(bytes_), numbers[place + 1]
             start = _here(numbers[1:place:2]) if self._has_apart or apart else sum(numbers[1:place:2])
             end = start + old if old > 0 else start
-            if size <= _room(len(data) - end + start):
+            if size <= LARGE and len(data) - end + start + size <= FULL:
                 data = data[:start] + bytes_ + data[end:]
                 if old < 0:
                     no_longer_apart.append(name)
@@ -260,26 +260,16 @@ class PackedRecord(Record):
                 data = data[:start] + data[end:]
                 apart[name] = bytes_
                 size = -size
-            numbers[place : place + 2] = version + 1, size
+            numbers[place] = version + 1
+            numbers[place + 1] = size
         record = PackedRecord.__new__(PackedRecord)  # __init__() would unpack what is packed here
         record.sid, record.uid, record.created, record.active = self.sid, self.uid, self.created, self.active
         record.bucket, record.revision, record._attached = self.bucket, self.revision + 1, self._attached
-        record._layout, record._numbers = layout, tuple(numbers)
+        record._layout, record._numbers = layout, numbers
         record._has_apart = self._has_apart or bool(apart)
-        head = _head_of(layout, numbers)
+        head = layout.head + layout.numbers.pack(*numbers)
         record._packed, record._start = head + data, len(head)
-        return Rewritten(record, apart, no_longer_apart)
-
-
-class Rewritten(NamedTuple):
-    """A record with changes, as it is to be stored."""
-
-    record: PackedRecord
-    """The record, of the next revision."""
-    apart: Mapping[str, bytes]
-    """The changed data that is to be stored apart, by namespace."""
-    no_longer_apart: Collection[str]
-    """Namespaces that were stored apart and no longer are."""
+        return record, apart, no_longer_apart
 
 
 def whole_of(record: Record, blobs: Mapping[str, Blob]) -> Record:
@@ -300,12 +290,6 @@ def whole_of(record: Record, blobs: Mapping[str, Blob]) -> Record:
 def _here(sizes: Sequence[int]) -> int:
     """Return the bytes of the namespaces that are not kept apart."""
     return sum(size for size in sizes if size > 0)
-
-
-def _room(taken: int) -> int:
-    """Return how many bytes of data a namespace may have in a record in which others take ``taken`` bytes."""
-    left = FULL - taken
-    return LARGE if left >= LARGE else max(0, left)
 
 
 def is_head(uid: object, created: object, active: object) -> bool:
