@@ -11,7 +11,6 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
 
@@ -531,8 +530,11 @@ class SQLiteBackend:
 
 
 def _byte_of(sid: str) -> int:
-    """Return the byte of the lock file that stands for a session. Two sessions share one by chance only."""
-    return int.from_bytes(blake2b(sid.encode(), digest_size=8).digest(), "big") >> 2
+    """Return the byte of the lock file that stands for a session. Two sessions share one by chance only.
+
+    The hash of a number is its remainder of division by a prime near ``2 ** 61``, the same in each process.
+    """
+    return hash(int.from_bytes(sid.encode(), "little"))
 
 
 def _owners(connection: Connection) -> set[int]:

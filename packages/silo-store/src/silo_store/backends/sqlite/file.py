@@ -13,7 +13,7 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from operator import methodcaller
 from time import monotonic, sleep
 from typing import NoReturn
 from urllib.parse import quote
@@ -64,7 +64,7 @@ _TRIM_WAIT, _TRIM_TRIES = 250, 20  # milliseconds, and how often
 _FORK_WAIT = 1.0  # seconds for which a fork waits for other threads, beyond their own timeout
 
 
-_text = partial(str, encoding="utf-8", errors="surrogateescape")  # the code that reads a row reports damage
+_text = methodcaller("decode", "utf-8", "surrogateescape")  # the code that reads a row reports damage
 
 
 class Connection(sqlite3.Connection):
