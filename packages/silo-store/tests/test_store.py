@@ -77,6 +77,30 @@ def test_update_keeps_what_the_change_returns_or_did_in_place(store: SessionStor
     assert store.get(SID)["counter"] == {"value": 7}
 
 
+def test_an_update_that_takes_long_is_recorded_at_its_end(store: SessionStore, clock: Clock) -> None:
+    def change(state: dict[str, Any]) -> None:
+        clock.advance(TTL / 2)
+        state["value"] += 1
+
+    store.update(SID, "counter", change)
+
+    clock.advance(TTL - 1)
+    assert store.exists(SID)
+    assert store.get_namespace(SID, "counter") == {"value": 1}
+
+
+def test_a_moment_stands_for_later_ones_within_the_touch_interval(make_store: Make, clock: Clock) -> None:
+    store = make_store(touch_interval=5.0)
+    first = store.moment()
+
+    clock.advance(5)
+    assert store.moment(first) is first
+    clock.advance(0.1)
+    assert store.moment(first).now == clock.now
+    clock.advance(-6)
+    assert store.moment(first).now == clock.now
+
+
 def test_a_session_lives_to_its_last_moment_and_not_beyond(store: SessionStore, clock: Clock) -> None:
     store.get(SID)
     clock.advance(TTL)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .backend import Backend, Life, Moment
+from .backend import Backend, Life
 from .codec import UNHASHABLE, Codecs
 from .errors import (
     LockLost,
@@ -22,7 +22,7 @@ from .errors import (
 )
 from .ids import new_uid
 from .locks import WriteLock
-from .mapper import Create, Factories, OnChange, check_time
+from .mapper import Create, Factories, Now, OnChange, check_time
 from .record import Apart, Blob, Change, Record
 from .registry import missing
 from .session import META, Session
@@ -81,7 +81,7 @@ class CopiedSessions:
         create: Create,
         codecs: Codecs,
         factories: Factories,
-        moment: Callable[[], Moment],
+        moment: Now,
         present: Callable[[str], str | None],
         max_bytes: Callable[[], int | None],
     ) -> None:
@@ -276,8 +276,9 @@ class CopiedSessions:
     def _write(
         self, session: LazySession, changes: Mapping[str, Change], lock: WriteLock | None, *, last: bool = False
     ) -> None:
-        life, claim = Life(session.sid, session.uid), lock.claim if lock is not None else None
-        session.origin = self._backend.write(life, changes, self._moment(), claim, last=last, base=session.origin)
+        claim, loaded = (lock.claim, lock.loaded) if lock is not None else (None, None)
+        life, at = Life(session.sid, session.uid), self._moment(loaded)
+        session.origin = self._backend.write(life, changes, at, claim, last=last, base=session.origin)
         for name, (version, new) in changes.items():
             session.base[name] = Blob(version + 1, new)
 

@@ -60,6 +60,8 @@ class Editor:
             LockTimeout: Another process did not finish writing in time.
         """
         at = self._moment()
+        if lock is not None:
+            lock.loaded = at
         if lock is None or self._backend.live:
             record, claim = self._backend.load(sid, at), None
         elif lock.claim is None:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import TracebackType
 
-from .backend import Backend, Claim
+from .backend import Backend, Claim, Moment
 from .errors import LockTimeout
 from .fork import reset_after_fork
 from .session import Session
@@ -86,6 +86,7 @@ class WriteLock:
         sid: The session's id, which changes when the session is rotated.
         session: The session as the lock's owner has loaded it, shared by nested edits.
         claim: Keeps other processes from writing the session; None until it is loaded.
+        loaded: When the session was loaded; None until then.
         last_write: Whether nothing more is written under this lock after the next write. That write gives the claim
             back too, which saves a round trip.
         waited: Seconds that ``take`` has waited.
@@ -101,6 +102,7 @@ class WriteLock:
         "claim",
         "holders",
         "last_write",
+        "loaded",
         "locks",
         "queue",
         "session",
@@ -114,6 +116,7 @@ class WriteLock:
         self.sid = sid
         self.session: Session | None = None
         self.claim: Claim | None = None
+        self.loaded: Moment | None = None
         self.last_write = False
         self.waited = 0.0
         self.taken = False

@@ -20,6 +20,12 @@ OnChange = Callable[[list[str]], object]
 """Called with the names of namespaces that are about to be written."""
 
 
+class Now(Protocol):
+    """Returns the present time as ``SessionStore.moment`` does."""
+
+    def __call__(self, earlier: Moment | None = None) -> Moment: ...
+
+
 class Create(Protocol):
     """Keeps a new record as ``Backend.create`` does, if there is room for it."""
 

@@ -693,12 +693,19 @@ class SessionStore:
     def ttl(self, ttl: float) -> None:
         self._given_ttl = ttl
         self._ttl = float(ttl)  # comparing a float with an int is a tenth of ``get``
+        self._usual_interval = min(ttl / 100, 30.0)
 
-    def moment(self) -> Moment:
-        """Return the present time, with the settings by which sessions expire."""
-        ttl = self._given_ttl
-        touch_interval = self.touch_interval if self.touch_interval is not None else min(ttl / 100, 30.0)
-        return Moment(self._clock(), ttl, touch_interval)
+    def moment(self, earlier: Moment | None = None) -> Moment:
+        """Return the present time, with the settings by which sessions expire.
+
+        Args:
+            earlier: Return this moment if a use now need not be recorded apart from a use then.
+        """
+        now = self._clock()
+        if earlier is not None and 0 <= now - earlier.now <= earlier.touch_interval:
+            return earlier
+        touch_interval = self.touch_interval
+        return Moment(now, self._given_ttl, self._usual_interval if touch_interval is None else touch_interval)
 
     def generate_sid(self) -> str:
         """Return a new session id."""
