@@ -18,6 +18,11 @@ from .prefix import Prefix
 from .records import TIME
 from .scripts import ALL, renewal
 
+SOON = 0.1
+"""Seconds within which the owner of a claim often passes it on."""
+CALM = 4
+"""Times in a row that a claim is free, after which it counts as one that other processes do not want."""
+
 
 class OwnClaim(Claim):
     """A claim of this process.
@@ -55,7 +60,8 @@ class Claims:
         self._me = new_uid()
         self._numbers = itertools.count()
         self._unanswered: deque[Claim] = deque(maxlen=1000)
-        self._contended = ""  # the session whose claim this process found taken last
+        self._contended = ""  # the session whose claim this process has found taken
+        self._free_in_a_row = 0  # times that it has found that claim free since
 
     def new_token(self) -> str:
         """Return a new name for a claim or a hold of this process."""
@@ -70,17 +76,14 @@ class Claims:
         prefix, keys, known = self._prefix, self._prefix.keys, self._prefix.epoch
         claim = OwnClaim(sid, self.new_token())
         wake = keys.wake + claim.token
-        touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, f"{wake}:on")
+        touched = (keys.record + sid, keys.claim + sid, keys.queue + sid, f"{wake}:on", wake)
         arguments = (ALL, *renewal(at), claim.token, self.lease, self._sign_lasts)
         if self._unanswered:
             self._give_back_unanswered()
         try:
             reply = self._take_if_free(claim, at, known) if known is not None and sid != self._contended else None
             if reply is None:
-                reply = prefix.run(scripts.CLAIM, touched, *arguments, "0")
-            if not isinstance(reply, list):
-                self._contended = sid
-                reply = self._wait(reply, touched, arguments, wake, time.monotonic() + timeout)
+                reply = self._take_in_turn(sid, touched, arguments, wake, timeout)
             if reply is None:
                 raise LockTimeout(sid)
             data, *told = reply
@@ -107,7 +110,10 @@ class Claims:
             ("GET", keys.epoch),
             ("GET", keys.record + sid),
         )
-        if taken is None or isinstance(data, Exception):  # it is not a string
+        if taken is None:
+            self._contended, self._free_in_a_row = sid, 0
+            return None
+        if isinstance(data, Exception):  # it is not a string
             return None
         if epoch != known:  # perhaps of another layout, whose keys stay as they are
             prefix.server.run(scripts.UNCLAIM, (keys.claim + sid,), claim.token)
@@ -116,6 +122,36 @@ class Claims:
             (last_use,) = TIME.unpack_from(data)
             if at.touch_interval < at.now - last_use <= at.ttl:
                 claim.use = at
+        return [data]
+
+    def _take_in_turn(
+        self, sid: str, touched: tuple[str, ...], arguments: tuple[Any, ...], wake: str, timeout: float
+    ) -> list[Any] | None:
+        """Take a claim as soon as no process has it. Return what ``_wait`` does."""
+        deadline = time.monotonic() + timeout
+        woken = None
+        if sid == self._contended and timeout >= SOON:  # it is probably passed on soon: wait in the same round trip
+            wait = ("BLPOP", wake, f"{min(SOON, self._prefix.server.timeout / 2):.3f}")
+            reply, woken = self._prefix.run_and((wait,), scripts.CLAIM, touched, *arguments, "0", "1")
+        else:
+            reply = self._prefix.run(scripts.CLAIM, touched, *arguments, "0", "0")
+        if isinstance(reply, list):
+            self._free_in_a_row += 1
+            if self._free_in_a_row >= CALM:
+                self._contended = ""
+            return reply
+        self._contended, self._free_in_a_row = sid, 0
+        if isinstance(woken, list):
+            return self._woken(woken[1], touched, arguments)
+        return self._wait(reply, touched, arguments, wake, deadline)
+
+    def _woken(self, given: bytes, touched: tuple[str, ...], arguments: tuple[Any, ...]) -> list[Any]:
+        """Return the bytes of the record with which this process was woken; then perhaps the epoch."""
+        data = given or None
+        last_use = given[: TIME.size]
+        if len(last_use) == TIME.size and arguments[1] - TIME.unpack(last_use)[0] > arguments[3]:  # record it
+            data, epoch, _ = self._prefix.run(scripts.LOAD, touched[:1], *arguments[:5])
+            return [data, epoch]
         return [data]
 
     def _wait(
@@ -128,13 +164,8 @@ class Claims:
             wait = min(rest, max(left, 0) / 1000 + 0.01, server.timeout / 2)
             woken = server.command("BLPOP", wake, f"{max(wait, 0.001):.3f}")  # 0 would wait for ever
             if woken is not None:
-                data = woken[1] or None
-                last_use = data[:8] if data is not None else b""
-                if len(last_use) == 8 and arguments[1] - TIME.unpack(last_use)[0] > arguments[3]:  # record it
-                    data, epoch, _ = prefix.run(scripts.LOAD, touched[:1], *arguments[:5])
-                    return [data, epoch]
-                return [data]  # without an epoch
-            reply = prefix.run(scripts.CLAIM, touched, *arguments, "1")
+                return self._woken(woken[1], touched, arguments)
+            reply = prefix.run(scripts.CLAIM, touched, *arguments, "1", "0")
             if isinstance(reply, list):
                 return reply
             left = reply

@@ -91,10 +91,17 @@ class Connections:
         Raises:
             StoreUnavailable: The server did not answer in time, or answered with an error.
         """
+        return self.run_and((), script, keys, *arguments)[0]
+
+    def run_and(
+        self, commands: tuple[tuple[Any, ...], ...], script: Script, keys: tuple[str, ...], *arguments: Any
+    ) -> list[Any]:
+        """Run a script and then commands, in one round trip, and return all answers like ``several``."""
+        rest = (len(keys), *keys, *arguments)
         try:
-            return self.several((b"EVALSHA", script.digest, len(keys), *keys, *arguments))[0]
+            return self.several((b"EVALSHA", script.digest, *rest), *commands)
         except NoScriptError:  # the server was restarted or flushed: EVAL stores the script again
-            return self.several((b"EVAL", script.text, len(keys), *keys, *arguments))[0]
+            return self.several((b"EVAL", script.text, *rest), *commands)
 
     def several(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Send commands in one round trip and return their answers. Others may be executed between them.

@@ -41,6 +41,12 @@ class Prefix:
         """
         return self.server.run(script, (*keys, self.keys.epoch), *arguments)
 
+    def run_and(
+        self, commands: tuple[tuple[Any, ...], ...], script: Script, keys: tuple[str, ...], *arguments: Any
+    ) -> list[Any]:
+        """Run a script and then commands; see ``Connections.run_and``."""
+        return self.server.run_and(commands, script, (*keys, self.keys.epoch), *arguments)
+
     def call(self, command: str, key: str, *rest: Any) -> Any:
         """Run a command for one key as a script, so that it does nothing if the keys have another layout."""
         return self.run(scripts.CALL, (key,), command, *rest)

@@ -210,9 +210,9 @@ return {false, epoch, demoted}
 """)
 
 CLAIM = _script("""
--- keys: record, claim, queue, sign of life
+-- keys: record, claim, queue, sign of life, wake
 -- arguments: last byte, now, ttl, touch_interval, keep, token, lease, how long the sign lasts,
--- 1 if the process waits already
+-- 1 if the process waits already, 1 if it is woken even if it need not wait
 if not redis.call('SET', KEYS[2], ARGV[6], 'NX', 'PX', ARGV[7]) and redis.call('GET', KEYS[2]) ~= ARGV[6] then
   redis.call('SET', KEYS[4], '', 'PX', ARGV[8])
   if ARGV[9] == '0' or not redis.call('LPOS', KEYS[3], ARGV[6]) then redis.call('RPUSH', KEYS[3], ARGV[6]) end
@@ -223,6 +223,10 @@ if ARGV[9] == '1' then
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
   redis.call('LREM', KEYS[3], 0, ARGV[6])
   redis.call('DEL', KEYS[4])
+end
+if ARGV[10] == '1' then
+  redis.call('RPUSH', KEYS[5], '')
+  redis.call('PEXPIRE', KEYS[5], ARGV[7])
 end
 return {load(KEYS[1], unpack(ARGV, 1, 5)), epoch}
 """)
