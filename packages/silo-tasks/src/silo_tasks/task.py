@@ -26,7 +26,7 @@ from .run.run import Run
 from .run.snapshot import state_of
 from .run.target import check_target
 from .runners.base import Runner
-from .runners.thread import default_runner
+from .runners.thread import ThreadRunner, default_runner
 from .state import TaskState
 from .status import RUNNING, Status
 from .stores.base import TaskStore
@@ -176,7 +176,11 @@ class BackgroundTask(Reporter):
             if publication is not None:
                 publication.begin(previous, runner.max_wait)
             if not run.status.is_final:
-                runner.submit(job_of(run))
+                if type(runner) is ThreadRunner:
+                    # It needs no job, and making one takes a tenth of the time of a run with nothing to do.
+                    runner.accept(run)
+                else:
+                    runner.submit(job_of(run))
         except BaseException as error:
             # A runner may raise what the run raised; then the run was executed after all.
             if not run.end(CANCELLED, only_from=Status.QUEUED, withdrawn=True):

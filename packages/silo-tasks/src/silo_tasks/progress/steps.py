@@ -21,10 +21,8 @@ class Steps:
         records: The steps. The tuple is replaced at each change, so a reader may keep it.
     """
 
-    __slots__ = ("records",)
-
-    def __init__(self) -> None:
-        self.records: tuple[StepState, ...] = ()
+    # Of the class, not set by ``__init__()``: most runs have no steps.
+    records: tuple[StepState, ...] = ()
 
     def plan(self, steps: Sequence[tuple[str, float]], depth: int) -> None:
         """Replace the planned steps at this depth."""

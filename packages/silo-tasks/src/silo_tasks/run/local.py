@@ -17,6 +17,8 @@ from .target import explained
 
 logger = logging.getLogger("silo_tasks")
 
+_SUCCEEDED = Status.SUCCEEDED
+
 
 class LocalRun(Run):
     """A run whose function is called in a thread of this process.
@@ -37,13 +39,15 @@ class LocalRun(Run):
             # In a context of its own: context variables that the function sets end with the run.
             copy_context().run(self._execute)
         finally:
-            self.executing = False
-            self._drop_call()
-            if self.failure is not None and self.failure.exception is not None:
-                clear_frames(self.failure.exception)
-            # A run that called ``complete()`` may have logged lines since.
+            # A callback, or a run that called ``complete()``, may have logged lines since.
             self.log.trim()
-            self.value_ready.set()
+            # Otherwise ``end()`` has done all this.
+            if not self.value_ready.is_set:
+                self.executing = False
+                self._drop_call()
+                if self.failure is not None and self.failure.exception is not None:
+                    clear_frames(self.failure.exception)
+                self.value_ready.set()
 
     def _execute(self) -> None:
         self.parent = current_run.get()
@@ -52,7 +56,7 @@ class LocalRun(Run):
         assert function is not None
         try:
             value = function(*args, **kwargs)
-            if isinstance(value, LAZY) and not has_begun(value):
+            if value is not None and isinstance(value, LAZY) and not has_begun(value):
                 raise TypeError("the target of a task is a plain function, without yield; it may call asyncio.run()")
         except Cancelled:
             self.end(CANCELLED)
@@ -68,7 +72,7 @@ class LocalRun(Run):
             # No longer executing, so that a callback may ask for the result.
             self.value, self.executing = value, False
             self.end(SUCCEEDED)
-            if self.status is not Status.SUCCEEDED:
+            if self.status is not _SUCCEEDED:
                 self.value = None
         finally:
             self.parent = None

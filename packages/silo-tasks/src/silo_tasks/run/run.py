@@ -30,6 +30,8 @@ logger = logging.getLogger("silo_tasks")
 # Every run reads them. Before Python 3.12, ``Status.QUEUED`` takes twenty times as long as a global of the module.
 _IDLE, _QUEUED, _RUNNING, _SUCCEEDED = Status.IDLE, Status.QUEUED, Status.RUNNING, Status.SUCCEEDED
 
+_NOTHING: Mapping[str, Any] = {}
+
 
 class Run:
     """One run of a task.
@@ -106,7 +108,7 @@ class Run:
         self.task = task
         self.function = function
         self.args = args
-        self.kwargs: Mapping[str, Any] = kwargs or {}
+        self.kwargs: Mapping[str, Any] = _NOTHING if kwargs is None else kwargs
         # Reentrant: a garbage collection inside the lock may close a loop of this run.
         self.lock = threading.RLock()
         self.progress = Progress(self.lock)
@@ -115,7 +117,9 @@ class Run:
         self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.last_seq)
         # After a reset the store still holds the record of the previous run.
         self._token: str | None = None if previous is None or started else previous._token
-        self.stop = Stop(self.lock, direct=started and (previous is None or previous.number == 0))
+        self.stop = Stop(self.lock)
+        if started:
+            self.stop.direct = previous is None or previous.number == 0
         self.status = _IDLE
         self.message = ""
         self.message_scope: Scope | None = None
@@ -204,7 +208,7 @@ class Run:
 
     def _drop_call(self) -> None:
         # Called without the lock: an argument may run code of the user when its last reference is dropped.
-        self.task, self.function, self.args, self.kwargs = None, None, (), {}
+        self.task, self.function, self.args, self.kwargs = None, None, (), _NOTHING
 
     def is_closed(self) -> bool:
         """Return whether the run takes no more reports.
@@ -246,14 +250,16 @@ class Run:
         # Outside the lock, because a clock may be code of the user.
         ended = self.settings.mono()
         finished_at = self.settings.clock() if outcome.finished_at is None else outcome.finished_at
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] | None = None
         with self.lock:
             if self.status.is_final or (only_from is not None and self.status is not only_from):
                 return False
             task, reason = self.task, self.stop.reason
             # If nothing was started, callbacks wait for the next run.
             if task is not None and not withdrawn:
-                callbacks, self.callbacks = self.callbacks, callbacks
+                callbacks = self.callbacks
+                if callbacks:
+                    self.callbacks = []
             alarm = self._close(outcome, ended, finished_at)
         if alarm is not None:
             alarm.cancel()
@@ -277,9 +283,9 @@ class Run:
         if failure is not None:
             self.failure = failure
             message = failure.shown if message is None else message
-        elif succeeded and message is None and self.message_scope is None:
-            message = "Done"
-        if message is not None:
+        if succeeded and message is None and self.message_scope is None:
+            self.message = "Done"
+        elif message is not None:
             self.message, self.message_scope = cut(message), None
         return self.stop.close()
 

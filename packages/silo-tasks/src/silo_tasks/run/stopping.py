@@ -16,7 +16,6 @@ class Stop:
 
     Args:
         lock: Lock of the run. Reentrant, because a garbage collection inside it may close a loop of the run.
-        direct: Whether no code of an earlier run can report.
 
     Attributes:
         alert: Whether a report must check the state of the run, because the run is over or must stop. Read without a
@@ -31,10 +30,9 @@ class Stop:
 
     __slots__ = ("_alarm", "_probes", "_shields", "alert", "deadline", "direct", "lock", "over", "reason", "wanted")
 
-    def __init__(self, lock: AbstractContextManager[object], *, direct: bool) -> None:
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
         self.lock = lock
-        self.alert = self.wanted = self.over = False
-        self.direct = direct
+        self.alert = self.wanted = self.over = self.direct = False
         self.deadline: float | None = None
         self.reason: str | None = None
         self._shields = 0
