@@ -193,15 +193,14 @@ class Editor:
 
     def write_back(self, session: Session, lock: WriteLock | None, on_change: OnChange | None = None) -> None:
         """Write a session back; see ``SessionStore.write_back``."""
-        callbacks = self._registry.on_create
-        if session.uid or not callbacks:
+        if session.uid or not self._registry.on_create:
             self._sessions.save(session, lock, on_change)
             return
         last = lock is not None and lock.last_write
         if lock is not None:  # the callbacks may edit the new session under this lock
             lock.last_write = False
         if self._sessions.save(session, lock, on_change):
-            tell(callbacks, session.sid)
+            tell(self._registry.on_create, session.sid)
             if lock is not None and lock.session is session:
                 lock.last_write = last
                 self._sessions.save(session, lock)

@@ -53,10 +53,11 @@ class WriteLocks:
 
     def held(self, sid: str) -> WriteLock | None:
         """Return the write lock that the running thread or coroutine has on this session; None if it has none."""
-        for lock in _held.get():
-            if lock.sid == sid and self.holders.get(lock.sid) is lock:
-                return lock
-        return None
+        try:
+            lock = self.holders.get(sid)
+        except TypeError:  # not a session id, and not even hashable
+            return None
+        return lock if lock is not None and lock.sid == sid and lock in _held.get() else None
 
     def move(self, lock: WriteLock, sid: str) -> None:
         """Move a lock to the new id of its session. Writers that wait under the old id stay in the same queue."""

@@ -408,23 +408,21 @@ class SessionStore:
 
     def is_expired(self, sid: str) -> bool:
         """Return whether the session expired within the last ``expired_retain`` seconds and has not begun again."""
-        at = None
         try:
             record = self._records.get(sid)
-            if record is None and self._tombstones:
-                at = self._tombstones[sid[-1]].get(sid)
+            at = self._tombstones[sid[-1]].get(sid) if record is None and self._tombstones else None
         except (LookupError, TypeError):  # not a session id
             return False
-        if at is not None:
-            return self._clock() - at <= self.expired_retain
-        if record is None:
-            try:
-                record = self.backend.peek_head(sid) if is_sid(sid) else None
-            except RecordDamaged:  # the time of its last use cannot be read
-                return False
         if record is not None:
             return self._clock() - record.active > self._ttl and self._expiry.is_over(record, self.moment())
-        at = self.backend.expired_at(sid) if is_sid(sid) else None
+        if at is None and is_sid(sid):
+            try:
+                record = self.backend.peek_head(sid)
+            except RecordDamaged:  # the time of its last use cannot be read
+                return False
+            if record is not None:
+                return self._clock() - record.active > self._ttl and self._expiry.is_over(record, self.moment())
+            at = self.backend.expired_at(sid)
         return at is not None and self._clock() - at <= self.expired_retain
 
     def touch(self, sid: str) -> None:
