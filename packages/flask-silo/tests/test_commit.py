@@ -15,6 +15,8 @@ from flask_silo import SessionConflict, SessionExpired, Silo
 from flask_silo_helpers import HEADER, as_, changes_in_a_get, counter_app
 from silo_store import LockTimeout, SessionStore
 from silo_store.testing import SID, TTL, Clock, in_threads
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder
 
 
 def no_turn_is_kept(silo: Silo) -> bool:
@@ -330,3 +332,22 @@ def test_one_silo_for_an_application(silo: Silo) -> None:
     silo.init_app(app)
     with pytest.raises(RuntimeError, match="serves the application already"):
         Silo(app)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/count"), ("GET", "/api/idle"), ("POST", "/api/increment")])
+def test_a_request_is_freed_without_the_garbage_collector(client: FlaskClient, method: str, path: str) -> None:
+    class Input:
+        def read(self, _size: int = -1) -> bytes:
+            return b""
+
+    environ: dict[str, Any] = EnvironBuilder(path=path, method=method, headers=Headers(as_(SID))).get_environ()
+    environ["wsgi.input"] = body = Input()
+    freed = weakref.ref(body)
+    gc.disable()
+    try:
+        for _ in client.application.wsgi_app(environ, lambda *_: lambda _: None):
+            pass
+        del environ, body
+        assert freed() is None
+    finally:
+        gc.enable()

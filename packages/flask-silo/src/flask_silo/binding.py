@@ -173,29 +173,26 @@ class Binding:
     def _preprocess(self, preprocess: Callable[..., Any], *context: Any) -> Any:
         """Give a request below the prefix its session, then call the hooks of the application."""
         req = flask_request()
-        if req.path.startswith(self._prefix):
-            self._begin(req)
+        path = req.path
+        if path.startswith(self._prefix):
+            environ = req.environ
+            if not self._awake:
+                self._wake(environ)
+            if path.startswith(self.task_views.bases):
+                self.task_views.route(req)
+            reads = req.method in READING
+            scope: Scope[RequestSession] | None = environ.get(SCOPE)
+            commits = scope is not None  # a context that was pushed by hand does not pass through ``Commit``
+            if scope is None:
+                scope = environ[SCOPE] = Scope()
+            scope.session = RequestSession(
+                self.store,
+                self._header.presented(req),
+                commits and not reads,
+                self.settings.accept_client_ids,
+                self._change_warnings.of_unlocked_change if commits and reads else None,
+            )
         return preprocess(*context)
-
-    def _begin(self, req: Request) -> None:
-        environ = req.environ
-        if not self._awake:
-            self._wake(environ)
-        if req.path.startswith(self.task_views.bases):
-            self.task_views.route(req)
-        scope: Scope[RequestSession] | None = environ.get(SCOPE)
-        commits = scope is not None  # a context that was pushed by hand does not pass through ``Commit``
-        if scope is None:
-            scope = environ[SCOPE] = Scope()
-        reads = req.method in READING
-        on_unlocked_change = self._change_warnings.of_unlocked_change if commits and reads else None
-        scope.session = RequestSession(
-            self.store,
-            self._header.presented(req),
-            commits and not reads,
-            self.settings.accept_client_ids,
-            on_unlocked_change,
-        )
 
     def check_data_endpoints(self) -> None:
         """Check requests to data endpoints from now on, at the place that Silo has among the application's hooks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -91,6 +92,10 @@ innermost_scope: ContextVar[Scope[Any] | None] = ContextVar("silo_scope", defaul
 streams from runs later, and finds its request by the WSGI environment only."""
 
 
+flask_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
+"""Returns the request itself: one attribute through Flask's proxy takes longer than all of ``find_scope``."""
+
+
 def find_scope() -> Scope[Any] | None:
     """Return the scope of the running code, whether it is a request or a run; None if there is none."""
     innermost = innermost_scope.get()
@@ -101,12 +106,6 @@ def find_scope() -> Scope[Any] | None:
     except RuntimeError:  # no request
         return innermost
     return scope or innermost  # the code may have pushed another context of Flask, as ``test_request_context()`` does
-
-
-def flask_request() -> Request:
-    """Return the request itself: one attribute through Flask's proxy takes longer than all of ``find_scope``."""
-    req: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return req
 
 
 def current_request() -> RequestSession | None:
@@ -148,7 +147,8 @@ class Current:
         Raises:
             RuntimeError: The running code has no session.
         """
-        session = current_session()
+        scope = find_scope()  # as in ``current_session``, whose call would be a tenth of the time
+        session: CurrentSession | None = scope.session if scope is not None else None
         if session is None or session.store.registry is not self._registry:
             raise RuntimeError(NO_SESSION)
         return session

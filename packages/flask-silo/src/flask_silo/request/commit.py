@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
@@ -33,16 +34,17 @@ class Commit:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if SCOPE in environ:  # a view has passed on the environment of its own request
             environ = dict(environ)
-        response = environ[SCOPE] = _Response(self, environ, start_response)
+        response = environ[SCOPE] = _Response(self)
         outer = innermost_scope.set(response)
         try:
-            body = self._inner(environ, response)
-            return body if response.begun else response.later(body)
+            body = self._inner(environ, partial(response.start, environ, start_response))
+            return body if response.begun else response.later(body, environ, start_response)
         except _Replaced as replaced:
             return replaced.response(environ, start_response)
         finally:
-            if response.session is not None:
-                response.session.close()
+            session = response.session
+            if session is not None and not session.closed:
+                session.close()
             innermost_scope.reset(outer)
 
     def answer(self, error: Exception) -> Response:
@@ -55,22 +57,32 @@ class Commit:
 
 
 class _Response(Scope[RequestSession]):
-    """The response to one request, which stands in for the server's ``start_response``.
+    """The response to one request.
+
+    It does not keep the request's environment, in which it is: the two would be freed only by the garbage collector,
+    and with them whatever the server has put there.
 
     Attributes:
         begun: Whether the response has started.
     """
 
-    __slots__ = ("_commit", "_environ", "_start_response", "begun")
+    __slots__ = ("_commit", "begun")
 
-    def __init__(self, commit: Commit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+    def __init__(self, commit: Commit) -> None:
         self.session = None
         self.begun = False
         self._commit = commit
-        self._environ = environ
-        self._start_response = start_response
 
-    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], Any]:
+    def start(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: Any = None,
+        /,
+    ) -> Callable[[bytes], Any]:
+        """Commit the session and call ``start_response``, for which this method stands in."""
         session = self.session
         self.begun = True
         if session is not None:
@@ -78,17 +90,20 @@ class _Response(Scope[RequestSession]):
                 if session.failed:
                     _renew(session)
                 else:
-                    self._save(session)
+                    try:
+                        _finish(session)
+                    except Exception as error:  # noqa: BLE001 - the application's error handlers decide
+                        raise self._failed(session, error, environ) from None
             session.close()
-            self._commit.header.mark(self._environ, headers, _carried_sid(session))
-        return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
+            self._commit.header.mark(environ, headers, _carried_sid(session))
+        return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
-    def later(self, body: Iterable[bytes]) -> Iterator[bytes]:
+    def later(self, body: Iterable[bytes], environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         """Yield the body of a middleware that calls the application only when the body is read."""
         try:
             yield from body
         except _Replaced as replaced:
-            yield from replaced.response(self._environ, self._start_response)
+            yield from replaced.response(environ, start_response)
         finally:
             if self.session is not None:
                 self.session.close()
@@ -96,18 +111,16 @@ class _Response(Scope[RequestSession]):
             if close is not None:
                 close()
 
-    def _save(self, session: RequestSession) -> None:
-        try:
-            _finish(session)
-        except Exception as error:  # noqa: BLE001 - the application's error handlers decide
-            session.fail(error)
-            session.close()
-            response = self._commit.answer(error)
-            headers = list(response.headers)
-            self._commit.header.mark(self._environ, headers, _carried_sid(session))
-            response.headers.clear()
-            response.headers.extend(headers)
-            raise _Replaced(response) from None
+    def _failed(self, session: RequestSession, error: Exception, environ: WSGIEnvironment) -> _Replaced:
+        """Return the response to a request whose session could not be saved."""
+        session.fail(error)
+        session.close()
+        response = self._commit.answer(error)
+        headers = list(response.headers)
+        self._commit.header.mark(environ, headers, _carried_sid(session))
+        response.headers.clear()
+        response.headers.extend(headers)
+        return _Replaced(response)
 
 
 def _finish(session: RequestSession) -> None:
@@ -124,7 +137,8 @@ def _finish(session: RequestSession) -> None:
             session.session = None
             own.note_end()
         session.give_lock_back()  # a job may run at once, and need the lock
-    session.do_jobs()
+    if session.jobs:
+        session.do_jobs()
     session.saved = True
 
 
@@ -137,7 +151,7 @@ def _renew(session: RequestSession) -> None:
     if session.failed and own.announced and not session.lives:
         with suppress(SiloError):
             session.begin_life()
-    if session.session is None and own.settled is None and own.presented is not None:
+    if own.presented is not None and own.settled is None and session.session is None:
         try:
             own.lives = session.store.find_head(own.presented) is not None
         except (StoreUnavailable, RecordDamaged):  # the answer needs no state
@@ -149,9 +163,9 @@ def _carried_sid(session: RequestSession) -> str | None:
     own = session.id
     if own.accept_client_ids:
         own.settled = own.candidate or session.store.generate_sid()
-    elif not session.lives:
+    elif not (own.lives or session.lives):
         return None
-    return None if session.has_moved else own.candidate
+    return None if session.store.rotations and session.has_moved else own.settled or own.presented
 
 
 class _Replaced(BaseException):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -14,6 +15,10 @@ from werkzeug.http import dump_header, parse_dict_header
 from ..settings import Settings
 
 logger = logging.getLogger("flask_silo")
+
+NO_STORE = ("Cache-Control", "no-store")
+
+_name_of = itemgetter(0)
 
 
 class SessionHeader:
@@ -26,6 +31,7 @@ class SessionHeader:
         self._param = settings.query_param
         self._shortest = settings.min_sid_length
         self._asks = f"{settings.query_param}="
+        self._vary = ("Vary", settings.header)
         self._warned: set[str] = set()
 
     def presented(self, request: Request) -> str | None:
@@ -49,14 +55,14 @@ class SessionHeader:
         a cache would give the id, or what belongs to it, to another client. A response that allows such caches carries
         no id.
         """
-        names = [name.lower() for name, _ in headers]
+        names = list(map(str.lower, map(_name_of, headers)))
         query = environ.get("QUERY_STRING")
         in_url = query and (
             self._asks in query or ("%" in query and self._param in parse_qs(query, keep_blank_values=True))
         )
         if in_url or sid is not None:
             if "cache-control" not in names:
-                headers.append(("Cache-Control", "no-store"))
+                headers.append(NO_STORE)
             elif _make_private(headers, names) and sid is not None:
                 self._warn(environ)
                 sid = None
@@ -67,7 +73,10 @@ class SessionHeader:
                 headers[names.index(self._lower)] = (self._header, sid)
             else:
                 headers.append((self._header, sid))
-        self._list_in(headers, names, "Vary")
+        if "vary" not in names:
+            headers.append(self._vary)
+        else:
+            self._list_in(headers, names, "Vary")
         if "HTTP_ORIGIN" in environ:
             self._list_in(headers, names, "Access-Control-Expose-Headers")
 
