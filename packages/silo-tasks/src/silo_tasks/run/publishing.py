@@ -23,8 +23,9 @@ INTERVAL = 0.5
 TRIES = 1200
 """Number of attempts to store the last record of a run while the store fails: ten minutes of them."""
 
-Before: TypeAlias = tuple[str, TaskRecord] | None
-"""The token and the record of the run that a store had before this one; None if it had none."""
+Before: TypeAlias = tuple[str, TaskRecord | None] | None
+"""The token and the record of the run that a store had before this one, with None for the record that the previous run
+of this process has; None if the store had none."""
 
 
 class Publication:
@@ -64,12 +65,12 @@ class Publication:
         """
         store, run = self._store, self._run
         # The store mostly still has the last record of the previous run. So it is read only if that guess is wrong.
-        guess = (previous.token, record_of(previous)) if previous.is_settled else None
-        self._before = guess or store.read(run.owner, run.name)
+        guess = previous.is_settled
+        self._before = (previous.token, None) if guess else store.read(run.owner, run.name)
         while not self._replace(previous, wait):
-            if guess is None:
+            if not guess:
                 raise TaskRunning(run.name, remote=True)
-            guess, self._before = None, store.read(run.owner, run.name)
+            guess, self._before = False, store.read(run.owner, run.name)
         self.begun = True
         if isinstance(run, RemoteRun):
             run.note_stored()
@@ -79,7 +80,7 @@ class Publication:
     def _replace(self, previous: Run, wait: float | None) -> bool:
         run, before, expect = self._run, self._before, None
         if before is not None:
-            expect, record = before
+            expect, record = before[0], before[1] or {}
             number, last_seq = record.get("run", 0) + 1, record.get("last_seq", 0)
             run.continue_from(run.token, max(number, run.number), max(last_seq, run.log.last_seq))
             # The previous run is over, even if its last record is still on its way.
@@ -102,10 +103,12 @@ class Publication:
             if before is None:
                 store.forget(run.owner, run.name, run.token)
             else:
-                if before[0] == previous.token and previous.status.is_final and not previous.is_remote:
-                    # The store may have refused the last record of the previous run meanwhile.
-                    before = previous.token, record_of(previous)
-                store.begin(run.owner, run.name, *before, expect=run.token)
+                token, record = before
+                # The store may have refused the last record of the previous run meanwhile.
+                ended = token == previous.token and previous.status.is_final and not previous.is_remote
+                if record is None or ended:
+                    record = record_of(previous)
+                store.begin(run.owner, run.name, token, record, expect=run.token)
         except Exception:
             if left == TRIES:
                 logger.exception("The record of task %r could not be stored", run.name)
