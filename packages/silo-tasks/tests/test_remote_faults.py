@@ -581,6 +581,17 @@ def test_a_message_of_a_newer_release_is_read() -> None:
     assert task.result(WAIT) == "value"
 
 
+def test_a_message_carries_only_what_differs_from_a_default() -> None:
+    short, full = (
+        Message("jobs:note", "task", "", "a", 1),
+        Message("jobs:note", "task", "", "a", 1, 2.0, 0, 3, True, ["x:Y"]),
+    )
+    assert set(short.head()) == {"function", "name", "owner", "token", "number"}
+    assert set(full.head()) == set(Message._fields[:-2])
+    for message in (short, full):
+        assert Message.of(json.loads(json.dumps(message.head())), (), {}) == message
+
+
 def test_a_module_that_ends_its_process_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "script_without_guard.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(str(tmp_path))

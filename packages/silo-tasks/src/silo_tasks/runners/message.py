@@ -52,8 +52,9 @@ class Message(NamedTuple):
         return f"<Message of task {self.name!r}, run {self.number}>"
 
     def head(self) -> dict[str, Any]:
-        """Return everything but the arguments, as plain values."""
-        return {name: value for name, value in self._asdict().items() if name not in ("args", "kwargs")}
+        """Return everything but the arguments and what has its default, as plain values."""
+        values = zip(self._fields[:-2], self[:-2], strict=True)
+        return {name: value for name, value in values if value != self._field_defaults.get(name)}
 
 
 def message_of(job: Job) -> Message:
@@ -72,7 +73,7 @@ def message_of(job: Job) -> Message:
         job.max_logs,
         job.last_seq,
         hasattr(job.function, "open_store"),
-        sorted(job.public_errors),
+        sorted(job.public_errors) or (),
         job.args,
         job.kwargs,
     )

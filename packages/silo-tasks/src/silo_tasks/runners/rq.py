@@ -176,7 +176,7 @@ def on_stopped(job: Job, connection: Redis) -> None:
 def _fail(job: Job, connection: Redis, error: TaskFailed, *, opens: bool = True) -> None:
     note: Any = connection.hget(job.key, NOTE)
     values = {} if note is None else json.loads(note)
-    if not values or (values["head"]["brings_store"] and not opens):
+    if not values or (values["head"].get("brings_store") and not opens):
         return
     try:
         args, kwargs = _unpacked(job, job.args[1])
