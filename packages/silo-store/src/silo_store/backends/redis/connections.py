@@ -149,7 +149,7 @@ class Connections:
         answers: list[Any] = []
         for _ in commands:
             try:
-                answers.append(connection.read_response())
+                answers.append(connection.read_response(disable_decoding=True))
             except redis.ResponseError as error:
                 answers.append(error)
         return answers
