@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any, cast
 
 import pytest
 from flask_silo.tasks.event_id import EventId
 from flask_silo.tasks.states import Snapshot, StateReader
-from flask_silo.tasks.watch import Watch, Watches
+from flask_silo.tasks.watch import Change, Watch, Watches
 from silo_store import Life, StoreUnavailable
-from silo_store.testing import SID, Clock
+from silo_store.testing import SID, Clock, in_threads
 from silo_tasks import TaskState
 
 LIFE = Life(SID, "u1")
@@ -183,3 +184,21 @@ def test_a_forked_child_begins_without_watches(reader: Reader) -> None:
     with watches._lock:
         watches._after_fork()
         assert watches.of(LIFE) is not parents
+
+
+def test_a_change_wakes_all_threads_that_wait_and_happens_once() -> None:
+    change = Change()
+    change.wait(0)
+    assert not change.is_set()
+
+    def work(number: int) -> float:
+        began = time.monotonic()
+        if number < 8:
+            change.wait(60)
+        else:
+            change.set()
+        return time.monotonic() - began
+
+    assert max(in_threads(10, work)) < 30
+    change.wait(60)
+    assert change.is_set()
