@@ -66,6 +66,14 @@ def test_silo_tasks_imports_nothing_for_the_tokens_and_records_of_task_stores() 
     assert not imported("import silo_tasks") & {"hashlib", "hmac", "json", "random", "secrets"}
 
 
+def test_silo_tasks_imports_what_makes_a_state_when_a_caller_first_looks_at_one() -> None:
+    late = {"dataclasses", "inspect", "silo_tasks.run.snapshot", "silo_tasks.state"}
+    run = "task = silo_tasks.BackgroundTask(); task.start(lambda task: None); task.wait()"
+
+    assert not imported(run, after="import silo_tasks") & late
+    assert imported("task.state", after=f"import silo_tasks; {run}") >= late - {"inspect"}
+
+
 def test_silo_files_imports_no_modules_of_archives() -> None:
     assert not imported("import silo_files") & {"bz2", "lzma", "secrets", "shutil", "zlib"}
 

@@ -14,13 +14,13 @@ from .errors import (
     TaskTimeout,
 )
 from .log.lines import LogLine
+from .progress.steps import StepState
 from .reporting import step, track
 from .run.job import Job
 from .run.target import check_target, explain_call
 from .runners.base import Runner
 from .runners.inline import InlineRunner
 from .runners.thread import ThreadRunner, default_runner
-from .state import StepState, TaskState
 from .status import Status
 from .stores.base import RunChange, TaskStore
 from .stores.memory import MemoryTaskStore
@@ -30,6 +30,7 @@ from .text import MAX_LINE
 
 if TYPE_CHECKING:
     from .runners.process import ProcessRunner
+    from .state import TaskState
 
 __version__: str
 
@@ -80,6 +81,13 @@ def __getattr__(name: str) -> Any:
 
         globals()[name] = ProcessRunner
         return ProcessRunner
+    if name == "TaskState":
+        # With what makes it, so that an application that names it imports nothing in its first request.
+        from .run import snapshot  # noqa: F401
+        from .state import TaskState
+
+        globals()[name] = TaskState
+        return TaskState
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

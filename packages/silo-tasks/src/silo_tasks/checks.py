@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from numbers import Number
 
 from .run.public_errors import PublicErrors, names_of
 from .run.settings import Settings
@@ -42,7 +41,11 @@ def check_number(name: str, number: object, unit: str = "") -> None:
     Raises:
         TypeError: The argument is something else. The message gives its name.
     """
-    if type(number) not in (int, float) and not isinstance(number, Number):
+    if type(number) in (int, float):
+        return
+    from numbers import Number
+
+    if not isinstance(number, Number):
         raise TypeError(f"{name} must be a number{unit}, not a {type(number).__name__}")
 
 

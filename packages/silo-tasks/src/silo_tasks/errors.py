@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 
-_VALUE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\([^()]*\)|[-+.\d]+""", re.DOTALL)
+_VALUE = r"""(?s)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\([^()]*\)|[-+.\d]+"""
+"""Matches the text of a single value, such as a number or a quoted text."""
 
 
 class TaskError(Exception):
@@ -123,7 +124,7 @@ class TaskFailed(TaskError):
         self.traceback = traceback
 
     def __str__(self) -> str:
-        if self.error_type is not None and _VALUE.fullmatch(self.error):
+        if self.error_type is not None and re.fullmatch(_VALUE, self.error):
             return f"{self.error_type}: {self.error}"
         return self.error
 

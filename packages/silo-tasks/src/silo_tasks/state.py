@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 from .log.lines import LogView, view_of
+from .progress.steps import StepState
 from .status import Status
 from .text import rounded
 
@@ -15,22 +16,6 @@ _TIMES = ("started_at", "finished_at", "rate", "eta", "elapsed")
 
 PRIVATE = "The task failed"
 """The text that clients read in place of a private error."""
-
-
-class StepState(NamedTuple):
-    """One step of a run."""
-
-    name: str
-    status: str
-    """``"pending"``, ``"running"``, ``"done"`` or ``"failed"``."""
-    depth: int
-    """0 for a step of the run, 1 for a step inside that, and so on."""
-    weight: float
-    """Weight against the other steps around it."""
-    started_at: float | None
-    """When the step began, in seconds by the task's clock; None before that."""
-    finished_at: float | None
-    """When the step ended, in seconds by the task's clock; None before that."""
 
 
 UNREAD: Any = object()

@@ -23,11 +23,9 @@ from .run.publishing import Publication
 from .run.remote import RemoteRun
 from .run.reported import ReportedRun
 from .run.run import Run
-from .run.snapshot import state_of
 from .run.target import check_target
 from .runners.base import Runner
 from .runners.thread import ThreadRunner, default_runner
-from .state import TaskState
 from .status import RUNNING, Status
 from .stores.base import TaskStore
 
@@ -35,6 +33,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .runners.message import Message
+    from .state import TaskState
+
+_state_of: Callable[[Run], TaskState] | None = None
+"""``state_of()``, once a caller has looked at a state."""
 
 
 class BackgroundTask(Reporter):
@@ -365,7 +367,7 @@ class BackgroundTask(Reporter):
         # Not by ``_refreshed()``: a call takes a part of the time that many watchers notice.
         run = self._run
         run.refresh()
-        return state_of(run)
+        return (_state_of or _import_state_of())(run)
 
     def _refreshed(self) -> Run:
         run = self._run
@@ -402,6 +404,15 @@ class BackgroundTask(Reporter):
             "a BackgroundTask is a live object: it can be neither copied nor pickled. "
             "Keep it in this process's memory, and store task.state.to_dict() where a record is enough."
         )
+
+
+def _import_state_of() -> Callable[[Run], TaskState]:
+    """Import what makes a ``TaskState``. It needs dataclasses, which take longer than this package."""
+    global _state_of
+    from .run.snapshot import state_of
+
+    _state_of = state_of
+    return state_of
 
 
 def current_task() -> BackgroundTask | None:

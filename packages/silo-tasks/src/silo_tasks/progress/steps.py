@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from ..state import StepState
 from ..text import cut
 
 MAX_STEPS = 100
 """Number of steps that are kept: first the open steps, then the planned ones, then those that ended last."""
+
+
+class StepState(NamedTuple):
+    """One step of a run."""
+
+    name: str
+    status: str
+    """``"pending"``, ``"running"``, ``"done"`` or ``"failed"``."""
+    depth: int
+    """0 for a step of the run, 1 for a step inside that, and so on."""
+    weight: float
+    """Weight against the other steps around it."""
+    started_at: float | None
+    """When the step began, in seconds by the task's clock; None before that."""
+    finished_at: float | None
+    """When the step ended, in seconds by the task's clock; None before that."""
 
 
 class Steps:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import inspect
 import sys
 import traceback
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
@@ -90,7 +89,11 @@ def has_begun(value: Any) -> bool:
     if isinstance(value, CoroutineType):
         # Otherwise it would warn that it was never awaited.
         value.close()
-    return isinstance(value, GeneratorType) and inspect.getgeneratorstate(value) != inspect.GEN_CREATED
+    if not isinstance(value, GeneratorType):
+        return False
+    from inspect import GEN_CREATED, getgeneratorstate  # most runs return no generator
+
+    return getgeneratorstate(value) != GEN_CREATED
 
 
 def only_cancelled(error: BaseException) -> bool:

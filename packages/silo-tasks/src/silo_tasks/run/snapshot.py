@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from ..progress.rate import rate_of, time_left
 from ..progress.scopes import Scope
-from ..progress.steps import closed
-from ..state import UNREAD, StepState, TaskState, snapshot
+from ..progress.steps import StepState, closed
+from ..state import UNREAD, TaskState, snapshot
 from ..status import Status
 from ..text import duration, rounded
 from .reported import ReportedRun

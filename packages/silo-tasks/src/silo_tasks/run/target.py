@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType, FunctionType
 from typing import Any
 
-_LAZY_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
-
-_LAZY: dict[str, tuple[Callable[[object], bool], str]] = {
-    "a coroutine function": (inspect.iscoroutinefunction, "asyncio.run({})"),
-    "an async generator function": (inspect.isasyncgenfunction, "asyncio.run() of a coroutine that goes through {}"),
-    "a generator function": (inspect.isgeneratorfunction, "list({})"),
-}
-"""Functions whose call executes no code: how to recognise each kind, and what the task can return instead."""
+_LAZY_FLAGS = 0x20 | 0x80 | 0x100 | 0x200
+"""Flags of functions whose call executes no code: ``CO_GENERATOR``, ``CO_COROUTINE``, ``CO_ITERABLE_COROUTINE`` and
+``CO_ASYNC_GENERATOR`` of ``inspect``, which takes milliseconds to import. Most targets do not need that."""
 
 
 def check_target(target: object, where: str = "start()") -> None:
@@ -43,10 +37,21 @@ def check_target(target: object, where: str = "start()") -> None:
         raise TypeError(f"{where} takes a function, not a {kind}")
     while isinstance(target, functools.partial):
         target = target.func
+    import inspect
+
     called: tuple[object, ...] = (target,)
     if not isinstance(target, FunctionType):
         called += (inspect.getattr_static(type(target), "__call__", None),)
-    for kind, (is_one, instead) in _LAZY.items():
+    kinds = (
+        ("a coroutine function", inspect.iscoroutinefunction, "asyncio.run({})"),
+        (
+            "an async generator function",
+            inspect.isasyncgenfunction,
+            "asyncio.run() of a coroutine that goes through {}",
+        ),
+        ("a generator function", inspect.isgeneratorfunction, "list({})"),
+    )
+    for kind, is_one, instead in kinds:
         if any(map(is_one, called)):
             name = name_of(target)
             raise TypeError(
@@ -63,6 +68,8 @@ def name_of(function: Any) -> str:
 
 def call_of(function: Callable[..., Any]) -> str:
     """Return a function with its parameters, as in "work(task, rows)"; "work(...)" if it has no signature."""
+    import inspect
+
     try:
         names = [
             each.replace(annotation=inspect.Parameter.empty) for each in inspect.signature(function).parameters.values()
@@ -85,6 +92,8 @@ def explained(
     """
     traceback = error.__traceback__
     if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
+        import inspect
+
         try:
             inspect.signature(function).bind(*args, **kwargs)
         except ValueError:  # some builtin functions have no signature

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-from ..state import StepState, TaskState
+from ..progress.steps import StepState
+from ..state import TaskState
 from ..status import RUNNING, Status
 from ..text import duration, rounded
 
