@@ -103,7 +103,9 @@ def bench_is_expired(store: SessionStore, sids: list[str], some: list[str], case
             for sid in some:
                 sid in plain  # noqa: B015 - what is measured
 
+    moved, store._clock = store._clock, time.time  # a clock in Python would be half of the time
     asked, looked_up = interleaved(ours, bare)
+    store._clock = moved
     row(f"is_expired, {case} / in dict", f"{asked / looked_up:.1f}x ({asked * 1e4:.0f} ns)", "4x")
 
 
@@ -136,11 +138,12 @@ class WatchedLock:
 def bench_million() -> None:
     """Measure sweeps and expired ids with a million sessions."""
     clock = Clock()
+    clock.now = began = time.time()
     backend = MemoryBackend()
     store = SessionStore(clock=clock, backend=backend, ttl=3600, expired_retain=1e6)
     sids = [new_sid() for _ in range(MILLION)]
     for number, sid in enumerate(sids):
-        clock.now = 1_000_000.0 + number / 1000
+        clock.now = began + number / 1000
         store.get(sid)
     some = sids[:: MILLION // 1000]
     few = SessionStore(clock=clock, ttl=3600)
