@@ -24,7 +24,7 @@ IDLE = 60.0
 """Seconds after which an unused connection is closed. Each connection that is given back closes at most one."""
 REFUSAL = "SILO"
 """Begins the answer of a script that does not do what it was asked to do. The reason follows."""
-new_poll = getattr(select, "poll", None)  # not on Windows
+_new_poll = getattr(select, "poll", None)  # not on Windows
 _LENGTHS = [b"\r\n$%d\r\n" % length for length in range(256)]
 """The prefix of an argument, by its number of bytes. Formatting it for each one makes encoding 1.4 times as slow."""
 
@@ -47,8 +47,8 @@ class Demoted(StoreUnavailable):
 class Connections:
     """A pool of redis-py's connections. The connection that was given back last is used first.
 
-    ``redis.Redis`` is not used. With its pool and metrics (redis-py 8.1) a read on the same host takes 1.6 times and a
-    request 1.3 times the CPU time.
+    ``redis.Redis`` is not used. With its pool and metrics (redis-py 8.1) a read on the same host takes 2.0 times and a
+    request 1.4 times the CPU time.
 
     Args:
         url: A URL of redis-py.
@@ -203,13 +203,13 @@ class Connections:
 def _is_quiet(connection: Any) -> bool:
     """Return whether an idle connection is open, with nothing to read.
 
-    A plain socket is asked directly: redis-py takes ten times as long. It is left to redis-py with TLS, and where
-    other libraries have replaced sockets.
+    A plain socket is polled: redis-py reads from it instead, which takes several times as long. It is left to redis-py
+    with TLS, and where another library has replaced sockets.
     """
     sock = connection._sock
-    if new_poll is None or type(sock).recv is not socket.recv:
+    if _new_poll is None or type(sock).recv is not socket.recv:
         return not connection.can_read(0)
-    poll = new_poll()
+    poll = _new_poll()
     poll.register(sock, select.POLLIN)
     return not poll.poll(0)
 
