@@ -37,7 +37,7 @@ def test_the_top_level_holds_what_it_may() -> None:
 def test_each_package_is_whole(name: str) -> None:
     folder = ROOT / "packages" / name
     found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"dist", "__pycache__"}
-    pages = {"GUIDE.md"} | ({"TYPES.md", "BACKENDS.md"} if name == "silo-store" else set())
+    pages = {"GUIDE.md"} | ({"TYPES.md", "BACKENDS.md", "examples"} if name == "silo-store" else set())
     assert found == {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "src", "tests"} | pages
     module = name.replace("-", "_")
     assert (folder / "src" / module / "py.typed").exists()

@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).with_name("support")))  # An unpacked sdist is without the workspace's settings.
+# An unpacked sdist is without the workspace's settings.
+sys.path.insert(0, str(Path(__file__).with_name("support")))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
 from silo_store import SessionStore

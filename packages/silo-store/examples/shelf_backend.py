@@ -1,7 +1,6 @@
-"""A storage backend in 120 lines: sessions in a file of the standard library's ``shelve``, for one process.
+"""A storage backend: sessions in a file of the standard library's ``shelve``, for one process.
 
-packages/silo-store/BACKENDS.md explains it. Try it with ``python examples/shelf_backend.py FILE``: each run continues
-the count of the previous run.
+BACKENDS.md explains it. Try it with ``python shelf_backend.py FILE``: each run continues the count of the previous run.
 """
 # ruff: noqa: ARG002, D101  (arguments that this backend does not need)
 
@@ -236,5 +235,5 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python examples/shelf_backend.py FILE")
+        raise SystemExit("usage: python shelf_backend.py FILE")
     main(sys.argv[1])

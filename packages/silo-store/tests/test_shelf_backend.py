@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from shelf_backend import ShelfBackend
 from silo_store import Backend, SessionStore
 from silo_store.testing import BackendContract, Clock
 
-from examples.shelf_backend import ShelfBackend
-
-ROOT = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[1]
 
 
 class TestShelf(BackendContract):
@@ -25,7 +24,7 @@ class TestShelf(BackendContract):
 
 
 def test_it_survives_a_restart(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "examples/shelf_backend.py"), str(tmp_path / "sessions")]
+    command = [sys.executable, str(PACKAGE / "examples/shelf_backend.py"), str(tmp_path / "sessions")]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout for _ in range(3)]
     assert runs == ["run number 1\n", "run number 2\n", "run number 3\n"]
 
@@ -42,6 +41,6 @@ def test_a_store_works_on_it(tmp_path: Path) -> None:
 
 
 def test_the_page_names_every_method() -> None:
-    page = (ROOT / "packages/silo-store/BACKENDS.md").read_text(encoding="utf-8")
+    page = (PACKAGE / "BACKENDS.md").read_text(encoding="utf-8")
     methods = [name for name, value in vars(Backend).items() if callable(value) and not name.startswith("_")]
     assert [name for name in methods if f"`{name}" not in page] == []
