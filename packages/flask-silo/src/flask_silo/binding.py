@@ -73,10 +73,10 @@ class Binding:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.daemon = CleanupDaemon(store)
-        self.runs = SessionRuns(app, store)
+        self.daemon: CleanupDaemon = CleanupDaemon(store)
+        self.runs: SessionRuns = SessionRuns(app, store)
         self.declared: Mapping[str, SessionTask[..., Any]] = silo.tasks
-        self.task_views = TaskViews(app, settings, store, self.runs, silo.tasks)
+        self.task_views: TaskViews = TaskViews(app, settings, store, self.runs, silo.tasks)
         if silo.tasks:
             self.task_views.enable()
         self._silo = silo
@@ -88,7 +88,8 @@ class Binding:
         self._prefix = settings.api_prefix
         self._data_endpoints = DataEndpoints()
         self._data_endpoints.add(*settings.data_endpoints)
-        self.waiting = store.locks.waiting = Waiting(settings.max_waiters)
+        self.waiting: Waiting = Waiting(settings.max_waiters)
+        store.locks.waiting = self.waiting
         self._after_fork()
         reset_after_fork(self)
         store.on_end(self._session_ended)

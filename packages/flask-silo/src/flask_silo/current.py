@@ -40,7 +40,7 @@ class Scope(Generic[S]):
     __slots__ = ("session",)
 
     def __init__(self, session: S | None = None) -> None:
-        self.session = session
+        self.session: S | None = session
 
 
 class RunScope(Scope["CurrentSession"]):

@@ -72,11 +72,11 @@ class Silo:
             raise TypeError("storage= is no longer accepted: give store_url=, such as sqlite:///sessions.db")
         check_callback("clock", clock)
         registry = Registry()
-        self.apps = Applications(self, given, registry, clock)
-        self.current = Current(registry)
+        self.apps: Applications = Applications(self, given, registry, clock)
+        self.current: Current = Current(registry)
         self.tasks: dict[str, SessionTask[..., Any]] = {}
-        self.files = SessionFiles(self)
-        self.data_endpoints = DataEndpoints()
+        self.files: SessionFiles = SessionFiles(self)
+        self.data_endpoints: DataEndpoints = DataEndpoints()
         self.data_endpoints.add(*([data_endpoints] if isinstance(data_endpoints, str) else data_endpoints or ()))
         if app is not None:
             self.init_app(app)

@@ -31,7 +31,7 @@ class SessionFileStore(FileStore):
     def __init__(self, files: SessionFiles, base_dir: str | PathLike[str], **options: Any) -> None:
         super().__init__(base_dir, key_for=files.key, **options)
         self._files = files
-        self.is_relative = not Path(base_dir).is_absolute()
+        self.is_relative: bool = not Path(base_dir).is_absolute()
 
     def session_dir(self, sid: str) -> str:
         """Return the folder of a session. A session that does not exist yet begins.

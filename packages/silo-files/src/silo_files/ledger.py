@@ -54,9 +54,9 @@ class _Pending:
     __slots__ = ("current", "reserved", "savers")
 
     def __init__(self, current: int | None) -> None:
-        self.current = current
-        self.reserved = 0
-        self.savers = 0
+        self.current: int | None = current
+        self.reserved: int = 0
+        self.savers: int = 0
 
     def extra(self) -> int:
         """Return the bytes by which the name may still grow."""
@@ -77,10 +77,10 @@ class _Area:
     __slots__ = ("bytes", "extra", "files", "pending", "removed")
 
     def __init__(self, bytes: int, files: int) -> None:
-        self.bytes = bytes
-        self.files = files
-        self.extra = 0
-        self.removed = False
+        self.bytes: int = bytes
+        self.files: int = files
+        self.extra: int = 0
+        self.removed: bool = False
         self.pending: dict[str, _Pending] = {}
 
     def files_to_be(self) -> int:

@@ -63,7 +63,7 @@ class FileStore:
                 raise ValueError(f"a limit must not be negative: {limit}")
         if key_for is not None and not callable(key_for):
             raise TypeError(f"key_for takes a function that is called as function(sid), not {key_for!r}")
-        self.base_dir = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
+        self.base_dir: str = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
         self.auto_create = auto_create
         self.backend: FileBackend = backend or LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable)
         self._max_file_bytes = max_file_bytes

@@ -33,9 +33,9 @@ class Moment:
     __slots__ = ("now", "touch_interval", "ttl")  # made in half the time of a named tuple
 
     def __init__(self, now: float, ttl: float, touch_interval: float = 0.0) -> None:
-        self.now = now
-        self.ttl = ttl
-        self.touch_interval = touch_interval
+        self.now: float = now
+        self.ttl: float = ttl
+        self.touch_interval: float = touch_interval
 
 
 class Claim:
@@ -49,8 +49,8 @@ class Claim:
     __slots__ = ("sid", "token")
 
     def __init__(self, sid: str, token: str) -> None:
-        self.sid = sid
-        self.token = token
+        self.sid: str = sid
+        self.token: str = token
 
 
 class Look(NamedTuple):

@@ -50,10 +50,10 @@ class LazySession(Session):
     """Where to read the other namespaces; None once the session is whole."""
 
     def __init__(self, origin: Record, source: CopiedSessions | None) -> None:
-        self.sid = origin.sid
-        self.uid = origin.uid
-        self.created = origin.created
-        self.active = origin.active
+        self.sid: str = origin.sid
+        self.uid: str = origin.uid
+        self.created: float = origin.created
+        self.active: float = origin.active
         self.bucket = 0
         self.origin = origin
         self.base = {}

@@ -51,7 +51,8 @@ class Hold:
 
     def __init__(self, life: Life, backend: Backend, registry: HoldRegistry, renew: Callable[[Life], object]) -> None:
         self.sids: set[str] = set()
-        self.sid, self.uid = life
+        self.sid = life.sid
+        self.uid: str = life.uid
         self._held = True
         self._backend = backend
         self._registry = registry

@@ -43,7 +43,7 @@ class WriteLocks:
 
     def _after_fork(self) -> None:
         """Begin with free locks: the writers are in the parent."""
-        self.guard = threading.Lock()
+        self.guard: threading.Lock = threading.Lock()
         self.holders: dict[str, WriteLock] = {}
 
     def writing(self, sid: str) -> bool:
@@ -113,14 +113,14 @@ class WriteLock:
     )
 
     def __init__(self, locks: WriteLocks, sid: str) -> None:
-        self.locks = locks
-        self.sid = sid
+        self.locks: WriteLocks = locks
+        self.sid: str = sid
         self.session: Session | None = None
         self.claim: Claim | None = None
         self.loaded: Moment | None = None
-        self.last_write = False
-        self.waited = 0.0
-        self.taken = False
+        self.last_write: bool = False
+        self.waited: float = 0.0
+        self.taken: bool = False
         self.queue: _Queue | None = None
 
     def take(self, timeout: float) -> None:
@@ -129,8 +129,9 @@ class WriteLock:
         Raises:
             LockTimeout: The lock was not free within ``timeout`` seconds, or too many threads wait already.
         """
-        holders = self.holders = self.locks.holders  # kept: a forked child begins with other ones
-        self.alone = True
+        holders = self.locks.holders
+        self.holders: dict[str, WriteLock] = holders  # kept: a forked child begins with other ones
+        self.alone: bool = True
         if holders.setdefault(self.sid, self) is not self:
             self._wait(timeout)
         self.taken = True

@@ -17,7 +17,7 @@ class MsgpackCodec:
     """MessagePack, by msgspec. TYPES.md says what comes back as what."""
 
     def __init__(self, kind: Any = Any) -> None:
-        self.exact = kind in (Any, dict, list, str, int, bool)
+        self.exact: bool = kind in (Any, dict, list, str, int, bool)
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
         self._decoder = msgspec.msgpack.Decoder(kind)
 

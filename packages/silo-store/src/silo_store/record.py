@@ -53,11 +53,11 @@ class Record(dict[str, Any]):
     __slots__ = ("active", "bucket", "created", "sid", "uid")
 
     def __init__(self, sid: str, uid: str, created: float, active: float) -> None:
-        self.sid = sid
-        self.uid = uid
-        self.created = created
-        self.active = active
-        self.bucket = 0
+        self.sid: str = sid
+        self.uid: str = uid
+        self.created: float = created
+        self.active: float = active
+        self.bucket: int = 0
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each namespace's data, if the backend keeps bytes."""

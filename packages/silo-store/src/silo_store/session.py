@@ -31,7 +31,7 @@ class Session(Record):
 
     def __init__(self, sid: str, uid: str, created: float, active: float, origin: Record | None = None) -> None:
         super().__init__(sid, uid, created, active)
-        self.origin = origin
+        self.origin: Record | None = origin
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or key == META

@@ -106,7 +106,7 @@ class SessionStore:
         self.touch_interval = touch_interval
         self.max_state_bytes = max_state_bytes
         self.max_sessions = max_sessions
-        self.registry = registry if registry is not None else Registry()
+        self.registry: Registry = registry if registry is not None else Registry()
         if backend is None or isinstance(backend, str):
             backend = open_backend(backend or "memory://")
         self.backend: Backend = backend
@@ -124,8 +124,8 @@ class SessionStore:
             )
         self._clock = clock
         self._new_sid = sid_generator or new_sid
-        self.locks = WriteLocks(backend)
-        self.holds = HoldRegistry()
+        self.locks: WriteLocks = WriteLocks(backend)
+        self.holds: HoldRegistry = HoldRegistry()
         self._resetting: set[str] = set()
         self._expiry = Expiry(backend, self._sessions, self.locks, self.registry)
         self._editor = Editor(
@@ -138,7 +138,7 @@ class SessionStore:
             self.moment,
             lambda: self.lock_timeout,
         )
-        self.rotations = self._editor.rotations
+        self.rotations: dict[str, str] = self._editor.rotations
         # ``get`` and ``is_expired`` read these directly: it is faster.
         here = backend if isinstance(backend, MemoryBackend) else None
         self._records: dict[str, Record] = here.records if here is not None else {}

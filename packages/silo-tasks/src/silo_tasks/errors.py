@@ -38,7 +38,10 @@ class TaskRunning(TaskError, RuntimeError):
 
     def __init__(self, name: str, status: str | None = None, action: str = "start", remote: bool = False) -> None:
         super().__init__(name, status, action, remote)
-        self.name, self.status, self.action, self.remote = name, status, action, remote
+        self.name = name
+        self.status = status
+        self.action = action
+        self.remote = remote
 
     def __str__(self) -> str:
         if self.action == "reset":
@@ -75,7 +78,8 @@ class RunnerUnavailable(TaskError):
 
     def __init__(self, service: str, reason: str) -> None:
         super().__init__(service, reason)
-        self.service, self.reason = service, reason
+        self.service = service
+        self.reason = reason
 
     def __str__(self) -> str:
         return f"{self.service} cannot be reached: {self.reason}"

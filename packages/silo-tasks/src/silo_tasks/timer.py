@@ -111,8 +111,8 @@ class Timer:
                 self._wake.wait(None if delay is None else min(delay, threading.TIMEOUT_MAX))
 
 
-deadlines = Timer("silo-tasks-deadlines")
+deadlines: Timer = Timer("silo-tasks-deadlines")
 """For deadlines: no slow function may run on it."""
 
-publisher = Timer("silo-tasks-publisher")
+publisher: Timer = Timer("silo-tasks-publisher")
 """For task stores, which may be slow."""

@@ -91,7 +91,7 @@ def _binding() -> Binding:
     return _silo().binding
 
 
-commands = SiloGroup("silo")
+commands: SiloGroup = SiloGroup("silo")
 
 ANY_ID = {"ignore_unknown_options": True}
 """An id may begin with a hyphen."""

@@ -23,4 +23,4 @@ class LazyGroup(AppGroup):
         self.commands.update(commands.commands)
 
 
-commands = LazyGroup("silo", help="Look at the sessions of clients, end them, and check the set-up.")
+commands: LazyGroup = LazyGroup("silo", help="Look at the sessions of clients, end them, and check the set-up.")

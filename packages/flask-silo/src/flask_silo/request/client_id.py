@@ -51,11 +51,11 @@ class ClientId:
     def __init__(self, store: SessionStore, presented: str | None, accept_client_ids: bool) -> None:
         self._store = store
         self.presented = presented
-        self.accept_client_ids = accept_client_ids
+        self.accept_client_ids: bool = accept_client_ids
         self.settled: str | None = None
         self.uid: str | None = None
-        self.lives = False
-        self.announced = False
+        self.lives: bool = False
+        self.announced: bool = False
         self._former: tuple[str, ...] = ()
         self._required = False
 

@@ -60,14 +60,14 @@ class RequestSession(StateMapping):
         accept_client_ids: bool,
         on_unlocked_change: Callable[[list[str]], object] | None = None,
     ) -> None:
-        self.store = store
-        self.id = ClientId(store, presented, accept_client_ids)
+        self.store: SessionStore = store
+        self.id: ClientId = ClientId(store, presented, accept_client_ids)
         self.session: Session | None = None
         self.lock: WriteLock | None = None
         self.jobs: dict[str, Callable[[], None]] = {}
-        self.failed = False
-        self.closed = False
-        self.saved = False
+        self.failed: bool = False
+        self.closed: bool = False
+        self.saved: bool = False
         self._writes = writes
         self._on_unlocked_change = on_unlocked_change
         self._attached: Record | None = None

@@ -13,7 +13,7 @@ from ..tasks.server import ThreadLimit, open_streams
 UNKNOWN = 4
 """Requests that may wait in a process whose server does not show how many threads it has."""
 
-waiters = ThreadLimit()
+waiters: ThreadLimit = ThreadLimit()
 """The requests that wait in this process. Its applications share the threads of the server."""
 
 

@@ -65,7 +65,7 @@ class TaskRecords(TaskStore):
         self._store = store
         self._sid = sid
         self.token: str | None = None
-        self.settled = threading.Event()
+        self.settled: threading.Event = threading.Event()
 
     def begin(
         self, owner: str, name: str, token: str, record: TaskRecord, *, expect: str | None, wait: float | None = None

@@ -92,7 +92,7 @@ class SessionRuns:
     """
 
     def __init__(self, app: Flask, store: SessionStore) -> None:
-        self.executor = Executor(app, store)
+        self.executor: Executor = Executor(app, store)
         self.on_change: Callable[[str], object] = lambda _uid: None
         self._app_name = app.import_name
         self._store = store

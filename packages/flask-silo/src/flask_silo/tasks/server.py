@@ -55,7 +55,7 @@ class ThreadLimit:
             self._taken -= 1
 
 
-open_streams = ThreadLimit()
+open_streams: ThreadLimit = ThreadLimit()
 """The streams that are open in this process."""
 
 

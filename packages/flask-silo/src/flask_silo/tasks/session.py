@@ -22,7 +22,7 @@ class RunSession:
     __slots__ = ("_hold", "store")
 
     def __init__(self, store: SessionStore, hold: Hold) -> None:
-        self.store = store
+        self.store: SessionStore = store
         self._hold = hold
 
     @property

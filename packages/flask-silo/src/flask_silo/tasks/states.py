@@ -38,7 +38,7 @@ class Snapshot:
         self, sid: str | None, names: list[str], states: Mapping[str, dict[str, Any]], before: Snapshot | None = None
     ) -> None:
         self.sid = sid
-        self.runs = any(state["running"] for state in states.values())
+        self.runs: bool = any(state["running"] for state in states.values())
         self._names = names
         self._states = states
         self._steady = {name: {**state, **STEADY} for name, state in states.items()}

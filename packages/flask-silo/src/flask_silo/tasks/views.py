@@ -58,7 +58,7 @@ class TaskViews:
         runs: SessionRuns,
         declared: Mapping[str, SessionTask[..., Any]],
     ) -> None:
-        self.timing = StreamTiming()
+        self.timing: StreamTiming = StreamTiming()
         self._app = app
         self._declared = declared
         self._watches = Watches(StateReader(app, store, runs, declared))

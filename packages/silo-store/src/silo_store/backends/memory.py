@@ -33,11 +33,11 @@ class MemoryBackend(WholeRecords, HoldCounts):
     shared = False
 
     def __init__(self, *, copy: bool = False) -> None:
-        self.live = not copy
+        self.live: bool = not copy
         self.records: dict[str, Record] = {}
         self._index = ExpiryIndex()
         self._by_uid: dict[str, Record] | None = None  # made by the first ``find``, which not all applications need
-        self.tombstones = Tombstones()
+        self.tombstones: Tombstones = Tombstones()
         self._rotated: dict[str, float] = {}
         self._attached: dict[str, dict[str, Blob]] = {}
         self._ended: deque[Life] = deque()

@@ -47,9 +47,9 @@ class Layout:
     __slots__ = ("head", "numbers", "places")
 
     def __init__(self, text: bytes, names: Collection[str]) -> None:
-        self.head = _head.pack(len(text)) + text
-        self.places = {name: 2 * number for number, name in enumerate(names)}
-        self.numbers = struct.Struct(">" + len(names) * "Ii")
+        self.head: bytes = _head.pack(len(text)) + text
+        self.places: dict[str, int] = {name: 2 * number for number, name in enumerate(names)}
+        self.numbers: struct.Struct = struct.Struct(">" + len(names) * "Ii")
 
     @classmethod
     def of(cls, names: Collection[str]) -> Layout:

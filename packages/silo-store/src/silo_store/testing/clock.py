@@ -14,7 +14,7 @@ class Clock:
     """A clock on which time passes when the test says so: ``SessionStore(clock=Clock())``."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
+        self.now: float = now
 
     def __call__(self) -> float:
         return self.now

@@ -45,10 +45,10 @@ class Entry:
     __slots__ = ("_content", "level", "public", "seq", "time")
 
     def __init__(self, seq: int, time: float, level: str, text: str, args: tuple[object, ...], *, public: bool) -> None:
-        self.seq = seq
-        self.time = time
-        self.level = level
-        self.public = public
+        self.seq: int = seq
+        self.time: float = time
+        self.level: str = level
+        self.public: bool = public
         self._content: str | tuple[str, tuple[object, ...]]
         if not args:
             self._content = cut(text)
@@ -111,13 +111,13 @@ class LogView:
     def __init__(
         self, entries: Sequence[Entry | LogLine], start: int, stop: int, first_seq: int, last_seq: int, private: int
     ) -> None:
-        self.entries = entries
-        self.start = start
-        self.stop = stop
-        self.first_seq = first_seq
-        self.last_seq = last_seq
-        self.private = private
-        self.dropped = last_seq - first_seq + 1 - (stop - start)
+        self.entries: Sequence[Entry | LogLine] = entries
+        self.start: int = start
+        self.stop: int = stop
+        self.first_seq: int = first_seq
+        self.last_seq: int = last_seq
+        self.private: int = private
+        self.dropped: int = last_seq - first_seq + 1 - (stop - start)
         self._newest: tuple[int, list[str]] | None = None
 
     def all(self) -> Sequence[Entry | LogLine]:
@@ -194,10 +194,10 @@ class LogRing:
         self._taken = 0
         self._entries: list[Entry] = []
         self._view: LogView | None = None
-        self.lock = lock
-        self.private = 0
-        self.first_seq = last_seq + 1
-        self.last_seq = last_seq
+        self.lock: AbstractContextManager[object] = lock
+        self.private: int = 0
+        self.first_seq: int = last_seq + 1
+        self.last_seq: int = last_seq
 
     def append(self, time: float, level: str, text: str, args: tuple[object, ...] = (), *, public: bool = True) -> None:
         """Add a line. The arguments are formatted outside the lock."""

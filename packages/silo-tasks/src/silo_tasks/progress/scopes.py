@@ -85,25 +85,25 @@ class Scope:
     def __init__(
         self, parent: Scope | None, low: float, high: float, share: float, probe: Probe | None, opened: float
     ) -> None:
-        self.parent = parent
-        self.low = low
-        self.high = high
-        self.share = share
-        self.probe = probe
-        self.opened = opened
-        self.closed = False
-        self.counts = probe is not None
-        self.n = 0
+        self.parent: Scope | None = parent
+        self.low: float = low
+        self.high: float = high
+        self.share: float = share
+        self.probe: Probe | None = probe
+        self.opened: float = opened
+        self.closed: bool = False
+        self.counts: bool = probe is not None
+        self.n: int = 0
         self.total: int | None = None
-        self.percent = 0.0
+        self.percent: float = 0.0
         self.plan: dict[int, tuple[str, float]] | None = None
-        self.born = 0
+        self.born: int = 0
         """Items of the parent that were done when this scope was opened."""
         self.items: Meter | None = None
         self.by_hand: Meter | None = None
         """The rates of the items and of the percent given by hand. Made when first needed."""
         self._spent = 0.0
-        self.filled = 0.0
+        self.filled: float = 0.0
         self._cell = 0
 
     @property
@@ -185,14 +185,16 @@ class Progress:
     __slots__ = ("_final", "_shown", "base", "fixed", "lock", "reached", "top")
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
-        self.lock = lock
-        self.base = self.top = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
-        """``base`` is the innermost step or the run, ``top`` the innermost scope of any kind."""
+        self.lock: AbstractContextManager[object] = lock
+        self.base: Scope = Scope(None, 0.0, 100.0, 1.0, None, 0.0)
+        """The innermost step, or the run."""
+        self.top: Scope = self.base
+        """The innermost scope of any kind."""
         self.fixed: Any = None
         """What a reader keeps for the next one. Set under the lock, and reset before a report changes anything but the
         count of a scope or a percent by hand. So if a reader without the lock finds it unchanged at its end, all that
         it has read is of one moment."""
-        self.reached = 0.0
+        self.reached: float = 0.0
         """The percent that loops, steps and counts have reached."""
         self._shown: Scope | None = None
         self._final: float | None = None

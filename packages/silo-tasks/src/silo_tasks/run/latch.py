@@ -23,7 +23,7 @@ class Latch:
     __slots__ = ("_waiters", "is_set")
 
     def __init__(self) -> None:
-        self.is_set = False
+        self.is_set: bool = False
         self._waiters: list[Waiter] = []
 
     @property

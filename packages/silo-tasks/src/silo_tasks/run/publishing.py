@@ -51,7 +51,7 @@ class Publication:
         self._left = TRIES
         self._alarm: Alarm | None = None
         self._before: Before = None
-        self.begun = False
+        self.begun: bool = False
 
     def begin(self, previous: Run, wait: float | None) -> None:
         """Make the run the newest one in the store, and keep its record current unless a worker does that.

@@ -102,26 +102,26 @@ class Run:
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         started = task is not None
-        self.settings = settings
-        self.key = key
+        self.settings: Settings = settings
+        self.key: object = key
         # Dropped once the run has nothing to do: the reference cycle would keep the task alive.
-        self.task = task
-        self.function = function
-        self.args = args
+        self.task: Any = task
+        self.function: Callable[..., Any] | None = function
+        self.args: tuple[Any, ...] = args
         self.kwargs: Mapping[str, Any] = _NOTHING if kwargs is None else kwargs
         # Reentrant: a garbage collection inside the lock may close a loop of this run.
-        self.lock = threading.RLock()
-        self.progress = Progress(self.lock)
-        self.steps = Steps()
+        self.lock: threading.RLock = threading.RLock()
+        self.progress: Progress = Progress(self.lock)
+        self.steps: Steps = Steps()
         self.number: int = int(started) if previous is None else previous.number + started
         self.log: LogRing = LogRing(settings.max_logs, self.lock, 0 if previous is None else previous.last_seq)
         # After a reset the store still holds the record of the previous run.
         self._token: str | None = None if previous is None or started else previous._token
-        self.stop = Stop(self.lock)
+        self.stop: Stop = Stop(self.lock)
         if started:
             self.stop.direct = previous is None or previous.number == 0
-        self.status = _IDLE
-        self.message = ""
+        self.status: Status = _IDLE
+        self.message: str = ""
         self.message_scope: Scope | None = None
         self.failure: Failure | None = None
         self.value: Any = None
@@ -129,10 +129,10 @@ class Run:
         self.finished_at: float | None = None
         self.began: float | None = None
         self.ended: float | None = None
-        self.done = Latch()
-        self.value_ready = Latch()
+        self.done: Latch = Latch()
+        self.value_ready: Latch = Latch()
         self.callbacks: list[Callback] = []
-        self.executing = False
+        self.executing: bool = False
         self.thread: int | None = None
 
     def continue_from(self, token: str, number: int, last_seq: int) -> None:

@@ -31,8 +31,11 @@ class Stop:
     __slots__ = ("_alarm", "_probes", "_shields", "alert", "deadline", "direct", "lock", "over", "reason", "wanted")
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
-        self.lock = lock
-        self.alert = self.wanted = self.over = self.direct = False
+        self.lock: AbstractContextManager[object] = lock
+        self.alert: bool = False
+        self.wanted: bool = False
+        self.over: bool = False
+        self.direct: bool = False
         self.deadline: float | None = None
         self.reason: str | None = None
         self._shields = 0

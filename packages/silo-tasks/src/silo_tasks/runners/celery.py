@@ -21,7 +21,7 @@ from .message import Message
 from .queue import MAX_BYTES, MAX_WAIT, Listeners, QueueRunner, ended_by_worker, lost, signal_words
 from .worker import execute, fail
 
-RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+RETRY: dict[str, float] = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """How sending a message is retried while the broker does not accept it."""
 
 ANSWER_WAIT = 1.0

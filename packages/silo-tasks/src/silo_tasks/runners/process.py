@@ -240,7 +240,7 @@ class _Errand:
 
     def __init__(self, runner: ProcessRunner, run: ReportedRun, message: Message, payload: bytes) -> None:
         self._runner = runner
-        self.token = message.token
+        self.token: str = message.token
         self._run = run
         self._message = message
         self._payload = payload

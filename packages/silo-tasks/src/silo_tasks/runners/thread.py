@@ -42,7 +42,7 @@ class _Worker:
         self.thread: int | None = None
         self.run: LiveRun | None = run
         self.runner: ThreadRunner | None = runner
-        self.gate = threading.Lock()
+        self.gate: threading.Lock = threading.Lock()
         self.gate.acquire()
 
 

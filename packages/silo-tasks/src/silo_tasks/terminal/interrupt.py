@@ -32,7 +32,7 @@ class Interruption:
 
     def __init__(self, task: Watched, writer: LineWriter, seen: TaskState) -> None:
         self.task = task
-        self.seen = seen
+        self.seen: TaskState = seen
         self._writer = writer
         self._lock = threading.Lock()
         self._waited = self._over = False

@@ -33,9 +33,9 @@ class PlainRun:
 
     def __init__(self, body: Callable[[], object]) -> None:
         self.body = body
-        self.executed = 0
-        self.done = threading.Event()
-        self.cancelled = False
+        self.executed: int = 0
+        self.done: threading.Event = threading.Event()
+        self.cancelled: bool = False
 
     def job(self) -> Job:
         """Return the job for the runner."""

@@ -50,7 +50,7 @@ class Claims:
     def __init__(self, prefix: Prefix, keeper: Keeper, lease: int) -> None:
         self._prefix = prefix
         self._keeper = keeper
-        self.lease = str(lease)
+        self.lease: str = str(lease)
         self._sign_lasts = str(int(max(prefix.server.timeout, 1.0) * 1000))  # a waiting process gives two in that time
         self._after_fork()
         reset_after_fork(self)

@@ -28,7 +28,7 @@ class Prefix:
 
     def __init__(self, server: Connections, name: str) -> None:
         self.server = server
-        self.keys = Keys(name)
+        self.keys: Keys = Keys(name)
         self.epoch: bytes | None = None
         self._ahead = 0.0  # seconds by which the store's clock is ahead of this host's
 

@@ -19,7 +19,7 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from ...errors import SiloError, StoreUnavailable
-from .locks import LOOK_EVERY, lock_file
+from .locks import LOOK_EVERY, LockFile, lock_file
 from .mounts import file_system, is_network, mounts
 
 logger = logging.getLogger("silo_store")
@@ -88,9 +88,9 @@ class Database:
     """
 
     def __init__(self, path: str, timeout: float, durable: bool, adopt: Callable[[Connection], object]) -> None:
-        self.path = os.path.realpath(path)
+        self.path: str = os.path.realpath(path)
         self.timeout = timeout
-        self.locks = lock_file(self.path)
+        self.locks: LockFile = lock_file(self.path)
         self._synchronous = "FULL" if durable else "NORMAL"
         self._adopt = adopt
         self._inode = self._device = -1

@@ -75,7 +75,7 @@ class LockFile:
     def _after_fork(self) -> None:
         """Begin without locks: the parent keeps them. The child can use the open file."""
         self._mutex = threading.Lock()
-        self.opening = threading.Lock()
+        self.opening: threading.Lock = threading.Lock()
         self._held: dict[str, int] = {}
         self._taken: set[int] = set()
 
