@@ -29,7 +29,7 @@ from silo_tasks import (
     ThreadRunner,
 )
 from silo_tasks.run import publishing as publisher
-from silo_tasks.run import remote, snapshot
+from silo_tasks.run import record, remote, snapshot
 from silo_tasks.run.remote import RemoteRun
 from silo_tasks.runners.message import Message
 from silo_tasks.runners.queue import QueueRunner
@@ -676,7 +676,7 @@ def test_lines_that_come_while_a_record_is_taken_change_no_other(monkeypatch: py
             run.log.append(0.0, "error", "late", ())
         return state
 
-    monkeypatch.setattr(snapshot, "state_of", state_of)
+    monkeypatch.setattr(record, "state_of", state_of)
     task.start(log_lines, 5)
     engine.work()
     assert [(line.text, line.level) for line in attached(engine.store).logs()] == [  # type: ignore[arg-type]

@@ -82,8 +82,8 @@ def __getattr__(name: str) -> Any:
         globals()[name] = ProcessRunner
         return ProcessRunner
     if name == "TaskState":
-        # With what makes it, so that an application that names it imports nothing in its first request.
-        from .run import snapshot  # noqa: F401
+        # With what stores it, so that an application that names it imports nothing in its first request.
+        from .run import publishing  # noqa: F401
         from .state import TaskState
 
         globals()[name] = TaskState

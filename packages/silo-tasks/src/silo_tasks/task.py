@@ -19,9 +19,6 @@ from .run.job import job_of
 from .run.local import LocalRun
 from .run.outcome import CANCELLED, not_over
 from .run.public_errors import PublicErrors
-from .run.publishing import Publication
-from .run.remote import RemoteRun
-from .run.reported import ReportedRun
 from .run.run import Run
 from .run.target import check_target
 from .runners.base import Runner
@@ -99,6 +96,8 @@ class BackgroundTask(Reporter):
         Raises:
             TypeError: ``store`` is not a task store.
         """
+        from .run.remote import RemoteRun
+
         check_store(store)
         found = store.read(owner, name)
         if found is None:
@@ -166,6 +165,10 @@ class BackgroundTask(Reporter):
         settings = self._settings
         if not runner.remote:
             return LocalRun(settings, self._key, previous, self, *call)
+        # Here, and not in a thread that follows the run: a process forked during an import could not repeat it.
+        from .run.remote import RemoteRun
+        from .run.reported import ReportedRun
+
         if runner.store is None or settings.store is None:
             return ReportedRun(settings, self._key, previous, self, *call)
         return RemoteRun(settings.store, settings, self._key, previous, self, *call)
@@ -173,7 +176,11 @@ class BackgroundTask(Reporter):
     def _submit(self, runner: Runner, run: Run, previous: Run) -> None:
         """Store the run and give it to its runner. If the runner does not accept it, the task is as before."""
         store = self._settings.store
-        publication = None if store is None else Publication(store, run)
+        publication = None
+        if store is not None:
+            from .run.publishing import Publication
+
+            publication = Publication(store, run)
         try:
             if publication is not None:
                 publication.begin(previous, runner.max_wait)

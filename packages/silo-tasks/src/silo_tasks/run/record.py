@@ -8,6 +8,7 @@ from ..log.lines import LogView, line_of
 from ..stores.stored_run import TaskRecord
 from .outcome import MAX_VALUE, NOT_KEPT
 from .run import Run
+from .snapshot import state_of
 
 MAX_LOGS = 50
 """Log lines in a record."""
@@ -49,8 +50,6 @@ def news_of(run: Run, since: int) -> TaskRecord:
 
 
 def _state_and_log(run: Run) -> tuple[TaskRecord, LogView]:
-    from .snapshot import state_of  # imports dataclasses, which a run without a store does not need
-
     state = state_of(run)
     view: LogView = state.__dict__["_view"]
     record = state.to_dict(max_logs=0)

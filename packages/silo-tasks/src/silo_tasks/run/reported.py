@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..log.lines import view_of
 from ..loss import log_loss, reason_of
+from ..state import TaskState
 from ..status import Status
 from ..stores.stored_run import TaskRecord
 from ..text import describe
 from .failure import Failure
 from .outcome import CANCELLED, NOT_KEPT, Outcome
 from .run import Run
-
-if TYPE_CHECKING:
-    from ..state import TaskState
 
 
 class ReportedRun(Run):
@@ -40,8 +38,6 @@ class ReportedRun(Run):
             record: The record that the other process has stored or sent.
             value: The return value of the function, if it came with the record of the end.
         """
-        from ..state import TaskState  # imports dataclasses, which a run in a thread does not need
-
         state = TaskState.from_dict(record)
         if state.status is not Status.QUEUED:
             self.begin()
