@@ -18,7 +18,7 @@ from release.checks import plan, reasons
 from release.index import newest, published
 from release.prepare import prepare, range_from
 from release.programs import Refused
-from release.workspace import Workspace
+from release.workspace import Package, Workspace
 from tiny_workspace import CHANGELOG, TinyWorkspace, write_wheel
 
 ROOT = Path(__file__).parents[1]
@@ -270,6 +270,13 @@ def test_a_changelog_is_read_by_sections_groups_and_entries() -> None:
 def test_a_changelog_in_another_form_is_refused(text: str, mistake: str) -> None:
     (found,) = mistakes(f"# Changelog\n\n{text}")
     assert mistake in found
+
+
+@pytest.mark.parametrize("package", Workspace(ROOT).packages.values(), ids=lambda package: package.name)
+def test_the_changelogs_are_in_the_form_that_a_release_needs(package: Package) -> None:
+    text = package.changelog.read_text(encoding="utf-8")
+    assert mistakes(text) == []
+    assert all(section.entries for section in read(text))
 
 
 def change(tiny: TinyWorkspace, message: str, *, entry: bool = False) -> None:

@@ -67,6 +67,7 @@ def test_every_range_admits_the_sibling_in_the_tree(name: str) -> None:
         needed = Requirement(text)
         assert "==" not in str(needed.specifier)
         if needed.name in NAMES:
+            assert needed.extras <= project(needed.name).get("optional-dependencies", {}).keys()
             assert needed.specifier.contains(project(needed.name)["version"]), text
             (floor,) = [each.version for each in needed.specifier if each.operator == ">="]
             assert needed.specifier == Requirement(f"{needed.name}{range_from(Version(floor))}").specifier, text

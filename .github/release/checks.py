@@ -38,7 +38,7 @@ def _of_changelog(package: Package) -> list[str]:
     sections = read(text)
     if not any(section.version == package.version and section.entries for section in sections):
         found.append(f"CHANGELOG.md has no dated section with entries for {package.version}: prepare {package.version}")
-    if any(section.title == UNRELEASED and section.entries for section in sections):
+    elif any(section.title == UNRELEASED and section.entries for section in sections):
         found.append(f"CHANGELOG.md has entries under {UNRELEASED}, which would be published: prepare the next version")
     return found
 
