@@ -7,7 +7,7 @@ import json
 import secrets
 from contextlib import suppress
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -43,7 +43,7 @@ HEAD = MARK + 17
 """Length of the mark and the claim."""
 
 KEPT = 64
-"""Number of tasks whose last seen value is remembered."""
+"""Number of tasks whose last seen value is remembered, as text: a caller may change the record made of it."""
 
 
 _LOOK = """
@@ -126,7 +126,7 @@ class RedisTaskStore(TaskStore):
         self.prefix = prefix
         self.retain = retain
         self.lease = lease
-        self._seen: dict[bytes, _Seen] = {}
+        self._seen: dict[bytes, str] = {}
         self._ahead: float | None = None
         self._client: Any = client
         self._look = client.register_script(_LOOK)
@@ -142,8 +142,8 @@ class RedisTaskStore(TaskStore):
         Raises:
             RunnerUnavailable: The server did not answer in time, or answered with an error.
         """
-        seen = self._read(self._key(owner, name))
-        return seen.stored, self._now()
+        text = self._read(self._key(owner, name))
+        return _unpacked(text), self._now()
 
     def change(self, owner: str, name: str, change: RunChange) -> bool:
         """Replace the stored run of a task by what ``change`` returns.
@@ -155,10 +155,10 @@ class RedisTaskStore(TaskStore):
         # Usually the value seen last is still there. If it is not, the write changes nothing, and the value is read.
         guess = self._seen.get(key)
         while True:
-            seen = guess or self._read(key)
-            new = change(seen.stored, self._now())
+            seen = self._read(key) if guess is None else guess
+            new = change(_unpacked(seen), self._now())
             if not isinstance(new, bool):
-                if self._write(key, new, seen.mark):
+                if self._write(key, new, seen[:MARK]):
                     return True
             elif guess is None:
                 return new
@@ -187,27 +187,26 @@ class RedisTaskStore(TaskStore):
             self._take(key, *found)
         return found is not None
 
-    def _read(self, key: bytes) -> _Seen:
+    def _read(self, key: bytes) -> str:
         return self._take(key, *self._run(self._look, key))
 
-    def _take(self, key: bytes, seconds: str, micros: str, text: str | bytes | None) -> _Seen:
+    def _take(self, key: bytes, seconds: str, micros: str, text: str | bytes | None) -> str:
         """Remember the server's time and the value that the server has returned."""
         self._note_time(seconds, micros)
         if isinstance(text, bytes):
             text = text.decode()
-        return self._keep(key, _Seen(text[:MARK], _unpacked(text)) if text else _Seen("", None))
+        return self._keep(key, text or "")
 
     def _write(self, key: bytes, stored: StoredRun | None, before: str, at: int = 0) -> bool:
         """Replace the value that has ``before`` at the position ``at``. Return whether that value was still there."""
-        mark, text, wait = "", "", 0.0
+        text, wait = "", 0.0
         if stored is not None:
-            mark, wait = secrets.token_hex(MARK // 2), stored.wait or 0.0
-            text = mark + _packed(stored)
+            text, wait = secrets.token_hex(MARK // 2) + _packed(stored), stored.wait or 0.0
         time = self._run(self._change, key, at, before, text, self._millis(wait))
         if time is None:
             return False
         self._note_time(*time)
-        self._keep(key, _Seen(mark, stored))
+        self._keep(key, text)
         return True
 
     def _millis(self, wait: float = 0.0) -> int:
@@ -233,7 +232,7 @@ class RedisTaskStore(TaskStore):
                     continue
                 raise RunnerUnavailable("the task store in Redis", describe(error)) from error
 
-    def _keep(self, key: bytes, seen: _Seen) -> _Seen:
+    def _keep(self, key: bytes, seen: str) -> str:
         self._seen.pop(key, None)
         self._seen[key] = seen
         if len(self._seen) > KEPT:
@@ -247,13 +246,6 @@ class RedisTaskStore(TaskStore):
         return f"{self.prefix}:{len(owner)}:{owner}:{name}".encode("utf-8", "surrogatepass")
 
 
-class _Seen(NamedTuple):
-    """The stored value of a task when it was last read or changed."""
-
-    mark: str
-    stored: StoredRun | None
-
-
 def _packed(stored: StoredRun) -> str:
     """Return the claim and the JSON of a stored value."""
     claim = "-" + "0" * 16
@@ -262,7 +254,10 @@ def _packed(stored: StoredRun) -> str:
     return claim + json.dumps(stored.to_dict(), separators=(",", ":"))
 
 
-def _unpacked(text: str) -> StoredRun:
+def _unpacked(text: str) -> StoredRun | None:
+    """Return the run of a stored value, each time a new one, which the caller may change. None if the text is empty."""
+    if not text:
+        return None
     stored = StoredRun.from_dict(json.loads(text[HEAD:]))
     return stored.claimed(int(text[MARK + 1 : HEAD]) / 1e6) if text[MARK] == "c" else stored
 

@@ -157,6 +157,20 @@ class TaskStoreContract:
         found[1]["logs"].append("three")
         assert store.read("owner", "task") == ("a", {"logs": ["one"]})
 
+    def test_a_later_change_stores_no_change_of_the_caller(self) -> None:
+        """What a caller does to a record that it has passed in or read stays with the caller."""
+        store = self.make_store()
+        record: dict[str, Any] = {"logs": ["one"]}
+        store.begin("owner", "passed in", "a", record, expect=None)
+        record["logs"].append("two")
+        store.begin("owner", "read", "a", {"logs": ["one"]}, expect=None)
+        found = store.read("owner", "read")
+        assert found is not None
+        found[1]["logs"].append("two")
+        for name in ("passed in", "read"):
+            assert store.request_cancel("owner", name, "a")
+            assert store.read("owner", name) == ("a", {"logs": ["one"]})
+
     def test_owners_and_names_are_apart(self) -> None:
         """The key is the pair of owner and name, not a text made of both."""
         store = self.make_store()
