@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,37 @@ def test_silo_tasks_imports_what_makes_a_state_when_a_caller_first_looks_at_one(
 
     assert not imported(run, after="import silo_tasks") & late
     assert imported("task.state", after=f"import silo_tasks; {run}") >= late - {"inspect"}
+
+
+FORK_DURING_IMPORT = """
+import faulthandler, os, sys, threading
+import silo_tasks
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "silo_tasks.state":
+            importing.set()
+            forking.wait(10)
+
+task = silo_tasks.BackgroundTask()
+importing, forking = threading.Event(), threading.Event()
+sys.meta_path.insert(0, Finder())
+os.register_at_fork(before=forking.set)
+thread = threading.Thread(target=lambda: task.state)
+thread.start()
+importing.wait(10)
+if not (child := os.fork()):
+    faulthandler.dump_traceback_later(10, exit=True)
+    task.state
+    os._exit(0)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork")
+def test_a_child_that_is_forked_during_an_import_can_look_at_a_state() -> None:
+    subprocess.run([sys.executable, "-c", FORK_DURING_IMPORT], check=True, timeout=60)
 
 
 def test_silo_files_imports_no_modules_of_archives() -> None:

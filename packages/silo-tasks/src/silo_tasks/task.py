@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -420,6 +421,15 @@ def _import_state_of() -> Callable[[Run], TaskState]:
 
     _state_of = state_of
     return state_of
+
+
+def _before_fork() -> None:
+    """Wait until no other thread is in the middle of these imports. A child could never finish one of them."""
+    from .run import publishing, snapshot  # noqa: F401
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
 
 
 def current_task() -> BackgroundTask | None:
