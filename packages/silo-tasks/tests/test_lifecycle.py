@@ -314,7 +314,7 @@ def test_a_type_error_of_the_code_itself_stays_as_it_is() -> None:
         ({"name": None}, "name must be a str, not a NoneType"),
         ({"name": 7}, "name must be a str, not a int"),
         ({"runner": "threads"}, "runner must be a silo_tasks.Runner such as ThreadRunner(), not 'threads'"),
-        ({"runner": ThreadRunner}, "not <class 'silo_tasks.runners.thread.ThreadRunner'>"),
+        ({"runner": ThreadRunner}, "not the class ThreadRunner"),
         ({"runner": "redis://:secret@host"}, "not an address"),
         ({"store": MemoryTaskStore}, "not the class MemoryTaskStore"),
         (

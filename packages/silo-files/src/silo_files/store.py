@@ -13,6 +13,7 @@ from .ledger import Ledger, Limits, Reservation
 from .local import LocalFileBackend
 from .locks import KeyLocks
 from .names import check_key, check_name
+from .seam import check_seam
 from .source import read_blocks
 
 
@@ -43,6 +44,9 @@ class FileStore:
 
     Raises:
         FolderUnusable: With ``auto_create``, ``base_dir`` cannot be created or written to.
+        TypeError: ``backend`` lacks a method or has one that takes other arguments; the message lists all of them. Or
+            ``key_for`` cannot be called.
+        ValueError: A limit is negative.
     """
 
     def __init__(
@@ -65,7 +69,11 @@ class FileStore:
             raise TypeError(f"key_for takes a function that is called as function(sid), not {key_for!r}")
         self.base_dir: str = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
         self.auto_create = auto_create
-        self.backend: FileBackend = backend or LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable)
+        if backend is None:
+            backend = LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable)
+        else:
+            check_seam("backend", backend, FileBackend, "silo_files.FileBackend")
+        self.backend: FileBackend = backend
         self._max_file_bytes = max_file_bytes
         self._key_for = key_for
         self._locks = KeyLocks()

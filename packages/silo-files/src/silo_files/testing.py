@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
-from .backend import FileBackend, Usage
+from .backend import FileBackend, StagedFile, Usage
 from .errors import AreaGone, FileMissing
+from .seam import check_seam
 
 
 @contextlib.contextmanager
@@ -49,9 +51,14 @@ class FileBackendContract:
         raise NotImplementedError
 
     def test_is_a_file_backend(self) -> None:
-        """The backend has all methods."""
+        """The backend and its staged files have all methods, and they take the arguments of the protocols."""
         backend = self.make_backend()
-        assert isinstance(backend, FileBackend)
+        check_seam("make_backend()", backend, FileBackend, "silo_files.FileBackend")
+        staged = backend.stage("key", "a")
+        check_seam("stage()", staged, StagedFile, "silo_files.backend.StagedFile")
+        staged.abort()
+        put(backend, "key", "a", b"1")
+        assert content(backend, "key", "a") == b"1"
 
     def test_what_is_written_is_read(self) -> None:
         """A file may consist of blocks of every kind."""
@@ -62,6 +69,8 @@ class FileBackendContract:
         staged.finish()
         assert isinstance(staged.commit(), str)
         assert content(backend, "key", "a.bin") == b"onetwothree"
+        path = backend.path("key", "a.bin")
+        assert path is None or Path(path).read_bytes() == b"onetwothree"
 
     def test_a_block_is_taken_before_write_returns(self) -> None:
         """The caller may reuse its buffer."""
@@ -112,10 +121,11 @@ class FileBackendContract:
         """A committed file stays."""
         backend = self.make_backend()
         staged = backend.stage("key", "a")
+        staged.write(b"kept")
         staged.finish()
         staged.commit()
         staged.abort()
-        assert backend.stat("key", "a") is not None
+        assert content(backend, "key", "a") == b"kept"
 
     def test_a_later_commit_replaces(self) -> None:
         """The last commit wins, whichever file was staged first."""
@@ -219,6 +229,7 @@ class FileBackendContract:
         backend = self.make_backend()
         for number in range(5):
             put(backend, f"key{number}", "a", b"1")
+        assert backend.total() == Usage(5, 5)
         backend.remove_all()
         assert backend.total() == Usage(0, 0)
 

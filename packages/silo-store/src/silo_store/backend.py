@@ -291,8 +291,8 @@ class Backend(Protocol):
     def check(self, now: float) -> list[Finding]:
         """Check, for operators, whether the backend can be reached and is configured well.
 
-        A failing backend becomes a finding, never an exception. ``now`` is the time of the caller's clock, to be
-        compared with the server's.
+        Returns at least one finding. A failing backend becomes a finding, never an exception. ``now`` is the time of
+        the caller's clock, to be compared with the server's.
         """
 
     def close(self) -> None:

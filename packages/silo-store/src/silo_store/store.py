@@ -24,6 +24,7 @@ from .locks import WriteLock, WriteLocks
 from .mapper import OnChange, SessionMapper
 from .record import Change, Record
 from .registry import EndReason, Registry, kind_of, tell
+from .seam import check_seam
 from .session import Session
 
 
@@ -70,7 +71,8 @@ class SessionStore:
 
     Raises:
         ValueError: The URL of the backend is invalid.
-        TypeError: A namespace of the registry has a type that the codec does not support, or ``clock`` or
+        TypeError: ``backend`` or ``codec`` lacks a method or has one that takes other arguments; the message lists all
+            of them. Or a namespace of the registry has a type that the codec does not support, or ``clock`` or
             ``sid_generator`` cannot be called, or ``storage`` is given, which later releases of 0.1 took.
         StoreUnavailable: The URL names an SQLite file in which no session could be kept.
     """
@@ -109,6 +111,10 @@ class SessionStore:
         self.registry: Registry = registry if registry is not None else Registry()
         if backend is None or isinstance(backend, str):
             backend = open_backend(backend or "memory://")
+        else:
+            check_seam("backend", backend, Backend, "BACKENDS.md of silo-store")
+        if codec is not None:
+            check_seam("codec", codec, Codec, "silo_store.Codec")
         self.backend: Backend = backend
         self._sessions: SessionMapper
         factories = self._factories = self.registry.factories

@@ -8,31 +8,46 @@ from collections.abc import Callable
 from .run.public_errors import PublicErrors, names_of
 from .run.settings import Settings
 from .runners.base import Runner
+from .seam import check_seam
 from .stores.base import TaskStore
+
+_FITTING: set[type] = set()
+"""Classes of runners and stores whose methods were checked, so that making a task stays cheap."""
 
 
 def check_runner(runner: object) -> None:
     """Check that an argument is a runner, or None for the default one.
 
     Raises:
-        TypeError: The argument is something else, such as a class or a name.
+        TypeError: The argument is something else, such as a class or a name, or a method of it takes other arguments
+            than that of ``Runner``. The message says which.
     """
-    # The first check takes a quarter of the time of ``isinstance()`` with an abstract class.
-    if runner is not None and Runner not in type(runner).__mro__ and not isinstance(runner, Runner):
-        # An address may hold a password.
-        given = "an address" if isinstance(runner, str) and "://" in runner else repr(runner)
+    if isinstance(runner, str):
+        given = "an address" if "://" in runner else repr(runner)  # An address may hold a password.
         raise TypeError(f"runner must be a silo_tasks.Runner such as ThreadRunner(), not {given}")
+    if runner is not None:
+        _check("runner", runner, Runner, "a silo_tasks.Runner such as ThreadRunner()")
 
 
 def check_store(store: object) -> None:
     """Check that an argument is a task store.
 
     Raises:
-        TypeError: The argument is something else. The message does not repeat it: an address may hold a password.
+        TypeError: The argument is something else, or a method of it takes other arguments than that of ``TaskStore``;
+            the message says which. It does not repeat the argument: an address may hold a password.
     """
-    if not isinstance(store, TaskStore):
-        given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
-        raise TypeError(f"store must be a task store such as MemoryTaskStore() or RedisTaskStore(url), not {given}")
+    _check("store", store, TaskStore, "a task store such as MemoryTaskStore() or RedisTaskStore(url)")
+
+
+def _check(name: str, value: object, seam: type[Runner] | type[TaskStore], what: str) -> None:
+    if not isinstance(value, seam):
+        given = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        methods = " and ".join(sorted(seam.__abstractmethods__))
+        own = f"one of your own derives from silo_tasks.{seam.__name__} and has the methods {methods}"
+        raise TypeError(f"{name} must be {what}, not {given}; {own}")
+    if type(value) not in _FITTING:
+        check_seam(name, value, seam, f"silo_tasks.{seam.__name__}")
+        _FITTING.add(type(value))
 
 
 def check_number(name: str, number: object, unit: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..backend import Backend, Life
 from ..errors import SessionConflict, SessionExpired
 from ..record import Apart, Blob, Change, Record
+from ..seam import check_seam
 from .clock import TTL, at
 from .suite import BackendSuite, all_due
 from .threads import in_threads
@@ -12,6 +13,11 @@ from .threads import in_threads
 
 class RecordSuite(BackendSuite):
     """What a backend does with records."""
+
+    def test_it_has_what_a_store_calls(self) -> None:
+        backend = self.make_backend()
+        check_seam("make_backend()", backend, Backend, "BACKENDS.md of silo-store")
+        assert self.begin(backend)["ns"] == ({"value": 1} if backend.live else Blob(1, b"one"))
 
     def test_nothing_is_there_at_first(self) -> None:
         backend = self.make_backend()
@@ -59,7 +65,7 @@ class RecordSuite(BackendSuite):
 
     def test_one_namespace_of_many_is_read_and_written(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         blobs = {f"ns{number}": Blob(1, b"%d" % number * (9 if number % 3 else 9000)) for number in range(100)}
         record = Record("sid-a", "uid-1", 0.0, 0.0)
@@ -90,7 +96,7 @@ class RecordSuite(BackendSuite):
 
     def test_a_large_namespace_grows_shrinks_and_ends_with_its_life(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         life, large = Life("sid-a", "uid-1"), bytes(100_000)
         self.begin(backend)
@@ -117,7 +123,7 @@ class RecordSuite(BackendSuite):
 
     def test_a_write_over_an_old_record_does_what_a_write_without_one_does(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         life = Life("sid-a", "uid-1")
         old = self.begin(backend)
@@ -136,7 +142,7 @@ class RecordSuite(BackendSuite):
 
     def test_what_is_attached_is_kept_beside_the_namespaces(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         life = Life("sid-a", "uid-1")
         assert backend.attached("sid-a") is None
@@ -190,7 +196,7 @@ class RecordSuite(BackendSuite):
 
     def test_of_many_callers_that_attach_over_one_version_one_wins(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         self.begin(backend)
 
@@ -271,7 +277,7 @@ class RecordSuite(BackendSuite):
 
     def test_a_write_needs_the_version_that_it_read(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         self.begin(backend)
         backend.write(Life("sid-a", "uid-1"), {"ns": Change(1, b"two"), "new": Change(0, b"first")}, at(7.0))
@@ -292,7 +298,7 @@ class RecordSuite(BackendSuite):
 
     def test_of_many_writers_of_one_version_one_wins(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         self.begin(backend)
 
@@ -325,7 +331,7 @@ class RecordSuite(BackendSuite):
 
     def test_what_a_caller_does_to_a_copy_stays_with_the_caller(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         self.begin(backend)
         record = backend.load("sid-a", at(0.0))
@@ -350,7 +356,7 @@ class RecordSuite(BackendSuite):
 
     def test_a_use_within_the_touch_interval_need_not_be_recorded(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         self.begin(backend)
         backend.load("sid-a", at(5.0, touch_interval=5.0))
@@ -364,7 +370,7 @@ class RecordSuite(BackendSuite):
 
     def test_much_state_and_odd_names_come_back(self) -> None:
         backend = self.make_backend()
-        if backend.live:
+        if not self.keeps_copies(backend):
             return
         blobs = {"": Blob(1, b""), "naïve ✓": Blob(2**31, bytes(range(256)) * 300), "x" * 300: Blob(7, b"\x00")}
         record = Record("sid-a", "uid-1", 1.25, 2.5)
@@ -376,7 +382,9 @@ class RecordSuite(BackendSuite):
         assert (found.created, found.active) == (1.25, 2.5)
 
     def test_its_health_can_be_looked_at(self) -> None:
-        for finding in self.make_backend().check(0.0):
+        findings = self.make_backend().check(0.0)
+        assert findings, "a backend must say at least where it keeps sessions"
+        for finding in findings:
             assert finding.level in ("ok", "warning", "error")
             assert finding.topic
             assert finding.message

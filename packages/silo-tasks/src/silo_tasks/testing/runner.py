@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from ..checks import check_runner
 from ..errors import TaskError
 from ..reporting import step, track
 from ..run.job import Job
@@ -112,11 +113,26 @@ class RunnerContract:
         """Return a fresh runner."""
         raise NotImplementedError
 
+    def run_one(self, runner: Runner) -> None:
+        """Check that the runner executes a run."""
+        task = BackgroundTask("contract", runner=runner)
+        task.start(_return_fine)
+        assert task.result(WAIT) == "contract is fine"
+
+    def test_is_a_runner(self) -> None:
+        """The methods take the arguments of ``Runner``, and a run is executed."""
+        runner = self.make_runner()
+        check_runner(runner)
+        self.run_one(runner)
+        assert runner.shutdown(WAIT)
+
     def test_making_one_starts_no_thread(self) -> None:
         """Construction is free of side effects."""
         before = threading.active_count()
-        self.make_runner()
+        runner = self.make_runner()
         assert threading.active_count() <= before
+        self.run_one(runner)
+        assert runner.shutdown(WAIT)
 
     def test_each_run_is_executed_once(self) -> None:
         """Nothing is lost and nothing runs twice."""
@@ -142,6 +158,7 @@ class RunnerContract:
     def test_nothing_is_accepted_after_shutdown(self) -> None:
         """A closed runner raises an error, and the task is as it was."""
         runner = self.make_runner()
+        self.run_one(runner)
         assert runner.shutdown(WAIT)
         task = BackgroundTask(runner=runner)
         with tempfile.TemporaryDirectory() as folder:
@@ -157,6 +174,7 @@ class RunnerContract:
     def test_shutdown_twice_is_harmless(self) -> None:
         """The second call finds nothing to do."""
         runner = self.make_runner()
+        self.run_one(runner)
         assert runner.shutdown(WAIT)
         assert runner.shutdown(WAIT)
 
@@ -259,7 +277,10 @@ class LocalRunnerContract(RunnerContract):
     def test_a_job_is_refused_after_shutdown(self) -> None:
         """A closed runner raises an error."""
         runner = self.make_runner()
+        accepted = PlainRun(lambda: None)
+        runner.submit(accepted.job())
         assert runner.shutdown(WAIT)
+        assert accepted.executed == 1
         run = PlainRun(lambda: None)
         try:
             runner.submit(run.job())

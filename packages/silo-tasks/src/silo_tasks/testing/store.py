@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
+from ..checks import check_store
 from ..stores.base import TaskStore
 from .wait import WAIT
 
@@ -16,6 +18,13 @@ class TaskStoreContract:
         """Return an empty store."""
         raise NotImplementedError
 
+    def test_is_a_task_store(self) -> None:
+        """The methods take the arguments of ``TaskStore``, and a run is kept."""
+        store = self.make_store()
+        check_store(store)
+        assert store.begin("owner", "task", "a", {"run": 1}, expect=None)
+        assert store.read("owner", "task") == ("a", {"run": 1})
+
     def test_nothing_is_there_at_first(self) -> None:
         """An unknown task has no record, and no run of it can be changed."""
         store = self.make_store()
@@ -23,6 +32,9 @@ class TaskStoreContract:
         assert not store.publish("owner", "task", "a", {})
         assert not store.request_cancel("owner", "task", "a")
         assert not store.forget("owner", "task", "a")
+        assert store.begin("owner", "task", "a", {}, expect=None), "the store must be empty, and take a run"
+        assert store.forget("owner", "task", "a")
+        assert store.read("owner", "task") is None
 
     def test_begin_compares_and_sets(self) -> None:
         """A run begins only if the caller names the newest run."""
@@ -126,8 +138,9 @@ class TaskStoreContract:
         """The run reads as lost, and no worker can claim it later."""
         store = self.make_store()
         store.begin("owner", "task", "a", {"running": True, "status": "queued"}, expect=None, wait=0.01)
-        pause = threading.Event()
+        pause, late = threading.Event(), time.monotonic() + WAIT
         while (store.read("owner", "task") or ("", {}))[1]["running"]:
+            assert time.monotonic() < late, "a run that no worker claims must read as lost after its ``wait``"
             pause.wait(0.005)
         found = store.read("owner", "task")
         assert found is not None
