@@ -179,9 +179,9 @@ def _no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("files", "said", "unsaid"),
     [
-        ({}, "pip install 'silo-store[redis]'", "--upgrade"),
+        ({}, "which is not installed: pip install redis", "--upgrade"),
         ({"__init__.py": "import cannot_be_found"}, "No module named 'cannot_be_found'", "pip install"),
-        ({"__init__.py": ""}, "pip install --upgrade 'silo-store[redis]'", "which is not installed"),
+        ({"__init__.py": ""}, "pip install --upgrade redis", "which is not installed"),
     ],
     ids=["missing", "without what it needs", "too old"],
 )

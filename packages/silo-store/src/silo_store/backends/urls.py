@@ -47,9 +47,9 @@ def _not_imported(error: ImportError) -> ImportError:
     """Return an error that says what to do: redis-py, or a package that it needs, is missing or does not fit."""
     name = error.name or ""
     if name == "redis" and isinstance(error, ModuleNotFoundError):
-        advice = "redis-py, which is not installed: pip install 'silo-store[redis]'"
+        advice = "redis-py, which is not installed: pip install redis"
     elif name.partition(".")[0] == "redis":
-        advice = "another release of redis-py than the installed one: pip install --upgrade 'silo-store[redis]'"
+        advice = "another release of redis-py than the installed one: pip install --upgrade redis"
     else:
         advice = f"redis-py, which is installed but cannot be imported: {error}"
     return ImportError(f"sessions in Redis need {advice}", name=error.name, path=error.path)
