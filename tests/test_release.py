@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 from release.__main__ import main
-from release.build import PLACEHOLDER, write_addresses
+from release.build import PLACEHOLDER, copy_helpers, write_addresses
 from release.changelog import missing, mistakes, read
 from release.checks import plan, reasons
 from release.index import newest, published
@@ -332,6 +332,15 @@ def test_addresses_are_written_into_the_copy_from_one_place(tiny: TinyWorkspace,
     assert "`a[0](b)`" in readme
     guide = (copy / "GUIDE.md").read_text("utf-8")
     assert f"[README](README.md) and [root]({at}/pyproject.toml)" in guide
+
+
+def test_a_copy_gets_the_helpers_that_its_tests_import_from_other_packages(tiny: TinyWorkspace) -> None:
+    for name, text in {"servers": "import links\n", "links": "import socket\n", "children": "import os\n"}.items():
+        tiny.write(f"packages/silo-tasks/tests/support/{name}.py", text)
+    tiny.write("packages/flask-silo/tests/test_more.py", "from servers import until\n")
+    copy_helpers(Workspace(tiny.root), tiny.path("packages/flask-silo"))
+    folder = tiny.path("packages/flask-silo/tests/support")
+    assert sorted(path.name for path in folder.iterdir()) == ["links.py", "servers.py"]
 
 
 @pytest.mark.parametrize("name", Workspace(ROOT).packages)

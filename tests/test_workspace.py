@@ -87,6 +87,19 @@ def test_what_the_mini_packages_share_is_the_same(module: str) -> None:
     assert len(set(copies)) == 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_package_says_how_its_tests_run_from_its_sdist(name: str) -> None:
+    page = (ROOT / "packages" / name / "tests" / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (.*)$", page, re.M)
+    assert commands[0] == "python3 -m venv .venv"
+    assert commands[1] == '.venv/bin/python -m pip install --upgrade "pip>=25.1"'
+    siblings = [word for word in commands[2].split() if word.endswith(".tar.gz")]
+    assert commands[2] == " ".join([".venv/bin/python -m pip install", *siblings, ". --group test"])
+    needed = {Requirement(text).name for text in project(name)["dependencies"]} & {*NAMES}
+    assert {path.removeprefix("../").removesuffix("-*.tar.gz").replace("_", "-") for path in siblings} == needed
+    assert commands[3:] == [".venv/bin/python -m pytest"]
+
+
 def test_the_mini_packages_stay_mini() -> None:
     assert project("silo-tasks")["dependencies"] == []
     assert project("silo-files")["dependencies"] == []

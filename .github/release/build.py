@@ -18,13 +18,15 @@ PLACEHOLDER = "https://example.org/silo"
 """The address of the repository in built files until the publisher fills it in. Such files are not published."""
 
 # Code, which is left as it is; or the target of a relative link.
+IMPORT = re.compile(r"^(?:from|import) (\w+)", re.M)
 LINK = re.compile(r"(?P<code>^```.*?^```|`[^`]+`)|(?<=\]\()(?!https?:|mailto:|#)(?P<path>[^)#\s]+)", re.S | re.M)
 
 
 def build(workspace: Workspace, package: Package, out: Path) -> list[str]:
     """Build the sdist of a package, and its wheel from the sdist, into a folder, and return their paths.
 
-    The package is copied out of the workspace first, with the addresses of the repository written into it.
+    The package is copied out of the workspace first, with the addresses of the repository written into it, and with the
+    helpers that its tests have from the tests of other packages.
 
     Raises:
         Refused: The build fails, or the built files are not as they must be.
@@ -38,6 +40,7 @@ def build(workspace: Workspace, package: Package, out: Path) -> list[str]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(workspace.root / name, target)
         write_addresses(workspace, package, source, repository)
+        copy_helpers(workspace, source)
         dist = Path(folder, "dist")
         run(uv(), "build", "--quiet", "--no-sources", "--no-create-gitignore", "--out-dir", dist, cwd=source)
         sdist, wheel = sorted(dist.iterdir(), key=lambda path: path.suffix)
@@ -74,6 +77,18 @@ def write_addresses(workspace: Workspace, package: Package, source: Path, reposi
             return f"{repository}/{kind}/{package.tag}/{target.relative_to(workspace.root).as_posix()}"
 
         page.write_text(LINK.sub(absolute, text), encoding="utf-8", newline="\n")
+
+
+def copy_helpers(workspace: Workspace, source: Path) -> None:
+    """Copy the helpers of other packages' tests that the tests of a package import, so that its sdist runs alone."""
+    helpers = {path.stem: path for path in workspace.root.glob("packages/*/tests/support/*.py")}
+    files = [*(source / "tests").rglob("*.py")]
+    while files:
+        for name in IMPORT.findall(files.pop().read_text(encoding="utf-8")):
+            target = source / "tests" / "support" / f"{name}.py"
+            if name in helpers and not target.exists():
+                target.parent.mkdir(exist_ok=True)
+                files.append(Path(shutil.copyfile(helpers[name], target)))
 
 
 def faults(package: Package, source: Path, sdist: Path, wheel: Path, repository: str) -> list[str]:

@@ -18,10 +18,21 @@ sys.path.insert(0, str(Path(__file__).with_name("support")))
 
 from flask_silo_helpers import counter_app
 
-if find_spec("servers") is None:  # also in an unpacked sdist: these helpers belong to silo-store's tests
+if find_spec("servers") is None:  # in an sdist that was not built for a release: they belong to silo-store's tests
     needs_servers = re.compile(r"^from (links|servers|server_fixtures) import", re.MULTILINE)
     tests = Path(__file__).parent.glob("test_*.py")
     collect_ignore = [path.name for path in tests if needs_servers.search(path.read_text("utf-8"))]
+
+    def pytest_report_header() -> str:
+        return f"left out, for lack of servers: {', '.join(collect_ignore)}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set what the workspace's settings set, which an unpacked sdist does not have."""
+    config.addinivalue_line("markers", "slow: starts processes or servers, or takes more than a second")
+    config.addinivalue_line("filterwarnings", "error")
+    if not config.getini("timeout"):
+        config.option.timeout = config.option.timeout or 120
 
 
 @pytest.fixture

@@ -11,6 +11,14 @@ from contextlib import suppress
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Set what the workspace's settings set, which an unpacked sdist does not have."""
+    config.addinivalue_line("markers", "slow: starts processes or servers, or takes more than a second")
+    config.addinivalue_line("filterwarnings", "error")
+    if not config.getini("timeout"):
+        config.option.timeout = config.option.timeout or 120
+
+
 @pytest.fixture
 def fork() -> Iterator[Callable[[Callable[[], object]], int]]:
     """Fork a child that runs a function; its status is 1 if that raises. Children still running are killed by pid."""

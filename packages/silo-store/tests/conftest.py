@@ -21,6 +21,14 @@ from sqlite_files import open_sqlite
 __all__ = ["open_sqlite", "own_redis", "redis_server", "redis_url", "valkey_server", "valkey_url"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Set what the workspace's settings set, which an unpacked sdist does not have."""
+    config.addinivalue_line("markers", "slow: starts processes or servers, or takes more than a second")
+    config.addinivalue_line("filterwarnings", "error")
+    if not config.getini("timeout"):
+        config.option.timeout = config.option.timeout or 120
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

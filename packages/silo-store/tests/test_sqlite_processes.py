@@ -361,7 +361,7 @@ say("done")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk as Linux lets users do")
 def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
-    guard = pytest.importorskip("tests.guard", reason="the guard is not here, as in an unpacked sdist")
+    guard = pytest.importorskip("tests.guard", reason="needs the guard of the repository, which an sdist does not have")
     mount = f"mount -t tmpfs -o size=512k tmpfs {shlex.quote(str(tmp_path))}"
     with guard.unguarded_child() as env:
         if subprocess.run(["unshare", "-Urm", "sh", "-c", mount], env=env, capture_output=True).returncode:

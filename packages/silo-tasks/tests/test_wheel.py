@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-guard = pytest.importorskip("tests.guard", reason="the guard is not here, as in an unpacked sdist")
+guard = pytest.importorskip("tests.guard", reason="needs the guard of the repository, which an sdist does not have")
 
 PACKAGE = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (PACKAGE / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
