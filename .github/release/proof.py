@@ -29,6 +29,7 @@ class Proof:
 
     Attributes:
         allowed: The versions of each sibling in the folder that the ranges allow, newest first.
+        failed: The siblings with which the tests have failed.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Proof:
     ) -> None:
         self.package, self.names, self.index = package, workspace.packages, index.resolve()
         self.python, self.options = python, options
+        self.failed: list[Versions] = []
         self.allowed: dict[str, list[Version]] = {}
         for needed in package.siblings:
             found = published(needed, index)
@@ -70,6 +72,8 @@ class Proof:
 
     def passes(self, siblings: Versions, *options: str) -> bool:
         """Return whether the tests pass with some versions of the siblings. Prints what they print."""
+        if siblings in self.failed:
+            return False
         print(f"{self.package.tag} with {said(siblings)}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder).resolve()
@@ -85,7 +89,10 @@ class Proof:
             shutil.copytree(GUARD, work / "guard" / "guard_of_the_run")
             env = alone() | {"PYTHONPATH": str(work / "guard")}
             env["PATH"] = os.pathsep.join([str(python.parent), env["PATH"]])
-            return self.loads(python, exact, source, env) and self.runs(python, source, env, *options)
+            passed = self.loads(python, exact, source, env) and self.runs(python, source, env, *options)
+        if not passed:
+            self.failed.append(siblings)
+        return passed
 
     def loads(self, python: Path, packages: Collection[str], cwd: Path, env: dict[str, str]) -> bool:
         """Return whether the modules can be imported. Raises ``Refused`` if one is not of the environment."""
