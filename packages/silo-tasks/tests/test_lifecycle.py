@@ -296,7 +296,7 @@ def test_a_function_without_a_parameter_for_the_task_fails_with_a_hint() -> None
     def crunch(rows: list[int]) -> None: ...
 
     task = BackgroundTask(runner=InlineRunner())
-    task.start(crunch, [1])
+    task.start(crunch, [1])  # type: ignore[arg-type, call-arg]
     error = task.state.error or ""
     assert error.startswith("crunch(rows) cannot be called with the task and the arguments of start(): ")
     assert error.endswith(". The first parameter is the task")
@@ -357,7 +357,7 @@ def test_a_plan_of_anything_but_steps_is_refused_at_once(steps: tuple[Any, ...])
 
 def test_a_text_in_place_of_the_percentage_is_refused_with_a_hint() -> None:
     task = BackgroundTask(runner=InlineRunner())
-    task.start(lambda task: task.update("Reading"))
+    task.start(lambda task: task.update("Reading"))  # type: ignore[arg-type]
     assert task.state.error == "progress is a percentage, not a str: give a text as update(message=...)"
 
 

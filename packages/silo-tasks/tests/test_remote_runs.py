@@ -65,7 +65,7 @@ def engine() -> Iterator[Engine]:
     GATE.set()
 
 
-def add(task: BackgroundTask, a: int, *more: int, scale: int = 1, **options: object) -> int:
+def add(task: BackgroundTask, /, a: int, *more: int, scale: int = 1, **options: object) -> int:
     RAN.append(task.name)
     task.log("adding %d numbers", 1 + len(more), level="debug")
     with step("Add"):
@@ -330,7 +330,7 @@ def test_a_function_that_no_worker_can_import(engine: Engine, function: Any, wor
 @pytest.mark.parametrize(
     ("args", "kwargs", "error", "words"),
     [
-        ((), {}, TypeError, r"^add\(task, a, .*\) cannot be called with .*: missing a required argument: 'a'"),
+        ((), {}, TypeError, r"^add\(task, /, a, .*\) cannot be called with .*: missing a required argument: 'a'"),
         ((1,), {"scale": threading.Lock()}, TypeError, "argument 'scale' cannot be sent"),
         ((1, 2, threading.Lock()), {}, TypeError, r"argument 'more\[1\]' cannot be sent"),
         ((1,), {"key": threading.Lock()}, TypeError, "argument 'key' cannot be sent"),

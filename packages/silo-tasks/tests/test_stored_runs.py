@@ -390,9 +390,13 @@ def test_the_runs_of_two_processes_are_counted_on() -> None:
 
 
 def test_what_a_known_run_has_left_is_put_back_after_a_refusal() -> None:
+    def logs(task: BackgroundTask) -> str:
+        task.log("line")
+        return "value"
+
     store, runner = Counting(), InlineRunner()
     task = BackgroundTask("job", runner=runner, store=store)
-    task.start(lambda task: task.log("line") or "value")
+    task.start(logs)
     before = store.read("", "job")
     runner.shutdown()
     with pytest.raises(TaskError, match="shut down"):

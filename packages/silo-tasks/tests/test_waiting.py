@@ -88,6 +88,11 @@ def fails(task: BackgroundTask) -> None:
     raise ValueError("bad")
 
 
+def polls(task: BackgroundTask) -> None:
+    while True:
+        task.checkpoint()
+
+
 def test_the_answers_are_those_of_wait_and_result(runner: ThreadRunner) -> None:
     async def main() -> None:
         task = BackgroundTask("answers", runner=runner)
@@ -99,7 +104,7 @@ def test_the_answers_are_those_of_wait_and_result(runner: ThreadRunner) -> None:
         with pytest.raises(TaskFailed, match="bad") as failed:
             await task.result_async()
         assert isinstance(failed.value.__cause__, ValueError)
-        task.start(lambda task: [task.checkpoint() for _ in iter(int, 1)])
+        task.start(polls)
         with pytest.raises(TimeoutError, match=r"'answers' is not over after 0\.01 seconds"):
             await task.result_async(0.01)
         assert await task.wait_async(-1) is False
@@ -107,7 +112,7 @@ def test_the_answers_are_those_of_wait_and_result(runner: ThreadRunner) -> None:
         with pytest.raises(TaskCancelled):
             await task.result_async(WAIT)
         short = BackgroundTask(runner=runner, timeout=0.01)
-        short.start(lambda task: [task.checkpoint() for _ in iter(int, 1)])
+        short.start(polls)
         with pytest.raises(TaskTimeout):
             await short.result_async(WAIT)
 

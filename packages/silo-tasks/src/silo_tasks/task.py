@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
 from .checks import check_store, settings_of
 from .errors import Cancelled, TaskError, TaskRunning
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from .runners.message import Message
     from .state import TaskState
+
+P = ParamSpec("P")
 
 _state_of: Callable[[Run], TaskState] | None = None
 """``state_of()``, once a caller has looked at a state."""
@@ -132,7 +134,7 @@ class BackgroundTask(Reporter):
         self._settings = self._settings._replace(label=label)
         self._mine().settings = self._settings
 
-    def start(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def start(self, target: Callable[Concatenate[Self, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run ``target(task, *args, **kwargs)`` in the background.
 
         A target that returns has succeeded; one that raises has failed.

@@ -249,9 +249,9 @@ def test_what_cannot_be_sent(engine: Engine, task: BackgroundTask) -> None:
     with pytest.raises(ValueError, match="'value' takes 2000"):
         task.start(jobs.give, "x" * 2_000_000)
     with pytest.raises(TypeError, match="'a'"):
-        task.start(jobs.add)
+        task.start(jobs.add)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'c'"):
-        task.start(jobs.add, 1, c=2)
+        task.start(jobs.add, 1, c=2)  # type: ignore[call-arg]
     with pytest.raises(TaskError, match="imported"):
         task.start(lambda task: None)
     assert len(engine.sent) == sent

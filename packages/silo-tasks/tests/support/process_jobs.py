@@ -27,7 +27,7 @@ def setting(task: BackgroundTask) -> str:
     return SETTING.get()
 
 
-def add(task: BackgroundTask, a: int, *more: int, scale: int = 1, **options: object) -> int:
+def add(task: BackgroundTask, /, a: int, *more: int, scale: int = 1, **options: object) -> int:
     return (a + sum(more)) * scale
 
 
