@@ -17,8 +17,8 @@ from .workspace import Package, Workspace
 PLACEHOLDER = "https://example.org/silo"
 """The address of the repository in built files until the publisher fills it in. Such files are not published."""
 
-# Code, which is left as it is; or the target of a relative link.
 IMPORT = re.compile(r"^(?:from|import) (\w+)", re.M)
+# Code, which is left as it is; or the target of a relative link.
 LINK = re.compile(r"(?P<code>^```.*?^```|`[^`]+`)|(?<=\]\()(?!https?:|mailto:|#)(?P<path>[^)#\s]+)", re.S | re.M)
 
 
