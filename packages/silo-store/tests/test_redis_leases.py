@@ -17,7 +17,7 @@ import redis
 from children import Child
 from servers import RedisServer, until
 from silo_store import Life, LockTimeout, SessionStore, StoreUnavailable
-from silo_store.backends.redis import RedisBackend
+from silo_store.backends.redis import RedisBackend, claims
 from silo_store.testing import SID, TTL, Clock, at, in_threads
 
 pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX"), pytest.mark.slow]
@@ -304,6 +304,49 @@ def test_a_writer_that_saves_nothing_has_used_the_session(redis_url: str, ends: 
     assert seen.active == TTL - 1.0
     clock.now = 2 * TTL - 2.0
     assert store.exists(sid)
+
+
+@pytest.mark.parametrize("known", ["known to all", "found taken for the first time"])
+def test_the_first_writer_in_line_is_served_first(admin: Any, redis_url: str, known: str) -> None:
+    owner, *others = (open_store(redis_url, lock_timeout=60) for _ in range(6))
+    served: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def write(number: int) -> None:
+        with others[number].edit(SID, "counter") as counter:
+            counter["value"] += 1
+            served.append(number)
+
+    for _ in range(2 if known == "known to all" else 1):
+        served.clear()
+        threads.clear()
+        with owner.edit(SID):
+            for number in range(len(others)):
+                threads.append(threading.Thread(target=write, args=(number,), daemon=True))
+                threads[-1].start()
+                until(lambda: admin.llen(QUEUE) == len(threads), "it does not wait")
+        for _ in range(3):
+            count(owner)  # comes last
+        for thread in threads:
+            thread.join(60)
+        assert served == [0, 1, 2, 3, 4]
+
+
+def test_a_writer_waits_in_line_on_a_server_that_forgot_its_scripts(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "SOON", 1000.0)
+    backends = [RedisBackend(own_redis.url, timeout=2000.0) for _ in range(2)]
+    owner, peer = (SessionStore(backend=backend, lock_timeout=1000.0) for backend in backends)
+    owner.get(SID)
+    peer.get(SID)
+    with redis.Redis.from_url(own_redis.url) as admin, owner.edit(SID):
+        admin.script_flush()
+        waiting = threading.Thread(target=peer.reset, args=(SID,), daemon=True)
+        waiting.start()
+        until(lambda: admin.llen(QUEUE) == 1, "it does not wait in line")
+    waiting.join(60)
+    assert not waiting.is_alive()
 
 
 def test_a_session_does_not_expire_while_a_writer_has_claimed_it(redis_url: str) -> None:

@@ -81,9 +81,10 @@ class Claims:
         if self._unanswered:
             self._give_back_unanswered()
         try:
-            reply = self._take_if_free(claim, at, known) if known is not None and sid != self._contended else None
+            contended = sid == self._contended
+            reply = self._take_if_free(claim, at, known) if known is not None and not contended else None
             if reply is None:
-                reply = self._take_in_turn(sid, touched, arguments, wake, timeout)
+                reply = self._take_in_turn(sid, touched, arguments, wake, timeout, contended=contended)
             if reply is None:
                 raise LockTimeout(sid)
             data, *told = reply
@@ -110,10 +111,7 @@ class Claims:
             ("GET", keys.epoch),
             ("GET", keys.record + sid),
         )
-        if taken is None:
-            self._contended, self._free_in_a_row = sid, 0
-            return None
-        if isinstance(data, Exception):  # it is not a string
+        if taken is None or isinstance(data, Exception):  # the record is not a string
             return None
         if epoch != known:  # perhaps of another layout, whose keys stay as they are
             prefix.server.run(scripts.UNCLAIM, (keys.claim + sid,), claim.token)
@@ -125,18 +123,29 @@ class Claims:
         return [data]
 
     def _take_in_turn(
-        self, sid: str, touched: tuple[str, ...], arguments: tuple[Any, ...], wake: str, timeout: float
+        self,
+        sid: str,
+        touched: tuple[str, ...],
+        arguments: tuple[Any, ...],
+        wake: str,
+        timeout: float,
+        *,
+        contended: bool,
     ) -> list[Any] | None:
-        """Take a claim as soon as no process has it. Return what ``_wait`` does."""
+        """Take a claim as soon as no process has it. Return what ``_wait`` does.
+
+        A session that was found taken before is probably passed on soon, so the process waits in the same round trip.
+        Not at the first time: if the server does not know the script, it would wait without being in the queue.
+        """
         deadline = time.monotonic() + timeout
         woken = None
-        if sid == self._contended and timeout >= SOON:  # it is probably passed on soon: wait in the same round trip
+        if contended and timeout >= SOON:
             wait = ("BLPOP", wake, f"{min(SOON, self._prefix.server.timeout / 2):.3f}")
             reply, woken = self._prefix.run_and((wait,), scripts.CLAIM, touched, *arguments, "0", "1")
         else:
             reply = self._prefix.run(scripts.CLAIM, touched, *arguments, "0", "0")
         if isinstance(reply, list):
-            self._free_in_a_row += 1
+            self._free_in_a_row += contended
             if self._free_in_a_row >= CALM:
                 self._contended = ""
             return reply
