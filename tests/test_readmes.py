@@ -29,7 +29,6 @@ def run(readme: str) -> dict[str, Any]:
     [
         ("README.md", 1, "memory://"),
         ("README.md", 1, "memory://?copy=1"),
-        ("packages/silo-store/BACKENDS.md", 1, "memory://"),
         ("packages/flask-silo/README.md", 1, "memory://"),
         ("packages/flask-silo/GUIDE.md", 14, "memory://"),
         ("packages/flask-silo/GUIDE.md", 14, "memory://?copy=1"),
@@ -47,8 +46,6 @@ def test_the_blocks_run_one_after_the_other(
     monkeypatch.setenv("SILO_STORE_URL", url)
     assert len(blocks(ROOT / readme)) >= count
     scope = run(readme)
-    if readme.endswith("BACKENDS.md"):
-        scope["store"].close()
     if silo := scope.get("silo"):
         silo.stop()
     assert "changed state" not in caplog.text, "a view changes state without the write lock"

@@ -1,4 +1,4 @@
-"""Every Python block of the README, the guide and the table of types runs."""
+"""Every Python block of the pages runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from silo_store import SessionStore
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,15 +21,25 @@ def text(page: str) -> str:
         ("README.md", ["{'items': ['book']}"]),
         ("GUIDE.md", ["expired", "session 01234…: cart['items'][1] (object) cannot be stored: keep plain", "1"]),
         ("TYPES.md", []),
+        ("BACKENDS.md", []),
     ],
 )
-def test_the_blocks_run(page: str, printed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_blocks_run(
+    page: str,
+    printed: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """One after the other, as a reader would type them."""
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", text(page), re.S | re.M)
     scope: dict[str, object] = {"__name__": page}
 
     for number, block in enumerate(blocks):
         exec(compile(block, f"{page}, block {number}", "exec", dont_inherit=True), scope)
+    if isinstance(store := scope.get("store"), SessionStore):
+        store.close()
 
     lines = capsys.readouterr().out.splitlines()
     assert len(blocks) == text(page).count("```python")
