@@ -51,6 +51,12 @@ def test_each_package_is_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_entry_of_a_changelog_has_at_most_three_lines(name: str) -> None:
+    text = (ROOT / "packages" / name / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [entry for entry in re.findall(r"^- .*\n(?:  .*\n)*", text, re.M) if entry.count("\n") > 3] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_version_is_asked_of_the_metadata_when_first_read(name: str) -> None:
     module = importlib.import_module(name.replace("-", "_"))
     vars(module).pop("__version__", None)
