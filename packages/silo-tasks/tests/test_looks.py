@@ -107,6 +107,15 @@ def test_a_state_can_be_copied_and_pickled(made: Any) -> None:
             assert other.to_dict(public=True) == state.to_dict(public=True)
 
 
+@pytest.mark.parametrize("made", [at_work, finished])
+def test_the_dict_of_a_state_has_nothing_that_a_caller_has_added(made: Any) -> None:
+    with made(report) as task:
+        state: Any = task.state
+        plain, public = state.to_dict(), state.to_dict(public=True)
+        state.user = object()
+        assert (state.to_dict(), state.to_dict(public=True)) == (plain, public)
+
+
 def test_each_caller_gets_as_many_lines_as_it_asks_for() -> None:
     def work(task: BackgroundTask) -> None:
         for i in range(100):

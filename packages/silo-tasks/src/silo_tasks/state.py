@@ -91,6 +91,8 @@ class TaskState:
         values = self.__dict__
         record = values.copy()
         view: LogView | None = record.pop("_view", None)
+        if len(record) > len(_NAMES):  # attributes of a subclass, or that a caller has added
+            record = {name: record[name] for name in _NAMES}
         if view is not None and values["logs"] is UNREAD and not values["private_count"]:
             record["logs"], record["private_logs"] = view.newest_texts(max_logs), []
         else:
@@ -202,6 +204,7 @@ TaskState.logs = _OfLog("logs", LogView.texts)  # type: ignore[assignment]
 TaskState.private_logs = _OfLog("private_logs", LogView.private_positions)  # type: ignore[assignment]
 
 
+_NAMES = [each.name for each in fields(TaskState)]
 _new = TaskState.__new__
 
 
