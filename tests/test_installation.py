@@ -22,24 +22,38 @@ from tests.guard import unguarded_child
 UNPUBLISHED = {"flask-silo", "silo-files", "silo-store", "silo-tasks"}
 """Names that are not this project's on the index. A package leaves the set when its first release is prepared."""
 
+NAMES = set(Workspace(ROOT).packages)
 README = ROOT / "README.md"
 INSTALLER = re.compile(r"""(?<![\w.-])((?:pip3?|pipx|uv|uvx|poetry|pdm|conda)["']?[\s,].*)""")
 VERBS = {"install", "add", "download", "wheel", "run", "tool", "uvx", "sync"}
 
 
-def bare_names(text: str) -> Iterator[str]:
-    """Yield each of our names that a command in a text lets an installer look for on an index."""
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command of an installer in a text, in lines and in inline code."""
     text = text.replace("\\\n", " ")
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
     for line in [*text.splitlines(), *spans]:
         for command in INSTALLER.findall(line):
             words = [word.strip("\"',()`;") for word in re.split(r"[\s,]+", re.split(r"`|&&|\|\|", command)[0])]
-            if VERBS.isdisjoint(words) or "--no-index" in words:
-                continue
-            for word, following in pairwise([*words, ""]):
-                name = re.fullmatch(r"([a-z][\w.-]*?)(\[[\w,-]*\]?)?([<>=!~].*)?", word, re.I)
-                if name and re.sub(r"[_.-]+", "-", name[1]).lower() in UNPUBLISHED and following != "@":
-                    yield word
+            if not VERBS.isdisjoint(words):
+                yield words
+
+
+def sought(words: list[str], names: set[str]) -> Iterator[str]:
+    """Yield each of some packages of ours that a command lets an installer look for on an index."""
+    if "--no-index" in words:
+        return
+    for word, following in pairwise([*words, ""]):
+        name = re.fullmatch(r"([a-z][\w.-]*?)(\[[\w,-]*\]?)?([<>=!~].*)?", word, re.I)
+        if name and normal(name[1]) in names and following != "@":
+            yield normal(name[1])
+    if "install" in words and re.search(r"/flask[-_]silo\b|\bflask_silo-", " ".join(words)):
+        given = normal(" ".join(words))
+        yield from (name for name in names if name not in given)
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[_.-]+", "-", name).lower()
 
 
 def tracked() -> list[Path]:
@@ -54,39 +68,46 @@ def tracked() -> list[Path]:
 @pytest.mark.parametrize(
     ("command", "found"),
     [
-        ("pip install silo-tasks", ["silo-tasks"]),
-        ("python -m pip install -U 'flask-silo[redis]>=0.2'", ["flask-silo[redis]>=0.2"]),
-        ("Run `pip install\n  'flask-silo[rq]'`, or wait.", ["flask-silo[rq]"]),
-        ("pip install \\\n    flask \\\n    silo_store", ["silo_store"]),
-        ('run("pip", "install", "-q", "silo-files==0.2.0")', ["silo-files==0.2.0"]),
-        ("uv add flask-silo && uv sync", ["flask-silo"]),
-        (".uv/bin/uvx --from flask-silo flask", ["flask-silo"]),
-        ("uv run --with silo-store python", ["silo-store"]),
-        ("pip install ./packages/silo-tasks", []),
-        ("pip install 'silo-tasks @ git+REPOSITORY#subdirectory=packages/silo-tasks'", []),
-        ("pip install --no-index --find-links dist flask-silo", []),
-        ("`pip install redis` is for silo-store", []),
-        ("uv run pytest packages/silo-files", []),
+        ("pip install silo-tasks", {"silo-tasks"}),
+        ("python -m pip install -U 'flask-silo[redis]>=0.2'", {"flask-silo"}),
+        ("Run `pip install\n  'flask-silo[rq]'`, or wait.", {"flask-silo"}),
+        ("pip install \\\n    flask \\\n    silo_store", {"silo-store"}),
+        ('run("pip", "install", "-q", "silo-files==0.2.0")', {"silo-files"}),
+        ("uv add flask-silo && uv sync", {"flask-silo"}),
+        (".uv/bin/uvx --from flask-silo flask", {"flask-silo"}),
+        ("uv run --with silo-store python", {"silo-store"}),
+        ("pip install ./packages/flask-silo ./packages/silo-store", {"silo-files", "silo-tasks"}),
+        ("pip install dist/flask_silo-0.2.0.tar.gz", {"silo-files", "silo-store", "silo-tasks"}),
+        ("pip install ./packages/silo-tasks", set()),
+        ("pip install 'silo-tasks @ git+REPOSITORY#subdirectory=packages/silo-tasks'", set()),
+        ("pip install --no-index --find-links dist flask-silo", set()),
+        ("`pip install redis` is for silo-store", set()),
+        ("uv run pytest packages/flask-silo", set()),
     ],
 )
-def test_a_bare_name_is_found(command: str, found: list[str]) -> None:
-    assert sorted(set(bare_names(command))) == found
+def test_a_package_that_is_looked_for_is_found(command: str, found: set[str]) -> None:
+    assert {name for words in commands(command) for name in sought(words, NAMES)} == found
 
 
-def test_no_command_installs_an_unpublished_package_by_its_name() -> None:
-    found = [(str(path.relative_to(ROOT)), name) for path in tracked() for name in bare_names(path.read_text("utf-8"))]
+def test_no_command_looks_for_an_unpublished_package() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {' '.join(words)}"
+        for path in tracked()
+        for words in commands(path.read_text(encoding="utf-8"))
+        if any(sought(words, UNPUBLISHED)) or ("--find-links" in words and "--no-index" not in words)
+    ]
     assert found == []
 
 
-def commands(page: Path) -> list[str]:
+def lines(page: Path) -> list[str]:
     return re.findall(r"^(pip install .*)$", page.read_text(encoding="utf-8"), re.M)
 
 
-@pytest.mark.parametrize("name", Workspace(ROOT).packages)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_the_readme_of_a_package_says_whether_it_is_published(name: str) -> None:
     page = ROOT / "packages" / name / "README.md"
     assert ("is not on PyPI yet" in page.read_text(encoding="utf-8")) == (name in UNPUBLISHED)
-    (command,) = commands(page)
+    (command,) = lines(page)
     if name not in UNPUBLISHED:
         assert command == f"pip install {name}"
 
@@ -94,11 +115,11 @@ def test_the_readme_of_a_package_says_whether_it_is_published(name: str) -> None
 def test_what_is_installed_before_the_built_files_is_what_they_need() -> None:
     projects = [read_toml(path)["project"] for path in ROOT.glob("packages/*/pyproject.toml")]
     needed = {Requirement(text).name for project in projects for text in project["dependencies"]}
-    (words,) = [line.split()[2:] for line in commands(README) if "silo" not in line]
-    assert set(words) == needed - {project["name"] for project in projects}
+    for line in lines(README):
+        assert "silo" in line or set(line.split()[2:]) == needed - NAMES
 
 
-INSTALLED = sorted({line for page in [README, *ROOT.glob("packages/*/README.md")] for line in commands(page)})
+INSTALLED = sorted({line for page in [README, *ROOT.glob("packages/*/README.md")] for line in lines(page)})
 RUN = [line for line in INSTALLED if "/packages/" in line or " @ " in line]
 
 
@@ -112,20 +133,13 @@ def test_a_command_installs_what_it_names_and_looks_for_no_package_of_ours(line:
         write_wheel(index, name, "999")
     address = "https://example.org/silo"
     words = shlex.split(line.replace("REPOSITORY", address))[2:]
-    options = [
-        "--no-index",
-        "--find-links",
-        str(index),
-        "--no-build-isolation",
-        "--no-compile",
-        "--target",
-        str(target),
-    ]
+    options = ["--quiet", "--no-build-isolation", "--no-compile", "--target", str(target)]
+    options += ["--disable-pip-version-check", "--no-index", "--find-links", str(index)]
     with unguarded_child() as env:
         # The address leads here, and git goes nowhere else.
         env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf"}
         env |= {"GIT_CONFIG_VALUE_0": address, "GIT_ALLOW_PROTOCOL": "file"}
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *options, *words]
+        pip = [sys.executable, "-m", "pip", "install", *options, *words]
         done = subprocess.run(pip, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     origins = [json.loads(path.read_text("utf-8"))["url"] for path in target.glob("*.dist-info/direct_url.json")]
