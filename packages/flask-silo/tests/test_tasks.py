@@ -438,7 +438,7 @@ def test_of_several_applications_of_one_module_the_one_with_the_session_is_found
     ("options", "error", "words"),
     [
         ({"runner": "rq"}, TypeError, "not 'rq'"),
-        ({"runner": ThreadRunner}, TypeError, "not <class .*ThreadRunner'>"),
+        ({"runner": ThreadRunner}, TypeError, "not the class ThreadRunner"),
         ({"timeout": 0}, ValueError, "timeout must be positive"),
     ],
 )
