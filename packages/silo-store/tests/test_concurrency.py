@@ -13,6 +13,7 @@ import pytest
 from servers import until
 from silo_store import CleanupDaemon, Hold, LockTimeout, SessionExpired, SessionStore, TooManyWaiters
 from silo_store.backends.memory import MemoryBackend
+from silo_store.fork import reset_after_fork
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 pytestmark = pytest.mark.slow
@@ -389,6 +390,29 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
     _, status = os.waitpid(child, 0)
     daemon.stop()
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_what_a_forked_child_resets_comes_in_the_order_in_which_it_was_made() -> None:
+    class Owner:
+        def __init__(self, number: int) -> None:
+            self.number = number
+            reset_after_fork(self)
+
+        def _after_fork(self) -> None:
+            os.write(write, b"%d " % self.number)
+
+    read, write = os.pipe()
+    owners = [Owner(number) for number in range(50)]
+    del owners[10:20]
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        assert [int(number) for number in pipe.read().split()] == [owner.number for owner in owners]
+    os.waitpid(child, 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")

@@ -25,8 +25,9 @@ class _Owner(weakref.ref[ForkAware]):
     __ne__ = object.__ne__
 
 
-# Not a ``WeakSet``, and no lock: every task adds itself, and adding and discarding are one step each.
-_owners: set[_Owner] = set()
+# A dict, in which owners stay in the order in which they were made: an owner may use older ones while it is reset. Not
+# a weak one, and no lock: every task adds itself, and adding and removing are one step each.
+_owners: dict[_Owner, None] = {}
 
 
 def reset_after_fork(owner: ForkAware) -> None:
@@ -34,7 +35,7 @@ def reset_after_fork(owner: ForkAware) -> None:
 
     Otherwise a lock that another thread held at the moment of the fork would stay locked in the child for ever.
     """
-    _owners.add(_Owner(owner, _owners.discard))
+    _owners[_Owner(owner, _owners.pop)] = None
 
 
 def _reset_all() -> None:
