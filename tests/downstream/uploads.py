@@ -1,0 +1,49 @@
+"""silo-files alone: saving, reading, limits and clean-up."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+from silo_files import FileInfo, FileMissing, FileStore, FileTooLarge, SessionQuotaExceeded, Usage
+from typing_extensions import assert_type
+
+store = FileStore(
+    Path("uploads"),
+    max_file_bytes=1_000_000,
+    max_session_bytes=5_000_000,
+    max_store_bytes=None,
+    max_files=10,
+    durable=True,
+    key_for=str.lower,
+)
+
+
+def save(sid: str, name: str, data: bytes) -> str | None:
+    try:
+        store.save(sid, name, memoryview(data), size=len(data))
+        return store.save(sid, name, io.BytesIO(data))
+    except FileTooLarge as error:
+        assert_type(error.size, int | None)
+        return None
+    except SessionQuotaExceeded:
+        return None
+
+
+def read(sid: str, name: str) -> bytes:
+    assert_type(store.get_path(sid, name), str | None)
+    assert_type(store.files(sid), list[FileInfo])
+    assert_type(store.stat(sid, name).size, int)
+    assert_type(store.usage(sid), Usage)
+    try:
+        with store.open(sid, name) as file:
+            assert_type(file, BinaryIO)
+            return file.read()
+    except FileMissing:
+        return b""
+
+
+def clean(living: set[str]) -> int:
+    store.cleanup("session-1")
+    return store.sweep(living.__contains__)
