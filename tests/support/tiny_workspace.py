@@ -113,7 +113,8 @@ class TinyWorkspace:
         self.write(name, text.replace(old, new))
 
     def git(self, *words: str) -> str:
-        return run("git", "-c", "user.name=test", "-c", "user.email=test@example.org", *words, cwd=self.root)
+        options = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+        return run("git", *options, *words, cwd=self.root)
 
     def commit(self, message: str) -> None:
         self.git("add", "--all")
