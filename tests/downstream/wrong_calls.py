@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import flask_silo
+import silo_files
+import silo_store
+import silo_tasks
 from flask import Flask
 from flask_silo import Silo
 from silo_files import FileStore
@@ -12,6 +16,13 @@ from silo_tasks import BackgroundTask, ThreadRunner
 from silo_tasks.console import follow
 
 app = Flask(__name__)
+
+# Names
+
+flask_silo.Sillo()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+silo_files.Filestore()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+silo_store.Sessions()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+silo_tasks.Task()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 # flask-silo

@@ -1,5 +1,7 @@
 """A private, expiring workspace for every client of a Flask API: state, tasks, files."""
 
+from typing import TYPE_CHECKING
+
 from silo_files import (
     AreaGone,
     FileMissing,
@@ -93,13 +95,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # otherwise no checker would report a name that does not exist
 
-        globals()[name] = found = version("flask-silo")
-        return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            globals()[name] = found = version("flask-silo")
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

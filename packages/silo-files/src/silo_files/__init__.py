@@ -1,5 +1,7 @@
 """Files that belong to a session: saved whole or not at all, deleted together."""
 
+from typing import TYPE_CHECKING
+
 from .backend import Block, FileBackend, FileInfo, StagedFile, Usage
 from .errors import (
     AreaGone,
@@ -56,13 +58,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version  # takes longer to import than this package
+if not TYPE_CHECKING:  # otherwise no checker would report a name that does not exist
 
-        globals()[name] = found = version("silo-files")
-        return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            from importlib.metadata import version  # takes longer to import than this package
+
+            globals()[name] = found = version("silo-files")
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -98,18 +98,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version  # takes longer to import than this package
+if not TYPE_CHECKING:  # otherwise no checker would report a name that does not exist
 
-        globals()[name] = found = version("silo-store")
-        return found
-    if name == "MsgpackCodec":
-        from .msgpack import MsgpackCodec  # needs msgspec, which takes as long to import as this package
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version  # takes longer to import than this package
 
-        globals()[name] = MsgpackCodec
-        return MsgpackCodec
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            globals()[name] = found = version("silo-store")
+            return found
+        if name == "MsgpackCodec":
+            from .msgpack import MsgpackCodec  # needs msgspec, which takes as long to import as this package
+
+            globals()[name] = MsgpackCodec
+            return MsgpackCodec
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -70,25 +70,27 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version  # takes longer to import than this package
+if not TYPE_CHECKING:  # otherwise no checker would report a name that does not exist
 
-        globals()[name] = found = version("silo-tasks")
-        return found
-    if name == "ProcessRunner":
-        from .runners.process import ProcessRunner  # needs subprocess and socket, which few programs have imported
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version  # takes longer to import than this package
 
-        globals()[name] = ProcessRunner
-        return ProcessRunner
-    if name == "TaskState":
-        # With what stores it, so that an application that names it imports nothing in its first request.
-        from .run import publishing  # noqa: F401
-        from .state import TaskState
+            globals()[name] = found = version("silo-tasks")
+            return found
+        if name == "ProcessRunner":
+            from .runners.process import ProcessRunner  # needs subprocess and socket, which few programs have imported
 
-        globals()[name] = TaskState
-        return TaskState
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            globals()[name] = ProcessRunner
+            return ProcessRunner
+        if name == "TaskState":
+            # With what stores it, so that an application that names it imports nothing in its first request.
+            from .run import publishing  # noqa: F401
+            from .state import TaskState
+
+            globals()[name] = TaskState
+            return TaskState
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
