@@ -147,10 +147,10 @@ def median(times: list[tuple[float, float]]) -> tuple[float, float]:
     return statistics.median(ours for ours, _ in times), statistics.median(bare for _, bare in times)
 
 
-def report(what: str, pair: tuple[float, float], reach: str) -> None:
+def report(what: str, pair: tuple[float, float], goal: str) -> None:
     """Print one line."""
     ours, bare = pair
-    print(f"{what:<42} {ours * 1e3:9.3f} ms   bare {bare * 1e3:9.3f} ms   ratio {ours / bare:6.2f}   ({reach})")
+    print(f"{what:<42} {ours * 1e3:9.3f} ms   bare {bare * 1e3:9.3f} ms   ratio {ours / bare:6.2f}   ({goal})")
 
 
 def main() -> None:

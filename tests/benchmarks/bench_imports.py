@@ -65,13 +65,13 @@ def main() -> None:
     times = dict(zip(PROGRAMS, turns(*starts, repeats=25, clock=cpu_of_children), strict=True))
     counts = {code: instructions(code) for code in PROGRAMS} if shutil.which("valgrind") else {}
     print(f"one bare start: {1e3 * statistics.median(times['pass']):.0f} ms of CPU time")
-    for code, (floor, reach) in CASES.items():
+    for code, (floor, goal) in CASES.items():
         added = [1e3 * (mine - theirs) for mine, theirs in zip(times[code], times[floor], strict=True)]
         low, median, high = statistics.quantiles(added, n=4, method="inclusive")
         measured = f"{median:.0f} ms ({low:.0f} to {high:.0f})"
         if counts:
             measured += f" {(counts[code] - counts[floor]) / 1e6:.0f}M instructions"
-        row(f"{code} / {'a bare start' if floor == 'pass' else floor}", measured, reach)
+        row(f"{code} / {'a bare start' if floor == 'pass' else floor}", measured, goal)
 
 
 if __name__ == "__main__":

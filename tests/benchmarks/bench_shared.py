@@ -62,10 +62,10 @@ def redis_requests(server: RedisServer) -> None:
     """Time requests on Redis."""
     apps = silo_app(server.url), redis_peer(server.url), bare_app()
     clocks = {"wall": time.perf_counter, "CPU with the server": cpu_clock(server.url)}
-    for method, reach, over_bare in (("GET", "0.8x", "-"), ("POST", "0.8x", "4.5x")):
+    for method, goal, over_bare in (("GET", "0.8x", "-"), ("POST", "0.8x", "4.5x")):
         for name, clock in clocks.items():
             ours, peer, bare = warm(*(rounds(caller(app, method), ROUND) for app in apps), clock=clock)
-            row(f"Flask {method} on Redis / Flask-Session, {name}", ratio(ours, peer, CALL), reach)
+            row(f"Flask {method} on Redis / Flask-Session, {name}", ratio(ours, peer, CALL), goal)
             row(f"Flask {method} on Redis / bare view, {name}", ratio(ours, bare, CALL), over_bare)
 
 
@@ -198,12 +198,12 @@ def sqlite_operations(folder: Path) -> None:
     def atomic() -> None:
         store.update(SID, "cart", add)
 
-    for case, ours, floor, reach in (
+    for case, ours, floor, goal in (
         ("read of a namespace on SQLite / bare SELECT", read, select, "2.5x"),
         ("update on SQLite / bare BEGIN IMMEDIATE + UPDATE", atomic, update, "3x"),
     ):
         mine, theirs = warm(rounds(ours, ROUND), rounds(floor, ROUND), repeats=31, clock=time.process_time)
-        row(case, ratio(mine, theirs, CALL), reach)
+        row(case, ratio(mine, theirs, CALL), goal)
     store.close()
     bare.close()
 

@@ -134,9 +134,9 @@ def case(name: str, url: str, sessions: int, busy: bool) -> None:
             ours.append(cpu(served.stream))
     finally:
         served.close()
-    reach = "-" if sessions > 1 else "1.5x" if busy else "1.2x"
+    goal = "-" if sessions > 1 else "1.5x" if busy else "1.2x"
     looks = STREAMS * WINDOW / LOOK
-    row(f"100 streams, {name} / bare generator, each look", ratio(ours, floor, looks / 1e6), reach)
+    row(f"100 streams, {name} / bare generator, each look", ratio(ours, floor, looks / 1e6), goal)
 
 
 def main() -> None:

@@ -64,10 +64,10 @@ def exhaust(iterable: Iterable[object]) -> None:
 
 def bench_loops() -> None:
     """Measure what ``track``, tqdm and rich add to each item of a loop."""
-    for kind, make, reach in (("list", lambda: DATA, 25), ("generator", generated, 60)):
+    for kind, make, goal in (("list", lambda: DATA, 25), ("generator", generated, 60)):
         bare, ours, bar, rich = in_task(loops, make)
         ours, bar, rich = ((each - bare) / ITEMS * 1e9 for each in (ours, bar, rich))
-        row(f"track({kind}), each item over the bare loop", f"{ours:.1f} ns", f"{reach} ns")
+        row(f"track({kind}), each item over the bare loop", f"{ours:.1f} ns", f"{goal} ns")
         row(f"  tqdm({kind}) / track({kind})", f"{bar / ours:.1f}x ({bar:.0f} ns)", "8x")
         row(f"  rich.progress.track({kind}) / track({kind})", f"{rich / ours:.1f}x ({rich:.0f} ns)", "-")
 

@@ -37,7 +37,7 @@ Clocks = dict[str, Callable[[], float]]
 
 def beside(urls: Urls, clocks: Clocks) -> None:
     """Time requests of a session with 5 MB of other state and of one with 1 KB."""
-    for case, method, path, settings, reach in (
+    for case, method, path, settings, goal in (
         ("GET that uses no state", "GET", "/api/idle", {}, "1.1x"),
         ("  the same with its use recorded,", "GET", "/api/idle", {"touch_interval": 0}, "-"),
         ("GET counter", "GET", "/api/counter", {}, "-"),
@@ -48,7 +48,7 @@ def beside(urls: Urls, clocks: Clocks) -> None:
             clients = [new_client(app, f"/api/others/{size}") for size in (MUCH, LITTLE)]
             actions = [rounds(caller(app, method, path, client), ROUND) for client in clients]
             much, little = warm(*actions, repeats=21, clock=clocks[backend])
-            row(f"{case} beside 5 MB / beside 1 KB, {backend}", ratio(much, little, CALL), reach)
+            row(f"{case} beside 5 MB / beside 1 KB, {backend}", ratio(much, little, CALL), goal)
 
 
 def store_beside(urls: Urls, clocks: Clocks) -> None:
@@ -86,7 +86,7 @@ def namespaces(urls: Urls, clocks: Clocks) -> None:
         clients = [new_client(app, "/api/counter") for app in apps]
         for app, client in zip(apps, clients, strict=True):
             caller(app, "POST", "/api/others/0", client)()  # stores the others too
-        for method, path, reach in (
+        for method, path, goal in (
             ("GET", "/api/idle", "-"),
             ("GET", "/api/counter", "1.15x"),
             ("POST", "/api/counter", "-"),
@@ -95,7 +95,7 @@ def namespaces(urls: Urls, clocks: Clocks) -> None:
                 rounds(caller(app, method, path, client), 10 * ROUND) for app, client in zip(apps, clients, strict=True)
             ]
             many_times, one_times = warm(*actions, repeats=21, clock=clocks[backend])
-            row(f"{method} {path[5:]}, 100 namespaces / 1, {backend}", ratio(many_times, one_times, 10 * CALL), reach)
+            row(f"{method} {path[5:]}, 100 namespaces / 1, {backend}", ratio(many_times, one_times, 10 * CALL), goal)
 
 
 def main() -> None:

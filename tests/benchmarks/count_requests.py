@@ -21,7 +21,7 @@ class Case(NamedTuple):
     title: str
     method: str
     path: str
-    reach: str
+    goal: str
 
 
 CASES = {
@@ -50,10 +50,10 @@ def main(names: list[str]) -> None:
     found = counted(__file__, names)
     print(f"{'instructions of one request':<34} {'bare':>9} {'with Silo':>18} {'with a task declared':>22}   goal")
     for name in names:
-        title, _, _, reach = CASES[name]
+        title, _, _, goal = CASES[name]
         bare = found[f"{name}-bare"]
         silo, task = (f"{found[f'{name}-{kind}']:,.0f} {found[f'{name}-{kind}'] / bare:.3f}x" for kind in KINDS[1:])
-        print(f"{title:<34} {bare:>9,.0f} {silo:>18} {task:>22}   {reach}")
+        print(f"{title:<34} {bare:>9,.0f} {silo:>18} {task:>22}   {goal}")
 
 
 if __name__ == "__main__":

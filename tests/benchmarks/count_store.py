@@ -102,10 +102,10 @@ def main(backends: list[str]) -> None:
     """Print the table."""
     found = counted(__file__, backends)
     for backend in backends:
-        for name, floor, reach in ROWS:
+        for name, floor, goal in ROWS:
             ours, least = found[f"{backend}-{name}"], found[f"{backend}-{floor}"]
             text = f"{ours / least:.2f}x ({ours:,.0f} / {least:,.0f})"
-            row(f"instructions of store.{name} / bare {floor}, {backend}", text, reach[backend])
+            row(f"instructions of store.{name} / bare {floor}, {backend}", text, goal[backend])
 
 
 if __name__ == "__main__":

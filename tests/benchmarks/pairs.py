@@ -70,6 +70,6 @@ def ratio(ours: Sequence[float], floor: Sequence[float], unit: float = 0, name: 
     return text
 
 
-def row(case: str, measured: str, reach: str) -> None:
+def row(case: str, measured: str, goal: str) -> None:
     """Print one line of the table."""
-    print(f"{case:<68} {measured:>24}   goal {reach}", flush=True)
+    print(f"{case:<68} {measured:>24}   goal {goal}", flush=True)

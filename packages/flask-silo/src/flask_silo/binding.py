@@ -113,11 +113,11 @@ class Binding:
 
     def _after_fork(self) -> None:
         """Start the threads of a forked child at its first request."""
-        self._awake = False
+        self._started = False
 
-    def _wake(self, environ: WSGIEnvironment) -> None:
+    def _start(self, environ: WSGIEnvironment) -> None:
         """Start the threads and remove the files that dead processes left: at the first request, not on import."""
-        self._awake = True
+        self._started = True
         self._watch_errors()  # again: an extension such as Flask-RESTX may have replaced the handler since
         self.waiting.threads = Server.from_environ(environ).threads
         warn_if_apart(self.store.backend, environ)
@@ -177,8 +177,8 @@ class Binding:
         path = req.path
         if path.startswith(self._prefix):
             environ = req.environ
-            if not self._awake:
-                self._wake(environ)
+            if not self._started:
+                self._start(environ)
             if path.startswith(self.task_views.bases):
                 self.task_views.route(req)
             reads = req.method in READING

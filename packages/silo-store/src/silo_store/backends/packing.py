@@ -234,7 +234,7 @@ class PackedRecord(Record):
                 return False
         return True
 
-    def changed(self, changes: Mapping[str, Change]) -> tuple[PackedRecord, Mapping[str, bytes], Collection[str]]:
+    def with_changes(self, changes: Mapping[str, Change]) -> tuple[PackedRecord, Mapping[str, bytes], Collection[str]]:
         """Return this record with changes, as it is to be stored. The changes fit it.
 
         Returns:

@@ -182,7 +182,7 @@ class Progress:
         lock: Lock of the run. Reentrant, because the garbage collector may close a loop while the lock is held.
     """
 
-    __slots__ = ("_final", "_shown", "base", "fixed", "lock", "reached", "top")
+    __slots__ = ("_final", "_shown", "base", "lock", "reached", "shared", "top")
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self.lock: AbstractContextManager[object] = lock
@@ -190,7 +190,7 @@ class Progress:
         """The innermost step, or the run."""
         self.top: Scope = self.base
         """The innermost scope of any kind."""
-        self.fixed: Any = None
+        self.shared: Any = None
         """What a reader keeps for the next one. Set under the lock, and reset before a report changes anything but the
         count of a scope or a percent by hand. So if a reader without the lock finds it unchanged at its end, all that
         it has read is of one moment."""
@@ -222,7 +222,7 @@ class Progress:
             return scope
 
     def _open(self, share: float, probe: Probe | None, now: float) -> Scope:
-        self.fixed = None
+        self.shared = None
         low, width, spent = self.top.cell()
         self.top.begin_child(spent)
         begin = low + width * spent
@@ -236,7 +236,7 @@ class Progress:
     def plan(self, steps: Sequence[tuple[str, float]]) -> None:
         """Divide the rest of the innermost scope among planned steps, by their weights."""
         with self.lock:
-            self.fixed = None
+            self.shared = None
             _, _, spent = self.top.cell()
             whole = sum(weight for _, weight in steps)
             self.top.plan = {i: (name, (1.0 - spent) * weight / whole) for i, (name, weight) in enumerate(steps)}
@@ -244,7 +244,7 @@ class Progress:
     def close(self, scope: Scope, *, complete: bool) -> None:
         """Close a scope and all scopes inside. A complete one has filled its span."""
         with self.lock:
-            self.fixed = None
+            self.shared = None
             value = scope.high if complete else 0.0
             inner: Scope | None = self.top
             while inner is not None and inner is not scope.parent:
@@ -274,7 +274,7 @@ class Progress:
             scope = self.top
             total = scope.total if total is None else max(0, total)
             if not scope.counts or total != scope.total:
-                self.fixed = None
+                self.shared = None
                 scope.counts, scope.total = True, total
             if n is not None:
                 seen = 0 if scope.probe is None else scope.probe.done
@@ -291,7 +291,7 @@ class Progress:
             n, total = shown.done, shown.total
             shown = Scope(None, shown.low, shown.high, shown.share, None, shown.opened)
             shown.n, shown.total, shown.counts, shown.closed = n, total, True, True
-        self.fixed = None
+        self.shared = None
         final = 100.0
         if not done:
             scopes = self.scopes()
@@ -321,7 +321,7 @@ class Progress:
         Args:
             counted: The open scopes, each with its items done.
             by_hand: The farthest percent that was given by hand for one of them.
-            seen: ``fixed``, as the reader has found it; None for a caller that has the lock and no ``fixed``.
+            seen: ``shared``, as the reader has found it; None for a caller that has the lock and no ``shared``.
         """
         if self._final is not None:
             return self._final
@@ -331,7 +331,7 @@ class Progress:
             if (scope.counts or scope.filled) and (value := scope.value(done)) > reached:
                 reached = value
         # A report may have changed a total since the items were counted: then this percent was never reached.
-        if reached > self.reached and (seen is None or self.fixed is seen):
+        if reached > self.reached and (seen is None or self.shared is seen):
             self._note(reached)
         percent = self.reached
         return percent if percent >= by_hand else min(by_hand, 100.0)

@@ -42,7 +42,7 @@ class ReportedRun(Run):
         if state.status is not Status.QUEUED:
             self.begin()
         with self.lock:
-            self.progress.fixed = None
+            self.progress.shared = None
             self.log.follow(view_of(record))
             if over := self.status.is_final:
                 returned = self.executing and not record.get("returning")

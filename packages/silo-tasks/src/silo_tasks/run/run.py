@@ -137,7 +137,7 @@ class Run:
 
     def continue_from(self, token: str, number: int, last_seq: int) -> None:
         """Continue the numbering and the log of the previous run, whichever process ran it."""
-        self.progress.fixed = None
+        self.progress.shared = None
         self._token, self.number = token, number
         self.log = LogRing(self.settings.max_logs, self.lock, last_seq)
 
@@ -171,7 +171,7 @@ class Run:
 
     def enqueue(self, message: str, now: float) -> None:
         """Queue the run, with a message such as "Waiting for a thread"."""
-        self.progress.fixed = None
+        self.progress.shared = None
         self.message, self.started_at, self.status = message, now, _QUEUED
 
     def begin(self, thread: int | None = None) -> bool:
@@ -189,7 +189,7 @@ class Run:
         with self.lock:
             if self.status is not _QUEUED:
                 return False
-            self.progress.fixed = None
+            self.progress.shared = None
             self.status = _RUNNING
             if self.message_scope is None:
                 self.message = RUNNING
@@ -230,7 +230,7 @@ class Run:
         with self.lock:
             # The run may have ended since the caller checked.
             if not self.status.is_final:
-                self.progress.fixed = None
+                self.progress.shared = None
                 self.message, self.message_scope = cut(message), self.progress.top
 
     def end(
@@ -275,7 +275,7 @@ class Run:
         """Set how the run has ended. Called under the lock. Return the alarm to cancel without the lock."""
         status, message, failure, _ = outcome
         succeeded = status is _SUCCEEDED
-        self.progress.fixed = None
+        self.progress.shared = None
         self.status, self.ended, self.finished_at = status, ended, finished_at
         if self.steps.records:
             self.steps.records = closed(self.steps.records, finished_at, failed=not succeeded)

@@ -17,7 +17,7 @@ from .run import Run
 _OF_LOG = ("last_seq", "dropped", "private_count", "_view")
 
 
-class Fixed(NamedTuple):
+class Shared(NamedTuple):
     """What all looks at a run share until a report changes more than a count."""
 
     fields: dict[str, Any]
@@ -40,26 +40,26 @@ def state_of(run: Run) -> TaskState:
     """
     progress, log = run.progress, run.log
     now = run.settings.mono()
-    fixed: Fixed | None = progress.fixed
-    if fixed:
+    shared: Shared | None = progress.shared
+    if shared:
         view = log.view()
-        fields = _fields(run, fixed, now)
-        if progress.fixed is fixed and log.last_seq == view.last_seq:
+        fields = _fields(run, shared, now)
+        if progress.shared is shared and log.last_seq == view.last_seq:
             return snapshot(view, fields)
     # A signal handler, or code that a garbage collection calls, may look in the middle of a report of this thread.
     reports = run.lock._is_owned()  # type: ignore[attr-defined]
     with run.lock:
-        fixed = progress.fixed
-        if not fixed:
-            progress.fixed = False
-            fixed = _fixed(run)
+        shared = progress.shared
+        if not shared:
+            progress.shared = False
+            shared = _shared_of(run)
             # A garbage collection may have closed a loop of this run meanwhile, which has reset it.
-            if progress.fixed is False and not reports:
-                progress.fixed = fixed
-        return snapshot(log.view(), _fields(run, fixed, now))
+            if progress.shared is False and not reports:
+                progress.shared = shared
+        return snapshot(log.view(), _fields(run, shared, now))
 
 
-def _fixed(run: Run) -> Fixed:
+def _shared_of(run: Run) -> Shared:
     """Return what the next looks have in common. Called under the lock."""
     status, failure, progress = run.status, run.failure, run.progress
     fields: dict[str, Any] = {
@@ -89,14 +89,14 @@ def _fixed(run: Run) -> Fixed:
         "_view": None,
     }
     if isinstance(run, ReportedRun) and run.latest is not None:
-        return Fixed(fields, _take_over(fields, run.latest), (), None, None, [None])
-    fixed = Fixed(fields, run.steps.records, progress.scopes(), progress.counted(), run.message_scope, [None])
+        return Shared(fields, _take_over(fields, run.latest), (), None, None, [None])
+    shared = Shared(fields, run.steps.records, progress.scopes(), progress.counted(), run.message_scope, [None])
     if run.ended is None:
-        return fixed
+        return shared
     # Without the four fields that ``snapshot()`` sets, this takes half the memory for as long as the run is kept.
-    kept = {key: value for key, value in _fields(run, fixed, run.ended).items() if key not in _OF_LOG}
+    kept = {key: value for key, value in _fields(run, shared, run.ended).items() if key not in _OF_LOG}
     kept["steps"] = None
-    return Fixed(kept, fixed.steps, (), None, None, [None])
+    return Shared(kept, shared.steps, (), None, None, [None])
 
 
 def _take_over(fields: dict[str, Any], latest: TaskState) -> tuple[StepState, ...]:
@@ -111,9 +111,9 @@ def _take_over(fields: dict[str, Any], latest: TaskState) -> tuple[StepState, ..
     return tuple(latest.steps)
 
 
-def _fields(run: Run, fixed: Fixed, now: float) -> dict[str, Any]:
+def _fields(run: Run, shared: Shared, now: float) -> dict[str, Any]:
     """Return the fields of a state at the time ``now``."""
-    fields, steps, scopes, scope, said_in, last = fixed
+    fields, steps, scopes, scope, said_in, last = shared
     fields = fields.copy()
     fields["steps"] = [*steps]
     if not scopes:
@@ -141,7 +141,7 @@ def _fields(run: Run, fixed: Fixed, now: float) -> dict[str, Any]:
     if before is not None and before[0] == seen:
         _, fields["progress"], fields["n"], fields["total"], fields["message"] = before
         return fields
-    fields["progress"] = percent = progress.percent(counted, by_hand, fixed)
+    fields["progress"] = percent = progress.percent(counted, by_hand, shared)
     total = None
     if scope is not None:
         total = scope.total

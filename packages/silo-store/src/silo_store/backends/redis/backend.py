@@ -265,7 +265,7 @@ class RedisBackend:
         if record is None:
             data = records.nothing_of(uid)
         else:
-            new, apart, no_longer_apart = record.changed(changes)
+            new, apart, no_longer_apart = record.with_changes(changes)
             new.sid, new.active, new.revision = sid, at.now, new.revision % REVISIONS
             data, read = records.rewritten(new), records.READ.pack(record.created, record.revision)
             if apart or no_longer_apart:

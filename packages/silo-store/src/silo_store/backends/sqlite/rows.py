@@ -136,7 +136,7 @@ def _write_over(
     connection: Connection, sid: str, changes: Mapping[str, Change], now: float, base: PackedRecord
 ) -> PackedRecord | None:
     """Write changes if the row is unchanged since it was read. Return the new record; None if it has changed."""
-    new, apart, no_longer_apart = base.changed(changes)
+    new, apart, no_longer_apart = base.with_changes(changes)
     new.sid, new.active = sid, max(new.active, now)
     values = (now, new.packed, sid, new.uid, base.revision, new.created)
     if not (apart or no_longer_apart):
