@@ -24,7 +24,7 @@ if find_spec("servers") is None:  # in an sdist that was not built for a release
     collect_ignore = [path.name for path in tests if needs_servers.search(path.read_text("utf-8"))]
 
     def pytest_report_header() -> str:
-        return f"left out, for lack of servers: {', '.join(collect_ignore)}"
+        return f"left out, as there is no module servers: {', '.join(collect_ignore)}"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,7 +17,7 @@ if missing:
     collect_ignore = ["engines"]
 
     def pytest_report_header() -> str:
-        return f"left out, for lack of {', '.join(missing)}: tests/engines"
+        return f"left out, as there is no module {', '.join(missing)}: tests/engines"
 
 
 # How long an example takes says how busy the machine is.
