@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,29 @@ def test_an_index_that_cannot_be_asked_is_not_an_empty_one(monkeypatch: pytest.M
     monkeypatch.setenv("UV_FIND_LINKS", str(index / "missing"))
     with pytest.raises(Refused, match="no clear answer about silo-tasks"):
         newest(Requirement("silo-tasks"), None)
+
+
+def test_an_index_that_was_not_asked_is_not_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    with pytest.raises(Refused, match=r"(?s)no clear answer about silo-tasks.*the network was disabled"):
+        newest(Requirement("silo-tasks>=99"), None)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_index_that_refuses_access_is_not_an_empty_one(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}/simple")
+        with pytest.raises(Refused, match=f"(?s)no clear answer about silo-tasks.*{status}"):
+            newest(Requirement("silo-tasks"), None)
+        server.shutdown()
 
 
 def test_preparing_dates_the_changelog_and_sets_the_version(tiny: TinyWorkspace) -> None:

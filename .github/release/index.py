@@ -31,7 +31,8 @@ def newest(requirement: Requirement, index: Path | None, but: Sequence[Version] 
     command += ["--no-index", "--find-links", str(index.resolve())] if index else []
     # Outside the workspace, whose sources would be found.
     done = subprocess.run(command, input=asked, cwd=tempfile.gettempdir(), capture_output=True, text=True, check=False)
-    if done.returncode == 1 and "No solution found" in done.stderr:
+    # A hint tells that the index was not asked, or did not show everything: offline, without rights, by date.
+    if done.returncode == 1 and "No solution found" in done.stderr and "hint:" not in done.stderr:
         return None
     if done.returncode:
         raise Refused(f"the index gives no clear answer about {asked}\n{done.stderr.rstrip()}")
