@@ -25,8 +25,8 @@ LINK = re.compile(r"(?P<code>^```.*?^```|`[^`]+`)|(?<=\]\()(?!https?:|mailto:|#)
 def build(workspace: Workspace, package: Package, out: Path) -> list[str]:
     """Build the sdist of a package, and its wheel from the sdist, into a folder, and return their paths.
 
-    The package is copied out of the workspace first, with the addresses of the repository written into it, and with the
-    helpers that its tests have from the tests of other packages.
+    The package is first copied out of the workspace. The copy has the addresses of the repository, and the helpers that
+    its tests import from the tests of other packages.
 
     Raises:
         Refused: The build fails, or the built files are not as they must be.

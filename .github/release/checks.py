@@ -11,7 +11,7 @@ from .index import newest
 from .programs import Refused
 from .workspace import Package, Workspace, range_of
 
-PUBLISHER = "pyproject.toml does not say who publishes: fill in repository in [tool.silo.publisher]"
+PUBLISHER = "the address of the repository is missing: fill in repository in [tool.silo.publisher] of pyproject.toml"
 
 
 def reasons(workspace: Workspace, tag: str, index: Path | None) -> list[str]:

@@ -15,18 +15,18 @@ from .programs import Refused, run, uv
 from .workspace import Package, range_of
 
 
-def newest(requirement: Requirement, index: Path | None, but: Sequence[Version] = ()) -> Version | None:
+def newest(requirement: Requirement, index: Path | None, excluded: Sequence[Version] = ()) -> Version | None:
     """Return the newest published version that a requirement allows; None if there is none.
 
     Args:
         requirement: A name and a range; extras do not matter.
         index: A folder of built files; None for the index that uv is set up for.
-        but: Versions that do not count.
+        excluded: Versions that are left out.
 
     Raises:
         Refused: The index gave no clear answer.
     """
-    asked = ",".join([range_of(requirement), *(f"!={version}" for version in but)])
+    asked = ",".join([range_of(requirement), *(f"!={version}" for version in excluded)])
     command = [uv(), "pip", "compile", "-", "--quiet", "--no-deps", "--no-header", "--no-annotate", "--no-sources"]
     command += ["--no-index", "--find-links", str(index.resolve())] if index else []
     # Outside the workspace, whose sources would be found.

@@ -12,9 +12,11 @@ class Refused(Exception):
     """A command cannot do what it was asked to do. The message has one reason on each line."""
 
 
-def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None, given: str = "") -> str:
-    """Return what a program prints, given some input. Raises ``Refused`` with what it says if it fails."""
-    done = subprocess.run(command, cwd=cwd, env=env, input=given, capture_output=True, text=True, check=False)
+def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """Return what a program prints. Raises ``Refused`` with what it prints if it fails."""
+    done = subprocess.run(
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise Refused(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}".rstrip())
     return done.stdout

@@ -50,7 +50,8 @@ class Proof:
         """Run the tests with the newest siblings, or with the oldest ones that the ranges allow.
 
         Raises:
-            Refused: They fail. With the oldest, it names each range that is too wide, and the floor that works.
+            Refused: They fail. With the oldest siblings, the message names each range that is too wide, and the floor
+                that works.
         """
         siblings = {name: versions[-1] for name, versions in self.allowed.items()} if oldest else self.newest
         if self.passes(siblings):
@@ -66,12 +67,12 @@ class Proof:
         raise Refused("\n".join([failed, *found]))
 
     def floor(self, name: str) -> Version:
-        """Return the oldest version of a sibling with which the tests pass, where the newest of the others are."""
+        """Return the oldest version of a sibling with which the tests pass, beside the newest of the others."""
         *older, newest = reversed(self.allowed[name])
         return next((each for each in older if self.passes(self.newest | {name: each}, "-x")), newest)
 
     def passes(self, siblings: Versions, *options: str) -> bool:
-        """Return whether the tests pass with some versions of the siblings. Prints what they print."""
+        """Return whether the tests pass with some versions of the siblings. Shows what pytest prints."""
         if siblings in self.failed:
             return False
         print(f"{self.package.tag} with {said(siblings)}", flush=True)
@@ -85,7 +86,7 @@ class Proof:
             needs = map(Requirement, read_toml(source / "pyproject.toml")["dependency-groups"]["test"])
             install_needs(python, self.index, exact, self.names, needs)
             install(python, self.index, exact)
-            # Under another name: tests that need the guard skip, as they do for those who unpack the sdist.
+            # Under another name, so that tests that need the guard skip, as they do for a user who unpacks the sdist.
             shutil.copytree(GUARD, work / "guard" / "guard_of_the_run")
             env = alone() | {"PYTHONPATH": str(work / "guard")}
             env["PATH"] = os.pathsep.join([str(python.parent), env["PATH"]])
@@ -131,7 +132,7 @@ def install_needs(
 
 
 def install(python: Path, index: Path, packages: Versions) -> None:
-    """Install exact versions of our packages from a folder, and nothing from anywhere else."""
+    """Install exact versions of our packages from a folder alone."""
     words = [f"{name}=={version}" for name, version in packages.items()]
     place: list[str | Path] = ["--no-index", "--find-links", index]
     run(uv(), "pip", "install", "--quiet", "--python", python, *place, *words, cwd=index, env=alone())

@@ -42,7 +42,7 @@ print(f"{name} {root.__version__}: {imported} modules imported{others}")
 
 
 def rehearse(root: Path, index: Path | None) -> list[str]:
-    """Release everything of the last commit into a folder, then silo-tasks again, then flask-silo that needs it.
+    """Release all packages of the last commit into a folder, then silo-tasks again, then flask-silo, which requires it.
 
     Prints each command and what it prints.
 

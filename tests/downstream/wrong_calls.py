@@ -1,4 +1,4 @@
-"""Calls that each checker must report. A call that it takes for right makes its comment unused, which is an error."""
+"""Calls that each checker must report. If one is accepted, its comment is unused, which is an error."""
 
 from __future__ import annotations
 

@@ -335,7 +335,7 @@ def test_the_first_writer_in_line_is_served_first(admin: Any, redis_url: str, kn
 def test_a_writer_waits_in_line_on_a_server_that_forgot_its_scripts(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "SOON", 1000.0)
+    monkeypatch.setattr(claims, "FIRST_WAIT", 1000.0)
     backends = [RedisBackend(own_redis.url, timeout=2000.0) for _ in range(2)]
     owner, peer = (SessionStore(backend=backend, lock_timeout=1000.0) for backend in backends)
     owner.get(SID)

@@ -703,7 +703,7 @@ class SessionStore:
         """Return the present time, with the settings by which sessions expire.
 
         Args:
-            earlier: Return this moment if a use now need not be recorded apart from a use then.
+            earlier: An earlier moment. It is returned if a use now need not be recorded in addition to a use then.
         """
         now = self._clock()
         if earlier is not None and 0 <= now - earlier.now <= earlier.touch_interval:

@@ -25,8 +25,8 @@ class _Owner(weakref.ref[ForkAware]):
     __ne__ = object.__ne__
 
 
-# A dict, in which owners stay in the order in which they were made: an owner may use older ones while it is reset. Not
-# a weak one, and no lock: every task adds itself, and adding and removing are one step each.
+# A dict keeps the owners in the order in which they were made: an owner may use older ones while it is reset. It has no
+# lock and is not a weak dictionary: adding and removing are one step each, and must be fast, as tasks are owners.
 _owners: dict[_Owner, None] = {}
 
 

@@ -19,7 +19,7 @@ PRIVATE = "The task failed"
 
 
 UNREAD: Any = object()
-"""In place of a part of a snapshot's log, until it is first read."""
+"""Stands for a part of a snapshot's log until it is first read."""
 
 
 @dataclass
@@ -179,8 +179,8 @@ class TaskState:
         return {**self.__dict__, "logs": self.logs, "private_logs": self.private_logs, "_view": None}
 
 
-class _OfLog:
-    """A part of the log of a state. That of a snapshot is built when it is first read."""
+class _LogField:
+    """A field of a state that holds a part of its log. A snapshot builds it when it is first read."""
 
     def __init__(self, name: str, build: Callable[[LogView], list[Any]]) -> None:
         self._name = name
@@ -200,8 +200,8 @@ class _OfLog:
 
 
 # Not ``__getattr__``, with which reading any other attribute takes six times as long.
-TaskState.logs = _OfLog("logs", LogView.texts)  # type: ignore[assignment]
-TaskState.private_logs = _OfLog("private_logs", LogView.private_positions)  # type: ignore[assignment]
+TaskState.logs = _LogField("logs", LogView.texts)  # type: ignore[assignment]
+TaskState.private_logs = _LogField("private_logs", LogView.private_positions)  # type: ignore[assignment]
 
 
 _NAMES = [each.name for each in fields(TaskState)]

@@ -374,7 +374,7 @@ class BackgroundTask(Reporter):
     @property
     def state(self) -> TaskState:
         """A snapshot of the newest run."""
-        # Not by ``_refreshed()``: a call takes a part of the time that many watchers notice.
+        # Without ``_refreshed()``: with many watchers, the time of one more call is noticeable.
         run = self._run
         run.refresh()
         return (_state_of or _import_state_of())(run)
@@ -426,7 +426,7 @@ def _import_state_of() -> Callable[[Run], TaskState]:
 
 
 def _before_fork() -> None:
-    """Wait until no other thread is in the middle of these imports. A child could never finish one of them."""
+    """Wait until no other thread is in the middle of these imports: a child could never finish one."""
     from .run import publishing, snapshot  # noqa: F401
 
 

@@ -59,8 +59,8 @@ class Commit:
 class _Response(Scope[RequestSession]):
     """The response to one request.
 
-    It does not keep the request's environment, in which it is: the two would be freed only by the garbage collector,
-    and with them whatever the server has put there.
+    It has no reference to the request's environment, which holds this object: only the garbage collector would free
+    such a cycle, and with it all that the server has put into the environment.
 
     Attributes:
         begun: Whether the response has started.

@@ -37,7 +37,7 @@ class Steps:
         records: The steps. The tuple is replaced at each change, so a reader may keep it.
     """
 
-    # Of the class, not set by ``__init__()``: most runs have no steps.
+    # Set on the class, not by ``__init__()``: most runs have no steps.
     records: tuple[StepState, ...] = ()
 
     def plan(self, steps: Sequence[tuple[str, float]], depth: int) -> None:

@@ -14,9 +14,9 @@ _IDLE = Status.IDLE
 
 
 class IdleRun(Run):
-    """Becomes a ``Run`` when one of its parts is first used.
+    """A run that becomes a ``Run`` when one of its parts is first used.
 
-    Most tasks are started before that: making the parts would take more time than the rest of a task.
+    Most tasks are started before that, and making the parts takes more time than making the rest of a task.
     """
 
     __slots__ = ()
@@ -28,7 +28,7 @@ class IdleRun(Run):
     def __getattr__(self, name: str) -> Any:
         # Only called for an attribute that is missing.
         with _making.lock:
-            # Otherwise, another thread has made the parts.
+            # Another thread may have made the parts meanwhile.
             if isinstance(self, IdleRun):
                 made = Run(self.settings, self.key)
                 for part in _PARTS:

@@ -41,7 +41,7 @@ class LocalRun(Run):
         finally:
             # A callback, or a run that called ``complete()``, may have logged lines since.
             self.log.trim()
-            # Otherwise ``end()`` has done all this.
+            # If ``value_ready`` is set, ``end()`` has done all of this.
             if not self.value_ready.is_set:
                 self.executing = False
                 self._drop_call()

@@ -24,8 +24,8 @@ TRIES = 1200
 """Number of attempts to store the last record of a run while the store fails: ten minutes of them."""
 
 Before: TypeAlias = tuple[str, TaskRecord | None] | None
-"""The token and the record of the run that a store had before this one, with None for the record that the previous run
-of this process has; None if the store had none."""
+"""The run that a store had before this one, as its token and record; None if it had none. The record is None if the run
+is the previous one of this process, which can make its record again."""
 
 
 class Publication:

@@ -18,10 +18,10 @@ from .prefix import Prefix
 from .records import TIME
 from .scripts import ALL, renewal
 
-SOON = 0.1
-"""Seconds within which the owner of a claim often passes it on."""
-CALM = 4
-"""Times in a row that a claim is free, after which it counts as one that other processes do not want."""
+FIRST_WAIT = 0.1
+"""Seconds that a process waits for a claim in the round trip that asks for it. Owners often pass it on within them."""
+FREE_TIMES = 4
+"""Number of times in a row that a claim must be found free before its session no longer counts as contended."""
 
 
 class OwnClaim(Claim):
@@ -134,19 +134,20 @@ class Claims:
     ) -> list[Any] | None:
         """Take a claim as soon as no process has it. Return what ``_wait`` does.
 
-        A session that was found taken before is probably passed on soon, so the process waits in the same round trip.
-        Not at the first time: if the server does not know the script, it would wait without being in the queue.
+        If the claim was found taken before, its owner probably passes it on soon: the process waits for that in the
+        same round trip. The first time it does not: if the server did not know the script, the process would wait
+        without being in the queue.
         """
         deadline = time.monotonic() + timeout
         woken = None
-        if contended and timeout >= SOON:
-            wait = ("BLPOP", wake, f"{min(SOON, self._prefix.server.timeout / 2):.3f}")
+        if contended and timeout >= FIRST_WAIT:
+            wait = ("BLPOP", wake, f"{min(FIRST_WAIT, self._prefix.server.timeout / 2):.3f}")
             reply, woken = self._prefix.run_and((wait,), scripts.CLAIM, touched, *arguments, "0", "1")
         else:
             reply = self._prefix.run(scripts.CLAIM, touched, *arguments, "0", "0")
         if isinstance(reply, list):
             self._free_in_a_row += contended
-            if self._free_in_a_row >= CALM:
+            if self._free_in_a_row >= FREE_TIMES:
                 self._contended = ""
             return reply
         self._contended, self._free_in_a_row = sid, 0
@@ -155,7 +156,10 @@ class Claims:
         return self._wait(reply, touched, arguments, wake, deadline)
 
     def _woken(self, given: bytes, touched: tuple[str, ...], arguments: tuple[Any, ...]) -> list[Any]:
-        """Return the bytes of the record with which this process was woken; then perhaps the epoch."""
+        """Return a list of the record's bytes, which the owner of the claim has passed on.
+
+        If the use had to be recorded, the epoch follows them.
+        """
         data = given or None
         last_use = given[: TIME.size]
         if len(last_use) == TIME.size and arguments[1] - TIME.unpack(last_use)[0] > arguments[3]:  # record it

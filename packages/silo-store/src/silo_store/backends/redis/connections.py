@@ -104,9 +104,10 @@ class Connections:
             return self.several((b"EVAL", script.text, *rest), *commands)
 
     def several(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Send commands in one round trip and return their answers. Others may be executed between them.
+        """Send commands in one round trip and return the answers, in their order.
 
-        An error that the server answers to the first one is raised. One that it answers to another is in the list.
+        Commands of other clients may be executed between them. If the first answer is an error, it is raised. An error
+        in another answer is in the list.
 
         Raises:
             StoreUnavailable: The server did not answer in time, or answered to the first command with an error.
@@ -203,8 +204,8 @@ class Connections:
 def _is_quiet(connection: Any) -> bool:
     """Return whether an idle connection is open, with nothing to read.
 
-    A plain socket is polled: redis-py reads from it instead, which takes several times as long. It is left to redis-py
-    with TLS, and where another library has replaced sockets.
+    A plain socket is polled, which takes a fraction of the time of redis-py's own check: that reads from the socket.
+    With TLS, and where another library has replaced sockets, redis-py checks.
     """
     sock = connection._sock
     if _new_poll is None or type(sock).recv is not socket.recv:
