@@ -42,7 +42,12 @@ def parser(packages: list[str]) -> argparse.ArgumentParser:
     edit = add("prepare", "set the version, date the changelog, raise ranges and lock", package=True)
     edit.add_argument("version", type=Version)
     edit.add_argument(
-        "--floor", type=floor, action="append", default=[], metavar="SIBLING=VERSION", help="the oldest that works"
+        "--floor",
+        type=floor,
+        action="append",
+        default=[],
+        metavar="SIBLING=VERSION",
+        help="the oldest release of a sibling that works",
     )
     make = add("build", "build the sdist and the wheel outside the workspace, and check them", package=True)
     make.add_argument("--out", type=Path, required=True, metavar="FOLDER")
@@ -100,7 +105,7 @@ def run(args: argparse.Namespace, options: list[str], workspace: Workspace) -> l
 
 
 def checked(reasons: list[str], otherwise: str) -> list[str]:
-    """Return what to say if there are no reasons. Raises ``Refused`` with those that there are."""
+    """Return the line for the case that there are no reasons. Raises ``Refused`` with the reasons if there are any."""
     if reasons:
         raise Refused("\n".join(reasons))
     return [otherwise]

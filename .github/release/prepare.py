@@ -55,5 +55,5 @@ def _edit(package: Package, pattern: str, replacement: str) -> None:
     path = package.folder / "pyproject.toml"
     text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), flags=re.M)
     if not count:
-        raise Refused(f"{path} has nothing like {pattern}")
+        raise Refused(f"{path} has no text that matches {pattern}")
     path.write_text(text, encoding="utf-8", newline="\n")

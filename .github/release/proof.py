@@ -55,10 +55,10 @@ class Proof:
         """
         siblings = {name: versions[-1] for name, versions in self.allowed.items()} if oldest else self.newest
         if self.passes(siblings):
-            return [f"the tests of {self.package.tag} pass with {said(siblings)}"]
-        failed = f"the tests of {self.package.tag} fail with {said(siblings)}"
+            return [f"the tests of {self.package.tag} pass with {listed(siblings)}"]
+        failed = f"the tests of {self.package.tag} fail with {listed(siblings)}"
         if siblings == self.newest or not self.passes(self.newest, "-x"):
-            raise Refused(failed if siblings == self.newest else f"{failed}, and with {said(self.newest)}")
+            raise Refused(failed if siblings == self.newest else f"{failed}, and with {listed(self.newest)}")
         floors = [(needed, self.floor(needed.name)) for needed in self.package.siblings]
         wide = [(needed, floor) for needed, floor in floors if floor != siblings[needed.name]]
         found = [
@@ -75,7 +75,7 @@ class Proof:
         """Return whether the tests pass with some versions of the siblings. Shows what pytest prints."""
         if siblings in self.failed:
             return False
-        print(f"{self.package.tag} with {said(siblings)}", flush=True)
+        print(f"{self.package.tag} with {listed(siblings)}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder).resolve()
             source = work / f"{self.package.module}-{self.package.version}"
@@ -113,7 +113,7 @@ class Proof:
         return subprocess.run(command, cwd=cwd, env=env, check=False).returncode == 0
 
 
-def said(versions: Versions) -> str:
+def listed(versions: Versions) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items()) or "no siblings"
 
 

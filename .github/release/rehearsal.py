@@ -144,7 +144,7 @@ class Rehearsal:
         done = subprocess.run(command, cwd=self.clone, env=env, capture_output=True, text=True, check=False)
         self.show(done.stdout + done.stderr)
         if done.returncode:
-            raise Refused("the rehearsal ends here")
+            raise Refused("the last command failed: the rehearsal ends here")
 
     def say(self, *words: str) -> None:
         print("$", " ".join(words).replace(str(self.index), "INDEX"), flush=True)

@@ -40,7 +40,7 @@ for name, result in RESULTS.items():
     add(name, idle(FileBackend, result))
     add(name + "_staged", idle(FileBackend, result, stage=lambda self, key, name: idle(StagedFile, None)()))
 """
-"""Suites for an empty class, for the stubs of the protocol, and for classes whose methods all give the same."""
+"""Suites for an empty class, for the stubs of the protocol, and for classes whose methods all return the same."""
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_no_test_of_the_suite_passes_for_a_class_that_does_nothing(tmp_path: Pat
 
 
 UNNOTICED = {"area_path", "path", "purge", "close"}
-"""Methods that do nothing in a backend without folders, whose files are gone at once when they are removed."""
+"""Methods that may do nothing in a backend without folders, whose files are gone at once when they are removed."""
 NAMES = [name for name in vars(FileBackend) if not name.startswith("_")]
 
 
@@ -90,7 +90,7 @@ STUBS: Any = type("Stubs", (FileBackend,), {})
 
 
 @pytest.mark.parametrize("backend", [Empty(), STUBS(), 5], ids=["empty", "stubs", "number"])
-def test_a_store_refuses_what_is_no_backend_and_lists_what_it_has_not(backend: Any, tmp_path: Path) -> None:
+def test_a_store_refuses_an_incomplete_backend_and_lists_what_is_missing(backend: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError) as caught:
         FileStore(tmp_path / "unused", backend=backend)
     assert str(caught.value) == (
@@ -124,7 +124,7 @@ def test_a_store_refuses_a_backend_with_a_method_that_it_cannot_call(
         suite.test_is_a_file_backend()
 
 
-def test_a_class_is_not_a_backend(tmp_path: Path) -> None:
+def test_a_store_refuses_a_class_in_place_of_a_backend(tmp_path: Path) -> None:
     backend: Any = LocalFileBackend
     with pytest.raises(TypeError, match=r"^backend takes an object, not a class: give LocalFileBackend\(...\)$"):
         FileStore(tmp_path, backend=backend)

@@ -394,7 +394,7 @@ def test_a_forked_child_finds_every_lock_free(store: SessionStore) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_what_a_forked_child_resets_comes_in_the_order_in_which_it_was_made() -> None:
+def test_a_forked_child_resets_objects_in_the_order_in_which_they_were_made() -> None:
     class Owner:
         def __init__(self, number: int) -> None:
             self.number = number

@@ -50,13 +50,13 @@ for suite, seam, maker, attributes in (
             made = idle(seam, result, **dict(zip(attributes, values)))
             add(suite, maker, "_".join((name, *map(str, values))), made)
 """
-"""Suites for an empty class, for the stubs of the protocol, and for classes whose methods all give the same."""
+"""Suites for an empty class, for the stubs of the protocol, and for classes whose methods all return the same."""
 
 UNUSED = {
     False: {"fetch", "attached", "claim", "release", "write", "attach", "settle", "close"},
     True: {"put", "release", "settle", "close"},
 }
-"""Methods that do nothing in a backend of one process, or are not called, by whether it keeps copies."""
+"""Methods that may do nothing in a backend of one process, or are not called, by whether it keeps copies."""
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ NAMES = [name for name in (*Backend.__annotations__, *vars(Backend)) if not name
     [(Empty(), NAMES), (Stubs(), NAMES[2:]), (5, NAMES)],
     ids=["empty", "stubs", "number"],
 )
-def test_a_store_refuses_what_is_no_backend_and_lists_what_it_has_not(backend: Any, lacking: list[str]) -> None:
+def test_a_store_refuses_an_incomplete_backend_and_lists_what_is_missing(backend: Any, lacking: list[str]) -> None:
     with pytest.raises(TypeError) as caught:
         SessionStore(backend=backend)
     assert str(caught.value) == (
@@ -166,7 +166,7 @@ def test_a_method_may_take_more_and_have_other_names() -> None:
     SessionStore(backend=type("More", (MemoryBackend,), more)())
 
 
-def test_a_backend_that_passes_calls_on_is_one() -> None:
+def test_a_store_accepts_a_backend_that_passes_calls_on() -> None:
     class Counted:
         def __init__(self) -> None:
             self.inner = MemoryBackend(copy=True)
@@ -181,13 +181,13 @@ def test_a_backend_that_passes_calls_on_is_one() -> None:
 
 
 @pytest.mark.parametrize("use", ["backend", "codec"])
-def test_a_class_is_not_an_object(use: str) -> None:
+def test_a_store_refuses_a_class_in_place_of_an_object(use: str) -> None:
     given: dict[str, Any] = {use: MemoryBackend if use == "backend" else MsgpackCodec}
     with pytest.raises(TypeError, match=rf"^{use} takes an object, not a class: give M\w+\(...\)$"):
         SessionStore(**given)
 
 
-def test_a_store_refuses_what_is_no_codec() -> None:
+def test_a_store_refuses_an_incomplete_codec_and_lists_what_is_missing() -> None:
     codec: Any = Empty()
     with pytest.raises(TypeError) as caught:
         SessionStore(backend="memory://?copy=1", codec=codec)

@@ -19,7 +19,7 @@ import silo_tasks.testing.store
 from silo_tasks import Runner, TaskError, TaskStore
 from silo_tasks.testing import LocalRunnerContract, RunnerContract, TaskStoreContract
 
-silo_tasks.testing.runner.WAIT = silo_tasks.testing.store.WAIT = 0.02  # Nothing comes.
+silo_tasks.testing.runner.WAIT = silo_tasks.testing.store.WAIT = 0.02  # No wait succeeds.
 RESULTS = {"None": None, "True": True, "pair": (None, 0.0), "error": NotImplementedError, "own": TaskError}
 
 
@@ -56,7 +56,7 @@ for result in (True, False, None):
 nothing = {"submit": lambda self, job: None, "shutdown": lambda self, timeout=None: True}
 add(LocalRunnerContract, "make_runner", "lazy", type("Lazy", (Runner,), nothing))
 """
-"""Suites for an empty class, for the interfaces themselves, and for classes whose methods all give the same."""
+"""Suites for an empty class, for the interfaces themselves, and for classes whose methods all return the same."""
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ class Empty:
         ),
     ],
 )
-def test_a_task_refuses_what_is_neither_and_says_what_one_of_your_own_has(name: str, given: Any, words: str) -> None:
+def test_a_task_refuses_another_object_and_says_what_a_runner_or_store_needs(name: str, given: Any, words: str) -> None:
     with pytest.raises(TypeError) as caught:
         BackgroundTask(**{name: given})
     assert str(caught.value) == words.format(type(given).__name__)

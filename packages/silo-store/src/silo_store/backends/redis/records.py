@@ -20,7 +20,7 @@ LARGE = 1
 ATTACHED = 2
 """Flag: a hash of what is attached may exist."""
 READ = struct.Struct(">dI")
-"""Beginning and revision of a record that was read. A write finds them unchanged."""
+"""Packs the beginning and the revision of a record that was read, which a write must find unchanged."""
 REVISIONS = 2**32
 TIME = struct.Struct(">d")
 VERSION = struct.Struct(">I")
@@ -74,7 +74,7 @@ def rewritten(record: PackedRecord) -> bytes:
 
 
 def nothing_of(uid: str) -> bytes:
-    """Return the bytes of a record that nothing is known about but its uid."""
+    """Return the bytes of a record of which only the uid is known."""
     return HEAD.pack(0.0, 0.0, 0, 0, len(uid)) + uid.encode()
 
 
