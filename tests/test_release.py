@@ -88,6 +88,13 @@ def with_later_entries(tiny: TinyWorkspace, index: Path) -> None:
     tiny.commit("Change more")
 
 
+def with_a_later_section(tiny: TinyWorkspace, index: Path) -> None:
+    path = "packages/flask-silo/CHANGELOG.md"
+    later = CHANGELOG.replace("Unreleased", "0.2.1 (2026-11-28)")
+    tiny.write(path, later + tiny.read(path).partition("# Changelog\n")[2])
+    tiny.commit("Date a later version")
+
+
 def uncommitted(tiny: TinyWorkspace, index: Path) -> None:
     tiny.write("packages/flask-silo/src/flask_silo/more.py", "")
 
@@ -100,6 +107,11 @@ def not_on_main(tiny: TinyWorkspace, index: Path) -> None:
 def not_on_the_main_of_the_repository(tiny: TinyWorkspace, index: Path) -> None:
     tiny.git("update-ref", "refs/remotes/origin/main", "HEAD")
     tiny.git("commit", "--quiet", "--allow-empty", "--message", "Go on")
+
+
+def shallow(tiny: TinyWorkspace, index: Path) -> None:
+    tiny.path(".git/shallow").write_text(tiny.git("rev-parse", "HEAD"), encoding="utf-8")
+    tiny.git("update-ref", "refs/remotes/origin/main", tiny.git("commit-tree", "-m", "Go on", "HEAD^{tree}").strip())
 
 
 def tagged_before(tiny: TinyWorkspace, index: Path) -> None:
@@ -130,10 +142,12 @@ def unreachable(tiny: TinyWorkspace, index: Path) -> None:
         (undated, "'## 0.2.0': write '## Unreleased'"),
         (undated, "no dated section with entries for 0.2.0: prepare 0.2.0"),
         (without_entries, "no dated section with entries for 0.2.0"),
+        (with_a_later_section, "no dated section with entries for 0.2.0"),
         (with_later_entries, "has entries under Unreleased, which would be published"),
         (uncommitted, "changes that are not committed"),
         (not_on_main, "is not on main: merge it"),
-        (not_on_the_main_of_the_repository, "is not on main: merge it"),
+        (not_on_the_main_of_the_repository, "is not on origin/main: merge it"),
+        (shallow, "the clone is shallow"),
         (tagged_before, "the tag flask-silo-v0.2.0 is on another commit"),
         (without_sibling, "requires silo-tasks>=0.2,<0.3, and no such release is published: release silo-tasks first"),
         (with_too_new_a_sibling, "requires silo-tasks>=0.2,<0.3, and no such release is published"),
@@ -181,8 +195,17 @@ def test_the_plan_says_for_each_package_what_is_next(ready: TinyWorkspace, index
     ready.write("packages/silo-tasks/src/silo_tasks/__init__.py", "changed = True\n")
     ready.commit("Change silo-tasks")
     lines = plan(Workspace(ready.root), index)
-    assert lines[0] == "silo-tasks 0.2.0: changed since silo-tasks-v0.2.0"
-    assert "  - silo-tasks 0.2.0 is published already: prepare the next version" in lines
+    assert lines[:2] == [
+        "silo-tasks 0.2.0: changed since silo-tasks-v0.2.0",
+        "  - this version is tagged already: prepare the next one",
+    ]
+
+
+def test_a_tag_that_is_not_of_a_release_of_the_package_is_not_its_last(ready: TinyWorkspace) -> None:
+    for tag in ("silo-tasks-v0.2.0", "silo-tasks-v0.10.0", "silo-tasks-vNext", "silo-tasks-vendored-v9.0"):
+        ready.git("tag", tag)
+    workspace = Workspace(ready.root)
+    assert workspace.last_tag(workspace.packages["silo-tasks"]) == "silo-tasks-v0.10.0"
 
 
 def test_the_index_names_all_versions_that_a_range_allows(index: Path) -> None:

@@ -36,7 +36,8 @@ def _of_changelog(package: Package) -> list[str]:
     text = package.changelog.read_text(encoding="utf-8")
     found = [f"CHANGELOG.md: {mistake}" for mistake in mistakes(text)]
     sections = read(text)
-    if not any(section.version == package.version and section.entries for section in sections):
+    newest = next((section for section in sections if section.version), None)
+    if newest is None or newest.version != package.version or not newest.entries:
         found.append(f"CHANGELOG.md has no dated section with entries for {package.version}: prepare {package.version}")
     elif any(section.title == UNRELEASED and section.entries for section in sections):
         found.append(f"CHANGELOG.md has entries under {UNRELEASED}, which would be published: prepare the next version")
@@ -50,10 +51,14 @@ def _of_commit(workspace: Workspace, tag: str) -> list[str]:
         found.append("the tree has changes that are not committed: commit them, or work in a fresh clone")
     if workspace.git("tag", "--list", tag) and workspace.git("rev-parse", f"{tag}^{{commit}}") != head:
         found.append(f"the tag {tag} is on another commit than {head[:10]}: check it out")
-    mains = workspace.git("for-each-ref", "--format=%(refname)", "refs/remotes/origin/main", "refs/heads/main").split()
-    main = mains[-1] if mains else None  # the one of the repository, where there is one
-    if main is None or head not in workspace.git("rev-list", main).split():
-        found.append(f"the commit {head[:10]} is not on main: merge it, and fetch main")
+    refs = workspace.git("for-each-ref", "--format=%(refname)", "refs/remotes/origin/main", "refs/heads/main").split()
+    main = refs[-1] if refs else "refs/heads/main"  # that of the repository, where it was fetched
+    if not refs or head not in workspace.git("rev-list", main).split():
+        if workspace.git("rev-parse", "--is-shallow-repository") == "true":
+            found.append("the clone is shallow, and does not show whether the commit is on main: make a full clone")
+        else:
+            where = "/".join(main.split("/")[2:])
+            found.append(f"the commit {head[:10]} is not on {where}: merge it there, and fetch it")
     return found
 
 
@@ -80,6 +85,9 @@ def plan(workspace: Workspace, index: Path | None) -> list[str]:
             lines.append(f"{package.name} {package.version}: has not changed since {tag}")
             continue
         lines.append(f"{package.name} {package.version}: {f'changed since {tag}' if tag else 'was never released'}")
+        if tag == package.tag:
+            lines.append("  - this version is tagged already: prepare the next one")
+            continue
         against = reasons(workspace, package.tag, index)
         lines += [f"  - {reason}" for reason in against] or [f"  may be released: tag {package.tag}"]
     return lines

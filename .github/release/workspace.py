@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from packaging.requirements import Requirement
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from .programs import run
 
@@ -78,8 +78,17 @@ class Workspace:
 
     def last_tag(self, package: Package) -> str | None:
         """Return the tag of the newest release of a package; None if there is none."""
-        tags = self.git("tag", "--list", f"{package.name}-v*").split()
-        return max(tags, key=lambda tag: Version(tag.rpartition("-v")[2]), default=None)
+        start = f"{package.name}-v"
+        versions = {tag: _version(tag.removeprefix(start)) for tag in self.git("tag", "--list", f"{start}*").split()}
+        released = {version: tag for tag, version in versions.items() if version}
+        return released[max(released)] if released else None
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
