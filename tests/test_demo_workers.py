@@ -137,7 +137,8 @@ class Demo:
         self.site = self.start()
 
     def start(self, **env: str) -> Site:
-        args = [f"--workers={WORKERS}", "--threads=8", "--keep-alive=75", "--graceful-timeout=1", *self._args]
+        # A worker of Gunicorn 23 sees SIGTERM within a second. Killed by then, it would not record the tasks it leaves.
+        args = [f"--workers={WORKERS}", "--threads=8", "--keep-alive=75", "--graceful-timeout=5", *self._args]
         server = Gunicorn("gated:app", *args, folder=self._folder / "log", cwd=self._folder, env={**self._env, **env})
         self._sites.enter_context(server)
         self.site = Site(server)
