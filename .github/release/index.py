@@ -31,7 +31,7 @@ def newest(requirement: Requirement, index: Path | None, excluded: Sequence[Vers
     command += ["--no-index", "--find-links", str(index.resolve())] if index else []
     # Outside the workspace, whose sources would be found.
     done = subprocess.run(command, input=asked, cwd=tempfile.gettempdir(), capture_output=True, text=True, check=False)
-    # A hint tells that the index was not asked, or did not show everything: offline, without rights, by date.
+    # uv adds a hint if it did not ask the index or did not see all of it: offline, without access, or before a date.
     if done.returncode == 1 and "No solution found" in done.stderr and "hint:" not in done.stderr:
         return None
     if done.returncode:

@@ -87,8 +87,8 @@ class Claims:
                 reply = self._take_in_turn(sid, touched, arguments, wake, timeout, contended=contended)
             if reply is None:
                 raise LockTimeout(sid)
-            data, *told = reply
-            for epoch in told:
+            data, *epochs = reply
+            for epoch in epochs:
                 prefix.compare(known, epoch, at.now)
             self._keeper.add(_name(claim))
         except StoreUnavailable:  # giving back would fail too, and the server may still grant the claim
