@@ -36,8 +36,8 @@ def _of_changelog(package: Package) -> list[str]:
     text = package.changelog.read_text(encoding="utf-8")
     found = [f"CHANGELOG.md: {mistake}" for mistake in mistakes(text)]
     sections = read(text)
-    newest = next((section for section in sections if section.version), None)
-    if newest is None or newest.version != package.version or not newest.entries:
+    latest = next((section for section in sections if section.version), None)
+    if latest is None or latest.version != package.version or not latest.entries:
         found.append(f"CHANGELOG.md has no dated section with entries for {package.version}: prepare {package.version}")
     elif any(section.title == UNRELEASED and section.entries for section in sections):
         found.append(f"CHANGELOG.md has entries under {UNRELEASED}, which would be published: prepare the next version")
