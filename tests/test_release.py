@@ -256,12 +256,21 @@ def test_preparing_dates_the_changelog_and_sets_the_version(tiny: TinyWorkspace)
 
 
 def test_preparing_raises_the_floor_of_a_sibling_in_every_range(tiny: TinyWorkspace) -> None:
+    tiny.replace("packages/silo-tasks/pyproject.toml", 'version = "0.2.0"', 'version = "0.2.1"')
     workspace = Workspace(tiny.root)
     done = prepare(workspace, workspace.packages["flask-silo"], Version("0.2.0"), {"silo-tasks": Version("0.2.1")})
     text = tiny.read("packages/flask-silo/pyproject.toml")
     assert 'dependencies = ["silo-tasks>=0.2.1,<0.3"]' in text
     assert 'more = ["silo-tasks[more]>=0.2.1,<0.3"]' in text
     assert "flask-silo requires silo-tasks>=0.2.1,<0.3" in done
+
+
+def test_a_release_without_a_tag_can_be_prepared_again(tiny: TinyWorkspace) -> None:
+    for floors in ({}, {"silo-tasks": Version("0.2.0")}):
+        workspace = Workspace(tiny.root)
+        prepare(workspace, workspace.packages["flask-silo"], Version("0.2.1"), floors)
+    assert tiny.read("packages/flask-silo/CHANGELOG.md") == CHANGELOG.replace("Unreleased", f"0.2.1 ({TODAY})")
+    assert "silo-tasks>=0.2.0,<0.3" in tiny.read("packages/flask-silo/pyproject.toml")
 
 
 def test_preparing_a_breaking_release_raises_the_ranges_that_do_not_admit_it(tiny: TinyWorkspace) -> None:
@@ -283,6 +292,13 @@ def test_a_range_ends_before_the_next_breaking_version(floor: str, ranges: str) 
         ("flask-silo", "0.1.9", {}, "0.1.9 is not newer than 0.2.0"),
         ("silo-tasks", "0.2.0", {}, "0.2.0 is not newer than silo-tasks-v0.2.0"),
         ("flask-silo", "0.2.1", {"silo-store": Version("1")}, "flask-silo does not require silo-store"),
+        (
+            "flask-silo",
+            "0.2.1",
+            {"silo-tasks": Version("0.2.1")},
+            "silo-tasks is 0.2.0 here, which is not in >=",
+        ),
+        ("flask-silo", "0.2.1", {"silo-tasks": Version("0.1")}, "silo-tasks is 0.2.0 here, which is not in >="),
         ("flask-silo", "0.2.1", {}, "the changelog has no section '## Unreleased' with entries"),
     ],
 )
@@ -408,6 +424,8 @@ def test_commands_print_what_they_found_and_exit_with_a_status(
     assert capsys.readouterr().out == "flask-silo-v0.2.0 may be published\n"
     assert main(["check", "flask-silo-v0.3.0", "--index", str(index)], ready.root) == 1
     assert "the tag says 0.3.0, the manifest 0.2.0" in capsys.readouterr().err
+    assert main(["test", "flask-silo", "--from", str(index)], ready.root) == 1
+    assert "index has no flask_silo-0.2.0.tar.gz: build flask-silo into it" in capsys.readouterr().err
     assert main(["changelog"], ready.root) == 0
     assert main(["plan", "--index", str(index)], ready.root) == 0
     with pytest.raises(SystemExit):

@@ -75,15 +75,15 @@ def mistakes(text: str) -> list[str]:
 
 
 def dated(text: str, version: Version, day: date) -> str:
-    """Return a changelog whose unreleased section has become that of a version.
+    """Return a changelog whose first section, unreleased or of that version, is of a version and a day.
 
     Raises:
         Refused: The section is missing, or has no entries.
     """
-    sections = read(text)
-    if not sections or sections[0].title != UNRELEASED or not sections[0].entries:
-        raise Refused(f"the changelog has no section '## {UNRELEASED}' with entries")
-    return text.replace(f"## {UNRELEASED}", f"## {version} ({day})", 1)
+    first = next(iter(read(text)), None)
+    if first is None or not first.entries or (first.title != UNRELEASED and first.version != version):
+        raise Refused(f"the changelog has no section '## {UNRELEASED}' with entries: add what users notice")
+    return text.replace(f"## {first.title}", f"## {version} ({day})", 1)
 
 
 def missing(workspace: Workspace, since: str | None) -> list[str]:

@@ -58,7 +58,7 @@ def fetch(package: Package, out: Path) -> list[str]:
     for needed in package.siblings:
         exact = [f"{needed.name}=={version}" for version in published(needed, None)]
         if not exact:
-            raise Refused(f"no release of {range_of(needed)} is published")
+            raise Refused(f"no release of {range_of(needed)} is published: release {needed.name} first, or build it")
         for each in exact:
             options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(out.resolve())]
             run(sys.executable, "-m", "pip", "download", *options, each, cwd=out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from .changelog import dated
@@ -13,7 +14,7 @@ from .workspace import Package, Workspace
 
 
 def prepare(workspace: Workspace, package: Package, version: Version, floors: dict[str, Version]) -> list[str]:
-    """Edit the tree for a release, and return what was done.
+    """Edit the tree for a release, and return what was done. A release that has no tag yet may be prepared again.
 
     Another package whose range would not admit the new version gets a range from that version on.
 
@@ -21,14 +22,18 @@ def prepare(workspace: Workspace, package: Package, version: Version, floors: di
         floors: The oldest release of each named sibling that the package works with from now on.
 
     Raises:
-        Refused: The version is not newer than the last release, the changelog has nothing unreleased, or the package
-            does not require a sibling that is named. Nothing is changed.
+        Refused: The version is not newer than the last release, the changelog has nothing unreleased, the package does
+            not require a sibling that is named, or the range from its floor lacks its version here. Nothing is changed.
     """
     tag = workspace.last_tag(package)
     if version < package.version or (tag and version <= Version(tag.rpartition("-v")[2])):
         raise Refused(f"{version} is not newer than {tag or package.version}")
     if unknown := floors.keys() - {needed.name for needed in package.siblings}:
         raise Refused(f"{package.name} does not require {', '.join(sorted(unknown))}")
+    for name, floor in floors.items():
+        if not SpecifierSet(range_from(floor)).contains(here := workspace.packages[name].version, prereleases=True):
+            way = f"prepare {name} first, or name another floor"
+            raise Refused(f"{name} is {here} here, which is not in {range_from(floor)}: {way}")
     text = dated(package.changelog.read_text(encoding="utf-8"), version, datetime.now(tz=timezone.utc).date())
     package.changelog.write_text(text, encoding="utf-8", newline="\n")
     _edit(package, r'^(version = )"[^"]*"', rf'\1"{version}"')

@@ -37,6 +37,9 @@ class Proof:
     ) -> None:
         self.package, self.names, self.index = package, workspace.packages, index.resolve()
         self.python, self.options = python, options
+        self.sdist = self.index / f"{package.module}-{package.version}.tar.gz"
+        if not self.sdist.exists():
+            raise Refused(f"{index} has no {self.sdist.name}: build {package.name} into it")
         self.failed: list[Versions] = []
         self.allowed: dict[str, list[Version]] = {}
         for needed in package.siblings:
@@ -79,7 +82,7 @@ class Proof:
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder).resolve()
             source = work / f"{self.package.module}-{self.package.version}"
-            run("tar", "-xf", self.index / f"{source.name}.tar.gz", cwd=work)
+            run("tar", "-xf", self.sdist, cwd=work)
             shutil.rmtree(source / "src")
             python = environment(work / "environment", self.python)
             exact = {self.package.name: self.package.version} | siblings
