@@ -225,7 +225,7 @@ def test_an_index_that_cannot_be_asked_is_not_an_empty_one(monkeypatch: pytest.M
 
 def test_an_index_that_was_not_asked_is_not_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
-    with pytest.raises(Refused, match=r"(?s)no clear answer about silo-tasks.*the network was disabled"):
+    with pytest.raises(Refused, match=r"(?s)no clear answer about silo-tasks.*UV_OFFLINE"):
         newest(Requirement("silo-tasks>=99"), None)
 
 
@@ -244,6 +244,29 @@ def test_an_index_that_refuses_access_is_not_an_empty_one(monkeypatch: pytest.Mo
         with pytest.raises(Refused, match=f"(?s)no clear answer about silo-tasks.*{status}"):
             newest(Requirement("silo-tasks"), None)
         server.shutdown()
+
+
+def test_an_index_is_asked_again_and_not_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    class Cacheable(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Cache-Control", "max-age=600")
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cacheable) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}/simple")
+        assert newest(Requirement("silo-tasks"), None) is newest(Requirement("silo-tasks"), None) is None
+        server.shutdown()
+    assert asked == ["/simple/silo-tasks/"] * 2
 
 
 def test_preparing_dates_the_changelog_and_sets_the_version(tiny: TinyWorkspace) -> None:

@@ -28,7 +28,8 @@ def newest(requirement: Requirement, index: Path | None, excluded: Sequence[Vers
     """
     asked = ",".join([range_of(requirement), *(f"!={version}" for version in excluded)])
     command = [uv(), "pip", "compile", "-", "--quiet", "--no-deps", "--no-header", "--no-annotate", "--no-sources"]
-    command += ["--no-index", "--find-links", str(index.resolve())] if index else []
+    # A release of the last minutes counts, which the cache does not have.
+    command += ["--no-index", "--find-links", str(index.resolve())] if index else ["--refresh"]
     # Outside the workspace, whose sources would be found.
     done = subprocess.run(command, input=asked, cwd=tempfile.gettempdir(), capture_output=True, text=True, check=False)
     # uv adds a hint if it did not ask the index or did not see all of it: offline, without access, or before a date.
