@@ -15,6 +15,7 @@ if sys.platform == "win32":
 
 import fcntl
 import pty
+import signal
 import struct
 import termios
 
@@ -58,6 +59,8 @@ class Program:
         if self.pid == 0:
             # Its size before anything is drawn.
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            # The tests may run in the background of a script, where Ctrl-C is ignored.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(sys.executable, [sys.executable, str(script)], environment)
 
     def read_until(self, text: str) -> None:
