@@ -94,7 +94,7 @@ def test_a_store_refuses_an_incomplete_backend_and_lists_what_is_missing(backend
     with pytest.raises(TypeError) as caught:
         FileStore(tmp_path / "unused", backend=backend)
     assert str(caught.value) == (
-        f"backend takes a FileBackend, which this {type(backend).__name__} is not: it has no {', '.join(NAMES)}. "
+        f"backend must be a FileBackend, but this {type(backend).__name__} does not fit: it has no {', '.join(NAMES)}. "
         "See silo_files.FileBackend"
     )
     assert {"stage", "open", "sweep", "close"} <= set(NAMES)
@@ -117,7 +117,9 @@ def test_a_store_refuses_a_backend_with_a_method_that_it_cannot_call(
     name: str, method: Any, reason: str, tmp_path: Path
 ) -> None:
     backend = type("Odd", (LocalFileBackend,), {name: method})(str(tmp_path / "files"))
-    with pytest.raises(TypeError, match=f"^backend takes a FileBackend, which this Odd is not: {reason}") as caught:
+    with pytest.raises(
+        TypeError, match=f"^backend must be a FileBackend, but this Odd does not fit: {reason}"
+    ) as caught:
         FileStore(tmp_path, backend=backend)
     suite = type("Suite", (FileBackendContract,), {"make_backend": lambda self: backend})()
     with pytest.raises(TypeError, match=re.escape(str(caught.value).removeprefix("backend"))):

@@ -114,7 +114,7 @@ def test_a_store_refuses_an_incomplete_backend_and_lists_what_is_missing(backend
     with pytest.raises(TypeError) as caught:
         SessionStore(backend=backend)
     assert str(caught.value) == (
-        f"backend takes a Backend, which this {type(backend).__name__} is not: it has no {', '.join(lacking)}. "
+        f"backend must be a Backend, but this {type(backend).__name__} does not fit: it has no {', '.join(lacking)}. "
         "See BACKENDS.md of silo-store"
     )
     assert {"load", "write", "put", "close"} <= set(lacking)
@@ -149,7 +149,7 @@ async def find(self: object, uid: str) -> None:
 )
 def test_a_store_refuses_a_backend_with_a_method_that_it_cannot_call(name: str, method: Any, reason: str) -> None:
     backend = type("Odd", (MemoryBackend,), {name: method})()
-    with pytest.raises(TypeError, match=f"^backend takes a Backend, which this Odd is not: {reason}") as caught:
+    with pytest.raises(TypeError, match=f"^backend must be a Backend, but this Odd does not fit: {reason}") as caught:
         SessionStore(backend=backend)
     suite = type("Suite", (BackendContract,), {"make_backend": lambda self: backend})()
     with pytest.raises(TypeError, match=re.escape(str(caught.value).removeprefix("backend"))):
@@ -192,6 +192,7 @@ def test_a_store_refuses_an_incomplete_codec_and_lists_what_is_missing() -> None
     with pytest.raises(TypeError) as caught:
         SessionStore(backend="memory://?copy=1", codec=codec)
     assert str(caught.value) == (
-        "codec takes a Codec, which this Empty is not: it has no exact, typed, encode, decode. See silo_store.Codec"
+        "codec must be a Codec, but this Empty does not fit: it has no exact, typed, encode, decode. "
+        "See silo_store.Codec"
     )
     assert set(Codec.__annotations__) == {"exact"}

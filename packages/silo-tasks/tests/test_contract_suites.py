@@ -145,7 +145,7 @@ def test_a_task_refuses_a_method_that_it_cannot_call(
     suite.make_runner = suite.make_store = lambda: odd
     in_suite = suite.test_is_a_runner if use == "runner" else suite.test_is_a_task_store
     for refuse in (lambda: BackgroundTask(**{use: odd}), in_suite):
-        with pytest.raises(TypeError, match=rf"^{use} takes a \w+, which this Odd is not: {reason}"):
+        with pytest.raises(TypeError, match=rf"^{use} must be a \w+, but this Odd does not fit: {reason}"):
             refuse()
 
 

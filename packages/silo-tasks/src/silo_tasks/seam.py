@@ -37,7 +37,9 @@ def check_seam(use: str, value: object, seam: type, page: str) -> None:
         misfits.insert(0, f"it has no {', '.join(lacking)}")
     if misfits:
         kind = type(value).__name__
-        raise TypeError(f"{use} takes a {seam.__name__}, which this {kind} is not: {'; '.join(misfits)}. See {page}")
+        raise TypeError(
+            f"{use} must be a {seam.__name__}, but this {kind} does not fit: {'; '.join(misfits)}. See {page}"
+        )
 
 
 def _misfits(name: str, wanted: Signature, method: Any) -> list[str]:
