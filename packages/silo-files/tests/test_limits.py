@@ -247,8 +247,10 @@ def test_concurrent_saves_stay_within_the_limits(tmp_path: Path, names: list[str
         thread.start()
     barrier.wait()
     while any(thread.is_alive() for thread in threads):
+        # A look reads one size after another: of two files that change meanwhile, it may see the larger size of each.
+        largest = 10_000 if len(set(names)) == 1 else 4 * 3000
         usages = [store.usage("sid0"), store.usage("sid1")]
-        assert all(usage.bytes <= 10_000 and usage.files <= 6 for usage in usages)
+        assert all(usage.bytes <= largest and usage.files <= 6 for usage in usages)
     assert failures == []
     total = store.total_size_bytes
     assert total <= 15_000
