@@ -42,13 +42,16 @@ class Browser:
     """One browser with one page."""
 
     def __init__(self, program: str, profile: Path) -> None:
+        import fcntl  # which Windows does not have
+
         self._number = 0
         self._session = ""
         self._buffer = b""
         self.console: list[str] = []
         read_end, self._write = os.pipe()
         self._read, write_end = os.pipe()
-        high = [os.dup2(fd, fd + 100) for fd in (read_end, write_end)]  # numbers other than 3 and 4, see below
+        # Free numbers other than 3 and 4, see below.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (read_end, write_end)]
         arguments = [program, *FLAGS, f"--user-data-dir={profile / 'profile'}", "about:blank"]
         moves = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
         quiet = os.open(os.devnull, os.O_WRONLY)
