@@ -323,7 +323,7 @@ def test_holds_wait_for_a_locked_file_together_not_one_after_the_other(path: Pat
         in_threads(12, hold)
     assert len(took) == 12
     assert max(took) < 4.0
-    assert not backend._holds
+    assert not backend._holds._counts
 
 
 def test_a_life_that_is_removed_takes_its_holds_with_it(path: Path, open_sqlite: Open) -> None:
@@ -331,7 +331,7 @@ def test_a_life_that_is_removed_takes_its_holds_with_it(path: Path, open_sqlite:
     dead, backend = open_sqlite(), open_sqlite()
     begin(backend)
     dead.hold("uid-1")
-    dead._locks.give_back(dead._owner_token)
+    dead._locks.give_back(dead._holds._token)
     assert backend.remove(LIFE)
     with other_connection(path) as connection:
         assert connection.execute("SELECT count(*) FROM holds").fetchone() == (0,)

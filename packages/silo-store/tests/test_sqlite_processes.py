@@ -61,7 +61,7 @@ def test_a_child_uses_the_store_and_leaves_the_parents_claims_and_holds(open_sql
     begin(backend)
     claim, _ = backend.claim("sid-a", at(0.0), 1.0)
     backend.hold("uid-1")
-    owner = backend._owner
+    owner = backend._holds.owner
 
     def work() -> None:
         assert not backend._database._all
@@ -74,13 +74,13 @@ def test_a_child_uses_the_store_and_leaves_the_parents_claims_and_holds(open_sql
         assert backend.expire([LIFE], at(1e6)) == [LIFE]
         begin(backend, MINE)
         backend.hold("uid-mine")
-        assert backend._owner not in (0, owner)
+        assert backend._holds.owner not in (0, owner)
 
     assert in_child(work) == 0
     assert not backend.held("uid-mine"), "the child is dead"
     backend.write(LIFE, {"ns": Change(1, b"two")}, at(1.0), claim, last=True)
     assert sorted(backend.sids()) == ["sid-a", "sid-mine"]
-    assert backend._owner == owner
+    assert backend._holds.owner == owner
 
 
 @forks

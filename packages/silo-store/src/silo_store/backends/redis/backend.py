@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import math
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from ...backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
-from ...errors import LockLost, RecordDamaged, SessionConflict, SessionExpired, StoreUnavailable, TooManySessions
-from ...fork import reset_after_fork
+from ...errors import LockLost, RecordDamaged, SessionConflict, SessionExpired, TooManySessions
 from ...record import Apart, Blob, Change, Record
 from ...redact import short
 from ..options import options, seconds
@@ -22,6 +19,7 @@ from . import records, scripts
 from .claims import Claims
 from .connections import Connections
 from .health import findings
+from .holds import Holds
 from .keeper import Keeper
 from .keys import BUCKET, SHARDS
 from .location import read
@@ -68,9 +66,8 @@ class RedisBackend:
         self._keeper = Keeper(self._renew, lease / 3)
         self._claims = Claims(self._prefix, self._keeper, max(1, int(lease * 1000)))
         self._lease = self._claims.lease
+        self._holds = Holds(self._prefix, self._keeper, self._claims)
         self._skipped: set[str] = set()  # damaged records that a sweep has logged
-        self._after_fork()
-        reset_after_fork(self)
 
     @classmethod
     def from_url(cls, url: str) -> RedisBackend:
@@ -88,11 +85,6 @@ class RedisBackend:
                 own[name] = value if name == "prefix" else seconds(name, value)
         base = url.strip().partition("?")[0]
         return cls(f"{base}?{urlencode(rest)}" if rest else base, **own)
-
-    def _after_fork(self) -> None:
-        """Begin without holds: those belong to the parent."""
-        self._guard = threading.Lock()
-        self._holds: dict[str, list[str]] = {}
 
     # Reading
 
@@ -408,26 +400,13 @@ class RedisBackend:
         self._run(scripts.PRUNE, (self._keys.gone, self._keys.lost), before)
 
     def hold(self, uid: str) -> None:
-        owner = self._claims.new_token()  # one for each hold, so that undoing one leaves the others
-        self._run(scripts.HOLD, (self._keys.hold + uid,), owner, self._lease)
-        self._keeper.add(_hold_name(uid, owner))
-        with self._guard:
-            self._holds.setdefault(uid, []).append(owner)
+        self._holds.add(uid)
 
     def unhold(self, uid: str) -> None:
-        with self._guard:
-            owners = self._holds.get(uid)
-            if owners is None:
-                return
-            owner = owners.pop()
-            if not owners:
-                del self._holds[uid]
-        self._keeper.discard(_hold_name(uid, owner))
-        with contextlib.suppress(StoreUnavailable):  # the hold runs out
-            self._server.command("ZREM", self._keys.hold + uid, owner)
+        self._holds.remove(uid)
 
     def held(self, uid: str) -> bool:
-        return bool(self._run(scripts.HELD, (self._keys.hold + uid,)))
+        return self._holds.has(uid)
 
     def _renew(self, names: list[str]) -> None:
         keys = self._keys
@@ -438,8 +417,7 @@ class RedisBackend:
                 sid, token = rest.split(" ")
                 self._run(scripts.RENEW_CLAIM, (keys.claim + sid,), token, self._lease)
             elif kind == "hold":
-                uid, owner = rest.split(" ")
-                self._run(scripts.HOLD, (keys.hold + uid,), owner, self._lease)
+                self._holds.renew(*rest.split(" "))
             else:
                 ended.append(rest)
         if ended:
@@ -486,10 +464,6 @@ class RedisBackend:
 
 
 _REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": LockLost, b"damaged": RecordDamaged}
-
-
-def _hold_name(uid: str, owner: str) -> str:
-    return f"hold {uid} {owner}"
 
 
 def _ended_name(life: Life) -> str:

@@ -6,8 +6,8 @@ The last key of each script is ``epoch``. A script does nothing if it names anot
 from __future__ import annotations
 
 from ...backend import Moment
-from .connections import REFUSAL, Script
-from .keys import LAYOUT, SHARDS
+from .connections import Script
+from .lua import script
 
 ALL = -1
 """The last byte of a record."""
@@ -25,157 +25,18 @@ def keep(at: Moment) -> int:
     return int(min(2 * at.ttl + WEEK, FOREVER) * 1000)
 
 
-_GUARD = f"""
-local epoch, shards = redis.call('GET', KEYS[#KEYS]), {SHARDS}
-if epoch and string.sub(epoch, 1, {len(LAYOUT) + 1}) ~= '{LAYOUT}:' then
-  local layout = string.match(epoch, '^(%d+):') or '1'
-  local keys = string.match(KEYS[#KEYS], '^{{.-}}:')
-  return redis.error_reply('{REFUSAL} sessions in Redis cannot be used: the keys ' .. keys .. '* have layout ' .. layout
-    .. ' of another release, not {LAYOUT}: use another prefix, or delete these keys')
-end
-"""
-
-_FUNCTIONS = """
--- A record's bytes up to the given one; false if there is none. If its key holds another type, bytes that cannot be a
--- record.
-local function bytes_of(key, last)
-  local data = redis.pcall('GETRANGE', key, 0, last)
-  if data == '' and redis.call('EXISTS', key) == 0 then return false end
-  if data == '' or type(data) == 'table' then return '?' end
-  return data
-end
-
--- Last use, uid and flags of a record. False if its head is damaged.
-local function parse(data)
-  local length = string.byte(data, 22)
-  if not length or #data < 22 + length then return false end
-  local active, created = struct.unpack('>dd', data)
-  local uid = string.sub(data, 23, 22 + length)
-  if not (math.abs(active) < 4294967296 and math.abs(created) < 4294967296 and string.find(uid, '^[!-~]+$')) then
-    return false
-  end
-  return active, uid, string.byte(data, 21)
-end
-
--- The same. Nil if there is no record.
-local function head_of(key)
-  local head = bytes_of(key, 276)
-  if head then return parse(head) end
-end
-
--- A command on a hash beside a record. If its key holds another type, bytes that cannot be a value in it.
-local function on_hash(command, key, ...)
-  local answer = redis.pcall(command, key, ...)
-  if type(answer) ~= 'table' or not answer.err then return answer end
-  if string.find(answer.err, 'WRONGTYPE', 1, true) then return '?' end
-  return redis.call(command, key, ...)
-end
-
-local function key_of(rest)
-  return string.match(KEYS[#KEYS], '^{.-}:') .. rest
-end
-
--- Both keys beside a record.
-local function beside(uid)
-  return key_of('l:' .. uid), key_of('a:' .. uid)
-end
-
--- The hash that has the id of a life, or will have it.
-local function shard_of(uid)
-  return key_of('u:' .. ((string.byte(uid) or 0) * 64 + (string.byte(uid, 2) or 0)) % shards)
-end
-
-local function forget(uid)
-  redis.call('DECRBY', key_of('count'), redis.call('HDEL', shard_of(uid), uid))
-end
-
-local function keep_for(key, uid, flags, keep)
-  redis.call('PEXPIRE', key, keep)
-  if flags > 0 then
-    local large, attached = beside(uid)
-    redis.call('PEXPIRE', large, keep)
-    redis.call('PEXPIRE', attached, keep)
-  end
-end
-
-local function renew(key, uid, flags, now, keep)
-  redis.call('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
-  keep_for(key, uid, flags, keep)
-end
-
--- A record, renewed if its use must be recorded, and 1 if the server is a replica and could not do that. A server that
--- cannot write can still read.
-local function load(key, last, now, ttl, touch_interval, keep)
-  local data, demoted = bytes_of(key, last), 0
-  local active, uid, flags
-  if data then active, uid, flags = parse(data) end
-  if active then
-    local since = tonumber(now) - active
-    if since > tonumber(touch_interval) and since <= tonumber(ttl) then
-      local failed = redis.pcall('SETRANGE', key, 0, struct.pack('>d', tonumber(now)))
-      if type(failed) ~= 'table' then
-        keep_for(key, uid, flags, keep)
-      elseif string.find(failed.err, 'READONLY', 1, true) then
-        demoted = 1
-      end
-    end
-  end
-  return data, demoted
-end
-
-local function drop(key, uid)
-  redis.call('UNLINK', key, beside(uid))
-  forget(uid)
-end
-
--- Gives the claim and the record to the process that has waited longest, of those that give signs of life.
-local function pass_on(claim, queue, wake, lease, data)
-  local following = redis.call('LPOP', queue)
-  while following and redis.call('DEL', wake .. following .. ':on') == 0 do
-    following = redis.call('LPOP', queue)
-  end
-  if following then
-    redis.call('SET', claim, following, 'PX', lease)
-    redis.call('RPUSH', wake .. following, data or '')
-    redis.call('PEXPIRE', wake .. following, lease)
-  else
-    redis.call('DEL', claim)
-  end
-end
-
-local function server_time()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local function is_held(key, now_ms)
-  return #redis.call('ZRANGEBYSCORE', key, '(' .. string.format('%.0f', now_ms), '+inf', 'LIMIT', 0, 1) > 0
-end
-""".strip().split("\n\n")
-"""Each may use those before it."""
-
-
-def _script(body: str) -> Script:
-    """Return a script with the functions that it uses: with all of them, each call takes half as long again."""
-    for function in reversed(_FUNCTIONS):
-        name = function.partition("local function ")[2].partition("(")[0]
-        if f"{name}(" in body:
-            body = f"{function}\n{body}"
-    return Script(_GUARD + body)
-
-
-LOAD = _script("""
+LOAD = script("""
 -- keys: record; arguments: last byte, now, ttl, touch_interval, keep
 local data, demoted = load(KEYS[1], unpack(ARGV))
 return {data, epoch, demoted}
 """)
 
-PEEK = _script("""
+PEEK = script("""
 -- keys: record; arguments: last byte
 return bytes_of(KEYS[1], ARGV[1])
 """)
 
-READ = _script("""
+READ = script("""
 -- A record, and a hash beside it.
 -- keys: record; arguments: last byte, the hash's flag, then now, ttl, touch_interval, keep if the record is renewed
 local data, demoted = bytes_of(KEYS[1], ARGV[1]), 0
@@ -188,7 +49,7 @@ local fields = on_hash('HGETALL', ARGV[2] == '1' and large or attached)
 return {data, epoch, demoted, fields == '?' and {'?', '?'} or fields}
 """)
 
-FETCH = _script("""
+FETCH = script("""
 -- A namespace that is kept apart, or the record, or nil if the life has ended.
 -- keys: record, large; arguments: uid, name
 local active, uid = head_of(KEYS[1])
@@ -197,7 +58,7 @@ local data = on_hash('HGET', KEYS[2], ARGV[2])
 return data and {data} or {false, bytes_of(KEYS[1], -1)}
 """)
 
-LOOK = _script("""
+LOOK = script("""
 -- keys: record, gone, rotated, lost; arguments: last byte, now, ttl, touch_interval, keep, sid
 local data, demoted = load(KEYS[1], unpack(ARGV, 1, 5))
 if data then return {data, epoch, demoted} end
@@ -209,7 +70,7 @@ end
 return {false, epoch, demoted}
 """)
 
-CLAIM = _script("""
+CLAIM = script("""
 -- keys: record, claim, queue, sign of life, wake
 -- arguments: last byte, now, ttl, touch_interval, keep, token, lease, how long the sign lasts,
 -- 1 if the process waits already, 1 if it is woken even if it need not wait
@@ -231,7 +92,7 @@ end
 return {load(KEYS[1], unpack(ARGV, 1, 5)), epoch}
 """)
 
-RELEASE = _script("""
+RELEASE = script("""
 -- keys: record, claim, queue, wake, sign of life
 -- arguments: token, lease, prefix of the wake keys, then now, ttl, touch_interval, keep if a use is to be recorded
 redis.call('DEL', KEYS[4], KEYS[5])
@@ -249,12 +110,12 @@ UNCLAIM = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """)
 
-RENEW_CLAIM = _script("""
+RENEW_CLAIM = script("""
 -- keys: claim; arguments: token, lease
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 """)
 
-CREATE = _script("""
+CREATE = script("""
 -- keys: record, claim, queue, gone, bucket, buckets, count, large
 -- arguments: token, last, lease, prefix of the wake keys, uid, sid, keep, limit, a new epoch, bucket, record,
 -- then name and data of each namespace that is kept apart
@@ -276,7 +137,7 @@ if ARGV[2] == '1' then pass_on(KEYS[2], KEYS[3], ARGV[4], ARGV[3], ARGV[11]) end
 return {false, epoch or ARGV[9]}
 """)
 
-WRITE = _script("""
+WRITE = script("""
 -- Writes a record that has not changed since it was read, and returns its flags. If it has, returns it as it is now.
 -- keys: record, claim, queue
 -- arguments: the record without flags, keep, beginning and revision of the one that was read, token,
@@ -310,7 +171,7 @@ if ARGV[5] ~= '' then pass_on(KEYS[2], KEYS[3], key_of('w:'), ARGV[5], data) end
 return flags
 """)
 
-ATTACH = _script("""
+ATTACH = script("""
 -- keys: record, attached; arguments: uid, now, keep, name, version or '' for the first, data
 local active, uid, flags = head_of(KEYS[1])
 if active == false then return 'damaged' end
@@ -324,7 +185,7 @@ renew(KEYS[1], uid, 2, ARGV[2], ARGV[3])
 return 'ok'
 """)
 
-TOUCH = _script("""
+TOUCH = script("""
 -- keys: record; arguments: uid, now, touch_interval, keep
 local active, uid, flags = head_of(KEYS[1])
 if not active or uid ~= ARGV[1] then return 0 end
@@ -332,7 +193,7 @@ if tonumber(ARGV[2]) - active > tonumber(ARGV[3]) then renew(KEYS[1], uid, flags
 return 1
 """)
 
-REMOVE = _script("""
+REMOVE = script("""
 -- keys: record; arguments: uid or '' for a record whose uid cannot be read, the uid that its shard has
 local active, uid = head_of(KEYS[1])
 if active == nil or (uid or '') ~= ARGV[1] then return 0 end
@@ -340,7 +201,7 @@ drop(KEYS[1], ARGV[2])
 return 1
 """)
 
-RENAME = _script("""
+RENAME = script("""
 -- keys: record, new record, rotated
 -- arguments: uid, new sid, now, keep, milliseconds for which the old id is remembered
 local active, uid, flags = head_of(KEYS[1])
@@ -352,7 +213,7 @@ redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[5])
 return 1
 """)
 
-FIND = _script("""
+FIND = script("""
 -- keys: none; arguments: prefix of the record keys, uid
 local sid = redis.call('HGET', shard_of(ARGV[2]), ARGV[2])
 local active, uid
@@ -360,7 +221,7 @@ if sid then active, uid = head_of(ARGV[1] .. sid) end
 return active and uid == ARGV[2] and sid
 """)
 
-DUE = _script("""
+DUE = script("""
 -- Looks at the first uids of a bucket. Those of due lives stay in it, at its end, until they are expired. Those of
 -- damaged records stay too, and the ids of these are returned separately.
 -- keys: bucket, buckets
@@ -392,7 +253,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) 
 return {found, damaged}
 """)
 
-EXPIRE = _script("""
+EXPIRE = script("""
 -- keys: gone, ended, then record, claim and hold of each life
 -- arguments: now, ttl, keep, token, then sid and uid of each life
 local kept, now_ms = {}, server_time()
@@ -417,7 +278,7 @@ end
 return kept
 """)
 
-ENDED = _script("""
+ENDED = script("""
 -- keys: ended; arguments: how many, lease
 local now = server_time()
 local lives = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])
@@ -427,38 +288,38 @@ end
 return lives
 """)
 
-RENEW_ENDED = _script("""
+RENEW_ENDED = script("""
 -- keys: ended; arguments: lease, then the lives
 local untill = string.format('%.0f', server_time() + ARGV[1])
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', untill, ARGV[i]) end
 """)
 
-HOLD = _script("""
+HOLD = script("""
 -- keys: hold; arguments: owner, lease
 redis.call('ZADD', KEYS[1], string.format('%.0f', server_time() + ARGV[2]), ARGV[1])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 """)
 
-HELD = _script("""
+HELD = script("""
 -- keys: hold
 return is_held(KEYS[1], server_time()) and 1 or 0
 """)
 
-EXPIRED_AT = _script("""
+EXPIRED_AT = script("""
 -- keys: record, gone, lost; arguments: sid
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not at and redis.call('EXISTS', KEYS[1]) == 0 then at = redis.call('GET', KEYS[3]) end
 return {at, epoch}
 """)
 
-PRUNE = _script("""
+PRUNE = script("""
 -- keys: gone, lost; arguments: before
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1])
 local lost = redis.call('GET', KEYS[2])
 if lost and tonumber(lost) < tonumber(ARGV[1]) then redis.call('DEL', KEYS[2]) end
 """)
 
-NOTE_LOSS = _script("""
+NOTE_LOSS = script("""
 -- All records were lost if the epoch is not the one that the caller knew when it asked. The epoch in the answer
 -- may be out of date by now.
 -- keys: lost, noted; arguments: a new epoch, now, the epoch that the caller knew
@@ -473,12 +334,12 @@ end
 return epoch
 """)
 
-CALL = _script("""
+CALL = script("""
 -- keys: key; arguments: a command, then what follows the key
 return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
 """)
 
-RECORDS = _script("""
+RECORDS = script("""
 -- The records of some shards: uid, id, first bytes and number of bytes of each.
 -- keys: none; arguments: first shard, last shard, prefix of the record keys, last byte
 local found = {}

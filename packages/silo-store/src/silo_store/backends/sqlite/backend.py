@@ -7,9 +7,6 @@ import itertools
 import logging
 import math
 import os
-import secrets
-import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -22,7 +19,6 @@ from ...errors import (
     StoreUnavailable,
     TooManySessions,
 )
-from ...fork import reset_after_fork
 from ...ids import is_sid
 from ...record import Blob, Change, Record
 from ...redact import short
@@ -31,6 +27,7 @@ from ..packing import is_head
 from . import rows
 from .file import Connection, Database
 from .health import check_file
+from .holds import Holds
 from .place import prepare
 from .rows import LOAD, Row, head_of, record_of, uid_of
 
@@ -39,7 +36,6 @@ logger = logging.getLogger("silo_store")
 BATCH = 256
 """Sessions in one transaction of a sweep, and in one page of due sessions."""
 
-_OWNERS = 1 << 62  # offset in the lock file: the bytes below stand for sessions, those from here on for owners
 _RENEWAL_WAIT = 200  # milliseconds for which a reader waits to record a use
 
 _HEAD = "SELECT uid, created, active FROM sessions WHERE sid = ?"
@@ -89,10 +85,9 @@ class SQLiteBackend:
             raise ValueError("timeout must be a number of seconds, 0 or more")
         self._database = Database(name, timeout, durable, self._adopt)
         self._locks = self._database.locks
+        self._holds = Holds(self._database)
         self._skipped: set[str] = set()  # damaged records that a sweep has logged
         self._busy_timeout = f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}"
-        self._after_fork()
-        reset_after_fork(self)
 
     @classmethod
     def from_url(cls, url: str) -> SQLiteBackend:
@@ -125,14 +120,8 @@ class SQLiteBackend:
         """The path of the file, without symbolic links."""
         return self._database.path
 
-    def _after_fork(self) -> None:
-        """Begin with free locks, no claims and no holds: those belong to the parent."""
-        self._lock = threading.Lock()
-        self._rows = threading.Lock()  # for the rows of holds; held while waiting for the file
-        self._holds: Counter[str] = Counter()
-        self._unheld: set[str] = set()
-        self._owner = 0
-        self._owner_token = ""
+    def _adopt(self, connection: Connection) -> None:
+        self._holds.adopt(connection)
 
     # Reading
 
@@ -362,8 +351,7 @@ class SQLiteBackend:
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
         kept: list[Life] = []
         rest = iter(dict.fromkeys(lives))
-        if self._unheld:
-            self._forget_holds()
+        self._holds.delete_unheld()
         while batch := list(itertools.islice(rest, BATCH)):
             with self._database.writing(at.now) as connection:
                 kept += self._expire(connection, batch, at, claim)
@@ -378,7 +366,7 @@ class SQLiteBackend:
                 (due if type(found[0]) is float and at.now - found[0] > at.ttl else kept).append(life)
         bytes_of = {life: _byte_of(life.sid) for life in due}
         claimed = self._locks.taken(bytes_of.values(), claim.token if claim is not None else None)
-        held = self._held_of(connection, due)
+        held = self._holds.held_of(connection, due)
         busy = [life for life in due if bytes_of[life] in claimed or life.uid in held]
         over = [life for life in due if not (bytes_of[life] in claimed or life.uid in held)]
         connection.executemany(
@@ -389,31 +377,14 @@ class SQLiteBackend:
         connection.executemany("INSERT OR REPLACE INTO ended VALUES (?, ?, 0)", [(uid, sid) for sid, uid in over])
         return kept + busy
 
-    def _held_of(self, connection: Connection, lives: list[Life]) -> set[str]:
-        """Return the uids that a living process holds, and delete the holds of dead processes."""
-        held = {life.uid for life in lives if life.uid in self._holds}
-        if connection.execute("SELECT 1 FROM holds LIMIT 1").fetchone() is None:
-            return held
-        rows = [
-            (life.uid, owner)
-            for life in lives
-            for (owner,) in connection.execute("SELECT owner FROM holds WHERE uid = ?", (life.uid,))
-            if owner != self._owner
-        ]
-        living = self._locks.taken({owner for _, owner in rows})
-        dead = {owner for _, owner in rows} - living
-        connection.executemany("DELETE FROM holds WHERE owner = ?", [(owner,) for owner in dead])
-        return held | {uid for uid, owner in rows if owner in living}
-
     def ended(self) -> list[Life]:
         with self._database.reading() as connection:
             owners = _owners(connection)
-        dead = owners - {0, self._owner}
+        dead = owners - {0, self._holds.owner}
         dead -= self._locks.taken(dead)
         if not dead and 0 not in owners:
             return []
-        with self._lock:
-            own = self._own()
+        own = self._holds.own()
         with self._database.writing() as connection:
             connection.executemany("UPDATE ended SET owner = 0 WHERE owner = ?", [(owner,) for owner in dead])
             rows = connection.execute(_UNCLAIMED, (BATCH,)).fetchall()
@@ -439,71 +410,14 @@ class SQLiteBackend:
         if self._ask("SELECT 1 FROM rotated WHERE at < ? LIMIT 1", (before - ROTATED_RETAIN,)):
             self._do("DELETE FROM rotated WHERE at < ?", (before - ROTATED_RETAIN,))
 
-    # Holds: the database says which process holds which life, and the lock file which of these processes live.
-
     def hold(self, uid: str) -> None:
-        with self._holding():
-            with self._lock:
-                own = self._own()
-                counted = self._holds[uid] > 0
-            if not counted:
-                try:
-                    self._do("INSERT OR IGNORE INTO holds VALUES (?, ?)", (uid, own))
-                except BaseException:  # the row may be there nevertheless
-                    self._unheld.add(uid)
-                    raise
-            with self._lock:
-                self._holds[uid] += 1
-                self._unheld.discard(uid)
+        self._holds.add(uid)
 
     def unhold(self, uid: str) -> None:
-        with self._lock:
-            self._holds[uid] -= 1
-            if self._holds[uid] > 0:
-                return
-            del self._holds[uid]
-            self._unheld.add(uid)
-        with contextlib.suppress(StoreUnavailable):  # then the next sweep does it
-            self._forget_holds()
-
-    def _forget_holds(self) -> None:
-        with self._holding():
-            for uid in list(self._unheld):
-                self._do("DELETE FROM holds WHERE uid = ? AND owner = ?", (uid, self._owner))
-                self._unheld.discard(uid)
-
-    @contextlib.contextmanager
-    def _holding(self) -> Iterator[None]:
-        """Let one thread at a time change the rows of holds. A thread waits for others no longer than for the file."""
-        if not self._rows.acquire(timeout=max(self._database.timeout, 1.0)):
-            raise StoreUnavailable(f"other threads have waited for {self._database.path} for too long")
-        try:
-            yield
-        finally:
-            self._rows.release()
+        self._holds.remove(uid)
 
     def held(self, uid: str) -> bool:
-        if uid in self._holds:
-            return True
-        with self._database.reading() as connection:
-            owners = {owner for (owner,) in connection.execute("SELECT owner FROM holds WHERE uid = ?", (uid,))}
-        owners.discard(self._owner)
-        return bool(owners) and bool(self._locks.taken(owners))
-
-    def _own(self) -> int:
-        """Return this backend's number among the owners. The caller holds ``_lock``."""
-        while not self._owner:
-            number = _OWNERS | secrets.randbits(61)
-            token = self._locks.take(number)
-            if token is not None:
-                self._owner, self._owner_token = number, token
-        return self._owner
-
-    def _adopt(self, connection: Connection) -> None:
-        """Insert this backend's holds into a new file."""
-        connection.executemany(
-            "INSERT OR IGNORE INTO holds VALUES (?, ?)", [(uid, self._owner) for uid in [*self._holds]]
-        )
+        return self._holds.has(uid)
 
     # Looking in
 
@@ -521,11 +435,7 @@ class SQLiteBackend:
         return check_file(self._database)
 
     def close(self) -> None:
-        with self._lock:
-            token, self._owner, self._owner_token = self._owner_token, 0, ""
-            self._holds.clear()
-            self._unheld.clear()
-        self._locks.give_back(token)
+        self._holds.close()
         self._database.close()
 
 

@@ -9,7 +9,6 @@ import math
 import os
 import sqlite3
 import threading
-import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,42 +18,11 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from ...errors import SiloError, StoreUnavailable
+from . import schema
 from .locks import LOOK_EVERY, LockFile, lock_file
 from .mounts import file_system, is_network, mounts
 
 logger = logging.getLogger("silo_store")
-
-APPLICATION_ID = 0x53496C6F
-"""Distinguishes a file of sessions from other SQLite databases."""
-VERSION = 3
-"""The version of the schema below."""
-
-# ``noted`` is a use of the session, the last one or an earlier one. The sweep finds due sessions by it, and only the
-# sweep updates it. So a write changes one page, that of the row, and no index.
-_SCHEMA = """
-CREATE TABLE sessions(
-    id INTEGER PRIMARY KEY, sid TEXT NOT NULL UNIQUE, uid TEXT NOT NULL,
-    created REAL NOT NULL, active REAL NOT NULL, noted REAL NOT NULL, revision INTEGER NOT NULL, state BLOB NOT NULL
-);
-CREATE TABLE apart(session INTEGER, name TEXT, version INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE (session, name));
-CREATE TABLE attached(session INTEGER, name TEXT, version INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE (session, name));
-CREATE INDEX sessions_noted ON sessions(noted);
-CREATE INDEX sessions_uid ON sessions(uid);
-CREATE TABLE tombstones(sid TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
-CREATE INDEX tombstones_at ON tombstones(at);
-CREATE TABLE rotated(sid TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE ended(uid TEXT PRIMARY KEY, sid TEXT NOT NULL, owner INTEGER NOT NULL);
-CREATE INDEX ended_owner ON ended(owner);
-CREATE TABLE holds(uid TEXT, owner INTEGER, PRIMARY KEY (uid, owner)) WITHOUT ROWID;
-CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-"""
-_TRIGGERS = (
-    "CREATE TRIGGER sessions_begin AFTER INSERT ON sessions"
-    " BEGIN UPDATE meta SET value = value + 1 WHERE key = 'count'; END",
-    "CREATE TRIGGER sessions_end AFTER DELETE ON sessions"
-    " BEGIN UPDATE meta SET value = value - 1 WHERE key = 'count'; DELETE FROM apart WHERE session = old.id;"
-    " DELETE FROM attached WHERE session = old.id; END",
-)
 
 _SETUP = 3 << 61  # the byte of the lock file that keeps two processes from creating one database
 _MOST_IDLE = 32  # connections
@@ -296,7 +264,7 @@ class Database:
 
     def _prepare(self, connection: Connection) -> None:
         """Create the tables if there are none, and check whether the file was replaced."""
-        if not self._is_made(connection):
+        if not schema.exists(connection, self.path):
             self._make(connection)
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
         if self._epoch not in (None, meta["epoch"]):
@@ -318,34 +286,10 @@ class Database:
                     kind,
                 )
 
-    def _is_made(self, connection: Connection) -> bool:
-        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            return False
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != VERSION:
-            raise StoreUnavailable(
-                f"the session database {self.path} has schema {version}, but this release uses schema {VERSION}: use"
-                " another file, or delete this one"
-            )
-        return True
-
     def _make(self, connection: Connection) -> None:
         with self._setting_up():
-            if self._is_made(connection):  # by another process in the meantime
-                return
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise StoreUnavailable(f"{self.path} is a database of something else: give sessions their own file")
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-            if mode != "wal":
-                raise StoreUnavailable(f"the file system of {self.path} does not allow SQLite's write-ahead log")
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in (*_SCHEMA.split(";"), *_TRIGGERS):
-                connection.execute(statement)
-            meta = {"epoch": uuid.uuid4().hex, "born": self._seen, "count": 0}
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
+            if not schema.exists(connection, self.path):  # no other process has made it in the meantime
+                schema.make(connection, self.path, self._seen)
 
     # Forking
     #
