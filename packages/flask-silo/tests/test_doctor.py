@@ -132,7 +132,7 @@ class Queue(QueueRunner):
         return b""
 
     def send(self, message: Message) -> None:
-        raise NotImplementedError
+        raise AssertionError("the doctor must start no run")
 
 
 def test_tasks_on_a_queue_need_sessions_that_workers_reach(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo.request import client_id
 from flask_silo_helpers import HEADER, as_
-from issued_ids import RETAIN, app, begin, make, silo, url, with_views
+from issued_ids import RETAIN, SHARED, app, begin, make, silo, url, with_views
 from links import RoundTrips
 from server_fixtures import redis_server, redis_url
 from servers import RedisServer
@@ -318,12 +318,21 @@ def test_a_request_under_way_neither_edits_nor_carries_the_old_id(
     assert client.get("/api/count", headers=as_(new)).json == {"value": 1}
 
 
-@pytest.mark.parametrize("process", ["same", "other"])
+@pytest.mark.parametrize(
+    ("url", "process"),
+    [
+        ("memory://", "same"),
+        ("memory://?copy=1", "same"),
+        ("sqlite", "same"),
+        ("sqlite", "other"),
+        pytest.param("redis", "same", marks=pytest.mark.slow),
+        pytest.param("redis", "other", marks=pytest.mark.slow),
+    ],
+    indirect=["url"],
+)
 def test_an_upload_under_way_replaces_no_file_of_a_session_with_another_id(
     app: Flask, client: FlaskClient, silo: Silo, url: str, clock: Clock, tmp_path: Path, process: str
 ) -> None:
-    if process == "other" and url.startswith("memory"):
-        pytest.skip("sessions of one process")
     uploads = silo.add_file_store("uploads", str(tmp_path / "uploads"))
     elsewhere = client if process == "same" else with_views(make(url, clock)).test_client()
 
@@ -374,9 +383,8 @@ def test_a_request_that_waited_or_comes_late_with_the_old_id_gets_409(
     assert silo.store.lookup(sid).status == "unknown"
 
 
+@pytest.mark.parametrize("url", SHARED, indirect=True)
 def test_another_process_that_rotates_later_is_believed(url: str, clock: Clock, tmp_path: Path) -> None:
-    if url.startswith("memory"):
-        pytest.skip("sessions of one process")
     one, two = (with_views(make(url, clock)).test_client() for _ in range(2))
     sid = begin(one)
     sid = one.post("/api/rotate", headers=as_(sid)).headers[HEADER]
@@ -385,9 +393,8 @@ def test_another_process_that_rotates_later_is_believed(url: str, clock: Clock, 
     assert one.get("/api/report", headers=as_(sid)).headers[HEADER] == sid
 
 
+@pytest.mark.parametrize("url", SHARED, indirect=True)
 def test_a_writing_request_of_another_process_that_waited_gets_409(url: str, clock: Clock) -> None:
-    if url.startswith("memory"):
-        pytest.skip("sessions of one process")
     one, two = make(url, clock), make(url, clock)
     first, second = with_views(one), with_views(two)
     inside, leave = threading.Event(), threading.Event()

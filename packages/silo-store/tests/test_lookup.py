@@ -116,7 +116,7 @@ def test_a_session_that_begins_between_two_steps_of_a_look_is_found(
 ) -> None:
     backend = store.backend
     if type(backend).__name__ == "RedisBackend":
-        pytest.skip("looks in one step, on its server")
+        pytest.skip("a look at Redis is one step: a script")
     if ended:
         store.get(SID)
         clock.advance(TTL + 1)

@@ -15,7 +15,11 @@ from silo_store.testing import TTL, Clock
 RETAIN = 100
 
 
-@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", pytest.param("redis", marks=pytest.mark.slow)])
+SHARED = ["sqlite", pytest.param("redis", marks=pytest.mark.slow)]
+"""Where several processes find the same sessions."""
+
+
+@pytest.fixture(params=["memory://", "memory://?copy=1", *SHARED])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/sessions.db"
