@@ -163,9 +163,9 @@ def _carried_sid(session: RequestSession) -> str | None:
     own = session.id
     if own.accept_client_ids:
         own.settled = own.candidate or session.store.generate_sid()
-    elif not (own.lives or session.lives):
+    elif not session.lives:
         return None
-    return None if session.store.rotations and session.has_moved else own.settled or own.presented
+    return None if session.has_moved else own.candidate
 
 
 class _Replaced(BaseException):

@@ -31,7 +31,6 @@ class SessionHeader:
         self._param = settings.query_param
         self._shortest = settings.min_sid_length
         self._asks = f"{settings.query_param}="
-        self._vary = ("Vary", settings.header)
         self._warned: set[str] = set()
 
     def presented(self, request: Request) -> str | None:
@@ -73,10 +72,7 @@ class SessionHeader:
                 headers[names.index(self._lower)] = (self._header, sid)
             else:
                 headers.append((self._header, sid))
-        if "vary" not in names:
-            headers.append(self._vary)
-        else:
-            self._list_in(headers, names, "Vary")
+        self._list_in(headers, names, "Vary")
         if "HTTP_ORIGIN" in environ:
             self._list_in(headers, names, "Access-Control-Expose-Headers")
 

@@ -195,7 +195,7 @@ class RequestSession(StateMapping):
 
     def _load_to_write(self) -> Session:
         store, own = self.store, self.id
-        sid = own.settled or own.presented or self.sid
+        sid = own.candidate or self.sid
         lock = self.lock or store.locks.held(sid)  # the view may be in ``store.edit``
         if lock is None:
             lock = self.lock = WriteLock(store.locks, sid)
@@ -333,7 +333,7 @@ class RequestSession(StateMapping):
             SessionExpired: The session ended meanwhile.
             SessionRotated: Another request gave the session another id meanwhile.
         """
-        if self.store.rotations and self.has_moved:
+        if self.has_moved:
             raise SessionRotated(self.sid)
         session = self.session  # read once: an ``edit`` in another thread of the view may reset the attribute
         if session is None:
