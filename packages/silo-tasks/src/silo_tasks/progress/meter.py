@@ -26,13 +26,11 @@ class Meter:
 
     def rate(self, now: float, value: float) -> float:
         """Return the units per second at the time ``now``; 0.0 if the number has not grown."""
-        samples = self._samples
-        then, last = samples[-1]
+        then, last = self._samples[-1]
         # Before the rate is computed, so that two reads at one moment get the same rate.
         if value != last and now - then >= SPACING:
-            samples.append((now, value))
-        first_at, first = samples[0]
-        return (value - first) / (now - first_at) if value > first and now > first_at else 0.0
+            self._samples.append((now, value))
+        return self.rate_at(now, value)
 
     def rate_at(self, then: float, value: float) -> float:
         """Return the rate at a later time, when the number will be ``value``."""

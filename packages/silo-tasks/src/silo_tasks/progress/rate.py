@@ -33,14 +33,7 @@ def time_left(counted: Iterable[tuple[Scope, int]], now: float, rate: float | No
     left: float | None = None
     least = 0.0
     for scope, done in counted:
-        if child is None and scope.counts and (scope.total or 0) > done:
-            if rate is None:
-                rate = rate_of(scope, done, now)
-            left = ((scope.total or 0) - done) / rate if rate > 0 else None
-        elif left is None and not scope.counts:
-            left = _left_by_hand(scope, now) if scope.percent else None
-        else:
-            left = _left_in(scope, done, child, left, now)
+        left = _left_in(scope, done, child, left, now, rate if child is None else None)
         if left is not None:
             # An outer scope ends no sooner than an inner one, whatever its own rate is.
             left = least = max(left, least)
@@ -48,12 +41,15 @@ def time_left(counted: Iterable[tuple[Scope, int]], now: float, rate: float | No
     return left if left is not None and math.isfinite(left) else None
 
 
-def _left_in(scope: Scope, done: int, child: Scope | None, inside: float | None, now: float) -> float | None:
-    """Return the seconds left in a scope. ``inside`` are those left in its open child, if known."""
+def _left_in(
+    scope: Scope, done: int, child: Scope | None, inside: float | None, now: float, rate: float | None
+) -> float | None:
+    """Return the seconds left in a scope: ``inside`` are those left in its open child, ``rate`` is its own if known."""
     here = None if child is None or inside is None else _left_around(scope, done, child, inside, now)
     todo = (scope.total or 0) - done
     if scope.counts and todo > 0:
-        rate = rate_of(scope, done, now)
+        if rate is None:
+            rate = rate_of(scope, done, now)
         if here is not None and scope.items is not None and child is not None and child.born == done:
             rate = scope.items.rate_at(now + here, done + 1)
             return here + (todo - 1) / rate if rate > 0 else None
