@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from silo_files import AreaGone, FileStore, FileStoreError, StorageFull
+from silo_files.local.trash import Trash
 from silo_files.names import hash_key
-from silo_files.trash import Trash
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 # These tests fork a process with threads on purpose.
@@ -66,7 +66,7 @@ def test_the_thread_empties_the_trash(store: FileStore) -> None:
 
 
 def test_the_thread_ends_when_idle_and_starts_again(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("silo_files.trash._IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("silo_files.local.trash._IDLE_SECONDS", 0.0)
     before = set(trash_threads())
     for _ in range(5):
         store.save("sid", "a", b"1")
@@ -254,7 +254,7 @@ def test_a_file_added_during_deletion_is_deleted_too(
 def like_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with an open file cannot be renamed."""
     stop_deleting(monkeypatch)
-    monkeypatch.setattr("silo_files.trash._RENAMES_BUSY_FOLDERS", False)
+    monkeypatch.setattr("silo_files.local.trash._RENAMES_BUSY_FOLDERS", False)
     rename = os.rename
 
     def refuse(source: str, target: str) -> None:

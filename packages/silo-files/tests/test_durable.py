@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from silo_files import FileStore, journal
+from silo_files import FileStore
+from silo_files.local import journal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no way to sync a folder")
 

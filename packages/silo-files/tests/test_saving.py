@@ -281,8 +281,8 @@ def test_new_folders_are_synced_before_others_can_commit(tmp_path: Path, monkeyp
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", watch)
-    for module in ("local", "staged", "disk"):
-        monkeypatch.setattr(f"silo_files.{module}.sync_dir", lambda path: events.append(Path(path).name))
+    for module in ("backend", "staged", "disk"):
+        monkeypatch.setattr(f"silo_files.local.{module}.sync_dir", lambda path: events.append(Path(path).name))
     (tmp_path / "top").mkdir()
     store = FileStore(tmp_path / "top" / "base", durable=True)
     assert events == ["top"]

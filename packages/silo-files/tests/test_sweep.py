@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from silo_files import FileStore, journal
-from silo_files.locks import lock_fd
+from silo_files import FileStore
+from silo_files.local import journal
+from silo_files.local.file_lock import lock_fd
+from silo_files.local.owners import Owners
 from silo_files.names import hash_key
-from silo_files.owners import Owners
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
 # These tests fork a process with threads on purpose.
@@ -25,7 +26,8 @@ fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 WRITER = """
 import sys
-from silo_files import FileStore, journal
+from silo_files import FileStore
+from silo_files.local import journal
 store = FileStore(sys.argv[1])
 staged = store.backend.stage("half", "a")
 staged.write(b"half")
@@ -229,7 +231,8 @@ def test_the_sweep_empties_the_trash(tmp_path: Path) -> None:
 
 HAMMER = """
 import sys
-from silo_files import FileStore, journal
+from silo_files import FileStore
+from silo_files.local import journal
 store = FileStore(sys.argv[1])
 for turn in range(150):
     key = f"{sys.argv[2]}-{turn}"
@@ -250,7 +253,8 @@ def test_processes_never_sweep_each_other(tmp_path: Path) -> None:
 
 SHARED = """
 import sys
-from silo_files import FileStore, journal
+from silo_files import FileStore
+from silo_files.local import journal
 store = FileStore(sys.argv[1])
 for turn in range(200):
     store.save("shared", f"{sys.argv[2]}-{turn % 20}", b"%d" % turn)
@@ -285,7 +289,8 @@ assert saved
 
 CLEANER = """
 import sys
-from silo_files import FileStore, journal
+from silo_files import FileStore
+from silo_files.local import journal
 store = FileStore(sys.argv[1])
 for turn in range(400):
     store.cleanup("shared")
@@ -363,7 +368,7 @@ def test_a_renewed_entry_keeps_its_id(tmp_path: Path, monkeypatch: pytest.Monkey
     owner = owners.own_id()
     (tmp_path / "owners" / f"{owner}.lock").unlink()
     answers = [False, False, True]
-    monkeypatch.setattr("silo_files.owners.lock_fd", lambda fd, **_: answers.pop(0))
+    monkeypatch.setattr("silo_files.local.owners.lock_fd", lambda fd, **_: answers.pop(0))
     owners.renew()
     assert owners.own_id() == owner
     assert answers == []
@@ -375,7 +380,7 @@ def test_a_lock_that_fails_leaves_no_file_open(tmp_path: Path, monkeypatch: pyte
     def no_locks(*_: object, **__: object) -> bool:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("silo_files.owners.lock_fd", no_locks)
+    monkeypatch.setattr("silo_files.local.owners.lock_fd", no_locks)
     store = FileStore(tmp_path)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(5):

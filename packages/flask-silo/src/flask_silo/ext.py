@@ -10,14 +10,15 @@ from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
-from silo_files import FileBackend
+from silo_files import FileBackend, FileStore
 from silo_store import Registry, SessionStore, check_callback
 from silo_tasks import Runner, check_target
 
 from .applications import Applications
 from .binding import Binding
 from .current import Current
-from .files import FileStore, SessionFiles, SessionFileStore
+from .files.lives import SessionFiles
+from .files.store import SessionFileStore
 from .namespace import Namespace
 from .request.data_endpoints import DataEndpoints
 from .settings import NAMES

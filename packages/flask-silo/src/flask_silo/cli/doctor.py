@@ -19,7 +19,7 @@ from ..unused import may_begin, unused_environment
 
 if TYPE_CHECKING:
     from ..binding import Binding
-    from ..files import SessionFileStore
+    from ..files.store import SessionFileStore
 
 SHORT_RETAIN = 3600.0
 """Seconds. A client that comes back within an hour should get a 410, not an empty session."""

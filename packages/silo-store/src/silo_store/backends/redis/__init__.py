@@ -4,7 +4,9 @@
 ``backend``     ``RedisBackend``, the methods of the interface
 ``claims``      the claims of this process on sessions
 ``prefix``      runs scripts on the keys of one prefix, and notices when all records are lost
+``holds``       keeps lives from expiring
 ``scripts``     the Lua scripts, each one atomic step on the server
+``lua``         what the scripts share
 ``keys``        the names of the keys, and what each holds
 ``records``     records and namespaces as the server keeps them
 ``connections`` connections to the server, and sending commands

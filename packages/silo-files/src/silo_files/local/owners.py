@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 
+from ..fork import reset_after_fork
 from .disk import LOCK, is_real_dir, make_dir, names_in, open_lock
-from .fork import reset_after_fork
-from .locks import lock_fd, unlock_fd
+from .file_lock import lock_fd, unlock_fd
 
 # Windows does not delete an open file.
 _DELETES_CLOSED_ONLY = os.name == "nt"

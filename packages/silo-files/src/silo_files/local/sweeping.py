@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 
+from ..names import STORED_NAME
 from . import journal
 from .disk import is_real_dir, names_in
-from .names import STORED_NAME
 from .owners import Owners
 from .trash import Trash
 

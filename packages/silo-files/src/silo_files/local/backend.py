@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import BinaryIO
 
+from ..backend import FileInfo, Usage
+from ..errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
+from ..fork import reset_after_fork
+from ..names import STORED_NAME, hash_key, hash_name
 from . import journal
-from .backend import FileInfo, Usage
 from .disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
-from .errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
-from .fork import reset_after_fork
-from .names import STORED_NAME, hash_key, hash_name
 from .owners import Owners
 from .staged import LocalStagedFile
 from .sweeping import Sweeper

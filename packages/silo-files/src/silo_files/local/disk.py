@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from .errors import StorageFull, UnsafeFolder
+from ..errors import StorageFull, UnsafeFolder
 
 # Follow no link, and do not block on a pipe.
 _SAFE = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -14,8 +14,8 @@ import json
 import os
 import re
 
+from ..names import hash_key, hash_name
 from .disk import APPEND, create_file, is_real_dir, names_in, open_read, sync_dir, write_all
-from .names import hash_key, hash_name
 
 JOURNAL = "names"
 

@@ -1,84 +1,20 @@
-"""Files that belong to a session."""
+"""The file stores of a ``Silo``, and the lives of sessions that their files belong to."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from os import PathLike
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from silo_files import Block, FileStore, FileStoreError
-from silo_store import SessionExpired, SessionRotated, StoreUnavailable
+from silo_files import FileStoreError
+from silo_store import SessionRotated, StoreUnavailable
+
+from .store import SessionFileStore
 
 if TYPE_CHECKING:
-    from .ext import Silo
-
-__all__ = ["FileStore", "SessionFileStore", "SessionFiles"]
+    from ..ext import Silo
 
 logger = logging.getLogger("flask_silo")
-
-
-class SessionFileStore(FileStore):
-    """A ``FileStore`` whose files belong to one life of a session and are deleted when it ends.
-
-    Attributes:
-        is_relative: Whether the folder was given as a relative path, which depends on where the process starts.
-    """
-
-    def __init__(self, files: SessionFiles, base_dir: str | PathLike[str], **options: Any) -> None:
-        super().__init__(base_dir, key_for=files.key, **options)
-        self._files = files
-        self.is_relative: bool = not Path(base_dir).is_absolute()
-
-    def session_dir(self, sid: str) -> str:
-        """Return the folder of a session. A session that does not exist yet begins.
-
-        Raises:
-            SessionExpired: The session ended meanwhile. The folder is removed.
-        """
-        with self._life(sid) as uid:
-            return self.key_dir(uid)
-
-    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
-        """Save a file of a session, see ``FileStore.save()``. A session that does not exist yet begins.
-
-        Raises:
-            SessionExpired: The session ended before the file was complete. Nothing is kept.
-            SessionRotated: Another request gave the session another id before the file was complete. Nothing is kept.
-        """
-        with self._life(sid) as uid:
-            check = partial(self._files.refuse_rotated, sid, uid)
-            return self.save_key(uid, filename, data, size=size, check=check)
-
-    @contextmanager
-    def _life(self, sid: str) -> Iterator[str]:
-        """Yield the uid of the session, and remove its files afterwards if the session has ended meanwhile.
-
-        The clean-up at the session's end may have run before the files were made, so the end is checked again here. It
-        is checked also if the caller failed, because an upload that broke off has made its folder.
-        """
-        uid = self._files.begin(sid)
-        try:
-            yield uid
-        except BaseException:
-            try:
-                self._drop_if_ended(sid, uid)
-            except (OSError, FileStoreError, StoreUnavailable):  # the caller gets the error that came first
-                logger.exception(
-                    "the folder of a failed save could not be removed: it may stay until another process starts"
-                )
-            raise
-        if self._drop_if_ended(sid, uid):
-            raise SessionExpired(sid)
-
-    def _drop_if_ended(self, sid: str, uid: str) -> bool:
-        ended = self._files.has_ended(sid, uid)
-        if ended:
-            self.cleanup_key(uid)
-        return ended
 
 
 class SessionFiles:

@@ -7,9 +7,9 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from .backend import Block
+from ..backend import Block
+from ..errors import AreaGone
 from .disk import raise_if_full, sync_dir, write_all
-from .errors import AreaGone
 
 
 class LocalStagedFile:

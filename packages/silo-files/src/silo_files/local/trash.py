@@ -15,9 +15,9 @@ import queue
 import re
 import threading
 
+from ..errors import FileStoreError
+from ..fork import reset_after_fork
 from .disk import is_real_dir, make_dir, names_in
-from .errors import FileStoreError
-from .fork import reset_after_fork
 
 logger = logging.getLogger("silo_files")
 # Windows does not rename a folder while a file in it is open.

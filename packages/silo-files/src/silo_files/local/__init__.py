@@ -1,0 +1,17 @@
+"""Files on a local disk, which several processes may share.
+
+============= ============================================================================
+``backend``   ``LocalFileBackend``, the methods of the interface
+``staged``    a file that is being written
+``journal``   the names of an area's files
+``owners``    which processes that wrote to the folder are alive
+``sweeping``  removes what ended processes and sessions left
+``trash``     removes an area by one rename and deletes its files later
+``file_lock`` a lock on an open file
+``disk``      file system operations with our modes and errors, which follow no links
+============= ============================================================================
+"""
+
+from .backend import LocalFileBackend
+
+__all__ = ["LocalFileBackend"]
