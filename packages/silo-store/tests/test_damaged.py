@@ -305,6 +305,7 @@ def test_lives_are_found_beside_it(store: SessionStore, damage: Damage, kind: tu
     damage(SID)
     assert store.has_life(uid)
     assert not store.has_life("none")
+    assert store.living(["none", uid]) == {uid}
     assert not store.backend.remove(Life(OTHERS[0], "")), "that one is whole"
     assert store.backend.peek(OTHERS[0]) is not None
     if kind[1] not in WITH_A_UID:  # which leave the head as it was

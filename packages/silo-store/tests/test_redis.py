@@ -205,6 +205,8 @@ def test_round_trips(redis_server: RedisServer, redis_url: str) -> None:
         assert trips(lambda: store.peek(SID)) == 1
         life = Life(SID, store.uid(SID) or "")
         assert trips(lambda: store.has_life(life.uid)) == 1
+        assert trips(lambda: store.living(map(str, range(1000)))) == 1
+        assert trips(lambda: store.living([])) == 0
         assert trips(lambda: store.renew(life)) == 1
         assert trips(lambda: store.backend.attach(life, "task", Change(0, b"x"), store.moment())) == 1
         assert trips(lambda: store.attached(SID)) == 1
@@ -267,6 +269,7 @@ def test_an_old_layout_is_refused_and_nothing_is_written(redis_url: str) -> None
         lambda b: b.remove(Life(SID, "")),
         lambda b: b.rename(life, THIRD, late),
         lambda b: b.find(life.uid),
+        lambda b: b.living([life.uid]),
         lambda b: list(b.due(late)),
         lambda b: b.expire([life], late),
         lambda b: b.ended(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app
@@ -112,3 +112,13 @@ class Applications:
     def has_life(self, uid: str) -> bool:
         """Return whether a living session of any application has this uid."""
         return any(binding.store.has_life(uid) for binding in self.bindings())
+
+    def living(self, uids: Iterable[str]) -> set[str]:
+        """Return those of ``uids`` that are present lives of sessions of any application.
+
+        See ``SessionStore.living()``. Each store is asked only for those that no store before it has.
+        """
+        unknown, living = set(uids), set[str]()
+        for binding in self.bindings():
+            living |= binding.store.living(unknown - living)
+        return living

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from .record import Blob, Change, Record
@@ -235,6 +235,9 @@ class Backend(Protocol):
 
     def find(self, uid: str) -> str | None:
         """Return the id that a life has now; None if the life has ended. Does not scan."""
+
+    def living(self, uids: Sequence[str]) -> set[str]:
+        """Return those of ``uids`` for which ``find`` returns an id. Asks for many of them in one round trip."""
 
     # Expiry
 

@@ -8,7 +8,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from ..errors import SessionConflict, SessionExpired, TooManySessions
@@ -189,10 +189,18 @@ class MemoryBackend(WholeRecords, HoldCounts):
 
     def find(self, uid: str) -> str | None:
         with self._lock:  # not during a rename
-            if self._by_uid is None:
-                self._by_uid = {record.uid: record for record in self.records.values()}
-            record = self._by_uid.get(uid)
+            record = self._lives().get(uid)
             return record.sid if record is not None else None
+
+    def living(self, uids: Sequence[str]) -> set[str]:
+        with self._lock:
+            lives = self._lives()
+            return {uid for uid in uids if uid in lives}
+
+    def _lives(self) -> dict[str, Record]:
+        if self._by_uid is None:
+            self._by_uid = {record.uid: record for record in self.records.values()}
+        return self._by_uid
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
         with self._lock:

@@ -354,6 +354,18 @@ class RecordSuite(BackendSuite):
         assert backend.remove(Life("sid-b", "uid-1"))
         assert backend.find("uid-1") is None
 
+    def test_many_lives_are_asked_for_at_once(self) -> None:
+        backend = self.make_backend()
+        for number in range(4):
+            self.begin(backend, f"sid-{number}", f"uid-{number}")
+        backend.rename(Life("sid-1", "uid-1"), "sid-b", at(1.0))
+        backend.remove(Life("sid-2", "uid-2"))
+        self.begin(backend, "sid-2", "uid-new")
+        uids = [f"uid-{number}" for number in range(3000)]
+        assert backend.living([*uids, "uid-new"]) == {"uid-0", "uid-1", "uid-3", "uid-new"}
+        assert backend.living(["uid-3", "uid-2", "uid-3"]) == {"uid-3"}
+        assert backend.living([]) == set()
+
     def test_a_use_within_the_touch_interval_need_not_be_recorded(self) -> None:
         backend = self.make_backend()
         if not self.keeps_copies(backend):

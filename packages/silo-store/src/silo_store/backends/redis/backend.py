@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,6 +31,8 @@ logger = logging.getLogger("silo_store")
 
 BATCH = 256
 """Lives handled by one script: well below a millisecond."""
+ASKED = 1000
+"""Lives asked for by one script: some milliseconds."""
 CALLBACKS = 1
 """Lives whose callbacks one process takes over at a time. If the server is away for longer than the lease, another
 process gets the same lives too."""
@@ -309,6 +311,13 @@ class RedisBackend:
     def find(self, uid: str) -> str | None:
         sid = self._run(scripts.FIND, (), self._keys.record, uid)
         return sid.decode() if sid is not None else None
+
+    def living(self, uids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for first in range(0, len(uids), ASKED):
+            living = self._run(scripts.LIVING, (), self._keys.record, *uids[first : first + ASKED])
+            found.update(map(bytes.decode, living))
+        return found
 
     # Expiry
 

@@ -221,6 +221,19 @@ if sid then active, uid = head_of(ARGV[1] .. sid) end
 return active and uid == ARGV[2] and sid
 """)
 
+LIVING = script("""
+-- The uids for which ``FIND`` returns an id.
+-- keys: none; arguments: prefix of the record keys, uids
+local living = {}
+for number = 2, #ARGV do
+  local sid = redis.call('HGET', shard_of(ARGV[number]), ARGV[number])
+  local active, uid
+  if sid then active, uid = head_of(ARGV[1] .. sid) end
+  if active and uid == ARGV[number] then living[#living + 1] = uid end
+end
+return living
+""")
+
 DUE = script("""
 -- Looks at the first uids of a bucket. Those of due lives stay in it, at its end, until they are expired. Those of
 -- damaged records stay too, and the ids of these are returned separately.
