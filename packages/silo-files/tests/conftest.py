@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+
+# An unpacked sdist is without the workspace's settings.
+sys.path.insert(0, str(Path(__file__).with_name("support")))
 
 
 def pytest_configure(config: pytest.Config) -> None:
