@@ -23,6 +23,7 @@ from .replies import answer
 from .request.change_warnings import ChangeWarnings
 from .request.commit import Commit
 from .request.data_endpoints import DataEndpoints
+from .request.endpoints import Endpoints
 from .request.identity import SessionHeader
 from .request.session import RequestSession
 from .request.waiting import Waiting
@@ -60,7 +61,8 @@ class Binding:
         daemon: The thread that sweeps the store.
         runs: The runs of its sessions' tasks in this process.
         declared: The tasks of the ``Silo``, by name.
-        task_views: The endpoints of tasks.
+        endpoints: The endpoints that the application has no view for.
+        task_views: Those of tasks.
         waiting: Limits how many requests wait at a time.
     """
 
@@ -76,7 +78,8 @@ class Binding:
         self.daemon: CleanupDaemon = CleanupDaemon(store)
         self.runs: SessionRuns = SessionRuns(app, store)
         self.declared: Mapping[str, SessionTask[..., Any]] = silo.tasks
-        self.task_views: TaskViews = TaskViews(app, settings, store, self.runs, silo.tasks)
+        self.endpoints: Endpoints = Endpoints(app)
+        self.task_views: TaskViews = TaskViews(app, self.endpoints, settings, store, self.runs, silo.tasks)
         if silo.tasks:
             self.task_views.enable()
         self._silo = silo
@@ -179,8 +182,8 @@ class Binding:
             environ = req.environ
             if not self._started:
                 self._start(environ)
-            if path.startswith(self.task_views.bases):
-                self.task_views.route(req)
+            if path.startswith(self.endpoints.bases):
+                self.endpoints.route(req)
             reads = req.method in READING
             scope: Scope[RequestSession] | None = environ.get(SCOPE)
             commits = scope is not None  # a context that was pushed by hand does not pass through ``Commit``

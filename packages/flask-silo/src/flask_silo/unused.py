@@ -11,8 +11,8 @@ from typing import Any
 from werkzeug.routing import Rule
 
 from .request.data_endpoints import is_pattern
+from .request.endpoints import CATCH_ALL
 from .settings import NAMES, PREFIX, Settings, from_environment
-from .tasks.views import CATCH_ALL
 
 NO_SETTING = " is not a setting of flask-silo and has no effect: "
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, jsonify, request
+from flask import Flask, Response, jsonify, request
 from silo_store import Life, SessionStore, StoreUnavailable
-from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
 from ..current import current_request
+from ..request.endpoints import Endpoints, Target, allowed
 from ..request.waiting import waiters
 from .event_id import EventId
 from .events import StreamTiming, stream
@@ -26,20 +26,15 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 TASK, EVENTS = "flask_silo:task", "flask_silo:events"
-CATCH_ALL = re.compile(r"/(<(\w+:)?\w+>/)*<path:\w+>")
-"""Matches the rule of a route that takes every path, such as ``/<path:file>``."""
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 class TaskViews:
     """Serves ``tasks/<name>`` and ``tasks/events`` below each prefix of an application.
 
-    A path and method that the application has a route for stay the application's, whenever the route is registered. The
-    exception is a route that takes every path (``/<path:file>``), as for the files of a page. ``before_request``
-    functions run before these endpoints, as before any view, and see them in ``request.endpoint``.
-
     Args:
         app: The application.
+        endpoints: The endpoints that the application has no view for.
         settings: Its settings.
         store: The store of its sessions.
         runs: The runs of its sessions' tasks.
@@ -47,12 +42,12 @@ class TaskViews:
 
     Attributes:
         timing: The times of streams.
-        bases: The beginnings of the endpoints' paths, such as ``/api/tasks/``; empty until the application has a task.
     """
 
     def __init__(
         self,
         app: Flask,
+        endpoints: Endpoints,
         settings: Settings,
         store: SessionStore,
         runs: SessionRuns,
@@ -64,50 +59,29 @@ class TaskViews:
         self._watches = Watches(StateReader(app, store, runs, declared))
         runs.on_change = self._watches.wake
         self._max_streams = settings.max_streams
-        self._rules: dict[str, tuple[Rule, Rule]] = {}
-        for prefix in settings.prefixes if settings.task_endpoints else ():
-            base = f"{prefix.rstrip('/')}/tasks/"
-            self._rules[base] = (
-                # build_only: the URL map would prefer these rules to the application's ``/api/<path:rest>``.
-                Rule(f"{base}events", endpoint=EVENTS, methods=["GET", "OPTIONS"], build_only=True),
-                Rule(f"{base}<path:name>", endpoint=TASK, methods=["GET", "DELETE", "OPTIONS"], build_only=True),
-            )
-        self.bases: tuple[str, ...] = ()
+        self._endpoints = endpoints
+        self._prefixes = settings.prefixes if settings.task_endpoints else ()
 
     def enable(self) -> None:
         """Serve the endpoints from now on. Called once the application has a task."""
-        if self.bases or not self._rules:
-            return
-        # ``add_url_rule()`` fails after the first request, but a module that declares a task may be imported later.
-        self._app.view_functions.update({EVENTS: self._events, TASK: self._task})
-        for rules in self._rules.values():
-            for rule in rules:
-                self._app.url_map.add(rule)
-        self.bases = tuple(self._rules)
+        prefixes, self._prefixes = self._prefixes, ()
+        for prefix in prefixes:
+            base = f"{prefix.rstrip('/')}/tasks/"
+            events = Rule(f"{base}events", endpoint=EVENTS, methods=["GET", "OPTIONS"], build_only=True)
+            task = Rule(f"{base}<path:name>", endpoint=TASK, methods=["GET", "DELETE", "OPTIONS"], build_only=True)
+            views: dict[str, Callable[..., Response]] = {EVENTS: self._events, TASK: self._task}
+            self._endpoints.add(base, partial(self._find, events, task), (events, task), views)
 
-    def route(self, req: Request) -> None:
-        """Direct a request below one of the ``bases`` to its endpoint. Called before the hooks of the application."""
-        base = next(base for base in self.bases if req.path.startswith(base))
-        events, task = self._rules[base]
-        name = req.path[len(base) :]
-        rule = events if name == "events" and req.method != "DELETE" else task
-        if name and req.method in (rule.methods or ()) and self._is_free(req, name):
-            req.routing_exception = None
-            req.url_rule = rule
-            req.view_args = {"name": name} if rule is task else {}
-
-    def _is_free(self, req: Request, name: str) -> bool:
-        """Return whether the application has no route of its own for the request's path and method."""
-        error, rule = req.routing_exception, req.url_rule
-        if isinstance(error, NotFound):
-            return True
-        if name != "events" and name not in self._declared:
-            return False
-        return isinstance(error, MethodNotAllowed) or (rule is not None and CATCH_ALL.fullmatch(rule.rule) is not None)
+    def _find(self, events: Rule, task: Rule, method: str, name: str) -> Target | None:
+        """Return the endpoint of a path below ``tasks/``; None if there is none for the method."""
+        rule = events if name == "events" and method != "DELETE" else task
+        if not name or method not in (rule.methods or ()):
+            return None
+        return Target(rule, {"name": name} if rule is task else {}, name == "events" or name in self._declared)
 
     def _task(self, name: str) -> Response:
         if request.method == "OPTIONS":
-            return _allow(request)
+            return allowed(request)
         task = self._declared.get(name)
         if task is None:
             answer = jsonify(error="unknown_task", message="There is no task of that name.")
@@ -123,7 +97,7 @@ class TaskViews:
 
     def _events(self) -> Response:
         if request.method == "OPTIONS":
-            return _allow(request)
+            return allowed(request)
         sent = request.headers.get("Last-Event-ID")
         known = str(EventId(sent or "", self._declared))
         try:
@@ -161,8 +135,3 @@ class TaskViews:
         assert session is not None
         session.require()
         return session
-
-
-def _allow(request: Request) -> Response:
-    methods = request.url_rule.methods if request.url_rule is not None else None
-    return Response(headers={"Allow": ", ".join(sorted(methods or ()))})
