@@ -105,6 +105,7 @@ def test_the_first_save_of_a_session(tmp_path: Path, disk: Disk) -> None:
     store.save("sid", "a.txt", b"1")
     assert disk.take() == [
         "mkdir base/areas",
+        "mkdir base/trash",
         "mkdir base/areas/PREFIX",
         "mkdir base/areas/AREA",
         "mkdir base/areas/AREA/t-OWNER",

@@ -195,7 +195,6 @@ def test_hostile_owner_and_trash_entries(tmp_path: Path) -> None:
         store = FileStore(base)
         store.save("sid", "a.txt", b"1")
         (base / "owners" / ("0" * 16 + ".lock")).symlink_to(tmp_path / "neighbour" / "victim.txt")
-        (base / "trash").mkdir()
         (base / "trash" / ("0" * 32 + ".gone")).symlink_to(tmp_path / "neighbour", target_is_directory=True)
         (base / "trash" / "neighbour").symlink_to(tmp_path / "neighbour", target_is_directory=True)
         area = next((base / "areas").glob("??/*"))

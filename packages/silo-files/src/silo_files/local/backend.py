@@ -232,6 +232,7 @@ class LocalFileBackend:
         prefix = os.path.dirname(area)
         self._make_base()
         make_dir(self._areas)
+        self._trash.make()
         self._owners.renew()
         fresh = f"{area}/t{os.path.basename(folder)[1:]}-{next(self._numbers)}"
         with self._owners.areas_lock(shared=True), contextlib.suppress(FileNotFoundError):

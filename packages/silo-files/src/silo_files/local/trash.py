@@ -49,6 +49,15 @@ class Trash:
         self._work: queue.Queue[str] = queue.Queue()
         self._thread: threading.Thread | None = None
 
+    def make(self) -> None:
+        """Create the folder while there is room: on a full disk an area must be able to go.
+
+        Raises:
+            UnsafeFolder: A link or a file stands in its place.
+        """
+        if not is_real_dir(self._folder):
+            make_dir(self._folder)
+
     def add(self, digest: str) -> bool:
         """Move the area ``digest`` into the trash by one rename. Return whether it existed.
 
@@ -62,8 +71,7 @@ class Trash:
         area = os.path.join(prefix, digest)
         if not is_real_dir(self._areas) or not is_real_dir(prefix):
             return False
-        if not is_real_dir(self._folder):
-            make_dir(self._folder)  # refuses a link
+        self.make()
         entry = os.urandom(16).hex() + ".gone"
         target = os.path.join(self._folder, entry)
         try:
