@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from silo_files import FileStore, StorageFull
-from silo_files.local import backend, journal
+from silo_files.local import journal, walk
 from silo_files.names import hash_key
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -94,8 +94,8 @@ def test_a_process_that_saves_for_the_first_time_during_the_scan(
 ) -> None:
     store = FileStore(tmp_path)
     store.save("sid", "a", b"1")
-    scan = backend._scan
-    monkeypatch.setattr(backend, "_scan", lambda area: (scan(area)[0], []))
+    scan = walk.scan
+    monkeypatch.setattr(walk, "scan", lambda area: (scan(area)[0], []))
     assert store.list_files("sid") == ["a"]
 
 

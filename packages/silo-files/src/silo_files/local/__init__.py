@@ -5,6 +5,7 @@
 ``staged``    a file that is being written
 ``journal``   the names of an area's files
 ``owners``    which processes that wrote to the folder are alive
+``walk``      what is in the folders of areas
 ``sweeping``  removes what ended processes and sessions left
 ``trash``     removes an area by one rename and deletes its files later
 ``file_lock`` a lock on an open file

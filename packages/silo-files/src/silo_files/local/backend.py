@@ -15,26 +15,21 @@ import contextlib
 import errno
 import itertools
 import os
-import re
-import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import BinaryIO
 
 from ..backend import FileInfo, Usage
 from ..errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
 from ..fork import reset_after_fork
-from ..names import STORED_NAME, hash_key, hash_name
-from . import journal
-from .disk import create_file, is_real_dir, make_base, make_dir, names_in, open_read, raise_if_full, sync_dir
+from ..names import hash_key, hash_name
+from . import journal, walk
+from .disk import create_file, is_real_dir, make_base, make_dir, open_read, raise_if_full, sync_dir
 from .owners import Owners
 from .staged import LocalStagedFile
 from .sweeping import Sweeper
 from .trash import Trash
-
-_PREFIX = re.compile(r"[0-9a-f]{2}")
-_AREA = re.compile(r"[0-9a-f]{64}")
 
 # Attempts to create a folder in an area while other threads or processes keep removing the area.
 _ATTEMPTS = 100
@@ -113,7 +108,7 @@ class LocalFileBackend:
     def path(self, key: str, name: str) -> str | None:
         """Return the absolute path of a finished file; None if there is no such file."""
         path = self._file(key, name)
-        return path if _regular(path) else None
+        return path if walk.regular(path) else None
 
     def area_path(self, key: str, *, create: bool) -> str:
         """Return the absolute path of the area's folder. Its name is a hash of the key."""
@@ -167,18 +162,18 @@ class LocalFileBackend:
 
     def remove_all(self) -> None:
         """Move all areas into the trash."""
-        for digest in self._digests():
+        for digest in walk.digests(self._areas):
             self._trash.add(digest)
 
     def usage(self, key: str) -> Usage:
         """Count the finished files of the area."""
-        return _usage(self._area(hash_key(key)))
+        return walk.usage(self._area(hash_key(key)))
 
     def total(self) -> Usage:
         """Count the finished files of all areas. Looks at each file."""
         size = files = 0
-        for digest in self._digests():
-            usage = _usage(self._area(digest))
+        for digest in walk.digests(self._areas):
+            usage = walk.usage(self._area(digest))
             size += usage.bytes
             files += usage.files
         return Usage(size, files)
@@ -192,7 +187,7 @@ class LocalFileBackend:
 
         Areas that another living process has written to stay.
         """
-        return self._sweeper.sweep(self._digests(), is_live)
+        return self._sweeper.sweep(walk.digests(self._areas), is_live)
 
     def close(self) -> None:
         """Release the lock by which other processes see that this one is alive."""
@@ -263,40 +258,15 @@ class LocalFileBackend:
     def _file(self, key: str, name: str) -> str:
         return f"{self._area(hash_key(key))}/{hash_name(name)}"
 
-    def _digests(self) -> Iterator[str]:
-        for prefix in names_in(self._areas) if is_real_dir(self._areas) else ():
-            if _PREFIX.fullmatch(prefix) and is_real_dir(path := os.path.join(self._areas, prefix)):
-                yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(prefix))
-
-
-def _regular(path: str) -> os.stat_result | None:
-    try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found if stat.S_ISREG(found.st_mode) else None
-
 
 def _describe(area: str, name: str) -> FileInfo | None:
-    status = _regular(f"{area}/{hash_name(name)}")
+    status = walk.regular(f"{area}/{hash_name(name)}")
     return FileInfo(name, status.st_size, status.st_mtime) if status else None
-
-
-def _scan(area: str) -> tuple[set[str], list[str]]:
-    """Return the regular files in the folder of an area, and its folders of writers. Calls no ``stat()`` of a file."""
-    files, writers = set(), []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(area) as entries:
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                files.add(entry.name)
-            elif journal.is_writer(entry):
-                writers.append(entry.path)
-    return files, writers
 
 
 def _names(area: str) -> list[str]:
     """Return the names of the files that are in the folder of an area, sorted."""
-    files, writers = _scan(area)  # before the journals: a name is written before its file appears
+    files, writers = walk.scan(area)  # before the journals: a name is written before its file appears
     names = _names_of(files, writers)
     if len(names) < len(files):
         # A process may have written here for the first time during the scan, which then saw its file but no journal.
@@ -308,10 +278,3 @@ def _names_of(files: set[str], writers: Iterable[str]) -> list[str]:
     # A name whose hash is that of a file has once passed check_name().
     names = {hash_name(name): name for folder in writers for name in journal.read_names(folder)}
     return [name for stored, name in names.items() if stored in files]
-
-
-def _usage(area: str) -> Usage:
-    files, _ = _scan(area)
-    found = [_regular(f"{area}/{entry}") for entry in files if STORED_NAME.fullmatch(entry)]
-    sizes = [status.st_size for status in found if status is not None]
-    return Usage(sum(sizes), len(sizes))

@@ -1,0 +1,58 @@
+"""Looks through the folders of areas for what is in them."""
+# ruff: noqa: PTH118  (see disk.py)
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from ..backend import Usage
+from ..names import STORED_NAME
+from . import journal
+from .disk import is_real_dir, names_in
+
+COUNTS = "counts"
+"""Name of the file with the counts of an area, beside its files, and of that of the store, in the base folder."""
+
+_PREFIX = re.compile(r"[0-9a-f]{2}")
+_AREA = re.compile(r"[0-9a-f]{64}")
+
+
+def digests(areas: str) -> Iterator[str]:
+    """Yield the name of each area in the folder ``areas``."""
+    for prefix in names_in(areas) if is_real_dir(areas) else ():
+        if _PREFIX.fullmatch(prefix) and is_real_dir(path := os.path.join(areas, prefix)):
+            yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(prefix))
+
+
+def regular(path: str) -> os.stat_result | None:
+    """Return the status of a regular file; None if there is none at ``path``."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def scan(area: str) -> tuple[set[str], list[str]]:
+    """Return the regular files in the folder of an area, and its folders of writers. Calls no ``stat()`` of a file."""
+    files, writers = set(), []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(area) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                files.add(entry.name)
+            elif journal.is_writer(entry):
+                writers.append(entry.path)
+    files.discard(COUNTS)
+    return files, writers
+
+
+def usage(area: str) -> Usage:
+    """Count the finished files in the folder of an area. Looks at each."""
+    files, _ = scan(area)
+    found = [regular(f"{area}/{entry}") for entry in files if STORED_NAME.fullmatch(entry)]
+    sizes = [status.st_size for status in found if status is not None]
+    return Usage(sum(sizes), len(sizes))
