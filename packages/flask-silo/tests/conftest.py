@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).with_name("support")))
 from flask_silo_helpers import counter_app
 
 if find_spec("servers") is None:  # in an sdist that was not built for a release: they belong to silo-store's tests
-    needs_servers = re.compile(r"^from (links|servers|server_fixtures) import", re.MULTILINE)
+    needs_servers = re.compile(r"^from (app_servers|links|servers|server_fixtures) import", re.MULTILINE)
     tests = Path(__file__).parent.glob("test_*.py")
     collect_ignore = [path.name for path in tests if needs_servers.search(path.read_text("utf-8"))]
 

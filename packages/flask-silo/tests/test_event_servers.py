@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-from busy_app import application
+from app_servers import HERE, Serve, on_gunicorn, on_pywsgi, on_waitress, on_werkzeug
 from event_streams import Stream, ask
 from server_fixtures import redis_server, redis_url
 from servers import Gunicorn, until
 from silo_store.testing import SID
-from werkzeug.serving import make_server
 
 __all__ = ["redis_server", "redis_url"]
 
@@ -32,76 +28,7 @@ LIMIT = 0.1
 def gunicorn(folder: Path, *args: str, **env: str) -> Gunicorn:
     if not hasattr(os, "fork"):
         pytest.skip("Gunicorn needs POSIX")
-    here = Path(__file__).parent / "support"
-    return Gunicorn("busy_app:application()", *args, folder=folder, cwd=here, env=env, path="/api/ordinary")
-
-
-@contextmanager
-def on_gunicorn(folder: Path, *args: str) -> Iterator[int]:
-    with gunicorn(folder, *args) as server:
-        yield server.port
-
-
-@contextmanager
-def on_gevent(folder: Path) -> Iterator[int]:
-    pytest.importorskip("gevent")
-    with gunicorn(folder, "-k=gevent") as server:
-        yield server.port
-
-
-GREENLETS = """
-from gevent import monkey; monkey.patch_all()
-from gevent.pywsgi import WSGIServer
-from busy_app import application
-server = WSGIServer(("127.0.0.1", 0), application(), log=None)
-server.start()
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
-
-
-@contextmanager
-def on_pywsgi(folder: Path) -> Iterator[int]:
-    pytest.importorskip("gevent")
-    command = [sys.executable, "-c", GREENLETS]
-    with subprocess.Popen(command, cwd=Path(__file__).parent / "support", stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def on_waitress(folder: Path) -> Iterator[int]:
-    waitress = pytest.importorskip("waitress")
-    sockets: dict[int, Any] = {}
-    server = waitress.create_server(application(), host="127.0.0.1", port=0, map=sockets)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server.effective_port
-    finally:
-        left = list(sockets.values())
-        sockets.clear()  # the loop of waitress ends when it has no sockets left
-        server.pull_trigger()
-        thread.join()
-        server.task_dispatcher.shutdown()
-        for each in left:
-            each.close()
-
-
-@contextmanager
-def on_werkzeug(folder: Path, threaded: bool = True) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, application(), threaded=threaded)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return Gunicorn("busy_app:application()", *args, folder=folder, cwd=HERE, env=env, path="/api/ordinary")
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -115,26 +42,26 @@ def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class Kind(NamedTuple):
     most: int
     """Return how many streams stay open."""
-    serve: Callable[[Path], AbstractContextManager[int]]
+    serve: Serve
 
 
 SERVERS = {
-    "gunicorn sync": Kind(0, on_gunicorn),
-    "gunicorn gthread 1": Kind(0, lambda folder: on_gunicorn(folder, "-k=gthread", "--threads=1")),
-    "gunicorn gthread 2": Kind(1, lambda folder: on_gunicorn(folder, "--threads=2")),
-    "gunicorn gthread 16": Kind(8, lambda folder: on_gunicorn(folder, "--threads=16")),
-    "gunicorn gevent": Kind(100, on_gevent),
+    "gunicorn sync": Kind(0, on_gunicorn()),
+    "gunicorn gthread 1": Kind(0, on_gunicorn("-k=gthread", "--threads=1")),
+    "gunicorn gthread 2": Kind(1, on_gunicorn("--threads=2")),
+    "gunicorn gthread 16": Kind(8, on_gunicorn("--threads=16")),
+    "gunicorn gevent": Kind(100, on_gunicorn("-k=gevent")),
     "gevent": Kind(100, on_pywsgi),
     "waitress": Kind(2, on_waitress),
     "werkzeug": Kind(100, on_werkzeug),
-    "werkzeug, one thread": Kind(0, lambda folder: on_werkzeug(folder, threaded=False)),
+    "werkzeug, one thread": Kind(0, partial(on_werkzeug, threaded=False)),
 }
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_an_ordinary_request_is_answered_while_streams_are_open(name: str, tmp_path: Path) -> None:
     most, serve = SERVERS[name]
-    with serve(tmp_path) as port, ExitStack() as stack:
+    with serve("busy_app", tmp_path) as port, ExitStack() as stack:
         ask(port, "POST", "/api/start/quiet", SID)
         streams = [stack.enter_context(closing(Stream(port, SID))) for _ in range(most)]
         assert all(each.stays for each in streams)
