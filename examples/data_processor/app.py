@@ -118,7 +118,7 @@ def create_app(**config: Any) -> Flask:
             raise
         if job["source"]:
             uploads.delete(silo.sid, job["source"]["stored"])
-        source = {"name": name, "stored": stored, "size": uploads.stat(silo.sid, stored).size, "table": table.to_dict()}
+        source = {"name": name, "stored": stored, "size": uploads.info(silo.sid, stored).size, "table": table.to_dict()}
         job.update(source=source, result=None)
         return source
 

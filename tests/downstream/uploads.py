@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import BinaryIO
 
-from silo_files import FileInfo, FileMissing, FileStore, FileTooLarge, SessionQuotaExceeded, Usage
+from silo_files import FileInfo, FileMissing, FileStore, FileTooLarge, SavedPath, SessionQuotaExceeded, Usage, Writer
 from typing_extensions import assert_type
 
 store = FileStore(
@@ -23,7 +23,13 @@ store = FileStore(
 def save(sid: str, name: str, data: bytes) -> str | None:
     try:
         store.save(sid, name, memoryview(data), size=len(data))
-        return store.save(sid, name, io.BytesIO(data))
+        assert_type(store.save(sid, name, io.BytesIO(data)), SavedPath)
+        with store.writer(sid, name, size=len(data)) as out:
+            assert_type(out, Writer)
+            assert_type(out.write(bytearray(data)), int)
+        assert_type(out.info, FileInfo)
+        assert_type(store.writer(sid, name).commit(), FileInfo)
+        return out.path
     except FileTooLarge as error:
         assert_type(error.size, int | None)
         return None
@@ -34,7 +40,8 @@ def save(sid: str, name: str, data: bytes) -> str | None:
 def read(sid: str, name: str) -> bytes:
     assert_type(store.get_path(sid, name), str | None)
     assert_type(store.files(sid), list[FileInfo])
-    assert_type(store.stat(sid, name).size, int)
+    assert_type(store.info(sid, name).size, int)
+    assert_type(store.info(sid, name, digest="sha256").digest, str | None)
     assert_type(store.usage(sid), Usage)
     try:
         with store.open(sid, name) as file:

@@ -26,6 +26,7 @@ from flask_silo import (
 )
 from redis import Redis
 from rq import Queue
+from silo_files import SavedPath
 from silo_tasks import ProcessRunner, Runner, ThreadRunner
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.rq import RQRunner
@@ -173,7 +174,7 @@ assert_type(uploads, FileStore)
 @silo.requires_session
 def upload(name: str) -> ResponseReturnValue:
     file = request.files["file"]
-    assert_type(uploads.save(silo.sid, name, file.stream), str)
+    assert_type(uploads.save(silo.sid, name, file.stream), SavedPath)
     return {"files": silo.file_store("uploads").list_files(silo.sid)}
 
 

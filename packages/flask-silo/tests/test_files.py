@@ -11,7 +11,8 @@ from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from flask_silo import FileStore, SessionExpired, Silo, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
-from silo_files import TruncatedInput
+from silo_files import AreaGone, TruncatedInput
+from silo_store import SessionRotated
 from silo_store.testing import SID, TTL, Clock, in_threads
 
 
@@ -69,7 +70,7 @@ def test_what_is_known_of_files_is_answered_as_objects(
 
     (info,) = uploads.files(SID)
     assert answer == {
-        "files": [{"name": "a.csv", "size": 4, "modified": info.modified}],
+        "files": [{"name": "a.csv", "size": 4, "modified": info.modified, "etag": info.etag, "digest": None}],
         "usage": {"bytes": 4, "files": 1},
     }
 
@@ -114,7 +115,7 @@ def test_errors_have_an_answer(
     assert uploads.list_files(SID) == []
 
 
-@pytest.mark.parametrize("look", ["open", "stat"])
+@pytest.mark.parametrize("look", ["open", "info"])
 def test_a_missing_file_is_404(uploads: FileStore, app: Flask, client: FlaskClient, silo: Silo, look: str) -> None:
     @app.get("/api/file")
     def file() -> Any:
@@ -347,3 +348,78 @@ def test_a_file_store_has_a_name_of_its_own(silo: Silo, tmp_path: Path) -> None:
     silo.add_file_store("same", tmp_path / "one")
     with pytest.raises(ValueError, match="already"):
         silo.add_file_store("same", tmp_path / "two")
+
+
+def test_a_writer_begins_a_session(uploads: FileStore, client: FlaskClient, silo: Silo) -> None:
+    with client.application.app_context(), uploads.writer(SID, "a.csv") as out:
+        assert silo.store.exists(SID)
+        out.write(b"1")
+    assert uploads.info(SID, "a.csv") == out.info
+
+
+def test_a_writer_in_a_session_that_ends_saves_nothing(uploads: FileStore, client: FlaskClient, silo: Silo) -> None:
+    with client.application.app_context():
+        out = uploads.writer(SID, "late.csv")
+        out.write(b"1")
+        in_threads(1, lambda _: silo.store.reset(SID))
+        with pytest.raises(AreaGone):
+            out.commit()
+    assert areas(uploads) == []
+
+
+def test_a_writer_whose_session_ends_with_its_commit_keeps_nothing(
+    uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clean-up of the session ran before there was a folder."""
+    with client.application.app_context():
+        silo.store.get(SID)
+        stage = uploads.backend.stage
+
+        def late(key: str, name: str) -> Any:
+            in_threads(1, lambda _: silo.store.destroy(SID))
+            return stage(key, name)
+
+        monkeypatch.setattr(uploads.backend, "stage", late)
+        out = uploads.writer(SID, "late.csv")
+        with pytest.raises(SessionExpired):
+            out.commit()
+        with pytest.raises(ValueError, match="not saved"):
+            out.info  # noqa: B018
+        assert areas(uploads) == []
+
+        silo.store.get(SID)
+        out = uploads.writer(SID, "late.csv")
+        assert areas(uploads)
+        out.abort()
+    assert areas(uploads) == []
+
+
+def test_a_writer_that_cannot_begin_leaves_no_folder(
+    uploads: FileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = uploads.backend.stage
+
+    def late(key: str, name: str) -> Any:
+        in_threads(1, lambda _: silo.store.destroy(SID))
+        stage(key, name).abort()
+        assert areas(uploads)
+        broken_off()
+
+    monkeypatch.setattr(uploads.backend, "stage", late)
+    silo.store.get(SID)
+    with client.application.app_context(), pytest.raises(ConnectionResetError):
+        uploads.writer(SID, "late.csv")
+    assert areas(uploads) == []
+
+
+def test_a_writer_of_a_request_whose_session_was_rotated_is_refused(
+    uploads: FileStore, client: FlaskClient, silo: Silo
+) -> None:
+    silo.store.get(SID)
+    with client.application.test_request_context("/api/upload", method="POST", headers=as_(SID)):
+        client.application.preprocess_request()
+        out = uploads.writer(SID, "late.csv")
+        in_threads(1, lambda _: silo.store.rotate(SID))
+        with pytest.raises(SessionRotated):
+            out.commit()
+        assert uploads.list_files(SID) == []

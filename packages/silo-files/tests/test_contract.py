@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -11,12 +12,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from silo_files import AreaGone, FileBackend, FileInfo, FileMissing, FileStore, LocalFileBackend, NoLocalPath, Usage
+from silo_files import (
+    AreaGone,
+    FileBackend,
+    FileInfo,
+    FileMissing,
+    FileStore,
+    LocalFileBackend,
+    NoLocalPath,
+    SavedPath,
+    Usage,
+)
 from silo_files import SessionQuotaExceeded as QuotaExceeded
 from silo_files.backend import Block
 from silo_files.testing import FileBackendContract
 
-Area = dict[str, tuple[bytes, float]]
+Area = dict[str, tuple[bytes, FileInfo]]
 
 
 class MemoryStagedFile:
@@ -32,12 +43,13 @@ class MemoryStagedFile:
     def finish(self) -> None:
         return
 
-    def commit(self) -> str:
+    def commit(self) -> SavedPath:
         with self.backend.mutex:
             if self.backend.areas.get(self.key) is not self.area:
                 raise AreaGone
-            self.area[self.name] = (bytes(self.data), time.time())
-        return f"memory:{self.name}"
+            saved = FileInfo(self.name, len(self.data), time.time(), etag=str(next(self.backend.numbers)))
+            self.area[self.name] = (bytes(self.data), saved)
+        return SavedPath(f"memory:{self.name}", saved)
 
     def abort(self) -> None:
         self.data.clear()
@@ -49,6 +61,7 @@ class MemoryFileBackend:
     def __init__(self) -> None:
         self.areas: dict[str, Area] = {}
         self.mutex = threading.Lock()
+        self.numbers = itertools.count()
 
     def stage(self, key: str, name: str) -> MemoryStagedFile:
         with self.mutex:
@@ -62,7 +75,7 @@ class MemoryFileBackend:
 
     def stat(self, key: str, name: str) -> FileInfo | None:
         found = self.areas.get(key, {}).get(name)
-        return FileInfo(name, len(found[0]), found[1]) if found else None
+        return found[1] if found else None
 
     def open(self, key: str, name: str) -> BinaryIO:
         try:
@@ -75,7 +88,7 @@ class MemoryFileBackend:
 
     def list(self, key: str) -> list[FileInfo]:
         area = self.areas.get(key, {})
-        return [FileInfo(name, len(area[name][0]), area[name][1]) for name in sorted(area)]
+        return [area[name][1] for name in sorted(area)]
 
     def delete(self, key: str, name: str) -> bool:
         return self.areas.get(key, {}).pop(name, None) is not None

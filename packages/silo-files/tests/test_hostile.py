@@ -100,7 +100,8 @@ def calls(store: FileStore, text: str) -> list[Callable[[], object]]:
     by_name: list[Callable[[str, str], object]] = [
         lambda sid, name: store.save(sid, name, b"evil"),
         store.get_path,
-        store.stat,
+        store.info,
+        lambda sid, name: store.writer(sid, name).abort(),
         lambda sid, name: store.open(sid, name).close(),
         store.delete,
     ]

@@ -186,13 +186,14 @@ def test_the_whole_store_is_not_counted_for_each_refusal(tmp_path: Path) -> None
     other = FileStore(tmp_path / "base")
     other.save("other", "a", b"x" * 100)
     for _ in range(5):
-        with ledger.begin("sid", "a") as reservation, pytest.raises(StoreQuotaExceeded):
+        reservation = ledger.begin("sid", "a")
+        with pytest.raises(StoreQuotaExceeded):
             reservation.reserve(1)
+        reservation.release()
     assert counts == 1
     other.cleanup("other")
     now = 6.0
-    with ledger.begin("sid", "a") as reservation:
-        reservation.reserve(100)
+    ledger.begin("sid", "a").reserve(100)
     assert counts == 2
 
 
@@ -263,7 +264,7 @@ def test_concurrent_saves_stay_within_the_limits(tmp_path: Path, names: list[str
     store.save(
         "sid1",
         names[1],
-        b"x" * (rest + (store.stat("sid1", names[1]).size if names[1] in store.list_files("sid1") else 0)),
+        b"x" * (rest + (store.info("sid1", names[1]).size if names[1] in store.list_files("sid1") else 0)),
     )
     assert store.usage("sid1").bytes == 10_000
 

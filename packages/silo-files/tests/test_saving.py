@@ -206,7 +206,7 @@ def test_a_reader_sees_the_old_or_the_new_file(store: FileStore) -> None:
         writer.start()
     while not done.is_set():
         assert read(store, "sid", "a") in contents
-        assert store.stat("sid", "a").size in {len(content) for content in contents}
+        assert store.info("sid", "a").size in {len(content) for content in contents}
     for writer in writers:
         writer.join()
     assert parts(store) == []

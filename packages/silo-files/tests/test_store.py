@@ -133,12 +133,12 @@ def test_files_are_readable_after_a_strict_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE(Path(path).parent.stat().st_mode) == 0o700
 
 
-def test_open_stat_files_delete(store: FileStore) -> None:
+def test_open_info_files_delete(store: FileStore) -> None:
     store.save("sid", "b.txt", b"22")
     store.save("sid", "a.txt", b"1")
     with store.open("sid", "b.txt") as file:
         assert file.read() == b"22"
-    info = store.stat("sid", "b.txt")
+    info = store.info("sid", "b.txt")
     path = store.get_path("sid", "b.txt")
     assert path is not None
     assert (info.name, info.size, info.modified) == ("b.txt", 2, Path(path).stat().st_mtime)
@@ -148,7 +148,7 @@ def test_open_stat_files_delete(store: FileStore) -> None:
     assert not store.delete("sid", "b.txt")
     assert store.list_files("sid") == ["a.txt"]
     with pytest.raises(FileMissing):
-        store.stat("sid", "b.txt")
+        store.info("sid", "b.txt")
     with pytest.raises(FileNotFoundError):
         store.open("sid", "b.txt")
 
@@ -167,7 +167,7 @@ def test_a_folder_pipe_or_link_counts_as_missing(store: FileStore) -> None:
         makers += [lambda: os.mkfifo(path), lambda: path.symlink_to(path.parent)]
     for make in makers:
         make()
-        for ask in (store.stat, store.open):
+        for ask in (store.info, store.open):
             with pytest.raises(FileMissing):
                 ask("sid", "a")
         if path.is_dir() and not path.is_symlink():
@@ -207,7 +207,7 @@ def test_both_spellings_reach_one_file(store: FileStore) -> None:
 
 
 def test_every_method_checks_the_name(store: FileStore) -> None:
-    for call in (store.get_path, store.open, store.stat, store.delete):
+    for call in (store.get_path, store.open, store.info, store.delete):
         with pytest.raises(InvalidFileName):
             call("sid", "a/b")
     with pytest.raises(InvalidFileName):

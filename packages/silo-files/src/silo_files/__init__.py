@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .backend import Block, FileBackend, FileInfo, StagedFile, Usage
+from .backend import Block, FileBackend, FileInfo, SavedPath, StagedFile, Usage
 from .errors import (
     AreaGone,
     BaseMissing,
@@ -23,6 +23,7 @@ from .errors import (
 from .local import LocalFileBackend
 from .names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portable_names
 from .store import FileStore
+from .writer import Writer
 
 __version__: str
 
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidSource",
     "LocalFileBackend",
     "NoLocalPath",
+    "SavedPath",
     "SessionQuotaExceeded",
     "StagedFile",
     "StorageFull",
@@ -51,6 +53,7 @@ __all__ = [
     "TruncatedInput",
     "UnsafeFolder",
     "Usage",
+    "Writer",
     "__version__",
     "check_key",
     "check_name",

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
 
+from .media import media_type
+
 Block = bytes | bytearray | memoryview
 """A piece of a file. A memoryview is valid only until the next block is asked for."""
 
@@ -18,11 +20,38 @@ class FileInfo:
         name: The name of the file, in Unicode form NFC.
         size: Size in bytes.
         modified: Time of the save, in seconds since the epoch.
+        etag: Opaque ASCII text without quotes. Another content of the file has another one.
+        digest: Algorithm and hexadecimal digest of the bytes, such as ``"sha256:9f86d0..."``; None unless asked for.
     """
 
     name: str
     size: int
     modified: float
+    etag: str
+    digest: str | None = None
+
+    @property
+    def media_type(self) -> str:
+        """The media type that the name suggests, such as ``text/csv``; the bytes are not looked at."""
+        return media_type(self.name)
+
+
+class SavedPath(str):
+    """Where a file was saved: its absolute path, or what its backend calls the place.
+
+    Attributes:
+        info: The saved file.
+    """
+
+    info: FileInfo
+
+    def __new__(cls, path: str, info: FileInfo) -> SavedPath:
+        self = super().__new__(cls, path)
+        self.info = info
+        return self
+
+    def __reduce__(self) -> tuple[type[SavedPath], tuple[str, FileInfo]]:
+        return SavedPath, (str(self), self.info)
 
 
 @dataclass(frozen=True)
@@ -55,8 +84,8 @@ class StagedFile(Protocol):
             StorageFull: There is no room left.
         """
 
-    def commit(self) -> str:
-        """Make the whole file visible under its name at once, replacing an older one. Return its location.
+    def commit(self) -> SavedPath:
+        """Make the whole file visible under its name at once, replacing an older one. Return where it is.
 
         After an error the caller calls ``abort()``.
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
-from .backend import Block, FileBackend
+from .backend import FileBackend
 from .errors import FileStoreError, SessionQuotaExceeded, StoreQuotaExceeded
 from .fork import reset_after_fork
 from .locks import KeyLocks
@@ -101,18 +101,9 @@ class Reservation:
         self._pending = pending
         self._taken = 0
 
-    def __enter__(self) -> Reservation:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         """Give back the bytes that were reserved and not committed."""
         self._ledger._release(self._area, self._name, self._pending, self._taken)
-
-    def meter(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """Yield each of ``blocks`` once room for it is reserved."""
-        for block in blocks:
-            self.reserve(len(block))
-            yield block
 
     def reserve(self, count: int) -> None:
         """Reserve ``count`` more bytes.

@@ -1,58 +1,48 @@
-"""Reads the data to save in blocks of bytes, and checks its size."""
+"""Reads the data to save in blocks of bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from .backend import Block
-from .errors import FileTooLarge, InvalidSource, TruncatedInput
+from .errors import InvalidSource
 
 BLOCK_SIZE = 256 * 1024
 """Bytes that are read at a time."""
 
 
-def read_blocks(data: Any, *, size: int | None, limit: int | None) -> Iterator[Block]:
+def read_blocks(data: Any) -> Iterator[Block]:
     """Yield the bytes of ``data`` in blocks. A block is valid until the next one is asked for.
 
     An error that the source raises passes through.
 
     Args:
         data: Bytes, a bytearray, a memoryview, or an object with ``readinto()`` or ``read()``.
-        size: The exact number of bytes expected; None if it is unknown.
-        limit: The largest number of bytes allowed; None for no limit.
 
     Raises:
         InvalidSource: The data, or a block that its method returned, has the wrong type.
-        FileTooLarge: There are more than ``limit`` or ``size`` bytes.
-        TruncatedInput: There are fewer than ``size`` bytes.
     """
-    if size is not None and size < 0:
-        raise ValueError("size must not be negative")
-    if limit is not None and size is not None and size > limit:
-        raise FileTooLarge(limit, size=size)
-    taken = 0
-    for block in _raw_blocks(data):
-        taken += len(block)
-        if limit is not None and taken > limit:
-            raise FileTooLarge(limit, size=size)
-        if size is not None and taken > size:
-            raise FileTooLarge(size=size)
-        yield block
-    if size is not None and taken < size:
-        raise TruncatedInput(taken, size)
-
-
-def _raw_blocks(data: Any) -> Iterable[Block]:
-    if isinstance(data, bytes):
-        return (data,)
-    if isinstance(data, (bytearray, memoryview)):
-        return (_flat(data),)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return iter((as_block(data),))
     if callable(readinto := getattr(data, "readinto", None)):
         return _by_readinto(readinto)
     if callable(read := getattr(data, "read", None)):
         return _by_read(read)
     raise InvalidSource(f"a {type(data).__name__} is neither bytes nor a binary file-like object")
+
+
+def as_block(value: Any) -> Block:
+    """Return ``value`` if it is bytes, or a view of its bytes.
+
+    Raises:
+        InvalidSource: It is not a bytes, a bytearray or a contiguous memoryview.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return _flat(value)
+    raise InvalidSource(f"a block is {_kind(value)}, not bytes")
 
 
 def _flat(data: bytearray | memoryview) -> memoryview:

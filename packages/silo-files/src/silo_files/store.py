@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable
+from dataclasses import replace
 from typing import IO, BinaryIO
 
-from .backend import Block, FileBackend, FileInfo, StagedFile, Usage
+from .backend import Block, FileBackend, FileInfo, SavedPath, Usage
+from .digest import digest_of
 from .errors import FileMissing, NoLocalPath
-from .ledger import Ledger, Limits, Reservation
+from .ledger import Ledger, Limits
 from .local import LocalFileBackend
 from .locks import KeyLocks
 from .names import check_key, check_name
 from .seam import check_seam
 from .source import read_blocks
+from .writer import Place, Writer
 
 
 class FileStore:
@@ -74,11 +76,11 @@ class FileStore:
         else:
             check_seam("backend", backend, FileBackend, "silo_files.FileBackend")
         self.backend: FileBackend = backend
-        self._max_file_bytes = max_file_bytes
         self._key_for = key_for
         self._locks = KeyLocks()
         limits = Limits(max_session_bytes, max_store_bytes, max_files)
         self._ledger = Ledger(self.backend, self._locks, limits) if limits != Limits() else None
+        self._place = Place(self.backend, self._locks, self._ledger, max_file_bytes)
 
     def session_dir(self, sid: str) -> str:
         """Return the absolute path of the session's folder, whose name is a hash. With ``auto_create`` it is created.
@@ -95,7 +97,7 @@ class FileStore:
             raise NoLocalPath
         return path
 
-    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
+    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> SavedPath:
         """Save ``data`` as ``filename``, replacing an older file of that name. Return its absolute path.
 
         Readers see the old file or the whole new one. After any error, also one that reading ``data`` raises, the old
@@ -106,6 +108,9 @@ class FileStore:
             filename: The name, which ``check_name()`` must accept.
             data: Bytes, or a binary file-like object, read from its current position to its end.
             size: The number of bytes that ``data`` must have; None if it is unknown.
+
+        Returns:
+            The path, a str, which has the saved file's ``info``.
 
         Raises:
             InvalidSource: ``data`` is neither bytes nor a file-like object that returns bytes.
@@ -129,7 +134,7 @@ class FileStore:
         *,
         size: int | None = None,
         check: Callable[[], object] | None = None,
-    ) -> str:
+    ) -> SavedPath:
         """Save a file of a key, as ``save()`` does for a session id. Does not call ``key_for``.
 
         Args:
@@ -140,22 +145,62 @@ class FileStore:
             check: Called with no lock held, once all bytes are written and before the file gets its name. If it raises,
                 the save fails with its error.
         """
-        key = check_key(key)
-        name = check_name(filename)
-        checked = read_blocks(data, size=size, limit=self._max_file_bytes)
+        key, name = check_key(key), check_name(filename)
         # A bad source fails here, before anything is created.
-        first = next(checked, b"")
-        blocks = chain((first,), checked)
-        staged = self.backend.stage(key, name)
-        try:
-            if self._ledger is None:
-                return self._finish(key, staged, blocks, check)
-            # After stage(): a clean-up before this line is counted, and one after it makes the commit fail.
-            with self._ledger.begin(key, name) as reservation:
-                return self._finish(key, staged, reservation.meter(blocks), check, reservation)
-        except BaseException:
-            staged.abort()
-            raise
+        blocks = read_blocks(data)
+        first = next(blocks, b"")
+        if size is None and isinstance(data, (bytes, bytearray, memoryview)):
+            size = len(first)
+        with Writer(self._place, key, name, size=size, check=check) as out:
+            out.write(first)
+            for block in blocks:
+                out.write(block)
+        return out.saved
+
+    def writer(self, sid: str, filename: str, *, size: int | None = None) -> Writer:
+        """Begin to save ``filename``, whose bytes the caller writes. Return a context manager.
+
+        The file is saved when the ``with`` block ends, and not if it raises:
+
+            with files.writer("session-1", "sums.csv") as out:
+                out.write(b"month,sum\\n")
+            print(out.info.size)
+
+        Args:
+            sid: The session id.
+            filename: As for ``save()``.
+            size: The number of bytes that the file must have; None if it is unknown.
+
+        Raises:
+            FileTooLarge: ``size`` is more than ``max_file_bytes``.
+            SessionQuotaExceeded: The session would hold more than ``max_files``.
+            StorageFull: The disk is full, or the user's quota is used up.
+            BaseMissing: ``base_dir`` is missing, and ``auto_create`` is off.
+            FolderUnusable: ``base_dir`` is missing and cannot be created.
+            UnsafeFolder: A link or a file stands in place of a folder of the store.
+        """
+        return self.writer_key(self._key(sid), filename, size=size)
+
+    def writer_key(
+        self,
+        key: str,
+        filename: str,
+        *,
+        size: int | None = None,
+        check: Callable[[], object] | None = None,
+        ended: Callable[[bool], object] | None = None,
+    ) -> Writer:
+        """Begin to save a file of a key, as ``writer()`` does for a session id. Does not call ``key_for``.
+
+        Args:
+            key: The key that the file will belong to.
+            filename: As for ``save()``.
+            size: As for ``writer()``.
+            check: As for ``save_key()``.
+            ended: Called with no lock held when the file was committed (True) or discarded (False). What it raises for
+                True, ``commit()`` raises.
+        """
+        return Writer(self._place, check_key(key), check_name(filename), size=size, check=check, ended=ended)
 
     def get_path(self, sid: str, filename: str) -> str | None:
         """Return the absolute path of a saved file; None if it does not exist, or the backend has no local paths."""
@@ -169,16 +214,31 @@ class FileStore:
         """
         return self.backend.open(self._key(sid), check_name(filename))
 
-    def stat(self, sid: str, filename: str) -> FileInfo:
+    def info(self, sid: str, filename: str, *, digest: str | None = None) -> FileInfo:
         """Describe a saved file.
+
+        Args:
+            sid: The session id.
+            filename: The name of the file.
+            digest: A name that ``hashlib`` knows, such as ``"sha256"``: the file is read to fill
+                ``FileInfo.digest``.
 
         Raises:
             FileMissing: The session has no such file.
+            ValueError: ``hashlib`` has no such digest.
         """
-        info = self.backend.stat(self._key(sid), check_name(filename))
-        if info is None:
-            raise FileMissing
-        return info
+        key, name = self._key(sid), check_name(filename)
+        while True:
+            info = self.backend.stat(key, name)
+            if info is None:
+                raise FileMissing
+            if digest is None:
+                return info
+            with self.backend.open(key, name) as file:
+                found = digest_of(file, digest)
+            # Another save may have replaced the file between the two looks.
+            if self.backend.stat(key, name) == info:
+                return replace(info, digest=found)
 
     def files(self, sid: str) -> list[FileInfo]:
         """Describe all files of the session, ordered by name."""
@@ -263,23 +323,3 @@ class FileStore:
     def _key(self, sid: str) -> str:
         sid = check_key(sid)
         return sid if self._key_for is None else check_key(self._key_for(sid))
-
-    def _finish(
-        self,
-        key: str,
-        staged: StagedFile,
-        blocks: Iterable[Block],
-        check: Callable[[], object] | None,
-        reservation: Reservation | None = None,
-    ) -> str:
-        for block in blocks:
-            staged.write(block)
-        staged.finish()
-        if check is not None:
-            check()
-        # A clean-up of this key waits for this lock, so the counts see both in the same order as the disk.
-        with self._locks.of(key):
-            location = staged.commit()
-            if reservation is not None:
-                reservation.commit()
-        return location

@@ -67,7 +67,9 @@ class FileBackendContract:
         for block in (b"one", bytearray(b"two"), memoryview(b"three")):
             staged.write(block)
         staged.finish()
-        assert isinstance(staged.commit(), str)
+        saved = staged.commit()
+        assert (saved.info.name, saved.info.size) == ("a.bin", 11)
+        assert saved.info == backend.stat("key", "a.bin")
         assert content(backend, "key", "a.bin") == b"onetwothree"
         path = backend.path("key", "a.bin")
         assert path is None or Path(path).read_bytes() == b"onetwothree"
@@ -139,6 +141,18 @@ class FileBackendContract:
         first.commit()
         assert content(backend, "key", "a") == b"first"
         assert backend.usage("key") == Usage(5, 1)
+
+    def test_each_content_has_its_etag(self) -> None:
+        """Another content of a file has another ETag, also if it has the same size and comes at once."""
+        backend = self.make_backend()
+        etags = []
+        for number in range(50):
+            put(backend, "key", "a", bytes([number]))
+            info = backend.stat("key", "a")
+            assert info is not None
+            etags.append(info.etag)
+        assert len(set(etags)) == 50
+        assert all(etag.isascii() and etag.isprintable() and '"' not in etag for etag in etags)
 
     def test_an_open_file_stays_as_it_was(self) -> None:
         """A reader goes on reading a file that is replaced meanwhile."""

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from silo_files import Block, FileStore, FileStoreError
+from silo_files import Block, FileStore, FileStoreError, SavedPath, Writer
 from silo_store import SessionExpired, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SessionFileStore(FileStore):
         with self._life(sid) as uid:
             return self.key_dir(uid)
 
-    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> str:
+    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> SavedPath:
         """Save a file of a session, see ``FileStore.save()``. A session that does not exist yet begins.
 
         Raises:
@@ -51,29 +51,51 @@ class SessionFileStore(FileStore):
             check = partial(self._files.refuse_rotated, sid, uid)
             return self.save_key(uid, filename, data, size=size, check=check)
 
+    def writer(self, sid: str, filename: str, *, size: int | None = None) -> Writer:
+        """Begin to save a file of a session, see ``FileStore.writer()``. A session that does not exist yet begins.
+
+        The commit raises the errors that ``save()`` raises.
+        """
+        uid = self._files.begin(sid)
+        check = partial(self._files.refuse_rotated, sid, uid)
+        ended = partial(self._drop_if_ended, sid, uid)
+        try:
+            return self.writer_key(uid, filename, size=size, check=check, ended=ended)
+        except BaseException:
+            ended(False)
+            raise
+
     @contextmanager
     def _life(self, sid: str) -> Iterator[str]:
-        """Yield the uid of the session, and remove its files afterwards if the session has ended meanwhile.
-
-        The clean-up at the session's end may have run before the files were made, so the end is checked again here. It
-        is checked also if the caller failed, because an upload that broke off has made its folder.
-        """
+        """Yield the uid of the session, and remove its files afterwards if the session has ended meanwhile."""
         uid = self._files.begin(sid)
         try:
             yield uid
         except BaseException:
-            try:
-                self._drop_if_ended(sid, uid)
-            except (OSError, FileStoreError, StoreUnavailable):  # the caller gets the error that came first
-                logger.exception(
-                    "the folder of a failed save could not be removed: it may stay until another process starts"
-                )
+            self._drop_if_ended(sid, uid, False)
             raise
-        if self._drop_if_ended(sid, uid):
-            raise SessionExpired(sid)
+        self._drop_if_ended(sid, uid, True)
 
-    def _drop_if_ended(self, sid: str, uid: str) -> bool:
-        ended = self._files.has_ended(sid, uid)
-        if ended:
+    def _drop_if_ended(self, sid: str, uid: str, succeeded: bool) -> None:
+        """Remove the files of the session if it has ended. Called once files or folders were made, or that failed.
+
+        The clean-up at the session's end may have run before the files were made, so the end is checked again here. It
+        is checked also after a failure, because an upload that broke off has made its folder.
+
+        Raises:
+            SessionExpired: The caller ``succeeded``, and the session has ended.
+        """
+        try:
+            if not self._files.has_ended(sid, uid):
+                return
             self.cleanup_key(uid)
-        return ended
+        except (OSError, FileStoreError, StoreUnavailable):
+            if succeeded:
+                raise
+            # The caller gets the error that came first.
+            logger.exception(
+                "the folder of a failed save could not be removed: it may stay until another process starts"
+            )
+            return
+        if succeeded:
+            raise SessionExpired(sid)

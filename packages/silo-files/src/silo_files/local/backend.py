@@ -27,7 +27,7 @@ from ..names import hash_key, hash_name
 from . import journal, walk
 from .disk import create_file, is_real_dir, make_base, make_dir, open_read, raise_if_full, sync_dir
 from .owners import Owners
-from .staged import LocalStagedFile
+from .staged import LocalStagedFile, describe
 from .sweeping import Sweeper
 from .trash import Trash
 
@@ -103,7 +103,7 @@ class LocalFileBackend:
             raise
         target = f"{area}/{hash_name(name)}"
         record = partial(self._record_name, folder, area, key, name)
-        return LocalStagedFile(fd, part, target, durable=self._durable, record=record)
+        return LocalStagedFile(fd, part, name, target, durable=self._durable, record=record)
 
     def path(self, key: str, name: str) -> str | None:
         """Return the absolute path of a finished file; None if there is no such file."""
@@ -261,7 +261,7 @@ class LocalFileBackend:
 
 def _describe(area: str, name: str) -> FileInfo | None:
     status = walk.regular(f"{area}/{hash_name(name)}")
-    return FileInfo(name, status.st_size, status.st_mtime) if status else None
+    return describe(name, status) if status else None
 
 
 def _names(area: str) -> list[str]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 
-from ..backend import Block
+from ..backend import Block, FileInfo, SavedPath
 from ..errors import AreaGone
 from .disk import raise_if_full, sync_dir, write_all
+
+
+def describe(name: str, status: os.stat_result) -> FileInfo:
+    """Return what ``stat()`` says about the file ``name``."""
+    etag = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    return FileInfo(name, status.st_size, status.st_mtime, etag)
 
 
 class LocalStagedFile:
@@ -19,10 +26,14 @@ class LocalStagedFile:
     again.
     """
 
-    __slots__ = ("_durable", "_fd", "_folder", "_part", "_record", "_target")
+    __slots__ = ("_durable", "_fd", "_folder", "_name", "_part", "_record", "_status", "_target")
 
-    def __init__(self, fd: int, part: str, target: str, *, durable: bool, record: Callable[[], None]) -> None:
+    def __init__(
+        self, fd: int, part: str, name: str, target: str, *, durable: bool, record: Callable[[], None]
+    ) -> None:
         self._fd = fd
+        self._name = name
+        self._status: os.stat_result | None = None
         self._folder = os.path.dirname(part)
         self._part = part
         self._target = target
@@ -48,6 +59,11 @@ class LocalStagedFile:
             StorageFull: There is no room left.
         """
         try:
+            if os.utime in os.supports_fd:
+                # The kernel's own times tick every few milliseconds, and two contents need two ETags.
+                now = time.time_ns()
+                os.utime(self._fd, ns=(now, now))
+            self._status = os.fstat(self._fd)
             if self._durable:
                 os.fsync(self._fd)
             self._close()
@@ -55,7 +71,7 @@ class LocalStagedFile:
             raise_if_full(error)
             raise
 
-    def commit(self) -> str:
+    def commit(self) -> SavedPath:
         """Record the name and rename the file into place. Return its path.
 
         Raises:
@@ -75,7 +91,8 @@ class LocalStagedFile:
         except OSError as error:
             raise_if_full(error)
             raise
-        return self._target
+        assert self._status is not None, "finish() comes first"
+        return SavedPath(self._target, describe(self._name, self._status))
 
     def abort(self) -> None:
         """Delete what was written so far. Does nothing after ``commit()``."""

@@ -1,0 +1,214 @@
+"""``Writer``, a file that a caller writes in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .backend import Block, FileBackend, FileInfo, SavedPath
+from .errors import FileTooLarge, TruncatedInput
+from .ledger import Ledger, Reservation
+from .locks import KeyLocks
+from .source import as_block
+
+
+class Place(NamedTuple):
+    """Where a store's files are written, and what is accepted there.
+
+    Attributes:
+        backend: Keeps the files.
+        locks: The locks of the keys.
+        ledger: Counts for the limits of sessions and of the store; None if there are none.
+        max_file_bytes: Bytes that each file may have; None for no limit.
+    """
+
+    backend: FileBackend
+    locks: KeyLocks
+    ledger: Ledger | None
+    max_file_bytes: int | None
+
+
+class Writer:
+    """A file that is being written. ``FileStore.writer()`` makes it.
+
+    As a context manager it commits when its block ends, and aborts if the block raises. Without ``with``, the caller
+    calls ``commit()`` or ``abort()``. One thread uses it at a time.
+    """
+
+    __slots__ = (
+        "_check",
+        "_ended",
+        "_key",
+        "_name",
+        "_place",
+        "_reservation",
+        "_saved",
+        "_size",
+        "_staged",
+        "_state",
+        "_written",
+    )
+
+    def __init__(
+        self,
+        place: Place,
+        key: str,
+        name: str,
+        *,
+        size: int | None = None,
+        check: Callable[[], object] | None = None,
+        ended: Callable[[bool], object] | None = None,
+    ) -> None:
+        if size is not None and size < 0:
+            raise ValueError("size must not be negative")
+        limit = place.max_file_bytes
+        if limit is not None and size is not None and size > limit:
+            raise FileTooLarge(limit, size=size)
+        self._place = place
+        self._key = key
+        self._name = name
+        self._size = size
+        self._check = check
+        self._ended = ended
+        self._written = 0
+        self._state = "open"
+        self._saved: SavedPath | None = None
+        self._reservation: Reservation | None = None
+        self._staged = place.backend.stage(key, name)
+        try:
+            # After stage(): a clean-up before this line is counted, and one after it makes the commit fail.
+            if place.ledger is not None:
+                self._reservation = place.ledger.begin(key, name)
+        except BaseException:
+            self._staged.abort()
+            raise
+
+    @property
+    def saved(self) -> SavedPath:
+        """The absolute path of the saved file, or where its backend keeps it, with its ``info``.
+
+        Raises:
+            ValueError: The file is not committed.
+        """
+        if self._saved is None:
+            raise ValueError("the file is not saved: look at it after its commit")
+        return self._saved
+
+    @property
+    def info(self) -> FileInfo:
+        """The saved file, see ``saved``."""
+        return self.saved.info
+
+    @property
+    def path(self) -> str:
+        """Where the file was saved, see ``saved``."""
+        return str(self.saved)
+
+    def write(self, block: Block) -> int:
+        """Append ``block``. Return its number of bytes. The caller may reuse its buffer afterwards.
+
+        After an error nothing of the file is kept, and it can no longer be committed.
+
+        Raises:
+            InvalidSource: ``block`` is not bytes.
+            FileTooLarge: The file would have more bytes than ``max_file_bytes`` or its announced size.
+            SessionQuotaExceeded: The session would hold more than ``max_session_bytes``.
+            StoreQuotaExceeded: All sessions together would hold more than ``max_store_bytes``.
+            StorageFull: There is no room left.
+            ValueError: The file was committed or aborted.
+        """
+        if self._state != "open":
+            raise self._misuse()
+        try:
+            if not isinstance(block, bytes):
+                block = as_block(block)
+            count = len(block)
+            self._take(count)
+            self._staged.write(block)
+        except BaseException:
+            self._end("failed")
+            raise
+        return count
+
+    def commit(self) -> FileInfo:
+        """Make the whole file visible, replacing an older one of its name. Return its description.
+
+        After an error nothing of the file is kept. Called again after success, it returns the same description.
+
+        Raises:
+            TruncatedInput: The file has fewer bytes than its announced size.
+            StorageFull: There is no room left.
+            AreaGone: The session was cleaned up meanwhile.
+            ValueError: The file was aborted, or a block could not be written.
+        """
+        if self._saved is not None:
+            return self._saved.info
+        if self._state != "open":
+            raise self._misuse()
+        try:
+            saved = self._save()
+        except BaseException:
+            self._end("failed")
+            raise
+        self._saved = saved
+        try:
+            self._end("saved")
+        except BaseException:
+            self._saved, self._state = None, "failed"
+            raise
+        return saved.info
+
+    def abort(self) -> None:
+        """Discard the file. Does nothing after ``commit()``."""
+        if self._state == "open":
+            self._end("aborted")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.abort()
+        elif self._state != "aborted":
+            self.commit()
+
+    def _take(self, count: int) -> None:
+        """Count ``count`` more bytes, before they are written."""
+        written = self._written + count
+        limit, size = self._place.max_file_bytes, self._size
+        if limit is not None and written > limit:
+            raise FileTooLarge(limit, size=size)
+        if size is not None and written > size:
+            raise FileTooLarge(size=size)
+        if self._reservation is not None:
+            self._reservation.reserve(count)
+        self._written = written
+
+    def _save(self) -> SavedPath:
+        if self._size is not None and self._written < self._size:
+            raise TruncatedInput(self._written, self._size)
+        self._staged.finish()
+        if self._check is not None:
+            self._check()
+        # A clean-up of this key waits for this lock, so the counts see both in the same order as the disk.
+        with self._place.locks.of(self._key):
+            saved = self._staged.commit()
+            if self._reservation is not None:
+                self._reservation.commit()
+        return saved
+
+    def _end(self, state: str) -> None:
+        """Release what the file took. After ``commit()`` of the staged file, ``abort()`` of it does nothing."""
+        self._state = state
+        try:
+            if state != "saved":
+                self._staged.abort()
+        finally:
+            if self._reservation is not None:
+                self._reservation.release()
+        if self._ended is not None:
+            self._ended(state == "saved")
+
+    def _misuse(self) -> ValueError:
+        reason = {"saved": "it is saved", "aborted": "it was aborted", "failed": "an error has ended it"}[self._state]
+        return ValueError(f"the file is no longer being written: {reason}")
