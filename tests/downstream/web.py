@@ -11,11 +11,12 @@ from celery import Celery  # type: ignore[import-untyped]  # pyright: ignore[rep
 from flask import Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from flask_silo import (
+    ALL_ROUTES,
     BackgroundTask,
-    FileStore,
     Namespace,
     SessionBusy,
     SessionExpired,
+    SessionFileStore,
     SessionStore,
     SessionTask,
     Silo,
@@ -167,7 +168,10 @@ def summary() -> ResponseReturnValue:
 # Files
 
 uploads = silo.add_file_store("uploads", Path("uploads"), max_file_bytes=1_000_000, max_files=10, durable=True)
-assert_type(uploads, FileStore)
+assert_type(uploads, SessionFileStore)
+silo.add_file_store("inbox", Path("inbox"), routes=("list", "upload"))
+silo.add_file_store("outbox", Path("outbox"), routes=ALL_ROUTES)
+assert_type(silo.file_store("inbox").routes, frozenset[str])
 
 
 @app.post("/api/files/<name>")

@@ -46,12 +46,15 @@ from silo_tasks import (
 )
 
 from .ext import Silo
+from .files.routes import ALL_ROUTES
+from .files.store import SessionFileStore
 from .namespace import Namespace
 from .tasks.task import SessionTask
 
 __version__: str
 
 __all__ = [
+    "ALL_ROUTES",
     "AreaGone",
     "BackgroundTask",
     "CleanupDaemon",
@@ -69,6 +72,7 @@ __all__ = [
     "SessionBusy",
     "SessionConflict",
     "SessionExpired",
+    "SessionFileStore",
     "SessionQuotaExceeded",
     "SessionRotated",
     "SessionStore",

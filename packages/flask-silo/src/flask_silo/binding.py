@@ -18,6 +18,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from .cli.group import commands
 from .current import SCOPE, Scope, current_request, flask_request
 from .deployment import warn_if_apart
+from .files.views import FileViews
 from .fork import reset_after_fork
 from .replies import answer
 from .request.change_warnings import ChangeWarnings
@@ -63,6 +64,7 @@ class Binding:
         declared: The tasks of the ``Silo``, by name.
         endpoints: The endpoints that the application has no view for.
         task_views: Those of tasks.
+        file_views: Those of file stores.
         waiting: Limits how many requests wait at a time.
     """
 
@@ -82,6 +84,9 @@ class Binding:
         self.task_views: TaskViews = TaskViews(app, self.endpoints, settings, store, self.runs, silo.tasks)
         if silo.tasks:
             self.task_views.enable()
+        self.file_views: FileViews = FileViews(self.endpoints, settings.prefixes)
+        for files in silo.files.stores.values():
+            self.file_views.add(files)
         self._silo = silo
         self._app = app
         self._warned: set[str] = set()

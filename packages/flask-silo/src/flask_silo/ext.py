@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
-from silo_files import FileBackend, FileStore
+from silo_files import FileBackend
 from silo_store import Registry, SessionStore, check_callback
 from silo_tasks import Runner, check_target
 
@@ -136,7 +136,8 @@ class Silo:
         max_store_bytes: int | None = None,
         max_files: int | None = None,
         durable: bool = False,
-    ) -> FileStore:
+        routes: str | Collection[str] = (),
+    ) -> SessionFileStore:
         """Give every session files under ``base_dir``. They are removed when the session ends.
 
         Args:
@@ -149,16 +150,21 @@ class Silo:
             max_store_bytes: Size limit of all files.
             max_files: How many files a session may have.
             durable: Whether a saved file survives a power cut.
+            routes: What clients may do without a view of the application, below ``files/<name>`` of each prefix: any
+                of ``"list"``, ``"upload"``, ``"download"`` and ``"delete"``, or ``ALL_ROUTES``. Nothing by default.
 
         Raises:
-            ValueError: There is a file store of that name already.
+            ValueError: There is a file store of that name already, or no route of a name in ``routes``; or the store
+                has routes and a name that cannot be part of a path.
             silo_files.FolderUnusable: The folder cannot be created, or this process may not write to it.
         """
         if name in self.files.stores:
             raise ValueError(f"there is a file store {name!r} already: give this one another name")
         store = self.files.stores[name] = SessionFileStore(
             self.files,
+            name,
             base_dir,
+            routes=routes,
             backend=backend,
             max_file_bytes=max_file_bytes,
             max_session_bytes=max_session_bytes,
@@ -166,9 +172,11 @@ class Silo:
             max_files=max_files,
             durable=durable,
         )
+        for binding in self.apps.bindings():
+            binding.file_views.add(store)
         return store
 
-    def file_store(self, name: str) -> FileStore:
+    def file_store(self, name: str) -> SessionFileStore:
         """Return a file store.
 
         Raises:

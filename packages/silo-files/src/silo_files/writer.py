@@ -130,30 +130,6 @@ class Writer:
             raise
         return count
 
-    def finish(self) -> None:
-        """Close the file, which is then complete. Only ``commit()`` and ``abort()`` follow.
-
-        A caller that commits several files together finishes each first, so that few are open at a time. A second call
-        does nothing.
-
-        Raises:
-            TruncatedInput: The file has fewer bytes than its announced size.
-            StorageFull: There is no room left.
-            ValueError: The file was committed or aborted, or a block could not be written.
-        """
-        if self._state == "complete":
-            return
-        if self._state != "open":
-            raise self._misuse()
-        try:
-            if self._size is not None and self._written < self._size:
-                raise TruncatedInput(self._written, self._size)
-            self._staged.finish()
-        except BaseException:
-            self._end("failed")
-            raise
-        self._state = "complete"
-
     def commit(self) -> FileInfo:
         """Make the whole file visible, replacing an older one of its name. Return its description.
 
@@ -167,7 +143,8 @@ class Writer:
         """
         if self._saved is not None:
             return self._saved.info
-        self.finish()
+        if self._state != "open":
+            raise self._misuse()
         try:
             saved = self._save()
         except BaseException:
@@ -183,7 +160,7 @@ class Writer:
 
     def abort(self) -> None:
         """Discard the file. Does nothing after ``commit()``."""
-        if self._state in ("open", "complete"):
+        if self._state == "open":
             self._end("aborted")
 
     def __enter__(self) -> Writer:
@@ -208,6 +185,9 @@ class Writer:
         self._written = written
 
     def _save(self) -> SavedPath:
+        if self._size is not None and self._written < self._size:
+            raise TruncatedInput(self._written, self._size)
+        self._staged.finish()
         if self._check is not None:
             self._check()
         # A clean-up of this key waits for this lock, so the counts see both in the same order as the disk.
@@ -230,10 +210,5 @@ class Writer:
             self._ended(state == "saved")
 
     def _misuse(self) -> ValueError:
-        reason = {
-            "complete": "it is complete",
-            "saved": "it is saved",
-            "aborted": "it was aborted",
-            "failed": "an error has ended it",
-        }[self._state]
+        reason = {"saved": "it is saved", "aborted": "it was aborted", "failed": "an error has ended it"}[self._state]
         return ValueError(f"the file is no longer being written: {reason}")

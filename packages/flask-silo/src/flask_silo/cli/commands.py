@@ -82,13 +82,14 @@ class SiloGroup(AppGroup):
     command_class = SiloCommand
 
 
-def _silo() -> Silo:
+def current_silo() -> Silo:
+    """Return the ``Silo`` of the current application."""
     found: Silo = current_app.extensions["silo"]
     return found
 
 
 def _binding() -> Binding:
-    return _silo().binding
+    return current_silo().binding
 
 
 commands: SiloGroup = SiloGroup("silo")
@@ -252,7 +253,7 @@ def doctor() -> CommandOutput:
 
     The exit status is 1 if there is an error.
     """
-    silo = _silo()
+    silo = current_silo()
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     findings = examine(app, silo.binding, silo.files.stores, os.environ)
     errors, warnings = (sum(finding.level == level for finding in findings) for level in ("error", "warning"))

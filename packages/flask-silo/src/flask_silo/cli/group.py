@@ -18,6 +18,7 @@ class LazyGroup(AppGroup):
         return super().get_command(ctx, cmd_name)
 
     def _load(self) -> None:
+        from . import files  # noqa: F401 - adds its commands
         from .commands import commands
 
         self.commands.update(commands.commands)

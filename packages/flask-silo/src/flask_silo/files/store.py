@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
@@ -13,22 +13,43 @@ from typing import IO, TYPE_CHECKING, Any
 from silo_files import Block, FileStore, FileStoreError, SavedPath, Writer
 from silo_store import SessionExpired, StoreUnavailable
 
+from .routes import check_routes
+
 if TYPE_CHECKING:
     from .lives import SessionFiles
 
 logger = logging.getLogger("flask_silo")
 
+LIMITS = ("max_file_bytes", "max_session_bytes", "max_files", "max_store_bytes", "min_free_bytes")
+"""The options that are limits."""
+
 
 class SessionFileStore(FileStore):
     """A ``FileStore`` whose files belong to one life of a session and are deleted when it ends.
 
+    Made by ``Silo.add_file_store()``.
+
     Attributes:
+        name: The name of the store.
+        routes: The names of the routes that applications serve for it.
+        limits: Those of its limits that are set, by name.
         is_relative: Whether the folder was given as a relative path, which depends on where the process starts.
     """
 
-    def __init__(self, files: SessionFiles, base_dir: str | PathLike[str], **options: Any) -> None:
+    def __init__(
+        self,
+        files: SessionFiles,
+        name: str,
+        base_dir: str | PathLike[str],
+        *,
+        routes: str | Collection[str] = (),
+        **options: Any,
+    ) -> None:
+        self.name: str = name
+        self.routes: frozenset[str] = check_routes(name, routes)
         super().__init__(base_dir, key_for=files.key, **options)
         self._files = files
+        self.limits: dict[str, int] = {name: options[name] for name in LIMITS if options.get(name) is not None}
         self.is_relative: bool = not Path(base_dir).is_absolute()
 
     def session_dir(self, sid: str) -> str:
