@@ -277,3 +277,41 @@ def test_a_digest_is_that_of_the_described_content(store: FileStore, monkeypatch
 )
 def test_the_media_type_is_that_of_the_name(store: FileStore, name: str, kind: str) -> None:
     assert store.save("sid", name, b"").info.media_type == kind
+
+
+def test_files_that_are_finished_are_saved_together(store: FileStore) -> None:
+    first, second = (store.writer("sid", name) for name in "ab")
+    for out in (first, second):
+        out.write(b"new")
+        out.finish()
+        out.finish()
+        with pytest.raises(ValueError, match="it is complete"):
+            out.write(b"more")
+    assert store.list_files("sid") == []
+
+    assert [out.commit().name for out in (first, second)] == ["a", "b"]
+
+    assert content(store, "b") == b"new"
+    assert parts(store) == []
+    with pytest.raises(ValueError, match="it is saved"):
+        first.finish()
+
+
+def test_a_finished_file_can_be_aborted(store: FileStore) -> None:
+    out = store.writer("sid", "a")
+    out.write(b"x" * 100)
+    out.finish()
+    out.abort()
+
+    assert (store.list_files("sid"), parts(store)) == ([], [])
+    fill(store)
+
+
+def test_a_file_that_is_too_short_is_refused_when_it_is_finished(store: FileStore) -> None:
+    out = store.writer("sid", "a", size=3)
+    out.write(b"12")
+    with pytest.raises(TruncatedInput):
+        out.finish()
+    assert parts(store) == []
+    with pytest.raises(ValueError, match="an error has ended it"):
+        out.commit()

@@ -130,6 +130,30 @@ class Writer:
             raise
         return count
 
+    def finish(self) -> None:
+        """Close the file, which is then complete. Only ``commit()`` and ``abort()`` follow.
+
+        A caller that commits several files together finishes each first, so that few are open at a time. A second call
+        does nothing.
+
+        Raises:
+            TruncatedInput: The file has fewer bytes than its announced size.
+            StorageFull: There is no room left.
+            ValueError: The file was committed or aborted, or a block could not be written.
+        """
+        if self._state == "complete":
+            return
+        if self._state != "open":
+            raise self._misuse()
+        try:
+            if self._size is not None and self._written < self._size:
+                raise TruncatedInput(self._written, self._size)
+            self._staged.finish()
+        except BaseException:
+            self._end("failed")
+            raise
+        self._state = "complete"
+
     def commit(self) -> FileInfo:
         """Make the whole file visible, replacing an older one of its name. Return its description.
 
@@ -143,8 +167,7 @@ class Writer:
         """
         if self._saved is not None:
             return self._saved.info
-        if self._state != "open":
-            raise self._misuse()
+        self.finish()
         try:
             saved = self._save()
         except BaseException:
@@ -160,7 +183,7 @@ class Writer:
 
     def abort(self) -> None:
         """Discard the file. Does nothing after ``commit()``."""
-        if self._state == "open":
+        if self._state in ("open", "complete"):
             self._end("aborted")
 
     def __enter__(self) -> Writer:
@@ -185,9 +208,6 @@ class Writer:
         self._written = written
 
     def _save(self) -> SavedPath:
-        if self._size is not None and self._written < self._size:
-            raise TruncatedInput(self._written, self._size)
-        self._staged.finish()
         if self._check is not None:
             self._check()
         # A clean-up of this key waits for this lock, so the counts see both in the same order as the disk.
@@ -210,5 +230,10 @@ class Writer:
             self._ended(state == "saved")
 
     def _misuse(self) -> ValueError:
-        reason = {"saved": "it is saved", "aborted": "it was aborted", "failed": "an error has ended it"}[self._state]
+        reason = {
+            "complete": "it is complete",
+            "saved": "it is saved",
+            "aborted": "it was aborted",
+            "failed": "an error has ended it",
+        }[self._state]
         return ValueError(f"the file is no longer being written: {reason}")
