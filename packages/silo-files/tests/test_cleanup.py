@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from silo_files import AreaGone, FileStore, FileStoreError, StorageFull
+from silo_files import AreaGone, FileStore, FileStoreError, LocalFileBackend, StorageFull
 from silo_files.local.trash import Trash
 from silo_files.names import hash_key
 
@@ -149,7 +149,7 @@ def test_concurrent_purges_delete_everything(store: FileStore, monkeypatch: pyte
 
 
 def test_only_areas_can_be_added(tmp_path: Path) -> None:
-    remover = Trash(str(tmp_path / "areas"), str(tmp_path / "trash"))
+    remover = Trash(str(tmp_path / "areas"), str(tmp_path / "trash"), LocalFileBackend(str(tmp_path)).counts)
     (tmp_path / "areas" / "ab").mkdir(parents=True)
     for digest in ("", ".", "ab", "x" * 64, "AB" * 32, "ab" * 31 + "/.", "ab" * 32 + "\n"):
         with pytest.raises(FileStoreError):

@@ -23,8 +23,8 @@ from silo_files import (
     StoreQuotaExceeded,
     Usage,
 )
-from silo_files.ledger import Ledger, Limits
 from silo_files.locks import KeyLocks
+from silo_files.old_ledger import Ledger, Limits
 
 
 class Blocks:

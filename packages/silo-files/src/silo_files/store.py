@@ -10,10 +10,10 @@ from typing import IO, BinaryIO
 from .backend import Block, FileBackend, FileInfo, SavedPath, Usage
 from .digest import digest_of
 from .errors import FileMissing, NoLocalPath
-from .ledger import Ledger, Limits
 from .local import LocalFileBackend
 from .locks import KeyLocks
 from .names import check_key, check_name
+from .old_ledger import Ledger, Limits
 from .seam import check_seam
 from .source import read_blocks
 from .writer import Place, Writer

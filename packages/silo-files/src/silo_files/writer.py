@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from .backend import Block, FileBackend, FileInfo, SavedPath
 from .errors import FileTooLarge, TruncatedInput
-from .ledger import Ledger, Reservation
 from .locks import KeyLocks
+from .old_ledger import Ledger, Reservation
 from .source import as_block
 
 

@@ -8,6 +8,9 @@
 ``walk``      what is in the folders of areas
 ``sweeping``  removes what ended processes and sessions left
 ``trash``     removes an area by one rename and deletes its files later
+``counts``    the bytes and files of each area and of the store, in locked files
+``record``    what such a file holds
+``ledger``    keeps these counts within the limits
 ``file_lock`` a lock on an open file
 ``disk``      file system operations with our modes and errors, which follow no links
 ============= ============================================================================

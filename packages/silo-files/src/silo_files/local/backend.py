@@ -1,8 +1,10 @@
 """Keeps files on a local disk.
 
 <base>/areas/<2 hex>/<sha256 of the key>/<hash of the name><extension>   a finished file
+<base>/areas/<2 hex>/<sha256 of the key>/counts                          the bytes and files of the area
 <base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/names                 the journal of one process
 <base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/<number>.part         a file being written
+<base>/counts                                                            those of all areas, with max_store_bytes
 <base>/owners/<owner>.lock                                               locked by a living process
 <base>/trash/<random>.gone                                               a removed area
 """
@@ -25,6 +27,7 @@ from ..errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
 from ..fork import reset_after_fork
 from ..names import hash_key, hash_name
 from . import journal, walk
+from .counts import Counts
 from .disk import create_file, is_real_dir, make_base, make_dir, open_read, raise_if_full, sync_dir
 from .owners import Owners
 from .staged import LocalStagedFile, describe
@@ -45,6 +48,9 @@ class LocalFileBackend:
         auto_create: Whether to create the folder if it is missing, and to check now that files can be saved in it.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
 
+    Attributes:
+        counts: The counts of the areas and of the store.
+
     Raises:
         FolderUnusable: With ``auto_create``, the folder cannot be created or written to.
     """
@@ -55,7 +61,8 @@ class LocalFileBackend:
         self._durable = durable
         self._areas = os.path.join(self._base, "areas")
         self._owners = Owners(os.path.join(self._base, "owners"))
-        self._trash = Trash(self._areas, os.path.join(self._base, "trash"))
+        self.counts = Counts(self._base, self._owners)
+        self._trash = Trash(self._areas, os.path.join(self._base, "trash"), self.counts)
         self._sweeper = Sweeper(self._areas, self._owners, self._trash)
         self._numbers = itertools.count()
         self._after_fork()

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from ..errors import StorageFull, UnsafeFolder
 
@@ -27,6 +28,9 @@ DIR_MODE = 0o700
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _fchmod = getattr(os, "fchmod", None)
+# Windows has neither.
+_pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
+_pwrite: Callable[[int, bytes, int], int] | None = getattr(os, "pwrite", None)
 
 
 def raise_if_full(error: OSError) -> None:
@@ -81,6 +85,25 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
             written += os.write(fd, view[written:])
 
 
+def read_at_start(fd: int, count: int) -> bytes:
+    """Return up to ``count`` bytes from the beginning of an open file."""
+    if _pread is not None:
+        return _pread(fd, count, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.read(fd, count)
+
+
+def write_at(fd: int, data: bytes, position: int) -> None:
+    """Write all of ``data`` at ``position`` of an open file."""
+    if _pwrite is None:
+        os.lseek(fd, position, os.SEEK_SET)
+        write_all(fd, data)
+        return
+    written = _pwrite(fd, data, position)
+    while written < len(data):
+        written += _pwrite(fd, data[written:], position + written)
+
+
 def make_dir(path: str) -> None:
     """Create one folder for its owner only, whatever the umask, unless it exists. Its parent must exist.
 
@@ -124,6 +147,14 @@ def is_real_dir(path: str) -> bool:
         return False
 
 
+def same_file(fd: int, path: str) -> bool:
+    """Return whether ``path`` still leads to the open file ``fd``."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def sync_dir(path: str) -> None:
     """Sync a folder's entries to disk. Does nothing on Windows, which has no call for it."""
     if os.name == "nt":
@@ -141,3 +172,13 @@ def names_in(path: str) -> list[str]:
         return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def free_bytes(path: str) -> int:
+    """Return the bytes that this process may still write to the file system of ``path``."""
+    if hasattr(os, "statvfs"):
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+    import shutil  # takes milliseconds, as it imports modules for archives
+
+    return shutil.disk_usage(path).free

@@ -6,6 +6,10 @@ import sys
 
 if sys.platform == "win32":
     import msvcrt
+    import os
+
+    # Windows locks bytes, and refuses to read or write locked ones. This byte is behind the content of every file.
+    _LOCKED_BYTE = 1 << 30
 
     def lock_fd(fd: int, *, shared: bool = False, wait: bool = True) -> bool:  # noqa: ARG001
         """Lock the open file ``fd``. Return False if another opening of it holds the lock and ``wait`` is False.
@@ -13,6 +17,7 @@ if sys.platform == "win32":
         Windows has no shared lock here, so ``shared`` is exclusive too: slower, not wrong.
         """
         while True:
+            os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
             try:
                 msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
             except OSError:
@@ -24,6 +29,7 @@ if sys.platform == "win32":
 
     def unlock_fd(fd: int) -> None:
         """Release the lock."""
+        os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
 
 else:

@@ -1,5 +1,5 @@
 """Finds out which writers of a base folder are alive: each process holds a lock on a file until it ends."""
-# ruff: noqa: PTH108, PTH116, PTH118  (see disk.py)
+# ruff: noqa: PTH108, PTH118  (see disk.py)
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from ..fork import reset_after_fork
-from .disk import LOCK, is_real_dir, make_dir, names_in, open_lock
+from .disk import LOCK, is_real_dir, make_dir, names_in, open_lock, same_file
 from .file_lock import lock_fd, unlock_fd
 
 # Windows does not delete an open file.
@@ -47,10 +47,15 @@ class Owners:
                 self._held = self._try_lock(os.urandom(8).hex())
             return self._held[0]
 
+    def held_id(self) -> str | None:
+        """Return this process's owner id; None if it has none yet."""
+        held = self._held
+        return held[0] if held is not None else None
+
     def renew(self) -> None:
         """Create the entry again if something, such as a cleaner of temporary files, has deleted it."""
         with self._mutex:
-            if self._held is not None and not _same_file(self._held[1], self._path(self._held[0])):
+            if self._held is not None and not same_file(self._held[1], self._path(self._held[0])):
                 owner, lost = self._held
                 # None means that another process is just testing the lock of the new file.
                 while (held := self._try_lock(owner)) is None:
@@ -64,7 +69,7 @@ class Owners:
         fd = open_lock(path)
         try:
             # Before it was locked, another process may have taken the file for that of a dead process and deleted it.
-            if lock_fd(fd, wait=False) and _same_file(fd, path):
+            if lock_fd(fd, wait=False) and same_file(fd, path):
                 kept, fd = fd, -1
                 return owner, kept
         finally:
@@ -151,10 +156,3 @@ def _release(path: str, fd: int) -> None:
         os.unlink(path)
     unlock_fd(fd)
     os.close(fd)
-
-
-def _same_file(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False

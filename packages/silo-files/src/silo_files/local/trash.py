@@ -17,6 +17,7 @@ import threading
 
 from ..errors import FileStoreError
 from ..fork import reset_after_fork
+from .counts import Counts
 from .disk import is_real_dir, make_dir, names_in
 
 logger = logging.getLogger("silo_files")
@@ -35,9 +36,10 @@ _IDLE_SECONDS = 10.0
 class Trash:
     """The ``trash`` folder of a base folder. A daemon thread empties it; the first ``add()`` starts the thread."""
 
-    def __init__(self, areas: str, folder: str) -> None:
+    def __init__(self, areas: str, folder: str, counts: Counts) -> None:
         self._areas = areas
         self._folder = folder
+        self._counts = counts
         self._after_fork()
         reset_after_fork(self)
 
@@ -75,13 +77,10 @@ class Trash:
         entry = os.urandom(16).hex() + ".gone"
         target = os.path.join(self._folder, entry)
         try:
-            os.rename(area, target)
+            with self._counts.removal(digest):
+                _move(area, target)
         except FileNotFoundError:
             return False
-        except PermissionError:
-            if _RENAMES_BUSY_FOLDERS:
-                raise
-            _move_piecewise(area, target)
         self._enqueue(entry)
         return True
 
@@ -141,6 +140,15 @@ def _delete(folder: str, entry: str) -> None:
         else:
             return
     logger.debug("could not delete %s in the trash yet: other processes work on it", entry)
+
+
+def _move(area: str, target: str) -> None:
+    try:
+        os.rename(area, target)
+    except PermissionError:
+        if _RENAMES_BUSY_FOLDERS:
+            raise
+        _move_piecewise(area, target)
 
 
 def _move_piecewise(area: str, target: str) -> None:

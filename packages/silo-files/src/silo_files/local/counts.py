@@ -1,0 +1,420 @@
+"""The counts of each area and of the store, in small files that processes lock.
+
+``areas/xx/<digest>/counts`` lies in its area, and goes with it by the one rename. ``<base>/counts`` has the sums of all
+areas. A process keeps it if its store has ``max_store_bytes``, or if it is there. A record has the bytes and files that
+are finished, and what each process has reserved, by its owner id.
+
+How counts stay right when a process is killed between any two system calls:
+
+- A record is read and written under the lock of its file, which the kernel frees when the process ends. After the lock
+  is taken, the path is checked: the area may have been removed, and created again, meanwhile.
+- A change takes the lock of its area and then that of the store, marks both records as uncertain by one byte, renames
+  or deletes the file, and writes both records with the new counts, which are certain again. A record that is uncertain
+  although its lock is free was left by a killed process: the next look counts the files again. So does a look at a
+  record that is missing, empty, torn or negative (CRC-32).
+- A removal takes both locks as well. It marks only the record of the store, since that of the area goes with the area.
+- No change can happen while the lock of the store is held, so the store is counted again under this lock alone: the sum
+  of the records of all areas; an area without a certain record is walked.
+- A reservation is a number in each record, and makes nothing uncertain. A process writes its own number whole, from
+  memory, so a lost record gets it back. The number of a dead process is dropped before a save is refused.
+- Nothing is renamed and nothing has to be created first: a new area has no record, so its files are counted once.
+
+A reader of a certain record needs no lock: the CRC shows if it was being written. A power cut or a change by hand
+leaves counts that look certain and may be wrong.
+"""
+# ruff: noqa: PTH118, PTH120  (see disk.py)
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+from ..backend import Usage
+from ..errors import AreaGone
+from ..fork import reset_after_fork
+from . import walk
+from .disk import LOCK, is_real_dir, open_lock, open_read, raise_if_full, same_file
+from .file_lock import lock_fd, unlock_fd
+from .owners import Owners
+from .record import Record, mark_uncertain, read_record, write_record
+
+# Unlocked looks at a record that another process is just writing.
+_LOOKS = 5
+
+# Windows does not rename a folder while a file in it is open.
+_RENAMES_BUSY_FOLDERS = os.name != "nt"
+
+
+class LockedRecord:
+    """A record whose file is open and locked.
+
+    Attributes:
+        record: The counts. They were counted again if that was needed.
+    """
+
+    __slots__ = ("_counts", "_fd", "_name", "record")
+
+    def __init__(self, counts: Counts, fd: int, name: str, record: Record) -> None:
+        self._counts = counts
+        self._fd = fd
+        self._name = name
+        self.record = record
+
+    def doubt(self) -> None:
+        """Mark the record as uncertain: files are about to change."""
+        mark_uncertain(self._fd)
+
+    def own(self, bytes: int, files: int) -> None:
+        """Add to what this process has reserved here. Does not write the record."""
+        self._counts.own(self._name, bytes, files)
+        self._counts.state_own(self._name, self.record)
+
+    def write(self) -> None:
+        """Write the record, which is certain then. A negative one stays uncertain."""
+        if self.record.bytes >= 0 <= self.record.files:
+            write_record(self._fd, self.record)
+
+    def drop_dead(self) -> bool:
+        """Drop the reservations of dead processes, without writing that. Return whether there were any."""
+        dead = [owner for owner in self.record.reserved if not self._counts.is_alive(owner)]
+        for owner in dead:
+            del self.record.reserved[owner]
+        return bool(dead)
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._counts.release(self._fd)
+
+
+class LockedCounts:
+    """The locked records of one area and of the store, as a context manager.
+
+    Args:
+        counts: The counts files.
+        digest: The digest of the area.
+        store: Whether what is reserved counts in the store too. Its record is created then if it is missing.
+
+    Attributes:
+        area: The counts of the area.
+        store: The counts of the store; None if it keeps none.
+
+    Raises:
+        AreaGone: There is no such area.
+        StorageFull: There is no room left for a record.
+    """
+
+    __slots__ = ("_area", "_owns_in_store", "_store", "area", "store")
+
+    def __init__(self, counts: Counts, digest: str, *, store: bool) -> None:
+        self._owns_in_store = store
+        self._area = counts.lock_area(digest)
+        try:
+            self._store = counts.lock_store(create=store)
+        except BaseException:
+            self._area.close()
+            raise
+        self.area = self._area.record
+        self.store = self._store.record if self._store is not None else None
+
+    def __enter__(self) -> LockedCounts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def own(self, bytes: int, files: int) -> None:
+        """Add to what this process has reserved. Writes nothing."""
+        self._area.own(bytes, files)
+        if self._store is not None and self._owns_in_store:
+            self._store.own(bytes, files)
+
+    def add(self, bytes: int, files: int) -> None:
+        """Add to the finished files. Writes nothing."""
+        for record in (self.area, self.store):
+            if record is not None:
+                record.bytes += bytes
+                record.files += files
+
+    def doubt(self) -> None:
+        """Mark the records as uncertain: files are about to change."""
+        self._area.doubt()
+        if self._store is not None:
+            self._store.doubt()
+
+    def write(self) -> None:
+        """Write the records, which are certain then."""
+        self._area.write()
+        if self._store is not None:
+            self._store.write()
+
+    def drop_dead(self) -> bool:
+        """Drop the reservations of dead processes, without writing that. Return whether there were any."""
+        dropped = self._area.drop_dead()
+        return (self._store is not None and self._store.drop_dead()) or dropped
+
+    def close(self) -> None:
+        """Release the locks."""
+        if self._store is not None:
+            self._store.close()
+        self._area.close()
+
+
+class Counts:
+    """The counts files of one base folder.
+
+    Attributes:
+        owned: What this process has reserved, as bytes and files, by the digest of the area; under "" in the store.
+    """
+
+    def __init__(self, base: str, owners: Owners) -> None:
+        self._areas = os.path.join(base, "areas")
+        self._store = os.path.join(base, walk.COUNTS)
+        self._owners = owners
+        self._open: set[int] = set()
+        self._after_fork()
+        reset_after_fork(self)
+
+    def _after_fork(self) -> None:
+        """Close what the parent has locked, and forget what it has reserved."""
+        for fd in self._open:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._open = set()
+        self._mutex = threading.Lock()
+        self.owned: dict[str, tuple[int, int]] = {}
+
+    def lock_area(self, digest: str) -> LockedRecord:
+        """Lock the record of an area. Its files are counted if the record is missing or uncertain.
+
+        Raises:
+            AreaGone: There is no such area.
+            StorageFull: There is no room left for the record.
+        """
+        area = f"{self._areas}/{digest[:2]}/{digest}"
+        fd = self._lock(f"{area}/{walk.COUNTS}", area)
+        return self._load(fd, digest, lambda: walk.usage(area))
+
+    def lock_store(self, *, create: bool) -> LockedRecord | None:
+        """Lock the record of the store. All areas are summed up if the record is missing or uncertain.
+
+        Args:
+            create: Whether to create a record if there is none.
+
+        Returns:
+            The record; None if there is none. A thread that wants the lock of an area as well takes that one first.
+
+        Raises:
+            StorageFull: There is no room left for the record.
+        """
+        if not create and not os.path.lexists(self._store):
+            return None
+        return self._load(self._lock(self._store, None), "", self._sum)
+
+    def usage(self, digest: str) -> Usage:
+        """Return the bytes and files of an area. The files are counted only if their record is missing or uncertain."""
+        area = f"{self._areas}/{digest[:2]}/{digest}"
+        record = _read(f"{area}/{walk.COUNTS}")
+        if record is not None:
+            return record.usage
+        try:
+            locked = self.lock_area(digest)
+        except AreaGone:
+            return Usage(0, 0)
+        except OSError:  # this process may only read, or the disk is full
+            return walk.usage(area)
+        locked.close()
+        return locked.record.usage
+
+    def total(self) -> Usage:
+        """Return the bytes and files of all areas: the record of the store, or the sum of those of the areas."""
+        record = _read(self._store)
+        if record is not None:
+            return record.usage
+        try:
+            locked = self.lock_store(create=False)
+        except OSError:
+            locked = None
+        if locked is None:
+            return self._sum()
+        locked.close()
+        return locked.record.usage
+
+    @contextlib.contextmanager
+    def removal(self, digest: str) -> Iterator[None]:
+        """Hold the locks while an area is renamed, and subtract it from the store."""
+        area = f"{self._areas}/{digest[:2]}/{digest}"
+        try:
+            fd = self._lock(f"{area}/{walk.COUNTS}", area)
+        except (AreaGone, OSError):  # on a full disk, a record that is missing cannot be created
+            fd = -1
+        try:
+            store = self.lock_store(create=False)
+            try:
+                usage = self._look(area) if store is not None else Usage(0, 0)
+                if fd >= 0 and not _RENAMES_BUSY_FOLDERS:
+                    self.release(fd)
+                    fd = -1
+                if store is not None:
+                    store.doubt()
+                yield
+                if store is not None:
+                    store.record.bytes -= usage.bytes
+                    store.record.files -= usage.files
+                    store.write()
+            finally:
+                if store is not None:
+                    store.close()
+        finally:
+            if fd >= 0:
+                self.release(fd)
+
+    def recount(self, digest: str) -> Usage:
+        """Count the files of an area again, whatever its record says, and drop reservations of dead processes.
+
+        Raises:
+            AreaGone: There is no such area.
+        """
+        area = f"{self._areas}/{digest[:2]}/{digest}"
+        locked = self.lock_area(digest)
+        try:
+            usage = walk.usage(area)
+            store = self.lock_store(create=False) if usage != locked.record.usage else None
+            if store is not None:
+                store.doubt()
+                store.close()
+            locked.record.bytes, locked.record.files = usage.bytes, usage.files
+            locked.drop_dead()
+            locked.write()
+        finally:
+            locked.close()
+        return usage
+
+    def recount_store(self) -> None:
+        """Sum up all areas again, if the store keeps a record, and drop reservations of dead processes."""
+        locked = self.lock_store(create=False)
+        if locked is not None:
+            try:
+                usage = self._sum()
+                locked.record.bytes, locked.record.files = usage.bytes, usage.files
+                locked.drop_dead()
+                locked.write()
+            finally:
+                locked.close()
+
+    def own(self, name: str, bytes: int, files: int) -> None:
+        """Add to what this process has reserved in a record."""
+        with self._mutex:
+            before = self.owned.pop(name, (0, 0))
+            after = (before[0] + bytes, before[1] + files)
+            if after != (0, 0):
+                self.owned[name] = after
+
+    def give_back(self, digest: str, bytes: int, files: int, *, store: bool) -> None:
+        """Give back what this process has reserved in an area that may be gone, and in the store if it counts there."""
+        names = (digest, "") if store else (digest,)
+        for name in names:
+            try:
+                locked = self.lock_area(name) if name else self.lock_store(create=False)
+            except (AreaGone, OSError):
+                locked = None
+            if locked is None:
+                self.own(name, -bytes, -files)
+                continue
+            locked.own(-bytes, -files)
+            with contextlib.suppress(OSError):
+                locked.write()
+            locked.close()
+
+    def state_own(self, name: str, record: Record) -> None:
+        """Put what this process has reserved into a record. A record that was lost gets it back so."""
+        owned = self.owned.get(name)
+        if owned is not None:
+            record.reserved[self._owners.own_id()] = owned
+        elif record.reserved and (owner := self._owners.held_id()) is not None:
+            record.reserved.pop(owner, None)
+
+    def is_alive(self, owner: str) -> bool:
+        """Return whether the process of a reservation is alive."""
+        return self._owners.is_alive(owner)
+
+    def release(self, fd: int) -> None:
+        """Unlock and close the file of a record."""
+        self._open.discard(fd)
+        unlock_fd(fd)
+        os.close(fd)
+
+    def _lock(self, path: str, area: str | None) -> int:
+        """Open and lock a file of counts, which is created if it is missing. Return its descriptor."""
+        while True:
+            try:
+                try:
+                    fd = os.open(path, LOCK)
+                except FileNotFoundError:
+                    # The record of an area is created only where no link leads to another place.
+                    if area is not None and not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
+                        raise AreaGone from None
+                    fd = open_lock(path)
+            except (FileNotFoundError, NotADirectoryError):
+                if area is None:
+                    raise
+                raise AreaGone from None
+            except OSError as error:
+                raise_if_full(error)
+                raise
+            self._open.add(fd)
+            try:
+                lock_fd(fd)
+                is_current = same_file(fd, path)
+            except BaseException:
+                self.release(fd)
+                raise
+            if is_current:
+                return fd
+            self.release(fd)
+
+    def _load(self, fd: int, name: str, count: Callable[[], Usage]) -> LockedRecord:
+        try:
+            record, is_certain = read_record(fd)
+            if record is None or not is_certain:
+                usage = count()
+                record = Record(usage.bytes, usage.files, record.reserved if record else None)
+            locked = LockedRecord(self, fd, name, record)
+            self.state_own(name, record)
+            if not is_certain:
+                with contextlib.suppress(OSError):  # on a full disk, the next look counts again
+                    locked.write()
+        except BaseException:
+            self.release(fd)
+            raise
+        return locked
+
+    def _sum(self) -> Usage:
+        size = files = 0
+        for digest in walk.digests(self._areas):
+            usage = self._look(f"{self._areas}/{digest[:2]}/{digest}")
+            size += usage.bytes
+            files += usage.files
+        return Usage(size, files)
+
+    def _look(self, area: str) -> Usage:
+        """Return the counts of an area by its record or, without changing that, by its files. Needs no lock."""
+        record = _read(f"{area}/{walk.COUNTS}")
+        return record.usage if record is not None else walk.usage(area)
+
+
+def _read(path: str) -> Record | None:
+    """Return a record without locking it; None if it is missing or uncertain."""
+    for _ in range(_LOOKS):
+        try:
+            fd = open_read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            record, is_certain = read_record(fd)
+        finally:
+            os.close(fd)
+        if record is not None:
+            return record if is_certain else None
+    return None
