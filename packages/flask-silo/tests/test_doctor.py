@@ -261,3 +261,18 @@ def test_files_of_another_backend_are_not_checked(tmp_path: Path) -> None:
     status, found = examined(app)
     assert status == 0
     assert "kept by Proxy" in found["findings"][-1]["message"]
+
+
+def test_the_routes_of_files_are_told_and_those_that_are_hidden(tmp_path: Path) -> None:
+    app, silo = made()
+    silo.add_file_store("plain", tmp_path / "plain")
+    silo.add_file_store("uploads", tmp_path / "uploads", routes=("download", "list"))
+    assert of(app, "routes: plain") == []
+    (told,) = of(app, "routes: uploads")
+    assert told["message"] == "clients may list, download without a view of the application"
+    app.add_url_rule("/<path:file>", "page", lambda file: file)
+    assert len(of(app, "routes: uploads")) == 1
+    app.add_url_rule("/api/files/<name>", "own", lambda name: name)
+    _, hidden = of(app, "routes: uploads")
+    assert hidden["level"] == "warning"
+    assert hidden["message"].startswith("GET /api/files/uploads goes to the endpoint own of the application")

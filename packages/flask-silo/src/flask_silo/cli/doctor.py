@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,11 @@ from silo_files import BaseMissing, FolderUnusable, LocalFileBackend
 from silo_store import Finding, StoreUnavailable, redact
 from silo_tasks import RunnerUnavailable
 from silo_tasks.runners.queue import QueueRunner
+from werkzeug.exceptions import HTTPException
 
 from ..deployment import ADVICE, SHARE, expected_workers
+from ..files.routes import ALL_ROUTES
+from ..request.endpoints import CATCH_ALL
 from ..text import duration, plural
 from ..unused import may_begin, unused_environment
 
@@ -46,6 +51,7 @@ def examine(
         *_workers(binding, environ),
         *_tasks(binding),
         *_files(binding, stores),
+        *(finding for store in stores.values() for finding in _routes(app, store)),
     ]
 
 
@@ -252,3 +258,28 @@ def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator
         else:
             more = "; servers that share the sessions must share this folder too" if several_hosts else ""
             yield Finding("ok", topic, f"{folder} can be written{more}")
+
+
+def _routes(app: Flask, store: SessionFileStore) -> Iterator[Finding]:
+    """Check the routes of a file store."""
+    topic = f"routes: {store.name}"
+    if not store.routes:
+        return
+    names = ", ".join(route for route in ALL_ROUTES if route in store.routes)
+    yield Finding("ok", topic, f"clients may {names} without a view of the application")
+    for path, method, endpoint in _hidden(app, store.name):
+        message = f"{method} {path} goes to the endpoint {endpoint} of the application: give one of them another path"
+        yield Finding("warning", topic, message)
+
+
+def _hidden(app: Flask, store: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the path and method of each route of a store for which the application has a route, and its endpoint."""
+    urls = app.url_map.bind("")
+    for rule in app.url_map.iter_rules():
+        if rule.build_only and (rule.defaults or {}).get("store") == store:
+            path = re.sub(r"<\w+>", "example.txt", rule.rule)
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+                with suppress(HTTPException):
+                    taken, _ = urls.match(path, method, return_rule=True)
+                    if not CATCH_ALL.fullmatch(taken.rule):
+                        yield rule.rule, method, taken.endpoint

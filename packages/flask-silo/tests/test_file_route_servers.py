@@ -1,0 +1,56 @@
+"""The routes of a file store on real servers."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_servers import on_gunicorn, on_werkzeug
+from flask_silo_helpers import HEADER
+from servers import until
+
+pytestmark = pytest.mark.slow
+
+MIB = 1024 * 1024
+
+
+def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, Any, Any]:
+    """Make a request, and return the status, the headers and the JSON of its answer."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        return answer.status, answer.headers, json.loads(content) if content else None
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [on_gunicorn("-k=gthread", "--threads=4"), on_gunicorn("-k=gevent"), on_werkzeug],
+    ids=["gunicorn gthread", "gunicorn gevent", "werkzeug"],
+)
+def test_a_slow_upload_keeps_no_other_request_of_its_session_waiting(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "uploads"
+    monkeypatch.setenv("FILES_APP_FOLDER", str(folder))
+    with serve("files_app", tmp_path) as port:
+        status, headers, _ = ask(port, "POST", "/api/increment", {})
+        assert status == 200
+        mine = {HEADER: headers[HEADER]}
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=30)) as slow:
+            head = f"PUT /api/files/uploads/slow.bin HTTP/1.1\r\nHost: x\r\n{HEADER}: {mine[HEADER]}\r\n"
+            slow.sendall(f"{head}Content-Length: {4 * MIB}\r\nConnection: close\r\n\r\n".encode())
+            slow.sendall(bytes(2 * MIB))
+            until(lambda: any(folder.rglob("*.part")), "the upload does not begin")
+            assert ask(port, "POST", "/api/increment", mine)[2] == {"value": 2}
+            assert ask(port, "PUT", "/api/files/uploads/quick.bin", mine, b"1")[0] == 201
+            assert [each["name"] for each in ask(port, "GET", "/api/files/uploads", mine)[2]["files"]] == ["quick.bin"]
+            slow.sendall(bytes(2 * MIB))
+            with slow.makefile("rb") as answer:
+                assert answer.readline().split()[1] == b"201"
+        assert len(ask(port, "GET", "/api/files/uploads", mine)[2]["files"]) == 2
