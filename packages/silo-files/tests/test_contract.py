@@ -77,11 +77,12 @@ class MemoryFileBackend:
         found = self.areas.get(key, {}).get(name)
         return found[1] if found else None
 
-    def open(self, key: str, name: str) -> BinaryIO:
+    def open(self, key: str, name: str) -> tuple[BinaryIO, FileInfo]:
         try:
-            return io.BytesIO(self.areas[key][name][0])
+            data, info = self.areas[key][name]
         except KeyError:
             raise FileMissing from None
+        return io.BytesIO(data), info
 
     def names(self, key: str) -> list[str]:
         return sorted(self.areas.get(key, {}))

@@ -123,8 +123,11 @@ class FileBackend(Protocol):
     def stat(self, key: str, name: str) -> FileInfo | None:
         """Describe a finished file; None if there is no such file."""
 
-    def open(self, key: str, name: str) -> BinaryIO:
+    def open(self, key: str, name: str) -> tuple[BinaryIO, FileInfo]:
         """Open a finished file for reading. The caller closes it.
+
+        Returns:
+            The file, at its start, and what ``stat()`` says about this very content, also if it was replaced meanwhile.
 
         Raises:
             FileMissing: There is no such file.

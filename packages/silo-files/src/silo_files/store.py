@@ -212,7 +212,7 @@ class FileStore:
         Raises:
             FileMissing: The session has no such file.
         """
-        return self.backend.open(self._key(sid), check_name(filename))
+        return self.backend.open(self._key(sid), check_name(filename))[0]
 
     def info(self, sid: str, filename: str, *, digest: str | None = None) -> FileInfo:
         """Describe a saved file.
@@ -228,17 +228,14 @@ class FileStore:
             ValueError: ``hashlib`` has no such digest.
         """
         key, name = self._key(sid), check_name(filename)
-        while True:
-            info = self.backend.stat(key, name)
-            if info is None:
-                raise FileMissing
-            if digest is None:
-                return info
-            with self.backend.open(key, name) as file:
-                found = digest_of(file, digest)
-            # Another save may have replaced the file between the two looks.
-            if self.backend.stat(key, name) == info:
-                return replace(info, digest=found)
+        if digest is not None:
+            file, info = self.backend.open(key, name)
+            with file:
+                return replace(info, digest=digest_of(file, digest))
+        found = self.backend.stat(key, name)
+        if found is None:
+            raise FileMissing
+        return found
 
     def files(self, sid: str) -> list[FileInfo]:
         """Describe all files of the session, ordered by name."""

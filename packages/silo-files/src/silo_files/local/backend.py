@@ -132,16 +132,17 @@ class LocalFileBackend:
         """Describe a finished file; None if there is no such file."""
         return _describe(self._area(hash_key(key)), name)
 
-    def open(self, key: str, name: str) -> BinaryIO:
-        """Open a finished file for reading. The caller closes it.
+    def open(self, key: str, name: str) -> tuple[BinaryIO, FileInfo]:
+        """Open a finished file for reading, and describe what was opened. The caller closes it.
 
         Raises:
             FileMissing: There is no such file.
         """
         try:
-            return builtins.open(self._file(key, name), "rb", opener=open_read)
+            file = builtins.open(self._file(key, name), "rb", opener=open_read)  # noqa: SIM115
         except (FileNotFoundError, NotADirectoryError):
             raise FileMissing from None
+        return file, describe(name, os.fstat(file.fileno()))
 
     def names(self, key: str) -> list[str]:
         """Return the names of all finished files of the area, sorted."""
