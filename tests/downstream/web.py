@@ -184,8 +184,8 @@ def upload(name: str) -> ResponseReturnValue:
 
 @app.get("/api/files/<name>")
 def download(name: str) -> Response:
-    with uploads.open(silo.sid, name) as file:
-        return Response(file.read(), mimetype="text/csv")
+    assert_type(uploads.send(silo.sid, name), Response)
+    return silo.file_store("uploads").send(silo.sid, name, inline=True)
 
 
 # Sessions

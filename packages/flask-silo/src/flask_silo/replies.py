@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import silo_files
 import silo_tasks
@@ -83,9 +83,7 @@ def answer(error: Exception) -> Response:
             if isinstance(error, StateValueError):  # the client needs to know which value to change
                 message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
             limits = limits_of(error)
-            response = jsonify(error=found.error, message=with_limits(message, limits), **limits)
-            response.status_code = found.status
-            response.headers["Cache-Control"] = "no-store"  # browsers keep a 410 for ever otherwise
+            response = refusal(found.status, found.error, with_limits(message, limits), **limits)
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)
@@ -93,6 +91,14 @@ def answer(error: Exception) -> Response:
                 _log(found, error)
             return response
     raise error
+
+
+def refusal(status: int, error: str, message: str, **details: Any) -> Response:
+    """Return a response with this status and a JSON object with ``error``, ``message`` and ``details``."""
+    response = jsonify(error=error, message=message, **details)
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"  # browsers keep a 410 for ever otherwise
+    return response
 
 
 def _log(found: Answer, error: Exception) -> None:

@@ -10,10 +10,12 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from silo_files import Block, FileStore, FileStoreError, SavedPath, Writer
+from flask import Response
+from silo_files import Block, FileStore, FileStoreError, SavedPath, Writer, check_name
 from silo_store import SessionExpired, StoreUnavailable
 
 from .routes import check_routes
+from .sending import response_with
 
 if TYPE_CHECKING:
     from .lives import SessionFiles
@@ -85,6 +87,29 @@ class SessionFileStore(FileStore):
         except BaseException:
             ended(False)
             raise
+
+    def send(self, sid: str, name: str, *, inline: bool = False) -> Response:
+        """Return the response that sends a file of a session to the client of the running request.
+
+        The file that is there now is sent to its end, also if it is replaced or deleted meanwhile. The response answers
+        HEAD, a range, and a client that has the file already (``ETag``). It tells browsers to save the file under its
+        name, to run nothing in it, and to ask again before they use what they have kept.
+
+        Args:
+            sid: The session id.
+            name: The name of the file.
+            inline: Whether a browser may show the file instead of saving it. Only images, sound, video and plain text
+                are shown, by their names: what may hold a script, such as HTML, SVG or PDF, is still saved.
+
+        Raises:
+            FileMissing: The session has no such file.
+            RuntimeError: There is no request.
+        """
+        return self._send(self._key(sid), name, inline=inline)
+
+    def _send(self, key: str, name: str, *, inline: bool) -> Response:
+        file, info = self.backend.open(key, check_name(name))
+        return response_with(file, info, inline=inline)
 
     @contextmanager
     def _life(self, sid: str) -> Iterator[str]:
