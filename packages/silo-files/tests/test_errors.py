@@ -32,6 +32,7 @@ CASES: list[tuple[FileStoreError, dict[str, Any], str]] = [
     (InvalidFileName("it is empty"), {"reason": "it is empty"}, "file name refused: it is empty"),
     (InvalidSource("a list is not bytes"), {"reason": "a list is not bytes"}, "source refused: a list is not bytes"),
     (TruncatedInput(3, 4), {"received": 3, "size": 4}, "after 3 of 4 bytes: send the whole file again"),
+    (TruncatedInput(3), {"received": 3, "size": None}, "broke off after 3 bytes: send the whole file again"),
     (FileTooLarge(10), {"max_bytes": 10, "size": None}, "more than 10 bytes: save a smaller one, or raise max_file_"),
     (FileTooLarge(10, size=11), {"max_bytes": 10, "size": 11}, "more than 10 bytes"),
     (FileTooLarge(size=4), {"max_bytes": None, "size": 4}, "more than the 4 bytes announced"),

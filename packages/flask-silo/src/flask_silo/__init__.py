@@ -46,6 +46,7 @@ from silo_tasks import (
 )
 
 from .ext import Silo
+from .files.errors import MalformedUpload
 from .files.routes import ALL_ROUTES
 from .files.store import SessionFileStore
 from .namespace import Namespace
@@ -65,6 +66,7 @@ __all__ = [
     "InvalidFileName",
     "InvalidSessionId",
     "LockTimeout",
+    "MalformedUpload",
     "Namespace",
     "NamespaceError",
     "QueueFull",

@@ -23,6 +23,7 @@ from silo_store import (
 )
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from .files.errors import MalformedUpload
 from .limits import limits_of, with_limits
 
 logger = logging.getLogger("flask_silo")
@@ -62,6 +63,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     silo_files.StoreQuotaExceeded: Answer(507, "store_quota", "The server has no room for the file."),
     silo_files.StorageFull: Answer(507, "storage_full", "The server has no room for the file."),
     silo_files.AreaGone: Answer(410, "session_expired", "The session ended while the file was being saved."),
+    MalformedUpload: Answer(400, "malformed_upload", "The upload cannot be read."),
     RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large."),
 }
 """The answer to each error that clients may know. Flask answers any other error with 500."""
@@ -82,6 +84,8 @@ def answer(error: Exception) -> Response:
             message = found.message
             if isinstance(error, StateValueError):  # the client needs to know which value to change
                 message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
+            elif isinstance(error, MalformedUpload):
+                message = f"The upload cannot be read: {error.reason}."
             limits = limits_of(error)
             response = refusal(found.status, found.error, with_limits(message, limits), **limits)
             retry_after = getattr(error, "retry_after", found.retry_after)

@@ -85,19 +85,22 @@ class InvalidSource(FileStoreError, TypeError):
 
 
 class TruncatedInput(FileStoreError):
-    """The source ended before it had given the announced number of bytes.
+    """The source ended early: it broke off, or gave fewer bytes than announced.
 
     Attributes:
         received: Bytes that the source gave.
-        size: Bytes that were announced.
+        size: Bytes that were announced; None if none were.
     """
 
     _fields = ("received", "size")
 
-    def __init__(self, received: int, size: int) -> None:
+    def __init__(self, received: int, size: int | None = None) -> None:
         self.received = received
         self.size = size
-        super().__init__(f"the source ended after {received} of {size} bytes: send the whole file again")
+        if size is None:
+            super().__init__(f"the source broke off after {received} bytes: send the whole file again")
+        else:
+            super().__init__(f"the source ended after {received} of {size} bytes: send the whole file again")
 
 
 class FileTooLarge(FileStoreError):

@@ -29,6 +29,15 @@ class SessionFiles:
         self._silo = silo
         self._swept = False
 
+    def current_sid(self) -> str:
+        """Return the id of the running request's session. It does not begin yet.
+
+        Raises:
+            SessionRotated: The client's session has another id now.
+            RuntimeError: The running code has no session, or is a task.
+        """
+        return self._silo.current.request.sid
+
     def begin(self, sid: str) -> str:
         """Return the uid of a session, which begins if it does not exist. It may be the running request's or task's.
 

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from flask import Response
-from silo_files import Block, FileStore, FileStoreError, SavedPath, Writer, check_name
+from silo_files import Block, FileInfo, FileStore, FileStoreError, SavedPath, Writer, check_name
 from silo_store import SessionExpired, StoreUnavailable
 
+from .receiving import receive
 from .routes import check_routes
 from .sending import response_with
 
@@ -87,6 +88,42 @@ class SessionFileStore(FileStore):
         except BaseException:
             ended(False)
             raise
+
+    def receive(self, name: str | None = None) -> list[FileInfo]:
+        """Save the upload of the running request for its session, which begins if it does not exist.
+
+        The bytes are written while they come in, without a temporary copy. A body of ``multipart/form-data`` is a form
+        with any number of files: all are saved, or none if one is refused. Afterwards ``request.form`` has its fields,
+        and ``request.files`` the saved files, which are opened when they are read. Any other body is one file.
+
+        Call this before anything else reads the body.
+
+        Args:
+            name: The name of the file. A form then must have one file, whose own name is ignored. Without ``name`` the
+                body must be a form, and its files have the names that the client gives: the last part if that is a
+                path.
+
+        Returns:
+            The saved files, in their order; an empty list if the client has chosen none.
+
+        Raises:
+            MalformedUpload: The body is no upload of the kind described. The client gets 400.
+            TruncatedInput: The body ended early. The client gets 400.
+            RequestEntityTooLarge: The body has more than ``MAX_CONTENT_LENGTH``, or the form has too many parts or too
+                large a field by Flask's settings. The client gets 413.
+            FileStoreError: As for ``save()``.
+            SessionExpired: As for ``save()``.
+            SessionRotated: As for ``save()``.
+            RuntimeError: There is no request with a session, or something has read the body before.
+        """
+
+        def begin(name: str, size: int | None) -> Writer:
+            return self.writer(self._files.current_sid(), name, size=size)
+
+        def reopen(name: str) -> BinaryIO:
+            return self.open(self._files.current_sid(), name)
+
+        return receive(name, begin, reopen, may_repeat=False)
 
     def send(self, sid: str, name: str, *, inline: bool = False) -> Response:
         """Return the response that sends a file of a session to the client of the running request.

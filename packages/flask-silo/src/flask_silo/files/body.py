@@ -1,0 +1,137 @@
+"""The body of a request, read once and to its exact end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from flask import Request, Response
+from silo_files import TruncatedInput
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wsgi import get_content_length
+
+BLOCK_SIZE = 1024 * 1024
+"""Bytes that are read at a time. Gunicorn copies what it has buffered at each read, so small reads are slow."""
+
+LINGER_SECONDS = 10.0
+"""Seconds for which the rest of a refused body is read, so that its client reads the answer."""
+
+LINGER_BLOCK = 64 * 1024
+
+
+class Body:
+    """The body of a request: its bytes as the server gives them, with no copy in between.
+
+    Args:
+        request: The request. Its body was not read before; afterwards ``request.form`` and ``request.files`` are empty,
+            until the caller fills them.
+
+    Attributes:
+        size: Announced bytes; None if the client announced none.
+        received: Bytes that were read.
+
+    Raises:
+        RuntimeError: The body was read before.
+    """
+
+    def __init__(self, request: Request) -> None:
+        read_before = request.__dict__
+        if "form" in read_before or read_before.get("_cached_data") is not None:
+            raise RuntimeError(
+                "the body of this request was read before: call receive() once, and before request.form, "
+                "request.files, request.data or request.get_json()"
+            )
+        environ = request.environ
+        self._stream: Any = environ["wsgi.input"]
+        self.size: int | None = get_content_length(environ)
+        if self.size is None and not environ.get("wsgi.input_terminated"):
+            self.size = 0  # the server does not tell where the body ends, and without a length there is none
+        self.received: int = 0
+        self._limit: int | None = request.max_content_length
+        self._environ = environ
+        self._broken = False
+        self.set_form(request, [], [])
+
+    @staticmethod
+    def set_form(request: Request, fields: Any, files: Any) -> None:
+        """Let ``request.form`` and ``request.files`` return these items. The request then reads no body itself."""
+        kind = request.parameter_storage_class
+        request.__dict__.update(stream=BytesIO(), form=kind(fields), files=kind(files))
+
+    def check_size(self) -> None:
+        """Refuse a body that announces more than ``MAX_CONTENT_LENGTH``, before any of it is read.
+
+        Raises:
+            RequestEntityTooLarge: It does.
+        """
+        refuse_above(self._limit, self.size or 0)
+
+    def read(self, size: int = BLOCK_SIZE) -> bytes:
+        """Return up to ``size`` bytes; none at the end.
+
+        Raises:
+            TruncatedInput: The body ended early.
+            RequestEntityTooLarge: The body has more than ``MAX_CONTENT_LENGTH``.
+        """
+        if self.size is not None:
+            size = min(size, self.size - self.received)
+        if size == 0:
+            return b""
+        try:
+            block: bytes = self._stream.read(size)
+        except Exception as error:
+            # Each server has its own: OSError, ValueError, or an exception of Gunicorn that is neither.
+            self._broken = True
+            raise TruncatedInput(self.received, self.size) from error
+        if not block and self.size is not None:  # Gunicorn raises nothing
+            self._broken = True
+            raise TruncatedInput(self.received, self.size)
+        self.received += len(block)
+        refuse_above(self._limit, self.received)
+        return block
+
+    def linger(self, response: Response) -> Response:
+        """Read the rest of the body after ``response`` was sent, for ``LINGER_SECONDS`` at most. Return ``response``.
+
+        A server that closes a connection with unread bytes resets it, and a client that sends its whole request before
+        it reads would never see the answer (RFC 9112, section 9.6).
+        """
+        if not self._broken and not self._is_left_to_the_server():
+            response.call_on_close(self._drop)
+        return response
+
+    def _is_left_to_the_server(self) -> bool:
+        environ = self._environ
+        if "werkzeug.socket" in environ:  # the development server reads the rest itself
+            return True
+        seekable: Callable[[], bool] | None = getattr(self._stream, "seekable", None)
+        if seekable is not None and seekable():  # Waitress has read it all
+            return True
+        # The client may wait for "100 Continue", which a read would send. Gunicorn has sent it already.
+        return self.received == 0 and "HTTP_EXPECT" in environ and "gunicorn.socket" not in environ
+
+    def _drop(self) -> None:
+        socket = self._environ.get("gunicorn.socket")
+        end = time.monotonic() + LINGER_SECONDS
+        try:
+            before = socket.gettimeout() if socket is not None else None
+            while (seconds := end - time.monotonic()) > 0:
+                if socket is not None:
+                    socket.settimeout(seconds)
+                left = LINGER_BLOCK if self.size is None else min(LINGER_BLOCK, self.size - self.received)
+                block = self._stream.read(left) if left else b""
+                if not block:
+                    break
+                self.received += len(block)
+            if socket is not None:
+                socket.settimeout(before)
+        except Exception:  # noqa: BLE001, S110 - the client is gone, or too slow: the server closes the connection
+            pass
+
+
+def refuse_above(max_content_length: int | None, size: int) -> None:
+    """Refuse a body of more bytes than are allowed. ``limits.py`` reads the limit from the frame of this function."""
+    if max_content_length is not None and size > max_content_length:
+        raise RequestEntityTooLarge
