@@ -29,13 +29,16 @@ class Applications:
         given: The settings that were given to it, by name.
         registry: The namespaces and callbacks of all stores.
         clock: Returns seconds since the epoch.
+
+    Attributes:
+        clock: As given.
     """
 
     def __init__(self, silo: Silo, given: Mapping[str, Any], registry: Registry, clock: Callable[[], float]) -> None:
         self._silo = silo
         self._given = given
         self._registry = registry
-        self._clock = clock
+        self.clock: Callable[[], float] = clock
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._early: tuple[str, SessionStore] | None = None
 
@@ -66,7 +69,7 @@ class Applications:
 
     def _make_store(self, settings: Settings) -> SessionStore:
         return SessionStore(
-            backend=settings.store_url, registry=self._registry, clock=self._clock, **settings.store_options
+            backend=settings.store_url, registry=self._registry, clock=self.clock, **settings.store_options
         )
 
     def bindings(self) -> list[Binding]:

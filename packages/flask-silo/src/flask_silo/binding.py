@@ -57,6 +57,7 @@ class Binding:
     every ``after_request`` function. For a request without a session, both together cost less than one hook of Flask.
 
     Attributes:
+        app: The application.
         settings: The settings of the application.
         store: The store of its sessions.
         daemon: The thread that sweeps the store.
@@ -88,7 +89,7 @@ class Binding:
         for files in silo.files.stores.values():
             self.file_views.add(files)
         self._silo = silo
-        self._app = app
+        self.app: Flask = app
         self._warned: set[str] = set()
         self._seen_config = config_of(app.config)
         self._change_warnings = ChangeWarnings(app, store)
@@ -138,9 +139,9 @@ class Binding:
 
     def _watch_errors(self) -> None:
         """Make Flask call ``_view_failed()`` for each error of a view, before the error handlers."""
-        handle = self._app.handle_user_exception
+        handle = self.app.handle_user_exception
         if getattr(handle, "func", None) != self._view_failed:
-            self._app.handle_user_exception = partial(self._view_failed, handle)  # type: ignore[method-assign]
+            self.app.handle_user_exception = partial(self._view_failed, handle)  # type: ignore[method-assign]
 
     def _view_failed(self, handle: Callable[[Exception], Any], error: Exception) -> Any:
         """Note that the view has raised: its changes are not saved, whatever the error handlers answer.
@@ -163,12 +164,12 @@ class Binding:
 
     def unused_names(self) -> Iterator[str]:
         """Yield a warning for each setting and data endpoint that has no effect, for example because of a typo."""
-        yield from unknown_settings(config_of(self._app.config), os.environ)
-        yield from late_settings(self.settings, self._seen_config, self._app.config)
-        rules = list(self._app.url_map.iter_rules())
+        yield from unknown_settings(config_of(self.app.config), os.environ)
+        yield from late_settings(self.settings, self._seen_config, self.app.config)
+        rules = list(self.app.url_map.iter_rules())
         yield from lost_endpoints(self._data_endpoints.names, rules, self.settings.prefixes)
         others = [each for each in self._silo.apps.bindings() if each is not self]  # the Silo's endpoints may be theirs
-        rules += [rule for other in others for rule in other._app.url_map.iter_rules()]
+        rules += [rule for other in others for rule in other.app.url_map.iter_rules()]
         prefixes = {prefix: None for each in (self, *others) for prefix in each.settings.prefixes}
         yield from lost_endpoints(self._silo.data_endpoints.names, rules, list(prefixes))
 
@@ -207,7 +208,7 @@ class Binding:
         """Check requests to data endpoints from now on, at the place that Silo has among the application's hooks."""
         if not self._checks_data:
             self._checks_data = True
-            self._app.before_request_funcs.setdefault(None, []).insert(self._hook_place, self._require_data)
+            self.app.before_request_funcs.setdefault(None, []).insert(self._hook_place, self._require_data)
 
     def _require_data(self) -> None:
         req = flask_request()

@@ -12,6 +12,7 @@ from silo_store import SessionRotated, StoreUnavailable
 from .store import SessionFileStore
 
 if TYPE_CHECKING:
+    from ..binding import Binding
     from ..ext import Silo
 
 logger = logging.getLogger("flask_silo")
@@ -84,6 +85,25 @@ class SessionFiles:
     def has_ended(self, sid: str, uid: str) -> bool:
         """Return whether a life of a session has ended. It may go on under another id."""
         return self._silo.store.uid(sid) != uid and not self._silo.apps.has_life(uid)
+
+    def lives(self, uid: str) -> bool:
+        """Return whether a session of any application has this uid and has not expired. Renews nothing."""
+        for binding in self._silo.apps.bindings():
+            store, before = binding.store, None
+            while (sid := store.backend.find(uid)) not in (None, before):
+                if store.uid(sid) == uid:
+                    return True
+                before = sid  # it has expired, or was given another id between the two looks
+        return False
+
+    @property
+    def binding(self) -> Binding:
+        """The binding of the current application, or of the only one."""
+        return self._silo.apps.binding
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch, by the clock of the sessions."""
+        return self._silo.apps.clock()
 
     def end(self, uid: str) -> None:
         """Remove the files of a session that has ended."""

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from flask import Response
-from silo_files import Block, FileInfo, FileStore, FileStoreError, SavedPath, Writer, check_name
+from silo_files import Block, FileInfo, FileMissing, FileStore, FileStoreError, SavedPath, Writer, check_name
 from silo_store import SessionExpired, StoreUnavailable
 
+from ..replies import refusal
+from .links import Linked, path_of, read, sign
 from .receiving import receive
 from .routes import check_routes
 from .sending import response_with
@@ -143,6 +145,57 @@ class SessionFileStore(FileStore):
             RuntimeError: There is no request.
         """
         return self._send(self._key(sid), name, inline=inline)
+
+    def link(self, sid: str, name: str, expires: float = 300) -> str:
+        """Return a link by which any client can download a file of a session for a while.
+
+        The link holds no session id, and using it does not renew the session. It ends with the session, and leads to
+        the file that has the name then. The applications' ``SECRET_KEY`` signs it.
+
+        Args:
+            sid: The session id.
+            name: The name of the file.
+            expires: Seconds for which the link is valid.
+
+        Returns:
+            A path, which begins at the root of the host: ``/api/files/uploads/link/...``. In a request it has the
+            application's ``SCRIPT_NAME``, in a task its ``APPLICATION_ROOT``.
+
+        Raises:
+            FileMissing: The session has no such file.
+            ValueError: ``expires`` is not positive.
+            RuntimeError: The routes of this store lack ``"link"``, or the application has no ``SECRET_KEY``.
+        """
+        if "link" not in self.routes:
+            raise RuntimeError(
+                f"links to files of {self.name!r} are not served: give add_file_store() routes that contain 'link'"
+            )
+        if not expires > 0:
+            raise ValueError(f"expires must be a positive number of seconds, not {expires!r}")
+        key, name = self._key(sid), check_name(name)
+        if self.backend.stat(key, name) is None:
+            raise FileMissing
+        binding = self._files.binding
+        token = sign(binding.app, self.name, Linked(key, name, self._files.now() + expires))
+        return path_of(binding.app, binding.settings.prefixes, self.name, token)
+
+    def serve_link(self, token: str) -> Response:
+        """Return the response to a client that follows a link: the file, or the reason why it gets none.
+
+        A token that was not signed here, or whose time is over, is answered with 403 ``link_refused``; one whose
+        session has ended with 410 ``session_expired``. No session is renewed.
+
+        Raises:
+            FileMissing: The file was deleted.
+            StoreUnavailable: The sessions cannot be reached.
+            RuntimeError: The application has no ``SECRET_KEY``.
+        """
+        linked = read(self._files.binding.app, self.name, token)
+        if linked is None or self._files.now() > linked.until:
+            return refusal(403, "link_refused", "This link is not valid, or its time is over. Ask for a new one.")
+        if not self._files.lives(linked.uid):
+            return refusal(410, "session_expired", "The session that this file belonged to has ended.")
+        return self._send(linked.uid, linked.name, inline=False)
 
     def _send(self, key: str, name: str, *, inline: bool) -> Response:
         file, info = self.backend.open(key, check_name(name))

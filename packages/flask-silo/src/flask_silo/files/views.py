@@ -1,17 +1,17 @@
-"""The endpoints of file stores, which need no view of the application: list, save, send and delete files."""
+"""The endpoints of file stores, which need no view of the application: list, save, send, link and delete files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Response, jsonify, request, send_file
-from silo_files import FileInfo, FileMissing, InvalidFileName, check_name, portable_names
+from flask import Response, jsonify, request
+from silo_files import FileInfo, FileMissing, InvalidFileName, check_name
 
 from ..current import current_request
 from ..request.endpoints import Endpoints, allowed
 from ..request.session import RequestSession
-from .routes import FILE, FILES, StoreRules
+from .routes import FILE, FILES, LINK, LINKED, StoreRules
 from .store import SessionFileStore
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -35,7 +35,12 @@ class FileViews:
     def add(self, store: SessionFileStore) -> None:
         """Serve the routes of a file store from now on."""
         self._stores[store.name] = store
-        views: Mapping[str, Callable[..., Response]] = {FILES: self._files, FILE: self._file}
+        views: Mapping[str, Callable[..., Response]] = {
+            FILES: self._files,
+            FILE: self._file,
+            LINK: self._link,
+            LINKED: self._linked,
+        }
         for prefix in self._prefixes if store.routes else ():
             base = f"{prefix.rstrip('/')}/files/{store.name}"
             rules = StoreRules.of(store.name, base, store.routes)
@@ -64,7 +69,21 @@ class FileViews:
             raise FileMissing
         if request.method == "DELETE":
             return _delete(uploads, sid, name)
-        return _send(uploads, sid, name)
+        return uploads.send(sid, name)
+
+    def _link(self, store: str, name: str) -> Response:
+        if request.method == "OPTIONS":
+            return allowed(request)
+        uploads, name = self._stores[store], _checked(name)
+        sid = _sid()
+        if sid is None:
+            raise FileMissing
+        return _json(200, link=uploads.link(sid, name))
+
+    def _linked(self, store: str, token: str) -> Response:
+        if request.method == "OPTIONS":
+            return allowed(request)
+        return self._stores[store].serve_link(token)
 
 
 def _put(uploads: SessionFileStore, name: str) -> Response:
@@ -91,23 +110,6 @@ def _receive(uploads: SessionFileStore, name: str | None = None) -> list[FileInf
     if name is not None:
         return [uploads.save(sid, name, request.stream, size=request.content_length).info]
     return [uploads.save(sid, file.filename or "", file.stream).info for file in request.files.values()]
-
-
-def _send(uploads: SessionFileStore, sid: str, name: str) -> Response:
-    info = uploads.info(sid, name)
-    response = send_file(
-        uploads.open(sid, name),
-        mimetype=info.media_type,
-        as_attachment=True,
-        download_name=portable_names([name])[name],
-        conditional=False,
-        etag=info.etag,
-        last_modified=info.modified,
-    )
-    response.content_length = info.size
-    response.make_conditional(request, accept_ranges=True, complete_length=info.size)
-    response.headers.update({"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"})
-    return response
 
 
 def _session() -> RequestSession:
