@@ -53,4 +53,4 @@ def read(sid: str, name: str) -> bytes:
 
 def clean(living: set[str]) -> int:
     store.cleanup("session-1")
-    return store.sweep(living.__contains__)
+    return store.sweep(living.intersection)

@@ -155,17 +155,18 @@ def test_a_sweep_asks_no_more_once_the_sessions_cannot_be_reached(
     for number in range(3):
         dead.save_key(f"uid{number}", "a.csv", b"1")
     dead.close()
-    asked: list[str] = []
+    asked: list[int] = []
 
-    def away(uid: str) -> bool:
-        asked.append(uid)
+    def away(uids: list[str]) -> list[str]:
+        asked.append(len(uids))
         raise StoreUnavailable("the store is away")
 
+    silo.add_file_store("more", tmp_path / "uploads")
     silo.files.sweep(away)
-    assert len(asked) == 1
+    assert asked == [3]
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.endswith("another process starts: the store is away")
-    silo.files.sweep(lambda uid: uid == "uid1")
+    silo.files.sweep(lambda uids: {"uid1"})
     uploads.purge()
     assert [uploads.backend.usage(f"uid{number}").files for number in range(3)] == [0, 1, 0]
 

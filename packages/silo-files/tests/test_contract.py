@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import threading
@@ -24,7 +23,7 @@ from silo_files import (
     Usage,
 )
 from silo_files import SessionQuotaExceeded as QuotaExceeded
-from silo_files.backend import Block
+from silo_files.backend import Block, Living
 from silo_files.testing import FileBackendContract
 
 Area = dict[str, tuple[bytes, FileInfo]]
@@ -112,11 +111,12 @@ class MemoryFileBackend:
     def purge(self) -> None:
         return
 
-    def sweep(self, is_live: Callable[[str], bool]) -> int:
-        count = 0
-        for key in list(self.areas):
-            with contextlib.suppress(Exception):
-                count += not is_live(key) and self.remove_area(key)
+    def sweep(self, living: Living, *, on_progress: Callable[[int, int], object] | None = None) -> int:
+        keys = list(self.areas)
+        alive = living(keys)
+        count = sum(self.remove_area(key) for key in keys if key not in alive)
+        if on_progress is not None:
+            on_progress(len(keys), len(keys))
         return count
 
     def close(self) -> None:

@@ -38,9 +38,9 @@ class Asked:
     def __init__(self) -> None:
         self.keys: list[str] = []
 
-    def refuse(self, key: str) -> bool:
-        self.keys.append(key)
-        return False
+    def refuse(self, keys: list[str]) -> list[str]:
+        self.keys += keys
+        return []
 
 
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -129,7 +129,7 @@ def test_hostile_ids_and_names(tmp_path: Path) -> None:
                 except FileNotFoundError:
                     pass
             assert store.list_files("victim") == ["mine.txt"]
-        store.sweep(lambda key: key == "victim")
+        store.sweep(lambda keys: ["victim"])
         store.purge()
         assert store.list_files("victim") == ["mine.txt"]
         store.cleanup_all()
@@ -201,7 +201,7 @@ def test_hostile_owner_and_trash_entries(tmp_path: Path) -> None:
         area = next((base / "areas").glob("??/*"))
         (area / ("w-" + "1" * 16)).symlink_to(tmp_path / "neighbour", target_is_directory=True)
         store.purge()
-        store.sweep(lambda key: True)
+        store.sweep(lambda keys: keys)
         store.cleanup_all()
         store.purge()
 
@@ -220,10 +220,10 @@ def test_the_store_works_with_any_umask(tmp_path: Path, umask: int, base_is_ther
         for sid in ("one", "two"):
             store.save(sid, "a.txt", b"1")
         other = FileStore(base)
-        assert other.sweep(lambda key: False) == 0
+        assert other.sweep(lambda keys: []) == 0
         other.save("one", "b.txt", b"1")
         store.close()
-        assert other.sweep(lambda key: False) == 2
+        assert other.sweep(lambda keys: []) == 2
         other.save("one", "a.txt", b"1")
         other.cleanup_all()
         other.purge()
@@ -274,8 +274,8 @@ def test_planted_links_are_not_followed(tmp_path: Path, planted: str, when: str)
         lambda: store.save("sid", "a.txt", b"evil"),
         lambda: store.save("sid", "b.txt", b"evil"),
         lambda: store.session_dir("sid"),
-        lambda: store.sweep(lambda key: True),
-        lambda: store.sweep(lambda key: False),
+        lambda: store.sweep(lambda keys: keys),
+        lambda: store.sweep(lambda keys: []),
         lambda: store.cleanup("sid"),
         store.cleanup_all,
         store.purge,

@@ -43,8 +43,8 @@ def open_store(base: Path) -> FileStore:
     return FileStore(base, max_session_bytes=SESSION_BYTES, max_store_bytes=STORE_BYTES, max_files=MAX_FILES)
 
 
-def is_live(key: str) -> bool:
-    return not key.startswith("dead")
+def living(keys: list[str]) -> list[str]:
+    return [key for key in keys if not key.startswith("dead")]
 
 
 class Reader:
@@ -112,7 +112,7 @@ class Worker:
 
     def sweep(self) -> None:
         self._tell("sweep")
-        self._store.sweep(is_live)
+        self._store.sweep(living)
         self._tell("done")
 
     def _any_file(self) -> tuple[str, str]:
@@ -182,7 +182,7 @@ def read_lines(fd: int) -> Iterator[list[Any]]:
 def examine(base: Path, result: int) -> None:
     """In a process of its own: sweep, look at all files and counts, and send what was found."""
     with closing(open_store(base)) as store:
-        store.sweep(is_live)
+        store.sweep(living)
         store.purge()
         found = []
         for sid in ("shared", "own-0", "own-1", "own-2", "mixed", "dead"):
@@ -290,7 +290,7 @@ def clean_up_all(store: FileStore) -> None:
 
 
 def sweep(store: FileStore) -> None:
-    store.sweep(is_live)
+    store.sweep(living)
 
 
 OLD = {("own-0", "old.csv"): "1", ("own-0", "other.csv"): "1"}

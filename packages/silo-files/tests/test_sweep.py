@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from silo_files import FileStore
+from silo_files.living import ask
 from silo_files.local import journal
 from silo_files.local.file_lock import lock_fd
 from silo_files.local.owners import Owners
@@ -33,16 +35,17 @@ staged = store.backend.stage("half", "a")
 staged.write(b"half")
 store.save("whole", "a", b"whole")
 print("saved", flush=True)
-sys.stdin.readline()
+if sys.stdin.readline() == "abort\\n":
+    staged.abort()
 """
 
 
-def never(key: str) -> bool:
-    return False
+def never(keys: list[str]) -> list[str]:
+    return []
 
 
-def always(key: str) -> bool:
-    return True
+def always(keys: list[str]) -> list[str]:
+    return keys
 
 
 class Asked:
@@ -51,9 +54,9 @@ class Asked:
     def __init__(self) -> None:
         self.keys: list[str] = []
 
-    def refuse(self, key: str) -> bool:
-        self.keys.append(key)
-        return False
+    def refuse(self, keys: list[str]) -> list[str]:
+        self.keys += keys
+        return []
 
 
 @contextmanager
@@ -89,9 +92,21 @@ def test_a_killed_process_leaves_its_files_to_the_sweep(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_normally_leaves_no_lock_file(tmp_path: Path) -> None:
     with writer(tmp_path) as process:
-        process.communicate("\n")
+        process.communicate("abort\n")
     assert [path.name for path in (tmp_path / "owners").iterdir()] == ["areas.lock"]
     assert FileStore(tmp_path).sweep(never) == 2
+
+
+def test_a_process_that_ends_during_a_save_leaves_the_file_to_the_sweep(tmp_path: Path) -> None:
+    with writer(tmp_path) as process:
+        process.communicate("\n")
+    assert len(list((tmp_path / "owners").iterdir())) == 2, "its lock file says that it left something"
+    assert list(tmp_path.rglob("*.part"))
+    store = FileStore(tmp_path)
+    assert store.sweep(always) == 0
+    assert not list(tmp_path.rglob("*.part"))
+    assert [path.name for path in (tmp_path / "owners").iterdir()] == ["areas.lock"]
+    assert store.sweep(never) == 2
 
 
 def test_live_sessions_outlive_their_process(tmp_path: Path) -> None:
@@ -179,36 +194,92 @@ def test_a_lost_lock_file_is_created_again(tmp_path: Path) -> None:
     assert other.sweep(never) == 0
 
 
-def test_is_live_runs_without_a_lock_and_may_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_living_runs_without_a_lock(tmp_path: Path) -> None:
     store = FileStore(tmp_path, max_store_bytes=1000)
     for sid in ("a", "b", "c"):
         store.save(sid, "a", b"1")
 
-    def is_live(key: str) -> bool:
-        thread = threading.Thread(target=store.save, args=("new" + key, "n", b"1"))
+    def living(keys: list[str]) -> list[str]:
+        thread = threading.Thread(target=store.save, args=("new", "n", b"1"))
         thread.start()
         thread.join(30)
         assert not thread.is_alive(), "a lock is held"
         store.cleanup("c")
-        if key == "b":
-            raise RuntimeError("no answer")
-        return key.startswith("new")
+        return ["b"]
 
-    assert store.sweep(is_live) in (1, 2)
-    assert store.list_files("b") == ["a"]
-    assert store.list_files("a") == []
-    assert "area " + hash_key("b")[:8] in caplog.text
+    assert store.sweep(living) == 1
+    assert [store.list_files(sid) for sid in ("a", "b", "c", "new")] == [[], ["a"], [], ["n"]]
 
 
-def test_a_writer_that_comes_while_is_live_runs_is_respected(tmp_path: Path) -> None:
+def fail(keys: list[str]) -> list[str]:
+    raise RuntimeError("no answer")
+
+
+@pytest.mark.parametrize(
+    ("living", "said"),
+    [
+        (fail, "living failed, so 2 areas stay"),
+        (lambda keys: None, "living returned a NoneType, not a collection of keys, so 2 areas stay"),
+        (lambda keys: False, "living returned a bool, not a collection of keys, so 2 areas stay"),
+        (lambda keys: iter(keys), "living returned a list_iterator, not a collection of keys, so 2 areas stay"),
+        (lambda keys: "dead", "living returned a str, not a collection of keys, so 2 areas stay"),
+        (lambda keys: [b"live"], "living returned a list, not a collection of keys, so 2 areas stay"),
+        (lambda keys: b"live", "living returned a bytes, not a collection of keys, so 2 areas stay"),
+        (lambda keys: ["live", []], "living failed, so 2 areas stay"),
+    ],
+)
+def test_areas_stay_if_living_gives_no_answer(
+    living: Any, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FileStore(tmp_path)
+    for sid in ("live", "dead"):
+        store.save(sid, "a", b"1")
+    assert store.sweep(living) == 0
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert store.sweep(lambda keys: {"live": 1, "another": 2}) == 1
+    assert [store.list_files(sid) for sid in ("live", "dead")] == [["a"], []]
+
+
+def test_a_question_that_fails_keeps_the_areas_of_its_slice_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("silo_files.local.sweeping.SLICE", 2)
+    store = FileStore(tmp_path)
+    for number in range(5):
+        store.save(str(number), "a", b"1")
+    asked: list[int] = []
+    told: list[tuple[int, int]] = []
+
+    def living(keys: list[str]) -> list[str]:
+        asked.append(len(keys))
+        keys.clear()
+        return fail([]) if len(asked) == 1 else []
+
+    assert store.sweep(living, on_progress=lambda *seen: told.append(seen)) == 3
+    assert (asked, told) == ([2, 2, 1], [(2, 5), (4, 5), (5, 5)])
+    assert sum(bool(store.list_files(str(number))) for number in range(5)) == 2
+
+
+def test_a_backend_may_ask_about_any_number_of_keys(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def living(keys: list[str]) -> list[str]:
+        asked.append(len(keys))
+        return keys[1:]
+
+    assert len(ask(living, [str(number) for number in range(2500)])) == 2497
+    assert asked == [1000, 1000, 500]
+
+
+def test_a_writer_that_comes_while_living_runs_is_respected(tmp_path: Path) -> None:
     store, other = FileStore(tmp_path), FileStore(tmp_path)
     store.save("sid", "a", b"1")
 
-    def is_live(key: str) -> bool:
-        other.save(key, "b", b"2")
-        return False
+    def living(keys: list[str]) -> list[str]:
+        other.save("sid", "b", b"2")
+        return []
 
-    assert store.sweep(is_live) == 0
+    assert store.sweep(living) == 0
     assert store.list_files("sid") == ["a", "b"]
 
 
@@ -238,7 +309,7 @@ for turn in range(150):
     key = f"{sys.argv[2]}-{turn}"
     store.save(key, "a", b"1")
     assert store.list_files(key) == ["a"], key
-    store.sweep(lambda key: key.startswith(sys.argv[2]))
+    store.sweep(lambda keys: [key for key in keys if key.startswith(sys.argv[2])])
 assert store.total_size_bytes >= 150
 """
 
@@ -294,7 +365,7 @@ from silo_files.local import journal
 store = FileStore(sys.argv[1])
 for turn in range(400):
     store.cleanup("shared")
-    store.sweep(lambda key: True)
+    store.sweep(lambda keys: keys)
 """
 
 
@@ -357,7 +428,7 @@ def test_a_lock_file_is_deleted_only_while_its_lock_is_held(tmp_path: Path, monk
         unlink(target)
 
     monkeypatch.setattr(os, "unlink", watch)
-    looker.delete_dead()
+    looker.delete(looker.ended())
     assert taken == [sys.platform == "win32"]
     assert not path.exists()
 
@@ -413,15 +484,89 @@ def test_a_key_found_at_the_second_look_is_not_lost(
 ) -> None:
     store = FileStore(tmp_path)
     store.save("sid", "a", b"1")
-    read_key = journal.read_key
+    read_head = journal.read_head
     looks = 0
 
-    def missed_at_first(folder: str, digest: str) -> str | None:
+    def missed_at_first(folder: str, digest: str) -> tuple[str, str | None] | None:
         nonlocal looks
         looks += 1
-        return None if looks == 1 else read_key(folder, digest)
+        return None if looks == 1 else read_head(folder, digest)
 
-    monkeypatch.setattr(journal, "read_key", missed_at_first)
+    monkeypatch.setattr(journal, "read_head", missed_at_first)
     assert store.sweep(never) == 0
     assert store.list_files("sid") == ["a"]
     assert caplog.text == ""
+
+
+def test_unfinished_files_of_dead_processes_go_beside_a_living_writer(tmp_path: Path) -> None:
+    mine, third = FileStore(tmp_path), FileStore(tmp_path)
+    with writer(tmp_path) as process:
+        mine.save("half", "b", b"mine")
+        staged = mine.backend.stage("half", "c")
+        (path,) = (path for path in tmp_path.rglob("*.part") if path.stat().st_size == 0)
+        process.kill()
+        process.wait()
+    assert third.sweep(never) == 1, "whole: its writer is dead"
+    assert list(tmp_path.rglob("*.part")) == [path]
+    staged.finish()
+    staged.commit()
+    assert mine.list_files("half") == ["b", "c"]
+
+
+STARTING = """
+import sys
+from silo_files import FileStore
+from silo_files.local import journal
+start, calls = journal.start, []
+
+def slow(*args, **options):
+    calls.append(args)
+    print("starting", flush=True)
+    sys.stdin.readline()
+    start(*args, **options)
+
+journal.start = slow
+store = FileStore(sys.argv[1])
+store.save("sid", "a", b"1")
+print(len(calls), store.list_files("sid"), flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["alive", "without its lock file"])
+def test_a_sweep_waits_for_a_process_that_is_starting_to_write(
+    is_known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the lock of the areas until its folder there is complete."""
+    arrived = threading.Event()
+    lock = Owners.areas_lock
+
+    def watched(self: Owners, *, shared: bool) -> AbstractContextManager[None]:
+        arrived.set()
+        return lock(self, shared=shared)
+
+    monkeypatch.setattr(Owners, "areas_lock", watched)
+    store = FileStore(tmp_path)
+    removed: list[int] = []
+    command = [sys.executable, "-c", STARTING, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "starting\n"
+            (fresh,) = tmp_path.glob("areas/*/*/t-*")
+            if not is_known:
+                (tmp_path / "owners" / f"{fresh.name[2:18]}.lock").unlink()
+            sweep = threading.Thread(target=lambda: removed.append(store.sweep(never)))
+            sweep.start()
+            if not is_known:
+                assert arrived.wait(30)
+            assert fresh.is_dir()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "1 ['a']\n"
+            sweep.join(30)
+            assert removed == [0]
+            assert store.list_files("sid") == ["a"]
+        finally:
+            process.kill()

@@ -6,6 +6,7 @@ BACKENDS.md explains it. Try it with ``python shelf_backend.py FILE``: each run 
 
 from __future__ import annotations
 
+import os
 import shelve
 import sys
 import threading
@@ -40,6 +41,7 @@ class ShelfBackend(WholeRecords, HoldCounts):  # for records in one piece, and f
     live, shared = False, False
 
     def __init__(self, path: str) -> None:
+        self.origin: str | None = f"shelf:{os.path.realpath(path)}"
         self.records, self.gone = open_shelf(f"{path}.records"), open_shelf(f"{path}.gone")
         self.attachments = open_shelf(f"{path}.attachments")
         self.told: list[Life] = []

@@ -40,13 +40,13 @@ def add(suite, maker, name, made):
 
 
 for suite, seam, maker, attributes in (
-    (BackendContract, silo_store.Backend, "make_backend", ("live", "shared")),
+    (BackendContract, silo_store.Backend, "make_backend", ("live", "shared", "origin")),
     (CodecContract, silo_store.Codec, "make_codec", ("exact",)),
 ):
     add(suite, maker, "empty", type("Empty", (), {}))
     add(suite, maker, "stubs", type("Stubs", (seam,), dict.fromkeys(attributes, False)))
     for name, result in RESULTS.items():
-        for values in itertools.product((False, True), repeat=len(attributes)):
+        for values in itertools.product(*(("a place",) if each == "origin" else (False, True) for each in attributes)):
             made = idle(seam, result, **dict(zip(attributes, values)))
             add(suite, maker, "_".join((name, *map(str, values))), made)
 """
@@ -99,7 +99,7 @@ class Empty:
     pass
 
 
-Stubs: Any = type("Stubs", (Backend,), {"live": False, "shared": False})
+Stubs: Any = type("Stubs", (Backend,), {"live": False, "shared": False, "origin": None})
 
 
 NAMES = [name for name in (*Backend.__annotations__, *vars(Backend)) if not name.startswith("_")]
@@ -107,7 +107,7 @@ NAMES = [name for name in (*Backend.__annotations__, *vars(Backend)) if not name
 
 @pytest.mark.parametrize(
     ("backend", "lacking"),
-    [(Empty(), NAMES), (Stubs(), NAMES[2:]), (5, NAMES)],
+    [(Empty(), NAMES), (Stubs(), NAMES[3:]), (5, NAMES)],
     ids=["empty", "stubs", "number"],
 )
 def test_a_store_refuses_an_incomplete_backend_and_lists_what_is_missing(backend: Any, lacking: list[str]) -> None:

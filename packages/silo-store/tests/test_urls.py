@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -202,3 +203,29 @@ def test_an_import_that_fails_is_told_by_what_is_missing(
         open_backend(f"redis://{PLACE}")
     assert said in str(caught.value)
     assert unsaid not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("memory://", None),
+        ("memory://?copy=1", None),
+        ("redis://", "redis:localhost:6379 0 silo"),
+        ("redis://LOCALHOST:6379/0", "redis:localhost:6379 0 silo"),
+        ("rediss://user:s3cret7@db.example/3?prefix=shop&timeout=1", "redis:db.example:6379 3 shop"),
+        ("redis://:s3cret7@[::1]:7000/1?db=2", "redis:::1:7000 2 silo"),
+        ("unix:///run/redis.sock?db=4&password=s3cret7&prefix=a%20b", "unix:/run/redis.sock 4 a b"),
+    ],
+)
+def test_an_origin_names_the_place_without_passwords(url: str, origin: str | None) -> None:
+    assert open_backend(url).origin == origin
+
+
+def test_each_path_to_a_file_has_one_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "folder" / "a.db")
+    monkeypatch.chdir(tmp_path / "folder")
+    paths = ("a.db", "../folder/a.db", "../link.db", str(tmp_path / "folder" / "a.db"))
+    origins = {open_backend(f"sqlite:///{path}").origin for path in paths}
+    assert origins == {f"sqlite:{os.path.normcase(os.path.realpath(tmp_path / 'folder' / 'a.db'))}"}
+    assert open_backend("sqlite:///b.db").origin not in origins

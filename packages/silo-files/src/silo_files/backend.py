@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -10,6 +10,12 @@ from .media import media_type
 
 Block = bytes | bytearray | memoryview
 """A piece of a file. A memoryview is valid only until the next block is asked for."""
+
+Living = Callable[[list[str]], Collection[str]]
+"""Called with many keys. Returns those that live, perhaps among others."""
+
+Origin = str | Callable[[], str | None] | None
+"""The place where sessions are kept, or a function that returns it. None if the place has no name."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +167,15 @@ class FileBackend(Protocol):
     def purge(self) -> None:
         """Free the space of everything removed so far. Return when that is done."""
 
-    def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Remove areas whose key is not live, except those that another living process has written to.
+    def sweep(self, living: Living, *, on_progress: Callable[[int, int], object] | None = None) -> int:
+        """Remove areas whose key does not live, except those that another living process has written to.
 
         Args:
-            is_live: Called with a key, with no lock held. If it raises, the area stays.
+            living: Called with keys, with no lock held: with many at once, but not with all of very many. Returns those
+                that live, perhaps among others. ``FileStore`` gives one that raises nothing and asks about at most
+                1,000 keys at a time.
+            on_progress: Called from time to time with the number of areas looked at so far and of all areas, with no
+                lock held.
 
         Returns:
             The number of areas removed.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import IO, BinaryIO
 
-from .backend import Block, FileBackend, FileInfo, SavedPath, Usage
+from .backend import Block, FileBackend, FileInfo, Living, Origin, SavedPath, Usage
 from .digest import digest_of
 from .errors import FileMissing, NoLocalPath
+from .living import ask
 from .local import LocalFileBackend
 from .locks import KeyLocks
 from .names import check_key, check_name
@@ -36,6 +38,10 @@ class FileStore:
         max_store_bytes: Bytes that all files may have together; None for no limit.
         max_files: Number of files that each session may have; None for no limit.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
+        origin: Names the place where the sessions are kept, or returns that name: with each area that is created, and
+            when a sweep begins. It is stored beside the files. A sweep removes no files of another origin, because
+            ``living`` cannot know their sessions. So two applications that share a folder by mistake do not remove each
+            other's files. It has no effect with a ``backend``.
         key_for: Returns the key that the files of a session id belong to. Called by each method that takes an id; its
             errors pass through. By default the id is the key.
 
@@ -47,7 +53,7 @@ class FileStore:
     Raises:
         FolderUnusable: With ``auto_create``, ``base_dir`` cannot be created or written to.
         TypeError: ``backend`` lacks a method or has one that takes other arguments; the message lists all of them. Or
-            ``key_for`` cannot be called.
+            ``key_for`` cannot be called, or ``origin`` is something other than a str or a function.
         ValueError: A limit is negative.
     """
 
@@ -62,6 +68,7 @@ class FileStore:
         max_store_bytes: int | None = None,
         max_files: int | None = None,
         durable: bool = False,
+        origin: Origin = None,
         key_for: Callable[[str], str] | None = None,
     ) -> None:
         for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files):
@@ -69,10 +76,12 @@ class FileStore:
                 raise ValueError(f"a limit must not be negative: {limit}")
         if key_for is not None and not callable(key_for):
             raise TypeError(f"key_for takes a function that is called as function(sid), not {key_for!r}")
+        if not (origin is None or isinstance(origin, str) or callable(origin)):
+            raise TypeError(f"origin takes a str, or a function that returns one, not {origin!r}")
         self.base_dir: str = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
         self.auto_create = auto_create
         if backend is None:
-            backend = LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable)
+            backend = LocalFileBackend(self.base_dir, auto_create=auto_create, durable=durable, origin=origin)
         else:
             check_seam("backend", backend, FileBackend, "silo_files.FileBackend")
         self.backend: FileBackend = backend
@@ -281,24 +290,27 @@ class FileStore:
         """Free the space of all removed files. Return when that is done."""
         self.backend.purge()
 
-    def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Remove the files whose key is not live, and the unfinished files of ended processes.
+    def sweep(self, living: Living, *, on_progress: Callable[[int, int], object] | None = None) -> int:
+        """Remove the files whose key does not live, and the unfinished files of ended processes.
 
         Files of a session to which another living process has written are never removed.
 
         A key must be live before its first file is saved, and as long as more may be saved. If it becomes live only
-        after ``is_live`` returned False, its files are removed, also those saved meanwhile.
+        after ``living`` did not return it, its files are removed, also those saved meanwhile.
 
         Args:
-            is_live: Called with a key, with no lock held. Returns whether the key still has a session. If ``is_live``
-                raises, the files of that key stay.
+            living: Called with lists of at most 1,000 keys, with no lock held. Returns a collection of those that still
+                have a session; other keys may be in it. If ``living`` raises, or returns something other than a
+                collection of str, the files of all keys that it was asked about stay, and the log says so.
+            on_progress: Called from time to time with the number of sessions looked at so far and of all sessions that
+                have files, with no lock held. Its errors end the sweep.
 
         Returns:
             The number of sessions whose files were removed.
         """
         removed = -1
         try:
-            removed = self.backend.sweep(is_live)
+            removed = self.backend.sweep(partial(ask, living), on_progress=on_progress)
         finally:
             if self._ledger and removed:
                 self._ledger.remove_all()

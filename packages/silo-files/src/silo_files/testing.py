@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from .backend import FileBackend, StagedFile, Usage
@@ -259,45 +259,42 @@ class FileBackendContract:
         backend.purge()
         assert backend.total() == Usage(1, 1)
 
-    def test_sweep_asks_for_each_key(self) -> None:
-        """Areas of dead keys are removed."""
+    def test_sweep_asks_for_many_keys_at_once(self) -> None:
+        """Areas of dead keys are removed. The answer may have other keys too."""
         backend = self.make_backend()
         for key in ("live", "dead", "also dead"):
             put(backend, key, "a", b"1")
-        asked: list[str] = []
+        asked: list[list[str]] = []
 
-        def is_live(key: str) -> bool:
-            asked.append(key)
-            return key == "live"
+        def living(keys: list[str]) -> Collection[str]:
+            asked.append(sorted(keys))
+            return {"live", "another"}
 
-        assert backend.sweep(is_live) == 2
-        assert sorted(asked) == ["also dead", "dead", "live"]
+        assert backend.sweep(living) == 2
+        assert asked == [["also dead", "dead", "live"]]
         assert backend.total() == Usage(1, 1)
 
-    def test_sweep_keeps_an_area_when_is_live_raises(self) -> None:
-        """An error of is_live keeps the area it was asked about, and no other."""
+    def test_sweep_tells_its_progress(self) -> None:
+        """The last call says that all areas were looked at."""
         backend = self.make_backend()
+        for number in range(3):
+            put(backend, f"key{number}", "a", b"1")
+        told: list[tuple[int, int]] = []
+        assert backend.sweep(lambda keys: keys[:1], on_progress=lambda *seen: told.append(seen)) == 2
+        assert told[-1] == (3, 3)
+        assert told == sorted(told)
 
-        def is_live(key: str) -> bool:
-            if key == "unclear":
-                raise RuntimeError("no answer")
-            return False
-
-        put(backend, "unclear", "a", b"1")
-        put(backend, "dead", "a", b"1")
-        assert backend.sweep(is_live) == 1
-        assert backend.usage("unclear") == Usage(1, 1)
-
-    def test_sweep_lets_is_live_use_the_backend(self) -> None:
-        """No lock is held while is_live runs."""
+    def test_sweep_lets_living_use_the_backend(self) -> None:
+        """No lock is held while living runs."""
         backend = self.make_backend()
         put(backend, "key", "a", b"1")
 
-        def is_live(key: str) -> bool:
-            put(backend, key, "b", b"2")
-            return True
+        def living(keys: list[str]) -> Collection[str]:
+            for key in keys:
+                put(backend, key, "b", b"2")
+            return keys
 
-        assert backend.sweep(is_live) == 0
+        assert backend.sweep(living) == 0
         assert backend.usage("key") == Usage(2, 2)
 
     def test_many_threads_save_at_once(self) -> None:

@@ -86,6 +86,9 @@ class Backend(Protocol):
     """True: a record holds the very objects that callers change. False: it holds encoded ``Blob`` values."""
     shared: bool
     """Whether other processes see the same sessions."""
+    origin: str | None
+    """Names the place of the records: the same text in all processes that share them, and another one for other
+    records. It contains no password. None if the records end with the process."""
 
     # Reading
     #

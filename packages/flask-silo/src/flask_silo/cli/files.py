@@ -66,7 +66,7 @@ def sweep(name: str | None) -> CommandOutput:
             "sessions are in the memory of each process, so this command knows none of them and removes nothing: the "
             "next server process removes the files of those that have ended",
         )
-    removed = {store.name: store.sweep(silo.apps.has_life) for store in _chosen(name)}
+    removed = {store.name: store.sweep(silo.apps.living) for store in _chosen(name)}
     lines = [f"{name}: the files of {plural(number, 'session')} removed" for name, number in removed.items()]
     return CommandOutput({"removed": removed}, lines or ["no file stores"])
 

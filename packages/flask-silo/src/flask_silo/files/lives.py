@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from silo_files import FileStoreError
@@ -113,33 +113,42 @@ class SessionFiles:
             except (OSError, FileStoreError):
                 logger.exception("file store %s: the files of an ended session are still there", name)
 
+    def origin(self) -> str | None:
+        """Return the names of the places where the applications keep their sessions; None if no place has a name.
+
+        It is stored with the files, so that a sweep spares those of another application that uses the same folder.
+        """
+        origins = {store.backend.origin for store in self._silo.apps.stores()}
+        return " and ".join(sorted(origin for origin in origins if origin is not None)) or None
+
     def sweep_once(self) -> None:
         """Remove the files of sessions that ended while no process was running; once in each process."""
         if not self._swept:
             self._swept = True
-            self.sweep(self._silo.apps.has_life)
+            self.sweep(self._silo.apps.living)
 
-    def sweep(self, has_life: Callable[[str], bool]) -> None:
+    def sweep(self, living: Callable[[list[str]], Collection[str]]) -> None:
         """Remove the files of sessions that have ended.
 
         When the sessions cannot be reached, nothing more is removed: the next process tries again.
 
         Args:
-            has_life: Returns whether a living session has this uid.
+            living: Called with uids. Returns those that living sessions have.
         """
         unreachable = False
 
-        def may_live(uid: str) -> bool:
+        def ask(uids: list[str]) -> Collection[str]:
             nonlocal unreachable
-            try:
-                return unreachable or has_life(uid)
-            except StoreUnavailable as error:
-                unreachable = True
-                logger.warning("files of sessions that have ended may stay until another process starts: %s", error)
-                return True
+            if not unreachable:
+                try:
+                    return living(uids)
+                except StoreUnavailable as error:
+                    unreachable = True
+                    logger.warning("files of sessions that have ended may stay until another process starts: %s", error)
+            return uids
 
         for name, store in self.stores.items():
             try:
-                store.sweep(may_live)
+                store.sweep(ask)
             except (OSError, FileStoreError):
                 logger.exception("file store %s: could not be swept", name)

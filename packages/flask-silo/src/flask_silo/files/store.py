@@ -52,7 +52,7 @@ class SessionFileStore(FileStore):
     ) -> None:
         self.name: str = name
         self.routes: frozenset[str] = check_routes(name, routes)
-        super().__init__(base_dir, key_for=files.key, **options)
+        super().__init__(base_dir, key_for=files.key, origin=files.origin, **options)
         self._files = files
         self.limits: dict[str, int] = {name: options[name] for name in LIMITS if options.get(name) is not None}
         self.is_relative: bool = not Path(base_dir).is_absolute()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import BinaryIO
 
-from ..backend import FileInfo, Usage
+from ..backend import FileInfo, Living, Origin, Usage
 from ..errors import AreaGone, BaseMissing, FileMissing, FolderUnusable
 from ..fork import reset_after_fork
 from ..names import hash_key, hash_name
@@ -47,6 +47,8 @@ class LocalFileBackend:
         base_dir: The folder for the files.
         auto_create: Whether to create the folder if it is missing, and to check now that files can be saved in it.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
+        origin: Names the place where the sessions are kept, or returns that name; None if it has none. See
+            ``FileStore``.
 
     Attributes:
         counts: The counts of the areas and of the store.
@@ -55,7 +57,9 @@ class LocalFileBackend:
         FolderUnusable: With ``auto_create``, the folder cannot be created or written to.
     """
 
-    def __init__(self, base_dir: str, *, auto_create: bool = True, durable: bool = False) -> None:
+    def __init__(
+        self, base_dir: str, *, auto_create: bool = True, durable: bool = False, origin: Origin = None
+    ) -> None:
         self._base = os.path.abspath(base_dir)
         self._auto_create = auto_create
         self._durable = durable
@@ -63,7 +67,8 @@ class LocalFileBackend:
         self._owners = Owners(os.path.join(self._base, "owners"))
         self.counts = Counts(self._base, self._owners)
         self._trash = Trash(self._areas, os.path.join(self._base, "trash"), self.counts)
-        self._sweeper = Sweeper(self._areas, self._owners, self._trash)
+        self._origin: Callable[[], str | None] = origin if callable(origin) else lambda: origin
+        self._sweeper = Sweeper(self._areas, self._owners, self._trash, self._origin)
         self._numbers = itertools.count()
         self._after_fork()
         reset_after_fork(self)
@@ -110,7 +115,8 @@ class LocalFileBackend:
             raise
         target = f"{area}/{hash_name(name)}"
         record = partial(self._record_name, folder, area, key, name)
-        return LocalStagedFile(fd, part, name, target, durable=self._durable, record=record)
+        unfinished = self._owners.unfinished
+        return LocalStagedFile(fd, part, name, target, durable=self._durable, record=record, unfinished=unfinished)
 
     def path(self, key: str, name: str) -> str | None:
         """Return the absolute path of a finished file; None if there is no such file."""
@@ -190,12 +196,19 @@ class LocalFileBackend:
         """Delete all removed areas now."""
         self._trash.purge()
 
-    def sweep(self, is_live: Callable[[str], bool]) -> int:
-        """Remove areas whose key is not live, and unfinished files of dead processes. Return the number of areas.
+    def sweep(self, living: Living, *, on_progress: Callable[[int, int], object] | None = None) -> int:
+        """Remove areas whose key does not live, and unfinished files of dead processes. Return the number of areas.
 
-        Areas that another living process has written to stay.
+        Areas that another living process has written to stay, and those of another origin.
         """
-        return self._sweeper.sweep(walk.digests(self._areas), is_live)
+        if on_progress is None:
+            return self._sweeper.sweep(walk.digests(self._areas), living)
+        total = sum(1 for _ in walk.digests(self._areas))
+        return self._sweeper.sweep(walk.digests(self._areas), living, lambda seen: on_progress(seen, max(seen, total)))
+
+    def foreign_areas(self) -> dict[str, int]:
+        """Return the number of areas of each other origin. Looks at each area."""
+        return self._sweeper.foreign(walk.digests(self._areas))
 
     def close(self) -> None:
         """Release the lock by which other processes see that this one is alive."""
@@ -243,7 +256,7 @@ class LocalFileBackend:
             make_dir(area)
             make_dir(fresh)
             try:
-                journal.start(fresh, key, durable=self._durable)
+                journal.start(fresh, key, self._origin(), durable=self._durable)
                 if self._durable:
                     # Before other threads can see the folder and commit. A commit syncs the area itself.
                     for path in (fresh, area, prefix, self._areas, self._base):
@@ -251,7 +264,8 @@ class LocalFileBackend:
                 with contextlib.suppress(OSError):  # another thread of this process was faster
                     os.rename(fresh, folder)
             finally:
-                journal.drop_leftovers(fresh)
+                with contextlib.suppress(OSError):
+                    journal.drop_leftovers(fresh)
                 with contextlib.suppress(OSError):  # the area is empty only if the write failed
                     os.rmdir(area)
 

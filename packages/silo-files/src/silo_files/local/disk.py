@@ -16,7 +16,7 @@ from ..errors import StorageFull, UnsafeFolder
 
 # Follow no link, and do not block on a pipe.
 _SAFE = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_READ = os.O_RDONLY | _SAFE
+READ = os.O_RDONLY | _SAFE
 _CREATE = os.O_CREAT | os.O_EXCL | _SAFE
 APPEND = os.O_WRONLY | os.O_APPEND | _SAFE
 LOCK = os.O_RDWR | _SAFE
@@ -54,7 +54,7 @@ def create_file(path: str, flags: int = os.O_WRONLY) -> int:
 def open_read(path: str, _flags: int = 0) -> int:
     """Open a regular file for reading; anything else counts as missing. Can be the ``opener`` of ``open()``."""
     try:
-        fd = os.open(path, _READ)
+        fd = os.open(path, READ)
     except OSError as error:
         if error.errno in _NOT_A_FILE:
             raise FileNotFoundError(errno.ENOENT, "not a file") from None

@@ -15,27 +15,37 @@ import os
 import re
 
 from ..names import hash_key, hash_name
-from .disk import APPEND, create_file, is_real_dir, names_in, open_read, sync_dir, write_all
+from .disk import APPEND, READ, create_file, is_real_dir, names_in, open_read, sync_dir, write_all
 
 JOURNAL = "names"
 
 _WRITER = re.compile(r"[wt]-([0-9a-f]{16})(?:-[0-9]+)?")
 
-# A whole line as _line() writes it; the group is the JSON of a str. Decoding all of these at once is several times as
-# fast as decoding each line, and cannot fail. Compiled when a journal is first read.
-_STR = rb'("[ !#-\[\]-\x7f]*(?:\\(?:["\\bfnrt]|u[0-9a-f]{4})[ !#-\[\]-\x7f]*)*")'
-_KEY_LINE = rb'(?m)^\{"key": ' + _STR + rb"\}$"
-_NAME_LINE = rb'(?m)^\{"name": ' + _STR + rb"\}$"
+# A whole line as _line() writes it; the group is the JSON that is wanted. Decoding all of these at once is several
+# times as fast as decoding each line, and cannot fail. Compiled when a journal is first read.
+_STR = rb'"[ !#-\[\]-\x7f]*(?:\\(?:["\\bfnrt]|u[0-9a-f]{4})[ !#-\[\]-\x7f]*)*"'
+_KEY_LINE = rb'(?m)^(\{"key": ' + _STR + rb'(?:, "origin": ' + _STR + rb")?\})$"
+_NAME_LINE = rb'(?m)^\{"name": (' + _STR + rb")\}$"
+
+# The first line, with the key, is usually shorter than this, in bytes.
+_HEAD = 1024
 
 # A journal drops the names of deleted files when it reaches this size, in bytes, and at each doubling after that.
 _COMPACT_FROM = 128 * 1024
 
 
-def start(folder: str, key: str, *, durable: bool) -> None:
-    """Write a journal without names into the new ``folder``."""
+def start(folder: str, key: str, origin: str | None, *, durable: bool) -> None:
+    """Write a journal without names into the new ``folder``.
+
+    Args:
+        folder: The writer's folder.
+        key: The area's key.
+        origin: The place where the session with this key is kept; None if it has no name.
+        durable: Whether to sync to disk.
+    """
     fd = create_file(os.path.join(folder, JOURNAL))
     try:
-        write_all(fd, _line({"key": key}))
+        write_all(fd, _head(key, origin))
         if durable:
             os.fsync(fd)
     finally:
@@ -72,8 +82,9 @@ def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -
     """
     path = os.path.join(folder, JOURNAL)
     names = dict.fromkeys(read_names(folder))
+    head = read_head(folder, hash_key(key))
     kept = [name for name in names if name == upcoming or os.path.lexists(os.path.join(area, hash_name(name)))]
-    data = _line({"key": key}) + b"".join(_line({"name": name}) for name in kept)
+    data = _head(key, head[1] if head else None) + b"".join(_line({"name": name}) for name in kept)
     if 2 * len(data) > os.stat(path).st_size:
         return
     fresh = os.path.join(folder, "names.part")
@@ -97,20 +108,34 @@ def writers(area: str) -> list[tuple[str, str]]:
     return [(folder, owner) for folder, owner in found if is_real_dir(folder)]
 
 
-def is_writer(entry: os.DirEntry[str]) -> bool:
-    """Return whether an ``entry`` of an area is the folder of a process that has written to it."""
-    return _WRITER.fullmatch(entry.name) is not None and entry.is_dir(follow_symlinks=False)
+def owner_of(entry: os.DirEntry[str]) -> str | None:
+    """Return the owner id if an ``entry`` of an area is the folder of a process that has written to it."""
+    match = _WRITER.fullmatch(entry.name)
+    return match[1] if match is not None and entry.is_dir(follow_symlinks=False) else None
+
+
+def is_complete(folder: str) -> bool:
+    """Return whether ``folder``, one of ``writers()``, has its final name: its journal was written."""
+    return not os.path.basename(folder).startswith("t-")
+
+
+def leftovers(folder: str) -> bool:
+    """Return whether ``folder``, one of ``writers()``, has unfinished files or is unfinished itself."""
+    return not is_complete(folder) or any(entry.endswith(".part") for entry in names_in(folder))
 
 
 def drop_leftovers(folder: str) -> None:
-    """Delete the unfinished files of a dead process in its ``folder``, one of ``writers()``."""
-    is_unfinished = os.path.basename(folder).startswith("t-")
-    with contextlib.suppress(OSError):
-        for entry in names_in(folder):
-            if is_unfinished or entry.endswith(".part"):
-                os.unlink(os.path.join(folder, entry))
-        if is_unfinished:
-            os.rmdir(folder)
+    """Delete the unfinished files of a dead process in its ``folder``, one of ``writers()``.
+
+    Raises:
+        OSError: One of them cannot be deleted.
+    """
+    is_unfinished = not is_complete(folder)
+    for entry in names_in(folder):
+        if is_unfinished or entry.endswith(".part"):
+            os.unlink(os.path.join(folder, entry))
+    if is_unfinished:
+        os.rmdir(folder)
 
 
 def read_names(folder: str) -> list[str]:
@@ -118,27 +143,55 @@ def read_names(folder: str) -> list[str]:
 
     A file that was deleted and saved again has its name there twice.
     """
-    return _read(folder, _NAME_LINE)
+    names: list[str] = json.loads(b"[" + b",".join(_find(folder, _NAME_LINE)) + b"]")
+    return names
 
 
-def read_key(folder: str, digest: str) -> str | None:
-    """Return the key in the journal of ``folder`` whose hash is ``digest``; None if there is no such key."""
-    return next((key for key in _read(folder, _KEY_LINE) if hash_key(key) == digest), None)
+def read_head(folder: str, digest: str) -> tuple[str, str | None] | None:
+    """Return the key in the journal of ``folder`` whose hash is ``digest``, with its origin; None if there is none.
+
+    Raises:
+        OSError: The journal cannot be read. One that only seems to have no key would let its area be swept.
+    """
+    data = _start_of(folder)
+    found = re.match(_KEY_LINE, data.partition(b"\n")[0]) if b"\n" in data else None
+    if found is None or (head := _head_of(found[1], digest)) is None:  # damaged, or longer
+        heads = (_head_of(line, digest) for line in _find(folder, _KEY_LINE))
+        return next((head for head in heads if head is not None), None)
+    return head
+
+
+def _head_of(line: bytes, digest: str) -> tuple[str, str | None] | None:
+    found = json.loads(line)
+    return (found["key"], found.get("origin")) if hash_key(found["key"]) == digest else None
+
+
+def _head(key: str, origin: str | None) -> bytes:
+    return _line({"key": key} if origin is None else {"key": key, "origin": origin})
 
 
 def _line(record: dict[str, str]) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
 
-def _read(folder: str, line: bytes) -> list[str]:
-    """Return the str of each line that matches the pattern ``line``. Lines that a crash cut short are skipped."""
+def _start_of(folder: str) -> bytes:
+    """Return the first bytes of a journal; none if it cannot be read. Follows no link and waits for no pipe."""
+    try:
+        fd = os.open(f"{folder}/{JOURNAL}", READ)
+        try:
+            return os.read(fd, _HEAD)
+        finally:
+            os.close(fd)
+    except OSError:
+        return b""
+
+
+def _find(folder: str, line: bytes) -> list[bytes]:
+    """Return the group of each line that matches the pattern ``line``. Lines that a crash cut short are skipped."""
     try:
         with open(os.path.join(folder, JOURNAL), "rb", opener=open_read) as file:
-            found = re.findall(line, file.read())
+            return re.findall(line, file.read())
     except OSError as error:
-        # Any other error is raised: a journal that only seems to have no key would let its area be swept.
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return []
         raise
-    values: list[str] = json.loads(b"[" + b",".join(found) + b"]")
-    return values

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..fork import reset_after_fork
 from .disk import LOCK, is_real_dir, make_dir, names_in, open_lock, same_file
@@ -22,10 +22,15 @@ _LOCK_FILE = re.compile(r"([0-9a-f]{16})\.lock")
 class Owners:
     """The ``owners`` folder of a base folder, and this process's entry in it: a lock file named for its owner id.
 
-    The entry is created by the first ``own_id()``, also in a forked child.
+    The entry is created by the first ``own_id()``, also in a forked child. A process that ends by itself deletes its
+    file, unless it leaves unfinished files: then a sweep looks for them.
+
+    Attributes:
+        unfinished: The paths of the files that this process is writing.
     """
 
     def __init__(self, folder: str) -> None:
+        self.unfinished: set[str] = set()
         self._folder = folder
         self._mutex = threading.Lock()
         self._held: tuple[str, int] | None = None
@@ -33,6 +38,7 @@ class Owners:
 
     def _after_fork(self) -> None:
         """Drop the parent's entry: the open file would keep the lock when the parent dies."""
+        self.unfinished = set()
         self._mutex = threading.Lock()
         if self._held is not None:
             os.close(self._held[1])
@@ -94,7 +100,8 @@ class Owners:
         except OSError:  # this process may not open the file: assume that it is locked
             return True
         try:
-            if not lock_fd(fd, wait=False):
+            # Shared, as two processes that ask at the same time must not take each other for the owner.
+            if not lock_fd(fd, shared=not delete, wait=False):
                 return True
             if delete and not _DELETES_CLOSED_ONLY:
                 # Deleted under its lock, so that no other process can be locking it now.
@@ -113,13 +120,17 @@ class Owners:
         held = self._held
         return not (held is not None and held[0] == owner) and self.is_alive(owner)
 
-    def delete_dead(self) -> None:
+    def ended(self) -> set[str]:
+        """Return the ids of ended processes that have not deleted their lock files: they may have left other things."""
+        entries = names_in(self._folder) if is_real_dir(self._folder) else ()
+        found = {match[1] for entry in entries if (match := _LOCK_FILE.fullmatch(entry))}
+        return {owner for owner in found if not self.is_alive(owner)}
+
+    def delete(self, owners: Iterable[str]) -> None:
         """Delete the lock files of dead processes. Owner ids are never reused, so an id without a file is dead."""
-        if not is_real_dir(self._folder):
-            return
-        for entry in names_in(self._folder):
-            if match := _LOCK_FILE.fullmatch(entry):
-                self.is_alive(match[1], delete=True)
+        if is_real_dir(self._folder):
+            for owner in owners:
+                self.is_alive(owner, delete=True)
 
     @contextlib.contextmanager
     def areas_lock(self, *, shared: bool) -> Iterator[None]:
@@ -140,7 +151,7 @@ class Owners:
         with self._mutex:
             held, self._held = self._held, None
         if held is not None:
-            _release(self._path(held[0]), held[1])
+            _release(self._path(held[0]), held[1], delete=not self.unfinished)
 
     def __del__(self) -> None:
         # A store without references saves nothing more, so it must no longer count as a living owner.
@@ -151,8 +162,9 @@ class Owners:
         return os.path.join(self._folder, owner + ".lock")
 
 
-def _release(path: str, fd: int) -> None:
-    with contextlib.suppress(OSError):  # on Windows an open file cannot be deleted: delete_dead does it later
-        os.unlink(path)
+def _release(path: str, fd: int, *, delete: bool) -> None:
+    with contextlib.suppress(OSError):  # on Windows an open file cannot be deleted: a sweep does it later
+        if delete:
+            os.unlink(path)
     unlock_fd(fd)
     os.close(fd)

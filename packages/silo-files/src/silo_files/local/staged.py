@@ -26,11 +26,21 @@ class LocalStagedFile:
     again.
     """
 
-    __slots__ = ("_durable", "_fd", "_folder", "_name", "_part", "_record", "_status", "_target")
+    __slots__ = ("_durable", "_fd", "_folder", "_name", "_part", "_record", "_status", "_target", "_unfinished")
 
     def __init__(
-        self, fd: int, part: str, name: str, target: str, *, durable: bool, record: Callable[[], None]
+        self,
+        fd: int,
+        part: str,
+        name: str,
+        target: str,
+        *,
+        durable: bool,
+        record: Callable[[], None],
+        unfinished: set[str],
     ) -> None:
+        unfinished.add(part)
+        self._unfinished = unfinished
         self._fd = fd
         self._name = name
         self._status: os.stat_result | None = None
@@ -83,6 +93,7 @@ class LocalStagedFile:
             if not os.path.lexists(self._target):
                 self._record()
             os.replace(self._part, self._target)
+            self._unfinished.discard(self._part)
             self._part = ""
             if self._durable:
                 sync_dir(os.path.dirname(self._target))
@@ -100,7 +111,9 @@ class LocalStagedFile:
             self._close()
         if self._part:
             with contextlib.suppress(OSError):
-                os.unlink(self._part)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._part)
+                self._unfinished.discard(self._part)
             self._part = ""
             # An area that was removed piece by piece may leave these folders behind. They would obstruct the next save,
             # or stay for good. A folder in use is not empty, so it is kept.

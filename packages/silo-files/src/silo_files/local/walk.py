@@ -25,7 +25,14 @@ def digests(areas: str) -> Iterator[str]:
     """Yield the name of each area in the folder ``areas``."""
     for prefix in names_in(areas) if is_real_dir(areas) else ():
         if _PREFIX.fullmatch(prefix) and is_real_dir(path := os.path.join(areas, prefix)):
-            yield from (entry for entry in names_in(path) if _AREA.fullmatch(entry) and entry.startswith(prefix))
+            yield from (name for name in _folders(path) if _AREA.fullmatch(name) and name.startswith(prefix))
+
+
+def _folders(path: str) -> list[str]:
+    """Return the names of the folders in a folder, without links to folders."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
 
 
 def regular(path: str) -> os.stat_result | None:
@@ -44,7 +51,7 @@ def scan(area: str) -> tuple[set[str], list[str]]:
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
                 files.add(entry.name)
-            elif journal.is_writer(entry):
+            elif journal.owner_of(entry) is not None:
                 writers.append(entry.path)
     files.discard(COUNTS)
     return files, writers

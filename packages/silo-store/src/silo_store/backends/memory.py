@@ -31,6 +31,7 @@ class MemoryBackend(WholeRecords, HoldCounts):
     """
 
     shared = False
+    origin: str | None = None
 
     def __init__(self, *, copy: bool = False) -> None:
         self.live: bool = not copy

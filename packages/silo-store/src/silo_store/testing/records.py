@@ -19,6 +19,16 @@ class RecordSuite(BackendSuite):
         check_seam("make_backend()", backend, Backend, "BACKENDS.md of silo-store")
         assert self.begin(backend)["ns"] == ({"value": 1} if backend.live else Blob(1, b"one"))
 
+    def test_its_origin_names_the_place_that_processes_share(self) -> None:
+        backend = self.make_backend()
+        peer = self.peer_of(backend)
+        if peer is not None:
+            self.begin(backend)
+            assert peer.find("uid-1") == "sid-a"
+            assert backend.origin, "a shared backend needs a name for its place"
+            assert peer.origin == backend.origin
+        assert backend.origin is None or isinstance(backend.origin, str)
+
     def test_nothing_is_there_at_first(self) -> None:
         backend = self.make_backend()
         assert backend.load("sid-a", at(0.0)) is None

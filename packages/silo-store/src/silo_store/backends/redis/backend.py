@@ -62,6 +62,7 @@ class RedisBackend:
         if not (0 < timeout < math.inf and 0 < lease < math.inf):
             raise ValueError("timeout and lease must be positive numbers of seconds")
         self._server = Connections(url, timeout)
+        self.origin: str | None = f"{self._server.place} {prefix}"
         self._prefix = Prefix(self._server, prefix)
         self._keys = self._prefix.keys
         self._run = self._prefix.run

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from ...errors import StoreUnavailable
 from ...fork import reset_after_fork
-from .location import connection_of
+from .location import connection_of, place_of
 
 IDLE = 60.0
 """Seconds after which an unused connection is closed. Each connection that is given back closes at most one."""
@@ -54,6 +54,9 @@ class Connections:
         url: A URL of redis-py.
         timeout: Seconds to wait for one answer.
 
+    Attributes:
+        place: Names the server's database, without passwords.
+
     Raises:
         ValueError: The URL cannot be read, or an option is unknown or has an invalid value.
     """
@@ -69,6 +72,7 @@ class Connections:
         }
         self._make: Any
         self._make, self._settings = connection_of(url, own)
+        self.place: str = place_of(self._settings)
         self.timeout = timeout
         self._after_fork()
         reset_after_fork(self)

@@ -79,6 +79,18 @@ def connection_of(url: str, own: Mapping[str, Any]) -> tuple[type[Any], dict[str
     return connection_class, made_with
 
 
+def place_of(settings: Mapping[str, Any]) -> str:
+    """Return a name of the database that connections with these arguments use, without user and password.
+
+    Each way to write the address has the same name, but not each name of a host.
+    """
+    db = int(settings.get("db") or 0)
+    if "path" in settings:
+        return f"unix:{settings['path']} {db}"
+    host, port = settings.get("host") or "localhost", settings.get("port") or 6379
+    return f"redis:{str(host).lower()}:{port} {db}"
+
+
 def _setting(scheme: str, name: str, value: str) -> Any:
     if name.startswith("ssl_") and scheme != "rediss":
         raise ValueError(f"{shown(name)} is an option of rediss:// URLs, but the URL of sessions is {scheme}://")

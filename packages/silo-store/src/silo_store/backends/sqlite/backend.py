@@ -87,6 +87,7 @@ class SQLiteBackend:
         if not 0 <= timeout < math.inf:
             raise ValueError("timeout must be a number of seconds, 0 or more")
         self._database = Database(name, timeout, durable, self._adopt)
+        self.origin: str | None = f"sqlite:{os.path.normcase(self.path)}"
         self._locks = self._database.locks
         self._holds = Holds(self._database)
         self._skipped: set[str] = set()  # damaged records that a sweep has logged
