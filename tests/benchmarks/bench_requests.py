@@ -5,11 +5,13 @@ Run with ``uv run python tests/benchmarks/bench_requests.py``. A request calls `
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flask import Flask
-from flask_silo import Silo
+from flask_silo import ALL_ROUTES, Silo
 from pairs import interleaved, row
 from werkzeug.test import EnvironBuilder
 
@@ -51,8 +53,12 @@ def bare_app() -> Flask:
     return app
 
 
-def silo_app(*, task: bool = False) -> tuple[Flask, Silo]:
-    """Return an application that counts for each client, perhaps with a task, and its ``Silo``."""
+def silo_app(*, endpoints: bool = False) -> tuple[Flask, Silo]:
+    """Return an application that counts for each client, and its ``Silo``.
+
+    Args:
+        endpoints: Whether Silo serves endpoints of its own: those of a task, and the routes of a file store.
+    """
     app = Flask("silo")
     silo = Silo(app, ttl=3600, auto_cleanup=False)
     silo.register("counter", lambda: {"value": 0})
@@ -69,7 +75,10 @@ def silo_app(*, task: bool = False) -> tuple[Flask, Silo]:
     def read() -> dict[str, int]:
         return {"value": silo.state("counter")["value"]}
 
-    if task:
+    if endpoints:
+        folder = TemporaryDirectory()
+        atexit.register(folder.cleanup)
+        silo.add_file_store("uploads", folder.name, routes=ALL_ROUTES)
 
         @silo.task
         def work() -> None: ...
@@ -113,12 +122,12 @@ def main() -> None:
     silo.store.ttl = 3600
     silo.store.get(SID)
     silo.add_data_endpoints("/api/increment")
-    task_app, _ = silo_app(task=True)
+    own_app, _ = silo_app(endpoints=True)
     api, idle, page = "/api/increment", "/api/idle", "/page"
-    floor, ours, task, many, hook, stateless, floor_get, ours_get, floor_page, ours_page, task_page = interleaved(
+    floor, ours, own, many, hook, stateless, floor_get, ours_get, floor_page, ours_page, own_page = interleaved(
         caller(bare, api),
         caller(app, api),
-        caller(task_app, api),
+        caller(own_app, api),
         caller(crowded, api),
         caller(hooked_app(), api),
         caller(app, idle),
@@ -126,7 +135,7 @@ def main() -> None:
         caller(app, idle, "GET"),
         caller(bare, page),
         caller(app, page),
-        caller(task_app, page),
+        caller(own_app, page),
         repeats=41,
     )
     each = 1e6 / ROUND
@@ -134,10 +143,10 @@ def main() -> None:
     row("POST counter / bare view", f"{ours / floor:.2f}x (+{(ours - floor) * each:.1f} us)", "1.2x")
     row("  of which: the id, the headers, the renewal", f"+{(stateless - floor) * each:.1f} us", "-")
     row("  of which: the write lock, the state, the commit", f"+{(ours - stateless) * each:.1f} us", "-")
-    row("POST counter, with a task declared / bare view", f"{task / floor:.2f}x", "the same")
+    row("POST counter, with a task and routes of files / bare view", f"{own / floor:.2f}x", "the same")
     row("GET that uses no state / bare view", f"{ours_get / floor_get:.2f}x", "1.12x")
     row("outside the prefix / bare view", f"{ours_page / floor_page:.2f}x", "1.05x")
-    row("outside the prefix, with a task declared / bare view", f"{task_page / floor_page:.2f}x", "the same")
+    row("outside the prefix, with a task and routes of files / bare view", f"{own_page / floor_page:.2f}x", "the same")
     row("for comparison: a before_request function that does nothing", f"+{(hook - floor) * each:.1f} us", "-")
     row("POST counter, 100,000 expired ids remembered / none", f"{many / ours:.2f}x", "as with none")
 

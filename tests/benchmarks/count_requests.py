@@ -30,15 +30,15 @@ CASES = {
     "increment": Case("POST that increments a counter", "POST", "/api/increment", "1.20x"),
     "page": Case("GET outside the prefix", "GET", "/page", "1.05x"),
 }
-KINDS = ("bare", "silo", "task")
-"""Without Silo, with Silo, and with a task declared."""
+KINDS = ("bare", "silo", "endpoints")
+"""Without Silo, with Silo, and with a task and routes of files."""
 
 
 def works(names: list[str]) -> Iterator[tuple[str, Callable[[int], None]]]:
     """Yield a function for each case and kind of application, which makes a number of requests."""
     for name in names:
         case = CASES[name]
-        apps = {"bare": bare_app(), "silo": silo_app()[0], "task": silo_app(task=True)[0]}
+        apps = {"bare": bare_app(), "silo": silo_app()[0], "endpoints": silo_app(endpoints=True)[0]}
         for kind in KINDS:
             call = caller(apps[kind], case.path, case.method)
             call(FEW)
@@ -48,12 +48,12 @@ def works(names: list[str]) -> Iterator[tuple[str, Callable[[int], None]]]:
 def main(names: list[str]) -> None:
     """Print the table."""
     found = counted(__file__, names)
-    print(f"{'instructions of one request':<34} {'bare':>9} {'with Silo':>18} {'with a task declared':>22}   goal")
+    print(f"{'instructions of one request':<34} {'bare':>9} {'with Silo':>18} {'with task and routes':>22}   goal")
     for name in names:
         title, _, _, goal = CASES[name]
         bare = found[f"{name}-bare"]
-        silo, task = (f"{found[f'{name}-{kind}']:,.0f} {found[f'{name}-{kind}'] / bare:.3f}x" for kind in KINDS[1:])
-        print(f"{title:<34} {bare:>9,.0f} {silo:>18} {task:>22}   {goal}")
+        silo, own = (f"{found[f'{name}-{kind}']:,.0f} {found[f'{name}-{kind}'] / bare:.3f}x" for kind in KINDS[1:])
+        print(f"{title:<34} {bare:>9,.0f} {silo:>18} {own:>22}   {goal}")
 
 
 if __name__ == "__main__":
