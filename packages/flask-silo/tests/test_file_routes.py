@@ -161,7 +161,7 @@ def test_unknown_stores_and_stores_without_routes_answer_alike(
 
 @pytest.mark.parametrize("routes", [["lists"], ["list", "remove"], "everything", [None]], ids=str)
 def test_an_unknown_route_is_refused_at_set_up(silo: Silo, tmp_path: Path, routes: Any) -> None:
-    with pytest.raises(ValueError, match="choose among list, upload, download, delete"):
+    with pytest.raises(ValueError, match="choose among list, upload, download, delete, link"):
         silo.add_file_store("uploads", tmp_path / "uploads", routes=routes)
     assert "uploads" not in silo.files.stores
     assert not (tmp_path / "uploads").exists()
@@ -298,6 +298,8 @@ def test_only_the_version_that_the_client_knows_is_changed(client: FlaskClient, 
     current = {**mine, "If-Match": newest.headers["ETag"]}
     assert client.open(f"{BASE}/a.csv", method=method, data=b"x", headers=current).status_code in (200, 204)
     assert client.put(f"{BASE}/none.csv", data=b"1", headers={**mine, "If-Match": "*"}).status_code == 412
+    later = {**mine, "If-Modified-Since": "Mon, 01 Jan 2120 00:00:00 GMT"}
+    assert client.put(f"{BASE}/a.csv", data=b"x", headers=later).status_code in (200, 201), "it counts for GET only"
     long_ago = {**mine, "If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}
     client.put(f"{BASE}/a.csv", data=b"new", headers=mine)
     assert client.open(f"{BASE}/a.csv", method=method, data=b"x", headers=long_ago).status_code == 412

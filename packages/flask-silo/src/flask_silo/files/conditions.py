@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from flask import Request
+from silo_files import FileInfo
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,100})-(\d{0,100})[ \t]*", re.ASCII | re.IGNORECASE)
 
@@ -30,6 +31,19 @@ def unmet_condition(req: Request, etag: str, modified: float) -> int | None:
     if req.if_modified_since is not None and int(modified) <= req.if_modified_since.timestamp():
         return 304
     return None
+
+
+def change_refused(req: Request, info: FileInfo | None) -> bool:
+    """Return whether a PUT or DELETE is meant for another file than there is now.
+
+    Args:
+        req: The request.
+        info: The file; None if there is none of its name.
+    """
+    if info is None:
+        return "If-Match" in req.headers
+    status = unmet_condition(req, info.etag, info.modified)
+    return status == 412 or (status == 304 and "If-None-Match" in req.headers)  # not by If-Modified-Since
 
 
 def wanted_range(req: Request, etag: str, size: int) -> range | None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from flask import Response, jsonify, request
-from silo_files import FileInfo, FileMissing, InvalidFileName, check_name
+from flask import Response, abort, after_this_request, jsonify, request
+from silo_files import FileInfo, FileMissing, FileStoreError, InvalidFileName, check_name
+from werkzeug.exceptions import HTTPException
 
 from ..current import current_request
+from ..replies import refusal
 from ..request.endpoints import Endpoints, allowed
 from ..request.session import RequestSession
+from .body import Body
+from .conditions import change_refused
 from .routes import FILE, FILES, LINK, LINKED, StoreRules
 from .store import SessionFileStore
 
@@ -51,7 +56,7 @@ class FileViews:
             return allowed(request)
         uploads = self._stores[store]
         if request.method == "POST":
-            return _json(201, files=[_described(info) for info in _receive(uploads)])
+            return _json(201, files=[_described(info) for info in uploads.receive()])
         sid = _sid()
         files = uploads.files(sid) if sid is not None else []
         usage = {"bytes": sum(info.size for info in files), "files": len(files)}
@@ -61,10 +66,10 @@ class FileViews:
     def _file(self, store: str, name: str) -> Response:
         if request.method == "OPTIONS":
             return allowed(request)
-        uploads, name = self._stores[store], _checked(name)
+        uploads = self._stores[store]
         if request.method == "PUT":
             return _put(uploads, name)
-        sid = _sid()
+        name, sid = _checked(name), _sid()
         if sid is None:
             raise FileMissing
         if request.method == "DELETE":
@@ -87,29 +92,41 @@ class FileViews:
 
 
 def _put(uploads: SessionFileStore, name: str) -> Response:
-    session = _session()
-    before = _info(uploads, session.sid, name) if session.uid is not None else None
-    if _is_refused(before):
-        return _refusal()
-    (info,) = _receive(uploads, name)
-    response = _json(200 if before else 201, **_described(info))
+    try:
+        before = _replaced(uploads, _checked(name))
+        _check_version(before)
+    except (FileStoreError, HTTPException):
+        with suppress(RuntimeError):  # a hook has read the body
+            after_this_request(Body(request).linger)
+        raise
+    (info,) = uploads.receive(name)
+    response = _json(201 if before is None else 200, **_described(info))
     response.set_etag(info.etag)
     return response
 
 
+def _replaced(uploads: SessionFileStore, name: str) -> FileInfo | None:
+    """Return the file that an upload is about to replace; None if there is none."""
+    session = _session()
+    if session.uid is None:
+        return None
+    try:
+        return uploads.info(session.sid, name)
+    except FileMissing:
+        return None
+
+
 def _delete(uploads: SessionFileStore, sid: str, name: str) -> Response:
-    if _is_refused(uploads.info(sid, name)):
-        return _refusal()
+    _check_version(uploads.info(sid, name))
     if not uploads.delete(sid, name):
         raise FileMissing
     return Response(status=204, headers=NO_STORE)
 
 
-def _receive(uploads: SessionFileStore, name: str | None = None) -> list[FileInfo]:
-    sid = _session().announce()
-    if name is not None:
-        return [uploads.save(sid, name, request.stream, size=request.content_length).info]
-    return [uploads.save(sid, file.filename or "", file.stream).info for file in request.files.values()]
+def _check_version(info: FileInfo | None) -> None:
+    """Refuse a change that is meant for another file than there is now: 412."""
+    if change_refused(request, info):
+        abort(refusal(412, "precondition_failed", "The file is not the one that this request is for."))
 
 
 def _session() -> RequestSession:
@@ -141,34 +158,6 @@ def _checked(name: str) -> str:
     except UnicodeError:
         raise InvalidFileName("it is not UTF-8") from None
     return check_name(name)
-
-
-def _info(uploads: SessionFileStore, sid: str, name: str) -> FileInfo | None:
-    try:
-        return uploads.info(sid, name)
-    except FileMissing:
-        return None
-
-
-def _is_refused(info: FileInfo | None) -> bool:
-    """Return whether the request is to change another file than there is (RFC 9110, section 13.2.2).
-
-    Args:
-        info: The file as it is; None if there is none of that name.
-    """
-    match, since = request.if_match, request.if_unmodified_since
-    if info is None:
-        return "If-Match" in request.headers
-    if "If-Match" in request.headers:
-        if not (match.star_tag or match.is_strong(info.etag)):
-            return True
-    elif since is not None and int(info.modified) > since.timestamp():
-        return True
-    return request.if_none_match.contains_weak(info.etag)
-
-
-def _refusal() -> Response:
-    return _json(412, error="precondition_failed", message="The file is not the one that this request is for.")
 
 
 def _described(info: FileInfo) -> dict[str, Any]:
