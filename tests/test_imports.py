@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 LATE = {
+    "argparse",
     "asyncio",
     "celery",
     "concurrent.futures",
@@ -43,7 +44,7 @@ OWN = {
         "terminal",
         "testing",
     },
-    "silo_files": {"testing"},
+    "silo_files": {"cli", "testing"},
     "flask_silo": {"cli.commands", "cli.doctor", "cli.inspect"},
 }
 """Modules of each package that it imports when it first uses them."""

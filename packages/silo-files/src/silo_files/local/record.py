@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from zlib import crc32
+from binascii import crc32
 
 from ..backend import Usage
 from .disk import read_at_start, write_at
