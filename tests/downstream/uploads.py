@@ -6,7 +6,17 @@ import io
 from pathlib import Path
 from typing import BinaryIO
 
-from silo_files import FileInfo, FileMissing, FileStore, FileTooLarge, SavedPath, SessionQuotaExceeded, Usage, Writer
+from silo_files import (
+    FileInfo,
+    FileMissing,
+    FileRefused,
+    FileStore,
+    FileTooLarge,
+    SavedPath,
+    SessionQuotaExceeded,
+    Usage,
+    Writer,
+)
 from typing_extensions import assert_type
 
 store = FileStore(
@@ -15,9 +25,16 @@ store = FileStore(
     max_session_bytes=5_000_000,
     max_store_bytes=None,
     max_files=10,
+    extensions={".csv"},
+    validate=lambda name, file: None,
     durable=True,
     key_for=str.lower,
 )
+
+
+def look(name: str, file: BinaryIO) -> None:
+    if not file.read(1):
+        raise FileRefused("it is empty")
 
 
 def save(sid: str, name: str, data: bytes) -> str | None:
@@ -28,6 +45,8 @@ def save(sid: str, name: str, data: bytes) -> str | None:
             assert_type(out, Writer)
             assert_type(out.write(bytearray(data)), int)
         assert_type(out.info, FileInfo)
+        assert_type(store.save(sid, name, Path("a.csv"), on_conflict="rename", digest="md5:").info, FileInfo)
+        store.save(sid, name, [b"1", bytearray(b"2")], validate=look, on_conflict="error")
         assert_type(store.writer(sid, name).commit(), FileInfo)
         return out.path
     except FileTooLarge as error:

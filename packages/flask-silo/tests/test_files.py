@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
-from flask import Flask, jsonify
+from flask import Flask, jsonify, request
 from flask.testing import FlaskClient
 from flask_silo import FileStore, SessionExpired, Silo, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
-from silo_files import AreaGone, TruncatedInput
+from silo_files import AreaGone, FileRefused, TruncatedInput
 from silo_store import SessionRotated
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -424,3 +424,32 @@ def test_a_writer_of_a_request_whose_session_was_rotated_is_refused(
         with pytest.raises(SessionRotated):
             out.commit()
         assert uploads.list_files(SID) == []
+
+
+def test_refusals_of_what_is_saved_have_an_answer(app: Flask, client: FlaskClient, silo: Silo, tmp_path: Path) -> None:
+    def validate(name: str, file: BinaryIO) -> None:
+        if not file.read(1):
+            raise FileRefused("it is empty")
+
+    tables = silo.add_file_store("tables", tmp_path / "tables", extensions=[".csv", ".tsv"], validate=validate)
+
+    @app.put("/api/tables/<name>")
+    def save(name: str) -> Any:
+        digest = request.args.get("digest")
+        saved = tables.save(silo.sid, name, request.stream, digest=digest, on_conflict="error")
+        return jsonify(saved.info)
+
+    def said(path: str, data: bytes) -> Any:
+        answer = client.put(f"/api/tables/{path}", data=data, headers=as_(SID))
+        json = answer.get_json()
+        return answer.status_code, json.get("error"), json.get("message")
+
+    assert said("a.csv", b"x")[0] == 200
+    assert said("a.csv", b"x") == (409, "name_taken", "There is a file of this name.")
+    assert said("a.exe", b"x") == (415, "extension_refused", "The file's name must end with .csv or .tsv.")
+    assert said("b.csv", b"") == (422, "file_refused", "The file was refused: it is empty")
+    assert said(f"b.csv?digest=md5:{'0' * 32}", b"x")[:2] == (400, "digest_mismatch")
+    assert tables.list_files(SID) == ["a.csv"]
+    with client.application.app_context(), tables.writer(SID, "a.csv", on_conflict="rename") as out:
+        out.write(b"x")
+    assert out.info.name == "a (2).csv"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -39,16 +40,23 @@ class MemoryStagedFile:
     def write(self, block: Block, /) -> None:
         self.data += block
 
+    def adopt(self, path: str, status: os.stat_result, /) -> bool:
+        return False
+
     def finish(self) -> None:
         return
 
-    def commit(self) -> SavedPath:
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.data)
+
+    def commit(self, name: str | None = None, /) -> SavedPath:
+        name = name or self.name
         with self.backend.mutex:
             if self.backend.areas.get(self.key) is not self.area:
                 raise AreaGone
-            saved = FileInfo(self.name, len(self.data), time.time(), etag=str(next(self.backend.numbers)))
-            self.area[self.name] = (bytes(self.data), saved)
-        return SavedPath(f"memory:{self.name}", saved)
+            saved = FileInfo(name, len(self.data), time.time(), etag=str(next(self.backend.numbers)))
+            self.area[name] = (bytes(self.data), saved)
+        return SavedPath(f"memory:{name}", saved)
 
     def abort(self) -> None:
         self.data.clear()

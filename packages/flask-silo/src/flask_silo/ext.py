@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
-from silo_files import FileBackend
+from silo_files import FileBackend, Validator
 from silo_store import Registry, SessionStore, check_callback
 from silo_tasks import Runner, check_target
 
@@ -135,6 +135,8 @@ class Silo:
         max_session_bytes: int | None = None,
         max_store_bytes: int | None = None,
         max_files: int | None = None,
+        extensions: Collection[str] | None = None,
+        validate: Validator | None = None,
         durable: bool = False,
         routes: str | Collection[str] = (),
     ) -> SessionFileStore:
@@ -149,6 +151,8 @@ class Silo:
             max_session_bytes: Size limit of all files of one session.
             max_store_bytes: Size limit of all files.
             max_files: How many files a session may have.
+            extensions: The only extensions that file names may have, such as ``{".csv", ".tar.gz"}``; None for all.
+            validate: Called as ``validate(name, file)`` before a file is visible. Raises ``FileRefused`` to refuse it.
             durable: Whether a saved file survives a power cut.
             routes: What clients may do without a view of the application, below ``files/<name>`` of each prefix: any
                 of ``"list"``, ``"upload"``, ``"download"`` and ``"delete"``, or ``ALL_ROUTES``. Nothing by default.
@@ -170,6 +174,8 @@ class Silo:
             max_session_bytes=max_session_bytes,
             max_store_bytes=max_store_bytes,
             max_files=max_files,
+            extensions=extensions,
+            validate=validate,
             durable=durable,
         )
         for binding in self.apps.bindings():

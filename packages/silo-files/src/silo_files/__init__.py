@@ -6,13 +6,17 @@ from .backend import Block, FileBackend, FileInfo, SavedPath, StagedFile, Usage
 from .errors import (
     AreaGone,
     BaseMissing,
+    DigestMismatch,
+    ExtensionRefused,
     FileMissing,
+    FileRefused,
     FileStoreError,
     FileTooLarge,
     FolderUnusable,
     InvalidFileName,
     InvalidKey,
     InvalidSource,
+    NameTaken,
     NoLocalPath,
     SessionQuotaExceeded,
     StorageFull,
@@ -22,6 +26,8 @@ from .errors import (
 )
 from .local import LocalFileBackend
 from .names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portable_names
+from .policy import OnConflict, Validator
+from .source import Source
 from .store import FileStore
 from .writer import Writer
 
@@ -33,9 +39,12 @@ __all__ = [
     "AreaGone",
     "BaseMissing",
     "Block",
+    "DigestMismatch",
+    "ExtensionRefused",
     "FileBackend",
     "FileInfo",
     "FileMissing",
+    "FileRefused",
     "FileStore",
     "FileStoreError",
     "FileTooLarge",
@@ -44,15 +53,19 @@ __all__ = [
     "InvalidKey",
     "InvalidSource",
     "LocalFileBackend",
+    "NameTaken",
     "NoLocalPath",
+    "OnConflict",
     "SavedPath",
     "SessionQuotaExceeded",
+    "Source",
     "StagedFile",
     "StorageFull",
     "StoreQuotaExceeded",
     "TruncatedInput",
     "UnsafeFolder",
     "Usage",
+    "Validator",
     "Writer",
     "__version__",
     "check_key",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -83,6 +84,20 @@ class StagedFile(Protocol):
             StorageFull: There is no room left.
         """
 
+    def adopt(self, path: str, status: os.stat_result, /) -> bool:
+        """Take the bytes of a local file without copying them. Return whether that was possible.
+
+        Called before any ``write()``. If it returns False, the caller writes the bytes. The local file stays where it
+        is, and the caller removes it after the commit.
+
+        Args:
+            path: Absolute path of a regular file.
+            status: What ``os.fstat()`` says about that file. Another file at ``path`` is not taken.
+
+        Raises:
+            AreaGone: The area was removed since ``stage()``.
+        """
+
     def finish(self) -> None:
         """Do slow work, such as syncing to disk. Called once, after the last block, with no lock held.
 
@@ -90,13 +105,24 @@ class StagedFile(Protocol):
             StorageFull: There is no room left.
         """
 
-    def commit(self) -> SavedPath:
-        """Make the whole file visible under its name at once, replacing an older one. Return where it is.
-
-        After an error the caller calls ``abort()``.
+    def open(self) -> BinaryIO:
+        """Open what was written, for reading. Called after ``finish()``, with no lock held. The caller closes it.
 
         Raises:
             AreaGone: The area was removed since ``stage()``.
+        """
+
+    def commit(self, name: str | None = None, /) -> SavedPath:
+        """Make the whole file visible at once, replacing an older one of its name. Return where it is.
+
+        After an error the caller calls ``abort()``.
+
+        Args:
+            name: The name of the file; None for the one given to ``stage()``.
+
+        Raises:
+            AreaGone: The area was removed since ``stage()``.
+            InvalidSource: The adopted file was changed meanwhile.
             StorageFull: There is no room left.
         """
 
@@ -114,7 +140,7 @@ class FileBackend(Protocol):
     """
 
     def stage(self, key: str, name: str) -> StagedFile:
-        """Begin to write a file.
+        """Begin to write a file, which will probably have this name. Its commit may give it another one.
 
         Raises:
             StorageFull: There is no room left.

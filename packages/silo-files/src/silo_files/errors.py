@@ -6,6 +6,10 @@ FileStoreError
  ├── InvalidSource         the data to save has the wrong type (also a TypeError)
  ├── TruncatedInput        the source ended early
  ├── FileTooLarge          a file exceeds ``max_file_bytes``, or its announced size
+ ├── DigestMismatch        the bytes have another digest than the expected one
+ ├── NameTaken             the session has a file of this name (also a FileExistsError)
+ ├── ExtensionRefused      the store does not accept this extension
+ ├── FileRefused           a validator refused the file
  ├── SessionQuotaExceeded  a session exceeds ``max_session_bytes`` or ``max_files``
  ├── StoreQuotaExceeded    all sessions together exceed ``max_store_bytes``
  ├── StorageFull           the disk is full (also an OSError)
@@ -23,6 +27,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -120,6 +125,59 @@ class FileTooLarge(FileStoreError):
             super().__init__(f"the source has more than the {size} bytes announced: pass its real size, or none")
         else:
             super().__init__(f"the file has more than {max_bytes} bytes: save a smaller one, or raise max_file_bytes")
+
+
+class DigestMismatch(FileStoreError):
+    """The bytes have another digest than the caller expected.
+
+    Attributes:
+        expected: The digest that was expected, such as ``"sha256:9f86d0..."``.
+        actual: The digest that the bytes have.
+    """
+
+    _fields = ("expected", "actual")
+
+    def __init__(self, expected: str, actual: str) -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"the bytes have the digest {actual}, not {expected}: send the whole file again")
+
+
+class NameTaken(FileStoreError, FileExistsError):
+    """The session has a file of this name, and ``on_conflict`` is ``"error"``."""
+
+    _fields = ()
+
+    def __init__(self) -> None:
+        super().__init__("the session has a file of this name: choose another name, or delete that file")
+
+
+class ExtensionRefused(FileStoreError):
+    """The store accepts certain extensions only, and the name has none of them, or it has a colon.
+
+    Attributes:
+        extensions: The extensions that are accepted, sorted.
+    """
+
+    _fields = ("extensions",)
+
+    def __init__(self, extensions: Sequence[str]) -> None:
+        self.extensions: tuple[str, ...] = tuple(extensions)
+        super().__init__(f"the file was refused: its name must end with {' or '.join(extensions)} and have no colon")
+
+
+class FileRefused(FileStoreError):
+    """A validator refused the file. Validators raise it themselves.
+
+    Attributes:
+        reason: What is wrong with the file. An application may show it to its client.
+    """
+
+    _fields = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the file was refused: {reason}")
 
 
 class SessionQuotaExceeded(FileStoreError):

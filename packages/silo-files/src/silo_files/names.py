@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import sha256
 
@@ -116,6 +116,35 @@ def portable_names(names: Iterable[str]) -> dict[str, str]:
     return {name: found[name] for name in wanted}
 
 
+def free_name(name: str, is_taken: Callable[[str], bool], extension: str | None = None) -> str:
+    """Return ``name``, or if it is taken ``name`` with a number that is free, such as ``a (2).txt``.
+
+    Numbers are as ``portable_names()`` gives them. If they have gaps, that may be a number after a gap. The questions
+    grow with the logarithm of the number.
+
+    Args:
+        name: A name that ``check_name()`` has returned.
+        is_taken: Returns whether a name is taken.
+        extension: The end of the name that stays as it is; None for what follows its last dot, if that is short.
+
+    Raises:
+        InvalidFileName: The extension leaves no room for a number.
+    """
+    if not is_taken(name):
+        return name
+
+    def numbered(number: int) -> str:
+        return check_name(_fit(name, f" ({number})", extension))
+
+    taken, free = 1, 2
+    while is_taken(numbered(free)):
+        taken, free = free, 2 * free
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        taken, free = (middle, free) if is_taken(numbered(middle)) else (taken, middle)
+    return numbered(free)
+
+
 def hash_key(key: str) -> str:
     """Return the name of the folder of ``key``: 64 hexadecimal digits."""
     # Only a damaged journal has lone surrogates.
@@ -139,10 +168,10 @@ def _portable(name: str) -> str:
     return _fit("_" + name if _DEVICE.match(name) else name)
 
 
-def _fit(name: str, suffix: str = "") -> str:
+def _fit(name: str, suffix: str = "", extension: str | None = None) -> str:
     """Return ``name`` with ``suffix`` before its extension and its stem cut so that all fits ``MAX_NAME_BYTES``."""
-    dot = name.rfind(".")
-    if dot < 1 or len(name[dot:].encode()) > _LONGEST_EXTENSION:
+    dot = name.rfind(".") if extension is None else len(name) - len(extension)
+    if extension is None and (dot < 1 or len(name[dot:].encode()) > _LONGEST_EXTENSION):
         dot = len(name)
     stem, end = name[:dot], suffix + name[dot:]
     room = MAX_NAME_BYTES - len(end.encode())

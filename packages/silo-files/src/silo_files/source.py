@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import os
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
 from .backend import Block
 from .errors import InvalidSource
+
+Source = IO[bytes] | Block | Iterable[Block] | os.PathLike[str]
+"""What can be saved: a binary file-like object, bytes, blocks of bytes, or the path of a local file to move."""
 
 BLOCK_SIZE = 256 * 1024
 """Bytes that are read at a time."""
@@ -18,7 +22,7 @@ def read_blocks(data: Any) -> Iterator[Block]:
     An error that the source raises passes through.
 
     Args:
-        data: Bytes, a bytearray, a memoryview, or an object with ``readinto()`` or ``read()``.
+        data: Bytes, a bytearray, a memoryview, an object with ``readinto()`` or ``read()``, or an iterable of bytes.
 
     Raises:
         InvalidSource: The data, or a block that its method returned, has the wrong type.
@@ -29,7 +33,11 @@ def read_blocks(data: Any) -> Iterator[Block]:
         return _by_readinto(readinto)
     if callable(read := getattr(data, "read", None)):
         return _by_read(read)
-    raise InvalidSource(f"a {type(data).__name__} is neither bytes nor a binary file-like object")
+    if isinstance(data, Iterable) and not isinstance(data, str):
+        return map(as_block, data)
+    raise InvalidSource(
+        f"a {type(data).__name__} cannot be saved: give bytes, a binary file, blocks of bytes or a pathlib.Path"
+    )
 
 
 def as_block(value: Any) -> Block:
@@ -43,6 +51,16 @@ def as_block(value: Any) -> Block:
     if isinstance(value, (bytearray, memoryview)):
         return _flat(value)
     raise InvalidSource(f"a block is {_kind(value)}, not bytes")
+
+
+def check_unchanged(before: os.stat_result, now: os.stat_result) -> None:
+    """Check that a local file was not written to between two looks at it.
+
+    Raises:
+        InvalidSource: It was.
+    """
+    if (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+        raise InvalidSource("another process has changed the file while it was being saved")
 
 
 def _flat(data: bytearray | memoryview) -> memoryview:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
-from .backend import Block, FileBackend, FileInfo, Living, Origin, SavedPath, Usage
+from .backend import FileBackend, FileInfo, Living, Origin, SavedPath, Usage
 from .digest import digest_of
 from .errors import FileMissing, NoLocalPath
 from .living import ask
 from .local import LocalFileBackend
 from .locks import KeyLocks
+from .moving import MovedFile
 from .names import check_key, check_name
 from .old_ledger import Ledger, Limits
+from .policy import OnConflict, Validator, check_extensions
 from .seam import check_seam
-from .source import read_blocks
+from .source import Source, read_blocks
 from .writer import Place, Writer
 
 
@@ -37,6 +39,9 @@ class FileStore:
         max_session_bytes: Bytes that the files of each session may have together; None for no limit.
         max_store_bytes: Bytes that all files may have together; None for no limit.
         max_files: Number of files that each session may have; None for no limit.
+        extensions: The only extensions that the names of saved files may have, such as ``{".csv", ".tar.gz"}``, in any
+            case; None to accept all names.
+        validate: Looks at each file before it is visible, see ``save()``; None to accept all files.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
         origin: Names the place where the sessions are kept, or returns that name: with each area that is created, and
             when a sweep begins. It is stored beside the files. A sweep removes no files of another origin, because
@@ -53,8 +58,9 @@ class FileStore:
     Raises:
         FolderUnusable: With ``auto_create``, ``base_dir`` cannot be created or written to.
         TypeError: ``backend`` lacks a method or has one that takes other arguments; the message lists all of them. Or
-            ``key_for`` cannot be called, or ``origin`` is something other than a str or a function.
-        ValueError: A limit is negative.
+            ``key_for`` or ``validate`` cannot be called, ``extensions`` is not a collection of str, or ``origin`` is
+            something other than a str or a function.
+        ValueError: A limit is negative, or an extension has no dot in front.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class FileStore:
         max_session_bytes: int | None = None,
         max_store_bytes: int | None = None,
         max_files: int | None = None,
+        extensions: Collection[str] | None = None,
+        validate: Validator | None = None,
         durable: bool = False,
         origin: Origin = None,
         key_for: Callable[[str], str] | None = None,
@@ -76,6 +84,8 @@ class FileStore:
                 raise ValueError(f"a limit must not be negative: {limit}")
         if key_for is not None and not callable(key_for):
             raise TypeError(f"key_for takes a function that is called as function(sid), not {key_for!r}")
+        if validate is not None and not callable(validate):
+            raise TypeError(f"validate takes a function that is called as function(name, file), not {validate!r}")
         if not (origin is None or isinstance(origin, str) or callable(origin)):
             raise TypeError(f"origin takes a str, or a function that returns one, not {origin!r}")
         self.base_dir: str = os.path.abspath(os.fspath(base_dir))  # noqa: PTH100 - a str, as it always was
@@ -89,7 +99,9 @@ class FileStore:
         self._locks = KeyLocks()
         limits = Limits(max_session_bytes, max_store_bytes, max_files)
         self._ledger = Ledger(self.backend, self._locks, limits) if limits != Limits() else None
-        self._place = Place(self.backend, self._locks, self._ledger, max_file_bytes)
+        self._place = Place(
+            self.backend, self._locks, self._ledger, max_file_bytes, check_extensions(extensions), validate
+        )
 
     def session_dir(self, sid: str) -> str:
         """Return the absolute path of the session's folder, whose name is a hash. With ``auto_create`` it is created.
@@ -106,8 +118,18 @@ class FileStore:
             raise NoLocalPath
         return path
 
-    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> SavedPath:
-        """Save ``data`` as ``filename``, replacing an older file of that name. Return its absolute path.
+    def save(
+        self,
+        sid: str,
+        filename: str,
+        data: Source,
+        *,
+        size: int | None = None,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
+    ) -> SavedPath:
+        """Save ``data`` as ``filename``. Return its absolute path.
 
         Readers see the old file or the whole new one. After any error, also one that reading ``data`` raises, the old
         file is still there and nothing of the new one is.
@@ -115,16 +137,29 @@ class FileStore:
         Args:
             sid: The session id.
             filename: The name, which ``check_name()`` must accept.
-            data: Bytes, or a binary file-like object, read from its current position to its end.
+            data: Bytes; a binary file-like object, read from its current position to its end; an iterable of blocks of
+                bytes; or a path object, such as a ``pathlib.Path``, of a file to move. On the same file system no byte
+                of that is copied. After an error the file is still where it was.
             size: The number of bytes that ``data`` must have; None if it is unknown.
+            digest: The digest that the bytes must have, such as ``"sha256:9f86d0..."``, of any algorithm that
+                ``hashlib`` has; None if it is unknown.
+            on_conflict: What to do if there is a file of this name: ``"replace"`` it; raise an ``"error"``,
+                ``NameTaken``; or ``"rename"`` the new one, as in ``a (2).txt``. The ``info`` has the name.
+            validate: Called as ``validate(name, file)`` with the finished file, open for reading, before the file is
+                visible, after the store's own ``validate``. No lock is held. It raises ``FileRefused`` to refuse the
+                file; any other error passes through.
 
         Returns:
             The path, a str, which has the saved file's ``info``.
 
         Raises:
-            InvalidSource: ``data`` is neither bytes nor a file-like object that returns bytes.
+            InvalidSource: ``data`` is none of these, or a path to anything but a regular file. Links are not followed.
             TruncatedInput: ``data`` ended before ``size`` bytes.
+            DigestMismatch: ``data`` has another digest.
             FileTooLarge: ``data`` has more bytes than ``max_file_bytes`` or ``size``.
+            ExtensionRefused: The store accepts no such ``extensions``.
+            FileRefused: A validator refused the file.
+            NameTaken: There is such a file, and ``on_conflict`` is ``"error"``.
             SessionQuotaExceeded: The session would hold more than ``max_session_bytes`` or ``max_files``.
             StoreQuotaExceeded: All sessions together would hold more than ``max_store_bytes``.
             StorageFull: The disk is full, or the user's quota is used up.
@@ -133,15 +168,19 @@ class FileStore:
             FolderUnusable: ``base_dir`` is missing and cannot be created.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
-        return self.save_key(self._key(sid), filename, data, size=size)
+        key = self._key(sid)
+        return self.save_key(key, filename, data, size=size, digest=digest, on_conflict=on_conflict, validate=validate)
 
     def save_key(
         self,
         key: str,
         filename: str,
-        data: IO[bytes] | Block,
+        data: Source,
         *,
         size: int | None = None,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
         check: Callable[[], object] | None = None,
     ) -> SavedPath:
         """Save a file of a key, as ``save()`` does for a session id. Does not call ``key_for``.
@@ -151,22 +190,53 @@ class FileStore:
             filename: As for ``save()``.
             data: As for ``save()``.
             size: As for ``save()``.
+            digest: As for ``save()``.
+            on_conflict: As for ``save()``.
+            validate: As for ``save()``.
             check: Called with no lock held, once all bytes are written and before the file gets its name. If it raises,
                 the save fails with its error.
         """
-        key, name = check_key(key), check_name(filename)
+        begin = partial(
+            Writer,
+            self._place,
+            check_key(key),
+            check_name(filename),
+            digest=digest,
+            on_conflict=on_conflict,
+            validate=validate,
+            check=check,
+        )
+        if isinstance(data, os.PathLike):
+            with MovedFile(data, self.base_dir) as moved:
+                out = begin(size=moved.status.st_size if size is None else size)
+                with out:
+                    if not out.adopt(moved.path, moved.status):
+                        for block in moved.blocks():
+                            out.write(block)
+                    moved.close()
+            moved.remove()
+            return out.saved
         # A bad source fails here, before anything is created.
         blocks = read_blocks(data)
         first = next(blocks, b"")
         if size is None and isinstance(data, (bytes, bytearray, memoryview)):
             size = len(first)
-        with Writer(self._place, key, name, size=size, check=check) as out:
+        with begin(size=size) as out:
             out.write(first)
             for block in blocks:
                 out.write(block)
         return out.saved
 
-    def writer(self, sid: str, filename: str, *, size: int | None = None) -> Writer:
+    def writer(
+        self,
+        sid: str,
+        filename: str,
+        *,
+        size: int | None = None,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
+    ) -> Writer:
         """Begin to save ``filename``, whose bytes the caller writes. Return a context manager.
 
         The file is saved when the ``with`` block ends, and not if it raises:
@@ -178,17 +248,23 @@ class FileStore:
         Args:
             sid: The session id.
             filename: As for ``save()``.
-            size: The number of bytes that the file must have; None if it is unknown.
+            size: As for ``save()``, and so are the others.
+            digest: The expected digest.
+            on_conflict: What to do if the name is taken.
+            validate: Looks at the finished file before it is visible.
 
         Raises:
             FileTooLarge: ``size`` is more than ``max_file_bytes``.
+            ExtensionRefused: The store accepts no such ``extensions``.
+            NameTaken: There is such a file, and ``on_conflict`` is ``"error"``. The commit may raise this too.
             SessionQuotaExceeded: The session would hold more than ``max_files``.
             StorageFull: The disk is full, or the user's quota is used up.
             BaseMissing: ``base_dir`` is missing, and ``auto_create`` is off.
             FolderUnusable: ``base_dir`` is missing and cannot be created.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
-        return self.writer_key(self._key(sid), filename, size=size)
+        key = self._key(sid)
+        return self.writer_key(key, filename, size=size, digest=digest, on_conflict=on_conflict, validate=validate)
 
     def writer_key(
         self,
@@ -196,6 +272,9 @@ class FileStore:
         filename: str,
         *,
         size: int | None = None,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
         check: Callable[[], object] | None = None,
         ended: Callable[[bool], object] | None = None,
     ) -> Writer:
@@ -204,12 +283,25 @@ class FileStore:
         Args:
             key: The key that the file will belong to.
             filename: As for ``save()``.
-            size: As for ``writer()``.
+            size: As for ``save()``.
+            digest: As for ``save()``.
+            on_conflict: As for ``save()``.
+            validate: As for ``save()``.
             check: As for ``save_key()``.
             ended: Called with no lock held when the file was committed (True) or discarded (False). What it raises for
                 True, ``commit()`` raises.
         """
-        return Writer(self._place, check_key(key), check_name(filename), size=size, check=check, ended=ended)
+        return Writer(
+            self._place,
+            check_key(key),
+            check_name(filename),
+            size=size,
+            digest=digest,
+            on_conflict=on_conflict,
+            validate=validate,
+            check=check,
+            ended=ended,
+        )
 
     def get_path(self, sid: str, filename: str) -> str | None:
         """Return the absolute path of a saved file; None if it does not exist, or the backend has no local paths."""

@@ -10,6 +10,7 @@ Subclass ``FileBackendContract`` in a test module and let ``make_backend()`` ret
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -154,6 +155,68 @@ class FileBackendContract:
             etags.append(info.etag)
         assert len(set(etags)) == 50
         assert all(etag.isascii() and etag.isprintable() and '"' not in etag for etag in etags)
+
+    def test_a_staged_file_can_be_read_back(self) -> None:
+        """Several readers see all its bytes, and the file is still not visible."""
+        backend = self.make_backend()
+        staged = backend.stage("key", "a")
+        staged.write(b"one")
+        staged.write(b"two")
+        staged.finish()
+        with staged.open() as first, staged.open() as second:
+            assert first.read() == second.read() == b"onetwo"
+        assert backend.names("key") == []
+        staged.commit()
+        assert content(backend, "key", "a") == b"onetwo"
+
+    def test_a_commit_may_give_another_name(self) -> None:
+        """The name given to stage() stays free."""
+        backend = self.make_backend()
+        put(backend, "key", "a.csv", b"old")
+        staged = backend.stage("key", "a.csv")
+        staged.write(b"new")
+        staged.finish()
+        saved = staged.commit("b (2).txt")
+        assert saved.info == backend.stat("key", "b (2).txt")
+        assert backend.names("key") == ["a.csv", "b (2).txt"]
+        assert content(backend, "key", "a.csv") == b"old"
+        assert content(backend, "key", "b (2).txt") == b"new"
+        assert backend.path("key", "b (2).txt") in (None, str(saved))
+
+    def test_a_local_file_is_taken_whole_or_not_at_all(self) -> None:
+        """The backend leaves it where it is."""
+        backend = self.make_backend()
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "source")
+            source.write_bytes(b"local")
+            staged = backend.stage("key", "a")
+            adopted = staged.adopt(str(source), source.stat())
+            assert isinstance(adopted, bool)
+            if not adopted:
+                staged.write(b"local")
+            staged.finish()
+            with staged.open() as file:
+                assert file.read() == b"local"
+            assert backend.names("key") == []
+            assert source.read_bytes() == b"local"
+            saved = staged.commit()
+            assert source.exists()
+        assert content(backend, "key", "a") == b"local"
+        assert saved.info == backend.stat("key", "a")
+
+    def test_a_local_file_stays_when_its_save_is_aborted(self) -> None:
+        """Nothing of it is in the backend."""
+        backend = self.make_backend()
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "source")
+            source.write_bytes(b"local")
+            staged = backend.stage("key", "a")
+            staged.adopt(str(source), source.stat())
+            staged.abort()
+            assert source.read_bytes() == b"local"
+        assert backend.total() == Usage(0, 0)
+        put(backend, "key", "a", b"1")
+        assert content(backend, "key", "a") == b"1"
 
     def test_an_open_file_stays_as_it_was(self) -> None:
         """A reader goes on reading a file that is replaced meanwhile."""

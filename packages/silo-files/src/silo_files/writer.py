@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from .backend import Block, FileBackend, FileInfo, SavedPath
-from .errors import FileTooLarge, TruncatedInput
+from .digest import Expected
+from .errors import FileTooLarge, NameTaken, TruncatedInput
 from .locks import KeyLocks
+from .names import free_name
 from .old_ledger import Ledger, Reservation
+from .policy import OnConflict, Validator, accepted_extension, check_conflict
 from .source import as_block
 
 
@@ -20,12 +25,16 @@ class Place(NamedTuple):
         locks: The locks of the keys.
         ledger: Counts for the limits of sessions and of the store; None if there are none.
         max_file_bytes: Bytes that each file may have; None for no limit.
+        extensions: The extensions that are accepted, as ``check_extensions()`` returns them; None for all.
+        validate: Looks at each file before it is visible; None to accept all.
     """
 
     backend: FileBackend
     locks: KeyLocks
     ledger: Ledger | None
     max_file_bytes: int | None
+    extensions: tuple[str, ...] | None
+    validate: Validator | None
 
 
 class Writer:
@@ -36,18 +45,23 @@ class Writer:
     """
 
     __slots__ = (
+        "_adopted",
         "_check",
+        "_digest",
         "_ended",
+        "_extension",
         "_key",
         "_name",
+        "_on_conflict",
         "_place",
         "_reservation",
         "_saved",
         "_size",
         "_staged",
         "_state",
+        "_validators",
         "_written",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -56,6 +70,9 @@ class Writer:
         name: str,
         *,
         size: int | None = None,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
         check: Callable[[], object] | None = None,
         ended: Callable[[bool], object] | None = None,
     ) -> None:
@@ -64,6 +81,13 @@ class Writer:
         limit = place.max_file_bytes
         if limit is not None and size is not None and size > limit:
             raise FileTooLarge(limit, size=size)
+        check_conflict(on_conflict)
+        self._extension = None if place.extensions is None else accepted_extension(name, place.extensions)
+        self._digest = None if digest is None else Expected(digest)
+        if on_conflict == "error" and place.backend.stat(key, name) is not None:
+            raise NameTaken
+        self._on_conflict = on_conflict
+        self._validators = [each for each in (place.validate, validate) if each is not None]
         self._place = place
         self._key = key
         self._name = name
@@ -71,6 +95,7 @@ class Writer:
         self._check = check
         self._ended = ended
         self._written = 0
+        self._adopted = False
         self._state = "open"
         self._saved: SavedPath | None = None
         self._reservation: Reservation | None = None
@@ -78,7 +103,9 @@ class Writer:
         try:
             # After stage(): a clean-up before this line is counted, and one after it makes the commit fail.
             if place.ledger is not None:
-                self._reservation = place.ledger.begin(key, name)
+                # A file that replaces none grows the session by all its bytes.
+                counted = name if on_conflict == "replace" else f"\0{id(self)}"
+                self._reservation = place.ledger.begin(key, counted)
         except BaseException:
             self._staged.abort()
             raise
@@ -125,19 +152,36 @@ class Writer:
             count = len(block)
             self._take(count)
             self._staged.write(block)
+            if self._digest is not None:
+                self._digest.add(block)
         except BaseException:
             self._end("failed")
             raise
         return count
 
-    def finish(self) -> None:
-        """Close the file, which is then complete. Only ``commit()`` and ``abort()`` follow.
+    def adopt(self, path: str, status: os.stat_result) -> bool:
+        """Take the bytes of a local file without copying them, see ``StagedFile.adopt()``."""
+        if self._state != "open":
+            raise self._misuse()
+        try:
+            self._adopted = self._staged.adopt(path, status)
+            if self._adopted:
+                self._take(status.st_size)
+        except BaseException:
+            self._end("failed")
+            raise
+        return self._adopted
 
-        A caller that commits several files together finishes each first, so that few are open at a time. A second call
-        does nothing.
+    def finish(self) -> None:
+        """Close the file, which is then complete, and look at it. Only ``commit()`` and ``abort()`` follow.
+
+        A caller that commits several files together finishes each first, so that few are open at a time, and none is
+        saved if one is refused. A second call does nothing.
 
         Raises:
             TruncatedInput: The file has fewer bytes than its announced size.
+            DigestMismatch: The file has another digest than the expected one.
+            FileRefused: A validator refused the file. Any other error of a validator passes through.
             StorageFull: There is no room left.
             ValueError: The file was committed or aborted, or a block could not be written.
         """
@@ -149,18 +193,27 @@ class Writer:
             if self._size is not None and self._written < self._size:
                 raise TruncatedInput(self._written, self._size)
             self._staged.finish()
+            if self._digest is not None:
+                if self._adopted:
+                    with self._staged.open() as file:
+                        self._digest.read(file)
+                self._digest.check()
+            for validate in self._validators:
+                with self._staged.open() as file:
+                    validate(self._name, file)
         except BaseException:
             self._end("failed")
             raise
         self._state = "complete"
 
     def commit(self) -> FileInfo:
-        """Make the whole file visible, replacing an older one of its name. Return its description.
+        """Make the whole file visible under its name. Return its description.
 
-        After an error nothing of the file is kept. Called again after success, it returns the same description.
+        It finishes the file first, and raises what ``finish()`` raises. After an error nothing of the file is kept.
+        Called again after success, it returns the same description.
 
         Raises:
-            TruncatedInput: The file has fewer bytes than its announced size.
+            NameTaken: There is a file of this name, and ``on_conflict`` is ``"error"``.
             StorageFull: There is no room left.
             AreaGone: The session was cleaned up meanwhile.
             ValueError: The file was aborted, or a block could not be written.
@@ -212,10 +265,25 @@ class Writer:
             self._check()
         # A clean-up of this key waits for this lock, so the counts see both in the same order as the disk.
         with self._place.locks.of(self._key):
-            saved = self._staged.commit()
+            saved = self._staged.commit(self._final_name())
             if self._reservation is not None:
                 self._reservation.commit()
+        if self._digest is not None:
+            saved = SavedPath(saved, replace(saved.info, digest=self._digest.text))
         return saved
+
+    def _final_name(self) -> str:
+        """Return the name that the file gets. The lock of the key is held."""
+        if self._on_conflict == "replace":
+            return self._name
+        if self._on_conflict == "rename":
+            return free_name(self._name, self._is_taken, self._extension)
+        if self._is_taken(self._name):
+            raise NameTaken
+        return self._name
+
+    def _is_taken(self, name: str) -> bool:
+        return self._place.backend.stat(self._key, name) is not None
 
     def _end(self, state: str) -> None:
         """Release what the file took. After ``commit()`` of the staged file, ``abort()`` of it does nothing."""

@@ -8,10 +8,21 @@ from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flask import Response
-from silo_files import Block, FileInfo, FileMissing, FileStore, FileStoreError, SavedPath, Writer, check_name
+from silo_files import (
+    FileInfo,
+    FileMissing,
+    FileStore,
+    FileStoreError,
+    OnConflict,
+    SavedPath,
+    Source,
+    Validator,
+    Writer,
+    check_name,
+)
 from silo_store import SessionExpired, StoreUnavailable
 
 from ..replies import refusal
@@ -66,7 +77,17 @@ class SessionFileStore(FileStore):
         with self._life(sid) as uid:
             return self.key_dir(uid)
 
-    def save(self, sid: str, filename: str, data: IO[bytes] | Block, *, size: int | None = None) -> SavedPath:
+    def save(
+        self,
+        sid: str,
+        filename: str,
+        data: Source,
+        *,
+        size: int | None = None,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
+    ) -> SavedPath:
         """Save a file of a session, see ``FileStore.save()``. A session that does not exist yet begins.
 
         Raises:
@@ -75,9 +96,27 @@ class SessionFileStore(FileStore):
         """
         with self._life(sid) as uid:
             check = partial(self._files.refuse_rotated, sid, uid)
-            return self.save_key(uid, filename, data, size=size, check=check)
+            return self.save_key(
+                uid,
+                filename,
+                data,
+                size=size,
+                digest=digest,
+                on_conflict=on_conflict,
+                validate=validate,
+                check=check,
+            )
 
-    def writer(self, sid: str, filename: str, *, size: int | None = None) -> Writer:
+    def writer(
+        self,
+        sid: str,
+        filename: str,
+        *,
+        size: int | None = None,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
+    ) -> Writer:
         """Begin to save a file of a session, see ``FileStore.writer()``. A session that does not exist yet begins.
 
         The commit raises the errors that ``save()`` raises.
@@ -86,7 +125,16 @@ class SessionFileStore(FileStore):
         check = partial(self._files.refuse_rotated, sid, uid)
         ended = partial(self._drop_if_ended, sid, uid)
         try:
-            return self.writer_key(uid, filename, size=size, check=check, ended=ended)
+            return self.writer_key(
+                uid,
+                filename,
+                size=size,
+                digest=digest,
+                on_conflict=on_conflict,
+                validate=validate,
+                check=check,
+                ended=ended,
+            )
         except BaseException:
             ended(False)
             raise

@@ -113,10 +113,9 @@ class LocalFileBackend:
         except OSError as error:
             raise_if_full(error)
             raise
-        target = f"{area}/{hash_name(name)}"
-        record = partial(self._record_name, folder, area, key, name)
+        record = partial(self._record_name, folder, area, key)
         unfinished = self._owners.unfinished
-        return LocalStagedFile(fd, part, name, target, durable=self._durable, record=record, unfinished=unfinished)
+        return LocalStagedFile(fd, part, name, durable=self._durable, record=record, unfinished=unfinished)
 
     def path(self, key: str, name: str) -> str | None:
         """Return the absolute path of a finished file; None if there is no such file."""

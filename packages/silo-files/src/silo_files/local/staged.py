@@ -1,16 +1,22 @@
 """A file that is being written to the local disk."""
-# ruff: noqa: PTH105, PTH106, PTH108, PTH120  (see disk.py)
+# ruff: noqa: PTH101, PTH105, PTH106, PTH108, PTH120  (see disk.py)
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 from ..backend import Block, FileInfo, SavedPath
 from ..errors import AreaGone
-from .disk import raise_if_full, sync_dir, write_all
+from ..names import hash_name
+from ..source import check_unchanged
+from .disk import FILE_MODE, create_file, open_read, raise_if_full, sync_dir, write_all
+
+_geteuid = getattr(os, "geteuid", None)
 
 
 def describe(name: str, status: os.stat_result) -> FileInfo:
@@ -26,27 +32,26 @@ class LocalStagedFile:
     again.
     """
 
-    __slots__ = ("_durable", "_fd", "_folder", "_name", "_part", "_record", "_status", "_target", "_unfinished")
+    __slots__ = ("_adopted", "_durable", "_fd", "_folder", "_name", "_part", "_record", "_status", "_unfinished")
 
     def __init__(
         self,
         fd: int,
         part: str,
         name: str,
-        target: str,
         *,
         durable: bool,
-        record: Callable[[], None],
+        record: Callable[[str], None],
         unfinished: set[str],
     ) -> None:
         unfinished.add(part)
         self._unfinished = unfinished
         self._fd = fd
         self._name = name
+        self._adopted: os.stat_result | None = None
         self._status: os.stat_result | None = None
         self._folder = os.path.dirname(part)
         self._part = part
-        self._target = target
         self._durable = durable
         self._record = record
 
@@ -62,6 +67,34 @@ class LocalStagedFile:
             raise_if_full(error)
             raise
 
+    def adopt(self, path: str, status: os.stat_result, /) -> bool:
+        """Make the unfinished file another link of the file at ``path``. Return whether that was possible.
+
+        A file on another file system, with more links, or of another user cannot be taken.
+
+        Raises:
+            AreaGone: The area was removed.
+        """
+        if status.st_nlink != 1 or (_geteuid is not None and status.st_uid != _geteuid()):
+            return False
+        self._close()
+        try:
+            os.unlink(self._part)
+            with contextlib.suppress(OSError):  # another file system, or one without links
+                os.link(path, self._part)
+                self._fd = open_read(self._part)
+                found = os.fstat(self._fd)
+                if os.path.samestat(found, status) and found.st_nlink == 2:
+                    self._adopted = status
+                    return True
+                self._close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._part)
+            self._fd = create_file(self._part)
+        except (FileNotFoundError, NotADirectoryError):
+            raise AreaGone from None
+        return False
+
     def finish(self) -> None:
         """Close the file; if it is to be durable, sync it to disk first.
 
@@ -69,7 +102,7 @@ class LocalStagedFile:
             StorageFull: There is no room left.
         """
         try:
-            if os.utime in os.supports_fd:
+            if self._adopted is None and os.utime in os.supports_fd:
                 # The kernel's own times tick every few milliseconds, and two contents need two ETags.
                 now = time.time_ns()
                 os.utime(self._fd, ns=(now, now))
@@ -81,29 +114,54 @@ class LocalStagedFile:
             raise_if_full(error)
             raise
 
-    def commit(self) -> SavedPath:
+    def open(self) -> BinaryIO:
+        """Open what was written, for reading. The caller closes it.
+
+        Raises:
+            AreaGone: The area was removed.
+        """
+        try:
+            return builtins.open(self._part, "rb", opener=open_read)
+        except (FileNotFoundError, NotADirectoryError):
+            raise AreaGone from None
+
+    def commit(self, name: str | None = None, /) -> SavedPath:
         """Record the name and rename the file into place. Return its path.
 
         Raises:
             AreaGone: The area was removed.
+            InvalidSource: Another process has changed the adopted file.
             StorageFull: There is no room left for the name.
         """
+        assert self._status is not None, "finish() comes first"
+        name = name or self._name
+        area = os.path.dirname(self._folder)
+        target = f"{area}/{hash_name(name)}"
         try:
             # The name of an existing file is in a journal already.
-            if not os.path.lexists(self._target):
-                self._record()
-            os.replace(self._part, self._target)
+            if not os.path.lexists(target):
+                self._record(name)
+            if self._adopted is not None:
+                self._own(self._adopted)
+            os.replace(self._part, target)
             self._unfinished.discard(self._part)
             self._part = ""
             if self._durable:
-                sync_dir(os.path.dirname(self._target))
+                sync_dir(area)
         except FileNotFoundError:
             raise AreaGone from None
         except OSError as error:
             raise_if_full(error)
             raise
-        assert self._status is not None, "finish() comes first"
-        return SavedPath(self._target, describe(self._name, self._status))
+        return SavedPath(target, describe(name, self._status))
+
+    def _own(self, before: os.stat_result) -> None:
+        """Give the adopted file, which is still at its old place too, the mode and the time of a saved file."""
+        check_unchanged(before, os.lstat(self._part))
+        os.chmod(self._part, FILE_MODE)
+        now = time.time_ns()
+        os.utime(self._part, ns=(now, now))
+        self._status = os.lstat(self._part)
 
     def abort(self) -> None:
         """Delete what was written so far. Does nothing after ``commit()``."""
