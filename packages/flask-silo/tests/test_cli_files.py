@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
-from flask_silo import SessionFileStore, Silo
+from flask_silo import SessionFileStore, Silo, StoreUnavailable
 from silo_store.testing import SID, TTL, Clock
 
 OTHER = "b" * 32
@@ -103,6 +103,21 @@ def test_a_sweep_removes_the_files_of_sessions_that_have_ended(
     assert ask(app)["stores"]["uploads"]["total"] == {"files": 1, "bytes": 1}
     assert run(app, "sweep", "uploads").stdout == "uploads: the files of 0 sessions removed\n"
     assert uploads.list_files(OTHER) == ["b.csv"]
+
+
+def test_nothing_is_removed_while_sessions_cannot_be_reached(
+    app: Flask, uploads: SessionFileStore, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads.save(SID, "a.csv", b"12")
+    uploads.close()
+
+    def away(uids: object) -> set[str]:
+        raise StoreUnavailable("the sessions are away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(silo.store, "living", away)
+        assert ask(app, "sweep", status=2)["error"] == "store_unavailable"
+    assert uploads.list_files(SID) == ["a.csv"]
 
 
 @pytest.mark.parametrize("url", ["memory://"])

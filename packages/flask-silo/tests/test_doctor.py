@@ -276,3 +276,12 @@ def test_the_routes_of_files_are_told_and_those_that_are_hidden(tmp_path: Path) 
     _, hidden = of(app, "routes: uploads")
     assert hidden["level"] == "warning"
     assert hidden["message"].startswith("GET /api/files/uploads goes to the endpoint own of the application")
+
+
+def test_links_need_a_secret_key(tmp_path: Path) -> None:
+    app, silo = made()
+    silo.add_file_store("uploads", tmp_path / "uploads", routes="link")
+    assert troubles(app) == [("warning", "routes: uploads")]
+    assert "SECRET_KEY" in of(app, "routes: uploads")[1]["message"]
+    app.secret_key = "secret"
+    assert troubles(app) == []

@@ -196,6 +196,20 @@ def test_any_accepted_name_is_a_path(client: FlaskClient, name: str) -> None:
     assert client.delete(f"{BASE}/{quote(name)}", headers=mine).status_code == 204
 
 
+def test_a_link_to_a_file_of_any_name(add: Callable[..., SessionFileStore], app: Flask) -> None:
+    add(*ALL_ROUTES)
+    app.secret_key = "secret"
+    client = app.test_client()
+    for name in NAMES:
+        mine = begin(client, name, name.encode())
+        link = client.post(f"{BASE}/{quote(name)}/link", headers=mine).get_json()["link"]
+        assert client.get(link).data == name.encode()
+    assert client.get(f"{BASE}/link/link", headers=mine).status_code == 403, "it is no token"
+    assert client.options(f"{BASE}/link/link").headers["Allow"] == "OPTIONS, POST"
+    assert client.options(f"{BASE}/link/a.b").headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert client.put(f"{BASE}/link/link", data=b"1").status_code == 400
+
+
 BAD = [
     "a%2Fb",
     "a/b",

@@ -267,6 +267,9 @@ def _routes(app: Flask, store: SessionFileStore) -> Iterator[Finding]:
         return
     names = ", ".join(route for route in ALL_ROUTES if route in store.routes)
     yield Finding("ok", topic, f"clients may {names} without a view of the application")
+    if "link" in store.routes and not app.secret_key:
+        message = "links cannot be made or followed without a SECRET_KEY: set it, the same in all processes"
+        yield Finding("warning", topic, message)
     for path, method, endpoint in _hidden(app, store.name):
         message = f"{method} {path} goes to the endpoint {endpoint} of the application: give one of them another path"
         yield Finding("warning", topic, message)
