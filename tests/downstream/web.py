@@ -27,7 +27,7 @@ from flask_silo import (
 )
 from redis import Redis
 from rq import Queue
-from silo_files import SavedPath
+from silo_files import FileInfo, SavedPath
 from silo_tasks import ProcessRunner, Runner, ThreadRunner
 from silo_tasks.runners.celery import CeleryRunner
 from silo_tasks.runners.rq import RQRunner
@@ -169,7 +169,7 @@ def summary() -> ResponseReturnValue:
 
 uploads = silo.add_file_store("uploads", Path("uploads"), max_file_bytes=1_000_000, max_files=10, durable=True)
 assert_type(uploads, SessionFileStore)
-silo.add_file_store("inbox", Path("inbox"), routes=("list", "upload"))
+silo.add_file_store("inbox", Path("inbox"), extensions={".csv"}, routes=("list", "upload"))
 silo.add_file_store("outbox", Path("outbox"), routes=ALL_ROUTES)
 assert_type(silo.file_store("inbox").routes, frozenset[str])
 
@@ -180,6 +180,13 @@ def upload(name: str) -> ResponseReturnValue:
     file = request.files["file"]
     assert_type(uploads.save(silo.sid, name, file.stream), SavedPath)
     return {"files": silo.file_store("uploads").list_files(silo.sid)}
+
+
+@app.put("/api/files/<name>")
+def upload_raw(name: str) -> ResponseReturnValue:
+    (saved,) = uploads.receive(name, on_conflict="rename")
+    assert_type(saved, FileInfo)
+    return {"link": uploads.link(silo.sid, saved.name, expires=60)}
 
 
 @app.get("/api/files/<name>")

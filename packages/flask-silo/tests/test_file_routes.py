@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from flask import Flask, request, url_for
 from flask.testing import FlaskClient
 from flask_silo import ALL_ROUTES, FileStoreError, SessionFileStore, Silo
 from flask_silo_helpers import HEADER, as_
-from silo_store.testing import SID, TTL, Clock
+from silo_store.testing import SID, TTL, Clock, in_threads
 
 BASE = "/api/files/uploads"
 CHANGES = ("list", "upload", "download", "delete")
@@ -298,6 +299,29 @@ def test_only_a_new_file_is_saved_if_the_client_says_so(client: FlaskClient) -> 
     assert (refused.status_code, refused.get_json()["error"]) == (412, "precondition_failed")
     assert client.put(f"{BASE}/b.csv", data=b"2", headers=mine).status_code == 201
     assert client.get(f"{BASE}/a.csv", headers={HEADER: mine[HEADER]}).data == b"x,y\n"
+
+
+def test_of_two_uploads_at_once_one_is_new(client: FlaskClient, uploads: SessionFileStore) -> None:
+    mine = begin(client, "other")
+    barrier = Barrier(2)
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            barrier.wait(30)
+            return super().read(size)
+
+        readinto = None  # type: ignore[assignment]
+
+    def upload(number: int) -> Any:
+        raw = {"wsgi.input": Slow(str(number).encode()), "CONTENT_LENGTH": "1"}
+        headers = {**mine, "If-None-Match": "*"}
+        other = client.application.test_client()
+        return other.put(f"{BASE}/a.csv", headers=headers, environ_overrides=raw, input_stream=raw["wsgi.input"])
+
+    first, second = sorted(in_threads(2, upload), key=lambda answer: answer.status_code)
+    assert (first.status_code, second.status_code) == (201, 412)
+    assert second.get_json()["error"] == "precondition_failed"
+    assert uploads.info(mine[HEADER], "a.csv").etag == first.get_json()["etag"]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])

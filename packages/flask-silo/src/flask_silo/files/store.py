@@ -139,7 +139,7 @@ class SessionFileStore(FileStore):
             ended(False)
             raise
 
-    def receive(self, name: str | None = None) -> list[FileInfo]:
+    def receive(self, name: str | None = None, *, on_conflict: OnConflict = "replace") -> list[FileInfo]:
         """Save the upload of the running request for its session, which begins if it does not exist.
 
         The bytes are written while they come in, without a temporary copy. A body of ``multipart/form-data`` is a form
@@ -152,6 +152,8 @@ class SessionFileStore(FileStore):
             name: The name of the file. A form then must have one file, whose own name is ignored. Without ``name`` the
                 body must be a form, and its files have the names that the client gives: the last part if that is a
                 path.
+            on_conflict: What to do if there is a file of this name, as for ``save()``. With ``"rename"``, several files
+                of a form may have the same name.
 
         Returns:
             The saved files, in their order; an empty list if the client has chosen none.
@@ -168,12 +170,12 @@ class SessionFileStore(FileStore):
         """
 
         def begin(name: str, size: int | None) -> Writer:
-            return self.writer(self._files.current_sid(), name, size=size)
+            return self.writer(self._files.current_sid(), name, size=size, on_conflict=on_conflict)
 
         def reopen(name: str) -> BinaryIO:
             return self.open(self._files.current_sid(), name)
 
-        return receive(name, begin, reopen, may_repeat=False)
+        return receive(name, begin, reopen, may_repeat=on_conflict == "rename")
 
     def send(self, sid: str, name: str, *, inline: bool = False) -> Response:
         """Return the response that sends a file of a session to the client of the running request.

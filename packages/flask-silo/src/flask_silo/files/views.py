@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Response, abort, after_this_request, jsonify, request
-from silo_files import FileInfo, FileMissing, FileStoreError, InvalidFileName, check_name
+from silo_files import FileInfo, FileMissing, FileStoreError, InvalidFileName, NameTaken, check_name
 from werkzeug.exceptions import HTTPException
 
 from ..current import current_request
@@ -99,7 +99,11 @@ def _put(uploads: SessionFileStore, name: str) -> Response:
         with suppress(RuntimeError):  # a hook has read the body
             after_this_request(Body(request).linger)
         raise
-    (info,) = uploads.receive(name)
+    only_new = request.if_none_match.star_tag
+    try:
+        (info,) = uploads.receive(name, on_conflict="error" if only_new else "replace")
+    except NameTaken:  # meanwhile
+        _refuse_change()
     response = _json(201 if before is None else 200, **_described(info))
     response.set_etag(info.etag)
     return response
@@ -126,7 +130,11 @@ def _delete(uploads: SessionFileStore, sid: str, name: str) -> Response:
 def _check_version(info: FileInfo | None) -> None:
     """Refuse a change that is meant for another file than there is now: 412."""
     if change_refused(request, info):
-        abort(refusal(412, "precondition_failed", "The file is not the one that this request is for."))
+        _refuse_change()
+
+
+def _refuse_change() -> NoReturn:
+    abort(refusal(412, "precondition_failed", "The file is not the one that this request is for."))
 
 
 def _session() -> RequestSession:
