@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from folder_walk import leftovers, size, stored
 from killing import Countdown, content, version_of
-from silo_files import AreaGone, FileStore, SessionQuotaExceeded, StoreQuotaExceeded
+from silo_files import AreaGone, FileStore, NameTaken, SessionQuotaExceeded, StoreQuotaExceeded
 
 KILLS = int(os.environ.get("SILO_KILLS", "50"))
 SEED = os.environ.get("SILO_KILLS_SEED")
@@ -47,6 +47,11 @@ def living(keys: list[str]) -> list[str]:
     return [key for key in keys if not key.startswith("dead")]
 
 
+def incoming(base: Path, version: str) -> Path:
+    """Return the path of a file that is moved into the store."""
+    return base.with_name("incoming") / version
+
+
 class Reader:
     """A source of which each read returns a few bytes."""
 
@@ -57,7 +62,12 @@ class Reader:
         return self._file.read(min(count, 20_000) if count >= 0 else 20_000)
 
 
-SOURCES: list[Callable[[bytes], Any]] = [bytes, bytearray, memoryview, io.BytesIO, Reader]
+def blocks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), 50_000):
+        yield data[start : start + 50_000]
+
+
+SOURCES: list[Callable[[bytes], Any]] = [bytes, bytearray, memoryview, io.BytesIO, Reader, blocks]
 
 
 class Worker:
@@ -71,6 +81,7 @@ class Worker:
     """
 
     def __init__(self, base: Path, number: int, seed: int, report: int) -> None:
+        self._base = base
         self._store = open_store(base)
         self._number = number
         self._random = random.Random(seed)
@@ -88,15 +99,32 @@ class Worker:
         sid, name = self._any_file()
         version = next(self._versions)
         data = content(sid, name, version, self._random.choice((0, 100, 5000, 70_000, 300_000)))
-        source = self._random.choice(SOURCES)(data)
         expected = self._random.choice((None, len(data)))
-        self._tell("change", sid, name, version)
+        ways = [self._save_source, self._save_source, self._move, self._write_blocks]
         try:
-            self._store.save(sid, name, source, size=expected)
-        except (AreaGone, SessionQuotaExceeded, StoreQuotaExceeded):
+            self._random.choice(ways)(sid, name, version, data, expected)
+        except (AreaGone, NameTaken, SessionQuotaExceeded, StoreQuotaExceeded):
             self._tell("refused")
         else:
             self._tell("done")
+
+    def _save_source(self, sid: str, name: str, version: str, data: bytes, expected: int | None) -> None:
+        on_conflict: Any = self._random.choice(("replace", "replace", "error"))
+        source = self._random.choice(SOURCES)(data)
+        self._tell("change", sid, name, version)
+        self._store.save(sid, name, source, size=expected, on_conflict=on_conflict)
+
+    def _move(self, sid: str, name: str, version: str, data: bytes, expected: int | None) -> None:
+        path = incoming(self._base, version)
+        path.write_bytes(data)
+        self._tell("move", sid, name, version)
+        self._store.save(sid, name, path, size=expected)
+
+    def _write_blocks(self, sid: str, name: str, version: str, data: bytes, expected: int | None) -> None:
+        self._tell("change", sid, name, version)
+        with self._store.writer(sid, name, size=expected) as out:
+            for block in blocks(data):
+                out.write(block)
 
     def delete(self) -> None:
         sid, name = self._any_file()
@@ -126,8 +154,10 @@ class Worker:
 class Book:
     """The versions that each file may have, None for none, by what the workers told."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Path) -> None:
         self.may: dict[tuple[str, str], set[str | None]] = {}
+        self._base = base
+        self._moving: dict[tuple[str, str], str] = {}
 
     def read(self, events: Iterable[list[Any]]) -> None:
         """Take the events of one worker, in their order. The last change may have happened or not."""
@@ -137,7 +167,7 @@ class Book:
             if kind in ("done", "refused"):
                 self.may |= after if kind == "done" else before
                 before, after = {}, {}
-            elif kind == "change":
+            elif kind in ("change", "move"):
                 sid, name, version = values
                 before = {(sid, name): self.may.get((sid, name), {None})}
                 after = {(sid, name): {version}}
@@ -146,6 +176,8 @@ class Book:
                 after = {file: {None} for file in before}
         for file, versions in after.items():
             self.may[file] = before[file] | versions
+            if kind == "move":
+                self._moving[file] = version
 
     def check(self, found: dict[tuple[str, str], str]) -> None:
         """Compare with the files that were found. They are what the files are from now on."""
@@ -153,6 +185,11 @@ class Book:
             # Other workers clean up "mixed", and sweep "dead".
             if file[0] not in ("mixed", "dead"):
                 assert found.get(file) in versions, f"{file} is {found.get(file)}, and may be {versions}"
+        for (sid, name), version in self._moving.items():
+            # Another worker may have removed the file once it was there.
+            if sid not in ("mixed", "dead") and found.get((sid, name)) != version:
+                assert version_of(sid, name, incoming(self._base, version).read_bytes()) == version
+        self._moving = {}
         self.may = {file: {found.get(file)} for file in {*self.may, *found}}
 
 
@@ -225,13 +262,15 @@ def test_kills_at_random_leave_old_or_new_files(tmp_path: Path, fork: Fork) -> N
     seed = int(SEED or random.SystemRandom().getrandbits(32))
     print(f"SILO_KILLS_SEED={seed}")
     choose = random.Random(seed)
-    book = Book()
+    base = tmp_path / "base"
+    incoming(base, "").mkdir()
+    book = Book(base)
     kills = 0
     while kills < KILLS:
         crew = []
         for number in range(choose.choice((1, 2, 3))):
             steps = choose.choice((None, choose.randrange(1, 60), choose.randrange(1, 600)))
-            crew.append((*start(fork, tmp_path, number, choose.getrandbits(32), steps), steps))
+            crew.append((*start(fork, base, number, choose.getrandbits(32), steps), steps))
         for child, events, steps in crew:
             lines = read_lines(events)
             told: list[list[Any]] = []
@@ -244,7 +283,7 @@ def test_kills_at_random_leave_old_or_new_files(tmp_path: Path, fork: Fork) -> N
             assert os.WTERMSIG(status) == signal.SIGKILL
             book.read(told)
             kills += 1
-        book.check(examined(fork, tmp_path))
+        book.check(examined(fork, base))
 
 
 def prepare(base: Path) -> FileStore:
@@ -269,6 +308,16 @@ def save_new(store: FileStore) -> None:
 
 def replace(store: FileStore) -> None:
     store.save("own-0", "old.csv", content("own-0", "old.csv", "2", 70_000))
+
+
+def write_blocks(store: FileStore) -> None:
+    with store.writer("own-0", "new.csv") as out:
+        for block in blocks(content("own-0", "new.csv", "2", 120_000)):
+            out.write(block)
+
+
+def move(store: FileStore) -> None:
+    store.save("own-0", "new.csv", incoming(Path(store.base_dir), "2"))
 
 
 def save_in_a_new_session(store: FileStore) -> None:
@@ -296,6 +345,8 @@ def sweep(store: FileStore) -> None:
 OLD = {("own-0", "old.csv"): "1", ("own-0", "other.csv"): "1"}
 AFTER: dict[Callable[[FileStore], None], dict[tuple[str, str], str]] = {
     save_new: {**OLD, ("own-0", "new.csv"): "2"},
+    write_blocks: {**OLD, ("own-0", "new.csv"): "2"},
+    move: {**OLD, ("own-0", "new.csv"): "2"},
     replace: {**OLD, ("own-0", "old.csv"): "2"},
     save_in_a_new_session: {**OLD, ("own-1", "new.csv"): "2"},
     delete: {("own-0", "other.csv"): "1"},
@@ -310,7 +361,10 @@ def test_a_kill_between_any_two_system_calls(tmp_path: Path, fork: Fork, act: Ca
     """The act is repeated in new folders, and killed one point later each time, until it comes to its end."""
     seen = []
     for steps in range(1, 500):
-        base = tmp_path / str(steps)
+        base = tmp_path / str(steps) / "base"
+        moved = incoming(base, "2")
+        moved.parent.mkdir(parents=True)
+        moved.write_bytes(content("own-0", "new.csv", "2", 5000))
 
         def work(base: Path = base, steps: int = steps) -> None:
             if act is sweep:
@@ -327,6 +381,8 @@ def test_a_kill_between_any_two_system_calls(tmp_path: Path, fork: Fork, act: Ca
         assert status in (0, signal.SIGKILL), "the act failed: see its traceback above"
         found = examined(fork, base)
         assert found in (OLD, AFTER[act]), f"killed at point {steps}"
+        if act is move and found == OLD:
+            assert version_of("own-0", "new.csv", moved.read_bytes()) == "2", f"killed at point {steps}"
         seen.append(found)
         if status == 0:
             break

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,18 @@ class Reader:
         return self._file.read(count)
 
 
-SOURCES: dict[str, Callable[[bytes], Any]] = {"bytes": bytes, "stream": io.BytesIO, "reader": Reader}
+def blocks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), 100_000):
+        yield data[start : start + 100_000]
+
+
+def path_on_another_disk(data: bytes) -> Path:
+    path = Path(tempfile.mkdtemp()) / "source"
+    path.write_bytes(data)
+    return path
+
+
+SOURCES: list[Callable[[bytes], Any]] = [bytes, io.BytesIO, Reader, blocks, path_on_another_disk]
 
 
 def open_store(disk: Path) -> FileStore:
@@ -85,17 +97,46 @@ def a_save_fails_whole(disk: Path) -> None:
     store = open_store(disk)
     old = {"old.csv": b"old" * 1000}
     store.save("sid", "old.csv", old["old.csv"])
-    for source in SOURCES.values():
+    for source in SOURCES:
         for name in ("old.csv", "new.csv"):
+            data = source(bytes(BIG))
             with pytest.raises(StorageFull) as caught:
-                store.save("sid", name, source(bytes(BIG)))
+                store.save("sid", name, data)
             assert caught.value.errno == errno.ENOSPC
+            if isinstance(data, Path):
+                assert data.stat().st_size == BIG, "a file that was not saved is where it was"
             check(store, disk, old)
         store.save("sid", "next.csv", source(b"x" * 2_000_000))
         check(store, disk, {**old, "next.csv": b"x" * 2_000_000})
         store.delete("sid", "next.csv")
     store.sweep(lambda keys: keys)
     check(store, disk, old)
+
+
+@scenario
+def a_writer_fails_whole(disk: Path) -> None:
+    store = open_store(disk)
+    store.save("sid", "old.csv", b"old")
+    out = store.writer("sid", "old.csv")
+    until_full(lambda _: out.write(bytes(100_000)))
+    with pytest.raises(ValueError, match="no longer being written"):
+        out.commit()
+    check(store, disk, {"old.csv": b"old"})
+    with store.writer("sid", "old.csv") as out:
+        out.write(b"new")
+    check(store, disk, {"old.csv": b"new"})
+
+
+@scenario
+def a_file_of_the_same_disk_is_moved_without_room(disk: Path) -> None:
+    store = open_store(disk)
+    store.save("sid", "old.csv", b"old")
+    path = disk / "source"
+    path.write_bytes(b"x" * 2_000_000)
+    fill(disk)
+    store.save("sid", "old.csv", path)
+    check(store, disk, {"old.csv": b"x" * 2_000_000})
+    assert not path.exists()
 
 
 @scenario

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -27,7 +28,9 @@ def run_on_small_disk(script: Path, function: str, folder: Path) -> None:
             pytest.skip(f"this system does not let users mount: {tried.stderr.strip()}")
         program = shlex.join([sys.executable, str(script), function, str(folder)])
         command = ["unshare", "-Urm", "sh", "-c", f"{mount} && exec {program}"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        folders = [os.environ.get("PYTHONPATH", ""), *filter(None, sys.path)]  # pytest has added those of helpers
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
