@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import random
+import shutil
 import socket
 import struct
+import subprocess
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from app_servers import SERVERS
+from flask_silo.files.archive import OPEN_FILES
 from flask_silo_helpers import as_
 from servers import until
 from silo_store.testing import SID
@@ -141,3 +146,41 @@ def test_a_client_that_goes_away_leaves_no_descriptor(client: Client) -> None:
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
     until(lambda: client.open_files() == 0, "the file of a client that has gone stays open")
+
+
+def test_an_archive_has_its_announced_length_or_ends_early(client: Client, request: pytest.FixtureRequest) -> None:
+    pytest.importorskip("zipstream")
+    data = random.Random(4).randbytes(BIG // 32)
+    names = [f"{number:02}" for number in range(OPEN_FILES + 4)]
+    for name in names:
+        client.put(name, data)
+    status, body, headers = client.get("/api/all")
+    assert (status, headers["Content-Length"]) == (200, str(len(body)))
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == names
+    assert client.get("/api/all", "HEAD")[1] == b""
+    assert client.open_files() == 0
+    if "sync" in request.node.name:
+        return  # the one worker answers the next request only after the download
+    with client.ask("GET", "/api/all") as answer:
+        begun = answer.read(1000)
+        client.delete(names[0])
+        client.put(names[-1], b"another")
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            begun += answer.read()
+    until(lambda: client.open_files() == 0, "the files of an archive stay open")
+
+
+def test_curl_resumes_a_download(client: Client, tmp_path: Path) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("curl is not installed")
+    client.put("small", SMALL)
+    part = tmp_path / "small"
+    for begun in (SMALL[:123_457], SMALL):
+        part.write_bytes(begun)
+        command = [curl, "--fail-with-body", "-sS", "-C", "-", "-o", str(part), "-H", f"X-Session-ID: {SID}"]
+        done = subprocess.run([*command, f"http://127.0.0.1:{client.port}/api/files/small"], check=False)
+        assert part.read_bytes() == SMALL
+        assert done.returncode == (22 if begun == SMALL else 0), "curl fails at a 416, and nothing is lost"

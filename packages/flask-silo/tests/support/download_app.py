@@ -30,6 +30,10 @@ def application() -> Flask:
     def delete(name: str) -> Any:
         return {"deleted": uploads.delete(silo.sid, name)}
 
+    @app.get("/api/all")
+    def get_all() -> Any:
+        return uploads.send_all(silo.sid)
+
     @app.get("/api/open")
     def count() -> Any:
         """Say how many files of the store this process has open."""

@@ -10,7 +10,7 @@ from werkzeug.routing import Rule
 
 from ..request.endpoints import Target
 
-ALL_ROUTES = ("list", "upload", "download", "delete", "link")
+ALL_ROUTES = ("list", "upload", "download", "delete", "link", "zip")
 """The names of all routes that a file store may have."""
 
 FILES, FILE, ZIP = "flask_silo:files", "flask_silo:file", "flask_silo:zip"

@@ -26,6 +26,7 @@ from silo_files import (
 from silo_store import SessionExpired, StoreUnavailable
 
 from ..replies import refusal
+from .archive import response_with_all
 from .links import Linked, path_of, read, sign
 from .receiving import receive
 from .routes import check_routes
@@ -246,6 +247,26 @@ class SessionFileStore(FileStore):
         if not self._files.lives(linked.uid):
             return refusal(410, "session_expired", "The session that this file belonged to has ended.")
         return self._send(linked.uid, linked.name, inline=False)
+
+    def send_all(self, sid: str, download_name: str = "files.zip") -> Response:
+        """Return the response that sends all files of a session as one zip archive, made while it is sent.
+
+        The length is announced, so clients can show progress; there are no ranges. The files are stored as they are,
+        under names that any system can save. The first 32 files are open from the beginning and are sent in any case.
+        If any other is replaced or deleted before its turn comes, the connection ends early, so that the client
+        notices. A session without files has an empty archive.
+
+        Args:
+            sid: The session id.
+            download_name: The name under which a browser saves the archive.
+
+        Raises:
+            InvalidFileName: ``download_name`` cannot be the name of a file.
+            ImportError: zipstream-ng is not installed.
+            RuntimeError: There is no request.
+        """
+        key = self._key(sid)
+        return response_with_all(self.backend.list(key), partial(self.backend.open, key), download_name)
 
     def _send(self, key: str, name: str, *, inline: bool) -> Response:
         file, info = self.backend.open(key, check_name(name))

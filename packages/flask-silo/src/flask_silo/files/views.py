@@ -16,7 +16,7 @@ from ..request.endpoints import Endpoints, allowed
 from ..request.session import RequestSession
 from .body import Body
 from .conditions import change_refused
-from .routes import FILE, FILES, LINK, LINKED, StoreRules
+from .routes import FILE, FILES, LINK, LINKED, ZIP, StoreRules
 from .store import SessionFileStore
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -45,6 +45,7 @@ class FileViews:
             FILE: self._file,
             LINK: self._link,
             LINKED: self._linked,
+            ZIP: self._zip,
         }
         for prefix in self._prefixes if store.routes else ():
             base = f"{prefix.rstrip('/')}/files/{store.name}"
@@ -89,6 +90,14 @@ class FileViews:
         if request.method == "OPTIONS":
             return allowed(request)
         return self._stores[store].serve_link(token)
+
+    def _zip(self, store: str) -> Response:
+        if request.method == "OPTIONS":
+            return allowed(request)
+        sid = _sid()
+        if sid is None:
+            raise FileMissing
+        return self._stores[store].send_all(sid, f"{store}.zip")
 
 
 def _put(uploads: SessionFileStore, name: str) -> Response:
