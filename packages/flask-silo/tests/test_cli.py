@@ -164,6 +164,7 @@ def test_show_shows_the_state(app: Flask, client: FlaskClient, silo: Silo, clock
         "bytes": None if url == "memory://" else 8,
         "held": False,
         "tasks": {},
+        "files": {},
         "namespaces": {"counter": {"bytes": None if url == "memory://" else 8, "state": {"value": 1}}},
     }
     text = run(app, "show", SID).stdout

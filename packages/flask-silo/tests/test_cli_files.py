@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_files_are_shown_by_session(app: Flask, uploads: SessionFileStore, silo:
     assert ([each["sid"] for each in one["sessions"]], one["more"]) == ([SID], 1)
     assert "and 1 more session (--limit)" in run(app, "--limit", "1").stdout
     assert silo.store.uid(SID) is not None
+
+
+def test_a_session_is_shown_with_its_files(app: Flask, uploads: SessionFileStore, silo: Silo, tmp_path: Path) -> None:
+    silo.add_file_store("empty", tmp_path / "empty")
+    uploads.save(SID, "a.csv", b"12")
+    shown = app.test_cli_runner(**SEPARATE).invoke(args=["silo", "show", SID, "--json"]).stdout
+    assert json.loads(shown)["files"] == {"uploads": {"files": 1, "bytes": 2}}
+    text = app.test_cli_runner(**SEPARATE).invoke(args=["silo", "show", SID]).stdout
+    assert re.search(r"^files of uploads +1 file, 2 bytes$", text, re.M)
 
 
 def test_one_store_can_be_named(app: Flask, uploads: SessionFileStore, silo: Silo, tmp_path: Path) -> None:

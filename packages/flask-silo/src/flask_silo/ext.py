@@ -155,8 +155,8 @@ class Silo:
             validate: Called as ``validate(name, file)`` before a file is visible. Raises ``FileRefused`` to refuse it.
             durable: Whether a saved file survives a power cut.
             routes: What clients may do without a view of the application, below ``files/<name>`` of each prefix: any
-                of ``"list"``, ``"upload"``, ``"download"``, ``"delete"`` and ``"link"``, or ``ALL_ROUTES``. Nothing
-                by default.
+                of ``"list"``, ``"upload"``, ``"download"``, ``"delete"``, ``"link"`` and ``"zip"``, or ``ALL_ROUTES``.
+                Nothing by default.
 
         Raises:
             ValueError: There is a file store of that name already, or no route of a name in ``routes``; or the store

@@ -174,11 +174,12 @@ def sessions(limit: int, full_ids: bool) -> CommandOutput:
 @commands.command("show", context_settings=ANY_ID)
 @click.argument("sid")
 def show(sid: str) -> CommandOutput:
-    """Show one session and its state, without renewing it.
+    """Show one session, its state and how many files it has, without renewing it.
 
     SID is its id, or the beginning of it that `flask silo sessions` shows.
     """
-    store = _binding().store
+    silo = current_silo()
+    store = silo.store
     record = inspect.find(store, sid)
     summary = SessionSummary.of(record, store.moment(), live=store.backend.live)
     held = store.backend.held(record.uid)
@@ -194,10 +195,13 @@ def show(sid: str) -> CommandOutput:
     ]
     if tasks := inspect.tasks(store, record):
         rows.append(("tasks", ", ".join(f"{name} ({status})" for name, status in tasks.items())))
+    files = inspect.files(silo.files.stores, record)
+    for name, usage in files.items():
+        rows.append((f"files of {name}", f"{plural(usage['files'], 'file')}, {plural(usage['bytes'], 'byte')}"))
     states = [(f"  {name}", size(space["bytes"]), _state(space)) for name, space in spaces.items()]
     table = columns([("  name", "bytes", "state"), *states], right=(1,)) if states else ["  none"]
     return CommandOutput(
-        {**summary.document(), "held": held, "tasks": tasks, "namespaces": spaces},
+        {**summary.document(), "held": held, "tasks": tasks, "files": files, "namespaces": spaces},
         [*columns(rows), "", "namespaces", *table],
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from silo_store import (
@@ -26,6 +26,9 @@ from silo_store import (
 )
 
 from ..tasks.records import PREFIX, TaskRecords, stored_run
+
+if TYPE_CHECKING:
+    from ..files.store import SessionFileStore
 
 SHORT_ID_LENGTH = 6
 """The number of characters of an id that ``short()`` shows at most."""
@@ -208,6 +211,12 @@ def tasks(store: SessionStore, record: Record) -> dict[str, str]:
             if stored is not None:
                 found[name] = stored.at(now, TaskRecords.lease).record["status"]
     return found
+
+
+def files(stores: Mapping[str, SessionFileStore], record: Record) -> dict[str, dict[str, int]]:
+    """Return the number of ``files`` that the session has in each file store, and their ``bytes``, by store."""
+    usages = {name: store.usage(record.sid) for name, store in stores.items()}
+    return {name: {"files": usage.files, "bytes": usage.bytes} for name, usage in usages.items() if usage.files}
 
 
 def _shown(state: Any) -> dict[str, Any]:
