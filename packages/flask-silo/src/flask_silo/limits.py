@@ -12,6 +12,7 @@ from werkzeug.formparser import MultiPartParser
 from werkzeug.sansio.multipart import MultipartDecoder
 from werkzeug.wsgi import LimitedStream
 
+from .files.errors import UploadTooLarge
 from .text import plural
 
 UNITS = {"max_bytes": "byte", "max_files": "file", "max_parts": "part"}
@@ -24,6 +25,8 @@ def limits_of(error: Exception) -> dict[str, int]:
         found: dict[str, Any] = {name: getattr(error, name, None) for name in ("max_bytes", "max_files")}
     elif isinstance(error, StateTooLarge):
         found = {"max_bytes": error.limit}
+    elif isinstance(error, UploadTooLarge):
+        found = dict(error.limits)
     elif isinstance(error, RequestEntityTooLarge):
         found = _of_request(error)
     else:

@@ -9,8 +9,9 @@ from typing import Any
 
 from flask import Request, Response
 from silo_files import TruncatedInput
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import get_content_length
+
+from .errors import UploadTooLarge
 
 BLOCK_SIZE = 1024 * 1024
 """Bytes that are read at a time. Gunicorn copies what it has buffered at each read, so small reads are slow."""
@@ -64,16 +65,16 @@ class Body:
         """Refuse a body that announces more than ``MAX_CONTENT_LENGTH``, before any of it is read.
 
         Raises:
-            RequestEntityTooLarge: It does.
+            UploadTooLarge: It does.
         """
-        refuse_above(self._limit, self.size or 0)
+        self._refuse_above_limit(self.size or 0)
 
     def read(self, size: int = BLOCK_SIZE) -> bytes:
         """Return up to ``size`` bytes; none at the end.
 
         Raises:
             TruncatedInput: The body ended early.
-            RequestEntityTooLarge: The body has more than ``MAX_CONTENT_LENGTH``.
+            UploadTooLarge: The body has more than ``MAX_CONTENT_LENGTH``.
         """
         if self.size is not None:
             size = min(size, self.size - self.received)
@@ -89,8 +90,12 @@ class Body:
             self._broken = True
             raise TruncatedInput(self.received, self.size)
         self.received += len(block)
-        refuse_above(self._limit, self.received)
+        self._refuse_above_limit(self.received)
         return block
+
+    def _refuse_above_limit(self, size: int) -> None:
+        if self._limit is not None and size > self._limit:
+            raise UploadTooLarge(max_bytes=self._limit)
 
     def linger(self, response: Response) -> Response:
         """Read the rest of the body after ``response`` was sent, for ``LINGER_SECONDS`` at most. Return ``response``.
@@ -129,9 +134,3 @@ class Body:
                 socket.settimeout(before)
         except Exception:  # noqa: BLE001, S110 - the client is gone, or too slow: the server closes the connection
             pass
-
-
-def refuse_above(max_content_length: int | None, size: int) -> None:
-    """Refuse a body of more bytes than are allowed. ``limits.py`` reads the limit from the frame of this function."""
-    if max_content_length is not None and size > max_content_length:
-        raise RequestEntityTooLarge

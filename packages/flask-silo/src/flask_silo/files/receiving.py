@@ -11,11 +11,10 @@ from typing import IO, Any, BinaryIO, cast
 from flask import after_this_request, request
 from silo_files import FileInfo, Writer, check_name
 from werkzeug.datastructures import FileStorage
-from werkzeug.sansio.multipart import File
 
 from .body import Body
 from .errors import MalformedUpload
-from .form import FORM, Part, read_form
+from .form import FORM, Head, Part, read_form
 
 
 def receive(
@@ -68,11 +67,11 @@ def _receive_form(body: Body, files: FormFiles, reopen: Callable[[str], BinaryIO
 class FilePart:
     """A file of a form that is being written."""
 
-    def __init__(self, head: File, writer: Writer) -> None:
-        self.head: File = head
+    def __init__(self, head: Head, writer: Writer) -> None:
+        self.head: Head = head
         self.writer: Writer = writer
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         """Write the next bytes of the file."""
         self.writer.write(data)
 
@@ -84,7 +83,7 @@ class FilePart:
 class NoFile:
     """The part that a browser sends if its user has chosen no file: it has no name and no bytes."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         """Take no bytes.
 
         Raises:
@@ -113,7 +112,7 @@ class FormFiles:
         self._names: set[str] = set()
         self._parts: list[FilePart] = []
 
-    def begin(self, head: File) -> Part:
+    def begin(self, head: Head) -> Part:
         """Begin to write a file.
 
         Raises:
