@@ -94,7 +94,9 @@ def test_a_file_comes_and_goes(client: FlaskClient) -> None:
 
     changed = client.put(f"{BASE}/a.csv", data=b"z", headers=mine)
     assert (changed.status_code, changed.get_json()["size"]) == (200, 1)
-    assert client.delete(f"{BASE}/a.csv", headers=mine).status_code == 204
+    deleted = client.delete(f"{BASE}/a.csv", headers=mine)
+    assert (deleted.status_code, deleted.data) == (204, b"")
+    assert "Content-Type" not in deleted.headers
     for call in (client.delete, client.get, client.head):
         missing = call(f"{BASE}/a.csv", headers=mine)
         assert missing.status_code == 404
@@ -399,6 +401,17 @@ def test_below_each_prefix_and_listed_among_the_routes(tmp_path: Path, url: str)
         "/api/files/uploads/<name>",
         "/v2/files/uploads/<name>",
     }
+
+
+def test_each_application_of_a_silo_serves_its_own_clients(silo: Silo, app: Flask, uploads: SessionFileStore) -> None:
+    second = Flask("second")
+    second.test_client_class = Client
+    silo.init_app(second)
+    mine = begin(app.test_client())
+    theirs = begin(second.test_client(), "b.csv")
+    assert names(app.test_client(), mine) == ["a.csv"]
+    assert names(second.test_client(), theirs) == ["b.csv"]
+    assert second.test_client().get(BASE, headers=mine).status_code == 410, "the other application's session"
 
 
 def test_a_task_does_not_take_the_place_of_files(silo: Silo, client: FlaskClient) -> None:

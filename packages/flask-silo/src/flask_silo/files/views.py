@@ -7,8 +7,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from flask import Response, abort, after_this_request, jsonify, request
-from silo_files import FileInfo, FileMissing, FileStoreError, InvalidFileName, NameTaken, check_name
-from werkzeug.exceptions import HTTPException
+from silo_files import FileInfo, FileMissing, InvalidFileName, NameTaken, check_name
 
 from ..current import current_request
 from ..replies import refusal
@@ -104,8 +103,8 @@ def _put(uploads: SessionFileStore, name: str) -> Response:
     try:
         before = _replaced(uploads, _checked(name))
         _check_version(before)
-    except (FileStoreError, HTTPException):
-        with suppress(RuntimeError):  # a hook has read the body
+    except Exception:
+        with suppress(RuntimeError):  # raised if a hook has read the body
             after_this_request(Body(request).linger)
         raise
     only_new = request.if_none_match.star_tag
@@ -133,7 +132,9 @@ def _delete(uploads: SessionFileStore, sid: str, name: str) -> Response:
     _check_version(uploads.info(sid, name))
     if not uploads.delete(sid, name):
         raise FileMissing
-    return Response(status=204, headers=NO_STORE)
+    response = Response(status=204, headers=NO_STORE)
+    del response.headers["Content-Type"]  # there is no content
+    return response
 
 
 def _check_version(info: FileInfo | None) -> None:
