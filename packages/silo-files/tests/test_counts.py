@@ -26,7 +26,7 @@ class Place:
 
     def __init__(self, base: Path, **limits: int) -> None:
         self.backend = LocalFileBackend(str(base))
-        self.ledger = LocalLedger(self.backend.counts, Limits(**limits), str(base))
+        self.ledger = LocalLedger(self.backend.counts, Limits(**limits))
         self.base = base
 
     def area(self, key: str = "key") -> Path:
@@ -112,7 +112,7 @@ def test_a_damaged_record_is_counted_again_once(
     damage: Callable[[Path], object], look: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.save("a", 10)
-    for file in (place.area() / "counts", place.base / "counts"):
+    for file in (place.area() / "counts", place.base / "owners" / "counts"):
         damage(file)
         if look == "save":
             place.save("b", 5)
@@ -193,10 +193,10 @@ def test_a_file_of_known_size_is_reserved_at_once(tmp_path: Path) -> None:
 def test_replacing_reserves_the_growth(tmp_path: Path) -> None:
     place = Place(tmp_path, session_bytes=MIB, files=1)
     place.save("a", MIB)
-    reservation = place.ledger.reserve("key", size=MIB, replaces=MIB)
+    reservation = place.ledger.reserve("key", size=MIB, replacing="a")
     assert (reservation.bytes, reservation.files) == (0, 0)
     with pytest.raises(SessionQuotaExceeded):
-        place.ledger.reserve("key", size=MIB + 1, replaces=MIB)
+        place.ledger.reserve("key", size=MIB + 1, replacing="a")
 
 
 def test_a_change_uses_its_reservation_up(place: Place) -> None:
@@ -240,7 +240,7 @@ def test_after_another_error_the_files_are_counted(place: Place, monkeypatch: py
 
 def test_reservations_of_dead_processes_are_dropped_before_a_refusal(place: Place) -> None:
     place.save("a", 10)
-    for file in (place.area() / "counts", place.base / "counts"):
+    for file in (place.area() / "counts", place.base / "owners" / "counts"):
         file.write_bytes(Record(10, 1, {"0" * 16: (990, 2), "f" * 16: (400, 0)}).encode())
     place.save("b", 990)
     assert place.ledger.usage("key") == Usage(1000, 2)

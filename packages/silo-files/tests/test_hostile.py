@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from silo_files import FileMissing, FileStore, InvalidFileName, InvalidKey, UnsafeFolder
+from silo_files import FileMissing, FileStore, InvalidFileName, InvalidKey, UnsafeFolder, Usage
 from silo_files.names import hash_key, hash_name
 
 guard = pytest.importorskip("tests.guard", reason="hostile names could do harm: run in the repository, under its guard")
@@ -181,7 +181,7 @@ def test_links_in_an_area_are_not_followed(tmp_path: Path) -> None:
         path.symlink_to(tmp_path / "neighbour" / "victim.txt")
         assert store.get_path("sid", "a.txt") is None
         assert store.list_files("sid") == []
-        assert store.total_size_bytes == 0
+        assert store.backend.total() == Usage(0, 0)
         with pytest.raises(FileMissing):
             store.open("sid", "a.txt")
         store.save("sid", "a.txt", b"new")

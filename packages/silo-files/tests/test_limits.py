@@ -6,7 +6,7 @@ import io
 import pickle
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from silo_files import (
     StoreQuotaExceeded,
     Usage,
 )
-from silo_files.locks import KeyLocks
-from silo_files.old_ledger import Ledger, Limits
+from silo_files.ledger import Limits
+from silo_files.memory_ledger import MemoryLedger
 
 
 class Blocks:
@@ -180,18 +180,16 @@ def test_the_whole_store_is_not_counted_for_each_refusal(tmp_path: Path) -> None
             return super().total()
 
     backend = Counting(str(tmp_path / "base"))
-    ledger = Ledger(backend, KeyLocks(), Limits(store_bytes=100), clock=lambda: now)
+    ledger = MemoryLedger(backend, Limits(store_bytes=100), clock=lambda: now)
     other = FileStore(tmp_path / "base")
     other.save("other", "a", b"x" * 100)
     for _ in range(5):
-        reservation = ledger.begin("sid", "a")
         with pytest.raises(StoreQuotaExceeded):
-            reservation.reserve(1)
-        reservation.release()
+            ledger.reserve("sid", size=1)
     assert counts == 1
     other.cleanup("other")
     now = 6.0
-    ledger.begin("sid", "a").reserve(100)
+    ledger.reserve("sid", size=100)
     assert counts == 2
 
 
@@ -256,9 +254,7 @@ def test_concurrent_saves_stay_within_the_limits(tmp_path: Path, names: list[str
     # The counts are right again: exactly the rest fits.
     store.cleanup("sid0")
     rest = 10_000 - store.usage("sid1").bytes
-    assert isinstance(store._ledger, Ledger)
-    assert store._ledger._extra == 0
-    assert store._ledger._total == store.total_size_bytes
+    assert_counts_agree(store)
     store.save(
         "sid1",
         names[1],
@@ -267,9 +263,12 @@ def test_concurrent_saves_stay_within_the_limits(tmp_path: Path, names: list[str
     assert store.usage("sid1").bytes == 10_000
 
 
-def ledger_of(store: FileStore) -> Ledger:
-    assert store._ledger is not None
-    return store._ledger
+def assert_counts_agree(store: FileStore, sids: Iterable[str] = ("sid0", "sid1")) -> None:
+    """The counts are those of the disk, and no room is reserved."""
+    assert store.total() == store.backend.total()
+    assert [store.usage(sid) for sid in sids] == [store.backend.usage(sid) for sid in sids]
+    assert isinstance(store.backend, LocalFileBackend)
+    assert store.backend.counts.owned == {}
 
 
 def test_a_cleanup_while_saving_is_counted_once(tmp_path: Path) -> None:
@@ -284,7 +283,7 @@ def test_a_cleanup_while_saving_is_counted_once(tmp_path: Path) -> None:
         store.save("sid", "a", b"x" * 90)
         with pytest.raises(AreaGone):
             store.save("sid", "b", Blocks(blocks()))  # type: ignore[arg-type]
-        assert ledger_of(store)._total == 0 == store.total_size_bytes
+        assert store.total() == Usage(0, 0) == store.backend.total()
 
 
 def test_a_sweep_while_saving_does_not_lift_the_limit(tmp_path: Path) -> None:
@@ -307,7 +306,7 @@ def test_a_cleanup_of_an_area_not_in_memory_is_counted(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "base", max_store_bytes=100)
     store.save("sid", "a", b"x" * 40)
     store.cleanup("old")
-    assert ledger_of(store)._total == 40
+    assert store.total() == Usage(40, 1)
     store.save("sid", "b", b"x" * 60)
 
 
@@ -361,12 +360,10 @@ def test_the_counts_agree_with_the_disk(tmp_path: Path, limits: dict[str, int]) 
             thread.start()
         for thread in threads:
             thread.join()
-        ledger, size = ledger_of(store), store.total_size_bytes
         assert failures == []
-        assert size <= 9000
-        assert ledger._total in (None, size)
-        assert ledger._extra == 0
-        for sid, area in ledger._areas.items():
-            assert (Usage(area.bytes, area.files), area.pending) == (store.usage(sid), {})
-            assert area.bytes <= limits.get("max_session_bytes", 9000)
-            assert area.files <= limits.get("max_files", 100)
+        assert_counts_agree(store, [f"sid{number}" for number in range(4)])
+        assert store.total().bytes <= 9000
+        for number in range(4):
+            usage = store.usage(f"sid{number}")
+            assert usage.bytes <= limits.get("max_session_bytes", 9000)
+            assert usage.files <= limits.get("max_files", 100)

@@ -137,6 +137,7 @@ class Silo:
         max_files: int | None = None,
         extensions: Collection[str] | None = None,
         validate: Validator | None = None,
+        min_free_bytes: int | None = None,
         durable: bool = False,
         routes: str | Collection[str] = (),
     ) -> SessionFileStore:
@@ -153,6 +154,7 @@ class Silo:
             max_files: How many files a session may have.
             extensions: The only extensions that file names may have, such as ``{".csv", ".tar.gz"}``; None for all.
             validate: Called as ``validate(name, file)`` before a file is visible. Raises ``FileRefused`` to refuse it.
+            min_free_bytes: Bytes that saving leaves free on the file system.
             durable: Whether a saved file survives a power cut.
             routes: What clients may do without a view of the application, below ``files/<name>`` of each prefix: any
                 of ``"list"``, ``"upload"``, ``"download"``, ``"delete"``, ``"link"`` and ``"zip"``, or ``ALL_ROUTES``.
@@ -177,6 +179,7 @@ class Silo:
             max_files=max_files,
             extensions=extensions,
             validate=validate,
+            min_free_bytes=min_free_bytes,
             durable=durable,
         )
         for binding in self.apps.bindings():

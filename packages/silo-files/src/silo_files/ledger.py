@@ -67,14 +67,14 @@ class Ledger(Protocol):
     the application.
     """
 
-    def reserve(self, key: str, *, size: int | None = None, replaces: int | None = None) -> Reservation:
+    def reserve(self, key: str, *, size: int | None = None, replacing: str | None = None) -> Reservation:
         """Begin to save one file, in an area that exists. Each running save reserves room by itself.
 
         Args:
             key: The key of the area.
             size: The size of the file in bytes, if it is known. Its room is then reserved now, unless the file is so
                 small that its change can check the limits in time.
-            replaces: Bytes of the file that has the name now; None if there is none. Only the growth is reserved.
+            replacing: The name of a file that it replaces, if there is one. Only the growth is reserved.
 
         Raises:
             SessionQuotaExceeded: The session has no room for the file.
@@ -90,7 +90,7 @@ class Ledger(Protocol):
         After any other error the files are counted again at the next look.
 
         Raises:
-            AreaGone: There is no such area.
+            AreaGone: There is no such area. A ledger that does not know may leave that to the backend.
         """
 
     def removal(self, key: str) -> AbstractContextManager[None]:

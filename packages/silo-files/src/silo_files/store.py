@@ -10,13 +10,13 @@ from typing import BinaryIO
 
 from .backend import FileBackend, FileInfo, Living, Origin, SavedPath, Usage
 from .digest import digest_of
-from .errors import FileMissing, NoLocalPath
+from .errors import AreaGone, FileMissing, NoLocalPath
+from .ledger import Ledger, Limits
 from .living import ask
-from .local import LocalFileBackend
-from .locks import KeyLocks
+from .local import LocalFileBackend, LocalLedger
+from .memory_ledger import MemoryLedger
 from .moving import MovedFile
 from .names import check_key, check_name
-from .old_ledger import Ledger, Limits
 from .policy import OnConflict, Validator, check_extensions
 from .seam import check_seam
 from .source import Source, read_blocks
@@ -28,13 +28,16 @@ class FileStore:
 
     Every method that takes a session id or a key raises ``InvalidKey`` if it is malformed, and every method that takes
     a file name ``InvalidFileName``. All methods may be called from several threads at once, and several processes may
-    share one ``base_dir``. The limits hold within one process.
+    share one ``base_dir``. With a local folder, the limits hold among these processes, which give the same limits.
 
     Args:
         base_dir: The folder for the files. The store touches only its own folders in it.
         auto_create: Whether to create ``base_dir`` if it is missing, and to check now that files can be saved in it.
             Without it the folder is not checked before the first save, so a process without write permission can read.
-        backend: Keeps the files in place of a local folder. ``auto_create`` and ``durable`` then have no effect.
+        backend: Keeps the files in place of a local folder. ``auto_create``, ``durable`` and ``min_free_bytes`` then
+            have no effect.
+        ledger: Counts the files, and has the limits of sessions and of the store. By default the counts of a local
+            folder lie in it, for all processes, and those of another backend in the memory of each process.
         max_file_bytes: Bytes that each file may have; None for no limit.
         max_session_bytes: Bytes that the files of each session may have together; None for no limit.
         max_store_bytes: Bytes that all files may have together; None for no limit.
@@ -42,6 +45,7 @@ class FileStore:
         extensions: The only extensions that the names of saved files may have, such as ``{".csv", ".tar.gz"}``, in any
             case; None to accept all names.
         validate: Looks at each file before it is visible, see ``save()``; None to accept all files.
+        min_free_bytes: Bytes that saving must leave free on the file system, whoever uses them; None for no limit.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
         origin: Names the place where the sessions are kept, or returns that name: with each area that is created, and
             when a sweep begins. It is stored beside the files. A sweep removes no files of another origin, because
@@ -57,10 +61,11 @@ class FileStore:
 
     Raises:
         FolderUnusable: With ``auto_create``, ``base_dir`` cannot be created or written to.
-        TypeError: ``backend`` lacks a method or has one that takes other arguments; the message lists all of them. Or
-            ``key_for`` or ``validate`` cannot be called, ``extensions`` is not a collection of str, or ``origin`` is
-            something other than a str or a function.
-        ValueError: A limit is negative, or an extension has no dot in front.
+        TypeError: ``backend`` or ``ledger`` lacks a method or has one that takes other arguments; the message lists all
+            of them. Or ``key_for`` or ``validate`` cannot be called, ``extensions`` is not a collection of str, or
+            ``origin`` is something other than a str or a function.
+        ValueError: A limit is negative, or was given beside a ``ledger``, which has its own. Or an extension has no dot
+            in front.
     """
 
     def __init__(
@@ -69,17 +74,19 @@ class FileStore:
         *,
         auto_create: bool = True,
         backend: FileBackend | None = None,
+        ledger: Ledger | None = None,
         max_file_bytes: int | None = None,
         max_session_bytes: int | None = None,
         max_store_bytes: int | None = None,
         max_files: int | None = None,
         extensions: Collection[str] | None = None,
         validate: Validator | None = None,
+        min_free_bytes: int | None = None,
         durable: bool = False,
         origin: Origin = None,
         key_for: Callable[[str], str] | None = None,
     ) -> None:
-        for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files):
+        for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files, min_free_bytes):
             if limit is not None and limit < 0:
                 raise ValueError(f"a limit must not be negative: {limit}")
         if key_for is not None and not callable(key_for):
@@ -96,12 +103,15 @@ class FileStore:
             check_seam("backend", backend, FileBackend, "silo_files.FileBackend")
         self.backend: FileBackend = backend
         self._key_for = key_for
-        self._locks = KeyLocks()
-        limits = Limits(max_session_bytes, max_store_bytes, max_files)
-        self._ledger = Ledger(self.backend, self._locks, limits) if limits != Limits() else None
-        self._place = Place(
-            self.backend, self._locks, self._ledger, max_file_bytes, check_extensions(extensions), validate
-        )
+        limits = Limits(max_session_bytes, max_store_bytes, max_files, min_free_bytes)
+        if ledger is None:
+            ledger = _ledger_of(backend, limits)
+        else:
+            check_seam("ledger", ledger, Ledger, "silo_files.ledger.Ledger")
+            if limits != Limits():
+                raise ValueError("a limit was given beside a ledger: give the limits to the ledger")
+        self._ledger: Ledger = ledger
+        self._place = Place(backend, ledger, max_file_bytes, check_extensions(extensions), validate)
 
     def session_dir(self, sid: str) -> str:
         """Return the absolute path of the session's folder, whose name is a hash. With ``auto_create`` it is created.
@@ -350,12 +360,15 @@ class FileStore:
         """Delete one file. Return whether it existed."""
         key = self._key(sid)
         name = check_name(filename)
-        with self._locks.of(key):
-            info = self.backend.stat(key, name) if self._ledger else None
-            deleted = self.backend.delete(key, name)
-            if self._ledger and info and deleted:
-                self._ledger.remove_file(key, name, info.size)
-        return deleted
+        try:
+            with self._ledger.change(key) as change:
+                info = self.backend.stat(key, name)
+                if info is None:
+                    return False
+                change.add(bytes=-info.size, files=-1)
+                return self.backend.delete(key, name)
+        except AreaGone:
+            return False
 
     def cleanup(self, sid: str) -> None:
         """Remove all files of the session, at once for every process. Their space is freed soon after."""
@@ -364,19 +377,15 @@ class FileStore:
     def cleanup_key(self, key: str) -> None:
         """Remove all files of a key, as ``cleanup()`` does for a session id. Does not call ``key_for``."""
         key = check_key(key)
-        with self._locks.of(key):
-            size = self._ledger.size_of(key) if self._ledger else 0
+        with self._ledger.removal(key):
             self.backend.remove_area(key)
-            if self._ledger:
-                self._ledger.remove_area(key, size)
 
     def cleanup_all(self) -> None:
         """Remove the files of all sessions, also those that other processes saved."""
         try:
             self.backend.remove_all()
         finally:
-            if self._ledger:
-                self._ledger.remove_all()
+            self._ledger.forget()
 
     def purge(self) -> None:
         """Free the space of all removed files. Return when that is done."""
@@ -404,18 +413,30 @@ class FileStore:
         try:
             removed = self.backend.sweep(partial(ask, living), on_progress=on_progress)
         finally:
-            if self._ledger and removed:
-                self._ledger.remove_all()
+            if removed:
+                self._ledger.forget()
         return removed
 
     def usage(self, sid: str) -> Usage:
-        """Return the number of bytes and files that the session has now."""
-        return self.backend.usage(self._key(sid))
+        """Return the number of bytes and files that the session has now.
+
+        In a local folder, its files are counted at the first look, and again only after a process was killed while it
+        changed them.
+        """
+        return self._ledger.usage(self._key(sid))
+
+    def total(self) -> Usage:
+        """Return the number of bytes and files that all sessions have now.
+
+        A local folder that has or had ``max_store_bytes`` keeps both. In any other, the counts of all sessions are
+        added up.
+        """
+        return self._ledger.total()
 
     @property
     def total_size_bytes(self) -> int:
-        """Bytes of the files of all sessions. Looks at each file, so it is slow with very many."""
-        return self.backend.total().bytes
+        """Bytes of the files of all sessions, see ``total()``."""
+        return self.total().bytes
 
     def close(self) -> None:
         """Stop counting as a living writer, so that other processes may sweep. Files stay, and saving works again."""
@@ -424,3 +445,9 @@ class FileStore:
     def _key(self, sid: str) -> str:
         sid = check_key(sid)
         return sid if self._key_for is None else check_key(self._key_for(sid))
+
+
+def _ledger_of(backend: FileBackend, limits: Limits) -> Ledger:
+    if isinstance(backend, LocalFileBackend):
+        return LocalLedger(backend.counts, limits)
+    return MemoryLedger(backend, limits)

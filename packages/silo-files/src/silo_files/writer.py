@@ -10,9 +10,8 @@ from typing import NamedTuple
 from .backend import Block, FileBackend, FileInfo, SavedPath
 from .digest import Expected
 from .errors import FileTooLarge, NameTaken, TruncatedInput
-from .locks import KeyLocks
+from .ledger import Ledger, Reservation
 from .names import free_name
-from .old_ledger import Ledger, Reservation
 from .policy import OnConflict, Validator, accepted_extension, check_conflict
 from .source import as_block
 
@@ -22,16 +21,14 @@ class Place(NamedTuple):
 
     Attributes:
         backend: Keeps the files.
-        locks: The locks of the keys.
-        ledger: Counts for the limits of sessions and of the store; None if there are none.
+        ledger: Counts the files, and keeps them within the limits of sessions and of the store.
         max_file_bytes: Bytes that each file may have; None for no limit.
         extensions: The extensions that are accepted, as ``check_extensions()`` returns them; None for all.
         validate: Looks at each file before it is visible; None to accept all.
     """
 
     backend: FileBackend
-    locks: KeyLocks
-    ledger: Ledger | None
+    ledger: Ledger
     max_file_bytes: int | None
     extensions: tuple[str, ...] | None
     validate: Validator | None
@@ -102,10 +99,8 @@ class Writer:
         self._staged = place.backend.stage(key, name)
         try:
             # After stage(): a clean-up before this line is counted, and one after it makes the commit fail.
-            if place.ledger is not None:
-                # A file that replaces none grows the session by all its bytes.
-                counted = name if on_conflict == "replace" else f"\0{id(self)}"
-                self._reservation = place.ledger.begin(key, counted)
+            replacing = name if on_conflict == "replace" else None
+            self._reservation = place.ledger.reserve(key, size=size, replacing=replacing)
         except BaseException:
             self._staged.abort()
             raise
@@ -257,17 +252,19 @@ class Writer:
         if size is not None and written > size:
             raise FileTooLarge(size=size)
         if self._reservation is not None:
-            self._reservation.reserve(count)
+            self._reservation.take(count)
         self._written = written
 
     def _save(self) -> SavedPath:
         if self._check is not None:
             self._check()
-        # A clean-up of this key waits for this lock, so the counts see both in the same order as the disk.
-        with self._place.locks.of(self._key):
-            saved = self._staged.commit(self._final_name())
-            if self._reservation is not None:
-                self._reservation.commit()
+        backend = self._place.backend
+        with self._place.ledger.change(self._key) as change:
+            name = self._final_name()
+            old = backend.stat(self._key, name) if self._on_conflict == "replace" else None
+            growth = self._written - (old.size if old is not None else 0)
+            change.add(bytes=growth, files=int(old is None), reservation=self._reservation)
+            saved = self._staged.commit(name)
         if self._digest is not None:
             saved = SavedPath(saved, replace(saved.info, digest=self._digest.text))
         return saved

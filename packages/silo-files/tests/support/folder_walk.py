@@ -28,4 +28,4 @@ def leftovers(base: Path) -> list[str]:
     """Return what a sweep must have removed: unfinished files and folders, locks of ended processes, the trash."""
     inner = ["areas/??/*/t-*", "areas/??/*/*/*.part", "trash/*", "owners/*"]
     paths = [path for pattern in inner for path in base.glob(pattern)]
-    return sorted(str(path.relative_to(base)) for path in paths if path.name != "areas.lock")
+    return sorted(str(path.relative_to(base)) for path in paths if path.name not in ("areas.lock", "counts"))

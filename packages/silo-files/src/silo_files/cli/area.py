@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..local import journal
+from ..local.counts import Counts
 from ..local.disk import DIR_MODE, FILE_MODE
 from ..local.owners import Owners
 from ..local.trash import Trash
@@ -29,13 +30,15 @@ class AreaCheck:
         folder: The folder of the store.
         owners: Says which processes are alive.
         trash: Removes an area.
+        counts: The counts of the areas.
         path: The area.
     """
 
-    def __init__(self, folder: Folder, owners: Owners, trash: Trash, path: str) -> None:
+    def __init__(self, folder: Folder, owners: Owners, trash: Trash, counts: Counts, path: str) -> None:
         self._folder = folder
         self._owners = owners
         self._trash = trash
+        self._counts = counts
         self._path = path
         self._found: list[Damage] = []
         self._stored: list[str] = []
@@ -64,6 +67,8 @@ class AreaCheck:
         self._check_names()
         if self._stored and not has_key:
             self._add("lost-key", self._path, None)
+        if self._counts.is_wrong(digest):
+            self._add("wrong-counts", os.path.join(self._path, COUNTS), partial(self._counts.recount, digest))
         if not (self._stored or has_key or self._is_used):
             self._add("empty-area", self._path, partial(self._trash.add, digest))
 

@@ -40,6 +40,7 @@ PROBLEMS: dict[str, Problem] = {
     "missing-journal": Problem("a process has no journal of names here", "removes the folder, or writes a journal"),
     "torn-journal": Problem("lines of a journal are cut short or damaged", "keeps its whole lines"),
     "unnamed-file": Problem("no journal has the name of this file", "gives it the name recovered-<8 hex digits>"),
+    "wrong-counts": Problem("the counts are not those of the files", "counts the files again"),
     "lost-key": Problem(
         "no journal says to which session these files belong",
         "does nothing, as it knows no sessions: the files stay, and are whole again once their session saves a file",

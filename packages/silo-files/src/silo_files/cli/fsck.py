@@ -19,6 +19,7 @@ from ..local.counts import Counts
 from ..local.disk import DIR_MODE, FILE_MODE, is_real_dir
 from ..local.owners import Owners
 from ..local.trash import Trash
+from ..local.walk import COUNTS
 from . import mending
 from .area import AreaCheck
 from .findings import Damage, Finding
@@ -62,7 +63,8 @@ class Fsck:
         self._only = only
         self._on_area = on_area
         self._owners = Owners(folder.owners)
-        self._trash = Trash(folder.areas, folder.trash, Counts(folder.root, self._owners))
+        self._counts = Counts(folder.root, self._owners)
+        self._trash = Trash(folder.areas, folder.trash, self._counts)
         self._can_lock = True
 
     def run(self) -> list[Finding]:
@@ -77,6 +79,7 @@ class Fsck:
                 found += self._area(path)
                 self.areas += 1
                 self._on_area(self.areas)
+        found += self._treat(self._total)
         # Again now: a process that just began has made its lock file by now, or has deleted what was in the trash.
         # The lock file of a process says to other sweeps that the process has left something.
         if not self._repair or all(finding.repaired or finding.code not in _LEFT for finding in found):
@@ -122,7 +125,7 @@ class Fsck:
                 if not is_real_dir(path):
                     return []
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # another process is at work
-                    return AreaCheck(self._folder, self._owners, self._trash, path).damages()
+                    return AreaCheck(self._folder, self._owners, self._trash, self._counts, path).damages()
             return [Damage("unreadable", path, note="it changed at each attempt to read it")]
 
         if not self._wanted(look()):
@@ -158,12 +161,18 @@ class Fsck:
         if mode is None:
             if not _REMOVED.fullmatch(entry.name):
                 yield self._aside("foreign-entry", entry.path)
-        elif entry.name != _GATE and not _LOCK.fullmatch(entry.name):
+        elif entry.name not in (_GATE, COUNTS) and not _LOCK.fullmatch(entry.name):
             yield self._aside("foreign-entry", entry.path)
         elif not entry.is_file(follow_symlinks=False):
             yield self._aside("not-a-file", entry.path)
         elif not mending.has_mode(entry.path, mode):
             yield Damage("wrong-mode", entry.path, partial(mending.set_mode, entry.path, mode))
+
+    def _total(self) -> list[Damage]:
+        if not self._counts.is_store_wrong():
+            return []
+        path = os.path.join(self._folder.owners, COUNTS)
+        return [Damage("wrong-counts", path, self._counts.recount_store)]
 
     def _prefixes(self) -> list[Damage]:
         found: list[Damage] = []

@@ -17,5 +17,6 @@
 """
 
 from .backend import LocalFileBackend
+from .ledger import LocalLedger
 
-__all__ = ["LocalFileBackend"]
+__all__ = ["LocalFileBackend", "LocalLedger"]

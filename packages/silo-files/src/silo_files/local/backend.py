@@ -4,7 +4,7 @@
 <base>/areas/<2 hex>/<sha256 of the key>/counts                          the bytes and files of the area
 <base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/names                 the journal of one process
 <base>/areas/<2 hex>/<sha256 of the key>/w-<owner>/<number>.part         a file being written
-<base>/counts                                                            those of all areas, with max_store_bytes
+<base>/owners/counts                                                     those of all areas, with max_store_bytes
 <base>/owners/<owner>.lock                                               locked by a living process
 <base>/trash/<random>.gone                                               a removed area
 """

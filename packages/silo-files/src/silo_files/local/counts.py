@@ -1,6 +1,6 @@
 """The counts of each area and of the store, in small files that processes lock.
 
-``areas/xx/<digest>/counts`` lies in its area, and goes with it by the one rename. ``<base>/counts`` has the sums of all
+``areas/xx/<digest>/counts`` lies in its area, and goes with it by the one rename. ``owners/counts`` has the sums of all
 areas. A process keeps it if its store has ``max_store_bytes``, or if it is there. A record has the bytes and files that
 are finished, and what each process has reserved, by its owner id.
 
@@ -34,8 +34,9 @@ from collections.abc import Callable, Iterator
 from ..backend import Usage
 from ..errors import AreaGone
 from ..fork import reset_after_fork
+from ..names import hash_name
 from . import walk
-from .disk import LOCK, is_real_dir, open_lock, open_read, raise_if_full, same_file
+from .disk import is_real_dir, make_dir, open_lock, open_read, raise_if_full, same_file
 from .file_lock import lock_fd, unlock_fd
 from .owners import Owners
 from .record import Record, mark_uncertain, read_record, write_record
@@ -165,12 +166,14 @@ class Counts:
     """The counts files of one base folder.
 
     Attributes:
+        base: Path of the base folder.
         owned: What this process has reserved, as bytes and files, by the digest of the area; under "" in the store.
     """
 
     def __init__(self, base: str, owners: Owners) -> None:
+        self.base = base
         self._areas = os.path.join(base, "areas")
-        self._store = os.path.join(base, walk.COUNTS)
+        self._store = os.path.join(base, "owners", walk.COUNTS)
         self._owners = owners
         self._open: set[int] = set()
         self._after_fork()
@@ -193,7 +196,7 @@ class Counts:
             StorageFull: There is no room left for the record.
         """
         area = f"{self._areas}/{digest[:2]}/{digest}"
-        fd = self._lock(f"{area}/{walk.COUNTS}", area)
+        fd = self._lock_area(area)
         return self._load(fd, digest, lambda: walk.usage(area))
 
     def lock_store(self, *, create: bool) -> LockedRecord | None:
@@ -207,10 +210,13 @@ class Counts:
 
         Raises:
             StorageFull: There is no room left for the record.
+            UnsafeFolder: A link or a file stands in place of the folder of the record.
         """
         if not create and not os.path.lexists(self._store):
             return None
-        return self._load(self._lock(self._store, None), "", self._sum)
+        if not is_real_dir(folder := os.path.dirname(self._store)):
+            make_dir(folder)
+        return self._load(self._lock(self._store), "", self._sum)
 
     def usage(self, digest: str) -> Usage:
         """Return the bytes and files of an area. The files are counted only if their record is missing or uncertain."""
@@ -241,12 +247,17 @@ class Counts:
         locked.close()
         return locked.record.usage
 
+    def file_size(self, digest: str, name: str) -> int | None:
+        """Return the bytes of a finished file; None if there is no such file."""
+        status = walk.regular(f"{self._areas}/{digest[:2]}/{digest}/{hash_name(name)}")
+        return status.st_size if status is not None else None
+
     @contextlib.contextmanager
     def removal(self, digest: str) -> Iterator[None]:
         """Hold the locks while an area is renamed, and subtract it from the store."""
         area = f"{self._areas}/{digest[:2]}/{digest}"
         try:
-            fd = self._lock(f"{area}/{walk.COUNTS}", area)
+            fd = self._lock_area(area)
         except (AreaGone, OSError):  # on a full disk, a record that is missing cannot be created
             fd = -1
         try:
@@ -269,6 +280,15 @@ class Counts:
         finally:
             if fd >= 0:
                 self.release(fd)
+
+    def is_wrong(self, digest: str) -> bool:
+        """Return whether the record of an area looks certain, and its files are others. Looks at each file."""
+        area = f"{self._areas}/{digest[:2]}/{digest}"
+        return _is_wrong(f"{area}/{walk.COUNTS}", lambda: walk.usage(area))
+
+    def is_store_wrong(self) -> bool:
+        """Return whether the record of the store looks certain, and is not the sum of all areas."""
+        return _is_wrong(self._store, self._sum)
 
     def recount(self, digest: str) -> Usage:
         """Count the files of an area again, whatever its record says, and drop reservations of dead processes.
@@ -345,21 +365,19 @@ class Counts:
         unlock_fd(fd)
         os.close(fd)
 
-    def _lock(self, path: str, area: str | None) -> int:
-        """Open and lock a file of counts, which is created if it is missing. Return its descriptor."""
+    def _lock_area(self, area: str) -> int:
+        """Open and lock the file of an area, which is created if it is missing. Return its descriptor."""
+        if not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
+            raise AreaGone
+        try:
+            return self._lock(f"{area}/{walk.COUNTS}")
+        except (FileNotFoundError, NotADirectoryError):
+            raise AreaGone from None
+
+    def _lock(self, path: str) -> int:
         while True:
             try:
-                try:
-                    fd = os.open(path, LOCK)
-                except FileNotFoundError:
-                    # The record of an area is created only where no link leads to another place.
-                    if area is not None and not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
-                        raise AreaGone from None
-                    fd = open_lock(path)
-            except (FileNotFoundError, NotADirectoryError):
-                if area is None:
-                    raise
-                raise AreaGone from None
+                fd = open_lock(path)
             except OSError as error:
                 raise_if_full(error)
                 raise
@@ -418,3 +436,11 @@ def _read(path: str) -> Record | None:
         if record is not None:
             return record if is_certain else None
     return None
+
+
+def _is_wrong(path: str, count: Callable[[], Usage]) -> bool:
+    record = _read(path)
+    if record is None or record.usage == count():
+        return False
+    again = _read(path)  # another process may have changed the files between the two looks
+    return again is not None and again.usage == record.usage

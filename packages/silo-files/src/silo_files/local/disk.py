@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+import sys
 
 from ..errors import StorageFull, UnsafeFolder
 
@@ -28,9 +28,6 @@ DIR_MODE = 0o700
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _fchmod = getattr(os, "fchmod", None)
-# Windows has neither.
-_pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
-_pwrite: Callable[[int, bytes, int], int] | None = getattr(os, "pwrite", None)
 
 
 def raise_if_full(error: OSError) -> None:
@@ -85,23 +82,29 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
             written += os.write(fd, view[written:])
 
 
-def read_at_start(fd: int, count: int) -> bytes:
-    """Return up to ``count`` bytes from the beginning of an open file."""
-    if _pread is not None:
-        return _pread(fd, count, 0)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return os.read(fd, count)
+if sys.platform == "win32":
 
+    def read_at_start(fd: int, count: int) -> bytes:
+        """Return up to ``count`` bytes from the beginning of an open file."""
+        os.lseek(fd, 0, os.SEEK_SET)
+        return os.read(fd, count)
 
-def write_at(fd: int, data: bytes, position: int) -> None:
-    """Write all of ``data`` at ``position`` of an open file."""
-    if _pwrite is None:
+    def write_at(fd: int, data: bytes, position: int) -> None:
+        """Write all of ``data`` at ``position`` of an open file."""
         os.lseek(fd, position, os.SEEK_SET)
         write_all(fd, data)
-        return
-    written = _pwrite(fd, data, position)
-    while written < len(data):
-        written += _pwrite(fd, data[written:], position + written)
+
+else:
+
+    def read_at_start(fd: int, count: int) -> bytes:
+        """Return up to ``count`` bytes from the beginning of an open file."""
+        return os.pread(fd, count, 0)
+
+    def write_at(fd: int, data: bytes, position: int) -> None:
+        """Write all of ``data`` at ``position`` of an open file."""
+        written = os.pwrite(fd, data, position)
+        while written < len(data):
+            written += os.pwrite(fd, data[written:], position + written)
 
 
 def make_dir(path: str) -> None:

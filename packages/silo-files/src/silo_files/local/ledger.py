@@ -29,22 +29,23 @@ class LocalLedger:
     Args:
         counts: The counts files.
         limits: The limits.
-        base: Path of the base folder.
     """
 
-    def __init__(self, counts: Counts, limits: Limits, base: str) -> None:
+    def __init__(self, counts: Counts, limits: Limits) -> None:
         self.counts = counts
         self.limits = limits
-        self._base = base
+        self._reserves = limits._replace(free_bytes=None) != Limits()
         self._is_metered = limits.session_bytes is not None or limits.store_bytes is not None
 
-    def reserve(self, key: str, *, size: int | None = None, replaces: int | None = None) -> LocalReservation:
+    def reserve(self, key: str, *, size: int | None = None, replacing: str | None = None) -> LocalReservation:
         """Begin to save one file, see ``Ledger.reserve()``."""
         self.check_free(size or 0)
-        is_small = size is not None and size <= _SMALL
-        reservation = LocalReservation(self, hash_key(key), replaces or 0, is_metered=self._is_metered and not is_small)
-        files = int(self.limits.files is not None and replaces is None and not is_small)
-        reservation.reserve(size or 0, files)
+        digest = hash_key(key)
+        if not self._reserves or (size is not None and size <= _SMALL):
+            return LocalReservation(self, digest, 0, is_metered=False)
+        old = self.counts.file_size(digest, replacing) if replacing is not None else None
+        reservation = LocalReservation(self, digest, old or 0, is_metered=self._is_metered)
+        reservation.reserve(size or 0, int(self.limits.files is not None and old is None))
         return reservation
 
     def change(self, key: str) -> LocalChange:
@@ -98,7 +99,7 @@ class LocalLedger:
         Raises:
             StorageFull: They do not.
         """
-        if self.limits.free_bytes is not None and free_bytes(self._base) - count < self.limits.free_bytes:
+        if self.limits.free_bytes is not None and free_bytes(self.counts.base) - count < self.limits.free_bytes:
             raise StorageFull(errno.ENOSPC)
 
     def _refusal(self, locked: LockedCounts, bytes: int, files: int) -> FileStoreError | None:

@@ -15,7 +15,7 @@ from . import journal
 from .disk import is_real_dir, names_in
 
 COUNTS = "counts"
-"""Name of the file with the counts of an area, beside its files, and of that of the store, in the base folder."""
+"""Name of the file with the counts of an area, beside its files, and of that of the store, in ``owners``."""
 
 _PREFIX = re.compile(r"[0-9a-f]{2}")
 _AREA = re.compile(r"[0-9a-f]{64}")
