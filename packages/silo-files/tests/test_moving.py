@@ -232,6 +232,27 @@ def test_a_commit_that_fails_leaves_the_source(
     assert parts(store) == []
 
 
+@posix
+def test_a_file_that_is_saved_when_an_error_comes_is_private(
+    store: FileStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def interrupted(old: str, new: str) -> None:
+        replace(old, new)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.save("sid", "a.bin", source)
+    monkeypatch.undo()
+    assert content(store, "a.bin") == source.read_bytes() == DATA
+    path = store.get_path("sid", "a.bin")
+    assert path is not None
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+    assert store.info("sid", "a.bin").modified > 10**9
+
+
 @pytest.mark.parametrize("copied", [False, True], ids=["moved", "copied"])
 def test_a_file_that_changes_meanwhile_is_refused(
     store: FileStore, source: Path, copied: bool, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch

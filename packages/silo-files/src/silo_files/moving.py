@@ -61,6 +61,11 @@ class MovedFile:
             os.close(fd)
             raise
 
+    @property
+    def size(self) -> int:
+        """Its number of bytes."""
+        return self.status.st_size
+
     def __enter__(self) -> MovedFile:
         return self
 
@@ -95,7 +100,8 @@ class MovedFile:
 
     def _restore(self) -> None:
         with contextlib.suppress(OSError):
-            if os.path.samestat(now := os.lstat(self.path), self.status):
+            # With another link it is saved already, and has the mode and the times of a saved file.
+            if os.path.samestat(now := os.lstat(self.path), self.status) and now.st_nlink == 1:
                 if now.st_mode != self.status.st_mode:
                     os.chmod(self.path, stat.S_IMODE(self.status.st_mode))
                 if now.st_mtime_ns != self.status.st_mtime_ns and now.st_size == self.status.st_size:

@@ -22,13 +22,11 @@ def read_blocks(data: Any) -> Iterator[Block]:
     An error that the source raises passes through.
 
     Args:
-        data: Bytes, a bytearray, a memoryview, an object with ``readinto()`` or ``read()``, or an iterable of bytes.
+        data: An object with ``readinto()`` or ``read()``, or an iterable of bytes.
 
     Raises:
         InvalidSource: The data, or a block that its method returned, has the wrong type.
     """
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return iter((as_block(data),))
     if callable(readinto := getattr(data, "readinto", None)):
         return _by_readinto(readinto)
     if callable(read := getattr(data, "read", None)):

@@ -19,7 +19,7 @@ from .moving import MovedFile
 from .names import check_key, check_name
 from .policy import OnConflict, Validator, check_extensions
 from .seam import check_seam
-from .source import Source, read_blocks
+from .source import Source, as_block, read_blocks
 from .writer import Place, Writer
 
 
@@ -216,25 +216,22 @@ class FileStore:
             validate=validate,
             check=check,
         )
-        if isinstance(data, os.PathLike):
-            with MovedFile(data, self.base_dir) as moved:
-                out = begin(size=moved.status.st_size if size is None else size)
-                with out:
-                    if not out.adopt(moved.path, moved.status):
-                        for block in moved.blocks():
-                            out.write(block)
-                    moved.close()
-            moved.remove()
-            return out.saved
-        # A bad source fails here, before anything is created.
-        blocks = read_blocks(data)
-        first = next(blocks, b"")
-        if size is None and isinstance(data, (bytes, bytearray, memoryview)):
-            size = len(first)
-        with begin(size=size) as out:
-            out.write(first)
-            for block in blocks:
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            block = as_block(data)
+            with begin(size=len(block) if size is None else size) as out:
                 out.write(block)
+        elif isinstance(data, os.PathLike):
+            with MovedFile(data, self.base_dir) as moved, begin(size=moved.size if size is None else size) as out:
+                out.move(moved)
+            moved.remove()
+        else:
+            # A bad source fails here, before anything is created.
+            blocks = read_blocks(data)
+            first = next(blocks, b"")
+            with begin(size=size) as out:
+                out.write(first)
+                for block in blocks:
+                    out.write(block)
         return out.saved
 
     def writer(

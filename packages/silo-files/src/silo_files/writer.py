@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from .backend import Block, FileBackend, FileInfo, SavedPath
 from .digest import Expected
 from .errors import FileTooLarge, NameTaken, TruncatedInput
 from .ledger import Ledger, Reservation
+from .moving import MovedFile
 from .names import free_name
 from .policy import OnConflict, Validator, accepted_extension, check_conflict
 from .source import as_block
@@ -154,18 +154,25 @@ class Writer:
             raise
         return count
 
-    def adopt(self, path: str, status: os.stat_result) -> bool:
-        """Take the bytes of a local file without copying them, see ``StagedFile.adopt()``."""
+    def move(self, moved: MovedFile) -> None:
+        """Take the bytes of a local file, in place of ``write()``: without copying them, if that is possible.
+
+        Raises:
+            InvalidSource: Another process has changed the file.
+        """
         if self._state != "open":
             raise self._misuse()
         try:
-            self._adopted = self._staged.adopt(path, status)
+            self._adopted = self._staged.adopt(moved.path, moved.status)
             if self._adopted:
-                self._take(status.st_size)
+                self._take(moved.size)
         except BaseException:
             self._end("failed")
             raise
-        return self._adopted
+        if not self._adopted:
+            for block in moved.blocks():
+                self.write(block)
+        moved.close()
 
     def finish(self) -> None:
         """Close the file, which is then complete, and look at it. Only ``commit()`` and ``abort()`` follow.

@@ -115,7 +115,9 @@ class LocalFileBackend:
             raise
         record = partial(self._record_name, folder, area, key)
         unfinished = self._owners.unfinished
-        return LocalStagedFile(fd, part, name, durable=self._durable, record=record, unfinished=unfinished)
+        return LocalStagedFile(
+            fd, part, folder, area, name, durable=self._durable, record=record, unfinished=unfinished
+        )
 
     def path(self, key: str, name: str) -> str | None:
         """Return the absolute path of a finished file; None if there is no such file."""

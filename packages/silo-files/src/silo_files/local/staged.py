@@ -1,5 +1,5 @@
 """A file that is being written to the local disk."""
-# ruff: noqa: PTH101, PTH105, PTH106, PTH108, PTH120  (see disk.py)
+# ruff: noqa: PTH101, PTH105, PTH106, PTH108  (see disk.py)
 
 from __future__ import annotations
 
@@ -32,12 +32,25 @@ class LocalStagedFile:
     again.
     """
 
-    __slots__ = ("_adopted", "_durable", "_fd", "_folder", "_name", "_part", "_record", "_status", "_unfinished")
+    __slots__ = (
+        "_adopted",
+        "_area",
+        "_durable",
+        "_fd",
+        "_folder",
+        "_name",
+        "_part",
+        "_record",
+        "_status",
+        "_unfinished",
+    )
 
     def __init__(
         self,
         fd: int,
         part: str,
+        folder: str,
+        area: str,
         name: str,
         *,
         durable: bool,
@@ -50,7 +63,8 @@ class LocalStagedFile:
         self._name = name
         self._adopted: os.stat_result | None = None
         self._status: os.stat_result | None = None
-        self._folder = os.path.dirname(part)
+        self._area = area
+        self._folder = folder
         self._part = part
         self._durable = durable
         self._record = record
@@ -135,8 +149,7 @@ class LocalStagedFile:
         """
         assert self._status is not None, "finish() comes first"
         name = name or self._name
-        area = os.path.dirname(self._folder)
-        target = f"{area}/{hash_name(name)}"
+        target = f"{self._area}/{hash_name(name)}"
         try:
             # The name of an existing file is in a journal already.
             if not os.path.lexists(target):
@@ -147,7 +160,7 @@ class LocalStagedFile:
             self._unfinished.discard(self._part)
             self._part = ""
             if self._durable:
-                sync_dir(area)
+                sync_dir(self._area)
         except FileNotFoundError:
             raise AreaGone from None
         except OSError as error:
@@ -175,7 +188,7 @@ class LocalStagedFile:
             self._part = ""
             # An area that was removed piece by piece may leave these folders behind. They would obstruct the next save,
             # or stay for good. A folder in use is not empty, so it is kept.
-            for folder in (self._folder, os.path.dirname(self._folder)):
+            for folder in (self._folder, self._area):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
 
