@@ -22,7 +22,7 @@ def usage(folder: Folder, on_area: Callable[[int], object]) -> dict[str, Any]:
         for entry in _scan(area):
             if STORED_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 _add(finished, entry)
-            elif journal.owner_of(entry) is not None:
+            elif journal.owner_of(entry.name) is not None and entry.is_dir(follow_symlinks=False):
                 for part in _scan(entry.path):
                     if part.name.endswith(".part") and part.is_file(follow_symlinks=False):
                         _add(unfinished, part)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
@@ -104,24 +105,24 @@ def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -
 
 def writers(area: str) -> list[tuple[str, str]]:
     """Return the folder of each process that has written to ``area``, with its owner id."""
-    found = ((os.path.join(area, entry), match[1]) for entry in names_in(area) if (match := _WRITER.fullmatch(entry)))
+    found = ((os.path.join(area, entry), owner) for entry in names_in(area) if (owner := owner_of(entry)) is not None)
     return [(folder, owner) for folder, owner in found if is_real_dir(folder)]
 
 
-def owner_of(entry: os.DirEntry[str]) -> str | None:
-    """Return the owner id if an ``entry`` of an area is the folder of a process that has written to it."""
-    match = _WRITER.fullmatch(entry.name)
-    return match[1] if match is not None and entry.is_dir(follow_symlinks=False) else None
+def owner_of(name: str) -> str | None:
+    """Return the owner id in the name of a writer's folder; None if ``name`` is another one."""
+    match = _WRITER.fullmatch(name)
+    return match[1] if match is not None else None
 
 
-def is_complete(folder: str) -> bool:
-    """Return whether ``folder``, one of ``writers()``, has its final name: its journal was written."""
-    return not os.path.basename(folder).startswith("t-")
+def is_complete(name: str) -> bool:
+    """Return whether a writer's folder has its final ``name``: its journal was written."""
+    return not name.startswith("t-")
 
 
-def leftovers(folder: str) -> bool:
+def has_leftovers(folder: str) -> bool:
     """Return whether ``folder``, one of ``writers()``, has unfinished files or is unfinished itself."""
-    return not is_complete(folder) or any(entry.endswith(".part") for entry in names_in(folder))
+    return not is_complete(os.path.basename(folder)) or any(entry.endswith(".part") for entry in names_in(folder))
 
 
 def drop_leftovers(folder: str) -> None:
@@ -130,7 +131,7 @@ def drop_leftovers(folder: str) -> None:
     Raises:
         OSError: One of them cannot be deleted.
     """
-    is_unfinished = not is_complete(folder)
+    is_unfinished = not is_complete(os.path.basename(folder))
     for entry in names_in(folder):
         if is_unfinished or entry.endswith(".part"):
             os.unlink(os.path.join(folder, entry))
@@ -153,12 +154,33 @@ def read_head(folder: str, digest: str) -> tuple[str, str | None] | None:
     Raises:
         OSError: The journal cannot be read. One that only seems to have no key would let its area be swept.
     """
-    data = _start_of(folder)
-    found = re.match(_KEY_LINE, data.partition(b"\n")[0]) if b"\n" in data else None
-    if found is None or (head := _head_of(found[1], digest)) is None:  # damaged, or longer
-        heads = (_head_of(line, digest) for line in _find(folder, _KEY_LINE))
-        return next((head for head in heads if head is not None), None)
-    return head
+    head = glance(folder, digest)
+    if head is not None:
+        return head
+    heads = (_head_of(line, digest) for line in _find(folder, _KEY_LINE))
+    return next((head for head in heads if head is not None), None)
+
+
+def glance(folder: str, digest: str) -> tuple[str, str | None] | None:
+    """Return what ``read_head()`` does, or None also if that takes more than a look at the first line."""
+    try:
+        fd = os.open(f"{folder}/{JOURNAL}", READ)
+        try:
+            found = _plain_head().match(os.read(fd, _HEAD))
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    if found is None or hash_key(key := found[1].decode()) != digest:
+        return None
+    return key, found[2].decode() if found[2] is not None else None
+
+
+@functools.cache
+def _plain_head() -> re.Pattern[bytes]:
+    """Return the pattern of a first line that needs no decoding, as almost all are."""
+    text = rb'"([ !#-\[\]-\x7f]*)"'
+    return re.compile(rb'\{"key": ' + text + rb'(?:, "origin": ' + text + rb")?\}\n")
 
 
 def _head_of(line: bytes, digest: str) -> tuple[str, str | None] | None:
@@ -172,18 +194,6 @@ def _head(key: str, origin: str | None) -> bytes:
 
 def _line(record: dict[str, str]) -> bytes:
     return json.dumps(record).encode() + b"\n"
-
-
-def _start_of(folder: str) -> bytes:
-    """Return the first bytes of a journal; none if it cannot be read. Follows no link and waits for no pipe."""
-    try:
-        fd = os.open(f"{folder}/{JOURNAL}", READ)
-        try:
-            return os.read(fd, _HEAD)
-        finally:
-            os.close(fd)
-    except OSError:
-        return b""
 
 
 def _find(folder: str, line: bytes) -> list[bytes]:

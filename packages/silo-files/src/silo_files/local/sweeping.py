@@ -89,14 +89,22 @@ class Sweeper:
                 )
 
 
+class _Writer(NamedTuple):
+    """A process that has written to areas, as it was when the sweep met it first."""
+
+    owner: str
+    is_other_alive: bool
+    may_leave: bool
+    """Whether a folder of this name may have unfinished files, or be unfinished itself."""
+
+
 class _Area(NamedTuple):
     """What a look at an area found."""
 
-    digest: str
     key: str | None
     origin: str | None
-    writers: list[tuple[str, str]]
-    """The folder of each process that has written to the area, with its owner id."""
+    is_in_use: bool
+    """Whether another living process has written to the area."""
 
 
 class _Sweep:
@@ -119,57 +127,91 @@ class _Sweep:
         self._trash = trash
         # A process that ends by itself deletes its lock file if it leaves nothing unfinished. So only the folders of
         # these can have unfinished files, except those of processes that end while this sweep runs: for the next one.
-        self._killed = owners.ended()
-        self._others: dict[str, bool] = {}
+        self._ended = owners.ended()
+        self._writers: dict[str, _Writer | None] = {}
+        self._latest = ""
+        self._suspects: list[tuple[str, str, str]] = []
         self._is_complete = True
 
     def slice(self, digests: list[str], living: Living) -> None:
         """Look at areas, ask about their keys, and remove what must go."""
-        stay: list[_Area] = []
-        asked: dict[str, _Area] = {}
-        gone: list[_Area] = []
+        asked: dict[str, str] = {}
+        gone: list[tuple[str, str | None]] = []
         for digest in digests:
-            area = self.look(digest)
-            if area is None:
+            area = self._glance(digest) or self.look(digest)
+            if area is None or area.is_in_use or self._is_foreign(area.origin):
                 continue
-            if any(map(self._is_other_alive, area.writers)) or self._is_foreign(area.origin):
-                stay.append(area)
-            elif area.key is not None:
-                asked[area.key] = area
-            else:
-                # An area without a key was never finished. One with files but without a key has lost it.
-                (stay if self._has_lost_key(digest) else gone).append(area)
-        alive = set(living(list(asked))) if asked else set()
-        for key, area in asked.items():
-            (stay if key in alive else gone).append(area)
-        stay += [area for area in gone if not self._try(self._remove, area)]
-        for area in stay:
-            self._try(self._drop_leftovers, area)
+            if area.key is not None:
+                asked[area.key] = digest
+            # An area without a key was never finished. One with files but without a key has lost it.
+            elif not self._has_lost_key(digest):
+                gone.append((digest, None))
+        alive = living(list(asked)) if asked else ()
+        gone += [(digest, key) for key, digest in asked.items() if key not in alive]
+        for digest, key in gone:
+            self._try(self._remove, digest, key)
+        suspects, self._suspects = self._suspects, []
+        for digest, folder, owner in suspects:
+            self._try(self._drop_leftovers, digest, folder, owner)
 
     def forget_the_dead(self) -> None:
         """Delete the lock files of processes that had ended before the sweep, unless an area could not be swept."""
         if self._is_complete:
-            self._owners.delete(self._killed)
+            self._owners.delete(self._ended)
 
     def look(self, digest: str) -> _Area | None:
         """Look at an area, with one scan of its folder. Return None if it is gone, or cannot be read."""
-        writers = []
+        path = self._path(digest)
+        head, is_in_use = None, False
         try:
-            with os.scandir(self._path(digest)) as entries:
+            with os.scandir(path) as entries:
                 for entry in entries:
-                    owner = journal.owner_of(entry)
-                    if owner is not None:
-                        writers.append((entry.path, owner))
-            heads = (journal.read_head(folder, digest) for folder, _ in writers)
-            key, origin = next((head for head in heads if head is not None), (None, None))
+                    name = entry.name
+                    writer = self._writer(name) if name[1:2] == "-" else None
+                    if writer is None or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    folder = f"{path}/{name}"
+                    if head is None and (head := journal.read_head(folder, digest)) is not None:
+                        self._latest = name
+                    is_in_use = is_in_use or writer.is_other_alive
+                    if writer.may_leave:
+                        self._suspects.append((digest, folder, writer.owner))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self._failed(digest, error)
             return None
-        if self._is_foreign(origin):
-            self.foreign[origin or ""] += 1
-        return _Area(digest, key, origin, writers)
+        return self._found(head, is_in_use)
+
+    def _glance(self, digest: str) -> _Area | None:
+        """Look for the key of an area where it was in the last one: with the same writer. That takes half the time.
+
+        An area that may have unfinished files, or that has no key there, needs a whole look. ``_remove`` takes another
+        look in any case.
+        """
+        if self._ended or not self._latest:
+            return None
+        head = journal.glance(f"{self._path(digest)}/{self._latest}", digest)
+        return self._found(head, False) if head is not None else None
+
+    def _found(self, head: tuple[str, str | None] | None, is_in_use: bool) -> _Area:
+        key, origin = head or (None, None)
+        if origin is not None and origin != self.origin:
+            self.foreign[origin] += 1
+        return _Area(key, origin, is_in_use)
+
+    def _writer(self, name: str) -> _Writer | None:
+        """Return the process whose folder in areas has this name; None if it is another name."""
+        if name not in self._writers:
+            owner = journal.owner_of(name)
+            if owner is None:
+                self._writers[name] = None
+            else:
+                has_ended = owner in self._ended
+                is_other_alive = not has_ended and self._owners.is_other_alive(owner)
+                may_leave = has_ended or not (is_other_alive or journal.is_complete(name))
+                self._writers[name] = _Writer(owner, is_other_alive, may_leave)
+        return self._writers[name]
 
     def _path(self, digest: str) -> str:
         return f"{self._areas}/{digest[:2]}/{digest}"
@@ -178,19 +220,11 @@ class _Sweep:
         self._is_complete = False
         logger.warning("area %s could not be swept and stays: %s", digest[:8], error.strerror)
 
-    def _try(self, action: Callable[[_Area], bool], area: _Area) -> bool:
+    def _try(self, action: Callable[..., None], digest: str, *rest: str | None) -> None:
         try:
-            return action(area)
+            action(digest, *rest)
         except OSError as error:
-            self._failed(area.digest, error)
-            return False
-
-    def _is_other_alive(self, writer: tuple[str, str]) -> bool:
-        owner = writer[1]
-        found = self._others.get(owner)
-        if found is None:
-            found = self._others[owner] = owner not in self._killed and self._owners.is_other_alive(owner)
-        return found
+            self._failed(digest, error)
 
     def _is_foreign(self, origin: str | None) -> bool:
         return origin is not None and origin != self.origin
@@ -203,29 +237,24 @@ class _Sweep:
             self.without_key.append(digest)
         return True
 
-    def _remove(self, area: _Area) -> bool:
+    def _remove(self, digest: str, key: str | None) -> None:
         # Meanwhile another process may have written here or created the area again. The lock prevents that from now on.
         with self._owners.areas_lock(shared=False):
-            writers = journal.writers(self._path(area.digest))
+            writers = journal.writers(self._path(digest))
             if any(self._owners.is_other_alive(owner) for _, owner in writers):
-                return False
-            heads = [journal.read_head(folder, area.digest) for folder, _ in writers]
+                return
+            heads = [journal.read_head(folder, digest) for folder, _ in writers]
             known = [head for head in heads if head is not None]
-            if (known[0][0] if known else None) != area.key or any(self._is_foreign(origin) for _, origin in known):
-                return False
-            may_go = self._trash.add(area.digest)
-        self.removed += may_go
-        return may_go
+            if (known[0][0] if known else None) != key or any(self._is_foreign(origin) for _, origin in known):
+                return
+            self.removed += self._trash.add(digest)
 
-    def _drop_leftovers(self, area: _Area) -> bool:
-        """Delete what dead processes have not finished. Living processes create their folders under the lock."""
-        for folder, owner in area.writers:
-            if owner not in self._killed and (journal.is_complete(folder) or self._is_other_alive((folder, owner))):
-                continue
-            if not journal.leftovers(folder):
-                continue
-            with self._owners.areas_lock(shared=False):
-                places = (self._areas, os.path.dirname(self._path(area.digest)), self._path(area.digest), folder)
-                if all(map(is_real_dir, places)) and not self._owners.is_alive(owner):
-                    journal.drop_leftovers(folder)
-        return True
+    def _drop_leftovers(self, digest: str, folder: str, owner: str) -> None:
+        """Delete what a dead process has not finished. Living processes create their folders under the lock."""
+        if not journal.has_leftovers(folder):
+            return
+        with self._owners.areas_lock(shared=False):
+            area = self._path(digest)
+            places = (self._areas, os.path.dirname(area), area, folder)
+            if all(map(is_real_dir, places)) and not self._owners.is_alive(owner):
+                journal.drop_leftovers(folder)

@@ -51,7 +51,7 @@ def scan(area: str) -> tuple[set[str], list[str]]:
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
                 files.add(entry.name)
-            elif journal.owner_of(entry) is not None:
+            elif journal.owner_of(entry.name) is not None and entry.is_dir(follow_symlinks=False):
                 writers.append(entry.path)
     files.discard(COUNTS)
     return files, writers
