@@ -116,7 +116,7 @@ def _described(sessions: SessionStore, store: SessionFileStore, limit: int, full
             sid = record.sid if full_ids else short(record.sid)
             age = max(0.0, at.now - record.created)
             entries.append({"sid": sid, "uid": record.uid, "age": age, "files": usage.files, "bytes": usage.bytes})
-    total = store.backend.total()
+    total = store.total()
     return {
         "folder": store.base_dir,
         "sessions": heapq.nlargest(limit, entries, key=lambda entry: entry["bytes"]),
