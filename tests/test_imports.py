@@ -64,8 +64,25 @@ def test_a_package_is_imported_without_what_it_uses_later(package: str) -> None:
     assert not imported(f"import {package}") & late
 
 
-def test_silo_tasks_imports_nothing_for_the_tokens_and_records_of_task_stores() -> None:
-    assert not imported("import silo_tasks") & {"hashlib", "hmac", "json", "random", "secrets"}
+def test_silo_tasks_imports_nothing_for_the_checks_tokens_and_records_of_task_stores() -> None:
+    assert not imported("import silo_tasks") & {"hashlib", "hmac", "inspect", "json", "random", "secrets"}
+
+
+NO_EVAL = """
+import builtins
+
+def compiled(source, name, mode, *args, compile=compile, **kwargs):
+    assert mode != "eval", source
+    return compile(source, name, mode, *args, **kwargs)
+
+builtins.compile = compiled
+import silo_tasks
+"""
+
+
+def test_silo_tasks_compiles_no_annotations() -> None:
+    """A named tuple compiles each that is a string, and the first ``compile()`` of a process takes milliseconds."""
+    subprocess.run([sys.executable, "-c", NO_EVAL], check=True)
 
 
 def test_silo_tasks_imports_what_makes_a_state_when_a_caller_first_looks_at_one() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from inspect import Parameter, Signature
+from collections.abc import Callable
 from typing import Any
 
 
@@ -32,7 +31,7 @@ def check_seam(use: str, value: object, seam: type, page: str) -> None:
         if found is seam or (is_inherited and is_protocol):
             lacking.append(name)
         elif callable(stub) and not is_inherited:
-            misfits += _misfits(name, inspect.signature(stub), found)
+            misfits += _misfits(name, stub, found)
     if lacking:
         misfits.insert(0, f"it has no {', '.join(lacking)}")
     if misfits:
@@ -42,15 +41,18 @@ def check_seam(use: str, value: object, seam: type, page: str) -> None:
         )
 
 
-def _misfits(name: str, wanted: Signature, method: Any) -> list[str]:
+def _misfits(name: str, stub: Callable[..., Any], method: Any) -> list[str]:
     """Return why a method cannot be called as its interface says; an empty list if it can."""
-    _, *parameters = (each.replace(annotation=Parameter.empty) for each in wanted.parameters.values())
+    # Takes milliseconds to import, and many programs have no object of another kind than ours to check.
+    from inspect import Parameter, Signature, iscoroutinefunction, signature
+
     if not callable(method):
         return [f"its {name} is not a method"]
-    if inspect.iscoroutinefunction(method):
+    if iscoroutinefunction(method):
         return [f"its {name} is async"]
+    _, *parameters = (each.replace(annotation=Parameter.empty) for each in signature(stub).parameters.values())
     try:
-        given = inspect.signature(method)
+        given = signature(method)
     except (TypeError, ValueError):  # some builtins
         return []
     for needed in (parameters, [each for each in parameters if each.default is Parameter.empty]):

@@ -1,7 +1,5 @@
 """The bounded log of one run."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """The steps of a run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

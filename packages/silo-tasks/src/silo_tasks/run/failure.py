@@ -1,7 +1,5 @@
 """The error of a failed run: its text, class and traceback."""
 
-from __future__ import annotations
-
 import builtins
 import contextlib
 import sys

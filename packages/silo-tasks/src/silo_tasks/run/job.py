@@ -1,7 +1,5 @@
 """``Job``, which a runner gets to execute: the data of one run, and the run itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 

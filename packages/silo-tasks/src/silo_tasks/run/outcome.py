@@ -1,7 +1,5 @@
 """How a run ends, and what ``result()`` returns or raises for that."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from ..errors import TaskCancelled, TaskError, TaskFailed, TaskLost, TaskTimeout

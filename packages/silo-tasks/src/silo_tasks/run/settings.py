@@ -1,7 +1,5 @@
 """The settings that all runs of a task share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

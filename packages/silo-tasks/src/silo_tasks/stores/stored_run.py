@@ -1,7 +1,5 @@
 """``StoredRun``: the newest run of a task, as a task store keeps it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -37,7 +35,7 @@ class StoredRun(NamedTuple):
         """Whether the run is queued or running, by its last report."""
         return bool(self.record.get("running"))
 
-    def at(self, now: float, lease: float = LEASE) -> StoredRun:
+    def at(self, now: float, lease: float = LEASE) -> "StoredRun":
         """Return the run as it stands at the time ``now``: failed as lost, if its last report is too old."""
         if now - self.seen <= (lease if self.wait is None else self.wait):
             return self
@@ -50,11 +48,11 @@ class StoredRun(NamedTuple):
             return self._replace(record={**self.record, "returning": False})
         return self
 
-    def lost(self, reason: str) -> StoredRun:
+    def lost(self, reason: str) -> "StoredRun":
         """Return the run, failed with ``TaskLost``."""
         return self.failed(f"lost: {reason}", "TaskLost")
 
-    def failed(self, error: str, error_type: str | None) -> StoredRun:
+    def failed(self, error: str, error_type: str | None) -> "StoredRun":
         """Return the run, failed at the time of its last report.
 
         Clients may read that a run is lost, but not an error of the task queue.
@@ -64,18 +62,18 @@ class StoredRun(NamedTuple):
             self.seen, Status.FAILED, f"Failed: {error}", error=error, error_type=error_type, error_public=public
         )
 
-    def claimed(self, now: float) -> StoredRun:
+    def claimed(self, now: float) -> "StoredRun":
         """Return the run, claimed by a worker."""
         begun = {**self.record, "status": Status.RUNNING.value, "message": RUNNING}
         return self._replace(record=begun, seen=now, wait=None)
 
-    def cancelled(self, now: float) -> StoredRun:
+    def cancelled(self, now: float) -> "StoredRun":
         """Return the run with its cancel flag set. A run that no worker has claimed is cancelled by that."""
         asked = self._replace(cancel=True)
         waits = self.wait is not None and self.at(now).running
         return asked._over(now, Status.CANCELLED, "Cancelled") if waits else asked
 
-    def _over(self, finished_at: float, status: Status, message: str, **more: Any) -> StoredRun:
+    def _over(self, finished_at: float, status: Status, message: str, **more: Any) -> "StoredRun":
         steps = [
             {**step, "status": "failed"} if step["status"] == "running" else step
             for step in self.record.get("steps", ())
@@ -88,6 +86,6 @@ class StoredRun(NamedTuple):
         return self._asdict()
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> StoredRun:
+    def from_dict(cls, values: Mapping[str, Any]) -> "StoredRun":
         """Return the run from the values that ``to_dict()`` returned. Unknown keys of a newer release are ignored."""
         return cls(**{name: values[name] for name in cls._fields if name in values})
