@@ -259,6 +259,14 @@ def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator
         else:
             more = "; servers that share the sessions must share this folder too" if several_hosts else ""
             yield Finding("ok", topic, f"{folder} can be written{more}")
+        for origin, count in store.backend.foreign_areas().items():
+            sessions = plural(count, "session that is", "sessions that are")
+            yield Finding(
+                "warning",
+                topic,
+                f"{folder} has files of {sessions} kept in {origin}: no sweep of this application removes them. Give "
+                "each application a folder of its own. If the sessions have moved, the files go when they end",
+            )
 
 
 def _routes(app: Flask, store: SessionFileStore) -> Iterator[Finding]:

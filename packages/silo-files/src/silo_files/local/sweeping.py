@@ -19,8 +19,8 @@ from .trash import Trash
 
 logger = logging.getLogger("silo_files")
 
-SLICE = 500
-"""Areas that are looked at, asked about and removed in one go: tens of milliseconds."""
+SLICE = 250
+"""Areas that are looked at, asked about and removed in one go: some tens of milliseconds, if many are removed."""
 
 
 class Sweeper:
