@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from silo_files import FileStoreError
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -30,3 +33,6 @@ class UploadTooLarge(RequestEntityTooLarge):
     def __init__(self, **limits: int) -> None:
         super().__init__()
         self.limits: dict[str, int] = limits
+
+    def __reduce__(self) -> Any:
+        return partial(UploadTooLarge, **self.limits), ()

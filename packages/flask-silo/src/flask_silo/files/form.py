@@ -28,6 +28,8 @@ MAX_PADDING = 64
 
 _LINE_END = re.compile(rb"--|[ \t]{,%d}\r\n" % MAX_PADDING)
 
+_FILENAME = re.compile(r';[ \t]*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+
 
 class Head(NamedTuple):
     """What the head of a part says.
@@ -202,7 +204,13 @@ def _parse(head: bytes) -> Head:
         headers = Headers([(name.strip(), value.strip()) for name, _, value in fields])
     except ValueError as error:
         raise MalformedUpload("the head of a part of the form cannot be read") from error
-    options = parse_options_header(headers.get("content-disposition"))[1]
+    disposition = headers.get("content-disposition", "")
+    options = parse_options_header(disposition)[1]
     if "name" not in options:
         raise MalformedUpload("a part of the form has no name")
-    return Head(options["name"], options.get("filename"), headers)
+    filename = options.get("filename")
+    quoted = _FILENAME.search(disposition)
+    if filename is not None and quoted is not None and "\\" in quoted[1]:
+        # Browsers do not escape the backslashes of a path (WHATWG), and Werkzeug removes them.
+        filename = quoted[1].replace('\\"', '"').replace("%22", '"')
+    return Head(options["name"], filename, headers)

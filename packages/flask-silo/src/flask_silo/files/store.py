@@ -140,7 +140,14 @@ class SessionFileStore(FileStore):
             ended(False)
             raise
 
-    def receive(self, name: str | None = None, *, on_conflict: OnConflict = "replace") -> list[FileInfo]:
+    def receive(
+        self,
+        name: str | None = None,
+        *,
+        digest: str | None = None,
+        on_conflict: OnConflict = "replace",
+        validate: Validator | None = None,
+    ) -> list[FileInfo]:
         """Save the upload of the running request for its session, which begins if it does not exist.
 
         The bytes are written while they come in, without a temporary copy. A body of ``multipart/form-data`` is a form
@@ -153,8 +160,10 @@ class SessionFileStore(FileStore):
             name: The name of the file. A form then must have one file, whose own name is ignored. Without ``name`` the
                 body must be a form, and its files have the names that the client gives: the last part if that is a
                 path.
+            digest: The digest that the file must have, as for ``save()``. It needs ``name``.
             on_conflict: What to do if there is a file of this name, as for ``save()``. With ``"rename"``, several files
                 of a form may have the same name.
+            validate: Called with each file, as for ``save()``.
 
         Returns:
             The saved files, in their order; an empty list if the client has chosen none.
@@ -168,10 +177,14 @@ class SessionFileStore(FileStore):
             SessionExpired: As for ``save()``.
             SessionRotated: As for ``save()``.
             RuntimeError: There is no request with a session, or something has read the body before.
+            ValueError: ``digest`` is given without ``name``.
         """
+        if digest is not None and name is None:
+            raise ValueError("a digest is that of one file: give its name too")
+        options: dict[str, Any] = {"digest": digest, "on_conflict": on_conflict, "validate": validate}
 
         def begin(name: str, size: int | None) -> Writer:
-            return self.writer(self._files.current_sid(), name, size=size, on_conflict=on_conflict)
+            return self.writer(self._files.current_sid(), name, size=size, **options)
 
         def reopen(name: str) -> BinaryIO:
             return self.open(self._files.current_sid(), name)
