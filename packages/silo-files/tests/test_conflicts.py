@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +189,32 @@ def test_each_name_is_given_once_among_threads(store: FileStore, on_conflict: An
     assert len(set(names)) == len(names) == (10 if on_conflict == "error" else 80)
     assert sorted(names) == store.list_files("sid")
     assert parts(store) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("on_conflict", ["error", "rename"])
+@pytest.mark.parametrize("limits", [{}, {"max_files": 1000, "max_store_bytes": 10**6}], ids=["free", "limited"])
+def test_each_name_is_given_once_among_processes(
+    tmp_path: Path, fork: Callable[[Callable[[], None]], int], on_conflict: Any, limits: dict[str, Any]
+) -> None:
+    def work(worker: int) -> None:
+        store = FileStore(tmp_path / "base", **limits)
+        saved = []
+        for number in range(20):
+            with suppress(NameTaken):
+                name = f"{number % 4}.csv" if on_conflict == "rename" else f"{number}.csv"
+                saved.append(
+                    store.save("sid", name, [f"{worker} {number}".encode()], on_conflict=on_conflict).info.name
+                )
+        (tmp_path / f"saved-{worker}").write_text("\n".join(saved))
+
+    children = [fork(partial(work, worker)) for worker in range(8)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+
+    names = [name for worker in range(8) for name in (tmp_path / f"saved-{worker}").read_text().splitlines()]
+    store = FileStore(tmp_path / "base")
+    assert sorted(names) == store.list_files("sid")
+    assert len(set(names)) == len(names) == (20 if on_conflict == "error" else 160)
+    assert len({content(store, name) for name in names}) == len(names)
+    assert store.usage("sid") == Usage(sum(info.size for info in store.files("sid")), len(names))
