@@ -145,6 +145,8 @@ def free_name(name: str, is_taken: Callable[[str], bool], extension: str | None 
     return numbered(free)
 
 
+# One save needs the same hash several times.
+@lru_cache(maxsize=1024)
 def hash_key(key: str) -> str:
     """Return the name of the folder of ``key``: 64 hexadecimal digits."""
     # Only a damaged journal has lone surrogates.
