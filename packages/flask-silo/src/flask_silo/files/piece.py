@@ -101,7 +101,9 @@ def is_system_file(file: BinaryIO) -> bool:
 def body(environ: WSGIEnvironment, piece: Piece) -> Iterable[bytes]:
     """Return the body of a response that sends a piece: what the server itself sends, or else the piece in blocks."""
     wrapper = environ.get("wsgi.file_wrapper")
-    if wrapper is not None and wrapper.__module__ in _TESTED:
+    # With gevent, Gunicorn has no sendfile: it would read and send blocks of 8 KiB.
+    greenlet = type(environ.get("gunicorn.socket")).__module__.startswith("gevent")
+    if wrapper is not None and wrapper.__module__ in _TESTED and not greenlet:
         wrapped: Iterable[bytes] = wrapper(piece, BLOCK)
         return wrapped
     return piece
