@@ -118,21 +118,28 @@ class MemoryLedger:
             self._locks.of(key).release()
             raise
 
-    def check(self, key: str, bytes: int, files: int) -> None:
-        """Check that the files of a locked area may grow."""
+    def begin(self, key: str, bytes: int, files: int, room: tuple[int, int]) -> None:
+        """Reserve the growth of a locked area in place of the ``room`` that was reserved for it."""
         usage = self._load(key)
         with self._mutex:
+            self._own(key, -room[0], -room[1])
             refusal = self._refusal(key, usage, bytes, files)
-        if refusal is not None:
-            raise refusal
+            if refusal is not None:
+                raise refusal
+            self._own(key, max(0, bytes), max(0, files))
 
-    def exit(self, key: str, bytes: int, files: int) -> None:
-        """Count a change, and release the lock of its area."""
+    def end(self, key: str, bytes: int, files: int, *, is_done: bool) -> None:
+        """Count a change that has begun, or drop it."""
         with self._mutex:
-            if (usage := self._usages.get(key)) is not None:
-                self._usages[key] = Usage(usage.bytes + bytes, usage.files + files)
-            if self._total is not None:
-                self._total += bytes
+            self._own(key, -max(0, bytes), -max(0, files))
+            if is_done:
+                if (usage := self._usages.get(key)) is not None:
+                    self._usages[key] = Usage(usage.bytes + bytes, usage.files + files)
+                if self._total is not None:
+                    self._total += bytes
+
+    def exit(self, key: str) -> None:
+        """Release the lock of an area."""
         self._locks.of(key).release()
 
     def _try(self, key: str, bytes: int, files: int) -> FileStoreError | None:
@@ -215,10 +222,15 @@ class MemoryReservation:
             self._room = (room + need, kept + files)
 
     def release(self) -> None:
-        """Give the room back. In a forked child there is none: it is its parent's."""
-        (room, files), self._room = self._room, _NOTHING
-        if self._mutex is self._ledger._mutex:
-            self._ledger.own(self._key, -room, -files)
+        """Give the room back."""
+        room = self.spend()
+        if room != _NOTHING:
+            self._ledger.own(self._key, -room[0], -room[1])
+
+    def spend(self) -> tuple[int, int]:
+        """Return what is reserved, which the caller gives back. In a forked child there is none: it is its parent's."""
+        room, self._room = self._room, _NOTHING
+        return room if self._mutex is self._ledger._mutex else _NOTHING
 
 
 class MemoryChange:
@@ -235,13 +247,13 @@ class MemoryChange:
 
     def add(self, *, bytes: int, files: int, reservation: Reservation | None = None) -> None:
         """Check and announce the change, see ``Change.add()``."""
-        if reservation is not None:
-            reservation.release()
-        self._ledger.check(self._key, bytes, files)
+        room = reservation.spend() if isinstance(reservation, MemoryReservation) else _NOTHING
+        self._ledger.begin(self._key, bytes, files, room)
         self._growth = (bytes, files)
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """Count the change, unless an error of ours has kept it from happening."""
-        self._ledger.exit(self._key, *(_NOTHING if error is not None else self._growth))
+        self._ledger.end(self._key, *self._growth, is_done=error is None)
+        self._ledger.exit(self._key)
         if error is not None and not isinstance(error, FileStoreError):
             self._ledger.forget()

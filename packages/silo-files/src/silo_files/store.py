@@ -363,9 +363,11 @@ class FileStore:
                 if info is None:
                     return False
                 change.add(bytes=-info.size, files=-1)
-                return self.backend.delete(key, name)
-        except AreaGone:
+                if not self.backend.delete(key, name):
+                    raise FileMissing
+        except (AreaGone, FileMissing):
             return False
+        return True
 
     def cleanup(self, sid: str) -> None:
         """Remove all files of the session, at once for every process. Their space is freed soon after."""

@@ -6,13 +6,13 @@ are finished, and what each process has reserved, by its owner id.
 
 How counts stay right when a process is killed between any two system calls:
 
-- A record is read and written under the lock of its file, which the kernel frees when the process ends. After the lock
-  is taken, the path is checked: the area may have been removed, and created again, meanwhile.
+- A record is read and written under the lock of its file, which the kernel frees when the process ends.
 - A change takes the lock of its area and then that of the store, marks both records as uncertain by one byte, renames
   or deletes the file, and writes both records with the new counts, which are certain again. A record that is uncertain
   although its lock is free was left by a killed process: the next look counts the files again. So does a look at a
   record that is missing, empty, torn or negative (CRC-32).
-- A removal takes both locks as well. It marks only the record of the store, since that of the area goes with the area.
+- A removal does the same. Its area has an uncertain record then, so a process that waited for that lock looks at the
+  path: the area may be gone, or created again.
 - No change can happen while the lock of the store is held, so the store is counted again under this lock alone: the sum
   of the records of all areas; an area without a certain record is walked.
 - A reservation is a number in each record, and makes nothing uncertain. A process writes its own number whole, from
@@ -36,7 +36,7 @@ from ..errors import AreaGone
 from ..fork import reset_after_fork
 from ..names import hash_name
 from . import walk
-from .disk import is_real_dir, make_dir, open_lock, open_read, raise_if_full, same_file
+from .disk import LOCK, is_real_dir, make_dir, open_lock, open_read, raise_if_full, same_file
 from .file_lock import lock_fd, unlock_fd
 from .owners import Owners
 from .record import Record, mark_uncertain, read_record, write_record
@@ -62,6 +62,7 @@ class LockedRecord:
         self._fd = fd
         self._name = name
         self.record = record
+        counts.state_own(name, record)
 
     def doubt(self) -> None:
         """Mark the record as uncertain: files are about to change."""
@@ -196,8 +197,19 @@ class Counts:
             StorageFull: There is no room left for the record.
         """
         area = f"{self._areas}/{digest[:2]}/{digest}"
-        fd = self._lock_area(area)
-        return self._load(fd, digest, lambda: walk.usage(area))
+        while True:
+            fd = self._lock_area(area)
+            try:
+                record, is_certain = read_record(fd)
+                if record is not None and is_certain:
+                    return LockedRecord(self, fd, digest, record)
+                if same_file(fd, f"{area}/{walk.COUNTS}"):  # otherwise the area was removed before it was locked
+                    self._require_folders(area)
+                    return self._renew(fd, digest, record, walk.usage(area))
+            except BaseException:
+                self.release(fd)
+                raise
+            self.release(fd)
 
     def lock_store(self, *, create: bool) -> LockedRecord | None:
         """Lock the record of the store. All areas are summed up if the record is missing or uncertain.
@@ -212,11 +224,22 @@ class Counts:
             StorageFull: There is no room left for the record.
             UnsafeFolder: A link or a file stands in place of the folder of the record.
         """
-        if not create and not os.path.lexists(self._store):
+        if not create and not os.access(self._store, os.F_OK):
             return None
         if not is_real_dir(folder := os.path.dirname(self._store)):
             make_dir(folder)
-        return self._load(self._lock(self._store), "", self._sum)
+        while True:
+            fd = self._lock(self._store, create=True)
+            try:
+                record, is_certain = read_record(fd)
+                if record is not None and is_certain:
+                    return LockedRecord(self, fd, "", record)
+                if same_file(fd, self._store):
+                    return self._renew(fd, "", record, self._sum())
+            except BaseException:
+                self.release(fd)
+                raise
+            self.release(fd)
 
     def usage(self, digest: str) -> Usage:
         """Return the bytes and files of an area. The files are counted only if their record is missing or uncertain."""
@@ -264,6 +287,10 @@ class Counts:
             store = self.lock_store(create=False)
             try:
                 usage = self._look(area) if store is not None else Usage(0, 0)
+                if fd >= 0:
+                    mark_uncertain(
+                        fd
+                    )  # so that a process that waits for the lock looks whether the area is still there
                 if fd >= 0 and not _RENAMES_BUSY_FOLDERS:
                     self.release(fd)
                     fd = -1
@@ -367,45 +394,40 @@ class Counts:
 
     def _lock_area(self, area: str) -> int:
         """Open and lock the file of an area, which is created if it is missing. Return its descriptor."""
-        if not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
-            raise AreaGone
+        path = f"{area}/{walk.COUNTS}"
         try:
-            return self._lock(f"{area}/{walk.COUNTS}")
+            return self._lock(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._require_folders(area)
+        try:
+            return self._lock(path, create=True)
         except (FileNotFoundError, NotADirectoryError):
             raise AreaGone from None
 
-    def _lock(self, path: str) -> int:
-        while True:
-            try:
-                fd = open_lock(path)
-            except OSError as error:
-                raise_if_full(error)
-                raise
-            self._open.add(fd)
-            try:
-                lock_fd(fd)
-                is_current = same_file(fd, path)
-            except BaseException:
-                self.release(fd)
-                raise
-            if is_current:
-                return fd
-            self.release(fd)
+    def _require_folders(self, area: str) -> None:
+        """Check that an area is there and that no link leads to it, before anything new is written into it."""
+        if not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
+            raise AreaGone
 
-    def _load(self, fd: int, name: str, count: Callable[[], Usage]) -> LockedRecord:
+    def _lock(self, path: str, *, create: bool = False) -> int:
         try:
-            record, is_certain = read_record(fd)
-            if record is None or not is_certain:
-                usage = count()
-                record = Record(usage.bytes, usage.files, record.reserved if record else None)
-            locked = LockedRecord(self, fd, name, record)
-            self.state_own(name, record)
-            if not is_certain:
-                with contextlib.suppress(OSError):  # on a full disk, the next look counts again
-                    locked.write()
+            fd = open_lock(path) if create else os.open(path, LOCK)
+        except OSError as error:
+            raise_if_full(error)
+            raise
+        self._open.add(fd)
+        try:
+            lock_fd(fd)
         except BaseException:
             self.release(fd)
             raise
+        return fd
+
+    def _renew(self, fd: int, name: str, record: Record | None, usage: Usage) -> LockedRecord:
+        """Write a record with other counts, and with what it says about reservations."""
+        locked = LockedRecord(self, fd, name, Record(usage.bytes, usage.files, record.reserved if record else None))
+        with contextlib.suppress(OSError):  # on a full disk, the next look counts again
+            locked.write()
         return locked
 
     def _sum(self) -> Usage:

@@ -152,20 +152,20 @@ class LocalStagedFile:
         target = f"{self._area}/{hash_name(name)}"
         try:
             # The name of an existing file is in a journal already.
-            if not os.path.lexists(target):
+            if not os.access(target, os.F_OK):
                 self._record(name)
             if self._adopted is not None:
                 self._own(self._adopted)
             os.replace(self._part, target)
             self._unfinished.discard(self._part)
             self._part = ""
-            if self._durable:
-                sync_dir(self._area)
         except FileNotFoundError:
             raise AreaGone from None
         except OSError as error:
             raise_if_full(error)
             raise
+        if self._durable:
+            sync_dir(self._area)  # an error here is none of ours: the file is in its place
         return SavedPath(target, describe(name, self._status))
 
     def _own(self, before: os.stat_result) -> None:
