@@ -32,4 +32,8 @@ def application() -> Flask:
     def files() -> Any:
         return jsonify(uploads.list_files(silo.sid))
 
+    @app.get("/api/pid")
+    def pid() -> Any:
+        return jsonify(os.getpid())
+
     return app

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from silo_files import FileStore
+from silo_files.local.record import Record, mark_uncertain, read_record, write_record
 from silo_files.names import hash_key
 
 DATA = {
@@ -243,6 +244,99 @@ def file_without_a_name(base: Path, outside: Path, choose: random.Random) -> str
     path.write_bytes(b"unnamed")
     path.chmod(0o600)
     return "unnamed-file"
+
+
+@damage
+def missing_counts(base: Path, outside: Path, choose: random.Random) -> str:
+    path = _choose_counts(base, choose, store=False)
+    if path is None:
+        return ""
+    path.unlink()
+    return "missing-counts"
+
+
+@damage
+def torn_counts(base: Path, outside: Path, choose: random.Random) -> str:
+    path = _choose_counts(base, choose)
+    if path is None:
+        return ""
+    data = path.read_bytes()
+    if not data or len(data) > 1000:
+        return ""
+    kept = choose.randrange(1, len(data))
+    path.write_bytes(choose.choice((data[:kept], data[:kept] + b"x" * 3000, b"x" * 3000)))
+    return "torn-counts"
+
+
+@damage
+def dirty_counts(base: Path, outside: Path, choose: random.Random) -> str:
+    path = _choose_counts(base, choose)
+    if path is None:
+        return ""
+    _change(path, lambda record: None, is_certain=False)
+    return "dirty-counts"
+
+
+@damage
+def wrong_counts(base: Path, outside: Path, choose: random.Random) -> str:
+    path = _choose_counts(base, choose)
+    if path is None:
+        return ""
+
+    def change(record: Record) -> None:
+        record.bytes += choose.randrange(1, 1_000_000)
+        record.files += choose.randrange(3)
+
+    _change(path, change)
+    return "wrong-counts"
+
+
+@damage
+def dead_reservation(base: Path, outside: Path, choose: random.Random) -> str:
+    path = _choose_counts(base, choose)
+    if path is None:
+        return ""
+    _change(path, lambda record: record.reserved.update({_hex(choose, 16): (choose.randrange(1_000_000), 1)}))
+    return "dead-reservation"
+
+
+@damage
+def odd_in_place_of_counts(base: Path, outside: Path, choose: random.Random) -> str:
+    path = _choose_counts(base, choose)
+    if path is None:
+        return ""
+    path.unlink()
+    _make_odd(path, outside, choose)
+    return "not-a-file"
+
+
+def _choose_counts(base: Path, choose: random.Random, *, store: bool = True) -> Path | None:
+    """Return the counts of the store, or of an area with files; None if another damage has taken them."""
+    used = sorted({hash_key(sid) for sid, _ in DATA})
+    paths = [base / "areas" / digest[:2] / digest / "counts" for digest in used]
+    paths += [base / "owners" / "counts"] if store else []
+    path = choose.choice(paths)
+    if path.is_symlink() or not _is_dir(path.parent) or not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+        return None
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        record, is_certain = read_record(fd)
+    finally:
+        os.close(fd)
+    return path if record is not None and is_certain else None
+
+
+def _change(path: Path, change: Callable[[Record], object], *, is_certain: bool = True) -> None:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        record, _ = read_record(fd)
+        assert record is not None
+        change(record)
+        write_record(fd, record)
+        if not is_certain:
+            mark_uncertain(fd)
+    finally:
+        os.close(fd)
 
 
 def forget_the_key(base: Path, sid: str) -> None:

@@ -8,14 +8,12 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from ..local import journal
-from ..local.counts import Counts
+from ..local import journal, walk
 from ..local.disk import DIR_MODE, FILE_MODE
 from ..local.owners import Owners
 from ..local.trash import Trash
-from ..local.walk import COUNTS
 from ..names import STORED_NAME, hash_name
-from . import mending
+from . import counts, mending
 from .findings import Damage
 from .folder import Folder
 
@@ -30,15 +28,13 @@ class AreaCheck:
         folder: The folder of the store.
         owners: Says which processes are alive.
         trash: Removes an area.
-        counts: The counts of the areas.
         path: The area.
     """
 
-    def __init__(self, folder: Folder, owners: Owners, trash: Trash, counts: Counts, path: str) -> None:
+    def __init__(self, folder: Folder, owners: Owners, trash: Trash, path: str) -> None:
         self._folder = folder
         self._owners = owners
         self._trash = trash
-        self._counts = counts
         self._path = path
         self._found: list[Damage] = []
         self._stored: list[str] = []
@@ -67,8 +63,9 @@ class AreaCheck:
         self._check_names()
         if self._stored and not has_key:
             self._add("lost-key", self._path, None)
-        if self._counts.is_wrong(digest):
-            self._add("wrong-counts", os.path.join(self._path, COUNTS), partial(self._counts.recount, digest))
+        self._found += counts.check(
+            os.path.join(self._path, walk.COUNTS), partial(walk.usage, self._path), self._owners, is_needed=True
+        )
         if not (self._stored or has_key or self._is_used):
             self._add("empty-area", self._path, partial(self._trash.add, digest))
 
@@ -76,7 +73,7 @@ class AreaCheck:
         if STORED_NAME.fullmatch(entry.name):
             if self._is_file(entry):
                 self._stored.append(entry.name)
-        elif entry.name == COUNTS:
+        elif entry.name == walk.COUNTS:
             self._is_file(entry)
         elif match := _OWNER.fullmatch(entry.name):
             if not entry.is_dir(follow_symlinks=False):

@@ -40,7 +40,13 @@ PROBLEMS: dict[str, Problem] = {
     "missing-journal": Problem("a process has no journal of names here", "removes the folder, or writes a journal"),
     "torn-journal": Problem("lines of a journal are cut short or damaged", "keeps its whole lines"),
     "unnamed-file": Problem("no journal has the name of this file", "gives it the name recovered-<8 hex digits>"),
-    "wrong-counts": Problem("the counts are not those of the files", "counts the files again"),
+    "missing-counts": Problem("the files are not counted", "counts them"),
+    "torn-counts": Problem("the counts cannot be read", "counts the files again"),
+    "dirty-counts": Problem("a process was killed while it changed files", "counts the files again"),
+    "wrong-counts": Problem("the counts differ from the files", "counts the files again"),
+    "dead-reservation": Problem(
+        "a process that has ended holds room for a file", "frees the room", ("dead reservation", "dead reservations")
+    ),
     "lost-key": Problem(
         "no journal says to which session these files belong",
         "does nothing, as it knows no sessions: the files stay, and are whole again once their session saves a file",
@@ -48,7 +54,9 @@ PROBLEMS: dict[str, Problem] = {
 }
 """What each code means."""
 
-LEFTOVERS = frozenset({"dead-owner", "empty-area", "undeleted-trash", "unfinished-file", "unfinished-folder"})
+LEFTOVERS = frozenset(
+    {"dead-owner", "dead-reservation", "empty-area", "undeleted-trash", "unfinished-file", "unfinished-folder"}
+)
 """The codes of what ended processes leave: a sweep deletes it."""
 
 

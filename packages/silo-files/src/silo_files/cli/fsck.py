@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 
+from ..backend import Usage
+from ..local import walk
 from ..local.counts import Counts
 from ..local.disk import DIR_MODE, FILE_MODE, is_real_dir
 from ..local.owners import Owners
 from ..local.trash import Trash
-from ..local.walk import COUNTS
-from . import mending
+from . import counts, mending
 from .area import AreaCheck
 from .findings import Damage, Finding
 from .folder import PREFIX, Folder, is_area, readable_names
@@ -63,8 +64,7 @@ class Fsck:
         self._only = only
         self._on_area = on_area
         self._owners = Owners(folder.owners)
-        self._counts = Counts(folder.root, self._owners)
-        self._trash = Trash(folder.areas, folder.trash, self._counts)
+        self._trash = Trash(folder.areas, folder.trash, Counts(folder.root, self._owners))
         self._can_lock = True
 
     def run(self) -> list[Finding]:
@@ -79,7 +79,7 @@ class Fsck:
                 found += self._area(path)
                 self.areas += 1
                 self._on_area(self.areas)
-        found += self._treat(self._total)
+        found += self._store()
         # Again now: a process that just began has made its lock file by now, or has deleted what was in the trash.
         # The lock file of a process says to other sweeps that the process has left something.
         if not self._repair or all(finding.repaired or finding.code not in _LEFT for finding in found):
@@ -125,12 +125,37 @@ class Fsck:
                 if not is_real_dir(path):
                     return []
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # another process is at work
-                    return AreaCheck(self._folder, self._owners, self._trash, self._counts, path).damages()
+                    return AreaCheck(self._folder, self._owners, self._trash, path).damages()
             return [Damage("unreadable", path, note="it changed at each attempt to read it")]
 
         if not self._wanted(look()):
             return []
+        odd_counts = ("not-a-file", file := os.path.join(path, walk.COUNTS))
         with self._locked():
+            # What cannot be locked goes first, and the area goes last: its removal takes the lock again.
+            found = self._treat(lambda: [each for each in look() if (each.code, each.path) == odd_counts])
+            with counts.locked(file, create=self._repair and is_real_dir(path)):
+                rest = {"empty-area", odd_counts}
+                found += self._treat(
+                    lambda: [each for each in look() if not {each.code, (each.code, each.path)} & rest]
+                )
+            found += self._treat(lambda: [each for each in look() if each.code == "empty-area"])
+        return found
+
+    def _store(self) -> list[Finding]:
+        """Check the counts of all areas together. While they are locked, no file changes."""
+        path = os.path.join(self._folder.owners, walk.COUNTS)
+
+        def count() -> Usage:
+            found = [counts.usage_by_counts(area) for area in self._folder.areas_in_order()]
+            return Usage(sum(usage.bytes for usage in found), sum(usage.files for usage in found))
+
+        def look() -> list[Damage]:
+            return list(counts.check(path, count, self._owners, is_needed=False))
+
+        if not is_real_dir(self._folder.owners) or not os.path.lexists(path) or not self._wanted(look()):
+            return []
+        with counts.locked(path, create=False):
             return self._treat(look)
 
     def _locked(self) -> AbstractContextManager[None]:
@@ -161,18 +186,12 @@ class Fsck:
         if mode is None:
             if not _REMOVED.fullmatch(entry.name):
                 yield self._aside("foreign-entry", entry.path)
-        elif entry.name not in (_GATE, COUNTS) and not _LOCK.fullmatch(entry.name):
+        elif entry.name not in (_GATE, walk.COUNTS) and not _LOCK.fullmatch(entry.name):
             yield self._aside("foreign-entry", entry.path)
         elif not entry.is_file(follow_symlinks=False):
             yield self._aside("not-a-file", entry.path)
         elif not mending.has_mode(entry.path, mode):
             yield Damage("wrong-mode", entry.path, partial(mending.set_mode, entry.path, mode))
-
-    def _total(self) -> list[Damage]:
-        if not self._counts.is_store_wrong():
-            return []
-        path = os.path.join(self._folder.owners, COUNTS)
-        return [Damage("wrong-counts", path, self._counts.recount_store)]
 
     def _prefixes(self) -> list[Damage]:
         found: list[Damage] = []

@@ -29,7 +29,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ..backend import Usage
 from ..errors import AreaGone
@@ -308,48 +308,6 @@ class Counts:
             if fd >= 0:
                 self.release(fd)
 
-    def is_wrong(self, digest: str) -> bool:
-        """Return whether the record of an area looks certain, and its files are others. Looks at each file."""
-        area = f"{self._areas}/{digest[:2]}/{digest}"
-        return _is_wrong(f"{area}/{walk.COUNTS}", lambda: walk.usage(area))
-
-    def is_store_wrong(self) -> bool:
-        """Return whether the record of the store looks certain, and is not the sum of all areas."""
-        return _is_wrong(self._store, self._sum)
-
-    def recount(self, digest: str) -> Usage:
-        """Count the files of an area again, whatever its record says, and drop reservations of dead processes.
-
-        Raises:
-            AreaGone: There is no such area.
-        """
-        area = f"{self._areas}/{digest[:2]}/{digest}"
-        locked = self.lock_area(digest)
-        try:
-            usage = walk.usage(area)
-            store = self.lock_store(create=False) if usage != locked.record.usage else None
-            if store is not None:
-                store.doubt()
-                store.close()
-            locked.record.bytes, locked.record.files = usage.bytes, usage.files
-            locked.drop_dead()
-            locked.write()
-        finally:
-            locked.close()
-        return usage
-
-    def recount_store(self) -> None:
-        """Sum up all areas again, if the store keeps a record, and drop reservations of dead processes."""
-        locked = self.lock_store(create=False)
-        if locked is not None:
-            try:
-                usage = self._sum()
-                locked.record.bytes, locked.record.files = usage.bytes, usage.files
-                locked.drop_dead()
-                locked.write()
-            finally:
-                locked.close()
-
     def own(self, name: str, bytes: int, files: int) -> None:
         """Add to what this process has reserved in a record."""
         with self._mutex:
@@ -458,11 +416,3 @@ def _read(path: str) -> Record | None:
         if record is not None:
             return record if is_certain else None
     return None
-
-
-def _is_wrong(path: str, count: Callable[[], Usage]) -> bool:
-    record = _read(path)
-    if record is None or record.usage == count():
-        return False
-    again = _read(path)  # another process may have changed the files between the two looks
-    return again is not None and again.usage == record.usage
