@@ -370,6 +370,7 @@ def test_a_form_with_many_files_holds_few_open(app: Flask, client: Any, uploads:
     data = form(*(part("file", b"1", f"{number}.csv") for number in range(200)))
     environ = {"wsgi.input": Watched(data), "CONTENT_LENGTH": str(len(data)), "CONTENT_TYPE": FORM}
     answer = client.post("/api/files", headers=as_(SID), environ_overrides=environ)
+    assert answer.status_code == 200, answer.json
     assert len(answer.json["saved"]) == len(uploads.list_files(SID)) == 200
     assert max(held) - held[0] <= 3
 

@@ -21,6 +21,7 @@ from silo_files import (
     SavedPath,
     SessionQuotaExceeded,
     StorageFull,
+    StoreQuotaExceeded,
     TruncatedInput,
     Usage,
     Writer,
@@ -315,3 +316,21 @@ def test_a_file_that_is_too_short_is_refused_when_it_is_finished(store: FileStor
     assert parts(store) == []
     with pytest.raises(ValueError, match="an error has ended it"):
         out.commit()
+
+
+@pytest.mark.parametrize("options", [{"max_session_bytes": 1000}, {"max_store_bytes": 1000}], ids=["session", "store"])
+def test_finished_files_hold_no_more_room_than_they_need(tmp_path: Path, options: Any) -> None:
+    store = FileStore(tmp_path / "many", **options)
+    writers = [store.writer("sid", f"{number}") for number in range(100)]
+    for out in writers:
+        out.write(b"x" * 10)
+        out.finish()
+    with pytest.raises((SessionQuotaExceeded, StoreQuotaExceeded)), store.writer("sid", "more") as more:
+        more.write(b"x")
+
+    for out in writers:
+        out.commit()
+
+    assert store.usage("sid") == Usage(1000, 100)
+    store.delete("sid", "0")
+    store.save("sid", "more", b"x" * 10)

@@ -37,6 +37,9 @@ class Reservation(Protocol):
             AreaGone: The area was removed.
         """
 
+    def trim(self) -> None:
+        """Give back the room beyond the bytes that were taken: the file is complete, and waits for its change."""
+
     def release(self) -> None:
         """Give the reserved room back. Does nothing after a change that used the reservation, and when repeated."""
 

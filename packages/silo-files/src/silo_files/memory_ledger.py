@@ -221,6 +221,9 @@ class MemoryReservation:
             self._ledger.take(self._key, need, files)
             self._room = (room + need, kept + files)
 
+    def trim(self) -> None:
+        """Do nothing: no more room is reserved than was taken."""
+
     def release(self) -> None:
         """Give the room back."""
         room = self.spend()

@@ -177,8 +177,8 @@ class Writer:
     def finish(self) -> None:
         """Close the file, which is then complete, and look at it. Only ``commit()`` and ``abort()`` follow.
 
-        A caller that commits several files together finishes each first, so that few are open at a time, and none is
-        saved if one is refused. A second call does nothing.
+        A caller that commits several files together finishes each first, so that few are open at a time, none holds
+        more room than it needs, and none is saved if one is refused. A second call does nothing.
 
         Raises:
             TruncatedInput: The file has fewer bytes than its announced size.
@@ -187,26 +187,10 @@ class Writer:
             StorageFull: There is no room left.
             ValueError: The file was committed or aborted, or a block could not be written.
         """
-        if self._state == "complete":
-            return
-        if self._state != "open":
-            raise self._misuse()
-        try:
-            if self._size is not None and self._written < self._size:
-                raise TruncatedInput(self._written, self._size)
-            self._staged.finish()
-            if self._digest is not None:
-                if self._adopted:
-                    with self._staged.open() as file:
-                        self._digest.read(file)
-                self._digest.check()
-            for validate in self._validators:
-                with self._staged.open() as file:
-                    validate(self._name, file)
-        except BaseException:
-            self._end("failed")
-            raise
-        self._state = "complete"
+        if self._state != "complete":
+            self._complete()
+            if self._reservation is not None:
+                self._reservation.trim()
 
     def commit(self) -> FileInfo:
         """Make the whole file visible under its name. Return its description.
@@ -222,7 +206,8 @@ class Writer:
         """
         if self._saved is not None:
             return self._saved.info
-        self.finish()
+        if self._state != "complete":
+            self._complete()
         try:
             saved = self._save()
         except BaseException:
@@ -249,6 +234,26 @@ class Writer:
             self.abort()
         elif self._state != "aborted":
             self.commit()
+
+    def _complete(self) -> None:
+        if self._state != "open":
+            raise self._misuse()
+        try:
+            if self._size is not None and self._written < self._size:
+                raise TruncatedInput(self._written, self._size)
+            self._staged.finish()
+            if self._digest is not None:
+                if self._adopted:
+                    with self._staged.open() as file:
+                        self._digest.read(file)
+                self._digest.check()
+            for validate in self._validators:
+                with self._staged.open() as file:
+                    validate(self._name, file)
+        except BaseException:
+            self._end("failed")
+            raise
+        self._state = "complete"
 
     def _take(self, count: int) -> None:
         """Count ``count`` more bytes, before they are written."""

@@ -176,6 +176,13 @@ class LocalReservation:
             self.bytes += room
             self.files += files
 
+    def trim(self) -> None:
+        """Give back the rest of a slab, see ``Reservation.trim()``."""
+        rest = self.bytes - max(0, self._taken - self._replaces)
+        if rest > 0 and self._owned is self._ledger.counts.owned:
+            self.bytes -= rest
+            self._ledger.counts.give_back(self.digest, rest, 0, store=self._ledger.limits.store_bytes is not None)
+
     def release(self) -> None:
         """Give the room back. In a forked child there is none: it is its parent's."""
         room, files = self.spend()
