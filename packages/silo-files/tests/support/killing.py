@@ -14,7 +14,7 @@ _WRITES = ("pwrite", "write")
 
 
 class Countdown:
-    """Counts the system calls of this process that change something, and kills the process at one of them.
+    """Counts the system calls of this process that change or lock something, and kills the process at one of them.
 
     A write counts twice: the process may die before it, or when half of the bytes are written.
 
@@ -32,6 +32,9 @@ class Countdown:
                 setattr(os, name, self._before(getattr(os, name)))
         for name in _WRITES:
             setattr(os, name, self._within(getattr(os, name)))
+        import fcntl  # which Windows lacks
+
+        fcntl.flock = self._before(fcntl.flock)
 
     def _due(self) -> bool:
         self._left -= 1
