@@ -195,6 +195,17 @@ def download(name: str) -> Response:
     return silo.file_store("uploads").send(silo.sid, name, inline=True)
 
 
+@app.get("/api/files")
+def everything() -> Response:
+    return uploads.send_all(silo.sid, download_name="report.zip")
+
+
+@app.post("/api/files/<name>/link")
+def share(name: str) -> ResponseReturnValue:
+    assert_type(uploads.link(silo.sid, name), str)
+    return {"link": uploads.link(silo.sid, name, expires=0.5)}
+
+
 # Sessions
 
 

@@ -254,3 +254,19 @@ def test_the_route_makes_a_link(uploads: SessionFileStore, client: FlaskClient, 
     assert error_of(client.post("/api/files/uploads/a.csv/link")) == (404, "file_missing")
     clock.advance(TTL + 1)
     assert client.post("/api/files/uploads/a.csv/link", headers=as_(SID)).status_code == 410
+
+
+def test_another_process_with_the_same_sessions_serves_the_link(tmp_path: Path) -> None:
+    def serve() -> tuple[Silo, SessionFileStore, FlaskClient]:
+        app = Flask("shared")
+        app.secret_key = KEY
+        silo = Silo(app, store_url=f"sqlite:///{tmp_path / 'sessions.db'}", auto_cleanup=False, accept_client_ids=True)
+        return silo, silo.add_file_store("uploads", tmp_path / "uploads", routes="link"), app.test_client()
+
+    silo, uploads, _ = serve()
+    _, _, client = serve()
+    uploads.save(SID, "a.csv", b"1")
+    link = uploads.link(SID, "a.csv")
+    assert client.get(link).data == b"1"
+    silo.store.destroy(SID)
+    assert error_of(client.get(link)) == (410, "session_expired")
