@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
-import queue
 import re
 import threading
+import time
+from collections import deque
 
 from ..errors import FileStoreError
 from ..fork import reset_after_fork
@@ -29,7 +31,11 @@ _ENTRY = re.compile(r"[0-9a-f]{32}\.gone")
 # Attempts to delete an entry while other threads or processes work on it.
 _ATTEMPTS = 5
 
-# Seconds that the deleting thread waits for another entry before it ends.
+# Seconds between two looks of the deleting thread. A removal does not wake it: it would compete with the thread that
+# answers a request, by milliseconds.
+_PAUSE = 0.05
+
+# Seconds after which the deleting thread ends if there was no other entry.
 _IDLE_SECONDS = 10.0
 
 
@@ -47,8 +53,10 @@ class Trash:
         """Begin without a thread: a child has none of its parent's."""
         self._mutex = threading.Lock()
         self._deleting = threading.Lock()
-        # On Python 3.10 a SimpleQueue whose timeout has just passed may wait for ever.
-        self._work: queue.Queue[str] = queue.Queue()
+        self._work: deque[str] = deque()
+        # Each process has names of its own for what it removes.
+        self._own = os.urandom(8).hex()
+        self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
 
     def make(self) -> None:
@@ -69,13 +77,13 @@ class Trash:
         """
         if not _AREA.fullmatch(digest):
             raise FileStoreError("refused to remove a folder whose name is not that of an area")
-        prefix = os.path.join(self._areas, digest[:2])
-        area = os.path.join(prefix, digest)
+        prefix = f"{self._areas}/{digest[:2]}"
+        area = f"{prefix}/{digest}"
         if not is_real_dir(self._areas) or not is_real_dir(prefix):
             return False
         self.make()
-        entry = os.urandom(16).hex() + ".gone"
-        target = os.path.join(self._folder, entry)
+        entry = f"{self._own}{next(self._numbers):016x}.gone"
+        target = f"{self._folder}/{entry}"
         try:
             with self._counts.removal(digest):
                 _move(area, target)
@@ -91,7 +99,7 @@ class Trash:
 
     def _enqueue(self, entry: str) -> None:
         with self._mutex:
-            self._work.put(entry)
+            self._work.append(entry)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="silo-files-trash", daemon=True)
                 with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: the next sweep deletes it
@@ -99,16 +107,17 @@ class Trash:
                     self._thread = thread
 
     def _run(self) -> None:
+        end = time.monotonic() + _IDLE_SECONDS
         while True:
-            try:
-                entry = self._work.get(timeout=_IDLE_SECONDS)
-            except queue.Empty:
+            time.sleep(_PAUSE)
+            while self._work:
+                self._delete(self._work.popleft())
+                end = time.monotonic() + _IDLE_SECONDS
+            if time.monotonic() >= end:
                 with self._mutex:
-                    if self._work.empty():
+                    if not self._work:
                         self._thread = None
                         return
-                continue
-            self._delete(entry)
 
     def _delete(self, entry: str) -> None:
         # One at a time: two threads would delete each other's files, and one of them would give up.
