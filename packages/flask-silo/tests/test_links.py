@@ -107,6 +107,20 @@ def test_a_link_ends_when_the_session_is_ended(
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_a_session_that_ends_just_before_its_file_is_opened(
+    uploads: SessionFileStore, client: FlaskClient, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = link_to(client)
+    opened = uploads.backend.open
+
+    def ended_before(key: str, name: str) -> Any:
+        silo.store.destroy(SID)
+        return opened(key, name)
+
+    monkeypatch.setattr(uploads.backend, "open", ended_before)
+    assert error_of(client.get(link)) == (410, "session_expired")
+
+
 def test_a_link_follows_a_rotation(uploads: SessionFileStore, client: FlaskClient, silo: Silo) -> None:
     link = link_to(client)
     silo.store.rotate(SID)
@@ -150,7 +164,8 @@ def test_a_forged_token_is_refused(
     app.config["SECRET_KEY"] = "another"
     by_another = link_to(client).rsplit("/", 1)[1]
     app.config["SECRET_KEY"] = KEY
-    for forged in (payload, f"{payload}.", f"{payload}.{signature[::-1]}", f"x{token}", "x", ".", of_other, by_another):
+    odd = ("", ".", "x", "a/b", "%C3%A9", "%00", "x" * 10_000)
+    for forged in (payload, f"{payload}.", f"{payload}.{signature[::-1]}", f"x{token}", of_other, by_another, *odd):
         assert error_of(client.get(f"{base}/{forged}")) == (403, "link_refused"), forged
     assert client.get(link).status_code == 200
 
@@ -189,7 +204,7 @@ def test_wrong_links_are_not_made(uploads: SessionFileStore, app: Flask) -> None
             uploads.link("b" * 32, "a.csv")
         with pytest.raises(InvalidFileName):
             uploads.link(SID, "../a.csv")
-        for wrong in (0, -1, float("nan")):
+        for wrong in (0, -1, float("nan"), float("inf")):
             with pytest.raises(ValueError, match="expires must be a positive number of seconds"):
                 uploads.link(SID, "a.csv", expires=wrong)
 

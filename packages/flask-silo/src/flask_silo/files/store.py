@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -214,7 +215,7 @@ class SessionFileStore(FileStore):
         """Return a link by which any client can download a file of a session for a while.
 
         The link holds no session id, and using it does not renew the session. It ends with the session, and leads to
-        the file that has the name then. The applications' ``SECRET_KEY`` signs it.
+        the file that has the name then. The application's ``SECRET_KEY`` signs it.
 
         Args:
             sid: The session id.
@@ -227,14 +228,14 @@ class SessionFileStore(FileStore):
 
         Raises:
             FileMissing: The session has no such file.
-            ValueError: ``expires`` is not positive.
+            ValueError: ``expires`` is not a positive number.
             RuntimeError: The routes of this store lack ``"link"``, or the application has no ``SECRET_KEY``.
         """
         if "link" not in self.routes:
             raise RuntimeError(
                 f"links to files of {self.name!r} are not served: give add_file_store() routes that contain 'link'"
             )
-        if not expires > 0:
+        if not 0 < expires < math.inf:
             raise ValueError(f"expires must be a positive number of seconds, not {expires!r}")
         key, name = self._key(sid), check_name(name)
         if self.backend.stat(key, name) is None:
@@ -257,9 +258,13 @@ class SessionFileStore(FileStore):
         linked = read(self._files.binding.app, self.name, token)
         if linked is None or self._files.now() > linked.until:
             return refusal(403, "link_refused", "This link is not valid, or its time is over. Ask for a new one.")
-        if not self._files.lives(linked.uid):
-            return refusal(410, "session_expired", "The session that this file belonged to has ended.")
-        return self._send(linked.uid, linked.name, inline=False)
+        try:
+            if self._files.lives(linked.uid):
+                return self._send(linked.uid, linked.name, inline=False)
+        except FileMissing:
+            if self._files.lives(linked.uid):  # otherwise its end has removed the file meanwhile
+                raise
+        return refusal(410, "session_expired", "The session that this file belonged to has ended.")
 
     def send_all(self, sid: str, download_name: str = "files.zip") -> Response:
         """Return the response that sends all files of a session as one zip archive, made while it is sent.
