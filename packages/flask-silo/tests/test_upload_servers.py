@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from app_servers import SERVERS
 from silo_store.testing import SID
-from upload_app import MAX_FILE
+from upload_app import MAX_BODY, MAX_FILE
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +65,14 @@ def head(kind: tuple[str, str, str], length: int | None, *more: str) -> bytes:
     return "\r\n".join([*lines, *more, "", ""]).encode()
 
 
+def named(name: str) -> tuple[str, str, str]:
+    """Return a raw upload of this name."""
+    return RAW[0], f"/api/files/{name}", RAW[2]
+
+
 def body(kind: tuple[str, str, str], size: int, name: str = "a.bin") -> bytes:
     """Return a body with a file of this size."""
-    if kind is RAW:
+    if kind is not FORM:
         return b"x" * size
     start = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     return start.encode() + b"x" * size + f"\r\n--{BOUNDARY}--\r\n".encode()
@@ -101,12 +108,12 @@ def test_an_upload_is_saved(server: Server, kind: str, length: str) -> None:
 @pytest.mark.filterwarnings(
     "ignore:.*FileIO:pytest.PytestUnraisableExceptionWarning"
 )  # Waitress closes no cut spool file
-@pytest.mark.parametrize("sent", [0, 1, 70_000, 1_500_000, -3], ids=lambda sent: f"{sent} bytes")
+@pytest.mark.parametrize("sent", [0, 70_000, 1_500_000, -3], ids=lambda sent: f"{sent} bytes")
 @pytest.mark.parametrize("length", ["length", "chunked"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_body_that_is_cut_short_is_refused(server: Server, kind: str, length: str, sent: int) -> None:
     data = body(KINDS[kind], 2_000_000, "cut.bin")
-    target = (RAW[0], "/api/files/cut.bin", RAW[2]) if kind == "raw" else FORM
+    target = named("cut.bin") if kind == "raw" else FORM
     start = head(target, len(data) if length == "length" else None)
     wire = data if length == "length" else chunks(data) + b"0\r\n\r\n"
     with closing(server.connect()) as connection:
@@ -121,26 +128,126 @@ def test_a_body_that_is_cut_short_is_refused(server: Server, kind: str, length: 
     assert server.unfinished() == []
 
 
+REFUSALS = {
+    "file": (20_000_000, "large.bin", 413, "file_too_large"),
+    "body": (MAX_BODY + 1, "large.bin", 413, "request_too_large"),
+    "name": (20_000_000, "NUL.bin", 400, "invalid_file_name"),
+    "extension": (MAX_FILE, "large.exe", 415, "extension_refused"),
+}
+
+
 @pytest.mark.parametrize("length", ["length", "chunked"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_client_that_sends_everything_first_reads_that_it_was_too_much(
-    server: Server, kind: str, length: str
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_client_that_sends_everything_first_reads_why_it_was_refused(
+    server: Server, refusal: str, kind: str, length: str
 ) -> None:
-    data = body(KINDS[kind], 20_000_000, "large.bin")
+    size, name, expected, error = REFUSALS[refusal]
+    target = named(name) if kind == "raw" else FORM
+    data = body(target, size, name)
     with closing(server.connect()) as connection:
         if length == "length":
-            connection.sendall(head(KINDS[kind], len(data)))
+            connection.sendall(head(target, len(data)))
             connection.sendall(data)
         else:
-            connection.sendall(head(KINDS[kind], None))
+            connection.sendall(head(target, None))
             connection.sendall(chunks(data) + b"0\r\n\r\n")
-        assert answer(connection) == (
-            413,
-            {
-                "error": "file_too_large",
-                "max_bytes": MAX_FILE,
-                "message": "The file is too large. The limit is 3,000,000 bytes.",
-            },
-        )
-    assert "large.bin" not in server.names()
+        status, said = answer(connection)
+    # Of a body without a length, the file is found too large before the body is.
+    errors = {error, "file_too_large"} if refusal == "body" else {error}
+    assert status == expected
+    assert said["error"] in errors
+    if said["error"] == "file_too_large":
+        assert said["max_bytes"] == MAX_FILE
+    assert name not in server.names()
     assert server.unfinished() == []
+
+
+def test_a_client_of_the_standard_library_reads_why_it_was_refused(server: Server) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+        for _ in range(2):  # the second on the same connection, if the server keeps it
+            client.request("PUT", "/api/files/large.bin", b"x" * 20_000_000, {"X-Session-ID": SID})
+            response = client.getresponse()
+            assert (response.status, json.load(response)["error"]) == (413, "file_too_large")
+        client.request("PUT", "/api/files/small.bin", b"x", {"X-Session-ID": SID})
+        assert client.getresponse().status == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_that_reads_while_it_sends_is_refused_early(server: Server, kind: str) -> None:
+    if server.kind == "waitress":
+        pytest.skip("Waitress reads the whole body before it calls the application")
+    target = KINDS[kind]
+    data = body(target, 20_000_000)
+    with closing(server.connect()) as connection:
+        connection.sendall(head(target, len(data)) + data[: MAX_FILE + 2_000_000])
+        assert answer(connection)[0] == 413
+
+
+def test_a_client_that_waits_to_be_asked_for_the_body_is_refused_before(server: Server) -> None:
+    """``Expect: 100-continue``. Most servers ask at once: then the client sends, and reads the answer."""
+    with closing(server.connect()) as connection:
+        connection.sendall(head(RAW, 20_000_000, "Expect: 100-continue"))
+        first = connection.recv(25, socket.MSG_PEEK)
+        if server.kind == "gevent":
+            assert first.startswith(b"HTTP/1.1 413")
+        else:
+            assert first == connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(b"x" * 20_000_000)
+        assert answer(connection)[0] == 413
+    assert server.unfinished() == []
+
+
+def test_a_client_that_waits_to_be_asked_for_the_body_sends_it(server: Server) -> None:
+    with closing(server.connect()) as connection:
+        connection.sendall(head(RAW, 10, "Expect: 100-continue"))
+        assert connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"x" * 10)
+        assert answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPLOAD_FOLDER", str(tmp_path / "files"))
+    monkeypatch.setenv("UPLOAD_LINGER", "0.2")
+    with SERVERS[kind]("upload_app", tmp_path / "log") as port:
+        server = Server(kind, port, tmp_path / "files")
+        with ExitStack() as stack:
+            for _ in range(6):  # more than the server has threads
+                connection = stack.enter_context(closing(server.connect()))
+                connection.sendall(head(RAW, 20_000_000))
+                assert answer(connection)[0] == 413
+            assert server.names() == []
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize(
+    "arguments", [["-T", "{}", "{}/api/files/c.bin"], ["-F", "file=@{}", "{}/api/files"]], ids=KINDS
+)
+@pytest.mark.parametrize("size", [1_000_000, 20_000_000])
+def test_curl_uploads(server: Server, arguments: list[str], size: int, tmp_path: Path) -> None:
+    file = tmp_path / "c.bin"
+    file.write_bytes(b"x" * size)
+    *first, url = arguments
+    command = [
+        "curl",
+        "-sS",
+        "-H",
+        f"X-Session-ID: {SID}",
+        "-w",
+        "%{http_code}",
+        "-o",
+        str(tmp_path / "answer"),
+        "--max-time",
+        "30",
+    ]
+    done = subprocess.run(
+        [*command, *(each.format(file) for each in first), url.format(f"http://127.0.0.1:{server.port}")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = "200" if size < MAX_FILE else "413"
+    assert (done.stdout, done.returncode, done.stderr) == (expected, 0, "")

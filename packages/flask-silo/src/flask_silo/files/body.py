@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
+from select import select
+from socket import socket
 from typing import Any
 
 from flask import Request, Response
@@ -20,6 +23,9 @@ LINGER_SECONDS = 10.0
 """Seconds for which the rest of a refused body is read, so that its client reads the answer."""
 
 LINGER_BLOCK = 64 * 1024
+
+PATIENCE = 0.5
+"""Seconds after which a client of the development server that sends nothing has sent everything."""
 
 
 class Body:
@@ -108,29 +114,42 @@ class Body:
         return response
 
     def _is_left_to_the_server(self) -> bool:
-        environ = self._environ
-        if "werkzeug.socket" in environ:  # the development server reads the rest itself
-            return True
         seekable: Callable[[], bool] | None = getattr(self._stream, "seekable", None)
         if seekable is not None and seekable():  # Waitress has read it all
             return True
-        # The client may wait for "100 Continue", which a read would send. Gunicorn has sent it already.
-        return self.received == 0 and "HTTP_EXPECT" in environ and "gunicorn.socket" not in environ
+        # The client may wait for "100 Continue", which a read would send. These servers have sent it already.
+        has_been_asked = "gunicorn.socket" in self._environ or "werkzeug.socket" in self._environ
+        return self.received == 0 and "HTTP_EXPECT" in self._environ and not has_been_asked
 
     def _drop(self) -> None:
-        socket = self._environ.get("gunicorn.socket")
         end = time.monotonic() + LINGER_SECONDS
-        try:
-            before = socket.gettimeout() if socket is not None else None
-            while (seconds := end - time.monotonic()) > 0:
-                if socket is not None:
-                    socket.settimeout(seconds)
-                left = LINGER_BLOCK if self.size is None else min(LINGER_BLOCK, self.size - self.received)
-                block = self._stream.read(left) if left else b""
-                if not block:
-                    break
-                self.received += len(block)
-            if socket is not None:
-                socket.settimeout(before)
-        except Exception:  # noqa: BLE001, S110 - the client is gone, or too slow: the server closes the connection
-            pass
+        development = self._environ.get("werkzeug.socket")
+        with suppress(Exception):  # the client is gone or too slow: then the server closes the connection
+            if development is not None:
+                _drop_all(development, end)
+            else:
+                self._drop_rest(end, self._environ.get("gunicorn.socket"))
+
+    def _drop_rest(self, end: float, connection: socket | None) -> None:
+        """Read to the end of the body, where the next request of the connection begins."""
+        timeout = connection.gettimeout() if connection is not None else None
+        while (seconds := end - time.monotonic()) > 0:
+            if connection is not None:
+                connection.settimeout(seconds)
+            left = LINGER_BLOCK if self.size is None else min(LINGER_BLOCK, self.size - self.received)
+            block = self._stream.read(left) if left else b""
+            if not block:
+                break
+            self.received += len(block)
+        if connection is not None:
+            connection.settimeout(timeout)
+
+
+def _drop_all(connection: socket, end: float) -> None:
+    """Read what a connection still brings. Its server closes it afterwards.
+
+    The development server has read on by itself, so where the body ends is not known. It stops after a pause of 10 ms.
+    """
+    while time.monotonic() < end and select([connection], [], [], PATIENCE)[0]:
+        if not connection.recv(LINGER_BLOCK):
+            break
