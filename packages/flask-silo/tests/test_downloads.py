@@ -15,8 +15,10 @@ from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo.files.headers import HARMLESS, disposition
 from flask_silo.files.piece import Piece
+from flask_silo.files.sending import response_with
 from flask_silo.files.store import SessionFileStore
 from flask_silo_helpers import as_
+from silo_files import FileInfo
 from silo_store.testing import SID
 from werkzeug.http import http_date, parse_date, parse_options_header
 from werkzeug.test import TestResponse
@@ -334,6 +336,23 @@ def test_a_response_that_a_hook_replaces_leaves_no_descriptor(
         return app.make_response("other")
 
     assert get(client).data == b"other"
+
+
+@pytest.mark.parametrize("name", ["NUL.csv", "%2e%2e", "a%0d%0ab", "a%5Cb", "%E2%80%AEgnp.exe", "a%00", "x" * 256])
+def test_a_name_that_cannot_be_saved_is_a_400(uploads: SessionFileStore, client: FlaskClient, name: str) -> None:
+    answer = get(client, name)
+    assert (answer.status_code, (answer.json or {})["error"]) == (400, "invalid_file_name")
+
+
+def test_a_file_of_a_backend_that_cannot_be_moved_in_is_sent_whole(app: Flask) -> None:
+    class OneWay(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    with app.test_request_context(headers={"Range": "bytes=3-5"}):
+        response = response_with(OneWay(DATA), FileInfo("a", SIZE, 0.0, "1"), inline=False)
+        assert (response.status_code, response.headers["Accept-Ranges"]) == (200, "none")
+        assert b"".join(response.iter_encoded()) == DATA
 
 
 def test_a_piece_is_a_file_of_its_own_bytes() -> None:

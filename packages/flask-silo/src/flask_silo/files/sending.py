@@ -45,7 +45,7 @@ def _with_bytes(file: BinaryIO, info: FileInfo, asked: range | None, inline: boo
     headers = {
         **SAFE_HEADERS,
         **_version(info),
-        "Accept-Ranges": "bytes",
+        "Accept-Ranges": "bytes" if file.seekable() else "none",
         "Content-Disposition": disposition(info.name, inline=shown_as is not None),
         "Content-Length": str(len(sent)),
         "Content-Type": shown_as or info.media_type,
