@@ -375,6 +375,21 @@ def test_a_form_with_many_files_holds_few_open(app: Flask, client: Any, uploads:
     assert max(held) - held[0] <= 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="written bytes are counted in /proc")
+@pytest.mark.parametrize("kind", ["raw", "form"])
+def test_each_byte_is_written_once(client: Any, uploads: SessionFileStore, kind: str) -> None:
+    def written() -> int:
+        return int(Path("/proc/self/io").read_text().split()[3])
+
+    data = b"x" * 990_000
+    if kind == "form":
+        data = form(part("file", data, "a.csv"))
+    before = written()
+    answer = client.post("/api/one", data=data, content_type=FORM if kind == "form" else "text/csv", headers=as_(SID))
+    assert answer.json == "input.csv"
+    assert 990_000 <= written() - before < 1_000_000
+
+
 # Limits of Flask
 
 
