@@ -6,10 +6,13 @@ process and on the same disk; the figures are medians.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
+import multiprocessing
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -141,6 +144,68 @@ def cleanup(folder: Path) -> tuple[float, float]:
     return median(times[1:])
 
 
+def reserve(folder: Path) -> tuple[float, float]:
+    """Return the seconds of a reservation, and of one lock and a write, while 4 processes do that in one session."""
+    store = FileStore(folder / "reserve", max_session_bytes=1 << 40)
+    store.save("session", "first", SMALL)
+    plain = folder / "locked"
+    plain.write_bytes(b"x" * 64)
+
+    def reserving() -> Callable[[], object]:
+        ledger = FileStore(folder / "reserve", max_session_bytes=1 << 40)._ledger
+        # Two turns of the lock: one to reserve, one to give back.
+        return lambda: ledger.reserve("session", size=BIG).release()
+
+    def bare() -> Callable[[], object]:
+        def lock_and_write() -> None:
+            fd = os.open(plain, os.O_RDWR)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            os.write(fd, SMALL[:64])
+            os.close(fd)
+
+        return lock_and_write
+
+    pairs = [(together(reserving) / 2, together(bare)) for _ in range(7)]
+    shutil.rmtree(folder / "reserve")
+    plain.unlink()
+    return median(pairs)
+
+
+def together(make: Callable[[], Callable[[], object]], processes: int = 4, times: int = 2000) -> float:
+    """Return the seconds from one call to the next in each of several processes that call at once."""
+    context = multiprocessing.get_context("fork")
+    barrier, took = context.Barrier(processes), context.Queue()
+
+    def work() -> None:
+        action = make()
+        action()
+        barrier.wait()
+        took.put(seconds(lambda: [action() for _ in range(times)]) / times)
+
+    children = [context.Process(target=work) for _ in range(processes)]
+    for child in children:
+        child.start()
+    found: list[float] = [took.get() for _ in children]
+    for child in children:
+        child.join()
+    return statistics.median(found)
+
+
+def look_up_usage(folder: Path) -> None:
+    """Print what usage() of a session of 50,000 files takes, beside du of such a folder."""
+    store = FileStore(folder / "used")
+    for number in range(50_000):
+        store.save("session", f"{number}.txt", b"x")
+    path = store.session_dir("session")
+    command = ["du", "-s", path]
+    ours = statistics.median(seconds(lambda: store.usage("session")) for _ in range(1000))
+    bare = statistics.median(
+        seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) for _ in range(5)
+    )
+    report("usage of 50,000 files / du", (ours, bare), "reach 0.1 ms")
+    shutil.rmtree(folder / "used")
+
+
 def list_many(folder: Path) -> None:
     """Print what list_files of 10,000 files takes, beside listdir and a sort of the same names."""
     store = FileStore(folder / "many")
@@ -255,6 +320,8 @@ def main() -> None:
         report("save 1 KiB, new name / open+write", save_small(folder), "reach 2x")
         report("save 1 KiB, replacing / open+write", replace_small(folder), "reach 2x")
         report("cleanup of 1,000 files / rmtree", cleanup(folder), "reach 0.05 ms")
+        report("a reservation, 4 processes / flock+write", reserve(folder), "reach 2x")
+        look_up_usage(folder)
         list_many(folder)
         sweep_many(folder)
         sweep_redis(folder)

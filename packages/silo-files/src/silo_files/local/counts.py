@@ -75,7 +75,7 @@ class LockedRecord:
 
     def write(self) -> None:
         """Write the record, which is certain then. A negative one stays uncertain."""
-        if self.record.bytes >= 0 <= self.record.files:
+        if self.record.bytes >= 0 and self.record.files >= 0:
             write_record(self._fd, self.record)
 
     def drop_dead(self) -> bool:
@@ -111,9 +111,10 @@ class LockedCounts:
 
     def __init__(self, counts: Counts, digest: str, *, store: bool) -> None:
         self._owns_in_store = store
+        has_store = store or counts.has_store()
         self._area = counts.lock_area(digest)
         try:
-            self._store = counts.lock_store(create=store)
+            self._store = counts.lock_store(create=store) if has_store else None
         except BaseException:
             self._area.close()
             raise
@@ -197,19 +198,27 @@ class Counts:
             StorageFull: There is no room left for the record.
         """
         area = f"{self._areas}/{digest[:2]}/{digest}"
+        path = f"{area}/{walk.COUNTS}"
         while True:
-            fd = self._lock_area(area)
+            try:
+                fd = self._lock(path)
+            except (FileNotFoundError, NotADirectoryError):
+                fd = self._lock_new(path, area)
             try:
                 record, is_certain = read_record(fd)
                 if record is not None and is_certain:
                     return LockedRecord(self, fd, digest, record)
-                if same_file(fd, f"{area}/{walk.COUNTS}"):  # otherwise the area was removed before it was locked
+                if same_file(fd, path):  # otherwise the area was removed before it was locked
                     self._require_folders(area)
                     return self._renew(fd, digest, record, walk.usage(area))
             except BaseException:
                 self.release(fd)
                 raise
             self.release(fd)
+
+    def has_store(self) -> bool:
+        """Return whether the store keeps a record."""
+        return os.access(self._store, os.F_OK)
 
     def lock_store(self, *, create: bool) -> LockedRecord | None:
         """Lock the record of the store. All areas are summed up if the record is missing or uncertain.
@@ -224,7 +233,7 @@ class Counts:
             StorageFull: There is no room left for the record.
             UnsafeFolder: A link or a file stands in place of the folder of the record.
         """
-        if not create and not os.access(self._store, os.F_OK):
+        if not create and not self.has_store():
             return None
         if not is_real_dir(folder := os.path.dirname(self._store)):
             make_dir(folder)
@@ -279,10 +288,14 @@ class Counts:
     def removal(self, digest: str) -> Iterator[None]:
         """Hold the locks while an area is renamed, and subtract it from the store."""
         area = f"{self._areas}/{digest[:2]}/{digest}"
+        path = f"{area}/{walk.COUNTS}"
         try:
-            fd = self._lock_area(area)
-        except (AreaGone, OSError):  # on a full disk, a record that is missing cannot be created
-            fd = -1
+            fd = self._lock(path)
+        except OSError:
+            try:
+                fd = self._lock_new(path, area)
+            except (AreaGone, OSError):  # on a full disk, a record that is missing cannot be created
+                fd = -1
         try:
             store = self.lock_store(create=False)
             try:
@@ -350,13 +363,9 @@ class Counts:
         unlock_fd(fd)
         os.close(fd)
 
-    def _lock_area(self, area: str) -> int:
-        """Open and lock the file of an area, which is created if it is missing. Return its descriptor."""
-        path = f"{area}/{walk.COUNTS}"
-        try:
-            return self._lock(path)
-        except (FileNotFoundError, NotADirectoryError):
-            self._require_folders(area)
+    def _lock_new(self, path: str, area: str) -> int:
+        """Create and lock the file of an area that has none."""
+        self._require_folders(area)
         try:
             return self._lock(path, create=True)
         except (FileNotFoundError, NotADirectoryError):

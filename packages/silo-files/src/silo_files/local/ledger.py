@@ -78,7 +78,7 @@ class LocalLedger:
             SessionQuotaExceeded: The session would exceed a limit.
             StoreQuotaExceeded: The store would exceed its limit.
         """
-        refusal = self._refusal(locked, bytes, files)
+        refusal = self._refusal(locked, bytes, files) if self._reserves else None
         if refusal is not None and locked.drop_dead():
             refusal = self._refusal(locked, bytes, files)
         if refusal is not None:

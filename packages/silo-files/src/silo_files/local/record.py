@@ -10,6 +10,8 @@ from .disk import read_at_start, write_at
 
 # Magic and version, whether the record is certain, number of reservations, CRC-32 of what follows, bytes, files.
 _HEADER = struct.Struct("<4s?xHIqq")
+_HEAD = struct.Struct("<4s?xHI")
+_USAGE = struct.Struct("<qq")
 # Owner id, bytes, files.
 _SLOT = struct.Struct("<8sqq")
 _MAGIC = b"\xffsc1"
@@ -42,17 +44,18 @@ class Record:
 
     def bytes_to_be(self) -> int:
         """Return the bytes if each running save uses all that it has reserved."""
-        return self.bytes + sum(size for size, _ in self.reserved.values())
+        return self.bytes + sum([size for size, _ in self.reserved.values()])
 
     def files_to_be(self) -> int:
         """Return the number of files if all running saves succeed."""
-        return self.files + sum(files for _, files in self.reserved.values())
+        return self.files + sum([files for _, files in self.reserved.values()])
 
     def encode(self) -> bytes:
         """Return the record as bytes that are certain."""
-        slots = b"".join(_SLOT.pack(bytes.fromhex(owner), *room) for owner, room in self.reserved.items())
-        data = _HEADER.pack(_MAGIC, True, len(self.reserved), 0, self.bytes, self.files) + slots
-        return data[:8] + crc32(data[_CHECKED_FROM:]).to_bytes(4, "little") + data[_CHECKED_FROM:]
+        body = _USAGE.pack(self.bytes, self.files)
+        if self.reserved:
+            body += b"".join([_SLOT.pack(bytes.fromhex(owner), *room) for owner, room in self.reserved.items()])
+        return _HEAD.pack(_MAGIC, True, len(self.reserved), crc32(body)) + body
 
 
 def _decode(data: bytes) -> tuple[Record | None, bool]:
