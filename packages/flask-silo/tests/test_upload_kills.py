@@ -65,6 +65,10 @@ def saved(folder: Path) -> bytes | None:
     return paths[0].read_bytes() if paths else None
 
 
+def unfinished(folder: Path) -> list[Path]:
+    return list(folder.glob("areas/??/*/w-*/*.part"))
+
+
 @pytest.mark.timeout(60 + 10 * KILLS)
 @pytest.mark.parametrize("kind", ["raw", "form"])
 def test_a_killed_worker_leaves_the_old_file_or_the_new_one(
@@ -89,7 +93,7 @@ def test_a_killed_worker_leaves_the_old_file_or_the_new_one(
             with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
                 connection.sendall(data[:sent])
                 # Otherwise the next worker could take the connection.
-                until(lambda: bool(list(folder.rglob("*.part"))), "no upload has begun")
+                until(lambda: unfinished(folder) != [], "no upload has begun")
                 if is_whole:
                     connection.sendall(data[sent:])
                 os.kill(worker, signal.SIGKILL)
@@ -101,7 +105,7 @@ def test_a_killed_worker_leaves_the_old_file_or_the_new_one(
                 [sys.executable, "-m", "silo_files", "sweep", str(folder)], capture_output=True, text=True, timeout=60
             )
             assert swept.returncode == 0, swept.stdout + swept.stderr
-            assert not list(folder.rglob("*.part"))
+            assert not unfinished(folder)
             names = ["a.bin"] if old is not None else []
             assert ask(server.port, "/api/files") == (200, names)
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:

@@ -128,9 +128,9 @@ def space_is_left_free(disk: Path) -> None:
     store = FileStore(disk / "files", min_free_bytes=1_000_000)
     store.save("sid", "old.csv", b"x" * 2_000_000)
     for source in SOURCES:
-        for size in (None, 1_500_000):
+        for expected in (None, 1_500_000):
             with pytest.raises(StorageFull):
-                store.save("sid", "new.csv", source(bytes(1_500_000)), size=size)
+                store.save("sid", "new.csv", source(bytes(1_500_000)), size=expected)
             room = os.statvfs(disk)
             assert room.f_bavail * room.f_bsize >= 1_000_000
     check(store, disk, {"old.csv": b"x" * 2_000_000})
