@@ -249,6 +249,18 @@ def test_reservations_of_dead_processes_are_dropped_before_a_refusal(place: Plac
     assert (locked.area.reserved, locked.store.reserved if locked.store else None) == ({}, {})
 
 
+def test_reservations_of_dead_processes_do_not_pile_up(place: Place) -> None:
+    place.save("a", 10)
+    dead = {f"{number:016x}": (1, 0) for number in range(200)}
+    (place.area() / "counts").write_bytes(Record(10, 1, dead).encode())
+    place.save("a", 11)
+    reservation = place.ledger.reserve("key")
+    reservation.take(700)
+    with place.ledger.lock(hash_key("key")) as locked:
+        assert len(locked.area.reserved) == 1
+    reservation.release()
+
+
 def test_a_lost_record_gets_the_own_reservations_back(tmp_path: Path) -> None:
     place = Place(tmp_path, session_bytes=MIB)
     place.save("a", 0)

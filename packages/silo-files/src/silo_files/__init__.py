@@ -24,6 +24,7 @@ from .errors import (
     TruncatedInput,
     UnsafeFolder,
 )
+from .ledger import Change, Ledger, Limits, Reservation
 from .local import LocalFileBackend
 from .names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portable_names
 from .policy import OnConflict, Validator
@@ -39,6 +40,7 @@ __all__ = [
     "AreaGone",
     "BaseMissing",
     "Block",
+    "Change",
     "DigestMismatch",
     "ExtensionRefused",
     "FileBackend",
@@ -52,10 +54,13 @@ __all__ = [
     "InvalidFileName",
     "InvalidKey",
     "InvalidSource",
+    "Ledger",
+    "Limits",
     "LocalFileBackend",
     "NameTaken",
     "NoLocalPath",
     "OnConflict",
+    "Reservation",
     "SavedPath",
     "SessionQuotaExceeded",
     "Source",

@@ -107,7 +107,7 @@ class FileStore:
         if ledger is None:
             ledger = _ledger_of(backend, limits)
         else:
-            check_seam("ledger", ledger, Ledger, "silo_files.ledger.Ledger")
+            check_seam("ledger", ledger, Ledger, "silo_files.Ledger")
             if limits != Limits():
                 raise ValueError("a limit was given beside a ledger: give the limits to the ledger")
         self._ledger: Ledger = ledger

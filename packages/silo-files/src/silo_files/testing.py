@@ -400,6 +400,8 @@ class LedgerContract:
 
     def start(self, **limits: int) -> None:
         """Make the backend and the ledger of a test, and two areas with an empty file each."""
+        self.backend: FileBackend
+        self.ledger: Ledger
         self.backend, self.ledger = self.make_ledger(Limits(**limits))
         for key in ("key", "other"):
             put(self.backend, key, "empty")
@@ -442,10 +444,10 @@ class LedgerContract:
     def test_is_a_ledger(self) -> None:
         """The ledger and what it returns have all methods, and they take the arguments of the protocols."""
         self.start(session_bytes=10)
-        check_seam("make_ledger()", self.ledger, Ledger, "silo_files.ledger.Ledger")
-        check_seam("reserve()", self.ledger.reserve("key"), Reservation, "silo_files.ledger.Reservation")
+        check_seam("make_ledger()", self.ledger, Ledger, "silo_files.Ledger")
+        check_seam("reserve()", self.ledger.reserve("key"), Reservation, "silo_files.Reservation")
         with self.ledger.change("key") as change:
-            check_seam("change()", change, Change, "silo_files.ledger.Change")
+            check_seam("change()", change, Change, "silo_files.Change")
         self.save("a", 10)
         assert self.ledger.usage("key") == Usage(10, 2)
 

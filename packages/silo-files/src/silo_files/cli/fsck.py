@@ -58,7 +58,7 @@ class Fsck:
         only: frozenset[str] | None = None,
         on_area: Callable[[int], object] = lambda _areas: None,
     ) -> None:
-        self.areas = 0
+        self.areas: int = 0
         self._folder = folder
         self._repair = repair
         self._only = only

@@ -65,7 +65,7 @@ class LocalFileBackend:
         self._durable = durable
         self._areas = os.path.join(self._base, "areas")
         self._owners = Owners(os.path.join(self._base, "owners"))
-        self.counts = Counts(self._base, self._owners)
+        self.counts: Counts = Counts(self._base, self._owners)
         self._trash = Trash(self._areas, os.path.join(self._base, "trash"), self.counts)
         self._origin: Callable[[], str | None] = origin if callable(origin) else lambda: origin
         self._sweeper = Sweeper(self._areas, self._owners, self._trash, self._origin)

@@ -61,7 +61,7 @@ class LockedRecord:
         self._counts = counts
         self._fd = fd
         self._name = name
-        self.record = record
+        self.record: Record = record
         counts.state_own(name, record)
 
     def doubt(self) -> None:
@@ -118,8 +118,8 @@ class LockedCounts:
         except BaseException:
             self._area.close()
             raise
-        self.area = self._area.record
-        self.store = self._store.record if self._store is not None else None
+        self.area: Record = self._area.record
+        self.store: Record | None = self._store.record if self._store is not None else None
 
     def __enter__(self) -> LockedCounts:
         return self
@@ -173,7 +173,7 @@ class Counts:
     """
 
     def __init__(self, base: str, owners: Owners) -> None:
-        self.base = base
+        self.base: str = base
         self._areas = os.path.join(base, "areas")
         self._store = os.path.join(base, "owners", walk.COUNTS)
         self._owners = owners

@@ -19,7 +19,7 @@ _SMALL = 256 * 1024
 # The largest room that is reserved at a time for a file of unknown size, in bytes.
 _LARGEST_SLAB = 16 * 1024 * 1024
 
-# Beyond this number of reservations in a record, those of dead processes are dropped before another is added.
+# Beyond this number of reservations in a record, those of dead processes are dropped before anything is reserved.
 _MANY = 32
 
 
@@ -32,8 +32,8 @@ class LocalLedger:
     """
 
     def __init__(self, counts: Counts, limits: Limits) -> None:
-        self.counts = counts
-        self.limits = limits
+        self.counts: Counts = counts
+        self.limits: Limits = limits
         self._reserves = limits._replace(free_bytes=None) != Limits()
         self._is_metered = limits.session_bytes is not None or limits.store_bytes is not None
 
@@ -140,9 +140,9 @@ class LocalReservation:
         self._replaces = replaces
         self._is_metered = is_metered
         self._taken = 0
-        self.digest = digest
-        self.bytes = 0
-        self.files = 0
+        self.digest: str = digest
+        self.bytes: int = 0
+        self.files: int = 0
 
     def take(self, count: int, /) -> None:
         """Count bytes of the file before they are written, see ``Reservation.take()``."""
@@ -163,6 +163,8 @@ class LocalReservation:
             return
         ledger = self._ledger
         with ledger.lock(self.digest) as locked:
+            if len(locked.area.reserved) > _MANY or (locked.store and len(locked.store.reserved) > _MANY):
+                locked.drop_dead()
             ledger.check(locked, need, files)
             room = ledger.slab(locked, need) if is_slab else need
             locked.own(room, files)

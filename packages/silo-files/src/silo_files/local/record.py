@@ -33,8 +33,8 @@ class Record:
     __slots__ = ("bytes", "files", "reserved")
 
     def __init__(self, bytes: int, files: int, reserved: dict[str, tuple[int, int]] | None = None) -> None:
-        self.bytes = bytes
-        self.files = files
+        self.bytes: int = bytes
+        self.files: int = files
         self.reserved: dict[str, tuple[int, int]] = reserved or {}
 
     @property
