@@ -130,9 +130,11 @@ def use_all(backend: RedisBackend, peer: RedisBackend) -> None:
 
 def monitored(server: RedisServer, backend: RedisBackend, peer: RedisBackend) -> list[list[str]]:
     """Every command that the server does meanwhile, those of scripts included."""
-    with socket.create_connection((HOST, server.port), timeout=DEADLINE) as connection:
+    with (
+        socket.create_connection((HOST, server.port), timeout=DEADLINE) as connection,
+        connection.makefile("rb") as stream,
+    ):
         connection.sendall(b"MONITOR\r\n")
-        stream = connection.makefile("rb")
         assert stream.readline() == b"+OK\r\n"
         use_all(backend, peer)
         backend._server.command("ECHO", "the-end")

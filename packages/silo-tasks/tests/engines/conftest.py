@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from engines.fixtures import engine, engines_server, own_engine, own_server
+from engines.fixtures import engine, own_engine, own_server
 from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
 
 __all__ = [
     "engine",
-    "engines_server",
     "own_engine",
     "own_redis",
     "own_server",

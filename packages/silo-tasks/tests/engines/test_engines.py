@@ -439,26 +439,25 @@ KINDS = [("rq", "rq.SimpleWorker"), ("celery", "solo"), ("celery", "threads")]
 
 
 @pytest.mark.parametrize(("name", "pool"), KINDS)
-def test_other_kinds_of_workers(engines_server: RedisServer, name: str, pool: str, tmp_path: Path, gate: Path) -> None:
+def test_other_kinds_of_workers(own_server: RedisServer, name: str, pool: str, tmp_path: Path, gate: Path) -> None:
     """They run jobs in their own process, where what a module sets up stays for all."""
-    with RedisServer(tmp_path / "redis") as server:
-        engine = ENGINES[name](server.url)
-        with engine.start_worker(tmp_path / "worker", pool) as worker:
-            task = engine.task()
-            task.start(jobs.show_itself)
-            assert task.result(WAIT) == [worker.pid, True]
-            task.start(jobs.setting)
-            assert task.result(WAIT) == "set by the module"
-            task.start(jobs.hold, str(gate))
-            holding(task)
-            gate.touch()
-            assert task.result(WAIT) == "went on"
-            task.start(jobs.endless)
-            until(lambda: task.state.n > 0, "it does not run")
-            task.cancel()
-            assert task.wait(WAIT)
-            assert task.state.status == "cancelled"
-            task.start(jobs.fail, "oh")
-            assert task.wait(WAIT)
-            assert task.state.error == "oh"
-        engine.close()
+    engine = ENGINES[name](own_server.url)
+    with engine.start_worker(tmp_path / "worker", pool) as worker:
+        task = engine.task()
+        task.start(jobs.show_itself)
+        assert task.result(WAIT) == [worker.pid, True]
+        task.start(jobs.setting)
+        assert task.result(WAIT) == "set by the module"
+        task.start(jobs.hold, str(gate))
+        holding(task)
+        gate.touch()
+        assert task.result(WAIT) == "went on"
+        task.start(jobs.endless)
+        until(lambda: task.state.n > 0, "it does not run")
+        task.cancel()
+        assert task.wait(WAIT)
+        assert task.state.status == "cancelled"
+        task.start(jobs.fail, "oh")
+        assert task.wait(WAIT)
+        assert task.state.error == "oh"
+    engine.close()

