@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,8 @@ def test_a_client_of_the_standard_library_reads_why_it_was_refused(server: Serve
             client.request("PUT", "/api/files/large.bin", b"x" * 20_000_000, {"X-Session-ID": SID})
             response = client.getresponse()
             assert (response.status, json.load(response)["error"]) == (413, "file_too_large")
+        if server.kind == "gunicorn gthread" and int(version("gunicorn").split(".")[0]) < 27:
+            client.close()  # it loses a small request that it has read with the end of the body before
         client.request("PUT", "/api/files/small.bin", b"x", {"X-Session-ID": SID})
         assert client.getresponse().status == 200
 
