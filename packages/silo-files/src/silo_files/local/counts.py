@@ -27,7 +27,9 @@ leaves counts that look certain and may be wrong.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import threading
 from collections.abc import Iterator
 
@@ -286,24 +288,20 @@ class Counts:
 
     @contextlib.contextmanager
     def removal(self, digest: str) -> Iterator[None]:
-        """Hold the locks while an area is renamed, and subtract it from the store."""
+        """Hold the locks while an area is renamed, and subtract it from the store.
+
+        Raises:
+            FileNotFoundError: There is no such area.
+        """
         area = f"{self._areas}/{digest[:2]}/{digest}"
-        path = f"{area}/{walk.COUNTS}"
-        try:
-            fd = self._lock(path)
-        except OSError:
-            try:
-                fd = self._lock_new(path, area)
-            except (AreaGone, OSError):  # on a full disk, a record that is missing cannot be created
-                fd = -1
+        fd = self._lock_for_removal(area)
         try:
             store = self.lock_store(create=False)
             try:
                 usage = self._look(area) if store is not None else Usage(0, 0)
                 if fd >= 0:
-                    mark_uncertain(
-                        fd
-                    )  # so that a process that waits for the lock looks whether the area is still there
+                    # So that a process that waits for the lock looks whether the area is still there.
+                    mark_uncertain(fd)
                 if fd >= 0 and not _RENAMES_BUSY_FOLDERS:
                     self.release(fd)
                     fd = -1
@@ -320,6 +318,30 @@ class Counts:
         finally:
             if fd >= 0:
                 self.release(fd)
+
+    def _lock_for_removal(self, area: str) -> int:
+        """Lock the record of an area as it is now. Return its descriptor; -1 if the area cannot have one.
+
+        An area that is created only now must not be renamed without its lock: a process that has the lock would go by
+        the record of an area that is gone.
+        """
+        path = f"{area}/{walk.COUNTS}"
+        while True:
+            try:
+                fd = self._lock(path)
+            except OSError:
+                try:
+                    fd = self._lock_new(path, area)
+                except AreaGone:
+                    if stat.S_ISDIR(os.lstat(area).st_mode):  # raises FileNotFoundError if there is nothing
+                        raise FileNotFoundError(errno.ENOENT, "no such area") from None
+                    return -1  # something else is in its place
+                except OSError:  # on a full disk, a record that is missing cannot be created
+                    return -1
+            # A process that has removed the area while this one waited has left the record uncertain.
+            if read_record(fd)[1] or same_file(fd, path):
+                return fd
+            self.release(fd)
 
     def own(self, name: str, bytes: int, files: int) -> None:
         """Add to what this process has reserved in a record."""
