@@ -82,6 +82,7 @@ def test_ls_as_json(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [(file["name"], file["size"]) for file in areas[hash_key("sid")]] == [("a.csv", 5), ("größe.txt", 1500)]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
 def test_names_are_printed_without_control_characters(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A journal that another program wrote may have any name in it."""
     name = "evil\x1b[31m\u202etxt.exe\ud800"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def _folders(base: Path) -> list[Path]:
 
 def _make_odd(path: Path, outside: Path, choose: random.Random) -> None:
     """Make something that is neither a file nor a folder of the store."""
-    kind = choose.choice(("link", "dangling", "folder link", "socket", "pipe"))
+    kinds = ["link", "dangling", "folder link", "pipe"]
+    kind = choose.choice([*kinds, "socket"] if sys.platform == "linux" else kinds)
     if kind == "socket":
         with socket.socket(socket.AF_UNIX) as end:
             here = os.open(path.parent, os.O_RDONLY)
@@ -137,7 +139,9 @@ def odd_in_place_of_a_file(base: Path, outside: Path, choose: random.Random) -> 
 
 @damage
 def foreign_entry(base: Path, outside: Path, choose: random.Random) -> str:
-    path = choose.choice(_folders(base)) / choose.choice((".DS_Store", "e\x1b[31mvil\u202e", "lost+found", "x" * 255))
+    path = choose.choice(_folders(base)) / choose.choice(
+        (".DS_Store", "e\x1b[31mvil\u202e", "lost+found", "x" * 255, "\u0436" * 127)
+    )
     if os.path.lexists(path):
         return ""
     kind = choose.choice(("file", "folder", "link"))

@@ -19,7 +19,9 @@ POSIX = os.name == "posix"
 def set_aside(folder: Folder, path: str) -> str:
     """Move an entry that is not the store's, whatever it is, out of the folders of the store. Return its new place."""
     make_dir(folder.set_aside)
-    target = os.path.join(folder.set_aside, f"{os.urandom(4).hex()}-{os.path.basename(path)}"[:200])
+    # A name has at most 255 bytes on most file systems.
+    name = os.fsencode(os.path.basename(path))[:240].decode(errors="ignore")
+    target = os.path.join(folder.set_aside, f"{os.urandom(4).hex()}-{name}")
     os.rename(path, target)
     return f"moved to {folder.place(target)}"
 
