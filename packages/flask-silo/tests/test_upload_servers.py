@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import shutil
 import socket
 import subprocess
@@ -223,6 +224,27 @@ def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
                 connection.sendall(head(RAW, 20_000_000))
                 assert answer(connection)[0] == 413
             assert server.names() == []
+
+
+@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+def test_a_refused_client_that_goes_on_slowly_is_cut_off(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it holds a thread for as long as it likes: bytes keep coming, so no read of the server times out."""
+    monkeypatch.setenv("UPLOAD_FOLDER", str(tmp_path / "files"))
+    monkeypatch.setenv("UPLOAD_LINGER", "0.5")
+    with SERVERS[kind]("upload_app", tmp_path / "log") as port:
+        server = Server(kind, port, tmp_path / "files")
+        with closing(server.connect()) as connection:
+            connection.sendall(head(RAW, 20_000_000))
+            assert answer(connection)[0] == 413
+            for _ in range(200):
+                if select.select([connection], [], [], 0.05)[0]:
+                    break
+                connection.sendall(b"x")
+            else:
+                pytest.fail("the client is still served")
+        assert server.names() == []
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

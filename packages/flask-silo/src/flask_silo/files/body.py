@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from select import select
-from socket import socket
+from socket import SHUT_RDWR, socket
+from threading import Event, Timer
 from typing import Any
 
 from flask import Request, Response
@@ -109,7 +110,7 @@ class Body:
         A server that closes a connection with unread bytes resets it, and a client that sends its whole request before
         it reads would never see the answer (RFC 9112, section 9.6).
         """
-        if not self._broken and not self._is_left_to_the_server():
+        if not self._broken and self.received != self.size and not self._is_left_to_the_server():
             response.call_on_close(self._drop)
         return response
 
@@ -122,27 +123,37 @@ class Body:
         return self.received == 0 and "HTTP_EXPECT" in self._environ and not has_been_asked
 
     def _drop(self) -> None:
-        end = time.monotonic() + LINGER_SECONDS
         development = self._environ.get("werkzeug.socket")
-        with suppress(Exception):  # the client is gone or too slow: then the server closes the connection
+        with suppress(Exception):  # the client is gone: then the server closes the connection
             if development is not None:
-                _drop_all(development, end)
+                _drop_all(development, time.monotonic() + LINGER_SECONDS)
             else:
-                self._drop_rest(end, self._environ.get("gunicorn.socket"))
+                self._drop_rest(self._environ.get("gunicorn.socket"))
 
-    def _drop_rest(self, end: float, connection: socket | None) -> None:
+    def _drop_rest(self, connection: socket | None) -> None:
         """Read to the end of the body, where the next request of the connection begins."""
-        timeout = connection.gettimeout() if connection is not None else None
-        while (seconds := end - time.monotonic()) > 0:
+        over = Event()
+
+        def end() -> None:
             if connection is not None:
-                connection.settimeout(seconds)
-            left = LINGER_BLOCK if self.size is None else min(LINGER_BLOCK, self.size - self.received)
-            block = self._stream.read(left) if left else b""
-            if not block:
-                break
-            self.received += len(block)
-        if connection is not None:
-            connection.settimeout(timeout)
+                # Gunicorn reads until it has all bytes of a block, however slowly they come. Nor may it take what comes
+                # later for the next request.
+                with suppress(OSError):
+                    connection.shutdown(SHUT_RDWR)
+            over.set()
+
+        timer = Timer(LINGER_SECONDS, end)
+        timer.name, timer.daemon = "silo-linger", True
+        timer.start()
+        try:
+            while not over.is_set():
+                left = LINGER_BLOCK if self.size is None else min(LINGER_BLOCK, self.size - self.received)
+                block = self._stream.read(left) if left else b""
+                if not block:
+                    break
+                self.received += len(block)
+        finally:
+            timer.cancel()
 
 
 def _drop_all(connection: socket, end: float) -> None:
