@@ -7,7 +7,8 @@
 ``fsck``      ``fsck``: walks the folder and has what it finds repaired
 ``findings``  what is wrong at which place: a stable code, and what a repair does
 ``area``      what is wrong in an area
-``mending``   the repairs
+``counts``    what is wrong with counts, and their repair
+``mending``   the other repairs
 ``text``      sizes, times, columns, progress
 ============= ============================================================================
 """
