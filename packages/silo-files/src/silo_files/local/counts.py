@@ -300,8 +300,9 @@ class Counts:
             try:
                 usage = self._look(area) if store is not None else Usage(0, 0)
                 if fd >= 0:
-                    # So that a process that waits for the lock looks whether the area is still there.
-                    mark_uncertain(fd)
+                    # A process that waits for the lock then looks whether the area is still there.
+                    with contextlib.suppress(OSError):
+                        mark_uncertain(fd)
                 if fd >= 0 and not _RENAMES_BUSY_FOLDERS:
                     self.release(fd)
                     fd = -1
