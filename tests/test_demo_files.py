@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import pytest
-from demo_client import SMALL, Client, client, demo, problem, silo_of
+from demo_client import SMALL, Client, client, demo, one_database, problem, silo_of
 from flask import Flask
 from silo_files import MAX_NAME_BYTES, check_name
 from werkzeug.http import parse_options_header
@@ -17,7 +17,7 @@ import forms  # isort: skip
 import processing  # isort: skip
 import reading  # isort: skip
 
-__all__ = ["client", "demo"]
+__all__ = ["client", "demo", "one_database"]
 
 pytestmark = pytest.mark.slow
 

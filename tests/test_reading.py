@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_client import Client, Gate, create_app, problem, silo_of
+from demo_client import Client, Gate, create_app, one_database, problem, silo_of
 from flask import Flask
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -23,6 +23,8 @@ import forms  # isort: skip
 import reading  # isort: skip
 from marks import Marks, understand  # isort: skip
 from processing import as_json  # isort: skip
+
+__all__ = ["one_database"]
 
 pytestmark = pytest.mark.slow
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -18,12 +19,21 @@ from werkzeug.test import TestResponse
 DEMO = Path(__file__).parents[2] / "examples" / "data_processor"
 sys.path.insert(0, str(DEMO))
 
+import forms  # noqa: E402
 import processing  # noqa: E402
 from app import create_app as create_app  # noqa: E402
 
 DEADLINE = 30.0
 MB = 1024 * 1024
 SMALL = b"city,size\nOslo,3\nRome,5\nOslo,4\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_database() -> Iterator[None]:
+    """Let the demo open connections to one database, as opening a new one takes longer than most tests do with it."""
+    with duckdb.connect(config=forms.CONFIG) as database, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duckdb, "connect", lambda config: database.cursor())
+        yield
 
 
 @pytest.fixture
