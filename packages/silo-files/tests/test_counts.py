@@ -8,7 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from silo_files import AreaGone, LocalFileBackend, SessionQuotaExceeded, StorageFull, StoreQuotaExceeded, Usage
+from silo_files import (
+    AreaGone,
+    FileStore,
+    LocalFileBackend,
+    SessionQuotaExceeded,
+    StorageFull,
+    StoreQuotaExceeded,
+    Usage,
+)
 from silo_files.ledger import Limits
 from silo_files.local import counts as counts_module
 from silo_files.local import walk
@@ -316,3 +324,38 @@ def test_a_forked_child_keeps_neither_lock_nor_reservation(
         place.save("b", 1)
     reservation.release()
     place.save("b", 1)
+
+
+@pytest.mark.parametrize("act", ["save", "cleanup"])
+def test_counts_of_the_store_that_begin_while_files_change_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """A process without the limit, or a removal, has seen no counts of the store before they were created."""
+    plain, limited = FileStore(tmp_path), FileStore(tmp_path, max_store_bytes=1000)
+    plain.save("sid", "a", b"x" * 10)
+    rename = os.rename if act == "cleanup" else os.replace
+
+    def create_first(source: str, target: str) -> None:
+        monkeypatch.undo()
+        limited.save("other", "a", b"x" * 5)
+        rename(source, target)
+
+    monkeypatch.setattr(os, rename.__name__, create_first)
+    if act == "save":
+        plain.save("sid", "b", b"x" * 7)
+    else:
+        plain.cleanup("sid")
+
+    assert limited.total() == limited.backend.total()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_an_area_with_something_else_in_place_of_its_counts_is_removed(place: Place) -> None:
+    place.save("a", 10)
+    (place.area() / "counts").unlink()
+    os.mkfifo(place.area() / "counts")
+    with place.ledger.removal("key"):
+        assert place.backend.remove_area("key")
+    assert not place.area().exists()
+    place.save("a", 10)
+    assert place.ledger.usage("key") == Usage(10, 1)

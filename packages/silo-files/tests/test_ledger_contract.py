@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ class TestLocalLedger(LedgerContract):
     def make_ledger(self, limits: Limits) -> tuple[FileBackend, Ledger]:
         backend = LocalFileBackend(self.base_dir)
         return backend, LocalLedger(backend.counts, limits)
+
+    def test_a_reservation_that_a_caller_has_lost_gives_back_its_room(self) -> None:
+        self.start(session_bytes=1_000_000, store_bytes=1_000_000, files=2)
+        lost = self.ledger.reserve("key", size=1_000_000)
+        with pytest.raises(SessionQuotaExceeded):
+            self.ledger.reserve("key", size=500_000)
+
+        with self.ledger.change("key"):  # a thread that holds the lock may collect garbage
+            del lost
+            gc.collect()
+        with self.ledger.change("other"):
+            pass
+
+        self.save("a", 1_000_000)
 
 
 class TestMemoryLedger(TestLocalLedger):

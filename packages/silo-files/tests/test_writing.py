@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import os
 import pickle
@@ -160,6 +161,44 @@ def test_a_file_whose_write_failed_is_not_saved(
     assert parts(store) == []
     assert content(store, "a") == b"old"
     fill(store)
+
+
+def test_a_file_that_its_caller_has_lost_is_not_saved(store: FileStore) -> None:
+    store.save("sid", "a", b"old")
+    out = store.writer("sid", "a")
+    out.write(b"half")
+    lost = [out]
+    lost.append(lost)  # type: ignore[arg-type]  # so that only the collector finds it
+    del out, lost
+
+    gc.collect()
+
+    assert parts(store) == []
+    assert content(store, "a") == b"old"
+    fill(store)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("end", [Writer.abort, Writer.commit, lambda out: out.write(b"child")])
+def test_a_forked_child_does_not_touch_a_file_that_its_parent_writes(
+    store: FileStore, fork: Callable[[Callable[[], object]], int], end: Callable[[Writer], object]
+) -> None:
+    with store.writer("sid", "a") as out:
+        out.write(b"half ")
+
+        def child() -> None:
+            with suppress(ValueError):
+                end(out)
+            out.abort()
+            gc.collect()
+            store.save("sid", "b", b"child")
+
+        assert os.waitpid(fork(child), 0)[1] == 0
+        out.write(b"whole")
+
+    assert content(store, "a") == b"half whole"
+    assert content(store, "b") == b"child"
 
 
 def test_a_file_that_met_a_full_disk_is_not_saved(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -50,6 +51,7 @@ class MemoryLedger:
         self._usages: dict[str, Usage] = {}
         self._reserved: dict[str, tuple[int, int]] = {}
         self._reserved_bytes = 0
+        self._lost: deque[tuple[str, int, int]] = deque()
         self._total: int | None = None
         self._counted_at = float("-inf")
 
@@ -109,6 +111,7 @@ class MemoryLedger:
 
     def enter(self, key: str) -> None:
         """Take the lock of an area whose counts are known."""
+        self._give_back_lost()
         if self._limits.store_bytes is not None and self._total is None:
             self._count_total()
         self._locks.of(key).acquire()
@@ -142,7 +145,18 @@ class MemoryLedger:
         """Release the lock of an area."""
         self._locks.of(key).release()
 
+    def lose(self, key: str, bytes: int, files: int) -> None:
+        """Give back later what a reservation holds that was collected as garbage. Takes no lock."""
+        self._lost.append((key, bytes, files))
+
+    def _give_back_lost(self) -> None:
+        while self._lost:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                key, bytes, files = self._lost.popleft()
+                self.own(key, -bytes, -files)
+
     def _try(self, key: str, bytes: int, files: int) -> FileStoreError | None:
+        self._give_back_lost()
         if self._limits.store_bytes is not None and self._total is None:
             self._count_total()
         with self._locks.of(key):
@@ -229,6 +243,12 @@ class MemoryReservation:
         room = self.spend()
         if room != _NOTHING:
             self._ledger.own(self._key, -room[0], -room[1])
+
+    def __del__(self) -> None:
+        # A caller has lost it without ``release()``. A thread that holds a lock may collect it.
+        room = self.spend()
+        if room != _NOTHING:
+            self._ledger.lose(self._key, *room)
 
     def spend(self) -> tuple[int, int]:
         """Return what is reserved, which the caller gives back. In a forked child there is none: it is its parent's."""

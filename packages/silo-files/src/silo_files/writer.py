@@ -38,7 +38,7 @@ class Writer:
     """A file that is being written. ``FileStore.writer()`` makes it.
 
     As a context manager it commits when its block ends, and aborts if the block raises. Without ``with``, the caller
-    calls ``commit()`` or ``abort()``. One thread uses it at a time.
+    calls ``commit()`` or ``abort()``. One thread uses it at a time, of the process that made it.
     """
 
     __slots__ = (

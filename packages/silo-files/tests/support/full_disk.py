@@ -221,6 +221,18 @@ def deleting_and_cleaning_up_need_no_room(disk: Path) -> None:
 
 
 @scenario
+def an_area_with_empty_counts_is_removed(disk: Path) -> None:
+    store = open_store(disk)
+    store.save("sid", "a.csv", b"a" * 500_000)
+    next((disk / "files" / "areas").glob("*/*/counts")).write_bytes(b"")  # as if created when the disk was just full
+    fill(disk)
+    store.cleanup("sid")
+    store.purge()
+    assert not stored(disk / "files", "sid")
+    check(store, disk, {})
+
+
+@scenario
 def no_room_for_another_file(disk: Path) -> None:
     """A disk that has bytes left, but no room for one file more."""
     store = open_store(disk)

@@ -31,6 +31,7 @@ import errno
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Iterator
 
 from ..backend import Usage
@@ -172,6 +173,7 @@ class Counts:
     Attributes:
         base: Path of the base folder.
         owned: What this process has reserved, as bytes and files, by the digest of the area; under "" in the store.
+        lost: Arguments of ``give_back()`` for reservations that were collected as garbage, which must take no lock.
     """
 
     def __init__(self, base: str, owners: Owners) -> None:
@@ -191,6 +193,7 @@ class Counts:
         self._open = set()
         self._mutex = threading.Lock()
         self.owned: dict[str, tuple[int, int]] = {}
+        self.lost: deque[tuple[str, int, int, bool]] = deque()
 
     def lock_area(self, digest: str) -> LockedRecord:
         """Lock the record of an area. Its files are counted if the record is missing or uncertain.
@@ -252,6 +255,16 @@ class Counts:
                 raise
             self.release(fd)
 
+    def doubt_new_store(self) -> None:
+        """Mark the store's record as uncertain, if there is one now: it was created while files of an area changed."""
+        if self.has_store():
+            with contextlib.suppress(OSError):
+                fd = self._lock(self._store)
+                try:
+                    mark_uncertain(fd)
+                finally:
+                    self.release(fd)
+
     def usage(self, digest: str) -> Usage:
         """Return the bytes and files of an area. The files are counted only if their record is missing or uncertain."""
         area = f"{self._areas}/{digest[:2]}/{digest}"
@@ -307,12 +320,16 @@ class Counts:
                     self.release(fd)
                     fd = -1
                 if store is not None:
-                    store.doubt()
+                    with contextlib.suppress(OSError):
+                        store.doubt()
                 yield
-                if store is not None:
+                if store is None:
+                    self.doubt_new_store()
+                else:
                     store.record.bytes -= usage.bytes
                     store.record.files -= usage.files
-                    store.write()
+                    with contextlib.suppress(OSError):  # then the areas are summed up again at the next look
+                        store.write()
             finally:
                 if store is not None:
                     store.close()
@@ -340,9 +357,12 @@ class Counts:
                 except OSError:  # on a full disk, a record that is missing cannot be created
                     return -1
             # A process that has removed the area while this one waited has left the record uncertain.
-            if read_record(fd)[1] or same_file(fd, path):
-                return fd
-            self.release(fd)
+            with contextlib.suppress(OSError):  # something else is in its place, or the disk fails: the area must go
+                if read_record(fd)[1] or same_file(fd, path):
+                    return fd
+                self.release(fd)
+                continue
+            return fd
 
     def own(self, name: str, bytes: int, files: int) -> None:
         """Add to what this process has reserved in a record."""
@@ -367,6 +387,13 @@ class Counts:
             with contextlib.suppress(OSError):
                 locked.write()
             locked.close()
+
+    def give_back_lost(self) -> None:
+        """Give back what lost reservations hold. The thread holds no lock."""
+        while self.lost:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                digest, bytes, files, store = self.lost.popleft()
+                self.give_back(digest, bytes, files, store=store)
 
     def state_own(self, name: str, record: Record) -> None:
         """Put what this process has reserved into a record. A record that was lost gets it back so."""

@@ -69,6 +69,7 @@ class LocalLedger:
 
     def lock(self, digest: str) -> LockedCounts:
         """Lock the record of an area, and that of the store if it is kept."""
+        self.counts.give_back_lost()
         return LockedCounts(self.counts, digest, store=self.limits.store_bytes is not None)
 
     def check(self, locked: LockedCounts, bytes: int, files: int) -> None:
@@ -191,6 +192,12 @@ class LocalReservation:
         if room or files:
             self._ledger.counts.give_back(self.digest, room, files, store=self._ledger.limits.store_bytes is not None)
 
+    def __del__(self) -> None:
+        # A caller has lost it without ``release()``. A thread that holds a lock may collect it.
+        room, files = self.spend()
+        if room or files:
+            self._ledger.counts.lost.append((self.digest, room, files, self._ledger.limits.store_bytes is not None))
+
     def spend(self) -> tuple[int, int]:
         """Return the bytes and files that are reserved, which the caller gives back."""
         room, files = self.bytes, self.files
@@ -241,5 +248,7 @@ class LocalChange:
             if error is None or isinstance(error, FileStoreError):
                 with suppress(OSError):  # then the files are counted again at the next look
                     locked.write()
+            if locked.store is None:
+                self._ledger.counts.doubt_new_store()
         finally:
             locked.close()

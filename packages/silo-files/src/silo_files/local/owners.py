@@ -26,7 +26,7 @@ class Owners:
     file, unless it leaves unfinished files: then a sweep looks for them.
 
     Attributes:
-        unfinished: The paths of the files that this process is writing.
+        unfinished: The paths of the files that this process is writing. A forked child writes none of its parent's.
     """
 
     def __init__(self, folder: str) -> None:
@@ -38,7 +38,7 @@ class Owners:
 
     def _after_fork(self) -> None:
         """Drop the parent's entry: the open file would keep the lock when the parent dies."""
-        self.unfinished = set()
+        self.unfinished.clear()
         self._mutex = threading.Lock()
         if self._held is not None:
             os.close(self._held[1])

@@ -75,6 +75,7 @@ class LocalStagedFile:
         Raises:
             StorageFull: There is no room left.
         """
+        self._require_own()
         try:
             write_all(self._fd, block)
         except OSError as error:
@@ -148,6 +149,7 @@ class LocalStagedFile:
             StorageFull: There is no room left for the name.
         """
         assert self._status is not None, "finish() comes first"
+        self._require_own()
         name = name or self._name
         target = f"{self._area}/{hash_name(name)}"
         try:
@@ -180,7 +182,7 @@ class LocalStagedFile:
         """Delete what was written so far. Does nothing after ``commit()``."""
         with contextlib.suppress(OSError):
             self._close()
-        if self._part:
+        if self._part in self._unfinished:
             with contextlib.suppress(OSError):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._part)
@@ -191,6 +193,15 @@ class LocalStagedFile:
             for folder in (self._folder, self._area):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
+
+    def __del__(self) -> None:
+        # A caller has lost it without ``commit()`` or ``abort()``.
+        if self._fd >= 0 or self._part:
+            self.abort()
+
+    def _require_own(self) -> None:
+        if self._part not in self._unfinished:
+            raise ValueError("another process began to write this file: only that process can write and save it")
 
     def _close(self) -> None:
         if self._fd >= 0:
