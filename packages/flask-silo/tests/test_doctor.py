@@ -294,4 +294,4 @@ def test_archives_need_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert troubles(app) == []
     monkeypatch.setitem(sys.modules, "zipstream", None)
     assert troubles(app) == [("warning", "routes: uploads")]
-    assert "pip install 'flask-silo[zip]'" in of(app, "routes: uploads")[1]["message"]
+    assert "pip install zipstream-ng" in of(app, "routes: uploads")[1]["message"]

@@ -170,6 +170,12 @@ def test_an_unknown_route_is_refused_at_set_up(silo: Silo, tmp_path: Path, route
     assert not (tmp_path / "uploads").exists()
 
 
+def test_routes_are_given_by_name(silo: Silo, tmp_path: Path) -> None:
+    routes: Any = True
+    with pytest.raises(TypeError, match=r"routes takes names such as .* or flask_silo\.ALL_ROUTES, not True"):
+        silo.add_file_store("uploads", tmp_path / "uploads", routes=routes)
+
+
 @pytest.mark.parametrize("name", ["my files", "a/b", "a.zip", "", "<name>"])
 def test_a_store_with_routes_has_a_name_for_a_path(silo: Silo, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="letters, digits"):

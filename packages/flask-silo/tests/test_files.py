@@ -445,7 +445,7 @@ def test_refusals_of_what_is_saved_have_an_answer(app: Flask, client: FlaskClien
         return answer.status_code, json.get("error"), json.get("message")
 
     assert said("a.csv", b"x")[0] == 200
-    assert said("a.csv", b"x") == (409, "name_taken", "There is a file of this name.")
+    assert said("a.csv", b"x") == (409, "name_taken", "There is already a file of this name.")
     assert said("a.exe", b"x") == (415, "extension_refused", "The file's name must end with .csv or .tsv.")
     assert said("b.csv", b"") == (422, "file_refused", "The file was refused: it is empty")
     assert said(f"b.csv?digest=md5:{'0' * 32}", b"x")[:2] == (400, "digest_mismatch")

@@ -158,6 +158,11 @@ def test_a_put_with_a_bad_name_is_refused(client: Any, uploads: SessionFileStore
     assert left(uploads) == []
 
 
+def test_a_client_reads_why_its_file_name_is_refused(client: Any) -> None:
+    answer = client.put("/api/files/NUL.csv", data=b"1", headers=as_(SID))
+    assert answer.json["message"] == "The file's name cannot be used: it is a device name on Windows."
+
+
 def test_a_form_without_a_chosen_file_has_none(client: Any, uploads: SessionFileStore) -> None:
     answer = send(client, form(part("file", b"", ""), part("note", b"1")))
     assert answer.json == {"saved": [], "form": [["note", "1"]], "files": {}}

@@ -88,6 +88,11 @@ def test_a_digest_that_is_none_is_a_mistake(store: FileStore, digest: str) -> No
     assert list(Path(store.base_dir).iterdir()) == []
 
 
+def test_a_digest_without_its_algorithm_is_a_mistake(store: FileStore) -> None:
+    with pytest.raises(ValueError, match="is not a digest: give 'sha256:' followed by 64 hexadecimal digits"):
+        store.save("sid", "a", DATA, digest=SHA256.partition(":")[2])
+
+
 # Extensions
 
 

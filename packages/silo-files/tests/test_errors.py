@@ -32,7 +32,7 @@ from silo_files import (
 
 CASES: list[tuple[FileStoreError, dict[str, Any], str]] = [
     (FileStoreError("of a backend"), {}, "of a backend"),
-    (InvalidKey("it is a list, not a str"), {"reason": "it is a list, not a str"}, "key refused: it is a list"),
+    (InvalidKey("its type is list, not str"), {"reason": "its type is list, not str"}, "key refused: its type is list"),
     (InvalidFileName("it is empty"), {"reason": "it is empty"}, "file name refused: it is empty"),
     (InvalidSource("a list is not bytes"), {"reason": "a list is not bytes"}, "source refused: a list is not bytes"),
     (TruncatedInput(3, 4), {"received": 3, "size": 4}, "after 3 of 4 bytes: send the whole file again"),

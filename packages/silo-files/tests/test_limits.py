@@ -72,8 +72,17 @@ def test_a_refusal_has_its_limit_as_a_number(tmp_path: Path) -> None:
 
 
 def test_limits_are_not_negative(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="max_files must not be negative: -1"):
         FileStore(tmp_path / "base", max_files=-1)
+
+
+def test_limits_are_numbers(tmp_path: Path) -> None:
+    limit: Any = "50MB"
+    with pytest.raises(
+        TypeError, match="max_file_bytes takes a number such as 50_000_000, or None for no limit, not '5"
+    ):
+        FileStore(tmp_path / "base", max_file_bytes=limit)
+    assert not (tmp_path / "base").exists()
 
 
 def test_max_session_bytes(tmp_path: Path) -> None:

@@ -58,8 +58,10 @@ ANSWERS: dict[type[Exception], Answer] = {
     silo_files.InvalidFileName: Answer(400, "invalid_file_name", "The file's name cannot be used."),
     silo_files.FileMissing: Answer(404, "file_missing", "There is no such file."),
     silo_files.TruncatedInput: Answer(400, "truncated_upload", "The upload ended early. Nothing was saved."),
-    silo_files.DigestMismatch: Answer(400, "digest_mismatch", "The bytes that arrived are not those of the file."),
-    silo_files.NameTaken: Answer(409, "name_taken", "There is a file of this name."),
+    silo_files.DigestMismatch: Answer(
+        400, "digest_mismatch", "The file arrived with another digest than the expected one. Nothing was saved."
+    ),
+    silo_files.NameTaken: Answer(409, "name_taken", "There is already a file of this name."),
     silo_files.ExtensionRefused: Answer(415, "extension_refused", "Files with this extension are not accepted."),
     silo_files.FileRefused: Answer(422, "file_refused", "The file was refused."),
     silo_files.FileTooLarge: Answer(413, "file_too_large", "The file is too large."),
@@ -90,6 +92,8 @@ def answer(error: Exception) -> Response:
                 message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
             elif isinstance(error, MalformedUpload):
                 message = f"The upload cannot be read: {error.reason}."
+            elif isinstance(error, silo_files.InvalidFileName):
+                message = f"The file's name cannot be used: {error.reason}."
             elif isinstance(error, silo_files.ExtensionRefused):
                 message = f"The file's name must end with {' or '.join(error.extensions)}."
             elif isinstance(error, silo_files.FileRefused):

@@ -42,12 +42,12 @@ class Expected:
     __slots__ = ("_hash", "_name", "text")
 
     def __init__(self, digest: str) -> None:
-        name, _, value = digest.lower().partition(":")
-        self._hash = new_hash(name)
+        name, colon, value = digest.lower().partition(":")
+        self._hash = new_hash(name if colon else "sha256")
         self._name = name
         self.text: str = f"{name}:{value}"
-        if len(value) != 2 * self._hash.digest_size or not set(value) <= set(hexdigits):
-            raise ValueError(f"{digest!r} is not a digest: give one such as 'sha256:' with 64 hexadecimal digits")
+        if not colon or len(value) != 2 * self._hash.digest_size or not set(value) <= set(hexdigits):
+            raise ValueError(f"{digest!r} is not a digest: give 'sha256:' followed by 64 hexadecimal digits")
 
     def add(self, block: Block) -> None:
         """Take in the next bytes of the file."""

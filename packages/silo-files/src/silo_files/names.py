@@ -47,7 +47,7 @@ def check_key(key: str) -> str:
             The message does not show the key, which may be a secret.
     """
     if not isinstance(key, str):
-        raise InvalidKey(f"it is a {type(key).__name__}, not a str")
+        raise InvalidKey(f"its type is {type(key).__name__}, not str")
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidKey(f"it has {len(key)} characters, and 1 to {MAX_KEY_LENGTH} are allowed")
     if ("\x00" in key or not key.isascii()) and (bad := re.search(_BAD_IN_KEY, key)):
@@ -69,7 +69,7 @@ def check_name(name: str) -> str:
             the reason and never the name.
     """
     if not isinstance(name, str):
-        raise InvalidFileName(f"it is a {type(name).__name__}, not a str")
+        raise InvalidFileName(f"its type is {type(name).__name__}, not str")
     if len(name) > _MAX_RAW_NAME:
         raise InvalidFileName(f"it has {len(name)} characters, which is too long")
     name = unicodedata.normalize("NFC", name)

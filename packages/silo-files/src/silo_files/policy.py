@@ -1,4 +1,4 @@
-"""Which files a store accepts, beyond its limits."""
+"""Which files a store accepts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,22 @@ OnConflict = Literal["replace", "error", "rename"]
 
 Validator = Callable[[str, BinaryIO], object]
 """Called with the name of a file and the file, open for reading. Raises ``FileRefused`` to refuse it."""
+
+
+def check_limits(**limits: int | None) -> None:
+    """Check the limits of a store. None means no limit.
+
+    Raises:
+        TypeError: A limit is not a number.
+        ValueError: A limit is negative.
+    """
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        if not isinstance(limit, (int, float)):  # a float, such as 50e6, was always accepted
+            raise TypeError(f"{name} takes a number such as 50_000_000, or None for no limit, not {limit!r}")
+        if limit < 0:
+            raise ValueError(f"{name} must not be negative: {limit}")
 
 
 def check_extensions(extensions: Collection[str] | None) -> tuple[str, ...] | None:

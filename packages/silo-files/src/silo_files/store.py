@@ -17,7 +17,7 @@ from .local import LocalFileBackend, LocalLedger
 from .memory_ledger import MemoryLedger
 from .moving import MovedFile
 from .names import check_key, check_name
-from .policy import OnConflict, Validator, check_extensions
+from .policy import OnConflict, Validator, check_extensions, check_limits
 from .seam import check_seam
 from .source import Source, as_block, read_blocks
 from .writer import Place, Writer
@@ -62,8 +62,8 @@ class FileStore:
     Raises:
         FolderUnusable: With ``auto_create``, ``base_dir`` cannot be created or written to.
         TypeError: ``backend`` or ``ledger`` lacks a method or has one that takes other arguments; the message lists all
-            of them. Or ``key_for`` or ``validate`` cannot be called, ``extensions`` is not a collection of str, or
-            ``origin`` is something other than a str or a function.
+            of them. Or ``key_for`` or ``validate`` cannot be called, ``extensions`` is not a collection of str, a limit
+            is not a number, or ``origin`` is something other than a str or a function.
         ValueError: A limit is negative, or was given beside a ``ledger``, which has its own. Or an extension has no dot
             in front.
     """
@@ -86,9 +86,13 @@ class FileStore:
         origin: Origin = None,
         key_for: Callable[[str], str] | None = None,
     ) -> None:
-        for limit in (max_file_bytes, max_session_bytes, max_store_bytes, max_files, min_free_bytes):
-            if limit is not None and limit < 0:
-                raise ValueError(f"a limit must not be negative: {limit}")
+        check_limits(
+            max_file_bytes=max_file_bytes,
+            max_session_bytes=max_session_bytes,
+            max_store_bytes=max_store_bytes,
+            max_files=max_files,
+            min_free_bytes=min_free_bytes,
+        )
         if key_for is not None and not callable(key_for):
             raise TypeError(f"key_for takes a function that is called as function(sid), not {key_for!r}")
         if validate is not None and not callable(validate):

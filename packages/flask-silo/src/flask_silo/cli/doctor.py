@@ -280,7 +280,7 @@ def _routes(app: Flask, store: SessionFileStore) -> Iterator[Finding]:
         message = "links cannot be made or followed without a SECRET_KEY: set it, the same in all processes"
         yield Finding("warning", topic, message)
     if "zip" in store.routes and find_spec("zipstream") is None:
-        message = "archives need zipstream-ng, which is not installed: pip install 'flask-silo[zip]'"
+        message = "archives need zipstream-ng, which is not installed: pip install zipstream-ng"
         yield Finding("warning", topic, message)
     for path, method, endpoint in _hidden(app, store.name):
         message = f"{method} {path} goes to the endpoint {endpoint} of the application: give one of them another path"

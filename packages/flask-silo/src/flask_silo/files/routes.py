@@ -23,12 +23,18 @@ def check_routes(name: str, routes: str | Collection[str]) -> frozenset[str]:
     """Return the names of the routes that the file store ``name`` is to have.
 
     Raises:
+        TypeError: ``routes`` is something other than a str or a collection of str.
         ValueError: A name is not in ``ALL_ROUTES``, or the name of the store cannot be part of a path.
     """
+    if not isinstance(routes, Collection):
+        raise TypeError(f"routes takes names such as ('list', 'upload'), or flask_silo.ALL_ROUTES, not {routes!r}")
     wanted = frozenset([routes] if isinstance(routes, str) else routes)
     unknown = sorted(wanted.difference(ALL_ROUTES), key=repr)
     if unknown:
-        raise ValueError(f"there is no route {unknown[0]!r} for files: choose among {', '.join(ALL_ROUTES)}")
+        raise ValueError(
+            f"there is no route {unknown[0]!r} for files: choose among {', '.join(ALL_ROUTES)}, or give "
+            "flask_silo.ALL_ROUTES"
+        )
     if wanted and not _IN_A_PATH.fullmatch(name):
         raise ValueError(f"the name of a file store with routes has letters, digits, - and _ only, unlike {name!r}")
     return wanted
