@@ -26,8 +26,6 @@ MAX_HEAD = 16 * 1024
 MAX_PADDING = 64
 """Spaces and tabs that may follow a boundary."""
 
-_LINE_END = re.compile(rb"--|[ \t]{,%d}\r\n" % MAX_PADDING)
-
 _FILENAME = re.compile(r';[ \t]*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
@@ -121,6 +119,8 @@ class FormReader:
     def __init__(self, body: Body, boundary: bytes) -> None:
         self._body = body
         self._delimiter = b"\r\n--" + boundary
+        self._boundary = re.compile(re.escape(self._delimiter) + rb"(?:--|[ \t]{,%d}\r\n)" % MAX_PADDING)
+        self._longest = len(self._delimiter) + MAX_PADDING + 2
         self._buffer = b"\r\n"  # the first boundary may be the first line
         self._at = 0
 
@@ -145,30 +145,32 @@ class FormReader:
             MalformedUpload: There is none.
             TruncatedInput: The body ended early.
         """
-        delimiter = self._delimiter
         while True:
-            found = self._buffer.find(delimiter, self._at)
-            end = found if found >= 0 else self._end_without()
+            boundary = self._next_boundary()
+            end = self._undecided() if boundary is None else boundary.start()
             if end > self._at:
                 yield memoryview(self._buffer)[self._at : end]
-                self._at = end
-            if found < 0:
-                self._read_on()
-                continue
-            while len(self._buffer) - end < len(delimiter) + MAX_PADDING + 2 and self._more():
-                end = 0
-            line_end = _LINE_END.match(self._buffer, end + len(delimiter))
-            if line_end is not None:
-                self._at = line_end.end()
+            if boundary is not None:
+                self._at = boundary.end()
                 return
-            yield memoryview(delimiter)  # it only begins like a boundary
-            self._at = end + len(delimiter)
+            self._at = end
+            self._read_on()
 
-    def _end_without(self) -> int:
-        """Return where the data ends that is no boundary, whatever follows the buffer."""
-        start = max(self._at, len(self._buffer) - len(self._delimiter) + 1)
-        found = self._buffer.find(b"\r", start)
-        return found if found >= 0 else len(self._buffer)
+    def _next_boundary(self) -> re.Match[bytes] | None:
+        """Return the next boundary that is whole in the buffer."""
+        # The expression is slower, and skips much that only begins like a boundary.
+        start = self._buffer.find(self._delimiter, self._at)
+        return self._boundary.search(self._buffer, start) if start >= 0 else None
+
+    def _undecided(self) -> int:
+        """Return where the buffer may end with the beginning of a boundary; its end if it does not."""
+        delimiter, size = self._delimiter, len(self._buffer)
+        start = max(self._at, size - self._longest + 1)
+        while (start := self._buffer.find(b"\r", start)) >= 0:
+            if delimiter.startswith(self._buffer[start : start + len(delimiter)]):
+                return start
+            start += 1
+        return size
 
     def _head(self) -> Head:
         self._at -= 2  # a head without lines ends where it begins: with two line ends
@@ -178,9 +180,9 @@ class FormReader:
             self._read_on()
         head = _parse(self._buffer[self._at : end])
         self._at = end + 2
-        while len(self._buffer) - self._at < len(self._delimiter) and self._more():
+        while self._undecided() == self._at and self._more():
             pass
-        if not self._buffer.startswith(self._delimiter, self._at):  # a part without data may end with its head
+        if not self._boundary.match(self._buffer, self._at):  # a part without data may end with its head
             self._at += 2
         return head
 
