@@ -444,6 +444,22 @@ def test_a_body_without_a_length_on_a_server_that_does_not_end_it_is_empty(
     assert saved(uploads) == {"a": b""}
 
 
+@pytest.mark.parametrize(
+    ("coding", "ends"), [("chunked", False), ("gzip, chunked", True), ("gzip", False)], ids=["uwsgi", "gevent", "gzip"]
+)
+def test_a_body_whose_end_the_server_does_not_tell_is_refused(
+    client: Any, uploads: SessionFileStore, coding: str, ends: bool
+) -> None:
+    """These servers return no bytes of it: it would replace the file with an empty one."""
+    client.put("/api/files/a", data=b"old", headers=as_(SID))
+    environ = {"wsgi.input": io.BytesIO(b"3\r\nnew\r\n0\r\n\r\n"), "wsgi.input_terminated": ends}
+    headers = {**as_(SID), "Transfer-Encoding": coding}
+    answer = client.put("/api/files/a", headers=headers, environ_overrides=environ)
+    assert (answer.status_code, answer.json["error"]) == (400, "malformed_upload")
+    assert "send a Content-Length" in answer.json["message"]
+    assert saved(uploads) == {"a": b"old"}
+
+
 # Sessions
 
 

@@ -15,7 +15,7 @@ from flask import Request, Response
 from silo_files import TruncatedInput
 from werkzeug.wsgi import get_content_length
 
-from .errors import UploadTooLarge
+from .errors import MalformedUpload, UploadTooLarge
 
 BLOCK_SIZE = 1024 * 1024
 """Bytes that are read at a time. Gunicorn copies what it has buffered at each read, so small reads are slow."""
@@ -68,12 +68,16 @@ class Body:
         kind = request.parameter_storage_class
         request.__dict__.update(stream=BytesIO(), form=kind(fields), files=kind(files))
 
-    def check_size(self) -> None:
-        """Refuse a body that announces more than ``MAX_CONTENT_LENGTH``, before any of it is read.
+    def check(self) -> None:
+        """Refuse a body before any of it is read.
 
         Raises:
-            UploadTooLarge: It does.
+            MalformedUpload: The server does not tell where the body ends, so it would seem empty.
+            UploadTooLarge: The body announces more than ``MAX_CONTENT_LENGTH``.
         """
+        coding = self._environ.get("HTTP_TRANSFER_ENCODING", "")
+        if coding and not (self._environ.get("wsgi.input_terminated") and coding.strip().lower() == "chunked"):
+            raise MalformedUpload("it has a Transfer-Encoding and the server does not read it: send a Content-Length")
         self._refuse_above_limit(self.size or 0)
 
     def read(self, size: int = BLOCK_SIZE) -> bytes:

@@ -36,7 +36,7 @@ def receive(
     """
     body = Body(request)
     try:
-        body.check_size()
+        body.check()
         if "HTTP_CONTENT_RANGE" in request.environ:  # RFC 9110, section 14.5: a part must not become the whole file
             raise MalformedUpload("it is a part of a file (Content-Range): send the whole file")
         if request.mimetype == FORM:
