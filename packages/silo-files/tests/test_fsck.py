@@ -158,7 +158,7 @@ def test_an_area_without_its_key_stays_and_says_why(
 
     (finding,) = found["findings"]
     assert (finding["code"], finding["repaired"], found["status"]) == ("lost-key", False, 1)
-    assert "knows no sessions" in finding["repair"]
+    assert "only the session has the key" in finding["repair"]
     store = open_store(base)
     assert store.list_files("two") == ["big.txt", "none"]
     store.save("two", "new", b"1")

@@ -339,7 +339,10 @@ def test_what_is_no_regular_file_is_refused_at_once(
         monkeypatch.chdir(tmp_path)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind("odd")
-    with pytest.raises(InvalidSource, match="it is a link" if kind in {"link", "broken"} else "not a regular file"):
+    with pytest.raises(
+        InvalidSource,
+        match="it is a link: give the path of the file itself" if kind in {"link", "broken"} else "not a regular file",
+    ):
         store.save("sid", "a", path)
     assert os.path.lexists(path)
     assert source.read_bytes() == DATA

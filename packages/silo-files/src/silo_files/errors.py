@@ -280,7 +280,7 @@ class FolderUnusable(FileStoreError, OSError):
 
 
 class UnsafeFolder(FileStoreError, NotADirectoryError):
-    """A link or a file stands where the store needs a folder of its own. The store left it alone.
+    """A link or a file stands in place of a folder of the store. The store does not touch it.
 
     Attributes:
         folder: Path of the link or the file.

@@ -87,7 +87,9 @@ class Ledger(Protocol):
         """
 
     def change(self, key: str) -> AbstractContextManager[Change]:
-        """Hold the lock of an area while its files change. Other changes of the area wait, in each process that counts.
+        """Hold the lock of an area while its files change.
+
+        Other changes of the area wait, in all processes that share the counts.
 
         After a clean exit the counts include what ``add()`` announced. After a ``FileStoreError`` they are as before.
         After any other error the files are counted again at the next look.
@@ -100,7 +102,7 @@ class Ledger(Protocol):
         """Hold the lock of an area while the area is removed. Afterwards the store's counts no longer include it."""
 
     def forget(self) -> None:
-        """Take note that any number of areas was removed by ``remove_all()`` or ``sweep()`` of the backend."""
+        """Note that ``remove_all()`` or ``sweep()`` of the backend has removed any number of areas."""
 
     def usage(self, key: str) -> Usage:
         """Return the bytes and files of an area. An unknown key is an empty area."""

@@ -275,7 +275,7 @@ class MemoryChange:
         self._growth = (bytes, files)
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        """Count the change, unless an error of ours has kept it from happening."""
+        """Count the change, unless a ``FileStoreError`` has prevented it."""
         self._ledger.end(self._key, *self._growth, is_done=error is None)
         self._ledger.exit(self._key)
         if error is not None and not isinstance(error, FileStoreError):

@@ -50,7 +50,7 @@ class MovedFile:
             fd = os.open(self.path, _READ)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise InvalidSource("it is a link") from None
+                raise InvalidSource("it is a link: give the path of the file itself") from None
             raise
         try:
             self.status: os.stat_result = os.fstat(fd)
@@ -110,7 +110,8 @@ class MovedFile:
 
 def _check_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidSource(f"it is {'a link' if stat.S_ISLNK(status.st_mode) else 'not a regular file'}")
+        is_link = stat.S_ISLNK(status.st_mode)
+        raise InvalidSource("it is a link: give the path of the file itself" if is_link else "it is not a regular file")
 
 
 def _check_removable(folder: str, status: os.stat_result) -> None:

@@ -45,7 +45,7 @@ class FileStore:
         extensions: The only extensions that the names of saved files may have, such as ``{".csv", ".tar.gz"}``, in any
             case; None to accept all names.
         validate: Looks at each file before it is visible, see ``save()``; None to accept all files.
-        min_free_bytes: Bytes that saving must leave free on the file system, whoever uses them; None for no limit.
+        min_free_bytes: Bytes that saving must leave free on the file system, for all programs; None for no limit.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
         origin: Names the place where the sessions are kept, or returns that name: with each area that is created, and
             when a sweep begins. It is stored beside the files. A sweep removes no files of another origin, because

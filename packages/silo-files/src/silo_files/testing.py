@@ -516,7 +516,7 @@ class LedgerContract:
         assert self.ledger.usage("key") == Usage(1_000_000, 2)
 
     def test_a_change_that_fails_does_not_count(self) -> None:
-        """After an error of ours the counts are as before, and after any other they are those of the files."""
+        """After a ``FileStoreError`` the counts are as before, and after any other they are those of the files."""
         self.start(session_bytes=100, store_bytes=100)
         self.save("big", 60)
         with _raises(FileStoreError):

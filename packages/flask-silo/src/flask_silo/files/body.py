@@ -26,7 +26,7 @@ LINGER_SECONDS = 10.0
 LINGER_BLOCK = 64 * 1024
 
 PATIENCE = 0.5
-"""Seconds after which a client of the development server that sends nothing has sent everything."""
+"""Seconds of silence after which a client of the development server counts as having sent everything."""
 
 
 class Body:
@@ -55,7 +55,7 @@ class Body:
         self._stream: Any = environ["wsgi.input"]
         self.size: int | None = get_content_length(environ)
         if self.size is None and not environ.get("wsgi.input_terminated"):
-            self.size = 0  # the server does not tell where the body ends, and without a length there is none
+            self.size = 0  # the server does not show where the body ends: without a length it counts as empty
         self.received: int = 0
         self._limit: int | None = request.max_content_length
         self._environ = environ

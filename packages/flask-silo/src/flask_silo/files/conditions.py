@@ -1,4 +1,4 @@
-"""What a request wants of a file: all of it, a part, or nothing because it has it already (RFC 9110, 13 and 14)."""
+"""What a request wants of a file: all of it, a part, or nothing because the client has it (RFC 9110, 13 and 14)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def unmet_condition(req: Request, etag: str, modified: float) -> int | None:
 
 
 def change_refused(req: Request, info: FileInfo | None) -> bool:
-    """Return whether a PUT or DELETE is meant for another file than there is now.
+    """Return whether a PUT or DELETE names another version of the file than the present one.
 
     Args:
         req: The request.
@@ -57,7 +57,7 @@ def wanted_range(req: Request, etag: str, size: int) -> range | None:
     Returns:
         None for the whole file: if there is no range, if there are several, or if the client has a part of another
         file (``If-Range``). A date in ``If-Range`` counts as another file: two saves in one second have the same. An
-        empty range if the range begins behind the end of the file.
+        empty range if the range begins beyond the end of the file.
     """
     asked = _RANGE.fullmatch(req.headers.get("Range", "")) if req.method == "GET" else None
     if asked is None or req.headers.get("If-Range", f'"{etag}"').strip() != f'"{etag}"':

@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 
 class MalformedUpload(FileStoreError):
-    """The body of the request is no upload that ``receive()`` can read. The client has to send another one.
+    """The body of the request is not an upload that ``receive()`` can read. The client has to send another one.
 
     Attributes:
         reason: What is wrong with the body. Never contains a name or text of the client.

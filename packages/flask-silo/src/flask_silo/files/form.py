@@ -87,7 +87,7 @@ def read_form(body: Body, request: Request, begin_file: Callable[[Head], Part]) 
         begin_file: Called for each file. Its errors, and those of the part that it returns, pass through.
 
     Raises:
-        MalformedUpload: The body is no form, or the form has no end.
+        MalformedUpload: The body is not a form, or the form has no end.
         TruncatedInput: The body ended early.
         UploadTooLarge: The form has too many parts, or a field or the body is too large.
     """

@@ -1,4 +1,4 @@
-"""The response that sends a saved file: all of it, a range, or the answer that the client has it already."""
+"""The response that sends a saved file: all of it, a range, or the answer that the client already has it."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class SessionFileStore(FileStore):
             The saved files, in their order; an empty list if the client has chosen none.
 
         Raises:
-            MalformedUpload: The body is no upload of the kind described. The client gets 400.
+            MalformedUpload: The body is not an upload of the kind described. The client gets 400.
             TruncatedInput: The body ended early. The client gets 400.
             RequestEntityTooLarge: The body has more than ``MAX_CONTENT_LENGTH``, or the form has too many parts or too
                 large a field by Flask's settings. The client gets 413.
@@ -195,7 +195,7 @@ class SessionFileStore(FileStore):
     def send(self, sid: str, name: str, *, inline: bool = False) -> Response:
         """Return the response that sends a file of a session to the client of the running request.
 
-        The file that is there now is sent to its end, also if it is replaced or deleted meanwhile. The response answers
+        The file is sent as it is now, to its end, even if it is replaced or deleted meanwhile. The response answers
         HEAD, a range, and a client that has the file already (``ETag``). It tells browsers to save the file under its
         name, to run nothing in it, and to ask again before they use what they have kept.
 

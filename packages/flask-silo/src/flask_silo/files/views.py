@@ -138,7 +138,7 @@ def _delete(uploads: SessionFileStore, sid: str, name: str) -> Response:
 
 
 def _check_version(info: FileInfo | None) -> None:
-    """Refuse a change that is meant for another file than there is now: 412."""
+    """Refuse with 412 a change that names another version of the file than the present one."""
     if change_refused(request, info):
         _refuse_change()
 
@@ -179,7 +179,7 @@ def _checked(name: str) -> str:
 
 
 def _described(info: FileInfo) -> dict[str, Any]:
-    """Return what a client reads of a file."""
+    """Return the description of a file that clients get."""
     return {
         "name": info.name,
         "size": info.size,

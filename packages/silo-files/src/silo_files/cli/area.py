@@ -42,14 +42,14 @@ class AreaCheck:
         self._is_used = False
 
     def damages(self) -> list[Damage]:
-        """Return what is wrong, in the order in which it is to be repaired.
+        """Return what is wrong, in the order of the repairs.
 
         Raises:
             FileNotFoundError: Another process removed something meanwhile.
         """
         try:
             self._look()
-        except PermissionError as error:  # of which a mode may be the reason, that is repaired first
+        except PermissionError as error:  # perhaps because of a mode, which is repaired first
             self._found.append(Damage("unreadable", error.filename or self._path, note=error.strerror))
         return self._found
 

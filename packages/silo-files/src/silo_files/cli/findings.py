@@ -48,8 +48,8 @@ PROBLEMS: dict[str, Problem] = {
         "a process that has ended holds room for a file", "frees the room", ("dead reservation", "dead reservations")
     ),
     "lost-key": Problem(
-        "no journal says to which session these files belong",
-        "does nothing, as it knows no sessions: the files stay, and are whole again once their session saves a file",
+        "no journal says which session these files belong to",
+        "does nothing, as only the session has the key: the files stay, and the next save of their session restores it",
     ),
 }
 """What each code means."""
@@ -66,7 +66,7 @@ class Damage(NamedTuple):
     Attributes:
         code: One of ``PROBLEMS``.
         path: Where it is.
-        mend: Repairs it. May return a str, a note. None if only the application could repair it.
+        mend: Repairs it. May return a str, a note. None if only the application can repair it.
         note: More about it.
     """
 

@@ -1,4 +1,4 @@
-"""Walks the folder of a store, and has repaired what is wrong.
+"""Walks the folder of a store, and repairs what is wrong if asked to.
 
 An area is looked at twice: without a lock, and if something seems wrong, once more with the locks that keep other
 processes from changing it meanwhile. What is wrong then is repaired under these locks.
@@ -33,7 +33,7 @@ _REMOVED = re.compile(r"[0-9a-f]{32}\.gone")
 # Findings that may be, or hide, what an ended process has left in an area.
 _LEFT = frozenset({"unfinished-file", "unfinished-folder", "unreadable"})
 
-# A repair may bring more to light, as a file that has lost its name behind a damaged journal.
+# A repair may reveal more: behind a damaged journal, a file that has lost its name.
 _ROUNDS = 5
 
 # Attempts to read an area that another process is changing.
@@ -68,7 +68,7 @@ class Fsck:
         self._can_lock = True
 
     def run(self) -> list[Finding]:
-        """Return all findings, in the order in which they were met."""
+        """Return all findings, in the order of the walk."""
         found = self._treat(self._top)
         dead = {damage.path for damage in self._dead_owners()}
         removed = {damage.path for damage in self._undeleted()}
@@ -81,7 +81,7 @@ class Fsck:
                 self._on_area(self.areas)
         found += self._store()
         # Again now: a process that just began has made its lock file by now, or has deleted what was in the trash.
-        # The lock file of a process says to other sweeps that the process has left something.
+        # To other sweeps, the lock file of an ended process means that the process has left something.
         if not self._repair or all(finding.repaired or finding.code not in _LEFT for finding in found):
             found += self._treat(lambda: [damage for damage in self._dead_owners() if damage.path in dead])
         found += self._treat(lambda: [damage for damage in self._undeleted() if damage.path in removed])
@@ -90,7 +90,7 @@ class Fsck:
         return found
 
     def _treat(self, look: Callable[[], list[Damage]]) -> list[Finding]:
-        """Look for damages, repair them if that is wanted, and look again, until only those are left that stay."""
+        """Look for damage, repair it if asked to, and look again, until only what cannot be repaired is left."""
         done: dict[tuple[str, str], Finding] = {}
         failed: dict[tuple[str, str], str | None] = {}
         found = self._wanted(look())

@@ -1,4 +1,4 @@
-"""The repairs of ``fsck``. They follow no link, and move what they do not know to ``set-aside``."""
+"""The repairs of ``fsck``. They follow no link, and move what they do not recognize to ``set-aside``."""
 # ruff: noqa: PTH101, PTH104, PTH105, PTH108, PTH118, PTH119, PTH122  (see disk.py)
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def has_mode(path: str, mode: int) -> bool:
 
 
 def set_mode(path: str, mode: int) -> None:
-    """Set the mode of a file or a folder, which is no link."""
+    """Set the mode of a file or a folder, which is not a link."""
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except PermissionError:
@@ -72,7 +72,7 @@ def name_file(path: str, writers: list[str]) -> str:
     area, stored = os.path.split(path)
     name = f"recovered-{os.urandom(4).hex()}{os.path.splitext(stored)[1]}"
     if not writers:
-        # As of a process that has ended. The key is not known: an area whose key is known has a journal.
+        # Named as the folder of an ended process. The key is unknown: an area whose key is known has a journal.
         writers = [os.path.join(area, "w-" + os.urandom(8).hex())]
         make_dir(writers[0])
         write_journal(writers[0], [])

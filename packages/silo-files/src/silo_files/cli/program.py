@@ -17,10 +17,10 @@ from .folder import Folder, FolderRefused
 from .fsck import Fsck
 from .text import Progress, plural, printable
 
-_ABOUT = "Looks at the folder in which a store keeps files, and mends it."
+_ABOUT = "Looks at the folder in which a store keeps files, and repairs it."
 _EPILOG = (
     "The exit status is 0 if all is well, 1 if something is damaged and was not repaired, 2 if the arguments are wrong "
-    "or the folder cannot be used. Only the application knows its sessions: no command removes a file of one."
+    "or the folder cannot be used. Only the application knows its sessions: no command deletes a saved file."
 )
 # For each command what it does, and the word for its progress.
 _COMMANDS = {
@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("root", metavar="ROOT", help="the base_dir of a store")
         each.add_argument("--json", action="store_true", help="print one JSON document")
         if name == "fsck":
-            each.add_argument("--repair", action="store_true", help="mend all that needs no knowledge of sessions")
+            each.add_argument(
+                "--repair", action="store_true", help="repair what can be repaired; no saved file is deleted"
+            )
     return parser
 
 

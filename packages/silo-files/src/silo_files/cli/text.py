@@ -69,7 +69,7 @@ class Progress:
         self._width = 0
 
     def show(self, areas: int) -> None:
-        """Say that ``areas`` are done, unless that was shown a moment ago."""
+        """Show that ``areas`` are done, unless the line was just updated."""
         now = self._clock()
         if now >= self._next:
             self._next = now + _INTERVAL

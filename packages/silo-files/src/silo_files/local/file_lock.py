@@ -8,7 +8,7 @@ if sys.platform == "win32":
     import msvcrt
     import os
 
-    # Windows locks bytes, and refuses to read or write locked ones. This byte is behind the content of every file.
+    # Windows locks bytes, and refuses to read or write locked ones. This byte lies beyond the content of every file.
     _LOCKED_BYTE = 1 << 30
 
     def lock_fd(fd: int, *, shared: bool = False, wait: bool = True) -> bool:  # noqa: ARG001

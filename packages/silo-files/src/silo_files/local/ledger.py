@@ -238,7 +238,7 @@ class LocalChange:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the new counts, or the old ones after an error of ours. They stay uncertain after any other error."""
+        """Write the new counts; after a ``FileStoreError`` the old ones. After any other error they stay uncertain."""
         locked = self._locked
         try:
             if not self._is_added:

@@ -167,7 +167,7 @@ class LocalStagedFile:
             raise_if_full(error)
             raise
         if self._durable:
-            sync_dir(self._area)  # an error here is none of ours: the file is in its place
+            sync_dir(self._area)  # an error here does not fail the save: the file is in its place
         return SavedPath(target, describe(name, self._status))
 
     def _own(self, before: os.stat_result) -> None:

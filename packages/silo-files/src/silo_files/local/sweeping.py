@@ -90,7 +90,7 @@ class Sweeper:
 
 
 class _Writer(NamedTuple):
-    """A process that has written to areas, as it was when the sweep met it first."""
+    """A process that has written to areas, as the sweep first saw it."""
 
     owner: str
     is_other_alive: bool
