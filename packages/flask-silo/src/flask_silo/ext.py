@@ -161,8 +161,9 @@ class Silo:
                 Nothing by default.
 
         Raises:
+            TypeError: A limit is not a number, or ``routes`` is something other than a str or a collection of str.
             ValueError: There is a file store of that name already, or no route of a name in ``routes``; or the store
-                has routes and a name that cannot be part of a path.
+                has routes and a name that cannot be part of a path. Or a limit is negative.
             silo_files.FolderUnusable: The folder cannot be created, or this process may not write to it.
         """
         if name in self.files.stores:

@@ -35,7 +35,7 @@ def check_extensions(extensions: Collection[str] | None) -> tuple[str, ...] | No
     """Return the extensions in lower case and sorted; None if all are accepted.
 
     Raises:
-        TypeError: ``extensions`` is a str, or has something that is none.
+        TypeError: ``extensions`` is a str, or has an entry that is not a str.
         ValueError: One of them does not begin with a dot, or is only a dot.
     """
     if extensions is None:
@@ -65,7 +65,7 @@ def accepted_extension(name: str, extensions: tuple[str, ...]) -> str:
 
 
 def check_conflict(on_conflict: str) -> None:
-    """Check what a save shall do if its name is taken.
+    """Check what a save is asked to do if its name is taken.
 
     Raises:
         ValueError: It is none of ``"replace"``, ``"error"`` and ``"rename"``.

@@ -28,7 +28,7 @@ class FileStore:
 
     Every method that takes a session id or a key raises ``InvalidKey`` if it is malformed, and every method that takes
     a file name ``InvalidFileName``. All methods may be called from several threads at once, and several processes may
-    share one ``base_dir``. With a local folder, the limits hold among these processes, which give the same limits.
+    share one ``base_dir``. With a local folder, the limits hold among all these processes: give each the same limits.
 
     Args:
         base_dir: The folder for the files. The store touches only its own folders in it.
@@ -37,7 +37,7 @@ class FileStore:
         backend: Keeps the files in place of a local folder. ``auto_create``, ``durable`` and ``min_free_bytes`` then
             have no effect.
         ledger: Counts the files, and has the limits of sessions and of the store. By default the counts of a local
-            folder lie in it, for all processes, and those of another backend in the memory of each process.
+            folder are kept in it, for all processes, and those of another backend in the memory of each process.
         max_file_bytes: Bytes that each file may have; None for no limit.
         max_session_bytes: Bytes that the files of each session may have together; None for no limit.
         max_store_bytes: Bytes that all files may have together; None for no limit.
@@ -47,10 +47,10 @@ class FileStore:
         validate: Looks at each file before it is visible, see ``save()``; None to accept all files.
         min_free_bytes: Bytes that saving must leave free on the file system, for all programs; None for no limit.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
-        origin: Names the place where the sessions are kept, or returns that name: with each area that is created, and
-            when a sweep begins. It is stored beside the files. A sweep removes no files of another origin, because
-            ``living`` cannot know their sessions. So two applications that share a folder by mistake do not remove each
-            other's files. It has no effect with a ``backend``.
+        origin: The name of the place where the sessions are kept, or a function that returns it, called when a session
+            saves its first file and when a sweep begins. The name is stored with the files. A sweep removes no files of
+            another origin, because ``living`` cannot know their sessions. So two applications that share a folder by
+            mistake do not remove each other's files. It has no effect with a ``backend``.
         key_for: Returns the key that the files of a session id belong to. Called by each method that takes an id; its
             errors pass through. By default the id is the key.
 
