@@ -362,6 +362,25 @@ def test_saved_files_of_a_form_can_be_read_by_their_fields(
     assert (tmp_path / "copy").read_bytes() == b"2" * 100_000
 
 
+def test_lines_of_a_saved_file_are_read_in_blocks(app: Flask, client: Any, uploads: SessionFileStore) -> None:
+    sizes = []
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            sizes.append(size)
+            return super().read(size)
+
+    @app.post("/api/lines")
+    def lines() -> Any:
+        uploads.receive()
+        request.files["file"].stream._file = Watched(b"1\n2\n3")  # type: ignore[attr-defined]
+        first = request.files["file"].readline()
+        return jsonify([line.decode() for line in [first, *request.files["file"]]])
+
+    assert send(client, form(part("file", b"1", "a.csv")), path="/api/lines").json == ["1\n", "2\n", "3"]
+    assert 1 not in sizes
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
 def test_a_form_with_many_files_holds_few_open(app: Flask, client: Any, uploads: SessionFileStore) -> None:
     held = []

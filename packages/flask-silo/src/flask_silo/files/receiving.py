@@ -179,6 +179,9 @@ class SavedFile(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    def readline(self, size: int | None = -1, /) -> bytes:  # the inherited one reads byte by byte
+        return self._file.readline(-1 if size is None else size)
+
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
 

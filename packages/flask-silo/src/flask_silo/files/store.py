@@ -152,8 +152,10 @@ class SessionFileStore(FileStore):
         """Save the upload of the running request for its session, which begins if it does not exist.
 
         The bytes are written while they come in, without a temporary copy. A body of ``multipart/form-data`` is a form
-        with any number of files: all are saved, or none if one is refused. Afterwards ``request.form`` has its fields,
-        and ``request.files`` the saved files, which are opened when they are read. Any other body is one file.
+        with any number of files: all are saved, or none if one is refused. Only if one is refused at the very end,
+        because another request has taken its name meanwhile, the files before it stay. Afterwards ``request.form`` has
+        the form's fields, and ``request.files`` the saved files, which are opened when they are read. Any other body is
+        one file.
 
         Call this before anything else reads the body.
 
