@@ -47,10 +47,10 @@ class FileStore:
         validate: Looks at each file before it is visible, see ``save()``; None to accept all files.
         min_free_bytes: Bytes that saving must leave free on the file system, for all programs; None for no limit.
         durable: Whether a saved file survives a power cut. Each save then waits for the disk.
-        origin: The name of the place where the sessions are kept, or a function that returns it, called when a session
-            saves its first file and when a sweep begins. The name is stored with the files. A sweep removes no files of
-            another origin, because ``living`` cannot know their sessions. So two applications that share a folder by
-            mistake do not remove each other's files. It has no effect with a ``backend``.
+        origin: The name of the place where the sessions are kept, or a function that returns it, called when a process
+            saves its first file of a session and when a sweep begins. The name is stored with the files. A sweep
+            removes no files of another origin, because ``living`` cannot know their sessions. So two applications that
+            share a folder by mistake do not remove each other's files. It has no effect with a ``backend``.
         key_for: Returns the key that the files of a session id belong to. Called by each method that takes an id; its
             errors pass through. By default the id is the key.
 
