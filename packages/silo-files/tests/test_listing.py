@@ -160,11 +160,14 @@ def test_a_journal_without_deleted_names_is_not_rewritten(tmp_path: Path, monkey
         replaced.append(os.path.basename(target))  # noqa: PTH119
         replace(source, target)
 
+    looked_at: list[str] = []
     monkeypatch.setattr(os, "replace", watch)
+    monkeypatch.setattr(os.path, "lexists", looked_at.append)
     store = FileStore(tmp_path)
     for number in range(200):
         store.save("sid", f"kept-{number}", b"1")
     assert "names" not in replaced
+    assert looked_at == []  # it would hold the lock of the area for seconds
     assert len(store.list_files("sid")) == 200
 
 

@@ -235,9 +235,10 @@ class LocalFileBackend:
     def _open_part(self, part: str, folder: str, key: str) -> int:
         for _ in range(_ATTEMPTS):
             # Only the first save of a process finds no folder, so opening comes before any check.
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
                 return create_file(part)
-            self._make_writer_folder(folder, key)
+            except (FileNotFoundError, NotADirectoryError):
+                self._make_writer_folder(folder, key)
         raise AreaGone
 
     def _make_writer_folder(self, folder: str, key: str) -> None:

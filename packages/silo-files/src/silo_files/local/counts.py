@@ -114,7 +114,7 @@ class LockedCounts:
 
     def __init__(self, counts: Counts, digest: str, *, store: bool) -> None:
         self._owns_in_store = store
-        has_store = store or counts.has_store()
+        has_store = store or counts.keeps_store()
         self._area = counts.lock_area(digest)
         try:
             self._store = counts.lock_store(create=store) if has_store else None
@@ -182,6 +182,7 @@ class Counts:
         self._store = os.path.join(base, "owners", walk.COUNTS)
         self._owners = owners
         self._open: set[int] = set()
+        self._keeps_store: bool | None = None
         self._after_fork()
         reset_after_fork(self)
 
@@ -225,6 +226,12 @@ class Counts:
         """Return whether the store keeps a record."""
         return os.access(self._store, os.F_OK)
 
+    def keeps_store(self) -> bool:
+        """Return whether the store kept a record at the last look. ``doubt_new_store()`` after a change looks again."""
+        if self._keeps_store is None:
+            self._keeps_store = self.has_store()
+        return self._keeps_store
+
     def lock_store(self, *, create: bool) -> LockedRecord | None:
         """Lock the record of the store. All areas are summed up if the record is missing or uncertain.
 
@@ -258,6 +265,7 @@ class Counts:
     def doubt_new_store(self) -> None:
         """Mark the store's record as uncertain, if there is one now: it was created while files of an area changed."""
         if self.has_store():
+            self._keeps_store = True
             with contextlib.suppress(OSError):
                 fd = self._lock(self._store)
                 try:

@@ -59,7 +59,7 @@ def append(folder: str, name: str, *, durable: bool) -> bool:
     Raises:
         FileNotFoundError: The journal is gone, with its area.
     """
-    line = b"\n" + _line({"name": name})
+    line = f'\n{{"name": {json.dumps(name)}}}\n'.encode()
     fd = os.open(folder + "/" + JOURNAL, APPEND)
     try:
         write_all(fd, line)
@@ -82,9 +82,12 @@ def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -
         durable: Whether to sync to disk.
     """
     path = os.path.join(folder, JOURNAL)
-    names = dict.fromkeys(read_names(folder))
+    names = read_names(folder)
+    if len(names) < 2 * len(names_in(area)):  # most names have a file: looking for each would take seconds
+        return
     head = read_head(folder, hash_key(key))
-    kept = [name for name in names if name == upcoming or os.path.lexists(os.path.join(area, hash_name(name)))]
+    unique = dict.fromkeys(names)
+    kept = [name for name in unique if name == upcoming or os.path.lexists(os.path.join(area, hash_name(name)))]
     data = _head(key, head[1] if head else None) + b"".join(_line({"name": name}) for name in kept)
     if 2 * len(data) > os.stat(path).st_size:
         return

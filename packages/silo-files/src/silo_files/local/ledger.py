@@ -194,6 +194,8 @@ class LocalReservation:
 
     def __del__(self) -> None:
         # A caller has lost it without ``release()``. A thread that holds a lock may collect it.
+        if not self.bytes and not self.files:
+            return
         room, files = self.spend()
         if room or files:
             self._ledger.counts.lost.append((self.digest, room, files, self._ledger.limits.store_bytes is not None))
@@ -208,13 +210,12 @@ class LocalReservation:
 class LocalChange:
     """A ``Change`` of the files of one area, as a context manager."""
 
-    __slots__ = ("_bytes", "_digest", "_files", "_is_added", "_ledger", "_locked", "_spent")
+    __slots__ = ("_bytes", "_digest", "_files", "_is_added", "_ledger", "_locked")
 
     def __init__(self, ledger: LocalLedger, digest: str) -> None:
         self._ledger = ledger
         self._digest = digest
         self._is_added = False
-        self._spent = (0, 0)
 
     def __enter__(self) -> LocalChange:
         self._locked = self._ledger.lock(self._digest)
@@ -224,8 +225,9 @@ class LocalChange:
         """Check and announce the change, see ``Change.add()``."""
         locked = self._locked
         if isinstance(reservation, LocalReservation):
-            self._spent = room, kept = reservation.spend()
-            locked.own(-room, -kept)
+            room, kept = reservation.spend()
+            if room or kept:
+                locked.own(-room, -kept)
         self._bytes, self._files = bytes, files
         self._is_added = True
         self._ledger.check(locked, bytes, files)
