@@ -463,6 +463,19 @@ def test_a_body_without_a_length_on_a_server_that_does_not_end_it_is_empty(
     assert saved(uploads) == {"a": b""}
 
 
+@pytest.mark.parametrize("content_type", [FORM, "text/csv"])
+def test_a_body_that_the_server_ends_early_without_an_error_is_refused(
+    client: Any, uploads: SessionFileStore, content_type: str
+) -> None:
+    """As Gunicorn ends it."""
+    data = form(part("file", b"1", "a"))
+    environ = {"wsgi.input": io.BytesIO(data), "wsgi.input_terminated": True, "CONTENT_LENGTH": str(len(data) + 1)}
+    path = "/api/files" if content_type == FORM else "/api/one"
+    answer = client.post(path, content_type=content_type, headers=as_(SID), environ_overrides=environ)
+    assert (answer.status_code, answer.json["error"]) == (400, "truncated_upload")
+    assert (saved(uploads), left(uploads)) == ({}, [])
+
+
 @pytest.mark.parametrize(
     ("coding", "ends"), [("chunked", False), ("gzip, chunked", True), ("gzip", False)], ids=["uwsgi", "gevent", "gzip"]
 )
