@@ -11,7 +11,7 @@ from silo_files import FileInfo, FileMissing, InvalidFileName, NameTaken, check_
 
 from ..current import current_request
 from ..replies import refusal
-from ..request.endpoints import Endpoints, allowed
+from ..request.endpoints import Endpoints
 from ..request.session import RequestSession
 from .body import Body
 from .conditions import change_refused
@@ -52,8 +52,6 @@ class FileViews:
             self._endpoints.add(base, rules.find, rules.served(), views)
 
     def _files(self, store: str) -> Response:
-        if request.method == "OPTIONS":
-            return allowed(request)
         uploads = self._stores[store]
         if request.method == "POST":
             return _json(201, files=[_described(info) for info in uploads.receive()])
@@ -64,8 +62,6 @@ class FileViews:
         return _json(200, files=[_described(info) for info in files], usage=usage, limits=limits)
 
     def _file(self, store: str, name: str) -> Response:
-        if request.method == "OPTIONS":
-            return allowed(request)
         uploads = self._stores[store]
         if request.method == "PUT":
             return _put(uploads, name)
@@ -77,8 +73,6 @@ class FileViews:
         return uploads.send(sid, name)
 
     def _link(self, store: str, name: str) -> Response:
-        if request.method == "OPTIONS":
-            return allowed(request)
         uploads, name = self._stores[store], _checked(name)
         sid = _sid()
         if sid is None:
@@ -86,13 +80,9 @@ class FileViews:
         return _json(200, link=uploads.link(sid, name))
 
     def _linked(self, store: str, token: str) -> Response:
-        if request.method == "OPTIONS":
-            return allowed(request)
         return self._stores[store].serve_link(token)
 
     def _zip(self, store: str) -> Response:
-        if request.method == "OPTIONS":
-            return allowed(request)
         sid = _sid()
         if sid is None:
             raise FileMissing

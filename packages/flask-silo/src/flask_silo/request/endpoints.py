@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from typing import Any, NamedTuple
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
@@ -60,10 +61,10 @@ class Endpoints:
                 to; None if there is none.
             rules: Their URL rules, which must be ``build_only``: the URL map would prefer these rules to
                 ``/api/<path:rest>`` of the application.
-            views: The function of each endpoint.
+            views: The function of each endpoint. It is not called for OPTIONS, which is answered here.
         """
         # ``add_url_rule()`` fails after the first request, but a module that declares a task may be imported later.
-        self._app.view_functions.update(views)
+        self._app.view_functions.update({endpoint: _with_options(view) for endpoint, view in views.items()})
         for rule in rules:
             self._app.url_map.add(rule)
         self._finders[base] = find
@@ -99,7 +100,14 @@ def _direct(request: Request, target: Target) -> None:
         request.routing_exception = MethodNotAllowed(valid_methods=sorted(methods))
 
 
-def allowed(request: Request) -> Response:
-    """Return the answer to an OPTIONS request: the methods of its endpoint."""
-    methods = request.url_rule.methods if request.url_rule is not None else None
-    return Response(headers={"Allow": ", ".join(sorted(methods or ()))})
+def _with_options(view: Callable[..., Response]) -> Callable[..., Response]:
+    """Return a view that answers OPTIONS requests itself, with the methods of its endpoint."""
+
+    @wraps(view)
+    def answer(**values: Any) -> Response:
+        if request.method != "OPTIONS":
+            return view(**values)
+        methods = request.url_rule.methods if request.url_rule is not None else None
+        return Response(headers={"Allow": ", ".join(sorted(methods or ()))})
+
+    return answer

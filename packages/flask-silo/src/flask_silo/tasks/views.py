@@ -11,7 +11,7 @@ from silo_store import Life, SessionStore, StoreUnavailable
 from werkzeug.routing import Rule
 
 from ..current import current_request
-from ..request.endpoints import Endpoints, Target, allowed
+from ..request.endpoints import Endpoints, Target
 from ..request.waiting import waiters
 from .event_id import EventId
 from .events import StreamTiming, stream
@@ -80,8 +80,6 @@ class TaskViews:
         return Target(rule, {"name": name} if rule is task else {}, name == "events" or name in self._declared)
 
     def _task(self, name: str) -> Response:
-        if request.method == "OPTIONS":
-            return allowed(request)
         task = self._declared.get(name)
         if task is None:
             answer = jsonify(error="unknown_task", message="There is no task of that name.")
@@ -96,8 +94,6 @@ class TaskViews:
         return answer
 
     def _events(self) -> Response:
-        if request.method == "OPTIONS":
-            return allowed(request)
         sent = request.headers.get("Last-Event-ID")
         known = str(EventId(sent or "", self._declared))
         try:
