@@ -166,3 +166,13 @@ def test_the_doctor_names_the_other_place(folder: Path, tmp_path: Path) -> None:
     )
     silo = serve(one, folder)
     assert findings(one) == []
+
+
+def test_the_doctor_escapes_control_characters_of_the_other_place(folder: Path) -> None:
+    made = FileStore(folder, origin="there\x1b[2J\n")
+    made.save("sid", "a.csv", b"1")
+    made.close()
+    silo = serve("memory:", folder)
+    binding = silo.binding
+    (finding,) = [each for each in examine(binding.app, binding, silo.files.stores, {}) if "kept in" in each.message]
+    assert r"kept in there\x1b[2J\n: no sweep" in finding.message

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from silo_files import FileStore
 from silo_files.cli.program import main
-from silo_files.cli.text import Progress, columns, printable, size
+from silo_files.cli.text import Progress, columns, size
+from silo_files.escaping import printable
 from silo_files.names import hash_key, hash_name
 
 COMMANDS = [["usage"], ["ls"], ["sweep"], ["fsck"], ["fsck", "--repair"]]

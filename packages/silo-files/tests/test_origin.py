@@ -48,6 +48,16 @@ def test_a_sweep_removes_files_of_its_own_origin_and_of_none(tmp_path: Path, cap
     )
 
 
+def test_control_characters_of_an_origin_are_escaped_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed(tmp_path, "there\x1b[2J\n\x7f\u202e", "other")
+    store = FileStore(tmp_path, origin="here\r")
+    assert store.sweep(never) == 0
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert r"are kept in there\x1b[2J\n\x7f\u202e, and here in here\r. Give" in said
+
+
 def test_a_sweep_without_an_origin_removes_files_of_none_only(tmp_path: Path) -> None:
     closed(tmp_path, "there", "other")
     closed(tmp_path, None, "unknown")

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from silo_files import FileStore
 from silo_files.living import ask
-from silo_files.local import journal
+from silo_files.local import journal, walk
 from silo_files.local.file_lock import lock_fd
 from silo_files.local.owners import Owners
 from silo_files.names import hash_key
@@ -258,6 +259,41 @@ def test_a_question_that_fails_keeps_the_areas_of_its_slice_only(
     assert store.sweep(living, on_progress=lambda *seen: told.append(seen)) == 3
     assert (asked, told) == ([2, 2, 1], [(2, 5), (4, 5), (5, 5)])
     assert sum(bool(store.list_files(str(number))) for number in range(5)) == 2
+
+
+def test_the_last_progress_says_that_all_were_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if areas come and go during the sweep, or something else has the name of one."""
+    monkeypatch.setattr("silo_files.local.sweeping.SLICE", 1)
+    store = FileStore(tmp_path)
+    for number in range(3):
+        store.save(str(number), "a", b"1")
+    digest = hash_key("not a folder")
+    (tmp_path / "areas" / digest[:2]).mkdir()
+    (tmp_path / "areas" / digest[:2] / digest).touch()
+    (tmp_path / "areas" / digest[:2] / "other").mkdir()
+    told: list[tuple[int, int]] = []
+    assert store.sweep(always, on_progress=lambda *seen: told.append(seen)) == 0
+    assert [seen for seen, _ in told] == [1, 2, 3]
+    assert all(total >= 3 for _, total in told)
+    assert told[-1] == (3, 3)
+
+
+@pytest.mark.parametrize("links", [0, 1, 2], ids=["as they are", "always 1", "always 2"])
+def test_areas_are_counted_on_any_file_system(links: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    for number in range(5):
+        store.save(str(number), "a", b"1")
+    lstat = os.lstat
+
+    def linked(path: str) -> os.stat_result:
+        found = list(lstat(path))
+        found[stat.ST_NLINK] = links
+        return os.stat_result(found)
+
+    if links:
+        monkeypatch.setattr(os, "lstat", linked)
+    assert walk.count(str(tmp_path / "areas")) == 5
+    assert walk.count(str(tmp_path / "missing")) == 0
 
 
 def test_a_backend_may_ask_about_any_number_of_keys(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 from ..deployment import ADVICE, SHARE, expected_workers
 from ..files.routes import ALL_ROUTES
 from ..request.endpoints import CATCH_ALL
-from ..text import duration, plural
+from ..text import duration, plural, printable
 from ..unused import may_begin, unused_environment
 
 if TYPE_CHECKING:
@@ -264,8 +264,9 @@ def _files(binding: Binding, stores: Mapping[str, SessionFileStore]) -> Iterator
             yield Finding(
                 "warning",
                 topic,
-                f"{folder} has files of {sessions} kept in {origin}: no sweep of this application removes them. Give "
-                "each application a folder of its own. If the sessions have moved, the files go when they end",
+                f"{folder} has files of {sessions} kept in {printable(origin)}: no sweep of this application removes "
+                "them. Give each application a folder of its own. If the sessions have moved, the files go when they "
+                "end",
             )
 
 

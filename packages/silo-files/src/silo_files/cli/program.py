@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..errors import FileStoreError
+from ..escaping import printable
 from . import listing
 from .findings import LEFTOVERS, PROBLEMS, Finding
 from .folder import Folder, FolderRefused
 from .fsck import Fsck
-from .text import Progress, plural, printable
+from .text import Progress, plural
 
 _ABOUT = "Looks at the folder in which a store keeps files, and repairs it."
 _EPILOG = (

@@ -8,14 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from typing import TextIO
 
+from ..escaping import printable
+
 # Seconds of work before the first line of progress, and between two of them.
 _LONG, _INTERVAL = 1.0, 0.2
-
-
-def printable(text: str, encoding: str = "utf-8") -> str:
-    """Escape control characters, and those that are invisible or change the writing direction."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def size(count: int) -> str:

@@ -202,14 +202,11 @@ class LocalFileBackend:
 
         Areas that another living process has written to stay, and those of another origin.
         """
-        if on_progress is None:
-            return self._sweeper.sweep(walk.digests(self._areas), living)
-        total = sum(1 for _ in walk.digests(self._areas))
-        return self._sweeper.sweep(walk.digests(self._areas), living, lambda seen: on_progress(seen, max(seen, total)))
+        return self._sweeper.sweep(living, on_progress)
 
     def foreign_areas(self) -> dict[str, int]:
         """Return the number of areas of each other origin. Looks at each area."""
-        return self._sweeper.foreign(walk.digests(self._areas))
+        return self._sweeper.foreign()
 
     def close(self) -> None:
         """Release the lock by which other processes see that this one is alive."""

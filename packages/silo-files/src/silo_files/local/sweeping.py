@@ -7,12 +7,13 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..backend import Living
+from ..escaping import printable
 from ..names import STORED_NAME
-from . import journal
+from . import journal, walk
 from .disk import is_real_dir, names_in
 from .owners import Owners
 from .trash import Trash
@@ -40,33 +41,37 @@ class Sweeper:
         self._origin = origin
         self._reported: set[str] = set()
 
-    def sweep(self, digests: Iterable[str], living: Living, on_slice: Callable[[int], object] | None = None) -> int:
+    def sweep(self, living: Living, on_progress: Callable[[int, int], object] | None = None) -> int:
         """Remove areas whose key does not live, dead processes' unfinished files and lock files, and the trash.
 
         Args:
-            digests: The names of the areas to look at.
             living: Called with keys, with no lock held. Returns those that live.
-            on_slice: Called after each slice with the number of areas looked at so far, with no lock held.
+            on_progress: Called after each slice with the number of areas looked at so far and of all areas, with no
+                lock held.
 
         Returns:
             The number of areas removed.
         """
+        total = walk.count(self._areas) if on_progress is not None else 0
         sweep = _Sweep(self._areas, self._owners, self._trash, self._origin())
-        rest, seen = iter(digests), 0
-        while some := list(itertools.islice(rest, SLICE)):
+        rest, seen = walk.digests(self._areas), 0
+        some = list(itertools.islice(rest, SLICE))
+        while some:
             sweep.slice(some, living)
             seen += len(some)
-            if on_slice is not None:
-                on_slice(seen)
+            some = list(itertools.islice(rest, SLICE))
+            if on_progress is not None:
+                # Areas come and go meanwhile. The last call says that all were looked at.
+                on_progress(seen, max(seen + len(some), total) if some else seen)
         sweep.forget_the_dead()
         self._report(sweep)
         self._trash.purge()
         return sweep.removed
 
-    def foreign(self, digests: Iterable[str]) -> dict[str, int]:
+    def foreign(self) -> dict[str, int]:
         """Count the areas of sessions that are kept in another place than this application's, by that place."""
         sweep = _Sweep(self._areas, self._owners, self._trash, self._origin())
-        for digest in digests:
+        for digest in walk.digests(self._areas):
             sweep.look(digest)
         return dict(sweep.foreign)
 
@@ -84,8 +89,8 @@ class Sweeper:
                     "application a folder of its own. If the sessions have moved, the files go when they end",
                     count,
                     os.path.dirname(self._areas),
-                    origin,
-                    sweep.origin or "a place without a name",
+                    printable(origin),
+                    printable(sweep.origin or "a place without a name"),
                 )
 
 

@@ -22,10 +22,27 @@ _AREA = re.compile(r"[0-9a-f]{64}")
 
 
 def digests(areas: str) -> Iterator[str]:
-    """Yield the name of each area in the folder ``areas``."""
+    """Yield the name of each area in the folder ``areas``. Reads the next of its 256 folders when it is needed."""
+    for prefix, path in _prefixes(areas):
+        yield from (name for name in _folders(path) if _AREA.fullmatch(name) and name.startswith(prefix))
+
+
+def count(areas: str) -> int:
+    """Return about how many names ``digests()`` yields, without a look at each on most file systems."""
+    return sum(_count_folders(path) for _, path in _prefixes(areas))
+
+
+def _count_folders(path: str) -> int:
+    """Return the number of folders in a folder, by its links where it has one for each: their ``..``, and two more."""
+    links = os.lstat(path).st_nlink
+    return links - 2 if links > 2 else len(names_in(path))
+
+
+def _prefixes(areas: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the path of each folder that has areas in it."""
     for prefix in names_in(areas) if is_real_dir(areas) else ():
         if _PREFIX.fullmatch(prefix) and is_real_dir(path := os.path.join(areas, prefix)):
-            yield from (name for name in _folders(path) if _AREA.fullmatch(name) and name.startswith(prefix))
+            yield prefix, path
 
 
 def _folders(path: str) -> list[str]:
