@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from silo_files import AreaGone, FileStore, FileStoreError, LocalFileBackend, StorageFull
+from silo_files.local import counts
+from silo_files.local.counts import Counts
+from silo_files.local.file_lock import lock_fd
 from silo_files.local.trash import Trash
 from silo_files.names import hash_key
 
@@ -329,3 +332,56 @@ def test_a_save_after_a_lost_journal_succeeds(store: FileStore) -> None:
         store.save("sid", "b", b"2")
     store.save("sid", "b", b"2")
     assert store.list_files("sid") == ["b"]
+
+
+def test_an_area_that_is_created_just_then_is_not_renamed_without_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = FileStore(tmp_path), FileStore(tmp_path)
+    (tmp_path / "areas" / hash_key("sid")[:2]).mkdir(parents=True)
+    change = other._ledger.change("sid")
+    require = Counts._require_folders
+
+    def late(self: Counts, area: str) -> None:
+        monkeypatch.undo()
+        try:
+            require(self, area)
+        finally:  # the removal has found no area
+            other.save("sid", "a", b"1")
+            change.__enter__()
+
+    monkeypatch.setattr(Counts, "_require_folders", late)
+    store.cleanup("sid")
+    assert other.list_files("sid") == ["a"], "renamed while another has its lock"
+    change.__exit__(None, None, None)
+    store.cleanup("sid")
+    assert other.list_files("sid") == []
+
+
+def test_a_removal_that_waited_has_the_lock_of_the_area_that_it_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits, the area is removed and created again."""
+    store, other = FileStore(tmp_path), FileStore(tmp_path)
+    record = Path(store.save("sid", "a", b"1")).parent / "counts"
+    is_locked: list[bool] = []
+
+    def wait(fd: int) -> bool:
+        monkeypatch.setattr(counts, "lock_fd", lock_fd)
+        other.cleanup("sid")
+        other.save("sid", "b", b"1")
+        other.usage("sid")
+        return lock_fd(fd)
+
+    def move(area: str, target: str) -> None:
+        fd = os.open(record, os.O_RDWR)
+        is_locked.append(not lock_fd(fd, wait=False))
+        os.close(fd)
+        os.rename(area, target)  # noqa: PTH104
+
+    monkeypatch.setattr(counts, "lock_fd", wait)
+    monkeypatch.setattr("silo_files.local.trash._move", move)
+    store.cleanup("sid")
+    # Windows does not rename a folder while a file in it is open.
+    assert is_locked == [sys.platform != "win32"] * 2
+    assert store.list_files("sid") == []
