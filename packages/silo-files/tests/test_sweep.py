@@ -29,8 +29,8 @@ fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 WRITER = """
 import sys
+import threading
 from silo_files import FileStore
-from silo_files.local import journal
 store = FileStore(sys.argv[1])
 staged = store.backend.stage("half", "a")
 staged.write(b"half")
@@ -38,6 +38,9 @@ store.save("whole", "a", b"whole")
 print("saved", flush=True)
 if sys.stdin.readline() == "abort\\n":
     staged.abort()
+else:
+    # A daemon thread has the file when the process ends, so the file is not collected as garbage and deleted.
+    threading.Thread(target=lambda file: threading.Event().wait(), args=(staged,), daemon=True).start()
 """
 
 
