@@ -28,7 +28,7 @@ from ..fork import reset_after_fork
 from ..names import hash_key, hash_name
 from . import journal, walk
 from .counts import Counts
-from .disk import create_file, is_real_dir, make_base, make_dir, open_read, raise_if_full, sync_dir
+from .disk import create_masked, is_real_dir, make_base, make_dir, open_read, raise_if_full, sync_dir
 from .owners import Owners
 from .staged import LocalStagedFile, describe
 from .sweeping import Sweeper
@@ -233,7 +233,7 @@ class LocalFileBackend:
         for _ in range(_ATTEMPTS):
             # Only the first save of a process finds no folder, so opening comes before any check.
             try:
-                return create_file(part)
+                return create_masked(part)
             except (FileNotFoundError, NotADirectoryError):
                 self._make_writer_folder(folder, key)
         raise AreaGone

@@ -65,7 +65,8 @@ class LockedRecord:
         self._fd = fd
         self._name = name
         self.record: Record = record
-        counts.state_own(name, record)
+        if counts.owned or record.reserved:
+            counts.state_own(name, record)
 
     def doubt(self) -> None:
         """Mark the record as uncertain: files are about to change."""
@@ -110,19 +111,23 @@ class LockedCounts:
         StorageFull: There is no room left for a record.
     """
 
-    __slots__ = ("_area", "_owns_in_store", "_store", "area", "store")
+    __slots__ = ("_locked", "_owns_in_store", "area", "store")
 
     def __init__(self, counts: Counts, digest: str, *, store: bool) -> None:
         self._owns_in_store = store
         has_store = store or counts.keeps_store()
-        self._area = counts.lock_area(digest)
-        try:
-            self._store = counts.lock_store(create=store) if has_store else None
-        except BaseException:
-            self._area.close()
-            raise
-        self.area: Record = self._area.record
-        self.store: Record | None = self._store.record if self._store is not None else None
+        self._locked = [counts.lock_area(digest)]
+        self.area: Record = self._locked[0].record
+        self.store: Record | None = None
+        if has_store:
+            try:
+                locked = counts.lock_store(create=store)
+            except BaseException:
+                self.close()
+                raise
+            if locked is not None:
+                self._locked.append(locked)
+                self.store = locked.record
 
     def __enter__(self) -> LockedCounts:
         return self
@@ -132,39 +137,34 @@ class LockedCounts:
 
     def own(self, bytes: int, files: int) -> None:
         """Add to what this process has reserved. Writes nothing."""
-        self._area.own(bytes, files)
-        if self._store is not None and self._owns_in_store:
-            self._store.own(bytes, files)
+        for each in self._locked if self._owns_in_store else self._locked[:1]:
+            each.own(bytes, files)
 
     def add(self, bytes: int, files: int) -> None:
         """Add to the finished files. Writes nothing."""
-        for record in (self.area, self.store):
-            if record is not None:
-                record.bytes += bytes
-                record.files += files
+        for each in self._locked:
+            each.record.bytes += bytes
+            each.record.files += files
 
     def doubt(self) -> None:
         """Mark the records as uncertain: files are about to change."""
-        self._area.doubt()
-        if self._store is not None:
-            self._store.doubt()
+        for each in self._locked:
+            each.doubt()
 
     def write(self) -> None:
         """Write the records, which are certain then."""
-        self._area.write()
-        if self._store is not None:
-            self._store.write()
+        for each in self._locked:
+            each.write()
 
     def drop_dead(self) -> bool:
         """Drop the reservations of dead processes, without writing that. Return whether there were any."""
-        dropped = self._area.drop_dead()
-        return (self._store is not None and self._store.drop_dead()) or dropped
+        dropped = [each.drop_dead() for each in self._locked]
+        return any(dropped)
 
     def close(self) -> None:
         """Release the locks."""
-        if self._store is not None:
-            self._store.close()
-        self._area.close()
+        for each in reversed(self._locked):
+            each.close()
 
 
 class Counts:
@@ -375,10 +375,9 @@ class Counts:
     def own(self, name: str, bytes: int, files: int) -> None:
         """Add to what this process has reserved in a record."""
         with self._mutex:
-            before = self.owned.pop(name, (0, 0))
-            after = (before[0] + bytes, before[1] + files)
-            if after != (0, 0):
-                self.owned[name] = after
+            had_bytes, had_files = self.owned.pop(name, (0, 0))
+            if had_bytes + bytes or had_files + files:
+                self.owned[name] = (had_bytes + bytes, had_files + files)
 
     def give_back(self, digest: str, bytes: int, files: int, *, store: bool) -> None:
         """Give back what this process has reserved in an area that may be gone, and in the store if it counts there."""

@@ -38,7 +38,7 @@ def raise_if_full(error: OSError) -> None:
 
 def create_file(path: str, flags: int = os.O_WRONLY) -> int:
     """Create a file that must not exist yet, readable only by its owner whatever the umask. Return its descriptor."""
-    fd = os.open(path, _CREATE | flags, FILE_MODE)
+    fd = create_masked(path, flags)
     if _fchmod is not None:
         try:
             _fchmod(fd, FILE_MODE)
@@ -46,6 +46,17 @@ def create_file(path: str, flags: int = os.O_WRONLY) -> int:
             os.close(fd)
             raise
     return fd
+
+
+def create_masked(path: str, flags: int = os.O_WRONLY) -> int:
+    """Create a file as ``create_file()`` does. The umask may deny even its owner access until ``unmask()``."""
+    return os.open(path, _CREATE | flags, FILE_MODE)
+
+
+def unmask(fd: int, status: os.stat_result) -> None:
+    """Give an open file of this ``status`` the mode of our files, if the umask has changed that."""
+    if status.st_mode & 0o777 != FILE_MODE and _fchmod is not None:
+        _fchmod(fd, FILE_MODE)
 
 
 def open_read(path: str, _flags: int = 0) -> int:

@@ -58,7 +58,11 @@ class Record:
         return _HEAD.pack(_MAGIC, True, len(self.reserved), crc32(body)) + body
 
 
-def _decode(data: bytes) -> tuple[Record | None, bool]:
+def read_record(fd: int) -> tuple[Record | None, bool]:
+    """Read a record from an open file. Return it, and whether it is certain; None if it is torn or not a record."""
+    data = read_at_start(fd, _USUAL_SIZE)
+    if len(data) == _USUAL_SIZE:
+        data = read_at_start(fd, _LARGEST_SIZE)
     try:
         magic, certain, count, crc, size, files = _HEADER.unpack_from(data)
         end = _HEADER.size + count * _SLOT.size
@@ -70,14 +74,6 @@ def _decode(data: bytes) -> tuple[Record | None, bool]:
         return Record(size, files, {owner.hex(): (room, more) for owner, room, more in slots}), certain
     except (struct.error, ValueError):
         return None, False
-
-
-def read_record(fd: int) -> tuple[Record | None, bool]:
-    """Read a record from an open file. Return it, and whether it is certain; None if it is torn or not a record."""
-    data = read_at_start(fd, _USUAL_SIZE)
-    if len(data) == _USUAL_SIZE:
-        data = read_at_start(fd, _LARGEST_SIZE)
-    return _decode(data)
 
 
 def write_record(fd: int, record: Record) -> None:

@@ -14,9 +14,10 @@ from ..backend import Block, FileInfo, SavedPath
 from ..errors import AreaGone
 from ..names import hash_name
 from ..source import check_unchanged
-from .disk import FILE_MODE, create_file, open_read, raise_if_full, sync_dir, write_all
+from .disk import FILE_MODE, create_masked, open_read, raise_if_full, sync_dir, unmask, write_all
 
 _geteuid = getattr(os, "geteuid", None)
+_SETS_TIMES_OF_OPEN_FILES = os.utime in os.supports_fd
 
 
 def describe(name: str, status: os.stat_result) -> FileInfo:
@@ -105,7 +106,7 @@ class LocalStagedFile:
                 self._close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._part)
-            self._fd = create_file(self._part)
+            self._fd = create_masked(self._part)
         except (FileNotFoundError, NotADirectoryError):
             raise AreaGone from None
         return False
@@ -117,11 +118,13 @@ class LocalStagedFile:
             StorageFull: There is no room left.
         """
         try:
-            if self._adopted is None and os.utime in os.supports_fd:
+            if self._adopted is None and _SETS_TIMES_OF_OPEN_FILES:
                 # The kernel's own times tick every few milliseconds, and two contents need two ETags.
                 now = time.time_ns()
                 os.utime(self._fd, ns=(now, now))
             self._status = os.fstat(self._fd)
+            if self._adopted is None:
+                unmask(self._fd, self._status)
             if self._durable:
                 os.fsync(self._fd)
             self._close()
