@@ -129,7 +129,7 @@ def test_a_command_installs_what_it_names_and_looks_for_no_package_of_ours(line:
     if not (ROOT / ".git").exists():
         pytest.skip("not a clone")
     index, target = tmp_path / "index", tmp_path / "target"
-    for name in ("flask", "msgspec"):
+    for name in ("flask", "msgspec", "multipart"):
         write_wheel(index, name, "999")
     address = "https://example.org/silo"
     words = shlex.split(line.replace("REPOSITORY", address))[2:]

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["silo-store", "silo-tasks", "silo-files", "flask-silo"]
-THIRD_PARTIES = ["celery", "flask", "msgspec", "redis", "rq", "typing_extensions"]
+THIRD_PARTIES = ["celery", "flask", "msgspec", "multipart", "redis", "rq", "typing_extensions"]
 
 
 def run(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

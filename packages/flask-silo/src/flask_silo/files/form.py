@@ -1,32 +1,27 @@
 """Reads a ``multipart/form-data`` body part by part (RFC 7578).
 
-Werkzeug's parser copies each byte five times, which takes longer than to write it. This one passes on the blocks of the
-body as they are, except where a boundary may begin at the end of one. What a part's head says is parsed by Werkzeug.
+The parts are found by ``multipart``, which passes on the blocks of the body as they are. Werkzeug's parser copies each
+byte five times, which takes longer than to write it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from flask import Request
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from werkzeug.datastructures import Headers
 from werkzeug.formparser import MultiPartParser
 from werkzeug.http import parse_options_header
 
-from .body import Body
+from .body import BLOCK_SIZE, Body
 from .errors import MalformedUpload, UploadTooLarge
 
 FORM = "multipart/form-data"
 
-MAX_HEAD = 16 * 1024
-"""Bytes that the head of a part may have."""
-
-MAX_PADDING = 64
-"""Spaces and tabs that may follow a boundary."""
-
-_FILENAME = re.compile(r';[ \t]*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+MAX_HEAD_LINE = 2048
+"""Bytes that a line of a part's head may have. To join a line that is folded takes time by the square of its length."""
 
 
 class Head(NamedTuple):
@@ -34,7 +29,8 @@ class Head(NamedTuple):
 
     Attributes:
         name: The name of the field.
-        filename: The file's name as the client gives it; None if the part is not a file.
+        filename: The file's name as the client gives it, without the folder of a full Windows path; None if the part is
+            not a file.
         headers: All of the head.
     """
 
@@ -46,7 +42,7 @@ class Head(NamedTuple):
 class Part(Protocol):
     """Takes one part of a form: a field or a file."""
 
-    def write(self, data: memoryview) -> object:
+    def write(self, data: bytes) -> object:
         """Take the next bytes of the part."""
 
     def end(self) -> object:
@@ -62,7 +58,7 @@ class FieldPart:
         self._fields = fields
         self._value = bytearray()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Take the next bytes of the value.
 
         Raises:
@@ -94,125 +90,39 @@ def read_form(body: Body, request: Request, begin_file: Callable[[Head], Part]) 
     boundary = request.mimetype_params.get("boundary", "")
     if not boundary or not boundary.isascii():
         raise MalformedUpload("the form names no boundary of its parts")
-    reader = FormReader(body, boundary.encode())
     max_parts = request.max_form_parts
     fields: list[tuple[str, str]] = []
-    for number, head in enumerate(reader.heads(), 1):
-        if max_parts is not None and number > max_parts:
-            raise UploadTooLarge(max_parts=max_parts)
-        is_file = head.filename is not None
-        part: Part = begin_file(head) if is_file else FieldPart(head, request.max_form_memory_size, fields)
-        for data in reader.data():
-            part.write(data)
-        part.end()
+    number = 0
+    part: Part  # the parser yields a segment, its data and None, in this order
+    try:
+        parser = PushMultipartParser(boundary, max_header_size=MAX_HEAD_LINE)
+        for event in parser.parse_blocking(body.read, BLOCK_SIZE):
+            if isinstance(event, MultipartSegment):
+                number += 1
+                if max_parts is not None and number > max_parts:
+                    raise UploadTooLarge(max_parts=max_parts)
+                head = _head(event)
+                is_file = head.filename is not None
+                part = begin_file(head) if is_file else FieldPart(head, request.max_form_memory_size, fields)
+            elif event is None:
+                part.end()
+            else:
+                part.write(event)
+    except MultipartError as error:
+        raise MalformedUpload(f"the form is malformed: {error.args[0]}") from error
+    while body.read():  # what follows the last part means nothing
+        pass
     return fields
 
 
-class FormReader:
-    """Reads the parts of a form, one after the other.
-
-    Args:
-        body: The body of the request.
-        boundary: What separates the parts.
-    """
-
-    def __init__(self, body: Body, boundary: bytes) -> None:
-        self._body = body
-        self._delimiter = b"\r\n--" + boundary
-        self._boundary = re.compile(re.escape(self._delimiter) + rb"(?:--|[ \t]{,%d}\r\n)" % MAX_PADDING)
-        self._longest = len(self._delimiter) + MAX_PADDING + 2
-        self._buffer = b"\r\n"  # the first boundary may be the first line
-        self._at = 0
-
-    def heads(self) -> Iterator[Head]:
-        """Yield the head of each part. The caller reads its data before it asks for the next head.
-
-        Raises:
-            MalformedUpload: A head cannot be read, or the form has no end.
-            TruncatedInput: The body ended early.
-        """
-        for _ in self.data():  # what precedes the first boundary means nothing
-            pass
-        while self._buffer[self._at - 2 : self._at] != b"--":
-            yield self._head()
-        while self._body.read():  # neither does what follows the last one
-            pass
-
-    def data(self) -> Iterator[memoryview]:
-        """Yield the bytes up to the next boundary. Each is valid until the next is asked for.
-
-        Raises:
-            MalformedUpload: There is none.
-            TruncatedInput: The body ended early.
-        """
-        while True:
-            boundary = self._next_boundary()
-            end = self._undecided() if boundary is None else boundary.start()
-            if end > self._at:
-                yield memoryview(self._buffer)[self._at : end]
-            if boundary is not None:
-                self._at = boundary.end()
-                return
-            self._at = end
-            self._read_on()
-
-    def _next_boundary(self) -> re.Match[bytes] | None:
-        """Return the next boundary that is whole in the buffer."""
-        # The expression is slower, and skips much that only begins like a boundary.
-        start = self._buffer.find(self._delimiter, self._at)
-        return self._boundary.search(self._buffer, start) if start >= 0 else None
-
-    def _undecided(self) -> int:
-        """Return where the buffer may end with the beginning of a boundary; its end if it does not."""
-        delimiter, size = self._delimiter, len(self._buffer)
-        start = max(self._at, size - self._longest + 1)
-        while (start := self._buffer.find(b"\r", start)) >= 0:
-            if delimiter.startswith(self._buffer[start : start + len(delimiter)]):
-                return start
-            start += 1
-        return size
-
-    def _head(self) -> Head:
-        self._at -= 2  # a head without lines ends where it begins: with two line ends
-        while (end := self._buffer.find(b"\r\n\r\n", self._at, self._at + MAX_HEAD)) < 0:
-            if len(self._buffer) - self._at >= MAX_HEAD:
-                raise MalformedUpload(f"a part of the form has a head of more than {MAX_HEAD:,} bytes")
-            self._read_on()
-        head = _parse(self._buffer[self._at : end])
-        self._at = end + 2
-        while self._undecided() == self._at and self._more():
-            pass
-        if not self._boundary.match(self._buffer, self._at):  # a part without data may end with its head
-            self._at += 2
-        return head
-
-    def _read_on(self) -> None:
-        if not self._more():
-            raise MalformedUpload("the form has no end, or is not a form")
-
-    def _more(self) -> bool:
-        """Read the next block, and drop what was used. Return False at the end of the body, and change nothing."""
-        block = self._body.read()
-        if block:
-            self._buffer = self._buffer[self._at :] + block
-            self._at = 0
-        return bool(block)
-
-
-def _parse(head: bytes) -> Head:
-    try:
-        lines = re.sub(rb"\r\n[ \t]+", b" ", head).decode().split("\r\n")
-        fields = (line.partition(":") for line in lines if line)
-        headers = Headers([(name.strip(), value.strip()) for name, _, value in fields])
-    except ValueError as error:
-        raise MalformedUpload("the head of a part of the form cannot be read") from error
-    disposition = headers.get("content-disposition", "")
-    options = parse_options_header(disposition)[1]
-    if "name" not in options:
+def _head(segment: MultipartSegment) -> Head:
+    if not segment.name:
         raise MalformedUpload("a part of the form has no name")
-    filename = options.get("filename")
-    quoted = _FILENAME.search(disposition)
-    if filename is not None and quoted is not None and "\\" in quoted[1]:
-        # Browsers do not escape the backslashes of a path (WHATWG), and Werkzeug removes them.
-        filename = quoted[1].replace('\\"', '"').replace("%22", '"')
-    return Head(options["name"], filename, headers)
+    filename = segment.filename
+    options = segment.header("Content-Disposition")
+    if "filename*" in options:  # HttpClient of .NET sends a name that is not ASCII so; multipart does not read it
+        filename = parse_options_header(options)[1].get("filename")
+    try:
+        return Head(segment.name, filename, Headers(segment.headerlist))
+    except ValueError as error:  # a line feed without a carriage return
+        raise MalformedUpload("the form is malformed: the head of a part cannot be read") from error

@@ -71,7 +71,7 @@ class FilePart:
         self.head: Head = head
         self.writer: Writer = writer
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Write the next bytes of the file."""
         self.writer.write(data)
 
@@ -83,7 +83,7 @@ class FilePart:
 class NoFile:
     """The part that a browser sends if its user has chosen no file: it has no name and no bytes."""
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Take no bytes.
 
         Raises:
