@@ -46,16 +46,24 @@ class FileInfo:
 class SavedPath(str):
     """Where a file was saved: its absolute path, or what its backend calls the place.
 
-    Attributes:
-        info: The saved file.
+    Args:
+        path: The path.
+        info: The saved file, or a function that describes it as it was saved.
     """
 
-    info: FileInfo
+    _info: FileInfo | Callable[[], FileInfo]
 
-    def __new__(cls, path: str, info: FileInfo) -> SavedPath:
+    def __new__(cls, path: str, info: FileInfo | Callable[[], FileInfo]) -> SavedPath:
         self = super().__new__(cls, path)
-        self.info = info
+        self._info = info
         return self
+
+    @property
+    def info(self) -> FileInfo:
+        """The saved file."""
+        if not isinstance(self._info, FileInfo):
+            self._info = self._info()
+        return self._info
 
     def __reduce__(self) -> tuple[type[SavedPath], tuple[str, FileInfo]]:
         return SavedPath, (str(self), self.info)

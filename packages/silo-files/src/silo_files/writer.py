@@ -204,8 +204,13 @@ class Writer:
             AreaGone: The session was cleaned up meanwhile.
             ValueError: The file was aborted, or a block could not be written.
         """
+        self._commit()
+        return self.info
+
+    def _commit(self) -> None:
+        """Commit the file, see ``commit()``. Describing it takes time, and few callers ask for that."""
         if self._saved is not None:
-            return self._saved.info
+            return
         if self._state != "complete":
             self._complete()
         try:
@@ -219,7 +224,6 @@ class Writer:
         except BaseException:
             self._saved, self._state = None, "failed"
             raise
-        return saved.info
 
     def abort(self) -> None:
         """Discard the file. Does nothing after ``commit()``."""
@@ -233,7 +237,7 @@ class Writer:
         if kind is not None:
             self.abort()
         elif self._state != "aborted":
-            self.commit()
+            self._commit()
 
     def _complete(self) -> None:
         if self._state != "open":

@@ -149,7 +149,8 @@ class LocalReservation:
         """Count bytes of the file before they are written, see ``Reservation.take()``."""
         self._ledger.check_free(count)
         self._taken += count
-        self.reserve(self._taken, 0, is_slab=True)
+        if self._is_metered:
+            self.reserve(self._taken, 0, is_slab=True)
 
     def reserve(self, size: int, files: int, *, is_slab: bool = False) -> None:
         """Reserve room for a file of ``size`` bytes, as far as it is not reserved yet.

@@ -8,6 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO
 
 from ..backend import Block, FileInfo, SavedPath
@@ -171,7 +172,7 @@ class LocalStagedFile:
             raise
         if self._durable:
             sync_dir(self._area)  # an error here does not fail the save: the file is in its place
-        return SavedPath(target, describe(name, self._status))
+        return SavedPath(target, partial(describe, name, self._status))
 
     def _own(self, before: os.stat_result) -> None:
         """Give the adopted file, which is still at its old place too, the mode and the time of a saved file."""
