@@ -282,7 +282,7 @@ def test_a_digest_is_computed_when_asked_for(store: FileStore) -> None:
     assert store.info("sid", "a").digest is None
     assert store.info("sid", "a", digest="sha256").digest == "sha256:" + hashlib.sha256(b"data").hexdigest()
     assert store.info("sid", "a", digest="BLAKE2b").digest == "blake2b:" + hashlib.blake2b(b"data").hexdigest()
-    for wrong in ("nothing", "", "shake_128"):
+    for wrong in ("nothing", "", "shake_128", "sha256\0", "\ud800"):
         with pytest.raises(ValueError, match="hashlib has no digest"):
             store.info("sid", "a", digest=wrong)
     with pytest.raises(FileMissing):

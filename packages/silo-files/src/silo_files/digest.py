@@ -19,7 +19,7 @@ def new_hash(algorithm: str) -> Any:
     """
     try:
         made = hashlib.new(algorithm.lower(), usedforsecurity=False)
-    except ValueError:
+    except (TypeError, ValueError):  # OpenSSL takes no NUL and no lone surrogate
         made = None
     if made is None or not made.digest_size:
         raise ValueError(f"hashlib has no digest {algorithm!r}: give a name such as 'sha256'")

@@ -163,8 +163,11 @@ class LockedCounts:
 
     def close(self) -> None:
         """Release the locks."""
-        for each in reversed(self._locked):
-            each.close()
+        try:
+            self._locked[-1].close()
+        finally:
+            if len(self._locked) > 1:
+                self._locked[0].close()
 
 
 class Counts:
@@ -365,12 +368,16 @@ class Counts:
                 except OSError:  # on a full disk, a record that is missing cannot be created
                     return -1
             # A process that has removed the area while this one waited has left the record uncertain.
-            with contextlib.suppress(OSError):  # something else is in its place, or the disk fails: the area must go
-                if read_record(fd)[1] or same_file(fd, path):
-                    return fd
+            try:
+                is_current = read_record(fd)[1] or same_file(fd, path)
+            except OSError:  # something else is in its place, or the disk fails: the area must go
+                is_current = True
+            except BaseException:
                 self.release(fd)
-                continue
-            return fd
+                raise
+            if is_current:
+                return fd
+            self.release(fd)
 
     def own(self, name: str, bytes: int, files: int) -> None:
         """Add to what this process has reserved in a record."""
@@ -383,17 +390,15 @@ class Counts:
         """Give back what this process has reserved in an area that may be gone, and in the store if it counts there."""
         names = (digest, "") if store else (digest,)
         for name in names:
-            try:
+            self.own(name, -bytes, -files)
+        for name in names:
+            with contextlib.suppress(AreaGone, OSError):  # the next lock of the record states what is reserved
                 locked = self.lock_area(name) if name else self.lock_store(create=False)
-            except (AreaGone, OSError):
-                locked = None
-            if locked is None:
-                self.own(name, -bytes, -files)
-                continue
-            locked.own(-bytes, -files)
-            with contextlib.suppress(OSError):
-                locked.write()
-            locked.close()
+                if locked is not None:
+                    try:
+                        locked.write()
+                    finally:
+                        locked.close()
 
     def give_back_lost(self) -> None:
         """Give back what lost reservations hold. The thread holds no lock."""
@@ -417,8 +422,10 @@ class Counts:
     def release(self, fd: int) -> None:
         """Unlock and close the file of a record."""
         self._open.discard(fd)
-        unlock_fd(fd)
-        os.close(fd)
+        try:
+            unlock_fd(fd)
+        finally:
+            os.close(fd)
 
     def _lock_new(self, path: str, area: str) -> int:
         """Create and lock the file of an area that has none."""

@@ -67,9 +67,12 @@ def open_read(path: str, _flags: int = 0) -> int:
         if error.errno in _NOT_A_FILE:
             raise FileNotFoundError(errno.ENOENT, "not a file") from None
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a file")
+    except BaseException:
         os.close(fd)
-        raise FileNotFoundError(errno.ENOENT, "not a file")
+        raise
     return fd
 
 

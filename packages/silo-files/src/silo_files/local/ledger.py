@@ -45,7 +45,11 @@ class LocalLedger:
             return LocalReservation(self, digest, 0, is_metered=False)
         old = self.counts.file_size(digest, replacing) if replacing is not None else None
         reservation = LocalReservation(self, digest, old or 0, is_metered=self._is_metered)
-        reservation.reserve(size or 0, int(self.limits.files is not None and old is None))
+        try:
+            reservation.reserve(size or 0, int(self.limits.files is not None and old is None))
+        except BaseException:
+            reservation.release()
+            raise
         return reservation
 
     def change(self, key: str) -> LocalChange:

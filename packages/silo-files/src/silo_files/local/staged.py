@@ -104,7 +104,7 @@ class LocalStagedFile:
                 if os.path.samestat(found, status) and found.st_nlink == 2:
                     self._adopted = status
                     return True
-                self._close()
+            self._close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._part)
             self._fd = create_masked(self._part)
