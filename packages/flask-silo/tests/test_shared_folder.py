@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,23 @@ from silo_store.testing import SID
 __all__ = ["redis_server", "redis_url"]
 
 
+# A Silo refers to its applications weakly, and a sweep asks those that are there.
+_apps: list[Flask] = []
+
+
+@pytest.fixture(autouse=True)
+def keep_apps() -> Iterator[None]:
+    """Keep the applications of a test until it ends."""
+    yield
+    _apps.clear()
+
+
 def serve(url: str, folder: Path) -> Silo:
     """Return the Silo of an application, as a process makes it that has just started."""
     silo = Silo(store_url=url, auto_cleanup=False, accept_client_ids=True)
     silo.register("counter", lambda: {"value": 0})
     silo.add_file_store("uploads", folder)
-    counter_app(silo)
+    _apps.append(counter_app(silo))
     return silo
 
 

@@ -375,13 +375,11 @@ class FileStore:
 
     def cleanup(self, sid: str) -> None:
         """Remove all files of the session, at once for every process. Their space is freed soon after."""
-        self.cleanup_key(self._key(sid))
+        self._cleanup(self._key(sid))
 
     def cleanup_key(self, key: str) -> None:
         """Remove all files of a key, as ``cleanup()`` does for a session id. Does not call ``key_for``."""
-        key = check_key(key)
-        with self._ledger.removal(key):
-            self.backend.remove_area(key)
+        self._cleanup(check_key(key))
 
     def cleanup_all(self) -> None:
         """Remove the files of all sessions, also those that other processes saved."""
@@ -444,6 +442,10 @@ class FileStore:
     def close(self) -> None:
         """Stop counting as a living writer, so that other processes may sweep. Files stay, and saving works again."""
         self.backend.close()
+
+    def _cleanup(self, key: str) -> None:
+        with self._ledger.removal(key):
+            self.backend.remove_area(key)
 
     def _key(self, sid: str) -> str:
         sid = check_key(sid)

@@ -32,7 +32,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from ..backend import Usage
 from ..errors import AreaGone
@@ -42,7 +42,7 @@ from . import walk
 from .disk import LOCK, is_real_dir, make_dir, open_lock, open_read, raise_if_full, same_file
 from .file_lock import lock_fd, unlock_fd
 from .owners import Owners
-from .record import Record, mark_uncertain, read_record, write_record
+from .record import Record, is_certain, mark_uncertain, read_record, write_record
 
 # Unlocked looks at a record that another process is just writing.
 _LOOKS = 5
@@ -214,8 +214,8 @@ class Counts:
             except (FileNotFoundError, NotADirectoryError):
                 fd = self._lock_new(path, area)
             try:
-                record, is_certain = read_record(fd)
-                if record is not None and is_certain:
+                record, certain = read_record(fd)
+                if record is not None and certain:
                     return LockedRecord(self, fd, digest, record)
                 if same_file(fd, path):  # otherwise the area was removed before it was locked
                     self._require_folders(area)
@@ -255,8 +255,8 @@ class Counts:
         while True:
             fd = self._lock(self._store, create=True)
             try:
-                record, is_certain = read_record(fd)
-                if record is not None and is_certain:
+                record, certain = read_record(fd)
+                if record is not None and certain:
                     return LockedRecord(self, fd, "", record)
                 if same_file(fd, self._store):
                     return self._renew(fd, "", record, self._sum())
@@ -310,9 +310,8 @@ class Counts:
         status = walk.regular(f"{self._areas}/{digest[:2]}/{digest}/{hash_name(name)}")
         return status.st_size if status is not None else None
 
-    @contextlib.contextmanager
-    def removal(self, digest: str) -> Iterator[None]:
-        """Hold the locks while an area is renamed, and subtract it from the store.
+    def remove(self, digest: str, rename: Callable[[], object]) -> None:
+        """Call ``rename``, which takes an area away, with the locks held, and subtract the area from the store.
 
         Raises:
             FileNotFoundError: There is no such area.
@@ -322,25 +321,27 @@ class Counts:
         try:
             store = self.lock_store(create=False)
             try:
-                usage = self._look(area) if store is not None else Usage(0, 0)
+                usage = self._look(area) if store is not None else None
                 if fd >= 0:
                     # A process that waits for the lock then looks whether the area is still there.
-                    with contextlib.suppress(OSError):
+                    try:  # noqa: SIM105 - of the few microseconds that a removal takes, suppress() takes two
                         mark_uncertain(fd)
-                if fd >= 0 and not _RENAMES_BUSY_FOLDERS:
-                    self.release(fd)
-                    fd = -1
-                if store is not None:
-                    with contextlib.suppress(OSError):
-                        store.doubt()
-                yield
-                if store is None:
+                    except OSError:
+                        pass
+                    if not _RENAMES_BUSY_FOLDERS:
+                        self.release(fd)
+                        fd = -1
+                if store is None or usage is None:
+                    rename()
                     self.doubt_new_store()
-                else:
-                    store.record.bytes -= usage.bytes
-                    store.record.files -= usage.files
-                    with contextlib.suppress(OSError):  # then the areas are summed up again at the next look
-                        store.write()
+                    return
+                with contextlib.suppress(OSError):
+                    store.doubt()
+                rename()
+                store.record.bytes -= usage.bytes
+                store.record.files -= usage.files
+                with contextlib.suppress(OSError):  # then the areas are summed up again at the next look
+                    store.write()
             finally:
                 if store is not None:
                     store.close()
@@ -369,7 +370,7 @@ class Counts:
                     return -1
             # A process that has removed the area while this one waited has left the record uncertain.
             try:
-                is_current = read_record(fd)[1] or same_file(fd, path)
+                is_current = is_certain(fd) or same_file(fd, path)
             except OSError:  # something else is in its place, or the disk fails: the area must go
                 is_current = True
             except BaseException:
@@ -483,9 +484,9 @@ def _read(path: str) -> Record | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            record, is_certain = read_record(fd)
+            record, certain = read_record(fd)
         finally:
             os.close(fd)
         if record is not None:
-            return record if is_certain else None
+            return record if certain else None
     return None

@@ -19,6 +19,8 @@ _SMALL = 256 * 1024
 # The largest room that is reserved at a time for a file of unknown size, in bytes.
 _LARGEST_SLAB = 16 * 1024 * 1024
 
+_NOTHING = nullcontext()
+
 # Beyond this number of reservations in a record, those of dead processes are dropped before anything is reserved.
 _MANY = 32
 
@@ -58,7 +60,7 @@ class LocalLedger:
 
     def removal(self, key: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """Do nothing: the backend counts each removal, also those of a sweep."""
-        return nullcontext()
+        return _NOTHING
 
     def forget(self) -> None:
         """Do nothing: the backend counts each removal."""

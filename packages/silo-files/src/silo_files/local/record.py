@@ -76,6 +76,11 @@ def read_record(fd: int) -> tuple[Record | None, bool]:
         return None, False
 
 
+def is_certain(fd: int) -> bool:
+    """Return whether the record in an open file is certain, or torn. Cheaper than to read it."""
+    return read_at_start(fd, _CERTAIN_AT + 1) == _MAGIC + b"\1"
+
+
 def write_record(fd: int, record: Record) -> None:
     """Write a record, which is certain then, to an open file."""
     write_at(fd, record.encode(), 0)

@@ -16,6 +16,7 @@ import re
 import threading
 import time
 from collections import deque
+from functools import partial
 
 from ..errors import FileStoreError
 from ..fork import reset_after_fork
@@ -85,8 +86,7 @@ class Trash:
         entry = f"{self._own}{next(self._numbers):016x}.gone"
         target = f"{self._folder}/{entry}"
         try:
-            with self._counts.removal(digest):
-                _move(area, target)
+            self._counts.remove(digest, partial(_move, area, target))
         except FileNotFoundError:
             return False
         self._enqueue(entry)
