@@ -134,6 +134,47 @@ def test_flask_silo_imports_little_besides_flask() -> None:
     assert not imported("import flask_silo", after="import flask") & late
 
 
+NO_FILES = """
+from flask import Flask
+from flask_silo import SessionBusy, Silo
+
+app = Flask("app")
+app.testing = True
+silo = Silo(app, auto_cleanup=False)
+silo.register("counter", lambda: {"value": 0})
+
+@app.post("/api/use")
+def use():
+    silo.state("counter")["value"] += 1
+    return dict(silo.state("counter"))
+
+@app.post("/api/busy")
+def busy():
+    raise SessionBusy(silo.sid)
+
+client = app.test_client()
+session = {"X-Session-ID": client.post("/api/use").headers["X-Session-ID"]}
+assert client.post("/api/busy", headers=session).status_code == 409
+assert client.post("/api/use", headers=session).status_code == 200
+silo.store.destroy(session["X-Session-ID"])
+"""
+
+
+def files_of(modules: set[str]) -> set[str]:
+    """Return those of the modules that only applications with files need."""
+    return {name for name in modules if f"{name}.".startswith(("silo_files.", "flask_silo.files."))}
+
+
+def test_an_application_without_files_imports_nothing_for_them() -> None:
+    assert not files_of(imported(NO_FILES))
+
+
+@pytest.mark.parametrize("name", ["files", "FileStore", "SessionFileStore", "ALL_ROUTES", "FileMissing"])
+def test_a_name_of_files_is_imported_when_it_is_used(name: str) -> None:
+    assert files_of(imported(f"flask_silo.{name}", after="import flask_silo"))
+    assert files_of(imported(f"from flask_silo import {name}", after="import flask_silo"))
+
+
 APPLICATION = """
 from flask import Flask
 from flask_silo import Silo

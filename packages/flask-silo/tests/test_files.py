@@ -11,7 +11,7 @@ from flask import Flask, jsonify, request
 from flask.testing import FlaskClient
 from flask_silo import FileStore, SessionExpired, Silo, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
-from silo_files import AreaGone, FileRefused, TruncatedInput
+from silo_files import AreaGone, FileMissing, FileRefused, FileStoreError, TruncatedInput
 from silo_store import SessionRotated
 from silo_store.testing import SID, TTL, Clock, in_threads
 
@@ -453,3 +453,48 @@ def test_refusals_of_what_is_saved_have_an_answer(app: Flask, client: FlaskClien
     with client.application.app_context(), tables.writer(SID, "a.csv", on_conflict="rename") as out:
         out.write(b"x")
     assert out.info.name == "a (2).csv"
+
+
+@pytest.mark.parametrize("handler", [None, FileStoreError, FileMissing])
+def test_an_error_of_a_file_store_of_the_applications_own_has_an_answer(
+    handler: type[Exception] | None, tmp_path: Path
+) -> None:
+    app = Flask(__name__)
+    if handler is not None:
+        app.register_error_handler(handler, lambda _: ("own", 418))
+    Silo(app)
+    files = FileStore(str(tmp_path / "own"))
+
+    @app.get("/report")
+    def report() -> str:
+        files.backend.open(SID, "a.csv")
+        return ""
+
+    response = app.test_client().get("/report")
+
+    assert (response.status_code, response.text) == (418, "own") if handler else response.status_code == 404
+
+
+def test_a_handler_that_is_registered_after_the_file_store_wins(tmp_path: Path) -> None:
+    app = Flask(__name__)
+    silo = Silo(app)
+    uploads = silo.add_file_store("uploads", tmp_path, routes=["download"])
+    app.register_error_handler(FileStoreError, lambda _: ("own", 418))
+
+    assert uploads.routes
+    assert app.test_client().get("/api/files/uploads/a.csv").status_code == 418
+
+
+def test_a_file_store_that_is_added_after_the_first_request_is_served_by_each_application(tmp_path: Path) -> None:
+    silo, apps = Silo(), [Flask("a"), Flask("b")]
+    silo.init_app(apps[0])
+    assert apps[0].test_client().get("/api/files/first").status_code == 404
+    silo.add_file_store("first", tmp_path / "first", routes=["list", "download"])
+    silo.init_app(apps[1])
+    silo.add_file_store("second", tmp_path / "second", routes=["list", "download"])
+
+    for app in apps:
+        for name in ("first", "second"):
+            assert app.test_client().get(f"/api/files/{name}").status_code == 200
+            missing = app.test_client().get(f"/api/files/{name}/a.csv")
+            assert missing.get_json()["error"] == "file_missing"

@@ -15,7 +15,7 @@ import pytest
 from flask import Flask, jsonify, request
 from flask_silo import FileRefused, MalformedUpload, SessionFileStore, Silo
 from flask_silo.files import body
-from flask_silo.files.errors import UploadTooLarge
+from flask_silo.limits import UploadTooLarge
 from flask_silo_helpers import as_
 from silo_store.testing import SID, TTL, Clock, in_threads
 from werkzeug.exceptions import HTTPException

@@ -1,23 +1,8 @@
 """A private, expiring workspace for every client of a Flask API: state, tasks, files."""
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from silo_files import (
-    AreaGone,
-    DigestMismatch,
-    ExtensionRefused,
-    FileMissing,
-    FileRefused,
-    FileStore,
-    FileStoreError,
-    FileTooLarge,
-    InvalidFileName,
-    NameTaken,
-    SessionQuotaExceeded,
-    StorageFull,
-    StoreQuotaExceeded,
-    TruncatedInput,
-)
 from silo_store import (
     CleanupDaemon,
     InvalidSessionId,
@@ -50,11 +35,29 @@ from silo_tasks import (
 )
 
 from .ext import Silo
-from .files.errors import MalformedUpload
-from .files.routes import ALL_ROUTES
-from .files.store import SessionFileStore
 from .namespace import Namespace
 from .tasks.task import SessionTask
+
+if TYPE_CHECKING:
+    from .files import (
+        ALL_ROUTES,
+        AreaGone,
+        DigestMismatch,
+        ExtensionRefused,
+        FileMissing,
+        FileRefused,
+        FileStore,
+        FileStoreError,
+        FileTooLarge,
+        InvalidFileName,
+        MalformedUpload,
+        NameTaken,
+        SessionFileStore,
+        SessionQuotaExceeded,
+        StorageFull,
+        StoreQuotaExceeded,
+        TruncatedInput,
+    )
 
 __version__: str
 
@@ -111,11 +114,15 @@ __all__ = [
 
 if not TYPE_CHECKING:  # otherwise no checker would report a name that does not exist
 
-    def __getattr__(name: str) -> str:
+    def __getattr__(name: str) -> Any:
         if name == "__version__":
             from importlib.metadata import version
 
             globals()[name] = found = version("flask-silo")
+            return found
+        if name == "files" or name in __all__:  # many applications have no files
+            files = import_module(".files", __name__)
+            globals()[name] = found = files if name == "files" else getattr(files, name)
             return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

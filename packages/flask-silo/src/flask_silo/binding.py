@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, request
-from silo_files import FileStoreError
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
 from silo_tasks import TaskError
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -18,7 +18,6 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from .cli.group import commands
 from .current import SCOPE, Scope, current_request, flask_request
 from .deployment import warn_if_apart
-from .files.views import FileViews
 from .fork import reset_after_fork
 from .replies import answer
 from .request.change_warnings import ChangeWarnings
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from .ext import Silo
+    from .files.views import FileViews
 
 logger = logging.getLogger("flask_silo")
 
@@ -65,7 +65,6 @@ class Binding:
         declared: The tasks of the ``Silo``, by name.
         endpoints: The endpoints that the application has no view for.
         task_views: Those of tasks.
-        file_views: Those of file stores.
         waiting: Limits how many requests wait at a time.
     """
 
@@ -76,6 +75,7 @@ class Binding:
         settings: Settings,
         store: SessionStore,
     ) -> None:
+        self.app: Flask = app
         self.settings = settings
         self.store = store
         self.daemon: CleanupDaemon = CleanupDaemon(store)
@@ -85,11 +85,9 @@ class Binding:
         self.task_views: TaskViews = TaskViews(app, self.endpoints, settings, store, self.runs, silo.tasks)
         if silo.tasks:
             self.task_views.enable()
-        self.file_views: FileViews = FileViews(self.endpoints, settings.prefixes)
         for files in silo.files.stores.values():
             self.file_views.add(files)
         self._silo = silo
-        self.app: Flask = app
         self._warned: set[str] = set()
         self._seen_config = config_of(app.config)
         self._change_warnings = ChangeWarnings(app, store)
@@ -113,12 +111,25 @@ class Binding:
         app.wsgi_app = Commit(app, app.wsgi_app, self._header)  # type: ignore[method-assign]
         self._watch_errors()
         taken = app.error_handler_spec[None][None]
-        for kind in (SiloError, TaskError, FileStoreError):
+        for kind in (SiloError, TaskError):
             if kind not in taken:  # the application's own handlers win, whenever they were registered
                 app.register_error_handler(kind, answer)
         register_application(app)
         app.cli.commands.setdefault("silo", commands)  # the application may have a command of that name
         self._warn_once(unknown_settings(self._seen_config, os.environ))
+
+    @cached_property
+    def file_views(self) -> FileViews:
+        """The endpoints of file stores. The modules of files are imported for the first file store."""
+        from .files.views import FileViews
+
+        self._answer_errors_of_files()
+        return FileViews(self.endpoints, self.settings.prefixes)
+
+    def _answer_errors_of_files(self) -> None:
+        from .files.answers import answer_errors
+
+        answer_errors(self.app)
 
     def _after_fork(self) -> None:
         """Start the threads of a forked child at its first request."""
@@ -152,6 +163,8 @@ class Binding:
         session = current_request()
         if session is not None:
             session.fail(error)
+        if "silo_files" in sys.modules:  # the view may have a file store that is not the Silo's
+            self._answer_errors_of_files()
         response = handle(error)
         if (
             response is error

@@ -7,22 +7,25 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from os import PathLike
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
-from silo_files import FileBackend, Validator
 from silo_store import Registry, SessionStore, check_callback
 from silo_tasks import Runner, check_target
 
 from .applications import Applications
 from .binding import Binding
 from .current import Current
-from .files.lives import SessionFiles
-from .files.store import SessionFileStore
+from .lives import SessionFiles
 from .namespace import Namespace
 from .request.data_endpoints import DataEndpoints
 from .settings import NAMES
 from .tasks.task import SessionTask
+
+if TYPE_CHECKING:
+    from silo_files import FileBackend, Validator
+
+    from .files.store import SessionFileStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -166,6 +169,8 @@ class Silo:
                 has routes and a name that cannot be part of a path. Or a limit is negative.
             silo_files.FolderUnusable: The folder cannot be created, or this process may not write to it.
         """
+        from .files.store import SessionFileStore  # many applications have no files
+
         if name in self.files.stores:
             raise ValueError(f"there is a file store {name!r} already: give this one another name")
         store = self.files.stores[name] = SessionFileStore(

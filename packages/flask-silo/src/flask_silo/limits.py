@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
-from silo_files import FileTooLarge, SessionQuotaExceeded
-from silo_store import StateTooLarge
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 from werkzeug.sansio.multipart import MultipartDecoder
 from werkzeug.wsgi import LimitedStream
 
-from .files.errors import UploadTooLarge
 from .text import plural
 
 UNITS = {"max_bytes": "byte", "max_files": "file", "max_parts": "part"}
 """What a limit counts, by the name that it has in an answer."""
 
 
-def limits_of(error: Exception) -> dict[str, int]:
-    """Return the limit that was exceeded, by its name in ``UNITS``; an empty dict if the error does not show it."""
-    if isinstance(error, (FileTooLarge, SessionQuotaExceeded)):
-        found: dict[str, Any] = {name: getattr(error, name, None) for name in ("max_bytes", "max_files")}
-    elif isinstance(error, StateTooLarge):
-        found = {"max_bytes": error.limit}
-    elif isinstance(error, UploadTooLarge):
-        found = dict(error.limits)
-    elif isinstance(error, RequestEntityTooLarge):
-        found = _of_request(error)
-    else:
-        found = {}
-    return {name: limit for name, limit in found.items() if isinstance(limit, int)}
+class UploadTooLarge(RequestEntityTooLarge):
+    """The body, or a form in it, exceeds a limit of Flask's settings.
+
+    Attributes:
+        limits: The limit, by what it counts: ``max_bytes`` or ``max_parts``.
+    """
+
+    def __init__(self, **limits: int) -> None:
+        super().__init__()
+        self.limits: dict[str, int] = limits
+
+    def __reduce__(self) -> Any:
+        return partial(UploadTooLarge, **self.limits), ()
 
 
-def with_limits(message: str, limits: dict[str, int]) -> str:
+def with_limits(message: str, limits: Mapping[str, int]) -> str:
     """Return a message with a sentence for each limit."""
     return " ".join([message, *(f"The limit is {plural(limit, UNITS[name])}." for name, limit in limits.items())])
 
 
-def _of_request(error: RequestEntityTooLarge) -> dict[str, Any]:
-    """Read the limit from the Werkzeug frame that raised: the error does not hold it, and a view may set its own."""
+def limits_of_request(error: RequestEntityTooLarge) -> Mapping[str, Any]:
+    """Return the limit that a request exceeded; an empty dict if the error does not show it.
+
+    The limit of an error of Werkzeug is read from the frame that raised: the error does not hold it, and a view may set
+    its own.
+    """
+    if isinstance(error, UploadTooLarge):
+        return error.limits
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import silo_files
 import silo_tasks
 from flask import Response, jsonify
 from silo_store import (
@@ -23,8 +23,7 @@ from silo_store import (
 )
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from .files.errors import MalformedUpload
-from .limits import limits_of, with_limits
+from .limits import limits_of_request, with_limits
 
 logger = logging.getLogger("flask_silo")
 
@@ -33,12 +32,19 @@ LOG_EVERY = 60.0
 
 
 class Answer(NamedTuple):
-    """The answer to an error: a status, and a JSON object with ``error`` and ``message``."""
+    """The answer to an error: a status, and a JSON object with ``error``, ``message`` and the exceeded limits.
+
+    Attributes:
+        message: The text, or a function that makes it of the error.
+        retry_after: Seconds, unless the error has others.
+        limits: Returns the limits that the error names, see ``limits.UNITS``. Those that are no int are not shown.
+    """
 
     status: int
     error: str
-    message: str
+    message: str | Callable[[Any], str]
     retry_after: int | None = None
+    limits: Callable[[Any], Mapping[str, Any]] | None = None
 
 
 ANSWERS: dict[type[Exception], Answer] = {
@@ -46,8 +52,15 @@ ANSWERS: dict[type[Exception], Answer] = {
     SessionRotated: Answer(409, "session_rotated", "This session has another id now. Repeat the request with it."),
     SessionBusy: Answer(409, "session_busy", "This session's work is still running."),
     SessionConflict: Answer(409, "session_conflict", "The session was changed meanwhile. Load it again and retry."),
-    StateValueError: Answer(422, "invalid_value", "This value cannot be stored."),
-    StateTooLarge: Answer(413, "state_too_large", "This session has no room for that."),
+    StateValueError: Answer(
+        422, "invalid_value", lambda error: f"{error.namespace}{error.path} cannot be stored: {error.advice}."
+    ),
+    StateTooLarge: Answer(
+        413,
+        "state_too_large",
+        "This session has no room for that.",
+        limits=lambda error: {"max_bytes": error.limit},
+    ),
     LockTimeout: Answer(503, "session_locked", "Another request is still changing this session.", 1),
     StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
     TooManySessions: Answer(503, "too_many_sessions", "There is no room for another session at the moment.", 5),
@@ -55,50 +68,29 @@ ANSWERS: dict[type[Exception], Answer] = {
     silo_tasks.TaskRunning: Answer(409, "task_running", "This task is still running."),
     silo_tasks.RunnerUnavailable: Answer(503, "task_queue_unavailable", "Tasks cannot be started at the moment.", 5),
     silo_tasks.QueueFull: Answer(503, "task_queue_full", "Too many tasks are waiting. Try again later.", 5),
-    silo_files.InvalidFileName: Answer(400, "invalid_file_name", "The file's name cannot be used."),
-    silo_files.FileMissing: Answer(404, "file_missing", "There is no such file."),
-    silo_files.TruncatedInput: Answer(400, "truncated_upload", "The upload ended early. Nothing was saved."),
-    silo_files.DigestMismatch: Answer(
-        400, "digest_mismatch", "The file arrived with another digest than the expected one. Nothing was saved."
-    ),
-    silo_files.NameTaken: Answer(409, "name_taken", "There is already a file of this name."),
-    silo_files.ExtensionRefused: Answer(415, "extension_refused", "Files with this extension are not accepted."),
-    silo_files.FileRefused: Answer(422, "file_refused", "The file was refused."),
-    silo_files.FileTooLarge: Answer(413, "file_too_large", "The file is too large."),
-    silo_files.SessionQuotaExceeded: Answer(413, "session_quota", "This session has no room for the file."),
-    silo_files.StoreQuotaExceeded: Answer(507, "store_quota", "The server has no room for the file."),
-    silo_files.StorageFull: Answer(507, "storage_full", "The server has no room for the file."),
-    silo_files.AreaGone: Answer(410, "session_expired", "The session ended while the file was being saved."),
-    MalformedUpload: Answer(400, "malformed_upload", "The upload cannot be read."),
-    RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large."),
+    RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large.", limits=limits_of_request),
 }
-"""The answer to each error that clients may know. Flask answers any other error with 500."""
+"""The answer to each error that clients may know. Those of files are in ``files.answers``.
+
+Flask answers any other error with 500.
+"""
 
 _logged: dict[str, float] = {}
 """When each kind of error was last logged in this process, by the monotonic clock."""
 
 
-def answer(error: Exception) -> Response:
+def answer(error: Exception, answers: Mapping[type[Exception], Answer] = ANSWERS) -> Response:
     """Return the response to an error.
 
     Raises:
-        Exception: The error itself, if ``ANSWERS`` has no answer to it.
+        Exception: The error itself, if ``answers`` has no answer to it.
     """
     for kind in type(error).__mro__:
-        found = ANSWERS.get(kind)
+        found = answers.get(kind)
         if found is not None:
-            message = found.message
-            if isinstance(error, StateValueError):  # the client needs to know which value to change
-                message = f"{error.namespace}{error.path} cannot be stored: {error.advice}."
-            elif isinstance(error, MalformedUpload):
-                message = f"The upload cannot be read: {error.reason}."
-            elif isinstance(error, silo_files.InvalidFileName):
-                message = f"The file's name cannot be used: {error.reason}."
-            elif isinstance(error, silo_files.ExtensionRefused):
-                message = f"The file's name must end with {' or '.join(error.extensions)}."
-            elif isinstance(error, silo_files.FileRefused):
-                message = f"The file was refused: {error.reason}"
-            limits = limits_of(error)
+            message = found.message if isinstance(found.message, str) else found.message(error)
+            named = {} if found.limits is None else found.limits(error)
+            limits = {name: limit for name, limit in named.items() if isinstance(limit, int)}
             response = refusal(found.status, found.error, with_limits(message, limits), **limits)
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:

@@ -15,7 +15,8 @@ from flask import Request, Response
 from silo_files import TruncatedInput
 from werkzeug.wsgi import get_content_length
 
-from .errors import MalformedUpload, UploadTooLarge
+from ..limits import UploadTooLarge
+from .errors import MalformedUpload
 
 BLOCK_SIZE = 1024 * 1024
 """Bytes that are read at a time. Gunicorn copies what it has buffered at each read, so small reads are slow."""

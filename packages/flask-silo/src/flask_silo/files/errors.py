@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from silo_files import FileStoreError
-from werkzeug.exceptions import RequestEntityTooLarge
 
 
 class MalformedUpload(FileStoreError):
@@ -21,18 +17,3 @@ class MalformedUpload(FileStoreError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"upload refused: {reason}")
-
-
-class UploadTooLarge(RequestEntityTooLarge):
-    """The body, or a form in it, exceeds a limit of Flask's settings.
-
-    Attributes:
-        limits: The limit, by what it counts: ``max_bytes`` or ``max_parts``.
-    """
-
-    def __init__(self, **limits: int) -> None:
-        super().__init__()
-        self.limits: dict[str, int] = limits
-
-    def __reduce__(self) -> Any:
-        return partial(UploadTooLarge, **self.limits), ()

@@ -15,8 +15,9 @@ from werkzeug.datastructures import Headers
 from werkzeug.formparser import MultiPartParser
 from werkzeug.http import parse_options_header
 
+from ..limits import UploadTooLarge
 from .body import BLOCK_SIZE, Body
-from .errors import MalformedUpload, UploadTooLarge
+from .errors import MalformedUpload
 
 FORM = "multipart/form-data"
 

@@ -34,7 +34,7 @@ from .routes import check_routes
 from .sending import response_with
 
 if TYPE_CHECKING:
-    from .lives import SessionFiles
+    from ..lives import SessionFiles
 
 logger = logging.getLogger("flask_silo")
 
