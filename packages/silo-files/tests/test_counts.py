@@ -21,7 +21,7 @@ from silo_files.ledger import Limits
 from silo_files.local import counts as counts_module
 from silo_files.local import walk
 from silo_files.local.ledger import LocalLedger
-from silo_files.local.record import Record
+from silo_files.local.record import Record, read_record, write_record
 from silo_files.names import hash_key
 from silo_files.testing import put
 
@@ -359,3 +359,13 @@ def test_an_area_with_something_else_in_place_of_its_counts_is_removed(place: Pl
     assert not place.area().exists()
     place.save("a", 10)
     assert place.ledger.usage("key") == Usage(10, 1)
+
+
+def test_a_record_of_many_processes_is_read_whole(tmp_path: Path) -> None:
+    record = Record(1, 1, {f"{owner:016x}": (owner, 0) for owner in range(300)})
+    with (tmp_path / "counts").open("w+b") as file:
+        write_record(file.fileno(), record)
+        found, is_certain = read_record(file.fileno())
+    assert found is not None
+    assert found.reserved == record.reserved
+    assert is_certain

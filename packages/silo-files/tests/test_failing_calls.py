@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +44,8 @@ class Failing:
 
     def _wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **options: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():  # of an earlier test
+                return call(*args, **options)
             self.rest -= self.rest >= 0
             if self.rest != 0:
                 return call(*args, **options)
@@ -82,6 +86,7 @@ def test_a_call_that_fails_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[FileStore, Path], object]
 ) -> None:
     monkeypatch.setattr(Trash, "_enqueue", lambda *_: None)  # its thread would make calls meanwhile
+    gc.collect()  # closes the files of earlier tests
     failing = Failing(monkeypatch)
     number = 0
     is_reached = True
@@ -98,7 +103,7 @@ def test_a_call_that_fails_leaves_nothing_behind(
         is_reached = failing.rest < 0
         failing.rest = -1
 
-        assert len(os.listdir("/proc/self/fd")) == before, number  # noqa: PTH208
+        assert len(os.listdir("/proc/self/fd")) <= before, number  # noqa: PTH208
         assert store.usage("sid") == store.backend.usage("sid"), number
         assert store.total() == store.backend.total(), number
         names = store.list_files("sid")
