@@ -9,6 +9,7 @@
 ``sweeping``  removes what ended processes and sessions left
 ``trash``     removes an area by one rename and deletes its files later
 ``counts``    the bytes and files of each area and of the store, in locked files
+``locked``    the counts of one area and of the store, locked together
 ``record``    what such a file holds
 ``ledger``    keeps these counts within the limits
 ``file_lock`` a lock on an open file

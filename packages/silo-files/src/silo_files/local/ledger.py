@@ -10,8 +10,9 @@ from ..backend import Usage
 from ..errors import FileStoreError, SessionQuotaExceeded, StorageFull, StoreQuotaExceeded
 from ..ledger import Limits, Reservation
 from ..names import hash_key
-from .counts import Counts, LockedCounts
+from .counts import Counts
 from .disk import free_bytes, raise_if_full
+from .locked import LockedCounts
 
 # The largest file of known size, in bytes, for which no room is reserved: its change checks the limits.
 _SMALL = 256 * 1024
