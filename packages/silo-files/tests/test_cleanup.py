@@ -80,6 +80,32 @@ def test_the_thread_ends_when_idle_and_starts_again(store: FileStore, monkeypatc
         assert trash(store) == []
 
 
+def test_a_thread_that_an_error_ended_is_followed_by_another(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(trash_threads())
+    errors: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(str(args.exc_value)))
+
+    def fail(self: Trash, entry: str) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trash, "_delete", fail)
+        store.save("first", "a.txt", b"1")
+        store.cleanup("first")
+        for thread in set(trash_threads()) - before:
+            thread.join(10)
+    assert errors == ["a defect"]
+
+    store.save("second", "a.txt", b"1")
+    store.cleanup("second")
+
+    (thread,) = set(trash_threads()) - before
+    while len(trash(store)) > 1:
+        assert thread.is_alive()
+    store.purge()
+    assert trash(store) == []
+
+
 def test_no_thread_starts_before_it_is_needed(store: FileStore) -> None:
     before = set(trash_threads())
     store.save("sid", "a", b"1")

@@ -111,7 +111,12 @@ class Trash:
         while True:
             time.sleep(_PAUSE)
             while self._work:
-                self._delete(self._work.popleft())
+                try:
+                    self._delete(self._work.popleft())
+                except BaseException:
+                    with self._mutex:
+                        self._thread = None  # the next add() starts another thread
+                    raise
                 end = time.monotonic() + _IDLE_SECONDS
             if time.monotonic() >= end:
                 with self._mutex:
