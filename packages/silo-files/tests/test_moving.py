@@ -132,6 +132,28 @@ def test_a_file_with_another_link_is_copied(store: FileStore, source: Path, tmp_
     assert content(store, "a.bin") == DATA
 
 
+def test_a_file_that_gets_another_link_meanwhile_is_copied(
+    store: FileStore, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.bin"
+    link = os.link
+
+    def link_after_another_process(path: str, target: str) -> None:
+        if not other.exists():
+            link(path, other)
+        link(path, target)
+
+    monkeypatch.setattr(os, "link", link_after_another_process)
+
+    saved = store.save("sid", "a.bin", source)
+
+    found, kept = Path(saved).stat(), other.stat()
+    assert found.st_ino != kept.st_ino, "a write to the other link would change the saved file"
+    assert (found.st_nlink, kept.st_nlink) == (1, 1)
+    assert content(store, "a.bin") == other.read_bytes() == DATA
+    assert parts(store) == []
+
+
 def refuse(name: str, file: BinaryIO) -> None:
     assert file.read() == DATA
     raise FileRefused("no")

@@ -184,6 +184,17 @@ def test_other_errors_of_the_disk_pass_through(store: FileStore, monkeypatch: py
     assert parts(store) == []
 
 
+@pytest.mark.skipif(os.utime not in os.supports_fd, reason="the system sets no time of an open file")
+def test_the_time_of_a_file_is_that_of_the_exact_clock(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's clock ticks every few milliseconds. A replaced file may get the inode of the one before it."""
+    now = 1_700_000_000_123_456_000
+    for tick, data in ((0, b"one"), (1000, b"two")):
+        monkeypatch.setattr("silo_files.local.staged.time.time_ns", lambda tick=tick: now + tick)
+        saved = store.save("sid", "a.txt", data)
+        assert Path(saved).stat().st_mtime_ns == now + tick
+        assert f"-{now + tick:x}-" in saved.info.etag
+
+
 def test_a_partial_write_is_continued(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, memoryview(data)[:1000]))
