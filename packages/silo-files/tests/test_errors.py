@@ -27,6 +27,7 @@ from silo_files import (
     StorageFull,
     StoreQuotaExceeded,
     TruncatedInput,
+    UnsafeCounts,
     UnsafeFolder,
 )
 
@@ -57,6 +58,11 @@ CASES: list[tuple[FileStoreError, dict[str, Any], str]] = [
     (FolderUnusable("base", 13), {"folder": "base", "errno": 13, "obstacle": None}, "may not write to base. Give that"),
     (FolderUnusable("b", 13, "a: no"), {"folder": "b", "errno": 13, "obstacle": "a: no"}, "cannot be created (a: no)"),
     (UnsafeFolder("areas"), {"folder": "areas", "errno": errno.ENOTDIR}, "areas is a link or a file"),
+    (
+        UnsafeCounts("base/owners/counts", "a link", "base"),
+        {"path": "base/owners/counts", "found": "a link", "base_dir": "base", "errno": errno.EINVAL},
+        "owners/counts is a link where the store needs a file of counts: `python -m silo_files fsck base --repair`",
+    ),
     (FileMissing(), {}, "the session has no file of this name"),
     (NoLocalPath(), {}, "read files with open()"),
 ]

@@ -22,6 +22,7 @@ from .errors import (
     StorageFull,
     StoreQuotaExceeded,
     TruncatedInput,
+    UnsafeCounts,
     UnsafeFolder,
 )
 from .ledger import Change, Ledger, Limits, Reservation
@@ -68,6 +69,7 @@ __all__ = [
     "StorageFull",
     "StoreQuotaExceeded",
     "TruncatedInput",
+    "UnsafeCounts",
     "UnsafeFolder",
     "Usage",
     "Validator",

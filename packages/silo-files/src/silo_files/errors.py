@@ -17,6 +17,7 @@ FileStoreError
  ├── BaseMissing           the base folder is missing (also a FileNotFoundError)
  ├── FolderUnusable        a folder cannot be created or written to (also an OSError)
  ├── UnsafeFolder          a link or a file stands in place of a folder (also a NotADirectoryError)
+ ├── UnsafeCounts          a link or a folder stands in place of a file of counts (also an OSError)
  ├── FileMissing           the session has no such file (also a FileNotFoundError)
  └── NoLocalPath           the backend has no folders
 
@@ -291,6 +292,27 @@ class UnsafeFolder(FileStoreError, NotADirectoryError):
     def __init__(self, folder: str) -> None:
         self.folder = folder
         super().__init__(errno.ENOTDIR, f"{folder} is a link or a file where the store needs a folder: move it away")
+
+
+class UnsafeCounts(FileStoreError, OSError):
+    """A link, a folder, a pipe or a socket stands in place of a file of counts. The store does not touch it.
+
+    Attributes:
+        path: Path of what stands there.
+        found: What it is, such as ``"a link"``.
+        base_dir: The folder of the store.
+    """
+
+    _fields = ("path", "found", "base_dir")
+
+    def __init__(self, path: str, found: str, base_dir: str) -> None:
+        self.path = path
+        self.found = found
+        self.base_dir = base_dir
+        repair = f"python -m silo_files fsck {base_dir} --repair"
+        super().__init__(
+            errno.EINVAL, f"{path} is {found} where the store needs a file of counts: `{repair}` sets it aside"
+        )
 
 
 class FileMissing(FileStoreError, FileNotFoundError):

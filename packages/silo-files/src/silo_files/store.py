@@ -180,6 +180,7 @@ class FileStore:
             AreaGone: The session was cleaned up meanwhile.
             BaseMissing: ``base_dir`` is missing, and ``auto_create`` is off.
             FolderUnusable: ``base_dir`` is missing and cannot be created.
+            UnsafeCounts: A link or a folder stands in place of a file of counts.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
         key = self._key(sid)
@@ -272,6 +273,7 @@ class FileStore:
             StorageFull: The disk is full, or the user's quota is used up.
             BaseMissing: ``base_dir`` is missing, and ``auto_create`` is off.
             FolderUnusable: ``base_dir`` is missing and cannot be created.
+            UnsafeCounts: A link or a folder stands in place of a file of counts.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
         key = self._key(sid)
@@ -358,7 +360,11 @@ class FileStore:
         return self.backend.names(self._key(sid))
 
     def delete(self, sid: str, filename: str) -> bool:
-        """Delete one file. Return whether it existed."""
+        """Delete one file. Return whether it existed.
+
+        Raises:
+            UnsafeCounts: A link or a folder stands in place of a file of counts.
+        """
         key = self._key(sid)
         name = check_name(filename)
         try:
@@ -374,7 +380,11 @@ class FileStore:
         return True
 
     def cleanup(self, sid: str) -> None:
-        """Remove all files of the session, at once for every process. Their space is freed soon after."""
+        """Remove all files of the session, at once for every process. Their space is freed soon after.
+
+        Raises:
+            UnsafeCounts: A link or a folder stands in place of the counts of the store.
+        """
         self._cleanup(self._key(sid))
 
     def cleanup_key(self, key: str) -> None:

@@ -35,11 +35,11 @@ from collections import deque
 from collections.abc import Callable
 
 from ..backend import Usage
-from ..errors import AreaGone
+from ..errors import AreaGone, UnsafeCounts
 from ..fork import reset_after_fork
 from ..names import hash_name
 from . import walk
-from .disk import LOCK, is_real_dir, make_dir, open_lock, open_read, raise_if_full, same_file
+from .disk import LOCK, is_real_dir, make_dir, open_lock, open_read, other_kind, raise_if_full, same_file
 from .file_lock import lock_fd, unlock_fd
 from .owners import Owners
 from .record import Record, is_certain, mark_uncertain, read_record, write_record
@@ -129,6 +129,7 @@ class Counts:
         Raises:
             AreaGone: There is no such area.
             StorageFull: There is no room left for the record.
+            UnsafeCounts: There is something else in its place.
         """
         area = f"{self._areas}/{digest[:2]}/{digest}"
         path = f"{area}/{walk.COUNTS}"
@@ -138,7 +139,7 @@ class Counts:
             except (FileNotFoundError, NotADirectoryError):
                 fd = self._lock_new(path, area)
             try:
-                record, certain = read_record(fd)
+                record, certain = self._read_locked(fd, path)
                 if record is not None and certain:
                     return LockedRecord(self, fd, digest, record)
                 if same_file(fd, path):  # otherwise the area was removed before it was locked
@@ -170,6 +171,7 @@ class Counts:
 
         Raises:
             StorageFull: There is no room left for the record.
+            UnsafeCounts: There is something else in its place.
             UnsafeFolder: A link or a file stands in place of the folder of the record.
         """
         if not create and not self.has_store():
@@ -179,7 +181,7 @@ class Counts:
         while True:
             fd = self._lock(self._store, create=True)
             try:
-                record, certain = read_record(fd)
+                record, certain = self._read_locked(fd, self._store)
                 if record is not None and certain:
                     return LockedRecord(self, fd, "", record)
                 if same_file(fd, self._store):
@@ -368,8 +370,11 @@ class Counts:
     def _lock(self, path: str, *, create: bool = False) -> int:
         try:
             fd = open_lock(path) if create else os.open(path, LOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
         except OSError as error:
             raise_if_full(error)
+            self._require_file(path)
             raise
         self._open.add(fd)
         try:
@@ -378,6 +383,19 @@ class Counts:
             self.release(fd)
             raise
         return fd
+
+    def _read_locked(self, fd: int, path: str) -> tuple[Record | None, bool]:
+        try:
+            return read_record(fd)
+        except OSError:  # a pipe can be opened and locked
+            self._require_file(path)
+            raise
+
+    def _require_file(self, path: str) -> None:
+        """Raise ``UnsafeCounts`` if there is anything but a file in place of a record."""
+        found = other_kind(path)
+        if found is not None:
+            raise UnsafeCounts(path, found, self.base)
 
     def _renew(self, fd: int, name: str, record: Record | None, usage: Usage) -> LockedRecord:
         """Write a record with other counts, and with what it says about reservations."""

@@ -27,6 +27,7 @@ DIR_MODE = 0o700
 # Errors of opening a link or a socket.
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 _fchmod = getattr(os, "fchmod", None)
 
 
@@ -74,6 +75,15 @@ def open_read(path: str, _flags: int = 0) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def other_kind(path: str) -> str | None:
+    """Return what is at ``path``, such as ``"a link"``; None if it is a regular file or cannot be looked at."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
 def open_lock(path: str) -> int:
