@@ -312,6 +312,40 @@ def test_moved_bytes_count(tmp_path: Path, source: Path) -> None:
     store.save("sid", "b", b"x" * 200_000)
 
 
+@pytest.mark.parametrize("max_session_bytes", [None, 10**6])
+def test_a_moved_file_needs_no_free_space(
+    tmp_path: Path, source: Path, elsewhere: Callable[[], None], max_session_bytes: int | None
+) -> None:
+    store = FileStore(tmp_path / "base", min_free_bytes=1 << 60, max_session_bytes=max_session_bytes)
+    store.save("sid", "a.bin", source)
+    assert content(store, "a.bin") == DATA
+
+    source.write_bytes(DATA)
+    elsewhere()
+    with pytest.raises(StorageFull):
+        store.save("sid", "b.bin", source)
+    assert source.read_bytes() == DATA
+    with pytest.raises(StorageFull):
+        store.save("sid", "b.bin", DATA)
+    assert store.usage("sid") == Usage(len(DATA), 1)
+
+
+def test_a_copied_file_asks_for_the_free_space_of_all_its_bytes(
+    tmp_path: Path, source: Path, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("silo_files.local.ledger.free_bytes", lambda path: 1000 + len(DATA) - 1)
+    elsewhere()
+    store = FileStore(tmp_path / "base", min_free_bytes=1000, max_session_bytes=10**6)
+    monkeypatch.setattr("silo_files.moving.read_blocks", None)  # nothing is read before the refusal
+
+    with pytest.raises(StorageFull):
+        store.save("sid", "a.bin", source)
+
+    assert source.read_bytes() == DATA
+    assert store.usage("sid") == Usage(0, 0)
+    assert parts(store) == []
+
+
 def test_an_empty_file_is_moved(store: FileStore, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert store.save("sid", "a", tmp_path / "empty").info.size == 0

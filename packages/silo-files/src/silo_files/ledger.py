@@ -70,7 +70,9 @@ class Ledger(Protocol):
     the application.
     """
 
-    def reserve(self, key: str, *, size: int | None = None, replacing: str | None = None) -> Reservation:
+    def reserve(
+        self, key: str, *, size: int | None = None, replacing: str | None = None, is_written: bool = True
+    ) -> Reservation:
         """Begin to save one file, in an area that exists. Each running save reserves room by itself.
 
         Args:
@@ -78,6 +80,7 @@ class Ledger(Protocol):
             size: The size of the file in bytes, if it is known. Its room is then reserved now, unless the file is so
                 small that its change can check the limits in time.
             replacing: The name of a file that it replaces, if there is one. Only the growth is reserved.
+            is_written: Whether its bytes need space on the file system. Those of a file that is moved there do not.
 
         Raises:
             SessionQuotaExceeded: The session has no room for the file.

@@ -55,7 +55,14 @@ class MemoryLedger:
         self._total: int | None = None
         self._counted_at = float("-inf")
 
-    def reserve(self, key: str, *, size: int | None = None, replacing: str | None = None) -> MemoryReservation:
+    def reserve(
+        self,
+        key: str,
+        *,
+        size: int | None = None,
+        replacing: str | None = None,
+        is_written: bool = True,  # noqa: ARG002
+    ) -> MemoryReservation:
         """Begin to save one file, see ``Ledger.reserve()``."""
         old = self._backend.stat(key, replacing) if replacing is not None else None
         reservation = MemoryReservation(self, key, old.size if old else 0)

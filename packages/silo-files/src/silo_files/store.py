@@ -226,8 +226,10 @@ class FileStore:
             with begin(size=len(block) if size is None else size) as out:
                 out.write(block)
         elif isinstance(data, os.PathLike):
-            with MovedFile(data, self.base_dir) as moved, begin(size=moved.size if size is None else size) as out:
-                out.move(moved)
+            with MovedFile(data, self.base_dir) as moved:
+                size = moved.size if size is None else size
+                with begin(size=size, is_moved=True) as out:
+                    out.move(moved)
             moved.remove()
         else:
             # A bad source fails here, before anything is created.

@@ -506,6 +506,18 @@ class LedgerContract:
         reservation.release()
         self.save("more", 1000)
 
+    def test_a_file_that_is_moved_here_counts_too(self) -> None:
+        """Bytes that are not written are within the limits of the session."""
+        self.start(session_bytes=1_000_000)
+        with _raises(SessionQuotaExceeded):
+            self.ledger.reserve("key", size=1_000_001, is_written=False)
+        reservation = self.ledger.reserve("key", size=1_000_000, is_written=False)
+        reservation.take(1_000_000)
+        with _raises(SessionQuotaExceeded):
+            self.save("more", 1)
+        reservation.release()
+        self.save("more", 1)
+
     def test_replacing_reserves_the_growth(self) -> None:
         """A full session can replace a file by one of the same size."""
         self.start(session_bytes=1_000_000, files=2)

@@ -72,6 +72,7 @@ class Writer:
         validate: Validator | None = None,
         check: Callable[[], object] | None = None,
         ended: Callable[[bool], object] | None = None,
+        is_moved: bool = False,
     ) -> None:
         if size is not None and size < 0:
             raise ValueError("size must not be negative")
@@ -99,8 +100,7 @@ class Writer:
         self._staged = place.backend.stage(key, name)
         try:
             # After stage(): a clean-up before this line is counted, and one after it makes the commit fail.
-            replacing = name if on_conflict == "replace" else None
-            self._reservation = place.ledger.reserve(key, size=size, replacing=replacing)
+            self._reservation = self._reserve(is_written=not is_moved)
         except BaseException:
             self._staged.abort()
             raise
@@ -166,6 +166,9 @@ class Writer:
             self._adopted = self._staged.adopt(moved.path, moved.status)
             if self._adopted:
                 self._take(moved.size)
+            elif self._reservation is not None:
+                self._reservation.release()
+                self._reservation = self._reserve(is_written=True)
         except BaseException:
             self._end("failed")
             raise
@@ -258,6 +261,10 @@ class Writer:
             self._end("failed")
             raise
         self._state = "complete"
+
+    def _reserve(self, *, is_written: bool) -> Reservation:
+        replacing = self._name if self._on_conflict == "replace" else None
+        return self._place.ledger.reserve(self._key, size=self._size, replacing=replacing, is_written=is_written)
 
     def _take(self, count: int) -> None:
         """Count ``count`` more bytes, before they are written."""

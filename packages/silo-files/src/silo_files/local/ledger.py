@@ -40,14 +40,17 @@ class LocalLedger:
         self._reserves = limits._replace(free_bytes=None) != Limits()
         self._is_metered = limits.session_bytes is not None or limits.store_bytes is not None
 
-    def reserve(self, key: str, *, size: int | None = None, replacing: str | None = None) -> LocalReservation:
+    def reserve(
+        self, key: str, *, size: int | None = None, replacing: str | None = None, is_written: bool = True
+    ) -> LocalReservation:
         """Begin to save one file, see ``Ledger.reserve()``."""
-        self.check_free(size or 0)
+        if is_written:
+            self.check_free(size or 0)
         digest = hash_key(key)
         if not self._reserves or (size is not None and size <= _SMALL):
-            return LocalReservation(self, digest, 0, is_metered=False)
+            return LocalReservation(self, digest, 0, is_metered=False, is_written=is_written)
         old = self.counts.file_size(digest, replacing) if replacing is not None else None
-        reservation = LocalReservation(self, digest, old or 0, is_metered=self._is_metered)
+        reservation = LocalReservation(self, digest, old or 0, is_metered=self._is_metered, is_written=is_written)
         try:
             reservation.reserve(size or 0, int(self.limits.files is not None and old is None))
         except BaseException:
@@ -133,6 +136,7 @@ class LocalReservation:
         digest: The digest of the area.
         replaces: Bytes of the file that is being replaced.
         is_metered: Whether bytes are reserved.
+        is_written: Whether the bytes need space on the file system.
 
     Attributes:
         bytes: Bytes that are reserved.
@@ -140,13 +144,14 @@ class LocalReservation:
         digest: As given.
     """
 
-    __slots__ = ("_is_metered", "_ledger", "_owned", "_replaces", "_taken", "bytes", "digest", "files")
+    __slots__ = ("_is_metered", "_is_written", "_ledger", "_owned", "_replaces", "_taken", "bytes", "digest", "files")
 
-    def __init__(self, ledger: LocalLedger, digest: str, replaces: int, *, is_metered: bool) -> None:
+    def __init__(self, ledger: LocalLedger, digest: str, replaces: int, *, is_metered: bool, is_written: bool) -> None:
         self._ledger = ledger
         self._owned = ledger.counts.owned
         self._replaces = replaces
         self._is_metered = is_metered
+        self._is_written = is_written
         self._taken = 0
         self.digest: str = digest
         self.bytes: int = 0
@@ -154,7 +159,8 @@ class LocalReservation:
 
     def take(self, count: int, /) -> None:
         """Count bytes of the file before they are written, see ``Reservation.take()``."""
-        self._ledger.check_free(count)
+        if self._is_written:
+            self._ledger.check_free(count)
         self._taken += count
         if self._is_metered:
             self.reserve(self._taken, 0, is_slab=True)
