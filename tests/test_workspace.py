@@ -137,4 +137,4 @@ def test_the_readme_has_two_commands_of_one_line() -> None:
     commands = re.findall(r"^    (python3 .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     assert len(commands) == 2
     assert commands[0].endswith("examples/data_processor/app.py")
-    assert commands[1].endswith("pytest")
+    assert commands[1].endswith("pytest -n auto --dist loadfile")
