@@ -16,6 +16,10 @@ def application() -> Flask:
     silo.register("counter", lambda: {"value": 0})
     silo.add_file_store("uploads", os.environ["FILES_APP_FOLDER"], routes=ALL_ROUTES)
 
+    @app.get("/pid")
+    def pid() -> Any:
+        return {"pid": os.getpid()}
+
     @app.post("/api/increment")
     def increment() -> Any:
         counter = silo.state("counter")
