@@ -67,6 +67,23 @@ def test_a_response_for_shared_caches_carries_no_id(
     assert "endpoint kept" in caplog.text
 
 
+def test_the_path_of_a_url_without_a_view_is_not_logged(
+    app: Flask, client: FlaskClient, silo: Silo, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client chooses it: it could hold lines of its own, and each path would be logged and remembered."""
+    serve(app, None, state=lambda: silo.state("counter"))
+
+    @app.errorhandler(404)
+    def page(_: Exception) -> Any:
+        return "", 404, {"Cache-Control": "public"}
+
+    mine = {HEADER: client.get("/api/page").headers[HEADER]}
+    for path in ("/api/none", "/api/other%0AERROR forged"):
+        assert HEADER not in client.get(path, headers=mine).headers
+    (said,) = caplog.messages
+    assert said.startswith("a hook or an error handler allows shared caches")
+
+
 def test_several_headers_count_as_one(app: Flask, client: FlaskClient, silo: Silo) -> None:
     @app.get("/api/page")
     def kept() -> Any:

@@ -550,6 +550,28 @@ def test_a_change_that_came_too_late_is_an_error_where_copies_are_kept(
             client.post(path).text  # noqa: B018 - it reads the body, and closes nothing
 
 
+@pytest.mark.parametrize("url", ["memory://?copy=1"], indirect=True)
+def test_a_change_that_a_hook_makes_too_late_is_logged_without_the_path(
+    app: Flask, client: FlaskClient, silo: Silo, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client chooses the path of a URL without a view."""
+
+    @app.before_request
+    def stream() -> Response:
+        counter = silo.state("counter")
+
+        def lines() -> Iterator[str]:
+            yield "a"
+            counter["value"] += 1
+
+        return Response(lines())
+
+    for path in ("/api/none", "/api/other%0AERROR forged"):
+        assert client.post(path).text == "a"
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "the change is lost: 'counter' (a hook or an error handler)" in said
+
+
 def test_a_stream_is_closed_whether_it_was_read_or_not(app: Flask, client: FlaskClient, silo: Silo) -> None:
     closed: list[str] = []
 

@@ -18,7 +18,7 @@ from .session import RequestSession
 logger = logging.getLogger("flask_silo")
 
 LOST_CHANGE = (
-    "state was changed after the response had started, and the change is lost: {} (endpoint {}). "
+    "state was changed after the response had started, and the change is lost: {} ({}). "
     "Use silo.edit() to change state in what a response streams, or calls when it is closed"
 )
 UNLOCKED_CHANGE = (
@@ -37,8 +37,9 @@ class ChangeWarnings:
     def __init__(self, app: Flask, store: SessionStore) -> None:
         self._app = app
         self._store = store
-        self._lost: set[str] = set()
-        self._unlocked: set[str | None] = set()  # None: a hook before the view, for a URL without a view
+        # None: a hook or an error handler, for a URL without a view.
+        self._lost: set[str | None] = set()
+        self._unlocked: set[str | None] = set()
 
     def of_unlocked_change(self, changed: list[str]) -> None:
         """Warn of a request that reads and has changed state outside of ``Silo.edit()``.
@@ -74,14 +75,15 @@ class ChangeWarnings:
         return response
 
     def _late_check(self, session: RequestSession) -> Callable[[], None]:
-        return partial(self._check_late, session, request.endpoint or request.path)
+        return partial(self._check_late, session, request.endpoint)
 
-    def _check_late(self, session: RequestSession, endpoint: str) -> None:
+    def _check_late(self, session: RequestSession, endpoint: str | None) -> None:
         changed = self._store.changed(session.session) if session.saved and session.session is not None else []
         if not changed:
             return
         session.saved = False  # so that the second look does not report it again
-        message = LOST_CHANGE.format(", ".join(map(repr, changed)), endpoint)
+        who = f"endpoint {endpoint}" if endpoint else "a hook or an error handler"
+        message = LOST_CHANGE.format(", ".join(map(repr, changed)), who)
         if self._app.testing:
             raise RuntimeError(message)
         if endpoint not in self._lost:

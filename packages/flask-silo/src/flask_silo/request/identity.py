@@ -31,7 +31,7 @@ class SessionHeader:
         self._param = settings.query_param
         self._shortest = settings.min_sid_length
         self._asks = f"{settings.query_param}="
-        self._warned: set[str] = set()
+        self._warned: set[str | None] = set()  # None: a URL without a view
 
     def presented(self, request: Request) -> str | None:
         """Return the id that a request carries; None if it carries none, or an invalid one."""
@@ -63,7 +63,7 @@ class SessionHeader:
             if "cache-control" not in names:
                 headers.append(NO_STORE)
             elif _make_private(headers, names) and sid is not None:
-                self._warn(environ)
+                self._warn()
                 sid = None
             if in_url and "referrer-policy" not in names:
                 headers.append(("Referrer-Policy", "no-referrer"))
@@ -76,16 +76,16 @@ class SessionHeader:
         if "HTTP_ORIGIN" in environ:
             self._list_in(headers, names, "Access-Control-Expose-Headers")
 
-    def _warn(self, environ: Mapping[str, Any]) -> None:
+    def _warn(self) -> None:
         """Log, once for each endpoint, that its response belongs to a session but allows shared caches."""
-        endpoint = (request.endpoint if has_request_context() else None) or environ.get("PATH_INFO", "")
+        endpoint = request.endpoint if has_request_context() else None
         if endpoint not in self._warned:
             self._warned.add(endpoint)
             logger.warning(
-                "endpoint %s allows shared caches (Cache-Control: public or s-maxage) to keep a response of a session: "
+                "%s allows shared caches (Cache-Control: public or s-maxage) to keep a response of a session: "
                 "it was made private and carries no session id. Move what is the same for all clients out of the "
                 "api_prefix",
-                endpoint,
+                f"endpoint {endpoint}" if endpoint else "a hook or an error handler",
             )
 
     def _list_in(self, headers: list[tuple[str, str]], names: list[str], name: str) -> None:
