@@ -15,6 +15,7 @@ from .claims import ClaimSuite
 from .clock import SID, TTL, Clock, at
 from .codec import CodecContract
 from .expiry import ExpirySuite
+from .lives import LifeSuite
 from .records import RecordSuite
 from .suite import all_due
 from .threads import in_threads
@@ -22,5 +23,5 @@ from .threads import in_threads
 __all__ = ["SID", "TTL", "BackendContract", "Clock", "CodecContract", "all_due", "at", "in_threads"]
 
 
-class BackendContract(RecordSuite, ExpirySuite, ClaimSuite):
+class BackendContract(RecordSuite, LifeSuite, ExpirySuite, ClaimSuite):
     """The suite for a ``Backend``. Each test asks for a fresh, empty one."""
