@@ -65,6 +65,14 @@ local function shard_of(uid)
   return key_of('u:' .. ((string.byte(uid) or 0) * 64 + (string.byte(uid, 2) or 0)) % shards)
 end
 
+-- The id of a life. False or nil if the life has ended.
+local function sid_of(records, uid)
+  local sid = redis.call('HGET', shard_of(uid), uid)
+  local active, found
+  if sid then active, found = head_of(records .. sid) end
+  return active and found == uid and sid
+end
+
 local function forget(uid)
   redis.call('DECRBY', key_of('count'), redis.call('HDEL', shard_of(uid), uid))
 end

@@ -215,10 +215,7 @@ return 1
 
 FIND = script("""
 -- keys: none; arguments: prefix of the record keys, uid
-local sid = redis.call('HGET', shard_of(ARGV[2]), ARGV[2])
-local active, uid
-if sid then active, uid = head_of(ARGV[1] .. sid) end
-return active and uid == ARGV[2] and sid
+return sid_of(ARGV[1], ARGV[2])
 """)
 
 LIVING = script("""
@@ -226,10 +223,7 @@ LIVING = script("""
 -- keys: none; arguments: prefix of the record keys, uids
 local living = {}
 for number = 2, #ARGV do
-  local sid = redis.call('HGET', shard_of(ARGV[number]), ARGV[number])
-  local active, uid
-  if sid then active, uid = head_of(ARGV[1] .. sid) end
-  if active and uid == ARGV[number] then living[#living + 1] = uid end
+  if sid_of(ARGV[1], ARGV[number]) then living[#living + 1] = ARGV[number] end
 end
 return living
 """)
