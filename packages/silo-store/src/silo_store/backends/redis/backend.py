@@ -419,19 +419,17 @@ class RedisBackend:
         return self._holds.has(uid)
 
     def _renew(self, names: list[str]) -> None:
-        keys = self._keys
         ended = []
         for name in names:
             kind, _, rest = name.partition(" ")
             if kind == "claim":
-                sid, token = rest.split(" ")
-                self._run(scripts.RENEW_CLAIM, (keys.claim + sid,), token, self._lease)
+                self._claims.renew(*rest.split(" "))
             elif kind == "hold":
                 self._holds.renew(*rest.split(" "))
             else:
                 ended.append(rest)
         if ended:
-            self._run(scripts.RENEW_ENDED, (keys.ended,), self._lease, *ended)
+            self._run(scripts.RENEW_ENDED, (self._keys.ended,), self._lease, *ended)
 
     # Looking in
 

@@ -184,6 +184,10 @@ class Claims:
             left = reply
         return None
 
+    def renew(self, sid: str, token: str) -> None:
+        """Let a claim last for another lease."""
+        self._prefix.run(scripts.RENEW_CLAIM, (self._prefix.keys.claim + sid,), token, self.lease)
+
     def give_back(self, claim: Claim) -> None:
         """Give a claim back, if it was not given back or lost."""
         if self.gave_back(claim):

@@ -46,6 +46,7 @@ class Holds:
             return self._own()
 
     def _own(self) -> int:
+        """Return the number. The caller holds ``_lock``."""
         while not self.owner:
             number = _OWNERS | secrets.randbits(61)
             token = self._locks.take(number)
