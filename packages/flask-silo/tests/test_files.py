@@ -153,7 +153,7 @@ def test_a_sweep_asks_no_more_once_the_sessions_cannot_be_reached(
 ) -> None:
     dead = FileStore(tmp_path / "uploads")
     for number in range(3):
-        dead.save_key(f"uid{number}", "a.csv", b"1")
+        dead.save(f"uid{number}", "a.csv", b"1")
     dead.close()
     asked: list[int] = []
 

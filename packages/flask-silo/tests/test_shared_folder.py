@@ -58,6 +58,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "files"
 
 
+def save_for_an_ended_life(silo: Silo, folder: Path) -> None:
+    """Leave a file as a process of this application does that is killed before its session ends."""
+    store = FileStore(folder, origin=silo.files.origin())
+    store.save("a life that has ended", "b.csv", b"1")
+    store.close()
+
+
 def check_apart(one: str, other: str, folder: Path) -> None:
     save(serve(one, folder), "a.csv")
     save(serve(other, folder), "b.csv")
@@ -102,7 +109,7 @@ def test_one_place_by_several_urls(folder: Path, tmp_path: Path, monkeypatch: py
     for url in urls:
         assert sweep(serve(url, folder)) == 1, "its session lives"
     silo.store.destroy(SID)
-    silo.file_store("uploads").save_key("a life that has ended", "b.csv", b"1")
+    save_for_an_ended_life(silo, folder)
     silo.file_store("uploads").close()
     assert sweep(serve(urls[1], folder)) == 0
 
@@ -113,7 +120,7 @@ def test_a_session_that_lives_keeps_its_files_when_the_url_changes(
     old, new = tmp_path / "old.db", tmp_path / "new.db"
     silo = serve(f"sqlite:///{old}", folder)
     save(silo, "a.csv")
-    silo.file_store("uploads").save_key("a life that has ended", "b.csv", b"1")
+    save_for_an_ended_life(silo, folder)
     silo.file_store("uploads").close()
     silo.store.close()
     for name in ("", "-wal", "-shm"):

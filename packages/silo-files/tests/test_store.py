@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from silo_files import BaseMissing, FileMissing, FileStore, FileStoreError, InvalidFileName, InvalidKey, Usage
+from silo_files import BaseMissing, FileMissing, FileStore, FileStoreError, InvalidFileName, InvalidKey, Saving, Usage
 from silo_files.names import hash_key, hash_name
 
 
@@ -240,19 +240,28 @@ def test_key_for_is_called_each_time(tmp_path: Path) -> None:
         store.save("sid", "c", b"3")
 
 
-def test_save_key_does_not_call_key_for(tmp_path: Path) -> None:
-    uids = {"sid": "life-1"}
-    store = FileStore(tmp_path / "base", key_for=uids.__getitem__)
-    uids["sid"] = "life-2"
-    path = store.save_key("life-1", "u\u0308.txt", io.BytesIO(b"1"), size=1)
+class OfLife(FileStore):
+    """A store whose saved files belong to ``life``, whatever ``key_for`` says."""
+
+    life = "life-1"
+
+    def begin_save(self, sid: str) -> Saving:
+        return Saving(self.life)
+
+
+def test_a_save_belongs_to_the_key_that_it_began_with(tmp_path: Path) -> None:
+    uids = {"sid": "life-2"}
+    store = OfLife(tmp_path / "base", key_for=uids.__getitem__)
+    path = store.save("sid", "u\u0308.txt", io.BytesIO(b"1"), size=1)
     assert Path(path).parent.name == hash_key("life-1")
     assert store.list_files("sid") == []
     uids["sid"] = "life-1"
     assert store.list_files("sid") == ["\u00fc.txt"]
-    with pytest.raises(InvalidKey):
-        store.save_key("\0", "a", b"1")
     with pytest.raises(InvalidFileName):
-        store.save_key("life-1", "a/b", b"1")
+        store.save("sid", "a/b", b"1")
+    store.life = "\0"
+    with pytest.raises(InvalidKey):
+        store.save("sid", "a", b"1")
 
 
 def test_foreign_files_in_base_dir_are_left_alone(tmp_path: Path) -> None:

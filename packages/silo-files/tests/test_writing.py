@@ -20,6 +20,7 @@ from silo_files import (
     FileTooLarge,
     InvalidSource,
     SavedPath,
+    Saving,
     SessionQuotaExceeded,
     StorageFull,
     StoreQuotaExceeded,
@@ -260,13 +261,31 @@ def test_several_files_are_written_at_once(store: FileStore) -> None:
     assert store.usage("sid") == Usage(6, 3)
 
 
-def test_the_end_is_told_once(store: FileStore) -> None:
-    told: list[bool] = []
-    store.writer_key("sid", "a", ended=told.append).commit()
-    store.writer_key("sid", "a", ended=told.append).abort()
+class Told(FileStore):
+    """A store that is told of each end, and whose files of "bad" are refused."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.ends: list[bool] = []
+
+    def begin_save(self, sid: str) -> Saving:
+        return Saving("life-of-" + sid, (lambda: 1 / 0) if sid == "bad" else None, self.ends.append)
+
+
+def test_the_end_is_told_once(tmp_path: Path) -> None:
+    store = Told(tmp_path, max_file_bytes=5)
+    store.writer("sid", "a").commit()
+    store.writer("sid", "a").abort()
     with pytest.raises(ZeroDivisionError):
-        store.writer_key("sid", "a", check=lambda: 1 / 0, ended=told.append).commit()
-    assert told == [True, False, False]
+        store.writer("bad", "a").commit()
+    assert store.ends == [True, False, False]
+    store.save("sid", "b", b"1")
+    with pytest.raises(ZeroDivisionError):
+        store.save("bad", "b", b"1")
+    with pytest.raises(FileTooLarge):
+        store.writer("sid", "c", size=6)
+    assert store.ends == [True, False, False, True, False, False]
+    assert FileStore(tmp_path).list_files("life-of-sid") == ["a", "b"]
 
 
 def test_save_returns_its_path_with_the_info(store: FileStore) -> None:

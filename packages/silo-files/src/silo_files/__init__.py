@@ -31,7 +31,7 @@ from .names import MAX_KEY_LENGTH, MAX_NAME_BYTES, check_key, check_name, portab
 from .policy import OnConflict, Validator
 from .source import Source
 from .store import FileStore
-from .writer import Writer
+from .writer import Saving, Writer
 
 __version__: str
 
@@ -63,6 +63,7 @@ __all__ = [
     "OnConflict",
     "Reservation",
     "SavedPath",
+    "Saving",
     "SessionQuotaExceeded",
     "Source",
     "StagedFile",

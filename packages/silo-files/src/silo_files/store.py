@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .backend import FileBackend, FileInfo, Living, Origin, SavedPath, Usage
 from .digest import digest_of
@@ -20,7 +20,7 @@ from .names import check_key, check_name
 from .policy import OnConflict, Validator, check_extensions, check_limits
 from .seam import check_seam
 from .source import Source, as_block, read_blocks
-from .writer import Place, Writer
+from .writer import Place, Saving, Writer
 
 
 class FileStore:
@@ -183,44 +183,8 @@ class FileStore:
             UnsafeCounts: A link or a folder stands in place of a file of counts.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
-        key = self._key(sid)
-        return self.save_key(key, filename, data, size=size, digest=digest, on_conflict=on_conflict, validate=validate)
-
-    def save_key(
-        self,
-        key: str,
-        filename: str,
-        data: Source,
-        *,
-        size: int | None = None,
-        digest: str | None = None,
-        on_conflict: OnConflict = "replace",
-        validate: Validator | None = None,
-        check: Callable[[], object] | None = None,
-    ) -> SavedPath:
-        """Save a file of a key, as ``save()`` does for a session id. Does not call ``key_for``.
-
-        Args:
-            key: The key that the file will belong to.
-            filename: As for ``save()``.
-            data: As for ``save()``.
-            size: As for ``save()``.
-            digest: As for ``save()``.
-            on_conflict: As for ``save()``.
-            validate: As for ``save()``.
-            check: Called with no lock held, once all bytes are written and before the file gets its name. If it raises,
-                the save fails with its error.
-        """
-        begin = partial(
-            Writer,
-            self._place,
-            check_key(key),
-            check_name(filename),
-            digest=digest,
-            on_conflict=on_conflict,
-            validate=validate,
-            check=check,
-        )
+        saving, name = self._saving(sid, filename)
+        begin = partial(self._begin, saving, name, digest=digest, on_conflict=on_conflict, validate=validate)
         if isinstance(data, (bytes, bytearray, memoryview)):
             block = as_block(data)
             with begin(size=len(block) if size is None else size) as out:
@@ -278,45 +242,15 @@ class FileStore:
             UnsafeCounts: A link or a folder stands in place of a file of counts.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
-        key = self._key(sid)
-        return self.writer_key(key, filename, size=size, digest=digest, on_conflict=on_conflict, validate=validate)
+        saving, name = self._saving(sid, filename)
+        return self._begin(saving, name, size=size, digest=digest, on_conflict=on_conflict, validate=validate)
 
-    def writer_key(
-        self,
-        key: str,
-        filename: str,
-        *,
-        size: int | None = None,
-        digest: str | None = None,
-        on_conflict: OnConflict = "replace",
-        validate: Validator | None = None,
-        check: Callable[[], object] | None = None,
-        ended: Callable[[bool], object] | None = None,
-    ) -> Writer:
-        """Begin to save a file of a key, as ``writer()`` does for a session id. Does not call ``key_for``.
+    def begin_save(self, sid: str) -> Saving:
+        """Return whose file ``save()`` and ``writer()`` are about to save. They call it with no lock held.
 
-        Args:
-            key: The key that the file will belong to.
-            filename: As for ``save()``.
-            size: As for ``save()``.
-            digest: As for ``save()``.
-            on_conflict: As for ``save()``.
-            validate: As for ``save()``.
-            check: As for ``save_key()``.
-            ended: Called with no lock held when the file was committed (True) or discarded (False). What it raises for
-                True, ``commit()`` raises.
+        By default that is the key of ``key_for``. A subclass may return another key, and what to check and to tell.
         """
-        return Writer(
-            self._place,
-            check_key(key),
-            check_name(filename),
-            size=size,
-            digest=digest,
-            on_conflict=on_conflict,
-            validate=validate,
-            check=check,
-            ended=ended,
-        )
+        return Saving(self._key(sid))
 
     def get_path(self, sid: str, filename: str) -> str | None:
         """Return the absolute path of a saved file; None if it does not exist, or the backend has no local paths."""
@@ -454,6 +388,21 @@ class FileStore:
     def close(self) -> None:
         """Stop counting as a living writer, so that other processes may sweep. Files stay, and saving works again."""
         self.backend.close()
+
+    def _saving(self, sid: str, filename: str) -> tuple[Saving, str]:
+        """Return whose file is saved, and its name. Called before the source is read, which may take long."""
+        sid, name = check_key(sid), check_name(filename)
+        saving = self.begin_save(sid)
+        check_key(saving.key)
+        return saving, name
+
+    def _begin(self, saving: Saving, name: str, **options: Any) -> Writer:
+        try:
+            return Writer(self._place, saving, name, **options)
+        except BaseException:
+            if saving.ended is not None:
+                saving.ended(False)
+            raise
 
     def _cleanup(self, key: str) -> None:
         with self._ledger.removal(key):

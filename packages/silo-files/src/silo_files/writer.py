@@ -34,6 +34,22 @@ class Place(NamedTuple):
     validate: Validator | None
 
 
+class Saving(NamedTuple):
+    """Whose file is being saved. The ``begin_save`` of a ``FileStore`` returns it.
+
+    Attributes:
+        key: The key that the file will belong to.
+        check: Called once all bytes are written and before the file gets its name. If it raises, the save fails with
+            its error.
+        ended: Called with True after the commit, which raises what it raises, or with False if the file could not be
+            begun or was not saved.
+    """
+
+    key: str
+    check: Callable[[], object] | None = None
+    ended: Callable[[bool], object] | None = None
+
+
 class Writer:
     """A file that is being written. ``FileStore.writer()`` makes it.
 
@@ -43,9 +59,7 @@ class Writer:
 
     __slots__ = (
         "_adopted",
-        "_check",
         "_digest",
-        "_ended",
         "_extension",
         "_key",
         "_name",
@@ -53,6 +67,7 @@ class Writer:
         "_place",
         "_reservation",
         "_saved",
+        "_saving",
         "_size",
         "_staged",
         "_state",
@@ -63,15 +78,13 @@ class Writer:
     def __init__(
         self,
         place: Place,
-        key: str,
+        saving: Saving,
         name: str,
         *,
         size: int | None = None,
         digest: str | None = None,
         on_conflict: OnConflict = "replace",
         validate: Validator | None = None,
-        check: Callable[[], object] | None = None,
-        ended: Callable[[bool], object] | None = None,
         is_moved: bool = False,
     ) -> None:
         if size is not None and size < 0:
@@ -82,25 +95,23 @@ class Writer:
         check_conflict(on_conflict)
         self._extension = None if place.extensions is None else accepted_extension(name, place.extensions)
         self._digest = None if digest is None else Expected(digest)
-        if on_conflict == "error" and place.backend.stat(key, name) is not None:
+        if on_conflict == "error" and place.backend.stat(saving.key, name) is not None:
             raise NameTaken
         self._on_conflict = on_conflict
         self._validators = [each for each in (place.validate, validate) if each is not None]
         self._place = place
-        self._key = key
+        self._saving = saving
+        self._key = saving.key
         self._name = name
         self._size = size
-        self._check = check
-        self._ended = ended
         self._written = 0
         self._adopted = False
         self._state = "open"
         self._saved: SavedPath | None = None
-        self._reservation: Reservation | None = None
-        self._staged = place.backend.stage(key, name)
+        self._staged = place.backend.stage(saving.key, name)
         try:
             # After stage(): a clean-up before this line is counted, and one after it makes the commit fail.
-            self._reservation = self._reserve(is_written=not is_moved)
+            self._reservation: Reservation = self._reserve(is_written=not is_moved)
         except BaseException:
             self._staged.abort()
             raise
@@ -166,7 +177,7 @@ class Writer:
             self._adopted = self._staged.adopt(moved.path, moved.status)
             if self._adopted:
                 self._take(moved.size)
-            elif self._reservation is not None:
+            else:
                 self._reservation.release()
                 self._reservation = self._reserve(is_written=True)
         except BaseException:
@@ -192,8 +203,7 @@ class Writer:
         """
         if self._state != "complete":
             self._complete()
-            if self._reservation is not None:
-                self._reservation.trim()
+            self._reservation.trim()
 
     def commit(self) -> FileInfo:
         """Make the whole file visible under its name. Return its description.
@@ -274,13 +284,12 @@ class Writer:
             raise FileTooLarge(limit, size=size)
         if size is not None and written > size:
             raise FileTooLarge(size=size)
-        if self._reservation is not None:
-            self._reservation.take(count)
+        self._reservation.take(count)
         self._written = written
 
     def _save(self) -> SavedPath:
-        if self._check is not None:
-            self._check()
+        if self._saving.check is not None:
+            self._saving.check()
         backend = self._place.backend
         with self._place.ledger.change(self._key) as change:
             name = self._final_name()
@@ -312,10 +321,9 @@ class Writer:
             if state != "saved":
                 self._staged.abort()
         finally:
-            if self._reservation is not None:
-                self._reservation.release()
-        if self._ended is not None:
-            self._ended(state == "saved")
+            self._reservation.release()
+        if self._saving.ended is not None:
+            self._saving.ended(state == "saved")
 
     def _misuse(self) -> ValueError:
         reason = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -18,8 +17,7 @@ from silo_files import (
     FileStore,
     FileStoreError,
     OnConflict,
-    SavedPath,
-    Source,
+    Saving,
     Validator,
     Writer,
     check_name,
@@ -45,7 +43,9 @@ LIMITS = ("max_file_bytes", "max_session_bytes", "max_files", "max_store_bytes",
 class SessionFileStore(FileStore):
     """A ``FileStore`` whose files belong to one life of a session and are deleted when it ends.
 
-    Made by ``Silo.add_file_store()``.
+    Made by ``Silo.add_file_store()``. If the session does not exist yet, ``save()`` and ``writer()`` begin it. They, or
+    the commit of the writer, raise ``SessionExpired`` if the session has ended before the file was complete, and
+    ``SessionRotated`` if another request has given it another id. Then nothing of the file is kept.
 
     Attributes:
         name: The name of the store.
@@ -76,70 +76,20 @@ class SessionFileStore(FileStore):
         Raises:
             SessionExpired: The session ended meanwhile. The folder is removed.
         """
-        with self._life(sid) as uid:
-            return self.key_dir(uid)
+        uid = self._files.begin(sid)
+        try:
+            folder = self.key_dir(uid)
+        except BaseException:
+            self._drop_if_ended(sid, uid, False)
+            raise
+        self._drop_if_ended(sid, uid, True)
+        return folder
 
-    def save(
-        self,
-        sid: str,
-        filename: str,
-        data: Source,
-        *,
-        size: int | None = None,
-        digest: str | None = None,
-        on_conflict: OnConflict = "replace",
-        validate: Validator | None = None,
-    ) -> SavedPath:
-        """Save a file of a session, see ``FileStore.save()``. A session that does not exist yet begins.
-
-        Raises:
-            SessionExpired: The session ended before the file was complete. Nothing is kept.
-            SessionRotated: Another request gave the session another id before the file was complete. Nothing is kept.
-        """
-        with self._life(sid) as uid:
-            check = partial(self._files.refuse_rotated, sid, uid)
-            return self.save_key(
-                uid,
-                filename,
-                data,
-                size=size,
-                digest=digest,
-                on_conflict=on_conflict,
-                validate=validate,
-                check=check,
-            )
-
-    def writer(
-        self,
-        sid: str,
-        filename: str,
-        *,
-        size: int | None = None,
-        digest: str | None = None,
-        on_conflict: OnConflict = "replace",
-        validate: Validator | None = None,
-    ) -> Writer:
-        """Begin to save a file of a session, see ``FileStore.writer()``. A session that does not exist yet begins.
-
-        The commit raises the errors that ``save()`` raises.
-        """
+    def begin_save(self, sid: str) -> Saving:
+        """Begin the session if it does not exist. Return whose file ``save()`` and ``writer()`` are about to save."""
         uid = self._files.begin(sid)
         check = partial(self._files.refuse_rotated, sid, uid)
-        ended = partial(self._drop_if_ended, sid, uid)
-        try:
-            return self.writer_key(
-                uid,
-                filename,
-                size=size,
-                digest=digest,
-                on_conflict=on_conflict,
-                validate=validate,
-                check=check,
-                ended=ended,
-            )
-        except BaseException:
-            ended(False)
-            raise
+        return Saving(uid, check, partial(self._drop_if_ended, sid, uid))
 
     def receive(
         self,
@@ -291,17 +241,6 @@ class SessionFileStore(FileStore):
     def _send(self, key: str, name: str, *, inline: bool) -> Response:
         file, info = self.backend.open(key, check_name(name))
         return response_with(file, info, inline=inline)
-
-    @contextmanager
-    def _life(self, sid: str) -> Iterator[str]:
-        """Yield the uid of the session, and remove its files afterwards if the session has ended meanwhile."""
-        uid = self._files.begin(sid)
-        try:
-            yield uid
-        except BaseException:
-            self._drop_if_ended(sid, uid, False)
-            raise
-        self._drop_if_ended(sid, uid, True)
 
     def _drop_if_ended(self, sid: str, uid: str, succeeded: bool) -> None:
         """Remove the files of the session if it has ended. Called once files or folders were made, or that failed.
