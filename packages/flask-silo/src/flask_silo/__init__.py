@@ -39,8 +39,7 @@ from .namespace import Namespace
 from .tasks.task import SessionTask
 
 if TYPE_CHECKING:
-    from .files import (
-        ALL_ROUTES,
+    from silo_files import (
         AreaGone,
         DigestMismatch,
         ExtensionRefused,
@@ -50,14 +49,14 @@ if TYPE_CHECKING:
         FileStoreError,
         FileTooLarge,
         InvalidFileName,
-        MalformedUpload,
         NameTaken,
-        SessionFileStore,
         SessionQuotaExceeded,
         StorageFull,
         StoreQuotaExceeded,
         TruncatedInput,
     )
+
+    from .files import ALL_ROUTES, MalformedUpload, SessionFileStore
 
 __version__: str
 
@@ -122,7 +121,8 @@ if not TYPE_CHECKING:  # otherwise no checker would report a name that does not 
             return found
         if name == "files" or name in __all__:  # many applications have no files
             files = import_module(".files", __name__)
-            globals()[name] = found = files if name == "files" else getattr(files, name)
+            home = files if name in files.__all__ else import_module("silo_files")
+            globals()[name] = found = files if name == "files" else getattr(home, name)
             return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
