@@ -32,7 +32,12 @@ SMALL = b"city,size\nOslo,3\nRome,5\nOslo,4\n"
 def one_database() -> Iterator[None]:
     """Let the demo open connections to one database, as opening a new one takes longer than most tests do with it."""
     with duckdb.connect(config=forms.CONFIG) as database, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duckdb, "connect", lambda config: database.cursor())
+
+        def connect(config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+            assert config == forms.CONFIG, "the database of the tests has other settings"
+            return database.cursor()
+
+        patch.setattr(duckdb, "connect", connect)
         yield
 
 
