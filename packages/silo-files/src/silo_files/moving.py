@@ -1,5 +1,5 @@
 """``MovedFile``, a local file that is moved into a store."""
-# ruff: noqa: PTH108, PTH116, PTH118, PTH101  (see local/disk.py)
+# ruff: noqa: PTH108, PTH116, PTH101, PTH118, PTH120  (see local/disk.py)
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MovedFile:
         folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - follows no link
         folder = os.path.realpath(folder)
         self.path: str = os.path.join(folder, name)
-        if os.path.join(folder, "").startswith(os.path.join(os.path.realpath(base_dir), "")):
+        if _is_inside(folder, base_dir):
             raise InvalidSource("it is a file of the store: open it, and save what is open")
         # A device is not even opened: some begin to work then.
         _check_regular(os.lstat(self.path))
@@ -106,6 +106,20 @@ class MovedFile:
                     os.chmod(self.path, stat.S_IMODE(self.status.st_mode))
                 if now.st_mtime_ns != self.status.st_mtime_ns and now.st_size == self.status.st_size:
                     os.utime(self.path, ns=(self.status.st_atime_ns, self.status.st_mtime_ns))
+
+
+def _is_inside(folder: str, base_dir: str) -> bool:
+    """Return whether a folder is ``base_dir`` or below it, also where names differ in case only, as on macOS."""
+    try:
+        base = os.stat(base_dir)
+    except FileNotFoundError:
+        return False
+    above = ""
+    while folder != above:
+        if os.path.samestat(os.stat(folder), base):
+            return True
+        folder, above = os.path.dirname(folder), folder
+    return False
 
 
 def _check_regular(status: os.stat_result) -> None:
