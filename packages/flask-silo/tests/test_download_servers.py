@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ import pytest
 from app_servers import SERVERS, on_gunicorn
 from flask_silo.files.archive import OPEN_FILES
 from flask_silo_helpers import as_
+from open_files import open_files
 from servers import until
 from silo_store.testing import SID
 
@@ -27,6 +29,8 @@ pytestmark = pytest.mark.slow
 SMALL = random.Random(1).randbytes(1_000_003)
 BIG = 24 * 1024 * 1024
 """More bytes than the sockets between client and server hold."""
+
+on_windows = sys.platform == "win32"
 
 
 class Client:
@@ -61,8 +65,11 @@ class Client:
         assert json.loads(self.get(f"/api/files/{name}", "DELETE")[1]) == {"deleted": True}
 
     def until_all_are_closed(self) -> None:
-        """Wait until the server has no file of the store open. It may close one just after the last byte came."""
-        until(lambda: json.loads(self.get("/api/open")[1]) == {"open": 0}, "a file stays open")
+        """Wait until the server has no file of the store open. It may close one just after the last byte came.
+
+        Where open files cannot be counted, nothing is checked.
+        """
+        until(lambda: json.loads(self.get("/api/open")[1])["open"] in (0, None), "a file stays open")
 
 
 KINDS = {**SERVERS, "gunicorn without sendfile": on_gunicorn("-k=gthread", "--threads=4", "--no-sendfile")}
@@ -70,8 +77,6 @@ KINDS = {**SERVERS, "gunicorn without sendfile": on_gunicorn("-k=gthread", "--th
 
 @pytest.fixture(params=KINDS)
 def client(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("open descriptors are counted in /proc")
     monkeypatch.setenv("DOWNLOAD_FOLDER", str(tmp_path / "files"))
     with KINDS[request.param]("download_app", tmp_path) as port:
         yield Client(port)
@@ -122,6 +127,7 @@ def test_a_connection_goes_on_after_each_answer(client: Client) -> None:
     client.until_all_are_closed()
 
 
+@pytest.mark.skipif(on_windows, reason="Windows does not replace or delete an open file")
 @pytest.mark.parametrize("end", ["replace", "delete"])
 def test_an_open_file_goes_on_when_it_changes(client: Client, end: str, request: pytest.FixtureRequest) -> None:
     if "sync" in request.node.name:
@@ -140,6 +146,7 @@ def test_an_open_file_goes_on_when_it_changes(client: Client, end: str, request:
     client.until_all_are_closed()
 
 
+@pytest.mark.skipif(open_files() is None, reason="open descriptors are counted in /proc")
 def test_a_client_that_goes_away_leaves_no_descriptor(client: Client) -> None:
     client.put("big", bytes(BIG))
     for _ in range(3):
@@ -163,8 +170,8 @@ def test_an_archive_has_its_announced_length_or_ends_early(client: Client, reque
         assert archive.namelist() == names
     assert client.get("/api/all", "HEAD")[1] == b""
     client.until_all_are_closed()
-    if "sync" in request.node.name:
-        return  # the one worker answers the next request only after the download
+    if "sync" in request.node.name or on_windows:
+        return  # the one worker answers the next request only after the download; Windows deletes no open file
     with client.ask("GET", "/api/all") as answer:
         begun = answer.read(1000)
         client.delete(names[0])
