@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from silo_files import AreaGone, FileStore, FileStoreError, LocalFileBackend, StorageFull
-from silo_files.local import counts
+from silo_files.local import record_file
 from silo_files.local.counts import Counts
 from silo_files.local.file_lock import lock_fd
 from silo_files.local.trash import Trash
@@ -393,7 +393,7 @@ def test_a_removal_that_waited_has_the_lock_of_the_area_that_it_renames(
     is_locked: list[bool] = []
 
     def wait(fd: int) -> bool:
-        monkeypatch.setattr(counts, "lock_fd", lock_fd)
+        monkeypatch.setattr(record_file, "lock_fd", lock_fd)
         other.cleanup("sid")
         other.save("sid", "b", b"1")
         other.usage("sid")
@@ -405,7 +405,7 @@ def test_a_removal_that_waited_has_the_lock_of_the_area_that_it_renames(
         os.close(fd)
         os.rename(area, target)  # noqa: PTH104
 
-    monkeypatch.setattr(counts, "lock_fd", wait)
+    monkeypatch.setattr(record_file, "lock_fd", wait)
     monkeypatch.setattr("silo_files.local.trash._move", move)
     store.cleanup("sid")
     # Windows does not rename a folder while a file in it is open.

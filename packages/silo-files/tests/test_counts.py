@@ -18,8 +18,7 @@ from silo_files import (
     Usage,
 )
 from silo_files.ledger import Limits
-from silo_files.local import counts as counts_module
-from silo_files.local import walk
+from silo_files.local import record_file, walk
 from silo_files.local.ledger import LocalLedger
 from silo_files.local.record import Record, read_record, write_record
 from silo_files.names import hash_key
@@ -178,7 +177,7 @@ def test_a_file_of_unknown_size_is_reserved_in_slabs(tmp_path: Path) -> None:
         reservation.take(10 * MIB)
     reservation.release()
     reservation.release()
-    assert place.ledger.counts.owned == {}
+    assert place.ledger.counts.reserved.owned == {}
     place.ledger.reserve("key", size=100 * MIB).release()
 
 
@@ -195,7 +194,7 @@ def test_a_file_of_known_size_is_reserved_at_once(tmp_path: Path) -> None:
     second.release()
     place.save("c", 1, key="other")
     first.release()
-    assert place.ledger.counts.owned == {}
+    assert place.ledger.counts.reserved.owned == {}
 
 
 def test_replacing_reserves_the_growth(tmp_path: Path) -> None:
@@ -213,7 +212,7 @@ def test_a_change_uses_its_reservation_up(place: Place) -> None:
     reservation.take(600)
     with place.ledger.change("key") as change:
         change.add(bytes=600, files=1, reservation=reservation)
-    assert place.ledger.counts.owned == {}
+    assert place.ledger.counts.reserved.owned == {}
     assert place.ledger.usage("key") == Usage(600, 2)
     reservation.release()
     assert place.ledger.usage("key") == Usage(600, 2)
@@ -287,12 +286,12 @@ def test_a_full_disk_leaves_nothing_half(place: Place, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, "full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(counts_module, "mark_uncertain", full)
+        patch.setattr(record_file, "mark_uncertain", full)
         with pytest.raises(StorageFull):
             place.save("b", 10)
     assert place.ledger.usage("key") == Usage(10, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(counts_module, "write_record", full)
+        patch.setattr(record_file, "write_record", full)
         place.save("c", 10)
     assert place.ledger.total() == Usage(20, 2)
     assert place.ledger.usage("key") == Usage(20, 2)
@@ -314,7 +313,7 @@ def test_a_forked_child_keeps_neither_lock_nor_reservation(
     locked = place.ledger.lock(hash_key("key"))
 
     def child() -> None:
-        assert place.ledger.counts.owned == {}
+        assert place.ledger.counts.reserved.owned == {}
         reservation.release()
 
     pid = fork(child)

@@ -277,7 +277,7 @@ def assert_counts_agree(store: FileStore, sids: Iterable[str] = ("sid0", "sid1")
     assert store.total() == store.backend.total()
     assert [store.usage(sid) for sid in sids] == [store.backend.usage(sid) for sid in sids]
     assert isinstance(store.backend, LocalFileBackend)
-    assert store.backend.counts.owned == {}
+    assert store.backend.counts.reserved.owned == {}
 
 
 def test_a_cleanup_while_saving_is_counted_once(tmp_path: Path) -> None:

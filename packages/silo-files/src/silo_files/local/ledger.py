@@ -9,7 +9,8 @@ from types import TracebackType
 from ..backend import Usage
 from ..errors import FileStoreError, SessionQuotaExceeded, StorageFull, StoreQuotaExceeded
 from ..ledger import Limits, Reservation
-from ..names import hash_key
+from ..names import hash_key, hash_name
+from . import walk
 from .counts import Counts
 from .disk import free_bytes, raise_if_full
 from .locked import LockedCounts
@@ -32,11 +33,17 @@ class LocalLedger:
     Args:
         counts: The counts files.
         limits: The limits.
+
+    Attributes:
+        counts: As given.
+        limits: As given.
+        owns_in_store: Whether what is reserved counts in the store too.
     """
 
     def __init__(self, counts: Counts, limits: Limits) -> None:
         self.counts: Counts = counts
         self.limits: Limits = limits
+        self.owns_in_store: bool = limits.store_bytes is not None
         self._reserves = limits._replace(free_bytes=None) != Limits()
         self._is_metered = limits.session_bytes is not None or limits.store_bytes is not None
 
@@ -49,8 +56,9 @@ class LocalLedger:
         digest = hash_key(key)
         if not self._reserves or (size is not None and size <= _SMALL):
             return LocalReservation(self, digest, 0, is_metered=False, is_written=is_written)
-        old = self.counts.file_size(digest, replacing) if replacing is not None else None
-        reservation = LocalReservation(self, digest, old or 0, is_metered=self._is_metered, is_written=is_written)
+        old = walk.regular(f"{self.counts.area(digest)}/{hash_name(replacing)}") if replacing is not None else None
+        replaces = old.st_size if old is not None else 0
+        reservation = LocalReservation(self, digest, replaces, is_metered=self._is_metered, is_written=is_written)
         try:
             reservation.reserve(size or 0, int(self.limits.files is not None and old is None))
         except BaseException:
@@ -79,8 +87,9 @@ class LocalLedger:
 
     def lock(self, digest: str) -> LockedCounts:
         """Lock the record of an area, and that of the store if it is kept."""
-        self.counts.give_back_lost()
-        return LockedCounts(self.counts, digest, store=self.limits.store_bytes is not None)
+        if self.counts.reserved.lost:
+            self.counts.give_back_lost()
+        return LockedCounts(self.counts, digest, store=self.owns_in_store)
 
     def check(self, locked: LockedCounts, bytes: int, files: int) -> None:
         """Check that the files may grow. Reservations of dead processes are dropped before a refusal.
@@ -148,7 +157,7 @@ class LocalReservation:
 
     def __init__(self, ledger: LocalLedger, digest: str, replaces: int, *, is_metered: bool, is_written: bool) -> None:
         self._ledger = ledger
-        self._owned = ledger.counts.owned
+        self._owned = ledger.counts.reserved.owned
         self._replaces = replaces
         self._is_metered = is_metered
         self._is_written = is_written
@@ -196,15 +205,15 @@ class LocalReservation:
     def trim(self) -> None:
         """Give back the rest of a slab, see ``Reservation.trim()``."""
         rest = self.bytes - max(0, self._taken - self._replaces)
-        if rest > 0 and self._owned is self._ledger.counts.owned:
+        if rest > 0 and self._owned is self._ledger.counts.reserved.owned:
             self.bytes -= rest
-            self._ledger.counts.give_back(self.digest, rest, 0, store=self._ledger.limits.store_bytes is not None)
+            self._ledger.counts.give_back(self.digest, rest, 0, store=self._ledger.owns_in_store)
 
     def release(self) -> None:
         """Give the room back. In a forked child there is none: it is its parent's."""
         room, files = self.spend()
         if room or files:
-            self._ledger.counts.give_back(self.digest, room, files, store=self._ledger.limits.store_bytes is not None)
+            self._ledger.counts.give_back(self.digest, room, files, store=self._ledger.owns_in_store)
 
     def __del__(self) -> None:
         # A caller has lost it without ``release()``. A thread that holds a lock may collect it.
@@ -212,13 +221,13 @@ class LocalReservation:
             return
         room, files = self.spend()
         if room or files:
-            self._ledger.counts.lost.append((self.digest, room, files, self._ledger.limits.store_bytes is not None))
+            self._ledger.counts.reserved.lost.append((self.digest, room, files, self._ledger.owns_in_store))
 
     def spend(self) -> tuple[int, int]:
         """Return the bytes and files that are reserved, which the caller gives back."""
         room, files = self.bytes, self.files
         self.bytes = self.files = 0
-        return (room, files) if self._owned is self._ledger.counts.owned else (0, 0)
+        return (room, files) if self._owned is self._ledger.counts.reserved.owned else (0, 0)
 
 
 class LocalChange:
