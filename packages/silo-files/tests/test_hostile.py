@@ -242,9 +242,11 @@ def victim_like(base: Path, victim: Path) -> None:
         (area / ("w-" + "0" * 16) / "0.part").write_text("keep")
         (area / ("w-" + "0" * 16) / "names").write_text('{"key": "sid"}\n{"name": "a.txt"}\n')
         (area / hash_name("a.txt")).write_text("keep")
+        (area / "counts").write_text("keep counts")
     (victim / ("w-" + "0" * 16)).mkdir()
     (victim / ("w-" + "0" * 16) / "0.part").write_text("keep")
     (victim / hash_name("a.txt")).write_text("keep")
+    (victim / "counts").write_text("keep counts")
     (victim / ("0" * 16 + ".lock")).touch()
     (victim / ("0" * 32 + ".gone")).mkdir()
 

@@ -163,20 +163,20 @@ class Counts:
             FileNotFoundError: There is no such area.
         """
         area = self.area(digest)
-        fd = self._lock_for_removal(area)
+        fd, is_known = self._lock_for_removal(area)
         try:
             store = self.lock_store(create=False)
             try:
                 usage = self._look(area) if store is not None else None
-                if fd >= 0:
+                if is_known:
                     # A process that waits for the lock then looks whether the area is still there.
                     try:  # noqa: SIM105 - of the few microseconds that a removal takes, suppress() takes two
                         mark_uncertain(fd)
                     except OSError:
                         pass
-                    if not _RENAMES_BUSY_FOLDERS:
-                        self._files.release(fd)
-                        fd = -1
+                if fd >= 0 and not _RENAMES_BUSY_FOLDERS:
+                    self._files.release(fd)
+                    fd = -1
                 if store is None or usage is None:
                     rename()
                     self.doubt_new_store()
@@ -195,11 +195,15 @@ class Counts:
             if fd >= 0:
                 self._files.release(fd)
 
-    def _lock_for_removal(self, area: str) -> int:
-        """Lock the record of an area as it is now. Return its descriptor; -1 if the area cannot have one.
+    def _lock_for_removal(self, area: str) -> tuple[int, bool]:
+        """Lock the record of an area as it is now.
 
         An area that is created only now must not be renamed without its lock: a process that has the lock would go by
         the record of an area that is gone.
+
+        Returns:
+            The descriptor of its file, -1 if the area cannot have one; and whether it is a record, and certain. A link
+            in place of the area may lead to another file, which must not be written.
         """
         path = f"{area}/{walk.COUNTS}"
         while True:
@@ -208,19 +212,19 @@ class Counts:
             except AreaGone:
                 if stat.S_ISDIR(os.lstat(area).st_mode):  # raises FileNotFoundError if there is nothing
                     raise FileNotFoundError(errno.ENOENT, "no such area") from None
-                return -1  # something else is in its place
+                return -1, False  # something else is in its place
             except OSError:  # something else is in place of the record, or the disk is full and has none
-                return -1
+                return -1, False
             # A process that has removed the area while this one waited has left the record uncertain.
             try:
-                is_current = is_certain(fd) or same_file(fd, path)
+                is_known = is_certain(fd)
+                if is_known or same_file(fd, path):
+                    return fd, is_known
             except OSError:  # something else is in its place, or the disk fails: the area must go
-                is_current = True
+                return fd, False
             except BaseException:
                 self._files.release(fd)
                 raise
-            if is_current:
-                return fd
             self._files.release(fd)
 
     def give_back(self, digest: str, bytes: int, files: int, *, store: bool) -> None:
