@@ -54,6 +54,7 @@ class Counts:
     Attributes:
         base: Path of the base folder.
         reserved: What this process has reserved.
+        keeps_store: Whether the store kept a record at the last look. ``doubt_new_store()`` after a change looks again.
     """
 
     def __init__(self, base: str, owners: Owners) -> None:
@@ -61,8 +62,8 @@ class Counts:
         self._areas = os.path.join(base, "areas")
         self._store = os.path.join(base, "owners", walk.COUNTS)
         self._files = RecordFiles(base)
-        self._keeps_store: bool | None = None
         self.reserved: Reserved = Reserved(owners)
+        self.keeps_store: bool = self.has_store()
 
     def area(self, digest: str) -> str:
         """Return the path of an area."""
@@ -86,12 +87,6 @@ class Counts:
     def has_store(self) -> bool:
         """Return whether the store keeps a record."""
         return os.access(self._store, os.F_OK)
-
-    def keeps_store(self) -> bool:
-        """Return whether the store kept a record at the last look. ``doubt_new_store()`` after a change looks again."""
-        if self._keeps_store is None:
-            self._keeps_store = self.has_store()
-        return self._keeps_store
 
     def lock_store(self, *, create: bool) -> LockedRecord | None:
         """Lock the record of the store. All areas are summed up if the record is missing or uncertain.
@@ -119,7 +114,7 @@ class Counts:
     def doubt_new_store(self) -> None:
         """Mark the store's record as uncertain, if there is one now: it was created while files of an area changed."""
         if self.has_store():
-            self._keeps_store = True
+            self.keeps_store = True
             with contextlib.suppress(OSError):
                 fd = self._files.lock(self._store)
                 try:

@@ -27,7 +27,7 @@ class LockedCounts:
 
     def __init__(self, counts: Counts, digest: str, *, store: bool) -> None:
         self._owns_in_store = store
-        has_store = store or counts.keeps_store()
+        has_store = store or counts.keeps_store
         self._locked = [counts.lock_area(digest)]
         self.area: Record = self._locked[0].record
         self.store: Record | None = None

@@ -106,8 +106,9 @@ class LockedRecord:
 
     def write(self) -> None:
         """Write the record, which is certain then. A negative one stays uncertain."""
-        if self.record.bytes >= 0 and self.record.files >= 0:
-            write_record(self._fd, self.record)
+        record = self.record
+        if record.bytes >= 0 and record.files >= 0:
+            write_record(self._fd, record)
 
     def drop_dead(self) -> bool:
         """Drop the reservations of dead processes, without writing that. Return whether there were any."""
