@@ -1,4 +1,4 @@
-"""Child processes that end with their test."""
+"""A store, and child processes that end with their test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from silo_files import FileStore
 
 # An unpacked sdist is without the workspace's settings.
 sys.path.insert(0, str(Path(__file__).with_name("support")))
@@ -22,6 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
     if not config.getini("timeout"):
         config.option.timeout = config.option.timeout or 120
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "base")
 
 
 @pytest.fixture

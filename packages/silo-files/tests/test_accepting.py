@@ -11,24 +11,10 @@ from typing import Any, BinaryIO
 
 import pytest
 from silo_files import DigestMismatch, ExtensionRefused, FileRefused, FileStore, InvalidSource, check_name
+from store_files import content, parts
 
 DATA = b"month,sum\n"
 SHA256 = "sha256:" + hashlib.sha256(DATA).hexdigest()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "base")
-
-
-def content(store: FileStore, name: str) -> bytes:
-    with store.open("sid", name) as file:
-        return file.read()
-
-
-def parts(store: FileStore) -> list[Path]:
-    """Return the unfinished files anywhere in the store."""
-    return list(Path(store.base_dir).rglob("*.part"))
 
 
 # Blocks

@@ -23,11 +23,6 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "base")
-
-
 def trash(store: FileStore) -> list[Path]:
     folder = Path(store.base_dir) / "trash"
     return list(folder.iterdir()) if folder.exists() else []

@@ -13,21 +13,7 @@ from typing import Any
 import pytest
 from silo_files import FileStore, InvalidFileName, NameTaken, SessionQuotaExceeded, Usage, portable_names
 from silo_files.names import free_name
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "base")
-
-
-def content(store: FileStore, name: str) -> bytes:
-    with store.open("sid", name) as file:
-        return file.read()
-
-
-def parts(store: FileStore) -> list[Path]:
-    """Return the unfinished files anywhere in the store."""
-    return list(Path(store.base_dir).rglob("*.part"))
+from store_files import content, parts
 
 
 def test_replacing_is_the_default(store: FileStore) -> None:

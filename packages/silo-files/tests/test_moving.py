@@ -30,15 +30,11 @@ from silo_files import (
     Usage,
 )
 from silo_files.source import check_unchanged
+from store_files import content, parts
 
 DATA = os.urandom(300_000)
 SHA256 = "sha256:" + hashlib.sha256(DATA).hexdigest()
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such files and modes")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "base")
 
 
 @pytest.fixture
@@ -48,16 +44,6 @@ def source(tmp_path: Path) -> Path:
     path.chmod(0o640)
     os.utime(path, ns=(10**18, 10**18))
     return path
-
-
-def content(store: FileStore, name: str) -> bytes:
-    with store.open("sid", name) as file:
-        return file.read()
-
-
-def parts(store: FileStore) -> list[Path]:
-    """Return the unfinished files anywhere in the store."""
-    return list(Path(store.base_dir).rglob("*.part"))
 
 
 def assert_untouched(source: Path, inode: int) -> None:

@@ -15,21 +15,7 @@ import pytest
 from silo_files import AreaGone, FileStore, FileTooLarge, InvalidSource, StorageFull, TruncatedInput, UnsafeFolder
 from silo_files.names import hash_key
 from silo_files.source import BLOCK_SIZE
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "base")
-
-
-def read(store: FileStore, sid: str, name: str) -> bytes:
-    with store.open(sid, name) as file:
-        return file.read()
-
-
-def parts(store: FileStore) -> list[Path]:
-    """Return the unfinished files anywhere in the store."""
-    return list(Path(store.base_dir).rglob("*.part"))
+from store_files import content, parts
 
 
 class OnlyRead:
@@ -103,7 +89,7 @@ def test_bad_sources(store: FileStore, source: Any) -> None:
     store.save("sid", "a", b"old")
     with pytest.raises(InvalidSource):
         store.save("sid", "a", source)
-    assert read(store, "sid", "a") == b"old"
+    assert content(store, "a") == b"old"
     assert parts(store) == []
 
 
@@ -119,7 +105,7 @@ def test_an_error_of_the_source_passes_through(store: FileStore, error: BaseExce
     with pytest.raises(type(error)) as caught:
         store.save("sid", "a", Scripted(b"half", error))  # type: ignore[arg-type]
     assert caught.value is error
-    assert read(store, "sid", "a") == b"old"
+    assert content(store, "a") == b"old"
     assert parts(store) == []
 
 
@@ -128,7 +114,7 @@ def test_too_few_bytes(store: FileStore) -> None:
     for source in (b"123", io.BytesIO(b"123"), OnlyRead(b"123")):
         with pytest.raises(TruncatedInput):
             store.save("sid", "a", source, size=4)  # type: ignore[arg-type]
-    assert read(store, "sid", "a") == b"old"
+    assert content(store, "a") == b"old"
     assert parts(store) == []
 
 
@@ -153,7 +139,7 @@ def test_a_full_disk(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageFull) as caught:
         store.save("sid", "a", Scripted(b"some", b"more", b""))  # type: ignore[arg-type]
     assert caught.value.errno == errno.ENOSPC
-    assert read(store, "sid", "a") == b"old"
+    assert content(store, "a") == b"old"
     assert parts(store) == []
 
 
@@ -180,7 +166,7 @@ def test_other_errors_of_the_disk_pass_through(store: FileStore, monkeypatch: py
     with pytest.raises(OSError, match="I/O error"):
         store.save("sid", "a", b"new")
     monkeypatch.undo()
-    assert read(store, "sid", "a") == b"old"
+    assert content(store, "a") == b"old"
     assert parts(store) == []
 
 
@@ -199,7 +185,7 @@ def test_a_partial_write_is_continued(store: FileStore, monkeypatch: pytest.Monk
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, memoryview(data)[:1000]))
     store.save("sid", "a", BIG)
-    assert read(store, "sid", "a") == BIG
+    assert content(store, "a") == BIG
 
 
 def test_a_reader_sees_the_old_or_the_new_file(store: FileStore) -> None:
@@ -216,7 +202,7 @@ def test_a_reader_sees_the_old_or_the_new_file(store: FileStore) -> None:
     for writer in writers:
         writer.start()
     while not done.is_set():
-        assert read(store, "sid", "a") in contents
+        assert content(store, "a") in contents
         assert store.info("sid", "a").size in {len(content) for content in contents}
     for writer in writers:
         writer.join()
@@ -247,10 +233,10 @@ def test_a_late_save_does_not_reach_the_next_life(store: FileStore) -> None:
 def test_a_source_may_use_the_store(store: FileStore) -> None:
     def nested() -> bytes:
         store.save("sid", "a", b"inner")
-        return read(store, "sid", "a")
+        return content(store, "a")
 
     store.save("sid", "a", Scripted(b"outer+", nested, b""))  # type: ignore[arg-type]
-    assert read(store, "sid", "a") == b"outer+inner"
+    assert content(store, "a") == b"outer+inner"
 
 
 def test_saves_and_cleanups_at_once(store: FileStore) -> None:

@@ -13,16 +13,7 @@ from pathlib import Path
 import pytest
 from silo_files import BaseMissing, FileMissing, FileStore, FileStoreError, InvalidFileName, InvalidKey, Saving, Usage
 from silo_files.names import hash_key, hash_name
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "base")
-
-
-def read(store: FileStore, sid: str, name: str) -> bytes:
-    with store.open(sid, name) as file:
-        return file.read()
+from store_files import content
 
 
 @pytest.fixture
@@ -203,7 +194,7 @@ def test_both_spellings_reach_one_file(store: FileStore) -> None:
     store.save("sid", "u\u0308.txt", b"1")
     store.save("sid", "\u00fc.txt", b"2")
     assert store.list_files("sid") == ["\u00fc.txt"]
-    assert read(store, "sid", "u\u0308.txt") == b"2"
+    assert content(store, "u\u0308.txt") == b"2"
 
 
 def test_every_method_checks_the_name(store: FileStore) -> None:

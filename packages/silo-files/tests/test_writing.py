@@ -28,21 +28,12 @@ from silo_files import (
     Usage,
     Writer,
 )
+from store_files import content, parts
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path / "base", max_session_bytes=100, max_files=3)
-
-
-def content(store: FileStore, name: str) -> bytes:
-    with store.open("sid", name) as file:
-        return file.read()
-
-
-def parts(store: FileStore) -> list[Path]:
-    """Return the unfinished files anywhere in the store."""
-    return list(Path(store.base_dir).rglob("*.part"))
 
 
 def broken_off(out: Writer, error: BaseException) -> None:
