@@ -60,7 +60,8 @@ class Counts:
     def __init__(self, base: str, owners: Owners) -> None:
         self.base: str = base
         self._areas = os.path.join(base, "areas")
-        self._store = os.path.join(base, "owners", walk.COUNTS)
+        self._store_folder = os.path.join(base, "owners")
+        self._store = os.path.join(self._store_folder, walk.COUNTS)
         self._files = RecordFiles(base)
         self.reserved: Reserved = Reserved(owners)
         self.keeps_store: bool = self.has_store()
@@ -104,8 +105,8 @@ class Counts:
         """
         if not create and not self.has_store():
             return None
-        if not is_real_dir(folder := os.path.dirname(self._store)):
-            make_dir(folder)
+        if not is_real_dir(self._store_folder):
+            make_dir(self._store_folder)
         while True:
             locked = self._settle(self._files.lock(self._store, create=True), self._store, "", "")
             if locked is not None:
