@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 
 if sys.platform == "win32":
+    import errno
     import msvcrt
     import os
+
+    # What LK_NBLCK and LK_LOCK raise if another opening holds the lock: the latter gives up after ten seconds.
+    _TAKEN = (errno.EACCES, errno.EDEADLK)
 
     # Windows locks bytes, and refuses to read or write locked ones. This byte lies beyond the content of every file.
     _LOCKED_BYTE = 1 << 30
@@ -20,8 +24,9 @@ if sys.platform == "win32":
             os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
             try:
                 msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            except OSError:
-                # LK_LOCK gives up after ten seconds: try again.
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
                 if not wait:
                     return False
             else:
