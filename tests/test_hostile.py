@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import io
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from urllib.parse import quote
 import pytest
 from flask import Flask, jsonify, request
 from flask_silo import Silo
-from werkzeug.serving import make_server
+from serving import served
 
 pytestmark = pytest.mark.hostile
 
@@ -82,6 +81,8 @@ def decorated(sid: str) -> list[str]:
 class Site:
     """An application on a real server, beside folders that it must not touch."""
 
+    port: int
+
     def __init__(self, folder: Path, url: str) -> None:
         self.outside = folder / "outside"
         for path in (self.outside / "victim", folder / "site" / "victim", folder / "site" / "uploads" / "victim"):
@@ -95,9 +96,6 @@ class Site:
         self.silo.add_data_endpoints("/api/data")
         self.silo.store.get(VICTIM)
         self.app = self.build()
-        self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
 
     def build(self) -> Flask:
         app = Flask("site")
@@ -142,7 +140,7 @@ class Site:
 
     def ask(self, method: str, path: str, sid: bytes | None = None, body: bytes = b"") -> http.client.HTTPResponse:
         """Send a request whose header can hold any bytes, which http.client would refuse."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.connect()
         head = [f"{method} {path} HTTP/1.1".encode(), b"Host: here", b"Connection: close"]
         head += [b"Content-Length: %d" % len(body)] if body or method == "POST" else []
@@ -154,11 +152,6 @@ class Site:
         response.body = response.read()  # type: ignore[attr-defined]
         connection.close()
         return response
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(30)
 
     def untouched(self) -> dict[str, str]:
         """Return every file and folder, with its content, except those that the file store made."""
@@ -183,66 +176,64 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     os.chdir(before)
 
 
-def test_hostile_ids_get_a_fresh_session_or_a_4xx(folder: Path, store_url: str) -> None:
+@pytest.fixture
+def site(folder: Path, store_url: str) -> Iterator[Site]:
     site = Site(folder, store_url)
-    try:
-        site.ask("POST", "/api/increment", VICTIM.encode())
-        site.ask("POST", "/api/upload?name=mine.csv", VICTIM.encode(), b"1,2")
-        before = site.untouched()
-        for text in [*NAMES, *decorated(VICTIM)]:
-            for sid, query in ((text.encode("utf-8", "surrogatepass"), ""), (None, f"?_sid={quote(text)}")):
-                for method, path in (
-                    ("POST", "/api/increment"),
-                    ("GET", "/api/data"),
-                    ("POST", "/api/reset"),
-                    ("POST", "/api/rotate"),
-                    ("POST", "/api/destroy"),
-                    ("POST", "/api/upload?name=x.csv"),
-                    ("GET", "/api/download?name=mine.csv"),
-                ):
-                    target = path + (query.replace("?", "&") if "?" in path else query)
-                    answer = site.ask(method, target, sid, b"x" if "upload" in path else b"")
-                    assert answer.status == 200 or 400 <= answer.status < 500, (text[:40], path, answer.status)
-                    given = answer.getheader(HEADER)
-                    assert answer.getheader("X-Injected") is None
-                    if given is not None:
-                        assert given != VICTIM, text[:40]
-                        assert len(given) == 32
-                    if "download" in path:
-                        assert answer.status != 200, text[:40]
-        assert site.untouched() == before
-        assert site.ask("GET", "/api/data", VICTIM.encode()).body.strip() == b'{"value":1}'  # type: ignore[attr-defined]
-        assert site.uploads.list_files(VICTIM) == ["mine.csv"]
-        site.silo.store.ttl = 0.000001
-        site.silo.store.cleanup()
-        site.uploads.purge()
-        assert site.untouched() == before
-    finally:
-        site.close()
+    with served(site.app) as site.port:
+        yield site
 
 
-def test_hostile_file_names_are_kept_as_names_or_refused(folder: Path, store_url: str) -> None:
-    site = Site(folder, store_url)
-    try:
-        before = site.untouched()
-        for text in [*NAMES, *decorated("keep.txt")]:
-            answer = site.ask("POST", f"/api/upload?name={quote(text)}", VICTIM.encode(), b"data")
-            assert answer.status in (200, 400), text[:40]
-            if answer.status == 200:
-                back = site.ask("GET", f"/api/download?name={quote(text)}", VICTIM.encode())
-                assert (back.status, back.body) == (200, b"data")  # type: ignore[attr-defined]
-            else:
-                assert b"invalid_file_name" in answer.body  # type: ignore[attr-defined]
-        assert site.untouched() == before
-        site.ask("POST", "/api/destroy", VICTIM.encode())
-        site.uploads.purge()
-        assert site.untouched() == before
-    finally:
-        site.close()
+def test_hostile_ids_get_a_fresh_session_or_a_4xx(site: Site) -> None:
+    site.ask("POST", "/api/increment", VICTIM.encode())
+    site.ask("POST", "/api/upload?name=mine.csv", VICTIM.encode(), b"1,2")
+    before = site.untouched()
+    for text in [*NAMES, *decorated(VICTIM)]:
+        for sid, query in ((text.encode("utf-8", "surrogatepass"), ""), (None, f"?_sid={quote(text)}")):
+            for method, path in (
+                ("POST", "/api/increment"),
+                ("GET", "/api/data"),
+                ("POST", "/api/reset"),
+                ("POST", "/api/rotate"),
+                ("POST", "/api/destroy"),
+                ("POST", "/api/upload?name=x.csv"),
+                ("GET", "/api/download?name=mine.csv"),
+            ):
+                target = path + (query.replace("?", "&") if "?" in path else query)
+                answer = site.ask(method, target, sid, b"x" if "upload" in path else b"")
+                assert answer.status == 200 or 400 <= answer.status < 500, (text[:40], path, answer.status)
+                given = answer.getheader(HEADER)
+                assert answer.getheader("X-Injected") is None
+                if given is not None:
+                    assert given != VICTIM, text[:40]
+                    assert len(given) == 32
+                if "download" in path:
+                    assert answer.status != 200, text[:40]
+    assert site.untouched() == before
+    assert site.ask("GET", "/api/data", VICTIM.encode()).body.strip() == b'{"value":1}'  # type: ignore[attr-defined]
+    assert site.uploads.list_files(VICTIM) == ["mine.csv"]
+    site.silo.store.ttl = 0.000001
+    site.silo.store.cleanup()
+    site.uploads.purge()
+    assert site.untouched() == before
 
 
-def test_a_multipart_upload_with_a_hostile_name(folder: Path, store_url: str) -> None:
-    site = Site(folder, store_url)
+def test_hostile_file_names_are_kept_as_names_or_refused(site: Site) -> None:
+    before = site.untouched()
+    for text in [*NAMES, *decorated("keep.txt")]:
+        answer = site.ask("POST", f"/api/upload?name={quote(text)}", VICTIM.encode(), b"data")
+        assert answer.status in (200, 400), text[:40]
+        if answer.status == 200:
+            back = site.ask("GET", f"/api/download?name={quote(text)}", VICTIM.encode())
+            assert (back.status, back.body) == (200, b"data")  # type: ignore[attr-defined]
+        else:
+            assert b"invalid_file_name" in answer.body  # type: ignore[attr-defined]
+    assert site.untouched() == before
+    site.ask("POST", "/api/destroy", VICTIM.encode())
+    site.uploads.purge()
+    assert site.untouched() == before
+
+
+def test_a_multipart_upload_with_a_hostile_name(site: Site) -> None:
 
     @site.app.post("/api/form")
     def form() -> Any:
@@ -250,14 +241,11 @@ def test_a_multipart_upload_with_a_hostile_name(folder: Path, store_url: str) ->
         site.uploads.save(site.silo.sid, file.filename or "", file.stream)
         return jsonify(site.uploads.list_files(site.silo.sid))
 
-    try:
-        before = site.untouched()
-        client = site.app.test_client()
-        for text in NAMES:
-            answer = client.post(
-                "/api/form", headers={HEADER: VICTIM}, data={"file": (io.BytesIO(b"data"), text)}
-            )  # fmt: skip
-            assert answer.status_code in (200, 400), text[:40]
-        assert site.untouched() == before
-    finally:
-        site.close()
+    before = site.untouched()
+    client = site.app.test_client()
+    for text in NAMES:
+        answer = client.post(
+            "/api/form", headers={HEADER: VICTIM}, data={"file": (io.BytesIO(b"data"), text)}
+        )  # fmt: skip
+        assert answer.status_code in (200, 400), text[:40]
+    assert site.untouched() == before

@@ -17,9 +17,9 @@ from children import Child
 from flask import Flask, jsonify
 from flask_silo import Silo
 from servers import DEADLINE, HOST, Gunicorn, until
+from serving import served
 from silo_store import SessionExpired, SessionStore
 from silo_store.testing import in_threads
-from werkzeug.serving import make_server
 
 pytestmark = pytest.mark.slow
 
@@ -348,21 +348,14 @@ def test_no_increment_is_lost_among_threads(any_url: str, way: Callable[[Flask, 
 
 def test_no_increment_is_lost_on_a_threaded_server(any_url: str) -> None:
     app, silo = counting_app(any_url)
-    server = make_server(HOST, 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    with served(app) as port:
 
-    def many(_: int) -> None:
-        for _ in range(50):
-            with Client(server.server_port) as client:
-                assert client.ask("POST", "/api/increment")[0] == 200
+        def many(_: int) -> None:
+            for _ in range(50):
+                with Client(port) as client:
+                    assert client.ask("POST", "/api/increment")[0] == 200
 
-    try:
         in_threads(8, many)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert silo.store.get(SID)["counter"]["value"] == 400
     silo.store.close()
 

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,6 @@ BOUNDARY = "----boundary"
 RAW = ("PUT", "/api/files/a.bin", "application/octet-stream")
 FORM = ("POST", "/api/files", f"multipart/form-data; boundary={BOUNDARY}")
 KINDS = {"raw": RAW, "form": FORM}
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A port on which each kind of server serves the application of ``upload_app``."""
-    folder = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UPLOAD_FOLDER", str(folder / "files"))
-        with SERVERS[request.param]("upload_app", folder / "log") as port:
-            yield Server(request.param, port, folder / "files")
 
 
 class Server:
@@ -57,6 +47,30 @@ class Server:
 
     def unfinished(self) -> list[Path]:
         return list(self.folder.rglob("*.part"))
+
+
+@contextmanager
+def serving(kind: str, folder: Path, **settings: str) -> Iterator[Server]:
+    """Serve the application of ``upload_app``, with these settings in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"UPLOAD_FOLDER": str(folder / "files"), **settings}.items():
+            patch.setenv(name, value)
+        with SERVERS[kind]("upload_app", folder / "log") as port:
+            yield Server(kind, port, folder / "files")
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each kind of server."""
+    with serving(request.param, tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture(params=["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+def impatient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """Each kind of Gunicorn, which reads the rest of a refused body for a short time."""
+    with serving(request.param, tmp_path, UPLOAD_LINGER="0.2") as server:
+        yield server
 
 
 def head(kind: tuple[str, str, str], length: int | None, *more: str) -> bytes:
@@ -210,41 +224,27 @@ def test_a_client_that_waits_to_be_asked_for_the_body_sends_it(server: Server) -
         assert answer(connection)[0] == 200
 
 
-@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
-def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("UPLOAD_FOLDER", str(tmp_path / "files"))
-    monkeypatch.setenv("UPLOAD_LINGER", "0.2")
-    with SERVERS[kind]("upload_app", tmp_path / "log") as port:
-        server = Server(kind, port, tmp_path / "files")
-        with ExitStack() as stack:
-            for _ in range(2 if kind == "gunicorn sync" else 5):  # more than the server has threads
-                connection = stack.enter_context(closing(server.connect()))
-                connection.sendall(head(RAW, 20_000_000))
-                assert answer(connection)[0] == 413
-            assert server.names() == []
-
-
-@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
-def test_a_refused_client_that_goes_on_slowly_is_cut_off(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise it holds a thread for as long as it likes: bytes keep coming, so no read of the server times out."""
-    monkeypatch.setenv("UPLOAD_FOLDER", str(tmp_path / "files"))
-    monkeypatch.setenv("UPLOAD_LINGER", "0.5")
-    with SERVERS[kind]("upload_app", tmp_path / "log") as port:
-        server = Server(kind, port, tmp_path / "files")
-        with closing(server.connect()) as connection:
+def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(impatient: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(2 if impatient.kind == "gunicorn sync" else 5):  # more than the server has threads
+            connection = stack.enter_context(closing(impatient.connect()))
             connection.sendall(head(RAW, 20_000_000))
             assert answer(connection)[0] == 413
-            for _ in range(200):
-                if select.select([connection], [], [], 0.05)[0]:
-                    break
-                connection.sendall(b"x")
-            else:
-                pytest.fail("the client is still served")
-        assert server.names() == []
+        assert impatient.names() == []
+
+
+def test_a_refused_client_that_goes_on_slowly_is_cut_off(impatient: Server) -> None:
+    """Otherwise it holds a thread for as long as it likes: bytes keep coming, so no read of the server times out."""
+    with closing(impatient.connect()) as connection:
+        connection.sendall(head(RAW, 20_000_000))
+        assert answer(connection)[0] == 413
+        for _ in range(200):
+            if select.select([connection], [], [], 0.05)[0]:
+                break
+            connection.sendall(b"x")
+        else:
+            pytest.fail("the client is still served")
+    assert impatient.names() == []
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from servers import Gunicorn
-from werkzeug.serving import make_server
+from serving import served
 
 HERE = Path(__file__).parent
 
@@ -91,15 +91,8 @@ def on_waitress(module: str, folder: Path) -> Iterator[int]:
 @contextmanager
 def on_werkzeug(module: str, folder: Path, threaded: bool = True) -> Iterator[int]:
     """Serve with the development server."""
-    server = make_server("127.0.0.1", 0, make(module), threaded=threaded)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(make(module), threaded=threaded) as port:
+        yield port
 
 
 SERVERS: dict[str, Serve] = {

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def served(app: WSGIApplication) -> Iterator[int]:
-    """Serve the application on a free port. Yield the port."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+def served(app: WSGIApplication, *, threaded: bool = True) -> Iterator[int]:
+    """Serve the application on a free port with the development server. Yield the port."""
+    server = make_server("127.0.0.1", 0, app, threaded=threaded)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield server.server_port
