@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .backends.options import split
+from .address import split
 
 
 def short(sid: str) -> str:

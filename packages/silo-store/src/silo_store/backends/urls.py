@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..address import split
 from ..backend import Backend
 from .memory import MemoryBackend
-from .options import known, split
+from .options import known
 
 SCHEMES = "memory://, sqlite:///path, redis://host, rediss://host, unix:///path"
 

@@ -13,7 +13,8 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
-from ..options import Address, options, shown, split
+from ...address import Address, split
+from ..options import options, shown
 
 _YES = ("1", "t", "true", "y", "yes")
 _NO = ("0", "f", "false", "n", "no")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from ...address import split
 from ...backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from ...errors import (
     LockLost,
@@ -22,7 +23,7 @@ from ...errors import (
 from ...ids import is_sid
 from ...record import Blob, Change, Record
 from ...redact import short
-from ..options import known, seconds, split
+from ..options import known, seconds
 from ..packing import is_head
 from . import rows
 from .file import Connection, Database
