@@ -21,7 +21,7 @@ from silo_store import (
     StoreUnavailable,
     open_backend,
 )
-from silo_store.backends.sqlite import SQLiteBackend, rows
+from silo_store.backends.sqlite import SQLiteBackend, expiry, rows
 from silo_store.backends.sqlite import backend as sqlite
 from silo_store.backends.sqlite import file as database_file
 from silo_store.testing import TTL, BackendContract, at, in_threads
@@ -197,12 +197,12 @@ def test_a_write_moves_nothing_in_the_index_and_the_sweep_does(path: Path, backe
 def test_what_is_due_is_found_by_the_index(backend: SQLiteBackend) -> None:
     with backend._database.reading() as connection:
         for statement, values in (
-            (sqlite._DUE, (1.0, 0.0, 1, 256)),
+            (expiry._DUE, (1.0, 0.0, 1, 256)),
             (rows.LOAD, ("sid",)),
             (rows._READ, ("sid",)),
             (rows._FETCH, ("name", "sid", "uid")),
             (rows._ATTACHED, ("sid",)),
-            (sqlite._UNCLAIMED, (256,)),
+            (expiry._UNCLAIMED, (256,)),
             (sqlite._PRUNE, (1.0, 256)),
             (sqlite._EXPIRED_AT, ("sid", "sid")),
             ("SELECT sid FROM sessions WHERE uid = ?", ("uid",)),

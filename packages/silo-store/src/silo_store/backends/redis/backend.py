@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,12 +10,12 @@ from urllib.parse import urlencode
 from ...backend import ROTATED_RETAIN, Claim, Finding, Life, Look, Moment
 from ...errors import LockLost, RecordDamaged, SessionConflict, SessionExpired, TooManySessions
 from ...record import Apart, Blob, Change, Record
-from ...redact import short
 from ..options import options, seconds
 from ..packing import PackedRecord, pack, whole_of
 from . import records, scripts
 from .claims import Claims
 from .connections import Connections
+from .expiry import Expiry
 from .health import findings
 from .holds import Holds
 from .keeper import Keeper
@@ -27,15 +25,8 @@ from .prefix import Prefix, new_epoch
 from .records import HEAD_BYTES, REVISIONS, VERSION, head_of, record_of
 from .scripts import ALL, keep, renewal
 
-logger = logging.getLogger("silo_store")
-
-BATCH = 256
-"""Lives handled by one script: well below a millisecond."""
 ASKED = 1000
 """Lives asked for by one script: some milliseconds."""
-CALLBACKS = 1
-"""Lives whose callbacks one process takes over at a time. If the server is away for longer than the lease, another
-process gets the same lives too."""
 SHARDS_READ = 8
 """Shards read by one script: at most some milliseconds."""
 HEAD_READ = 4096
@@ -70,7 +61,7 @@ class RedisBackend:
         self._claims = Claims(self._prefix, self._keeper, max(1, int(lease * 1000)))
         self._lease = self._claims.lease
         self._holds = Holds(self._prefix, self._keeper, self._claims)
-        self._skipped: set[str] = set()  # damaged records that a sweep has logged
+        self._expiry = Expiry(self._prefix, self._keeper, self._lease)
 
     @classmethod
     def from_url(cls, url: str) -> RedisBackend:
@@ -323,75 +314,16 @@ class RedisBackend:
     # Expiry
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
-        keys = self._keys
-        buckets = self._prefix.call("ZRANGEBYSCORE", keys.buckets, "-inf", f"({at.now - at.ttl!r}")
-        for bucket in map(bytes.decode, buckets):
-            key = keys.bucket + bucket
-            seen: set[Life] = set()
-            for _ in range(-(-self._server.command("LLEN", key) // BATCH)):
-                found, damaged = self._run(
-                    scripts.DUE,
-                    (key, keys.buckets),
-                    bucket,
-                    at.now,
-                    at.ttl,
-                    BATCH,
-                    BUCKET,
-                    keys.record,
-                    keys.bucket,
-                )
-                self._skip(damaged)
-                pairs = zip(found[::2], found[1::2], strict=True)
-                lives = [Life(sid.decode(), uid.decode()) for sid, uid in pairs]
-                lives = [life for life in lives if life not in seen]
-                seen.update(lives)
-                if lives:
-                    yield lives
-
-    def _skip(self, damaged: list[bytes]) -> None:
-        """Log each damaged record once."""
-        for sid in {each.decode(errors="replace") for each in damaged} - self._skipped:
-            self._skipped.add(sid)
-            logger.warning(
-                "the record of session %s in Redis is damaged: sweeps skip it until it is reset or destroyed",
-                short(sid),
-            )
+        return self._expiry.due(at)
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
-        keys, kept = self._keys, []
-        rest = iter(lives)
-        while batch := list(itertools.islice(rest, BATCH)):
-            touched = [keys.gone, keys.ended]
-            words: list[str] = []
-            for sid, uid in batch:
-                touched += (keys.record + sid, keys.claim + sid, keys.hold + uid)
-                words += (sid, uid)
-            token = claim.token if claim else ""
-            stay = self._run(scripts.EXPIRE, tuple(touched), at.now, at.ttl, keep(at), token, *words)
-            kept += [batch[number] for number in stay]
-        return kept
+        return self._expiry.expire(lives, at, claim)
 
     def ended(self) -> list[Life]:
-        while True:
-            found = self._run(scripts.ENDED, (self._keys.ended,), CALLBACKS, self._lease)
-            lives = [
-                Life(*words)
-                for words in (each.decode(errors="replace").split(" ") for each in found)
-                if len(words) == 2
-            ]
-            for life in lives:
-                self._keeper.add(_ended_name(life))
-            if lives or not found:
-                return lives
-            self._server.command("ZREM", self._keys.ended, *found)
-            logger.warning("a damaged entry of an ended session was removed from Redis: its callbacks were not run")
+        return self._expiry.ended()
 
     def settle(self, lives: Iterable[Life]) -> None:
-        done = list(lives)
-        if done:
-            self._server.command("ZREM", self._keys.ended, *(f"{life.sid} {life.uid}" for life in done))
-        for life in done:
-            self._keeper.discard(_ended_name(life))
+        self._expiry.settle(lives)
 
     def expired_at(self, sid: str) -> float | None:
         prefix, known = self._prefix, self._prefix.epoch
@@ -429,7 +361,7 @@ class RedisBackend:
             else:
                 ended.append(rest)
         if ended:
-            self._run(scripts.RENEW_ENDED, (self._keys.ended,), self._lease, *ended)
+            self._expiry.renew(ended)
 
     # Looking in
 
@@ -472,7 +404,3 @@ class RedisBackend:
 
 
 _REFUSALS = {b"gone": SessionExpired, b"conflict": SessionConflict, b"lost": LockLost, b"damaged": RecordDamaged}
-
-
-def _ended_name(life: Life) -> str:
-    return f"ended {life.sid} {life.uid}"

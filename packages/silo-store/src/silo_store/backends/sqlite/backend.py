@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,20 +20,17 @@ from ...errors import (
 )
 from ...ids import is_sid
 from ...record import Blob, Change, Record
-from ...redact import short
 from ..options import known, seconds
 from ..packing import is_head
 from . import rows
+from .expiry import BATCH, Expiry
 from .file import Connection, Database
 from .health import check_file
 from .holds import Holds
+from .locks import byte_of
 from .place import prepare
 from .rows import LOAD, Row, head_of, record_of, uid_of
 
-logger = logging.getLogger("silo_store")
-
-BATCH = 256
-"""Sessions in one transaction of a sweep, and in one page of due sessions."""
 ASKED = 500
 """Lives asked for in one statement: older releases of SQLite allow 999 values."""
 
@@ -45,12 +40,7 @@ _HEAD = "SELECT uid, created, active FROM sessions WHERE sid = ?"
 _RENEW = "UPDATE sessions SET active = ? WHERE sid = ? AND uid = ? AND active < ?"
 _ACTIVE = "SELECT active FROM sessions WHERE sid = ? AND uid = ?"
 _RENAME = "UPDATE OR IGNORE sessions SET sid = ? WHERE sid = ? AND uid = ?"
-_DUE = (
-    "SELECT noted, id, sid, uid, active, created FROM sessions WHERE noted <= ? AND (noted, id) > (?, ?)"
-    " ORDER BY noted, id LIMIT ?"
-)
 _LIVING = "SELECT uid FROM sessions WHERE uid IN ({})"
-_UNCLAIMED = "SELECT sid, uid FROM ended WHERE owner = 0 ORDER BY rowid LIMIT ?"
 _PRUNE = "DELETE FROM tombstones WHERE sid IN (SELECT sid FROM tombstones WHERE at < ? ORDER BY at LIMIT ?)"
 _EXPIRED_AT = (
     "SELECT coalesce((SELECT at FROM tombstones WHERE sid = ?), (SELECT value FROM meta WHERE key = 'lost'"
@@ -91,7 +81,7 @@ class SQLiteBackend:
         self.origin: str | None = f"sqlite:{os.path.normcase(self.path)}"
         self._locks = self._database.locks
         self._holds = Holds(self._database)
-        self._skipped: set[str] = set()  # damaged records that a sweep has logged
+        self._expiry = Expiry(self._database, self._holds)
         self._busy_timeout = f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}"
 
     @classmethod
@@ -202,7 +192,7 @@ class SQLiteBackend:
     # Writing
 
     def claim(self, sid: str, at: Moment, timeout: float) -> tuple[Claim, Record | None]:
-        token = self._locks.wait(_byte_of(sid), timeout)
+        token = self._locks.wait(byte_of(sid), timeout)
         if token is None:
             raise LockTimeout(sid)
         try:
@@ -332,83 +322,16 @@ class SQLiteBackend:
     # Expiry
 
     def due(self, at: Moment) -> Iterator[list[Life]]:
-        latest = at.now - at.ttl + 1e-6  # the subtraction rounds; each record is looked at again
-        noted, last = -math.inf, 0
-        while True:
-            with self._database.reading(at.now) as connection:
-                rows = connection.execute(_DUE, (latest, noted, last, BATCH)).fetchall()
-            whole = [row for row in rows if is_sid(row[2]) and is_head(*row[3:])]
-            if len(whole) < len(rows):
-                self._skip({str(row[2]) for row in rows} - {row[2] for row in whole})
-            used = [(row[1],) for row in whole if row[4] > row[0] and at.now - row[4] <= at.ttl]
-            if used:
-                with self._database.writing(at.now) as connection:
-                    connection.executemany("UPDATE sessions SET noted = active WHERE id = ?", used)
-            lives = [Life(row[2], row[3]) for row in whole if at.now - row[4] > at.ttl]
-            if lives:
-                yield lives
-            if len(rows) < BATCH:
-                return
-            noted, last = rows[-1][0], rows[-1][1]
-
-    def _skip(self, damaged: set[str]) -> None:
-        """Log each damaged record once."""
-        for sid in damaged - self._skipped:
-            self._skipped.add(sid)
-            logger.warning(
-                "the record of session %s in %s is damaged: sweeps skip it until it is reset or destroyed",
-                short(sid),
-                self._database.path,
-            )
+        return self._expiry.due(at)
 
     def expire(self, lives: Iterable[Life], at: Moment, claim: Claim | None = None) -> list[Life]:
-        kept: list[Life] = []
-        rest = iter(dict.fromkeys(lives))
-        self._holds.delete_unheld()
-        while batch := list(itertools.islice(rest, BATCH)):
-            with self._database.writing(at.now) as connection:
-                kept += self._expire(connection, batch, at, claim)
-        return kept
-
-    def _expire(self, connection: Connection, lives: list[Life], at: Moment, claim: Claim | None) -> list[Life]:
-        kept: list[Life] = []
-        due: list[Life] = []
-        for life in lives:
-            found = connection.execute("SELECT active FROM sessions WHERE sid = ? AND uid = ?", life).fetchone()
-            if found is not None:
-                (due if type(found[0]) is float and at.now - found[0] > at.ttl else kept).append(life)
-        bytes_of = {life: _byte_of(life.sid) for life in due}
-        claimed = self._locks.taken(bytes_of.values(), claim.token if claim is not None else None)
-        held = self._holds.held_of(connection, due)
-        busy = [life for life in due if bytes_of[life] in claimed or life.uid in held]
-        over = [life for life in due if not (bytes_of[life] in claimed or life.uid in held)]
-        connection.executemany(
-            "UPDATE sessions SET active = ?, noted = ? WHERE sid = ?", [(at.now, at.now, life.sid) for life in busy]
-        )
-        connection.executemany("DELETE FROM sessions WHERE sid = ?", [(life.sid,) for life in over])
-        connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", [(life.sid, at.now) for life in over])
-        connection.executemany("INSERT OR REPLACE INTO ended VALUES (?, ?, 0)", [(uid, sid) for sid, uid in over])
-        return kept + busy
+        return self._expiry.expire(lives, at, claim)
 
     def ended(self) -> list[Life]:
-        with self._database.reading() as connection:
-            owners = _owners(connection)
-        dead = owners - {0, self._holds.owner}
-        dead -= self._locks.taken(dead)
-        if not dead and 0 not in owners:
-            return []
-        own = self._holds.own()
-        with self._database.writing() as connection:
-            connection.executemany("UPDATE ended SET owner = 0 WHERE owner = ?", [(owner,) for owner in dead])
-            rows = connection.execute(_UNCLAIMED, (BATCH,)).fetchall()
-            connection.executemany("UPDATE ended SET owner = ? WHERE uid = ?", [(own, uid) for _, uid in rows])
-        return [Life(*row) for row in rows]
+        return self._expiry.ended()
 
     def settle(self, lives: Iterable[Life]) -> None:
-        uids = [(life.uid,) for life in lives]
-        if uids:
-            with self._database.writing() as connection:
-                connection.executemany("DELETE FROM ended WHERE uid = ?", uids)
+        self._expiry.settle(lives)
 
     def expired_at(self, sid: str) -> float | None:
         at: float | None = self._ask(_EXPIRED_AT, (sid, sid))[0]
@@ -450,22 +373,3 @@ class SQLiteBackend:
     def close(self) -> None:
         self._holds.close()
         self._database.close()
-
-
-def _byte_of(sid: str) -> int:
-    """Return the byte of the lock file that stands for a session. Two sessions share one by chance only.
-
-    The hash of a number is its remainder of division by a prime near ``2 ** 61``, the same in each process.
-    """
-    return hash(int.from_bytes(sid.encode(), "little"))
-
-
-def _owners(connection: Connection) -> set[int]:
-    """Return the owners of ended lives, 0 for unclaimed lives. Looks at the index once for each owner."""
-    owners: set[int] = set()
-    owner = -1
-    while True:
-        owner = connection.execute("SELECT min(owner) FROM ended WHERE owner > ?", (owner,)).fetchone()[0]
-        if owner is None:
-            return owners
-        owners.add(owner)

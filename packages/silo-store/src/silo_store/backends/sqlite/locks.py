@@ -236,6 +236,14 @@ class _Files:
 _files = _Files()
 
 
+def byte_of(sid: str) -> int:
+    """Return the byte of the lock file that stands for a session. Two sessions share one by chance only.
+
+    The hash of a number is its remainder of division by a prime near ``2 ** 61``, the same in each process.
+    """
+    return hash(int.from_bytes(sid.encode(), "little"))
+
+
 def lock_file(path: str) -> LockFile:
     """Return this process's locks for a file. They are on the file beside it whose name ends in ``-locks``.
 
