@@ -17,6 +17,7 @@ from silo_store.testing import TTL, Clock
 sys.path.insert(0, str(Path(__file__).with_name("support")))
 
 from flask_silo_helpers import counter_app
+from store_urls import urls
 
 if find_spec("servers") is None:  # in an sdist that was not built for a release: they belong to silo-store's tests
     needs_servers = re.compile(r"^from (app_servers|links|servers|server_fixtures) import", re.MULTILINE)
@@ -40,10 +41,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory://", "memory://?copy=1"])
-def url(request: pytest.FixtureRequest) -> str:
-    value: str = request.param
-    return value
+url = urls("memory://", "memory://?copy=1")
 
 
 @pytest.fixture

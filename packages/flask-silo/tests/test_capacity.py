@@ -11,12 +11,10 @@ from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo_helpers import HEADER, as_
 from silo_store.testing import TTL, Clock
+from store_urls import urls
 from werkzeug.test import TestResponse
 
-
-@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    return f"sqlite:///{tmp_path / 'sessions.db'}" if request.param == "sqlite" else str(request.param)
+url = urls("memory://", "memory://?copy=1", "sqlite")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,12 @@ from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo_helpers import as_, counter_app
 from silo_store.testing import SID, in_threads
+from store_urls import urls
 
 TEXT = r"{} changed state in a {} request \('counter'\)"
 
 
-@pytest.fixture(params=["memory://?copy=1", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store that keeps copies."""
-    return f"sqlite:///{tmp_path / 'sessions.db'}" if request.param == "sqlite" else str(request.param)
+url = urls("memory://?copy=1", "sqlite")  # stores that keep copies
 
 
 def view_of(app: Flask, name: str, view: Callable[[], Any], method: str = "GET") -> None:

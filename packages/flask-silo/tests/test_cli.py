@@ -24,6 +24,7 @@ from flask_silo_helpers import as_, counter_app
 from server_fixtures import redis_server, redis_url
 from silo_store import Life
 from silo_store.testing import SID, TTL, Clock
+from store_urls import urls
 
 __all__ = ["redis_server", "redis_url"]
 
@@ -31,16 +32,7 @@ OTHER = "b" * 32
 SEPARATE = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 
 
-@pytest.fixture(params=["memory", "copies", "sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "redis":
-        value: str = request.getfixturevalue("redis_url")
-        return value
-    return {
-        "memory": "memory://",
-        "copies": "memory://?copy=1",
-        "sqlite": f"sqlite:///{tmp_path / 'sessions.db'}",
-    }[request.param]
+url = urls("memory://", "memory://?copy=1", "sqlite", "redis")
 
 
 def run(app: Flask, *words: str) -> Result:

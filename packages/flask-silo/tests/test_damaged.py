@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,18 +17,14 @@ from flask_silo_helpers import as_
 from server_fixtures import redis_server, redis_url
 from silo_store import Change, Life
 from silo_store.testing import SID, TTL, Clock
+from store_urls import urls
 
 __all__ = ["redis_server", "redis_url"]
 
 OTHER = "b" * 32
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "redis":
-        value: str = request.getfixturevalue("redis_url")
-        return value
-    return f"sqlite:///{tmp_path / 'sessions.db'}"
+url = urls("sqlite", "redis")
 
 
 @pytest.fixture(params=["head", "state"])

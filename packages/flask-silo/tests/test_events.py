@@ -6,7 +6,6 @@ import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from flask_silo_helpers import as_
 from server_fixtures import own_redis, redis_server, redis_url
 from servers import RedisServer
 from silo_store.testing import SID, TTL, Clock
+from store_urls import urls
 from werkzeug.test import TestResponse
 
 pytestmark = pytest.mark.slow
@@ -101,12 +101,7 @@ class Stream(Blocks):
             self.first = next(iter(self))
 
 
-@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    value: str = request.param
-    if value == "sqlite":
-        return f"sqlite:///{tmp_path / 'sessions.db'}"
-    return str(request.getfixturevalue("redis_url")) if value == "redis" else value
+url = urls("memory://", "memory://?copy=1", "sqlite", "redis")
 
 
 Make = Callable[..., App]

@@ -11,12 +11,9 @@ from flask_silo import SessionTask, Silo
 from flask_silo_helpers import as_
 from silo_store.testing import SID
 from silo_tasks import InlineRunner
+from store_urls import urls
 
-
-@pytest.fixture(params=["memory://?copy=1"])
-def url(request: pytest.FixtureRequest) -> str:
-    value: str = request.param
-    return value
+url = urls("memory://?copy=1")
 
 
 def declare(silo: Silo, app: Flask, name: str) -> SessionTask[[], int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,18 +17,12 @@ from silo_store.testing import SID, TTL, Clock
 from silo_tasks import RunChange, StoredRun, TaskStore
 from silo_tasks.stores.stored_run import LEASE
 from silo_tasks.testing import TaskStoreContract
+from store_urls import urls
 
 __all__ = ["redis_server", "redis_url"]
 
-KINDS = ["copies", "sqlite", "redis"]
 
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "redis":
-        value: str = request.getfixturevalue("redis_url")
-        return value
-    return "memory://?copy=1" if request.param == "copies" else f"sqlite:///{tmp_path / 'sessions.db'}"
+url = urls("memory://?copy=1", "sqlite", "redis")
 
 
 class Owners(TaskStore):

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +18,13 @@ from silo_store import Backend, Life, MemoryBackend, Moment, StoreUnavailable, s
 from silo_store.testing import SID, TTL, Clock
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull
 from silo_tasks.stores.stored_run import LEASE
+from store_urls import urls
 
 __all__ = ["redis_server", "redis_url"]
 
 pytestmark = pytest.mark.slow
 
 WAIT = 30.0
-KINDS = ["copies", "sqlite", "redis"]
 
 
 def until(look: Callable[[], Any]) -> Any:
@@ -36,12 +35,7 @@ def until(look: Callable[[], Any]) -> Any:
     return seen
 
 
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "redis":
-        value: str = request.getfixturevalue("redis_url")
-        return value
-    return "memory://?copy=1" if request.param == "copies" else f"sqlite:///{tmp_path / 'sessions.db'}"
+url = urls("memory://?copy=1", "sqlite", "redis")
 
 
 class Worker:

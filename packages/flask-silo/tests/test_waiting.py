@@ -20,6 +20,7 @@ from flask_silo_helpers import HEADER, as_
 from server_fixtures import redis_server, redis_url
 from servers import DEADLINE, Gunicorn, until
 from silo_store import SessionStore
+from store_urls import urls
 from werkzeug.test import TestResponse
 
 __all__ = ["redis_server", "redis_url"]
@@ -49,12 +50,7 @@ def test_a_thread_is_left(threads: int | None, wanted: int | None, streams: int,
     assert most_waiters(threads, wanted, streams) == most
 
 
-@pytest.fixture(params=["memory://", "memory://?copy=1", "sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    value: str = request.param
-    if value == "sqlite":
-        return f"sqlite:///{tmp_path / 'sessions.db'}"
-    return str(request.getfixturevalue("redis_url")) if value == "redis" else value
+url = urls("memory://", "memory://?copy=1", "sqlite", "redis")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from flask.testing import FlaskClient
 from flask_silo import Silo
 from flask_silo_helpers import HEADER, counter_app
 from silo_store.testing import TTL, Clock
+from store_urls import urls
 
 RETAIN = 100
 
@@ -19,15 +19,7 @@ SHARED = ["sqlite", pytest.param("redis", marks=pytest.mark.slow)]
 """Where several processes find the same sessions."""
 
 
-@pytest.fixture(params=["memory://", "memory://?copy=1", *SHARED])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/sessions.db"
-    if request.param == "redis":
-        found: str = request.getfixturevalue("redis_url")
-        return found
-    value: str = request.param
-    return value
+url = urls("memory://", "memory://?copy=1", *SHARED)
 
 
 @pytest.fixture
