@@ -6,9 +6,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from server_fixtures import own_redis, redis_server, redis_url
+from server_fixtures import lasting_redis, own_redis, redis_server, redis_url
 
-__all__ = ["own_redis", "redis_server", "redis_url"]
+__all__ = ["lasting_redis", "own_redis", "redis_server", "redis_url"]
 
 
 @pytest.fixture

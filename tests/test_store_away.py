@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask, Response, jsonify
 from flask.testing import FlaskClient
 from flask_silo import Silo, StoreUnavailable
-from servers import RedisServer, redis_binary, until
+from servers import RedisServer, until
 
 pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX"), pytest.mark.slow]
 
@@ -20,20 +19,11 @@ OTHER = {"X-Session-ID": "b" * 32}
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that keeps its data when it is killed."""
-    if redis_binary() is None:
-        pytest.skip("there is no redis-server")
-    with RedisServer(tmp_path / "redis", appendonly=True) as server:
-        yield server
-
-
-@pytest.fixture
-def app(server: RedisServer) -> Flask:
+def app(lasting_redis: RedisServer) -> Flask:
     app = Flask("away")
     silo = Silo(
         app,
-        store_url=f"{server.url}?timeout=0.3&lease=1",
+        store_url=f"{lasting_redis.url}?timeout=0.3&lease=1",
         auto_cleanup=False,
         data_endpoints=["/api/report"],
         accept_client_ids=True,
@@ -54,13 +44,13 @@ def app(server: RedisServer) -> Flask:
     @app.post("/api/pause")
     def pause() -> dict[str, str]:
         silo.state("counter")["value"] += 100
-        server.pause()
+        lasting_redis.pause()
         return {"said": "done"}
 
     @app.post("/api/kill")
     def kill() -> dict[str, str]:
         silo.state("counter")["value"] += 100
-        server.kill()
+        lasting_redis.kill()
         return {"said": "done"}
 
     @app.post("/api/caught")
@@ -110,62 +100,62 @@ ASKED: list[Callable[[FlaskClient], Any]] = [
 ]
 
 
-def test_a_store_that_hangs_is_told_and_then_all_is_as_before(client: FlaskClient, server: RedisServer) -> None:
+def test_a_store_that_hangs_is_told_and_then_all_is_as_before(client: FlaskClient, lasting_redis: RedisServer) -> None:
     assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
-    server.pause()
+    lasting_redis.pause()
     for ask in ASKED:
         assert_away(ask(client))
-    server.resume()
+    lasting_redis.resume()
     assert back(lambda: client.get("/api/count", headers=AS)).get_json() == {"value": 1}
     assert back(lambda: client.get("/api/report", headers=AS)).get_json() == {"value": 1}
     assert back(lambda: client.post("/api/increment", headers=AS)).get_json() == {"value": 2}
 
 
-def test_a_store_that_dies_is_told_and_then_all_is_as_before(client: FlaskClient, server: RedisServer) -> None:
+def test_a_store_that_dies_is_told_and_then_all_is_as_before(client: FlaskClient, lasting_redis: RedisServer) -> None:
     assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
-    server.kill()
+    lasting_redis.kill()
     for ask in ASKED:
         assert_away(ask(client))
-    server.restart()
+    lasting_redis.restart()
     assert client.get("/api/count", headers=AS).get_json() == {"value": 1}
     assert client.post("/api/increment", headers=AS).get_json() == {"value": 2}
 
 
 @pytest.mark.parametrize("how", ["pause", "kill"])
 def test_a_store_that_goes_before_the_commit_takes_the_answer_with_it(
-    client: FlaskClient, server: RedisServer, how: str
+    client: FlaskClient, lasting_redis: RedisServer, how: str
 ) -> None:
     assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
     answer = client.post(f"/api/{how}", headers=AS)
     assert_away(answer)
     assert "done" not in answer.get_data(as_text=True)
     if how == "kill":
-        server.restart()
+        lasting_redis.restart()
         expected = [{"value": 2}]
     else:
-        server.resume()
+        lasting_redis.resume()
         expected = [{"value": 2}, {"value": 102}]  # the server may still execute a command that it received before
     assert back(lambda: client.post("/api/increment", headers=AS)).get_json() in expected
 
 
-def test_a_view_may_answer_by_itself(client: FlaskClient, server: RedisServer) -> None:
-    server.pause()
+def test_a_view_may_answer_by_itself(client: FlaskClient, lasting_redis: RedisServer) -> None:
+    lasting_redis.pause()
     assert client.post("/api/caught", headers=AS).get_json() == {"said": "sorry"}
-    server.resume()
+    lasting_redis.resume()
 
 
-def test_a_request_that_needs_no_state_needs_no_store(client: FlaskClient, server: RedisServer) -> None:
+def test_a_request_that_needs_no_state_needs_no_store(client: FlaskClient, lasting_redis: RedisServer) -> None:
     assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}
-    server.kill()
+    lasting_redis.kill()
     for headers in ({}, AS, OTHER):
         assert client.get("/api/hello", headers=headers).get_json() == {"said": "hello"}
         assert client.post("/api/hello", headers=headers).get_json() == {"said": "hello"}
 
 
-def test_what_the_store_has_lost_has_expired(client: FlaskClient, server: RedisServer) -> None:
+def test_what_the_store_has_lost_has_expired(client: FlaskClient, lasting_redis: RedisServer) -> None:
     for headers in (AS, OTHER):
         assert client.post("/api/increment", headers=headers).get_json() == {"value": 1}
-    server.restart(empty=True)
+    lasting_redis.restart(empty=True)
     answer = client.get("/api/report", headers=AS)
     assert (answer.status_code, answer.get_json()["error"]) == (410, "session_expired")
     assert client.post("/api/increment", headers=AS).get_json() == {"value": 1}

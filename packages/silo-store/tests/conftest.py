@@ -13,12 +13,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).with_name("support")))
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-from server_fixtures import own_redis, redis_server, redis_url, valkey_server, valkey_url
+from server_fixtures import lasting_redis, own_redis, redis_server, redis_url, valkey_server, valkey_url
 from silo_store import SessionStore
 from silo_store.testing import TTL, Clock
 from sqlite_files import open_sqlite
 
-__all__ = ["open_sqlite", "own_redis", "redis_server", "redis_url", "valkey_server", "valkey_url"]
+__all__ = ["lasting_redis", "open_sqlite", "own_redis", "redis_server", "redis_url", "valkey_server", "valkey_url"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,3 +64,12 @@ def make_store(url: str, clock: Clock) -> Iterator[Callable[..., SessionStore]]:
 @pytest.fixture
 def store(make_store: Callable[..., SessionStore]) -> SessionStore:
     return make_store()
+
+
+@pytest.fixture
+def many_switches() -> Iterator[None]:
+    """Let the threads of this process take turns as often as possible."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

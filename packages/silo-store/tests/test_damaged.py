@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from counting import count, open_store
 from servers import RedisServer
 from silo_store import (
     Life,
@@ -149,22 +150,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(place: Place, clock: Clock) -> Iterator[SessionStore]:
-    made = opened(place.url, clock)
+    made = open_store(place.url, clock=clock, ttl=TTL, expired_retain=100)
     yield made
     made.close()
-
-
-def opened(url: str, clock: Clock) -> SessionStore:
-    store = SessionStore(backend=url, clock=clock, ttl=TTL, expired_retain=100)
-    store.register_namespace("counter", lambda: {"value": 0})
-    return store
-
-
-def count(store: SessionStore, sid: str = SID) -> int:
-    with store.edit(sid, "counter") as counter:
-        counter["value"] += 1
-        value: int = counter["value"]
-    return value
 
 
 def test_who_asks_for_it_gets_an_error_and_can_end_it(
@@ -207,7 +195,7 @@ def test_a_sweep_goes_on_and_says_so_once(
     place: Place, damage: Damage, clock: Clock, caplog: pytest.LogCaptureFixture, kind: tuple[str, str]
 ) -> None:
     """Those of its bucket and of later ones end, whether or not a busy check wants to see them."""
-    store = opened(place.url, clock)
+    store = open_store(place.url, clock=clock, ttl=TTL, expired_retain=100)
     store.set_busy_check(lambda _sid, session: session["counter"]["value"] > 5)
     expired: list[str] = []
     store.on_expire(expired.append)
@@ -316,7 +304,7 @@ def test_lives_are_found_beside_it(store: SessionStore, damage: Damage, kind: tu
 def test_an_ended_life_that_cannot_be_read_keeps_no_other_from_being_told(
     redis_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = opened(redis_url, clock)
+    store = open_store(redis_url, clock=clock, ttl=TTL, expired_retain=100)
     expired: list[str] = []
     store.on_expire(expired.append)
     count(store)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import redis
 from children import Child
+from counting import count, open_store, value
 from links import RoundTrips
 from servers import RedisServer, redis_binary, until
 from silo_store import Claim, Life, LockLost, LockTimeout, Moment, SessionStore, StoreUnavailable, open_backend
@@ -29,26 +30,6 @@ pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs P
 
 OTHER = "b" * 32
 THIRD = "c" * 32
-
-
-def open_store(url: str, **options: Any) -> SessionStore:
-    """A store that counts; what is not an option of its own goes into the URL."""
-    words = "&".join(f"{name}={options.pop(name)}" for name in ("timeout", "lease") if name in options)
-    store = SessionStore(backend=f"{url}?{words}", **options)
-    store.register_namespace("counter", lambda: {"value": 0})
-    return store
-
-
-def count(store: SessionStore, sid: str = SID) -> int:
-    with store.edit(sid, "counter") as counter:
-        counter["value"] += 1
-        value: int = counter["value"]
-    return value
-
-
-def value(store: SessionStore, sid: str = SID) -> int:
-    found: int = store.get(sid)["counter"]["value"]
-    return found
 
 
 def answers(work: Callable[[], object]) -> bool:
@@ -77,20 +58,11 @@ def admin(own_redis: RedisServer) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture
-def lasting_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that finds everything again after it was killed."""
-    if redis_binary() is None:
-        pytest.skip("there is no redis-server")
-    with RedisServer(tmp_path / "lasting", appendonly=True) as server:
-        yield server
-
-
 # It hangs
 
 
 def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: RedisServer) -> None:
-    store, patient = open_store(own_redis.url, timeout=0.1, lease=0.3), open_store(own_redis.url)
+    store, patient = open_store(f"{own_redis.url}?timeout=0.1&lease=0.3"), open_store(own_redis.url)
     assert count(patient) == 1
     own_redis.pause()
     for work in (
@@ -117,7 +89,7 @@ def test_a_server_that_hangs_is_an_error_in_time_and_then_goes_on(own_redis: Red
 
 
 def test_a_claim_that_had_no_answer_keeps_no_writer_waiting(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.1, lease=3600)
+    store = open_store(f"{own_redis.url}?timeout=0.1&lease=3600")
     store.lock_timeout = 0.5
     assert count(store) == 1
     own_redis.pause()
@@ -127,7 +99,7 @@ def test_a_claim_that_had_no_answer_keeps_no_writer_waiting(own_redis: RedisServ
 
 
 def test_a_write_that_had_no_answer_is_done_or_not_but_not_half(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
+    store = open_store(f"{own_redis.url}?timeout=0.3&lease=0.3")
     store.register_namespace("again", lambda: {"value": 0})
     count(store)
 
@@ -146,7 +118,7 @@ def test_a_write_that_had_no_answer_is_done_or_not_but_not_half(own_redis: Redis
 
 def test_a_claim_outlasts_a_renewal_that_failed(own_redis: RedisServer) -> None:
     """Renewed after two thirds of its lease for the first time, it has not the time to wait a whole round."""
-    store = open_store(own_redis.url, lease=3, timeout=0.5)
+    store = open_store(f"{own_redis.url}?lease=3&timeout=0.5")
     count(store)
     with store.edit(SID, "counter") as counter:
         time.sleep(1.8)
@@ -161,7 +133,7 @@ def test_a_claim_outlasts_a_renewal_that_failed(own_redis: RedisServer) -> None:
 def test_a_thread_that_cannot_be_started_is_started_later(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = open_store(own_redis.url, lease=0.5)
+    store = open_store(f"{own_redis.url}?lease=0.5")
 
     def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -177,7 +149,7 @@ def test_a_thread_that_cannot_be_started_is_started_later(
 
 
 def test_a_hold_on_a_server_that_hangs_is_not_kept_for_ever(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
+    store = open_store(f"{own_redis.url}?timeout=0.3&lease=0.3")
     count(store)
     hold = store.hold(SID)
     assert store.backend.held(hold.uid)
@@ -189,7 +161,7 @@ def test_a_hold_on_a_server_that_hangs_is_not_kept_for_ever(own_redis: RedisServ
 
 
 def test_a_hold_that_cannot_be_looked_after_is_given_up(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
+    store = open_store(f"{own_redis.url}?timeout=0.3&lease=0.3")
     count(store)
     uid = store.uid(SID)
     assert uid is not None
@@ -209,7 +181,7 @@ def test_a_hold_that_cannot_be_looked_after_is_given_up(own_redis: RedisServer) 
 
 
 def test_a_rotation_that_fails_on_its_way_leaves_the_session_where_it_was(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=30)
+    store = open_store(f"{own_redis.url}?timeout=0.3&lease=30")
     count(store)
     real = store.backend.claim
 
@@ -230,7 +202,7 @@ def test_a_rotation_that_fails_on_its_way_leaves_the_session_where_it_was(own_re
 
 
 def test_a_reset_that_fails_on_its_way_tells_that_the_life_is_over(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=0.3, lease=0.3)
+    store = open_store(f"{own_redis.url}?timeout=0.3&lease=0.3")
     ends: list[tuple[str, str, str]] = []
     store.on_end(lambda *end: ends.append(end))
     count(store)
@@ -268,7 +240,7 @@ def interruption() -> Iterator[None]:
 
 
 def test_an_answer_that_comes_after_an_interruption_reaches_no_other_caller(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=60)
+    store = open_store(f"{own_redis.url}?timeout=60")
     for _ in range(2):
         count(store)
     count(store, OTHER)
@@ -283,7 +255,7 @@ def test_an_answer_that_comes_after_an_interruption_reaches_no_other_caller(own_
 
 
 def test_a_claim_that_is_interrupted_on_its_way_is_free_again(own_redis: RedisServer) -> None:
-    store = open_store(own_redis.url, timeout=60, lease=0.3)
+    store = open_store(f"{own_redis.url}?timeout=60&lease=0.3")
     count(store)
     lock = store.lock(SID)
     lock.take(30)
@@ -298,7 +270,7 @@ def test_a_claim_that_is_interrupted_on_its_way_is_free_again(own_redis: RedisSe
 
 
 def test_an_interrupted_wait_leaves_no_trace(own_redis: RedisServer, admin: redis.Redis) -> None:
-    store, peer = open_store(own_redis.url, timeout=20), open_store(own_redis.url, timeout=20)
+    store, peer = open_store(f"{own_redis.url}?timeout=20"), open_store(f"{own_redis.url}?timeout=20")
     count(store)
     with store.edit(SID):
         with interruption():
@@ -311,7 +283,7 @@ def test_an_interrupted_wait_leaves_no_trace(own_redis: RedisServer, admin: redi
 
 
 def test_nothing_committed_is_lost_when_the_server_is_killed(lasting_redis: RedisServer) -> None:
-    store = open_store(lasting_redis.url, lease=1, lock_timeout=20)
+    store = open_store(f"{lasting_redis.url}?lease=1", lock_timeout=20)
     done: Counter[str] = Counter()
     stop = threading.Event()
 
@@ -569,7 +541,7 @@ def test_a_demoted_server_that_answers_nothing_is_left_at_once(failover: Failove
 
 
 def test_a_writer_that_waits_through_a_failover_gets_its_claim(failover: Failover, admin: redis.Redis) -> None:
-    store, waiting = open_store(failover.url, timeout=20), open_store(failover.url, timeout=20)
+    store, waiting = open_store(f"{failover.url}?timeout=20"), open_store(f"{failover.url}?timeout=20")
     count(store)
 
     def work(number: int) -> None:
@@ -655,7 +627,7 @@ def test_without_room_reads_go_on_and_no_session_is_forgotten(own_redis: RedisSe
 
 def test_a_claim_that_is_granted_but_not_told_is_given_back(own_redis: RedisServer, admin: redis.Redis) -> None:
     """The loss of all sessions, which the process notices then, is no reason to keep a write lock for ever."""
-    store = open_store(own_redis.url, lease=0.3)
+    store = open_store(f"{own_redis.url}?lease=0.3")
     count(store)
     own_redis.flush()
     backend = store.backend
@@ -723,7 +695,7 @@ def serving(answer: bytes | None) -> tuple[socket.socket, threading.Thread]:
 def test_what_is_no_redis_is_told(answer: bytes | None) -> None:
     listener, thread = serving(answer)
     try:
-        store = open_store(f"redis://:secret@127.0.0.1:{listener.getsockname()[1]}/0", timeout=0.3)
+        store = open_store(f"redis://:secret@127.0.0.1:{listener.getsockname()[1]}/0?timeout=0.3")
         for work in (lambda: store.get(SID), lambda: store.peek(SID), lambda: count(store)):
             error = refused(work)
             assert "secret" not in str(error)

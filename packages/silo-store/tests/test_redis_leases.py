@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from children import Child
+from counting import count, open_store, value
 from servers import RedisServer, until
 from silo_store import Life, LockTimeout, SessionStore, StoreUnavailable
 from silo_store.backends.redis import RedisBackend, claims
@@ -103,24 +103,6 @@ try:
 except SessionExpired:
     say("over")
 """
-
-
-def open_store(url: str, **options: Any) -> SessionStore:
-    store = SessionStore(backend=url, **options)
-    store.register_namespace("counter", lambda: {"value": 0})
-    return store
-
-
-def count(store: SessionStore, sid: str = SID) -> int:
-    with store.edit(sid, "counter") as counter:
-        counter["value"] += 1
-        value: int = counter["value"]
-    return value
-
-
-def value(store: SessionStore, sid: str = SID) -> int:
-    found: int = store.get(sid)["counter"]["value"]
-    return found
 
 
 @pytest.fixture
@@ -417,6 +399,7 @@ def test_a_hold_ends_with_its_process(admin: Any, redis_url: str) -> None:
     assert store.cleanup() == [SID]
 
 
+@pytest.mark.usefixtures("many_switches")
 def test_holds_of_one_life_do_not_undo_each_other(redis_url: str) -> None:
     store, peer = open_store(redis_url), open_store(redis_url)
     count(store)
@@ -426,12 +409,7 @@ def test_holds_of_one_life_do_not_undo_each_other(redis_url: str) -> None:
             with store.hold(SID) as hold:
                 assert peer.backend.held(hold.uid)
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        in_threads(8, work)
-    finally:
-        sys.setswitchinterval(before)
+    in_threads(8, work)
     uid = store.uid(SID)
     assert uid is not None
     assert not peer.backend.held(uid)

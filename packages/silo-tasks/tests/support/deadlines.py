@@ -8,8 +8,8 @@ from collections.abc import Callable
 DEADLINE = 30.0
 
 
-def until(look: Callable[[], bool], what: str) -> None:
-    """Wait until ``look()`` returns true; fail with ``what`` after ``DEADLINE`` seconds."""
+def until(look: Callable[[], object], what: str) -> None:
+    """Wait until ``look()`` returns a true value; fail with ``what`` after ``DEADLINE`` seconds."""
     deadline = time.monotonic() + DEADLINE
     while not look():
         assert time.monotonic() < deadline, what
