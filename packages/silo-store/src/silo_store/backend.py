@@ -59,8 +59,8 @@ class Look(NamedTuple):
     record: Record | None
     """The id's record, as ``Backend.load`` returns it."""
     trace: Literal["expired", "rotated", "lost"] | None = None
-    """Why an id has no record: it expired; its session was renamed; or the backend noticed that it lost all its records
-    and knows nothing else about this id. None for an id that never existed, or is forgotten."""
+    """Why an id has no record: it expired; its session has another id now; or the backend noticed that it lost all its
+    records and knows nothing else about this id. None for an id that never existed, or is forgotten."""
     since: float = 0.0
     """When that happened, in seconds of the store's clock."""
 

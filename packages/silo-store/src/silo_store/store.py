@@ -239,7 +239,7 @@ class SessionStore:
         """
         try:
             session: Session = self._live[sid]
-        except (KeyError, TypeError):  # ``open`` begins one, or refuses what is not even hashable
+        except (KeyError, TypeError):  # ``open`` begins a session, or refuses the id
             pass
         else:  # as in ``_living``, whose call would be a fifth of the time
             now = self._clock()
@@ -251,7 +251,7 @@ class SessionStore:
         return session
 
     def _living(self, sid: str) -> Session | None:
-        """Return a session in memory, renewed; None if the backend must be asked, or the id is not even hashable."""
+        """Return a session in memory, renewed; None if the backend must be asked, or the id is unhashable."""
         try:
             session: Session = self._live[sid]
         except (KeyError, TypeError):
