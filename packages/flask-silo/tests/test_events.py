@@ -13,9 +13,9 @@ from event_streams import Blocks
 from flask import Flask
 from flask_silo import Silo, current_task
 from flask_silo.binding import BINDING, Binding
+from flask_silo.server import Server
 from flask_silo.tasks.event_id import EventId
 from flask_silo.tasks.events import StreamTiming
-from flask_silo.tasks.server import Server
 from flask_silo.tasks.states import Snapshot, StateReader
 from flask_silo_helpers import as_
 from server_fixtures import own_redis, redis_server, redis_url

@@ -27,9 +27,9 @@ from .request.endpoints import Endpoints
 from .request.identity import SessionHeader
 from .request.session import RequestSession
 from .request.waiting import Waiting
+from .server import Server
 from .settings import Settings
 from .tasks.runs import SessionRuns
-from .tasks.server import Server
 from .tasks.task import SessionTask
 from .tasks.views import EVENTS, TaskViews
 from .tasks.worker import register_application

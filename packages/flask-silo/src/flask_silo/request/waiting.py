@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from flask import has_request_context
 from silo_store import TooManyWaiters
 
-from ..tasks.server import ThreadLimit, open_streams
+from ..server import ThreadLimit, open_streams
 
 UNKNOWN = 4
 """Requests that may wait in a process whose server does not show how many threads it has."""

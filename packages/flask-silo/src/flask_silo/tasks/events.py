@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .server import Server, open_streams
+from ..server import Server, open_streams
 from .watch import Watch
 
 

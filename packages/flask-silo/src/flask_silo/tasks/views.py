@@ -13,10 +13,10 @@ from werkzeug.routing import Rule
 from ..current import current_request
 from ..request.endpoints import Endpoints, Target
 from ..request.waiting import waiters
+from ..server import Server
 from .event_id import EventId
 from .events import StreamTiming, stream
 from .runs import SessionRuns
-from .server import Server
 from .states import StateReader
 from .task import SessionTask
 from .watch import Watches

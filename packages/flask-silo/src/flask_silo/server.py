@@ -10,7 +10,7 @@ from socket import MSG_PEEK
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..fork import reset_after_fork
+from .fork import reset_after_fork
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
