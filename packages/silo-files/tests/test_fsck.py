@@ -21,7 +21,7 @@ from damages import DAMAGES, DATA, Damage, forget_the_key, make_store, open_stor
 from folder_walk import area, size, stored
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from silo_files.cli.findings import LEFTOVERS, PROBLEMS
+from silo_files.cli.problems import LEFTOVERS, PROBLEMS
 from silo_files.cli.program import main
 
 guard = pytest.importorskip("tests.guard", reason="links could lead to harm: run in the repository, under its guard")
@@ -146,6 +146,26 @@ def test_any_damages_are_repaired(tmp_path: Path, run: Run, seeds: list[tuple[Da
     assert repaired["left"] == 0, done
     check_repaired(base, run)
     assert snapshot(outside) == neighbour
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["areas", "owners", "trash", "owners/counts", "areas/*", "areas/*/*", "areas/*/*/[cw]*", "areas/*/*/*/names"],
+)
+def test_what_cannot_be_read_is_found(places: tuple[Path, Path], run: Run, place: str) -> None:
+    base, _ = places
+    damaged = sorted(base.glob(place))
+    for path in damaged:
+        path.chmod(0)
+
+    found = run("fsck", base)
+
+    # A user who may read everything, such as root, has only the mode to find.
+    may_read = all(os.access(path, os.R_OK, effective_ids=True) for path in damaged)
+    assert codes(found) - {"wrong-counts"} == ({"wrong-mode"} if may_read else {"wrong-mode", "unreadable"})
+    assert len({(each["code"], each["place"]) for each in found["findings"]}) == len(found["findings"])
+    assert run("fsck", base, "--repair")["left"] == 0
+    check_repaired(base, run)
 
 
 def test_an_area_without_its_key_stays_and_says_why(

@@ -3,92 +3,73 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from ..local import journal
 from ..local.disk import names_in
 from ..names import STORED_NAME, hash_name
 from .folder import Folder
-from .text import columns, moment, plural, size
+from .text import Output, columns, moment, plural, size
 
 
-def usage(folder: Folder, on_area: Callable[[int], object]) -> dict[str, Any]:
+def usage(folder: Folder, on_area: Callable[[int], object]) -> Output:
     """Return the numbers and bytes of finished files, of unfinished ones and of what is in the trash."""
     areas = 0
-    finished, unfinished = [0, 0], [0, 0]
+    finished: list[int] = []
+    unfinished: list[int] = []
     for areas, area in enumerate(folder.areas_in_order(), 1):
         for entry in _scan(area):
-            if STORED_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                _add(finished, entry)
+            if STORED_NAME.fullmatch(entry.name):
+                finished += (status.st_size for status in _status(entry))
             elif journal.owner_of(entry.name) is not None and entry.is_dir(follow_symlinks=False):
-                for part in _scan(entry.path):
-                    if part.name.endswith(".part") and part.is_file(follow_symlinks=False):
-                        _add(unfinished, part)
+                parts = (part for part in _scan(entry.path) if part.name.endswith(".part"))
+                unfinished += (status.st_size for part in parts for status in _status(part))
         on_area(areas)
-    return {
+    removed = len(names_in(folder.trash_path))
+    document = {
         "root": folder.root,
         "areas": areas,
-        "files": finished[0],
-        "bytes": finished[1],
-        "unfinished": {"files": unfinished[0], "bytes": unfinished[1]},
-        "trash": {"areas": len(names_in(folder.trash))},
+        "files": len(finished),
+        "bytes": sum(finished),
+        "unfinished": {"files": len(unfinished), "bytes": sum(unfinished)},
+        "trash": {"areas": removed},
     }
-
-
-def usage_lines(document: dict[str, Any]) -> list[str]:
-    """Return the document of ``usage()`` as text."""
-    unfinished, trash = document["unfinished"], document["trash"]
     rows = [
-        ("finished", plural(document["files"], "file"), size(document["bytes"])),
-        ("unfinished", plural(unfinished["files"], "file"), size(unfinished["bytes"])),
-        ("trash", plural(trash["areas"], "area"), ""),
+        ("finished", plural(len(finished), "file"), size(sum(finished))),
+        ("unfinished", plural(len(unfinished), "file"), size(sum(unfinished))),
+        ("trash", plural(removed, "area"), ""),
     ]
-    return [plural(document["areas"], "area"), *columns(rows, right=(1, 2))]
+    return Output(document, [plural(areas, "area"), *columns(rows, right=(1, 2))])
 
 
-def ls(folder: Folder, on_area: Callable[[int], object]) -> dict[str, Any]:
+def ls(folder: Folder, on_area: Callable[[int], object]) -> Output:
     """Return each area with its files, in the order of their names. A file whose name is lost has the name None."""
-    areas = []
+    areas, rows = [], []
     for number, area in enumerate(folder.areas_in_order(), 1):
+        digest = os.path.basename(area)
         names = {hash_name(name): name for path, _ in journal.writers(area) for name in journal.read_names(path)}
-        files = []
-        for entry in _scan(area):
-            if STORED_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                name = names.get(entry.name)
-                files.append({"name": name, "size": status.st_size, "modified": status.st_mtime})
-        files.sort(key=lambda file: (file["name"] is None, file["name"] or ""))
-        areas.append({"area": os.path.basename(area), "files": files})
-        on_area(number)
-    return {"root": folder.root, "areas": areas}
-
-
-def ls_lines(document: dict[str, Any]) -> list[str]:
-    """Return the document of ``ls()`` as a table."""
-    rows = []
-    for area in document["areas"]:
-        short = area["area"][:8]
+        stored = (entry for entry in _scan(area) if STORED_NAME.fullmatch(entry.name))
+        found = [(names.get(entry.name), status) for entry in stored for status in _status(entry)]
+        found.sort(key=lambda file: (file[0] is None, file[0] or ""))
+        files = [{"name": name, "size": status.st_size, "modified": status.st_mtime} for name, status in found]
+        areas.append({"area": digest, "files": files})
         rows += [
-            (short, size(file["size"]), moment(file["modified"]), file["name"] or "(its name is lost: see fsck)")
-            for file in area["files"]
-        ] or [(short, "", "", "(no files)")]
-    return columns(rows, right=(1,)) if rows else ["no areas"]
+            (digest[:8], size(status.st_size), moment(status.st_mtime), name or "(its name is lost: see fsck)")
+            for name, status in found
+        ] or [(digest[:8], "", "", "(no files)")]
+        on_area(number)
+    return Output({"root": folder.root, "areas": areas}, columns(rows, right=(1,)) if rows else ["no areas"])
 
 
 def _scan(path: str) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = os.scandir(path)
-    except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
-        return
-    with entries:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:  # removed meanwhile
         yield from entries
 
 
-def _add(total: list[int], entry: os.DirEntry[str]) -> None:
-    try:
-        total[1] += entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:  # deleted meanwhile
-        return
-    total[0] += 1
+def _status(entry: os.DirEntry[str]) -> Iterator[os.stat_result]:
+    """Yield the status of a regular file; nothing of anything else, or if it was deleted meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        if entry.is_file(follow_symlinks=False):
+            yield entry.stat(follow_symlinks=False)

@@ -1,19 +1,21 @@
-"""The repairs of ``fsck``. They follow no link, and move what they do not recognize to ``set-aside``."""
-# ruff: noqa: PTH101, PTH104, PTH105, PTH108, PTH118, PTH119, PTH122  (see disk.py)
+"""The repairs of ``fsck``. They follow no link, and move what they do not recognize to ``set-aside``.
+
+Each takes the folder of a store and the path of what is wrong, and may return a note. The caller holds the locks.
+"""
+# ruff: noqa: ARG001, PTH101, PTH104, PTH105, PTH106, PTH108, PTH118, PTH119, PTH120, PTH122  (see disk.py)
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import stat
 
-from ..local import journal
-from ..local.disk import create_file, make_dir, open_read, write_all
+from ..local import journal, walk
+from ..local.disk import DIR_MODE, FILE_MODE, READ, create_file, is_real_dir, make_dir, open_lock, open_read, write_all
+from ..local.record import Record, read_record, write_record
 from ..names import hash_name
+from . import counts
 from .folder import Folder
-
-POSIX = os.name == "posix"
 
 
 def set_aside(folder: Folder, path: str) -> str:
@@ -26,15 +28,11 @@ def set_aside(folder: Folder, path: str) -> str:
     return f"moved to {folder.place(target)}"
 
 
-def has_mode(path: str, mode: int) -> bool:
-    """Return whether a file or a folder has ``mode``, or has none because of the system."""
-    return not POSIX or stat.S_IMODE(os.lstat(path).st_mode) == mode
-
-
-def set_mode(path: str, mode: int) -> None:
-    """Set the mode of a file or a folder, which is not a link."""
+def set_mode(folder: Folder, path: str) -> None:
+    """Give a file or a folder, which is not a link, the mode of the store's own."""
+    mode = DIR_MODE if is_real_dir(path) else FILE_MODE
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = os.open(path, READ)
     except PermissionError:
         # Its owner may not open it. A link has no mode of its own, so it is not what was found to have a wrong one.
         os.chmod(path, mode)
@@ -45,6 +43,83 @@ def set_mode(path: str, mode: int) -> None:
         os.close(fd)
 
 
+def drop_lock(folder: Folder, path: str) -> None:
+    """Delete the lock file of an ended process."""
+    folder.owners.delete([os.path.basename(path).removesuffix(".lock")])
+
+
+def purge(folder: Folder, path: str) -> None:
+    """Delete all that is in the trash."""
+    folder.trash.purge()
+
+
+def delete_file(folder: Folder, path: str) -> None:
+    """Delete an unfinished file."""
+    os.unlink(path)
+
+
+def delete_unfinished(folder: Folder, path: str) -> None:
+    """Delete the folder of a process that ended before it had a journal there."""
+    journal.drop_leftovers(path)
+
+
+def remove_area(folder: Folder, path: str) -> None:
+    """Move an area into the trash. The caller does not hold the lock of its counts."""
+    folder.trash.add(os.path.basename(path))
+
+
+def replace_journal(folder: Folder, path: str) -> None:
+    """Remove a writer's folder. One in which a living process writes gets a journal, if another journal has the key."""
+    try:
+        os.rmdir(path)
+    except OSError:
+        others = [line for other in journals(os.path.dirname(path)) for line in whole_lines(other)[0]]
+        keys = [line for line in others if b'"key"' in line]
+        if not keys:
+            raise
+        _write_journal(path, keys[:1])
+
+
+def keep_whole_lines(folder: Folder, path: str) -> None:
+    """Drop the damaged lines of the journal in a writer's folder."""
+    _write_journal(path, whole_lines(path)[0])
+
+
+def name_file(folder: Folder, path: str) -> str:
+    """Give a file a new name, which a journal of its area gets; a new one if the area has none."""
+    area, stored = os.path.split(path)
+    name = f"recovered-{os.urandom(4).hex()}{os.path.splitext(stored)[1]}"
+    writer = next(iter(journals(area)), None)
+    if writer is None:
+        # Named as the folder of an ended process. The key is unknown: an area whose key is known has a journal.
+        writer = os.path.join(area, "w-" + os.urandom(8).hex())
+        make_dir(writer)
+        _write_journal(writer, [])
+    journal.append(writer, name, durable=True)
+    os.rename(path, os.path.join(area, hash_name(name)))
+    return f"named {name}"
+
+
+def count_again(folder: Folder, path: str) -> str:
+    """Write the counts of what is there now, and drop what ended processes had reserved."""
+    usage = counts.count(folder, path)
+    fd = open_lock(path)
+    try:
+        record, _ = read_record(fd)
+        reserved = record.reserved.items() if record is not None else ()
+        living = {owner: room for owner, room in reserved if folder.owners.is_alive(owner)}
+        write_record(fd, Record(usage.bytes, usage.files, living))
+    finally:
+        os.close(fd)
+    return f"{counts.text(usage)} counted"
+
+
+def journals(area: str) -> list[str]:
+    """Return the folders of writers in an area that have a journal."""
+    folders = sorted(path for path, _ in journal.writers(area) if journal.is_complete(os.path.basename(path)))
+    return [path for path in folders if walk.regular(os.path.join(path, journal.JOURNAL))]
+
+
 def whole_lines(folder: str) -> tuple[list[bytes], bool]:
     """Return the whole lines of the journal in ``folder``, and whether it has others."""
     with open(os.path.join(folder, journal.JOURNAL), "rb", opener=open_read) as file:
@@ -53,7 +128,7 @@ def whole_lines(folder: str) -> tuple[list[bytes], bool]:
     return whole, len(whole) < len(lines)
 
 
-def write_journal(folder: str, lines: list[bytes]) -> None:
+def _write_journal(folder: str, lines: list[bytes]) -> None:
     """Write a journal with ``lines`` in place of the one in ``folder``."""
     fresh = os.path.join(folder, "names.part")
     with contextlib.suppress(FileNotFoundError):
@@ -65,20 +140,6 @@ def write_journal(folder: str, lines: list[bytes]) -> None:
     finally:
         os.close(fd)
     os.replace(fresh, os.path.join(folder, journal.JOURNAL))
-
-
-def name_file(path: str, writers: list[str]) -> str:
-    """Give a file a new name, which the journal of the first of ``writers`` gets; of a new one if there are none."""
-    area, stored = os.path.split(path)
-    name = f"recovered-{os.urandom(4).hex()}{os.path.splitext(stored)[1]}"
-    if not writers:
-        # Named as the folder of an ended process. The key is unknown: an area whose key is known has a journal.
-        writers = [os.path.join(area, "w-" + os.urandom(8).hex())]
-        make_dir(writers[0])
-        write_journal(writers[0], [])
-    journal.append(writers[0], name, durable=True)
-    os.rename(path, os.path.join(area, hash_name(name)))
-    return f"named {name}"
 
 
 def _is_whole(line: bytes) -> bool:

@@ -7,37 +7,22 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..errors import FileStoreError
 from ..escaping import printable
 from . import listing
-from .findings import LEFTOVERS, PROBLEMS, Finding
 from .folder import Folder, FolderRefused
 from .fsck import Fsck
-from .text import Progress, plural
+from .problems import LEFTOVERS, PROBLEMS, Finding
+from .text import Output, Progress, plural
 
 _ABOUT = "Looks at the folder in which a store keeps files, and repairs it."
 _EPILOG = (
     "The exit status is 0 if all is well, 1 if something is damaged and was not repaired, 2 if the arguments are wrong "
     "or the folder cannot be used. Only the application knows its sessions: no command deletes a saved file."
 )
-# For each command what it does, and the word for its progress.
-_COMMANDS = {
-    "usage": ("show the number and the size of all files", "counted"),
-    "ls": ("list all files, by the hash of their session's key", "listed"),
-    "sweep": ("delete what ended processes left: unfinished files, removed files, locks, reservations", "swept"),
-    "fsck": ("find what is damaged", "checked"),
-}
-
-
-class Output(NamedTuple):
-    """What a command says: a document for ``--json``, lines of text, and the exit status."""
-
-    document: dict[str, Any]
-    lines: list[str]
-    status: int = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,85 +31,93 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Of the command line; None for those of this process.
     """
-    options = _parser().parse_args(arguments)
-    progress = Progress(_COMMANDS[options.command][1])
+    options = vars(_parser().parse_args(arguments))
+    root, run, verb, as_json = (options.pop(name) for name in ("root", "run", "verb", "json"))
+    progress = Progress(verb)
     try:
-        output = _run(options, Folder(options.root), progress)
+        output: Output = run(Folder(root), progress.show, **options)
     except (FolderRefused, FileStoreError, OSError) as error:
         output = Output({"error": "folder_refused", "message": str(error)}, [], 2)
     finally:
         progress.clear()
-    _show(output, as_json=options.json)
+    _show(output, as_json=as_json)
     return output.status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m silo_files", description=_ABOUT, epilog=_EPILOG)
-    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
-    for name, (text, _) in _COMMANDS.items():
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text, verb, run in _COMMANDS:
         each = commands.add_parser(name, help=text, description=f"{text.capitalize()}.", epilog=_EPILOG)
+        each.set_defaults(run=run, verb=verb)
         each.add_argument("root", metavar="ROOT", help="the base_dir of a store")
         each.add_argument("--json", action="store_true", help="print one JSON document")
-        if name == "fsck":
-            each.add_argument(
-                "--repair", action="store_true", help="repair what can be repaired; no saved file is deleted"
-            )
+        if run is _fsck:
+            each.add_argument("--repair", action="store_true", help="repair what can be; no saved file is deleted")
     return parser
 
 
-def _run(options: argparse.Namespace, folder: Folder, progress: Progress) -> Output:
-    if options.command == "usage":
-        document = listing.usage(folder, progress.show)
-        return Output(document, listing.usage_lines(document))
-    if options.command == "ls":
-        document = listing.ls(folder, progress.show)
-        return Output(document, listing.ls_lines(document))
-    if options.command == "sweep":
-        return _sweep(folder, progress)
-    return _fsck(folder, progress, repair=options.repair)
-
-
-def _sweep(folder: Folder, progress: Progress) -> Output:
-    document, found = _check(folder, progress, repair=True, only=LEFTOVERS | {"unreadable"})
-    deleted = Counter(PROBLEMS[finding.code].kind for finding in found if finding.repaired)
-    lines = [f"{plural(count, *kind)} deleted" for kind, count in deleted.items()] or ["nothing to delete"]
-    lines += [line for finding in found if not finding.repaired for line in _lines(finding)]
-    return Output(document, lines, 1 if document["left"] else 0)
-
-
-def _fsck(folder: Folder, progress: Progress, *, repair: bool) -> Output:
-    document, found = _check(folder, progress, repair=repair)
-    summary = f"{plural(document['areas'], 'area')}: {plural(len(found), 'finding')}"
-    if found:
-        summary += f", {document['repaired']:,} repaired, {document['left']:,} left"
-    return Output(
-        document, [*(line for finding in found for line in _lines(finding)), summary], int(document["left"] > 0)
-    )
-
-
-def _check(
-    folder: Folder, progress: Progress, *, repair: bool, only: frozenset[str] | None = None
-) -> tuple[dict[str, Any], list[Finding]]:
+def _fsck(
+    folder: Folder, on_area: Callable[[int], object], *, repair: bool, only: frozenset[str] | None = None
+) -> Output:
+    """Run ``fsck``, or with ``only`` a sweep, which says how much of each kind it has deleted."""
     if repair:
         folder.require_writable()
-    fsck = Fsck(folder, repair=repair, only=only, on_area=progress.show)
+    fsck = Fsck(folder, repair=repair, only=only, on_area=on_area)
     found = fsck.run()
-    repaired = sum(finding.repaired for finding in found)
+    left = [finding for finding in found if not finding.repaired]
     document = {
         "root": folder.root,
         "areas": fsck.areas,
-        "findings": [finding.as_dict() for finding in found],
-        "repaired": repaired,
-        "left": len(found) - repaired,
+        "findings": [_document(folder, finding) for finding in found],
+        "repaired": len(found) - len(left),
+        "left": len(left),
     }
-    return document, found
+    if only is None:
+        summary = f"{plural(fsck.areas, 'area')}: {plural(len(found), 'finding')}"
+        counts = f", {len(found) - len(left):,} repaired, {len(left):,} left" if found else ""
+        lines = [*_lines(folder, found), summary + counts]
+    else:
+        deleted = Counter(PROBLEMS[finding.code].kind for finding in found if finding.repaired)
+        lines = [f"{plural(count, kind or '')} deleted" for kind, count in deleted.items()] or ["nothing to delete"]
+        lines += _lines(folder, left)
+    return Output(document, lines, 1 if left else 0)
 
 
-def _lines(finding: Finding) -> list[str]:
+def _document(folder: Folder, finding: Finding) -> dict[str, object]:
     problem = PROBLEMS[finding.code]
-    note = f" ({finding.note})" if finding.note else ""
-    state = f"repaired{note}" if finding.repaired else f"left{note}; --repair {problem.repair}"
-    return [f"{finding.code}: {finding.place}: {problem.text}", f"    {state}"]
+    return {
+        "code": finding.code,
+        "place": folder.place(finding.path),
+        "repaired": finding.repaired,
+        "note": finding.note,
+        "problem": problem.text,
+        "repair": problem.repair,
+    }
+
+
+def _lines(folder: Folder, found: list[Finding]) -> list[str]:
+    lines = []
+    for finding in found:
+        problem = PROBLEMS[finding.code]
+        note = f" ({finding.note})" if finding.note else ""
+        lines.append(f"{finding.code}: {folder.place(finding.path)}: {problem.text}")
+        lines.append(f"    repaired{note}" if finding.repaired else f"    left{note}; --repair {problem.repair}")
+    return lines
+
+
+# Name, what it does, what it has done with the areas that its progress shows, and the function that runs it.
+_COMMANDS: tuple[tuple[str, str, str, Callable[..., Output]], ...] = (
+    ("usage", "show the number and the size of all files", "counted", listing.usage),
+    ("ls", "list all files, by the hash of their session's key", "listed", listing.ls),
+    (
+        "sweep",
+        "delete what ended processes left: unfinished files, removed files, locks, reservations",
+        "swept",
+        partial(_fsck, repair=True, only=LEFTOVERS | {"unreadable"}),
+    ),
+    ("fsck", "find what is damaged", "checked", _fsck),
+)
 
 
 def _show(output: Output, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Plain text for a terminal: names, sizes, times, columns, and how far long work is."""
+"""What commands say: documents, and text with sizes, times and columns; and how far long work is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
 
 from ..escaping import printable
 
 # Seconds of work before the first line of progress, and between two of them.
 _LONG, _INTERVAL = 1.0, 0.2
+
+
+class Output(NamedTuple):
+    """What a command says.
+
+    Attributes:
+        document: For ``--json``.
+        lines: Text.
+        status: The exit status.
+    """
+
+    document: dict[str, Any]
+    lines: list[str]
+    status: int = 0
 
 
 def size(count: int) -> str:
