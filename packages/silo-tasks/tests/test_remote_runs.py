@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from deadlines import until
 from silo_tasks import (
     BackgroundTask,
     MemoryTaskStore,
@@ -153,8 +154,7 @@ def test_any_process_can_watch_and_cancel_a_run(engine: Engine) -> None:
     other = BackgroundTask.attach("gate", engine.store, "me")
     assert other is not None
     assert other.is_running
-    while not RAN:
-        pass
+    until(lambda: RAN, "the run does not begin")
     assert other.cancel()
     with pytest.raises(TaskCancelled):
         other.result(WAIT)
@@ -218,8 +218,7 @@ def test_a_running_one_is_cancelled(engine: Engine) -> None:
     task = BackgroundTask("gate", runner=engine)
     task.start(wait_for_gate)
     engine.serve()
-    while not RAN:
-        pass
+    until(lambda: RAN, "the run does not begin")
     assert task.cancel()
     with pytest.raises(TaskCancelled):
         task.result(WAIT)
@@ -229,8 +228,7 @@ def test_a_running_one_is_abandoned(engine: Engine) -> None:
     task = BackgroundTask("gate", runner=engine)
     task.start(wait_for_gate)
     engine.serve()
-    while not RAN:
-        pass
+    until(lambda: RAN, "the run does not begin")
     assert task.cancel(abandon=True)
     assert task.state.status is Status.CANCELLED
     task.start(add, 1)
