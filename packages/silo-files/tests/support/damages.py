@@ -39,14 +39,29 @@ def make_store(base: Path) -> None:
 
 
 Damage = Callable[[Path, Path, random.Random], str]
-"""Damages the folder, the first argument. Returns the code of the finding. The second argument is outside."""
+"""Damages the folder, the first argument. Returns the code of the finding; "" if there is no place for the damage. The
+second argument is outside."""
 
 DAMAGES: list[Damage] = []
 
 
-def damage(function: Damage) -> Damage:
-    DAMAGES.append(function)
-    return function
+def damage(
+    code: str, places: Callable[[Path, random.Random], list[Path]]
+) -> Callable[[Callable[[Path, Path, random.Random], object]], None]:
+    """Add a damage, done by the function to one of the places that another damage has not taken."""
+
+    def add(function: Callable[[Path, Path, random.Random], object]) -> None:
+        def apply(base: Path, outside: Path, choose: random.Random) -> str:
+            found = places(base, choose)
+            if not found:
+                return ""
+            function(choose.choice(found), outside, choose)
+            return code
+
+        apply.__name__ = function.__name__
+        DAMAGES.append(apply)
+
+    return add
 
 
 def _hex(choose: random.Random, digits: int) -> str:
@@ -75,6 +90,46 @@ def _folders(base: Path) -> list[Path]:
     return [path for path in [*top, *base.glob("areas/??"), *_areas(base), *_writers(base)] if _is_dir(path)]
 
 
+def _top(base: Path, *names: str) -> list[Path]:
+    return [path for name in names if _is_dir(path := base / name)]
+
+
+def _in(folders: list[Path], *names: str) -> list[Path]:
+    """Return where in the folders there can be new entries."""
+    return [path for folder in folders for name in names if not os.path.lexists(path := folder / name)]
+
+
+def _used(base: Path) -> list[Path]:
+    """Return the areas with files."""
+    used = {hash_key(sid) for sid, _ in DATA}
+    return [path for path in _areas(base) if path.name in used]
+
+
+def _counts(base: Path, *, store: bool = True) -> list[Path]:
+    """Return the files of counts of areas with files, and that of the store, which are whole."""
+    paths = [folder / "counts" for folder in [*_used(base), *_top(base, *(["owners"] if store else []))]]
+    return [path for path in paths if _is_whole(path)]
+
+
+def _is_whole(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+        return False
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        record, is_certain = read_record(fd)
+    finally:
+        os.close(fd)
+    return record is not None and is_certain
+
+
+def _prefix(base: Path, digest: str) -> list[Path]:
+    """Return the folder for an area, created if it is missing."""
+    path = base / "areas" / digest[:2]
+    if _is_dir(path.parent) and not os.path.lexists(path):
+        path.mkdir(0o700)
+    return [path] if _is_dir(path) else []
+
+
 def _make_odd(path: Path, outside: Path, choose: random.Random) -> None:
     """Make something that is neither a file nor a folder of the store."""
     kinds = ["link", "dangling", "folder link", "pipe"]
@@ -92,242 +147,157 @@ def _make_odd(path: Path, outside: Path, choose: random.Random) -> None:
         path.symlink_to({"link": outside / "precious", "dangling": outside / "missing"}.get(kind, outside))
 
 
-@damage
-def top_folder_is_a_link(base: Path, outside: Path, choose: random.Random) -> str:
-    path = base / choose.choice(("owners", "trash"))
-    if path.is_symlink():
-        return ""
+@damage("not-a-folder", lambda base, choose: _top(base, "owners", "trash"))
+def top_folder_is_a_link(path: Path, outside: Path, choose: random.Random) -> None:
     path.rename(outside / f"was-{_hex(choose, 8)}")
     path.symlink_to(outside)
-    return "not-a-folder"
 
 
-@damage
-def odd_in_place_of_a_folder(base: Path, outside: Path, choose: random.Random) -> str:
+def _places_of_folders(base: Path, choose: random.Random) -> list[Path]:
     digest = _hex(choose, 64)
-    prefix = base / "areas" / digest[:2]
     kind = choose.choice(("prefix", "area", "writer"))
     if kind == "writer":
-        path = choose.choice(_areas(base)) / f"{choose.choice('tw')}-{digest[:16]}"
-    elif kind == "area":
-        prefix.mkdir(0o700, exist_ok=True)
-        path = prefix / digest
-    else:
-        path = prefix
-    if path.exists() or not _is_dir(path.parent):
-        return ""
+        return _in(_areas(base), f"{choose.choice('tw')}-{digest[:16]}")
+    return _in(_prefix(base, digest), digest) if kind == "area" else _in(_top(base, "areas"), digest[:2])
+
+
+@damage("not-a-folder", _places_of_folders)
+def odd_in_place_of_a_folder(path: Path, outside: Path, choose: random.Random) -> None:
     _make_odd(path, outside, choose)
-    return "not-a-folder"
 
 
-@damage
-def odd_in_place_of_a_file(base: Path, outside: Path, choose: random.Random) -> str:
-    places = [area / (_hex(choose, 32) + choose.choice(("", ".csv"))) for area in _areas(base)]
-    places += [writer / f"{choose.randrange(1000)}.part" for writer in _writers(base)]
-    if _is_dir(base / "owners"):
-        places.append(base / "owners" / (_hex(choose, 16) + ".lock"))
-    path = choose.choice(places)
-    if os.path.lexists(path):
-        return ""
+def _places_of_files(base: Path, choose: random.Random) -> list[Path]:
+    return [
+        *_in(_areas(base), _hex(choose, 32) + choose.choice(("", ".csv"))),
+        *_in(_writers(base), f"{choose.randrange(1000)}.part"),
+        *_in(_top(base, "owners"), _hex(choose, 16) + ".lock"),
+    ]
+
+
+@damage("not-a-file", _places_of_files)
+def odd_in_place_of_a_file(path: Path, outside: Path, choose: random.Random) -> None:
     if choose.random() < 0.3:
         path.mkdir()
         (path / "precious").write_bytes(b"keep")
     else:
         _make_odd(path, outside, choose)
-    return "not-a-file"
 
 
-@damage
-def foreign_entry(base: Path, outside: Path, choose: random.Random) -> str:
-    path = choose.choice(_folders(base)) / choose.choice(
-        (".DS_Store", "e\x1b[31mvil\u202e", "lost+found", "x" * 255, "\u0436" * 127)
-    )
-    if os.path.lexists(path):
-        return ""
-    kind = choose.choice(("file", "folder", "link"))
-    if kind == "file":
-        path.touch()
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(outside)
-    return "foreign-entry"
+_FOREIGN = (".DS_Store", "e\x1b[31mvil\u202e", "lost+found", "x" * 255, "\u0436" * 127)
 
 
-@damage
-def wrong_mode(base: Path, outside: Path, choose: random.Random) -> str:
+@damage("foreign-entry", lambda base, choose: _in(_folders(base), *_FOREIGN))
+def foreign_entry(path: Path, outside: Path, choose: random.Random) -> None:
+    make: Callable[[], object] = choose.choice((path.touch, path.mkdir, lambda: path.symlink_to(outside)))
+    make()
+
+
+def _with_modes(base: Path, choose: random.Random) -> list[Path]:
     files = [*_journals(base), *(path for area in _areas(base) for path in area.iterdir() if path.is_file())]
-    path = choose.choice([*_folders(base), *files])
-    if path.is_symlink():
-        return ""
+    return [path for path in (*_folders(base), *files) if not path.is_symlink()]
+
+
+@damage("wrong-mode", _with_modes)
+def wrong_mode(path: Path, outside: Path, choose: random.Random) -> None:
     path.chmod(choose.choice((0o777, 0o755, 0o644, 0o500, 0o000)))
-    return "wrong-mode"
 
 
-@damage
-def lock_of_a_dead_process(base: Path, outside: Path, choose: random.Random) -> str:
-    if not _is_dir(base / "owners"):
-        return ""
-    path = base / "owners" / (_hex(choose, 16) + ".lock")
+@damage("dead-owner", lambda base, choose: _in(_top(base, "owners"), _hex(choose, 16) + ".lock"))
+def lock_of_a_dead_process(path: Path, outside: Path, choose: random.Random) -> None:
     path.touch(0o600)
-    return "dead-owner"
 
 
-@damage
-def area_in_the_trash(base: Path, outside: Path, choose: random.Random) -> str:
-    if not _is_dir(base / "trash"):
-        return ""
-    path = base / "trash" / (_hex(choose, 32) + ".gone")
+@damage("undeleted-trash", lambda base, choose: _in(_top(base, "trash"), _hex(choose, 32) + ".gone"))
+def area_in_the_trash(path: Path, outside: Path, choose: random.Random) -> None:
     path.mkdir(0o700)
     (path / "file").write_bytes(b"removed")
     (path / "link").symlink_to(outside)
-    return "undeleted-trash"
 
 
-@damage
-def unfinished_file(base: Path, outside: Path, choose: random.Random) -> str:
-    writers = _writers(base)
-    path = choose.choice(writers) / choose.choice(("names.part", f"{choose.randrange(1000)}.part"))
-    if os.path.lexists(path):
-        return ""
+@damage("unfinished-file", lambda base, choose: _in(_writers(base), "names.part", f"{choose.randrange(1000)}.part"))
+def unfinished_file(path: Path, outside: Path, choose: random.Random) -> None:
     path.write_bytes(b"half")
-    return "unfinished-file"
 
 
-@damage
-def unfinished_folder(base: Path, outside: Path, choose: random.Random) -> str:
-    path = choose.choice(_areas(base)) / f"t-{_hex(choose, 16)}-{choose.randrange(9)}"
+@damage("unfinished-folder", lambda base, choose: _in(_areas(base), f"t-{_hex(choose, 16)}-{choose.randrange(9)}"))
+def unfinished_folder(path: Path, outside: Path, choose: random.Random) -> None:
     path.mkdir(0o700)
     (path / "names").write_bytes(b'{"key": "o')
-    return "unfinished-folder"
 
 
-@damage
-def empty_area(base: Path, outside: Path, choose: random.Random) -> str:
+def _places_of_areas(base: Path, choose: random.Random) -> list[Path]:
     digest = _hex(choose, 64)
-    path = base / "areas" / digest[:2] / digest
-    if os.path.lexists(path.parent) and not _is_dir(path.parent):
-        return ""
-    path.parent.mkdir(0o700, exist_ok=True)
+    return _in(_prefix(base, digest), digest)
+
+
+@damage("empty-area", _places_of_areas)
+def empty_area(path: Path, outside: Path, choose: random.Random) -> None:
     path.mkdir(0o700)
     if choose.random() < 0.5:
         (path / f"w-{_hex(choose, 16)}").mkdir(0o700)
-    return "empty-area"
 
 
-@damage
-def writer_without_a_journal(base: Path, outside: Path, choose: random.Random) -> str:
-    path = choose.choice(_areas(base)) / f"w-{_hex(choose, 16)}"
+@damage("missing-journal", lambda base, choose: _in(_areas(base), f"w-{_hex(choose, 16)}"))
+def writer_without_a_journal(path: Path, outside: Path, choose: random.Random) -> None:
     path.mkdir(0o700)
-    return "missing-journal"
 
 
-@damage
-def torn_line(base: Path, outside: Path, choose: random.Random) -> str:
-    path = choose.choice(_journals(base))
+@damage("torn-journal", lambda base, choose: _journals(base))
+def torn_line(path: Path, outside: Path, choose: random.Random) -> None:
     with path.open("ab") as file:
         file.write(choose.choice((b'\n{"name": "ab', b"\n\0\0\0\0", b'\n{"name": "a"}}', b"\xff\xfe\n", b"\n[1]\n")))
-    return "torn-journal"
 
 
-@damage
-def lost_lines(base: Path, outside: Path, choose: random.Random) -> str:
+@damage("maybe", lambda base, choose: _journals(base))
+def lost_lines(path: Path, outside: Path, choose: random.Random) -> None:
     """Cut names off a journal, within a line or not. Its key stays."""
-    path = choose.choice(_journals(base))
     data = path.read_bytes()
     first = data.find(b"\n") + 1
     path.write_bytes(data[: choose.randrange(first, len(data) + 1)])
-    return "maybe"
 
 
-@damage
-def file_without_a_name(base: Path, outside: Path, choose: random.Random) -> str:
-    used = {hash_key(sid) for sid, _ in DATA}  # a file in another area would also be one whose key is lost
-    area = choose.choice([path for path in _areas(base) if path.name in used])
-    path = area / (_hex(choose, 32) + choose.choice(("", ".csv")))
+# A file in another area would also be one whose key is lost.
+@damage("unnamed-file", lambda base, choose: _in(_used(base), _hex(choose, 32) + choose.choice(("", ".csv"))))
+def file_without_a_name(path: Path, outside: Path, choose: random.Random) -> None:
     path.write_bytes(b"unnamed")
     path.chmod(0o600)
-    return "unnamed-file"
 
 
-@damage
-def missing_counts(base: Path, outside: Path, choose: random.Random) -> str:
-    path = _choose_counts(base, choose, store=False)
-    if path is None:
-        return ""
+@damage("missing-counts", lambda base, choose: _counts(base, store=False))
+def missing_counts(path: Path, outside: Path, choose: random.Random) -> None:
     path.unlink()
-    return "missing-counts"
 
 
-@damage
-def torn_counts(base: Path, outside: Path, choose: random.Random) -> str:
-    path = _choose_counts(base, choose)
-    if path is None:
-        return ""
+@damage("torn-counts", lambda base, choose: _counts(base))
+def torn_counts(path: Path, outside: Path, choose: random.Random) -> None:
     data = path.read_bytes()
-    if not data or len(data) > 1000:
-        return ""
     kept = choose.randrange(1, len(data))
     path.write_bytes(choose.choice((data[:kept], data[:kept] + b"x" * 3000, b"x" * 3000)))
-    return "torn-counts"
 
 
-@damage
-def dirty_counts(base: Path, outside: Path, choose: random.Random) -> str:
-    path = _choose_counts(base, choose)
-    if path is None:
-        return ""
+@damage("dirty-counts", lambda base, choose: _counts(base))
+def dirty_counts(path: Path, outside: Path, choose: random.Random) -> None:
     _change(path, lambda record: None, is_certain=False)
-    return "dirty-counts"
 
 
-@damage
-def wrong_counts(base: Path, outside: Path, choose: random.Random) -> str:
-    path = _choose_counts(base, choose)
-    if path is None:
-        return ""
-
+@damage("wrong-counts", lambda base, choose: _counts(base))
+def wrong_counts(path: Path, outside: Path, choose: random.Random) -> None:
     def change(record: Record) -> None:
         record.bytes += choose.randrange(1, 1_000_000)
         record.files += choose.randrange(3)
 
     _change(path, change)
-    return "wrong-counts"
 
 
-@damage
-def dead_reservation(base: Path, outside: Path, choose: random.Random) -> str:
-    path = _choose_counts(base, choose)
-    if path is None:
-        return ""
+@damage("dead-reservation", lambda base, choose: _counts(base))
+def dead_reservation(path: Path, outside: Path, choose: random.Random) -> None:
     _change(path, lambda record: record.reserved.update({_hex(choose, 16): (choose.randrange(1_000_000), 1)}))
-    return "dead-reservation"
 
 
-@damage
-def odd_in_place_of_counts(base: Path, outside: Path, choose: random.Random) -> str:
-    path = _choose_counts(base, choose)
-    if path is None:
-        return ""
+@damage("not-a-file", lambda base, choose: _counts(base))
+def odd_in_place_of_counts(path: Path, outside: Path, choose: random.Random) -> None:
     path.unlink()
     _make_odd(path, outside, choose)
-    return "not-a-file"
-
-
-def _choose_counts(base: Path, choose: random.Random, *, store: bool = True) -> Path | None:
-    """Return the counts of the store, or of an area with files; None if another damage has taken them."""
-    used = sorted({hash_key(sid) for sid, _ in DATA})
-    paths = [base / "areas" / digest[:2] / digest / "counts" for digest in used]
-    paths += [base / "owners" / "counts"] if store else []
-    path = choose.choice(paths)
-    if path.is_symlink() or not _is_dir(path.parent) or not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-        return None
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        record, is_certain = read_record(fd)
-    finally:
-        os.close(fd)
-    return path if record is not None and is_certain else None
 
 
 def _change(path: Path, change: Callable[[Record], object], *, is_certain: bool = True) -> None:
