@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from silo_files import FileStore, LocalFileBackend
 from silo_files.local import journal
+from silo_files.local.file_lock import lock_fd
 
 
 def never(keys: list[str]) -> list[str]:
@@ -124,3 +125,18 @@ def test_an_origin_of_another_type_is_refused(origin: Any, tmp_path: Path) -> No
     with pytest.raises(TypeError, match=r"^origin takes a str, or a function that returns one, not "):
         FileStore(tmp_path / "unused", origin=origin)
     assert not (tmp_path / "unused").exists()
+
+
+def test_the_origin_is_asked_without_the_lock_of_sweeps(tmp_path: Path) -> None:
+    """It is a function of the application, which may be slow or wait for another thread that sweeps."""
+    free: list[bool] = []
+
+    def origin() -> str:
+        path = tmp_path / "owners" / "areas.lock"
+        with path.open("ab") as file:
+            free.append(lock_fd(file.fileno(), wait=False))
+        return "here"
+
+    FileStore(tmp_path, origin=origin).save("sid", "a", b"1")
+
+    assert free == [True]

@@ -249,13 +249,14 @@ class LocalFileBackend:
         make_dir(self._areas)
         self._trash.make()
         self._owners.renew()
+        origin = self._origin()
         fresh = f"{area}/t{os.path.basename(folder)[1:]}-{next(self._numbers)}"
         with self._owners.areas_lock(shared=True), contextlib.suppress(FileNotFoundError):
             make_dir(prefix)
             make_dir(area)
             make_dir(fresh)
             try:
-                journal.start(fresh, key, self._origin(), durable=self._durable)
+                journal.start(fresh, key, origin, durable=self._durable)
                 if self._durable:
                     # Before other threads can see the folder and commit. A commit syncs the area itself.
                     for path in (fresh, area, prefix, self._areas, self._base):
