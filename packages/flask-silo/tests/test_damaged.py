@@ -13,6 +13,7 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_silo import Silo
+from flask_silo.tasks.worker import TaskAddress, find
 from flask_silo_helpers import as_
 from server_fixtures import redis_server, redis_url
 from silo_store import Change, Life
@@ -129,3 +130,19 @@ def test_a_damaged_record_of_a_task_does_not_hide_the_session(app: Flask, client
     silo.store.attach(Life(SID, uid), "task:count", Change(0, b"{"))
     status, found, _ = ask(app, "show", SID)
     assert (status, found["tasks"]) == (0, {"count": "damaged"})
+
+
+def test_a_worker_still_finds_the_session_in_another_application_of_the_module(
+    app: Flask, client: FlaskClient, damage: Callable[[], None]
+) -> None:
+    begin(client)
+    damage()
+    other = Flask(app.import_name)
+    silo = Silo(other, auto_cleanup=False)
+
+    @silo.task
+    def work() -> None: ...
+
+    address = TaskAddress(app=app.import_name, task="work", sid=SID, uid=silo.store.get(SID).uid)
+
+    assert find(address)[0].app is other

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from flask import Flask
 from flask.cli import ScriptInfo
-from silo_store import Life, StoreUnavailable, check_sid
+from silo_store import Life, RecordDamaged, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.runners.queue import Message
 
@@ -110,7 +110,7 @@ def _has_session(app: Flask, address: TaskAddress) -> bool:
         return False
     try:
         return binding.store.attached(address["sid"], address["uid"]) is not None
-    except StoreUnavailable:
+    except (StoreUnavailable, RecordDamaged):  # another application may have it
         return False
 
 
