@@ -278,7 +278,7 @@ def test_a_file_added_during_deletion_is_deleted_too(
 def like_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with an open file cannot be renamed."""
     stop_deleting(monkeypatch)
-    monkeypatch.setattr("silo_files.local.trash._RENAMES_BUSY_FOLDERS", False)
+    monkeypatch.setattr("silo_files.local.trash.RENAMES_BUSY_FOLDERS", False)
     rename = os.rename
 
     def refuse(source: str, target: str) -> None:

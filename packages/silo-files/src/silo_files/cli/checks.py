@@ -13,7 +13,7 @@ from ..local import journal, walk
 from ..local.disk import DIR_MODE, FILE_MODE, is_real_dir, names_in
 from ..names import STORED_NAME, hash_name
 from . import counts, mending
-from .folder import PREFIX, Folder, readable_names
+from .folder import Folder, readable_names
 from .problems import Finding
 
 _LOCK_FILE = re.compile(r"([0-9a-f]{16})\.lock")
@@ -29,7 +29,7 @@ Rules = tuple[tuple[Callable[[str], object], int], ...]
 """Which names a store gives to the entries of a folder, and what each must be."""
 
 # The mode of an area is checked with the area, and that of a file that is being written depends on the umask.
-_IN_AREAS: Rules = ((PREFIX.fullmatch, _FOLDER),)
+_IN_AREAS: Rules = ((walk.PREFIX.fullmatch, _FOLDER),)
 _IN_OWNERS: Rules = ((re.compile(rf"areas\.lock|{walk.COUNTS}|{_LOCK_FILE.pattern}").fullmatch, _FILE),)
 _IN_TRASH: Rules = ((_REMOVED.fullmatch, _ANY),)
 _IN_AREA: Rules = (

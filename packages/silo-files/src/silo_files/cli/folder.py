@@ -14,9 +14,6 @@ from ..local.disk import is_real_dir, names_in
 from ..local.owners import Owners
 from ..local.trash import Trash
 
-AREA = re.compile(r"[0-9a-f]{64}")
-PREFIX = re.compile(r"[0-9a-f]{2}")
-
 
 class FolderRefused(Exception):
     """The folder is not that of a store, or this process may not work on it. The message says what to do."""
@@ -79,12 +76,12 @@ class Folder:
 
     def prefixes(self) -> Iterator[str]:
         """Yield the path of each folder of areas, in order."""
-        return _folders(self.areas, PREFIX)
+        return _folders(self.areas, walk.PREFIX)
 
     def areas_in_order(self) -> Iterator[str]:
         """Yield the path of each area, by its hash."""
         for prefix in self.prefixes():
-            for area in _folders(prefix, AREA):
+            for area in _folders(prefix, walk.AREA):
                 if os.path.basename(area).startswith(os.path.basename(prefix)):
                     yield area
 

@@ -35,7 +35,7 @@ from collections.abc import Callable
 from ..backend import Usage
 from ..errors import AreaGone
 from . import walk
-from .disk import is_real_dir, make_dir, open_read, same_file
+from .disk import RENAMES_BUSY_FOLDERS, is_real_dir, make_dir, open_read, same_file
 from .owners import Owners
 from .record import Record, is_certain, mark_uncertain, read_record
 from .record_file import LockedRecord, RecordFiles
@@ -43,9 +43,6 @@ from .reserved import Reserved
 
 # Unlocked looks at a record that another process is just writing.
 _LOOKS = 5
-
-# Windows does not rename a folder while a file in it is open.
-_RENAMES_BUSY_FOLDERS = os.name != "nt"
 
 
 class Counts:
@@ -170,7 +167,7 @@ class Counts:
                         mark_uncertain(fd)
                     except OSError:
                         pass
-                if fd >= 0 and not _RENAMES_BUSY_FOLDERS:
+                if fd >= 0 and not RENAMES_BUSY_FOLDERS:
                     self._files.release(fd)
                     fd = -1
                 if store is None or usage is None:

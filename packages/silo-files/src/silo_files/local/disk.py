@@ -24,6 +24,9 @@ LOCK = os.O_RDWR | _SAFE
 FILE_MODE = 0o600
 DIR_MODE = 0o700
 
+RENAMES_BUSY_FOLDERS = os.name != "nt"
+"""Whether the system renames a folder while a file in it is open."""
+
 # Errors of opening a link or a socket.
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})

@@ -21,12 +21,10 @@ from functools import partial
 from ..errors import FileStoreError
 from ..fork import reset_after_fork
 from .counts import Counts
-from .disk import is_real_dir, make_dir, names_in
+from .disk import RENAMES_BUSY_FOLDERS, is_real_dir, make_dir, names_in
+from .walk import AREA
 
 logger = logging.getLogger("silo_files")
-# Windows does not rename a folder while a file in it is open.
-_RENAMES_BUSY_FOLDERS = os.name != "nt"
-_AREA = re.compile(r"[0-9a-f]{64}")
 _ENTRY = re.compile(r"[0-9a-f]{32}\.gone")
 
 # Attempts to delete an entry while other threads or processes work on it.
@@ -76,7 +74,7 @@ class Trash:
             FileStoreError: The name is not that of an area.
             UnsafeFolder: A link or a file stands in place of the trash folder.
         """
-        if not _AREA.fullmatch(digest):
+        if not AREA.fullmatch(digest):
             raise FileStoreError("refused to remove a folder whose name is not that of an area")
         prefix = f"{self._areas}/{digest[:2]}"
         area = f"{prefix}/{digest}"
@@ -160,7 +158,7 @@ def _move(area: str, target: str) -> None:
     try:
         os.rename(area, target)
     except PermissionError:
-        if _RENAMES_BUSY_FOLDERS:
+        if RENAMES_BUSY_FOLDERS:
             raise
         _move_piecewise(area, target)
 

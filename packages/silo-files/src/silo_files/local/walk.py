@@ -17,14 +17,17 @@ from .disk import is_real_dir, names_in
 COUNTS = "counts"
 """Name of the file with the counts of an area, beside its files, and of that of the store, in ``owners``."""
 
-_PREFIX = re.compile(r"[0-9a-f]{2}")
-_AREA = re.compile(r"[0-9a-f]{64}")
+PREFIX = re.compile(r"[0-9a-f]{2}")
+"""Name of a folder of areas."""
+
+AREA = re.compile(r"[0-9a-f]{64}")
+"""Name of an area: the hash of its session's key. It begins with the name of its folder."""
 
 
 def digests(areas: str) -> Iterator[str]:
     """Yield the name of each area in the folder ``areas``. Reads the next of its 256 folders when it is needed."""
     for prefix, path in _prefixes(areas):
-        yield from (name for name in _folders(path) if _AREA.fullmatch(name) and name.startswith(prefix))
+        yield from (name for name in _folders(path) if AREA.fullmatch(name) and name.startswith(prefix))
 
 
 def count(areas: str) -> int:
@@ -41,7 +44,7 @@ def _count_folders(path: str) -> int:
 def _prefixes(areas: str) -> Iterator[tuple[str, str]]:
     """Yield the name and the path of each folder that has areas in it."""
     for prefix in names_in(areas) if is_real_dir(areas) else ():
-        if _PREFIX.fullmatch(prefix) and is_real_dir(path := os.path.join(areas, prefix)):
+        if PREFIX.fullmatch(prefix) and is_real_dir(path := os.path.join(areas, prefix)):
             yield prefix, path
 
 
