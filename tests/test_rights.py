@@ -67,6 +67,17 @@ def test_without_auto_create_files_can_be_read_where_none_can_be_written(tmp_pat
         LocalFileBackend(str(base), auto_create=False).check()
 
 
+@pytest.mark.parametrize("of_store", [False, True])
+def test_counts_of_files_that_another_user_made(tmp_path: Path, of_store: bool) -> None:
+    store = FileStore(tmp_path, max_store_bytes=10)
+    path = Path(store.save("sid", "a", b"1"))
+    counts = tmp_path / "owners" / "counts" if of_store else path.with_name("counts")
+    counts.chmod(0o400)
+    with pytest.raises(FolderUnusable, match=f"may not write to {counts.parent}. Give that folder"):
+        store.save("sid", "a", b"22")
+    assert path.read_bytes() == b"1"
+
+
 def test_a_folder_for_a_database(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o500)

@@ -179,7 +179,7 @@ class FileStore:
             StorageFull: The disk is full, or the user's quota is used up.
             AreaGone: The session was cleaned up meanwhile.
             BaseMissing: ``base_dir`` is missing, and ``auto_create`` is off.
-            FolderUnusable: ``base_dir`` is missing and cannot be created.
+            FolderUnusable: ``base_dir`` is missing and cannot be created, or this process may not write to the counts.
             UnsafeCounts: A link or a folder stands in place of a file of counts.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
@@ -238,7 +238,7 @@ class FileStore:
             SessionQuotaExceeded: The session would hold more than ``max_files``.
             StorageFull: The disk is full, or the user's quota is used up.
             BaseMissing: ``base_dir`` is missing, and ``auto_create`` is off.
-            FolderUnusable: ``base_dir`` is missing and cannot be created.
+            FolderUnusable: ``base_dir`` is missing and cannot be created, or this process may not write to the counts.
             UnsafeCounts: A link or a folder stands in place of a file of counts.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """

@@ -1,11 +1,12 @@
 """The files of counts: opened and locked, each with one record."""
+# ruff: noqa: PTH120  (see disk.py)
 
 from __future__ import annotations
 
 import contextlib
 import os
 
-from ..errors import UnsafeCounts
+from ..errors import FolderUnusable, UnsafeCounts
 from ..fork import reset_after_fork
 from .disk import LOCK, open_lock, other_kind, raise_if_full
 from .file_lock import lock_fd, unlock_fd
@@ -36,6 +37,7 @@ class RecordFiles:
         """Open and lock a file. Return its descriptor.
 
         Raises:
+            FolderUnusable: This process may not write to the file.
             StorageFull: There is no room left for the file.
             UnsafeCounts: There is something else in its place.
         """
@@ -46,6 +48,8 @@ class RecordFiles:
         except OSError as error:
             raise_if_full(error)
             self.require_file(path)
+            if isinstance(error, PermissionError):
+                raise FolderUnusable(os.path.dirname(path), error.errno) from error
             raise
         self._open.add(fd)
         try:
