@@ -922,16 +922,20 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
         while not task.state.logs:
             time.sleep(0.01)
         print(*task.state.logs, flush=True)
-        time.sleep(60)
+        while True:  # a signal that comes just before a long sleep would not end it
+            time.sleep(0.05)
         """,
     )
-    parent = subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    os.killpg(parent.pid, signal.SIGINT)
-    _, err = parent.communicate(timeout=WAIT)
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            pid = int(parent.stdout.readline())
+            os.killpg(parent.pid, signal.SIGINT)
+            _, err = parent.communicate(timeout=WAIT)
+        finally:
+            parent.kill()
     assert err.count("KeyboardInterrupt") == 1
     until(lambda: not runs(pid), "it is an orphan")
 
