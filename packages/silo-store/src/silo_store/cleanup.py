@@ -7,6 +7,7 @@ import threading
 import weakref
 
 from .fork import reset_after_fork
+from .ranges import check_seconds
 from .store import SessionStore
 
 logger = logging.getLogger("silo_store")
@@ -18,9 +19,15 @@ class CleanupDaemon:
     Args:
         store: The store to sweep. The thread ends once the application has dropped it.
         interval: Seconds between two sweeps; the store's ``cleanup_interval`` by default.
+
+    Raises:
+        ValueError: ``interval`` is not positive, or too long to wait for.
+        TypeError: It is not a number.
     """
 
     def __init__(self, store: SessionStore, interval: float | None = None) -> None:
+        if interval is not None:
+            check_seconds("interval", interval, is_positive=True, is_waited=True)
         self._store = store
         self._interval = interval
         self._after_fork()

@@ -22,6 +22,7 @@ from .ids import check_sid, is_sid, new_sid
 from .live import LiveSessions
 from .locks import WriteLock, WriteLocks
 from .mapper import OnChange, SessionMapper
+from .ranges import check_count, check_seconds
 from .record import Change, Record
 from .registry import EndReason, Registry, kind_of, tell
 from .seam import check_seam
@@ -46,17 +47,18 @@ class SessionStore:
     wait for its write lock. A session expires the moment ``clock() - last use > ttl``, whether or not a sweep has run.
 
     Args:
-        ttl: Seconds that a session lives after its last use.
+        ttl: Seconds that a session lives after its last use; ``math.inf`` for ever.
         cleanup_interval: Seconds between two sweeps of a ``CleanupDaemon``.
-        expired_retain: Seconds for which an expired id is remembered.
+        expired_retain: Seconds for which an expired id is remembered; 0 to remember none.
         sid_generator: Makes new ids; 128 random bits by default.
         backend: Where sessions are kept: a ``Backend`` or its URL, see ``open_backend``. Live objects in memory by
             default.
         codec: Encodes state for a backend that keeps bytes.
         clock: Seconds since the epoch.
-        lock_timeout: Seconds that a writer waits for the write lock before ``LockTimeout``.
+        lock_timeout: Seconds that a writer waits for the write lock before ``LockTimeout``; 0 not to wait.
         touch_interval: Seconds between two recorded uses of a session, so that most reads write nothing; a session may
-            expire that much early. A hundredth of ``ttl``, at most 30 seconds, by default. Ignored for live objects.
+            expire that much early. Less than ``ttl``; a hundredth of it, at most 30 seconds, by default. Ignored for
+            live objects.
         max_state_bytes: Bytes that the encoded state of one session may take; no limit by default. Ignored for live
             objects.
         max_sessions: Number of sessions that may exist, counted where they are kept: in this process, in the file, or
@@ -70,10 +72,11 @@ class SessionStore:
         rotations: The newest ids to which this process has rotated sessions, by uid.
 
     Raises:
-        ValueError: The URL of the backend is invalid.
-        TypeError: ``backend`` or ``codec`` lacks a method or has one that takes other arguments; the message lists all
-            of them. Or a namespace of the registry has a type that the codec does not support, or ``clock`` or
-            ``sid_generator`` cannot be called, or ``storage`` is given, which later releases of 0.1 took.
+        ValueError: The URL of the backend is invalid, or a duration or a limit is out of its range.
+        TypeError: A duration or a limit is not a number. Or ``backend`` or ``codec`` lacks a method or has one that
+            takes other arguments; the message lists all of them. Or a namespace of the registry has a type that the
+            codec does not support, or ``clock`` or ``sid_generator`` cannot be called, or ``storage`` is given, which
+            later releases of 0.1 took.
         StoreUnavailable: The URL names an SQLite file in which no session could be kept.
     """
 
@@ -98,10 +101,19 @@ class SessionStore:
             raise TypeError(
                 "storage= is no longer accepted: give backend=, a Backend or a URL such as sqlite:///sessions.db"
             )
+        self.ttl = ttl
+        check_seconds("cleanup_interval", cleanup_interval, is_positive=True, is_waited=True)
+        check_seconds("expired_retain", expired_retain)
+        check_seconds("lock_timeout", lock_timeout, is_waited=True)
+        if touch_interval is not None:
+            check_seconds("touch_interval", touch_interval)
+            if touch_interval >= ttl:
+                raise ValueError(f"touch_interval must be less than ttl, {ttl!r} seconds, not {touch_interval!r}")
+        check_count("max_state_bytes", max_state_bytes)
+        check_count("max_sessions", max_sessions)
         check_callback("clock", clock)
         if sid_generator is not None:
             check_callback("sid_generator", sid_generator)
-        self.ttl = ttl
         self.cleanup_interval = cleanup_interval
         self.expired_retain = expired_retain
         self.lock_timeout = lock_timeout
@@ -702,6 +714,7 @@ class SessionStore:
 
     @ttl.setter
     def ttl(self, ttl: float) -> None:
+        check_seconds("ttl", ttl, is_positive=True)
         self._given_ttl = ttl
         self._ttl = float(ttl)  # comparing a float with an int is a tenth of ``get``
         self._usual_interval = min(ttl / 100, 30.0)
