@@ -167,3 +167,14 @@ def test_an_async_change_is_refused_and_changes_nothing(store: SessionStore) -> 
         with pytest.raises(TypeError, match="is async and returns a coroutine"):
             store.update(SID, "c", each)
     assert store.get(SID)["c"] == {"value": 0}
+
+
+@pytest.mark.parametrize("given", [{"value": 7}, 7, Box(7)], ids=["dict", "number", "object"])
+def test_state_in_place_of_a_change_is_refused_before_the_session_is_read(store: SessionStore, given: Any) -> None:
+    store.register_namespace("c", lambda: {"value": 0})
+    message = rf"^update takes a function that is called as function\(state\), not a {type(given).__name__}: [^7]*$"
+    with pytest.raises(TypeError, match=message):
+        store.update(SID, "c", given)
+    assert not store.exists(SID)
+    with store.edit(SID) as session, pytest.raises(TypeError, match=message):
+        session.apply("c", given)

@@ -55,7 +55,7 @@ class Namespace(Generic[T]):
             The new state.
 
         Raises:
-            TypeError: ``change`` is async.
+            TypeError: ``change`` is async, or not a function.
             Exception: What ``edit()`` raises.
         """
         with self._silo.edit(sid=sid, lazy=True) as session:

@@ -55,6 +55,19 @@ def check_callback(use: str, function: Any, parameters: str = "") -> None:
         raise TypeError(f"{what}: {_name(function)} cannot be called that way ({misfit})")
 
 
+def check_change(change: Any) -> None:
+    """Check that a change of state is a function, not the new state.
+
+    Raises:
+        TypeError: The change cannot be called. The message has its class only: state is private.
+    """
+    if not callable(change):
+        raise TypeError(
+            f"update takes a function that is called as function(state), not a {type(change).__name__}: for new state, "
+            "give a function that returns it, such as lambda _: {...}"
+        )
+
+
 def refuse_coroutine(change: Any, result: Any) -> None:
     """Check that the result of a change is state, not the coroutine of an async function.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .callables import refuse_coroutine
+from .callables import check_change, refuse_coroutine
 from .errors import NamespaceError
 from .record import Record
 
@@ -52,8 +52,9 @@ class Session(Record):
 
         Raises:
             NamespaceError: The namespace is not registered.
-            TypeError: ``change`` is async. Nothing was changed.
+            TypeError: ``change`` is async, or not a function. Nothing was changed.
         """
+        check_change(change)
         new = change(self[namespace])
         if new is not None:
             refuse_coroutine(change, new)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from .backend import ROTATED_RETAIN, Backend, Life, Moment
 from .backends.memory import MemoryBackend
 from .backends.urls import open_backend
-from .callables import check_callback
+from .callables import check_callback, check_change
 from .codec import Codec, Codecs
 from .copies import CopiedSessions
 from .editing import Editor
@@ -502,9 +502,10 @@ class SessionStore:
             The namespace's new state.
 
         Raises:
-            TypeError: ``change`` is async. Nothing was changed.
+            TypeError: ``change`` is async, or not a function. Nothing was changed.
             Exception: Any error of ``edit``.
         """
+        check_change(change)
         return self._editor.update(sid, namespace, change)
 
     def save(self, sid: str, session: Mapping[str, Any]) -> Session:
