@@ -323,7 +323,7 @@ def test_a_type_error_of_the_code_itself_stays_as_it_is() -> None:
         ),
         ({"timeout": "5"}, "timeout must be a number of seconds, not a str"),
         ({"timeout": timedelta(seconds=5)}, "timeout must be a number of seconds, not a timedelta"),
-        ({"max_logs": None}, "max_logs must be a number, not a NoneType"),
+        ({"max_logs": None}, "max_logs must be a whole number, not a NoneType"),
         ({"clock": 5.0}, "clock must be a function such as time.time, not a float"),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",

@@ -64,6 +64,20 @@ def check_number(name: str, number: object, unit: str = "") -> None:
         raise TypeError(f"{name} must be a number{unit}, not a {type(number).__name__}")
 
 
+def check_whole(name: str, number: object) -> None:
+    """Check that an argument is a whole number.
+
+    Raises:
+        TypeError: The argument is something else. The message gives its name.
+    """
+    if type(number) is int:
+        return
+    from numbers import Integral
+
+    if not isinstance(number, Integral):
+        raise TypeError(f"{name} must be a whole number, not a {type(number).__name__}")
+
+
 def settings_of(
     name: str,
     timeout: float | None,
@@ -87,8 +101,7 @@ def settings_of(
         check_store(store)
     if timeout is not None:
         check_number("timeout", timeout, " of seconds")
-    if type(max_logs) is not int:
-        check_number("max_logs", max_logs)
+    check_whole("max_logs", max_logs)
     if not callable(clock):
         raise TypeError(f"clock must be a function such as time.time, not a {type(clock).__name__}")
     if timeout is not None and not timeout > 0:

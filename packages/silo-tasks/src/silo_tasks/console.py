@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from .checks import check_number
 from .state import TaskState
 from .terminal.drawing import bar, line, printable
 from .terminal.interrupt import interrupted, resumed
@@ -52,9 +53,13 @@ def follow(
 
     Raises:
         TypeError: ``task`` is not one task, for example a list of tasks; or ``file`` is not an open file, for example a
-            path.
+            path; or ``interval`` is not a number.
+        ValueError: ``interval`` is not positive.
     """
     _check(task)
+    check_number("interval", interval, " of seconds")
+    if not interval > 0:
+        raise ValueError("interval must be positive")
     out: TextIO | None = sys.stderr if file is None else file
     if out is None:
         # A process may have no standard error.

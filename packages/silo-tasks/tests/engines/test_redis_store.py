@@ -100,8 +100,12 @@ def test_keys_expire(redis_url: str) -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="retain"):
-        RedisTaskStore("redis://127.0.0.1:1", retain=0)
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="retain must be positive, and not infinite"):
+            RedisTaskStore("redis://127.0.0.1:1", retain=wrong)
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="lease must be positive"):
+            RedisTaskStore("redis://127.0.0.1:1", lease=wrong)
     with pytest.raises(ValueError, match="scheme"):
         RedisTaskStore("http://127.0.0.1:1")
 

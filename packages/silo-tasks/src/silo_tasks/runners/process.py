@@ -57,7 +57,7 @@ class ProcessRunner(Runner):
         name: Prefix of the names of the threads that listen to the processes.
 
     Raises:
-        ValueError: ``workers`` is below 1, or ``queue_size`` or ``kill_after`` is below 0.
+        ValueError: ``workers`` is below 1, or ``queue_size``, ``kill_after`` or ``drain_timeout`` is below 0.
         TypeError: One of these arguments is not a number.
     """
 

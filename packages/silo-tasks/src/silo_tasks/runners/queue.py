@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..checks import check_store
+from ..checks import check_number, check_store
 from ..errors import TaskError, TaskLost
 from ..run.job import Job
 from ..stores.base import TaskStore
@@ -46,8 +46,8 @@ class QueueRunner(Runner):
         max_bytes: Bytes that the serialised arguments of a run may take.
 
     Raises:
-        ValueError: ``max_wait`` is not positive, or infinite.
-        TypeError: ``store`` is not a task store.
+        ValueError: ``max_wait`` is not positive, or infinite; or ``max_bytes`` is negative.
+        TypeError: ``store`` is not a task store, or another argument is not a number.
     """
 
     waiting = "Waiting for a worker"
@@ -58,8 +58,12 @@ class QueueRunner(Runner):
 
     def __init__(self, store: TaskStore, *, max_wait: float = MAX_WAIT, max_bytes: int = MAX_BYTES) -> None:
         check_store(store)
+        check_number("max_wait", max_wait, " of seconds")
+        check_number("max_bytes", max_bytes)
         if not 0 < max_wait < math.inf:
             raise ValueError("max_wait must be positive, and not infinite")
+        if not max_bytes >= 0:
+            raise ValueError("max_bytes must be 0 or more")
         self.store = store
         self.max_wait = max_wait
         self.max_bytes = max_bytes

@@ -77,7 +77,7 @@ class ThreadRunner(Runner):
         name: Prefix of the threads' names.
 
     Raises:
-        ValueError: ``workers`` is below 1, or ``queue_size`` is below 0.
+        ValueError: ``workers`` is below 1, or ``queue_size`` or ``drain_timeout`` is below 0.
         TypeError: One of these arguments is not a number.
     """
 
@@ -93,10 +93,13 @@ class ThreadRunner(Runner):
     ) -> None:
         check_number("workers", workers)
         check_number("queue_size", queue_size)
-        if workers < 1:
+        check_number("drain_timeout", drain_timeout, " of seconds")
+        if not workers >= 1:
             raise ValueError("workers must be 1 or more")
-        if queue_size < 0:
+        if not queue_size >= 0:
             raise ValueError("queue_size must be 0 or more")
+        if not drain_timeout >= 0:
+            raise ValueError("drain_timeout must be 0 or more")
         self.workers = workers
         self.queue_size = queue_size
         self.drain_timeout = drain_timeout

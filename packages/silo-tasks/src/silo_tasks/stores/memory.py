@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..checks import check_number
 from ..fork import reset_after_fork
 from .base import RunChange, TaskStore
 from .stored_run import LEASE, StoredRun, TaskRecord
@@ -17,9 +18,16 @@ class MemoryTaskStore(TaskStore):
     Args:
         lease: Seconds without a report after which a run reads as lost.
         clock: Seconds since the epoch, for tests. The default does not follow changes of the system's time.
+
+    Raises:
+        ValueError: ``lease`` is not positive.
+        TypeError: ``lease`` is not a number.
     """
 
     def __init__(self, *, lease: float = LEASE, clock: Callable[[], float] | None = None) -> None:
+        check_number("lease", lease, " of seconds")
+        if not lease > 0:
+            raise ValueError("lease must be positive")
         self.lease = lease
         ahead = time.time() - time.monotonic()
         self._clock = clock or (lambda: time.monotonic() + ahead)

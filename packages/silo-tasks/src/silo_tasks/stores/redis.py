@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import secrets
 from contextlib import suppress
 from time import monotonic
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MasterDownError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
+from ..checks import check_number
 from ..errors import RunnerUnavailable
 from ..text import describe
 from .address import check, client_of
@@ -100,9 +102,10 @@ class RedisTaskStore(TaskStore):
         lease: Seconds without a report after which a run reads as lost.
 
     Raises:
-        ValueError: ``retain`` is not positive, or redis-py cannot use the URL or an option of the client. The message
-            does not repeat the URL, which may hold a password.
-        TypeError: ``client`` is neither a synchronous client of redis-py nor a URL.
+        ValueError: ``retain`` or ``lease`` is not positive, ``retain`` is infinite, or redis-py cannot use the URL or
+            an option of the client. The message does not repeat the URL, which may hold a password.
+        TypeError: ``client`` is neither a synchronous client of redis-py nor a URL, or ``retain`` or ``lease`` is not a
+            number.
     """
 
     def __init__(
@@ -113,8 +116,12 @@ class RedisTaskStore(TaskStore):
         retain: float = RETAIN,
         lease: float = LEASE,
     ) -> None:
-        if not retain > 0:
-            raise ValueError("retain must be positive")
+        check_number("retain", retain, " of seconds")
+        check_number("lease", lease, " of seconds")
+        if not 0 < retain < math.inf:
+            raise ValueError("retain must be positive, and not infinite")
+        if not lease > 0:
+            raise ValueError("lease must be positive")
         if isinstance(client, str):
             client = client_of(client, **IMPATIENT)
         if not hasattr(client, "evalsha") or inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
