@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import random
 import threading
@@ -71,9 +72,14 @@ def test_a_refusal_has_its_limit_as_a_number(tmp_path: Path) -> None:
     assert (error.max_bytes, error.max_files) == (None, 2)
 
 
-def test_limits_are_not_negative(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="max_files must not be negative: -1"):
-        FileStore(tmp_path / "base", max_files=-1)
+@pytest.mark.parametrize("limit", [-1, -math.inf, math.nan], ids=str)
+@pytest.mark.parametrize(
+    "name", ["max_file_bytes", "max_session_bytes", "max_store_bytes", "max_files", "min_free_bytes"]
+)
+def test_limits_are_not_negative(tmp_path: Path, name: str, limit: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be 0 or more: {limit}"):
+        FileStore(tmp_path / "base", **{name: limit})
+    assert not (tmp_path / "base").exists()
 
 
 def test_limits_are_numbers(tmp_path: Path) -> None:

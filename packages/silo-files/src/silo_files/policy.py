@@ -20,15 +20,15 @@ def check_limits(**limits: int | None) -> None:
 
     Raises:
         TypeError: A limit is not a number.
-        ValueError: A limit is negative.
+        ValueError: A limit is negative or NaN.
     """
     for name, limit in limits.items():
         if limit is None:
             continue
         if not isinstance(limit, (int, float)):  # a float, such as 50e6, was always accepted
             raise TypeError(f"{name} takes a number such as 50_000_000, or None for no limit, not {limit!r}")
-        if limit < 0:
-            raise ValueError(f"{name} must not be negative: {limit}")
+        if not limit >= 0:  # NaN too, which would limit nothing
+            raise ValueError(f"{name} must be 0 or more: {limit}")
 
 
 def check_extensions(extensions: Collection[str] | None) -> tuple[str, ...] | None:

@@ -64,8 +64,8 @@ class FileStore:
         TypeError: ``backend`` or ``ledger`` lacks a method or has one that takes other arguments; the message lists all
             of them. Or ``key_for`` or ``validate`` cannot be called, ``extensions`` is not a collection of str, a limit
             is not a number, or ``origin`` is something other than a str or a function.
-        ValueError: A limit is negative, or was given beside a ``ledger``, which has its own. Or an extension has no dot
-            in front.
+        ValueError: A limit is negative or NaN, or was given beside a ``ledger``, which has its own. Or an extension has
+            no dot in front.
     """
 
     def __init__(
