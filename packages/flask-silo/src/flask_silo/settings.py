@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from threading import TIMEOUT_MAX
 from typing import Any, NamedTuple
 
 PREFIX = "SILO_"
@@ -37,6 +38,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 POSITIVE = Rule(lambda value: _is_number(value) and value > 0, "be a positive number")
+WAITED = Rule(lambda value: value <= TIMEOUT_MAX, f"be at most {TIMEOUT_MAX:.0f} seconds, as long as a thread can wait")
 LIMIT = Rule(lambda value: value is None or (_is_whole(value) and value > 0), "be a positive whole number")
 COUNT = Rule(lambda value: value is None or (_is_whole(value) and value >= 0), "be a whole number, not negative")
 INTERVAL = Rule(
@@ -68,7 +70,7 @@ class Settings:
 
     ttl: float = _setting(3600, POSITIVE)
     """Seconds that a session lives after its last request."""
-    cleanup_interval: float = _setting(60, POSITIVE)
+    cleanup_interval: float = _setting(60, POSITIVE, WAITED)
     """Seconds between two sweeps."""
     expired_retain: float = _setting(7200, POSITIVE)
     """Seconds for which an expired id is answered with 410 where data is needed."""
@@ -76,7 +78,7 @@ class Settings:
     """The header that carries the id, both ways."""
     query_param: str = _setting("_sid", TEXT)
     """The query parameter that carries the id where a header cannot be set, as in a download link."""
-    min_sid_length: int = _setting(16, POSITIVE, ISSUABLE)
+    min_sid_length: int = _setting(16, LIMIT, ISSUABLE)
     """Shorter ids are not taken from clients."""
     accept_client_ids: bool = _setting(False, SWITCH)
     """Whether clients may choose their ids: then any id of valid form gets a session, and every response carries an id.
@@ -89,7 +91,7 @@ class Settings:
     """Requests below this path have a session."""
     store_url: str = _setting("memory://", TEXT, repr=False)
     """Where sessions are kept, see ``silo_store.open_backend``. The URL may hold a password."""
-    lock_timeout: float = _setting(30.0, POSITIVE)
+    lock_timeout: float = _setting(30.0, POSITIVE, WAITED)
     """Seconds that a writing request waits for the write lock of its session."""
     max_waiters: int | None = _setting(None, COUNT)
     """How many requests of one process may wait for the write lock of their session, or in ``SessionTask.result``, so
