@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flask_silo")
 
 
+class LivenessCheck:
+    """Asks which uids belong to living sessions, as the ``living`` of ``FileStore.sweep()``.
+
+    Once the sessions cannot be reached, it asks no more, and all uids count as living: no files are removed.
+
+    Args:
+        living: Called with uids. Returns those that living sessions have.
+
+    Attributes:
+        failure: Why the sessions cannot be reached; None as long as they can.
+    """
+
+    def __init__(self, living: Callable[[list[str]], Collection[str]]) -> None:
+        self.failure: StoreUnavailable | None = None
+        self._living = living
+
+    def __call__(self, uids: list[str]) -> Collection[str]:
+        """Return those of ``uids`` that living sessions have."""
+        if self.failure is None:
+            try:
+                return self._living(uids)
+            except StoreUnavailable as error:
+                self.failure = error
+        return uids
+
+
 class SessionFiles:
     """The file stores of a ``Silo``. Finds the life of a session that a file belongs to.
 
@@ -133,20 +159,11 @@ class SessionFiles:
         Args:
             living: Called with uids. Returns those that living sessions have.
         """
-        unreachable = False
-
-        def ask(uids: list[str]) -> Collection[str]:
-            nonlocal unreachable
-            if not unreachable:
-                try:
-                    return living(uids)
-                except StoreUnavailable as error:
-                    unreachable = True
-                    logger.warning("files of sessions that have ended may stay until another process starts: %s", error)
-            return uids
-
+        check = LivenessCheck(living)
         for name, store in self.stores.items():
             try:
-                store.sweep(ask)
+                store.sweep(check)
             except Exception:  # a backend may raise anything, and the other stores have files too
                 logger.exception("file store %s: could not be swept", name)
+        if check.failure is not None:
+            logger.warning("files of sessions that have ended may stay until another process starts: %s", check.failure)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
 from flask.cli import AppGroup
 from silo_files import Usage
-from silo_store import SessionStore, StoreUnavailable, short
+from silo_store import SessionStore, short
 
+from ..lives import LivenessCheck
 from ..text import columns, duration, plural
 from . import inspect
 from .commands import CommandOutput, SiloCommand, commands, current_silo
 from .inspect import CommandError
 
 if TYPE_CHECKING:
-    from ..ext import Silo
     from ..files.store import SessionFileStore
 
 
@@ -68,32 +67,12 @@ def sweep(name: str | None) -> CommandOutput:
             "sessions are in the memory of each process, so this command knows none of them and removes nothing: the "
             "next server process removes the files of those that have ended",
         )
-    removed = {store.name: _sweep(silo, store) for store in _chosen(name)}
+    check = LivenessCheck(silo.apps.living)
+    removed = {store.name: store.sweep(check) for store in _chosen(name)}
+    if check.failure is not None:
+        raise check.failure
     lines = [f"{name}: the files of {plural(number, 'session')} removed" for name, number in removed.items()]
     return CommandOutput({"removed": removed}, lines or ["no file stores"])
-
-
-def _sweep(silo: Silo, store: SessionFileStore) -> int:
-    """Sweep a file store, and return the number of sessions whose files were removed.
-
-    Raises:
-        StoreUnavailable: The sessions cannot be reached. Without an answer, no files are removed.
-    """
-    failure: StoreUnavailable | None = None
-
-    def living(uids: list[str]) -> Collection[str]:
-        nonlocal failure
-        if failure is None:
-            try:
-                return silo.apps.living(uids)
-            except StoreUnavailable as error:
-                failure = error
-        return uids
-
-    removed = store.sweep(living)
-    if failure is not None:
-        raise failure
-    return removed
 
 
 def _chosen(name: str | None) -> list[SessionFileStore]:
