@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 from flask import Flask, jsonify, request
 from flask.testing import FlaskClient
-from flask_silo import FileStore, SessionExpired, Silo, StoreUnavailable
+from flask_silo import FileStore, SessionExpired, Silo, SiloError, StoreUnavailable
 from flask_silo_helpers import as_, counter_app
 from silo_files import AreaGone, FileMissing, FileRefused, FileStoreError, TruncatedInput
 from silo_store import SessionRotated
@@ -35,6 +36,19 @@ def test_a_file_is_the_sessions_own(uploads: FileStore, client: FlaskClient, sil
     assert silo.file_store("uploads") is uploads
     assert silo.store.exists(SID), "a file begins the session that it belongs to"
     assert not silo.store.exists("b" * 32), "looking begins nothing"
+
+
+def test_an_unknown_file_store_is_named_with_those_that_exist(silo: Silo, tmp_path: Path) -> None:
+    advice = "correct the name, or call add_file_store() first"
+    with pytest.raises(KeyError) as without:
+        silo.file_store("upload")
+    assert str(without.value) == f"there is no file store 'upload', the application has none: {advice}"
+    silo.add_file_store("uploads", tmp_path / "uploads")
+    silo.add_file_store("results", tmp_path / "results")
+    with pytest.raises(SiloError) as caught:
+        silo.file_store("upload")
+    assert str(caught.value) == f"there is no file store 'upload', the application has uploads, results: {advice}"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_a_file_that_comes_in_slowly_keeps_no_other_request_waiting(

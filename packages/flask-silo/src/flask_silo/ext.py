@@ -196,9 +196,9 @@ class Silo:
         """Return a file store.
 
         Raises:
-            KeyError: No file store was added under that name.
+            KeyError: No file store was added under that name. The message names those that were.
         """
-        return self.files.stores[name]
+        return self.files.store(name)
 
     def add_data_endpoints(self, *names: str) -> None:
         """Answer requests to these endpoints with 410 if the client's session has expired, not with an empty session.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from silo_store import SessionRotated, StoreUnavailable
+from silo_store import SessionRotated, SiloError, StoreUnavailable
 
 if TYPE_CHECKING:
     from .binding import Binding
@@ -14,6 +14,27 @@ if TYPE_CHECKING:
     from .files.store import SessionFileStore
 
 logger = logging.getLogger("flask_silo")
+
+
+class UnknownFileStore(SiloError, KeyError):
+    """No file store was added under this name.
+
+    Attributes:
+        name: The name that the caller asked for.
+        known: The names of the file stores that were added.
+    """
+
+    _fields = ("name", "known")
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known: tuple[str, ...] = tuple(known)
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known) or "none"
+        advice = "correct the name, or call add_file_store() first"
+        return f"there is no file store {self.name!r}, the application has {known}: {advice}"
 
 
 class LivenessCheck:
@@ -53,6 +74,16 @@ class SessionFiles:
         self.stores: dict[str, SessionFileStore] = {}
         self._silo = silo
         self._swept = False
+
+    def store(self, name: str) -> SessionFileStore:
+        """Return a file store.
+
+        Raises:
+            UnknownFileStore: There is none of that name.
+        """
+        if name not in self.stores:
+            raise UnknownFileStore(name, self.stores)
+        return self.stores[name]
 
     def current_sid(self) -> str:
         """Return the id of the running request's session. It does not begin yet.

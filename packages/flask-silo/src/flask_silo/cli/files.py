@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 from silo_files import Usage
 from silo_store import SessionStore, short
 
-from ..lives import LivenessCheck
+from ..lives import LivenessCheck, UnknownFileStore
 from ..text import columns, duration, plural
 from . import inspect
 from .commands import CommandOutput, SiloCommand, commands, current_silo
@@ -76,13 +76,13 @@ def sweep(name: str | None) -> CommandOutput:
 
 
 def _chosen(name: str | None) -> list[SessionFileStore]:
-    stores = current_silo().files.stores
+    files = current_silo().files
     if name is None:
-        return list(stores.values())
-    if name not in stores:
-        known = f"the application has {', '.join(stores)}" if stores else "the application has none"
-        raise CommandError("unknown_file_store", f"there is no file store {name!r}: {known}")
-    return [stores[name]]
+        return list(files.stores.values())
+    try:
+        return [files.store(name)]
+    except UnknownFileStore as error:
+        raise CommandError("unknown_file_store", str(error)) from error
 
 
 def _described(sessions: SessionStore, store: SessionFileStore, limit: int, full_ids: bool) -> dict[str, Any]:
