@@ -34,6 +34,7 @@ class ClientId:
         uid: The uid that was found under the settled id; None if none was found.
         lives: Whether a session was found in the store under this id.
         announced: Whether the view has read the id. Then the session begins with the response.
+        always_sent: Whether the response carries an id even if there is no session.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class ClientId:
         "_required",
         "_store",
         "accept_client_ids",
+        "always_sent",
         "announced",
         "lives",
         "presented",
@@ -56,6 +58,7 @@ class ClientId:
         self.uid: str | None = None
         self.lives: bool = False
         self.announced: bool = False
+        self.always_sent: bool = accept_client_ids
         self._former: tuple[str, ...] = ()
         self._required = False
 

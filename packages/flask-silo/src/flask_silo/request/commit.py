@@ -161,7 +161,7 @@ def _renew(session: RequestSession) -> None:
 def _carried_sid(session: RequestSession) -> str | None:
     """Return the id that the response carries; None if it carries none."""
     own = session.id
-    if own.accept_client_ids:
+    if own.always_sent:
         own.settled = own.candidate or session.store.generate_sid()
     elif not session.lives:
         return None

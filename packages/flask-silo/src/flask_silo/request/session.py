@@ -92,7 +92,7 @@ class RequestSession(StateMapping):
     def announce(self) -> str:
         """Return the id to the view. The session begins with the response, so that the client can use the id."""
         sid = self.sid
-        if self.closed and not (self.lives or self.id.accept_client_ids):
+        if self.closed and not (self.lives or self.id.always_sent):
             raise RuntimeError(LATE)
         self.id.announced = True
         return sid
@@ -357,7 +357,7 @@ class RequestSession(StateMapping):
         """Note that the request has failed, so that its changes are not saved."""
         self.failed = True
         if isinstance(error, (SessionExpired, SessionRotated)) and error.sid == self.id.candidate:
-            self.id.accept_client_ids = False  # the response must not carry an id without a session
+            self.id.always_sent = False
             self.session = None
             self.id.leave()
 
