@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
-from flask_silo import FileMissing, SessionFileStore, Silo
+from flask_silo import ALL_ROUTES, FileMissing, SessionFileStore, Silo
 from flask_silo.files import archive
 from flask_silo_helpers import as_
 from open_files import open_files
@@ -227,6 +227,19 @@ def test_no_wrong_length_is_announced_for_as_many_files_as_fit_without_zip64() -
         response = archive.response_with_all(infos, lambda name: (io.BytesIO(), infos[0]), "all.zip")
         sent = sum(map(len, response.response))
     assert response.headers.get("Content-Length") in (None, str(sent))
+
+
+@pytest.mark.parametrize("routes", ["zip", ALL_ROUTES], ids=["zip", "all"])
+def test_a_store_with_the_route_is_refused_without_the_library(
+    silo: Silo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, routes: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "zipstream", None)
+        with pytest.raises(ImportError, match=r"not installed: pip install zipstream-ng, or leave 'zip' out of routes"):
+            silo.add_file_store("uploads", tmp_path / "uploads", routes=routes)
+        silo.add_file_store("others", tmp_path / "others", routes=[each for each in ALL_ROUTES if each != "zip"])
+    assert not (tmp_path / "uploads").exists()
+    silo.add_file_store("uploads", tmp_path / "uploads", routes=routes)
 
 
 def test_a_missing_library_is_named(filled: SessionFileStore, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

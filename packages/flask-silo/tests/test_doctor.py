@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -286,12 +285,3 @@ def test_links_need_a_secret_key(tmp_path: Path) -> None:
     assert "SECRET_KEY" in of(app, "routes: uploads")[1]["message"]
     app.secret_key = "secret"
     assert troubles(app) == []
-
-
-def test_archives_need_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app, silo = made()
-    silo.add_file_store("uploads", tmp_path / "uploads", routes="zip")
-    assert troubles(app) == []
-    monkeypatch.setitem(sys.modules, "zipstream", None)
-    assert troubles(app) == [("warning", "routes: uploads")]
-    assert "pip install zipstream-ng" in of(app, "routes: uploads")[1]["message"]

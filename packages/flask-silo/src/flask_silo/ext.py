@@ -161,9 +161,10 @@ class Silo:
             durable: Whether a saved file survives a power cut.
             routes: What clients may do without a view of the application, below ``files/<name>`` of each prefix: any
                 of ``"list"``, ``"upload"``, ``"download"``, ``"delete"``, ``"link"`` and ``"zip"``, or ``ALL_ROUTES``.
-                Nothing by default.
+                Nothing by default. ``"zip"`` needs zipstream-ng.
 
         Raises:
+            ImportError: ``routes`` has ``"zip"``, and zipstream-ng is not installed.
             TypeError: A limit is not a number, or ``routes`` is something other than a str or a collection of str.
             ValueError: There is a file store of that name already, or no route of a name in ``routes``; or the store
                 has routes and a name that cannot be part of a path. Or a limit is negative.

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -279,9 +278,6 @@ def _routes(app: Flask, store: SessionFileStore) -> Iterator[Finding]:
     yield Finding("ok", topic, f"clients may {names} without a view of the application")
     if "link" in store.routes and not app.secret_key:
         message = "links cannot be made or followed without a SECRET_KEY: set it, the same in all processes"
-        yield Finding("warning", topic, message)
-    if "zip" in store.routes and find_spec("zipstream") is None:
-        message = "archives need zipstream-ng, which is not installed: pip install zipstream-ng"
         yield Finding("warning", topic, message)
     for path, method, endpoint in _hidden(app, store.name):
         message = f"{method} {path} goes to the endpoint {endpoint} of the application: give one of them another path"

@@ -91,7 +91,7 @@ def response_with_all(infos: list[FileInfo], open_file: Open, download_name: str
         InvalidFileName: ``download_name`` cannot be the name of a file.
         ImportError: zipstream-ng is not installed.
     """
-    stream = _zip_stream()
+    stream = zip_stream()(sized=True)
     headers = {
         **SAFE_HEADERS,
         "Accept-Ranges": "none",
@@ -135,11 +135,18 @@ def _together(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(small)
 
 
-def _zip_stream() -> Any:
+def zip_stream(or_else: str = "") -> Any:
+    """Return the class that makes archives.
+
+    Args:
+        or_else: The end of the error's message, if there is another way than to install the package.
+
+    Raises:
+        ImportError: zipstream-ng is not installed.
+    """
     try:
         from zipstream import ZipStream
     except ImportError as error:
-        raise ImportError(
-            "an archive of files needs zipstream-ng, which is not installed: pip install zipstream-ng", name=error.name
-        ) from error
-    return ZipStream(sized=True)
+        message = "an archive of files needs zipstream-ng, which is not installed: pip install zipstream-ng"
+        raise ImportError(message + or_else, name=error.name) from error
+    return ZipStream

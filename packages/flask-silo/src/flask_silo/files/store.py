@@ -25,7 +25,7 @@ from silo_files import (
 from silo_store import SessionExpired, StoreUnavailable
 
 from ..replies import refusal
-from .archive import response_with_all
+from .archive import response_with_all, zip_stream
 from .links import Linked, path_of, read, sign
 from .receiving import receive
 from .routes import check_routes
@@ -65,6 +65,8 @@ class SessionFileStore(FileStore):
     ) -> None:
         self.name: str = name
         self.routes: frozenset[str] = check_routes(name, routes)
+        if "zip" in self.routes:
+            zip_stream(", or leave 'zip' out of routes")
         super().__init__(base_dir, key_for=files.key, origin=files.origin, **options)
         self._files = files
         self.limits: dict[str, int] = {name: options[name] for name in LIMITS if options.get(name) is not None}
