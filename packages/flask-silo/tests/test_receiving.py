@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from flask import Flask, jsonify, request
@@ -72,6 +72,14 @@ def app(app: Flask, silo: Silo, uploads: SessionFileStore) -> Flask:
     @app.post("/api/new")
     def new() -> Any:
         return jsonify([info.name for info in uploads.receive(on_conflict="error")])
+
+    @app.post("/api/not-bad")
+    def not_bad() -> Any:
+        def validate(name: str, _file: BinaryIO) -> None:
+            if name == "bad.csv":
+                raise FileRefused("it is bad")
+
+        return jsonify([info.name for info in uploads.receive(validate=validate)])
 
     return app
 
@@ -224,6 +232,29 @@ def test_if_a_part_is_refused_no_file_of_the_form_is_saved(
     assert uploads.usage(SID).bytes == 3
 
 
+@pytest.mark.parametrize(
+    ("parts", "path", "error", "file"),
+    [
+        ([("a.csv", 5), ("x/b.csv", 1_000_001)], "/api/files", "file_too_large", "b.csv"),
+        ([("a.csv", 1_000_000), ("b.csv", 600_000)], "/api/files", "session_quota", "b.csv"),
+        ([("a.csv", 5), ("b.csv", 5), ("x/a.csv", 5)], "/api/files", "malformed_upload", "a.csv"),
+        ([("a.csv", 5), ("old.csv", 5)], "/api/new", "name_taken", "old.csv"),
+        ([("a.csv", 5), ("bad.csv", 5)], "/api/not-bad", "file_refused", "bad.csv"),
+        ([("a.csv", 5), ("CON", 5)], "/api/files", "invalid_file_name", None),
+        ([("a.csv", 1_000_001)], "/api/one", "file_too_large", None),
+    ],
+    ids=["file", "session", "twice", "taken", "validator", "name", "named by the view"],
+)
+def test_the_refusal_of_a_form_names_the_file(
+    client: Any, uploads: SessionFileStore, parts: list[tuple[str, int]], path: str, error: str, file: str | None
+) -> None:
+    """A name that the gate refuses, or that the view gives, is not repeated."""
+    send(client, form(part("file", b"old", "old.csv")))
+    answer = send(client, form(*(part("file", b"x" * size, name) for name, size in parts)), path=path)
+    assert (answer.json["error"], answer.json.get("file")) == (error, file)
+    assert uploads.list_files(SID) == ["old.csv"]
+
+
 def test_a_name_that_is_taken_is_refused_before_the_other_files_are_saved(
     client: Any, uploads: SessionFileStore
 ) -> None:
@@ -243,8 +274,8 @@ def test_validators_see_each_file_before_any_is_saved(app: Flask, client: Any, u
         if name == "worse.csv":
             raise ValueError("a mistake of the validator")
 
-    @app.post("/api/checked")
-    def checked() -> Any:
+    @app.post("/api/not-bad")
+    def not_bad() -> Any:
         return jsonify([info.digest for info in uploads.receive(validate=look)])
 
     both = form(part("file", b"1", "a.csv"), part("file", b"2", "bad.csv"))

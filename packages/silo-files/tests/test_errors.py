@@ -68,12 +68,21 @@ CASES: list[tuple[FileStoreError, dict[str, Any], str]] = [
 ]
 
 
+def copy_of(error: FileStoreError) -> FileStoreError:
+    copied: FileStoreError = pickle.loads(pickle.dumps(error))
+    return copied
+
+
 @pytest.mark.parametrize(("error", "values", "text"), CASES, ids=lambda value: type(value).__name__)
 def test_an_error_carries_its_values_also_through_pickle(
     error: FileStoreError, values: dict[str, Any], text: str
 ) -> None:
-    copy = pickle.loads(pickle.dumps(error))
+    assert error.file is None
+    error = copy_of(error)
+    error.file = "a.csv"
+    copy = copy_of(error)
 
+    assert copy.file == "a.csv"
     assert text in str(error)
     assert (type(copy), str(copy)) == (type(error), str(error))
     for each in (error, copy):

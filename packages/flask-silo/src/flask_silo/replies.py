@@ -79,8 +79,8 @@ _logged: dict[str, float] = {}
 """When each kind of error was last logged in this process, by the monotonic clock."""
 
 
-def answer(error: Exception, answers: Mapping[type[Exception], Answer] = ANSWERS) -> Response:
-    """Return the response to an error.
+def answer(error: Exception, answers: Mapping[type[Exception], Answer] = ANSWERS, **details: Any) -> Response:
+    """Return the response to an error. Its JSON object has the ``details`` too.
 
     Raises:
         Exception: The error itself, if ``answers`` has no answer to it.
@@ -91,7 +91,7 @@ def answer(error: Exception, answers: Mapping[type[Exception], Answer] = ANSWERS
             message = found.message if isinstance(found.message, str) else found.message(error)
             named = {} if found.limits is None else found.limits(error)
             limits = {name: limit for name, limit in named.items() if isinstance(limit, int)}
-            response = refusal(found.status, found.error, with_limits(message, limits), **limits)
+            response = refusal(found.status, found.error, with_limits(message, limits), **limits, **details)
             retry_after = getattr(error, "retry_after", found.retry_after)
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)

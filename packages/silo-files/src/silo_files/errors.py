@@ -33,7 +33,13 @@ from typing import Any, ClassVar
 
 
 class FileStoreError(Exception):
-    """Base of every error of silo-files."""
+    """Base of every error of silo-files.
+
+    Attributes:
+        file: The name of the file that was refused. Set by a caller that saves several; otherwise None.
+    """
+
+    file: str | None = None
 
     _fields: ClassVar[tuple[str, ...] | None] = None
     """The parameters of ``__init__``, also attributes, by which an error is pickled; None to pickle its message."""
@@ -41,11 +47,14 @@ class FileStoreError(Exception):
     def __reduce__(self) -> Any:
         if self._fields is None:
             return super().__reduce__()
-        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields})
+        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields}, self.file)
 
 
-def _rebuild(kind: type[FileStoreError], values: dict[str, Any]) -> FileStoreError:
-    return kind(**values)
+def _rebuild(kind: type[FileStoreError], values: dict[str, Any], file: str | None = None) -> FileStoreError:
+    error = kind(**values)
+    if file is not None:
+        error.file = file
+    return error
 
 
 class InvalidKey(FileStoreError, ValueError):

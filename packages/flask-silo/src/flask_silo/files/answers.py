@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Response
 from silo_files import (
     AreaGone,
     DigestMismatch,
@@ -55,4 +54,8 @@ ANSWERS: dict[type[Exception], Answer] = {
 
 def answer_errors(app: Flask) -> None:
     """Answer the errors of files, unless the application has a handler for them. It may also register one later."""
-    app.error_handler_spec[None][None].setdefault(FileStoreError, partial(answer, answers=ANSWERS))
+    app.error_handler_spec[None][None].setdefault(FileStoreError, _answer)
+
+
+def _answer(error: FileStoreError) -> Response:
+    return answer(error, ANSWERS) if error.file is None else answer(error, ANSWERS, file=error.file)

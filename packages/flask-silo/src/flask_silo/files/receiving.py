@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import IO, Any, BinaryIO, cast
 
 from flask import after_this_request, request
-from silo_files import FileInfo, Writer, check_name
+from silo_files import FileInfo, FileStoreError, Writer, check_name
 from werkzeug.datastructures import FileStorage
 
 from .body import Body
@@ -64,20 +65,44 @@ def _receive_form(body: Body, files: FormFiles, reopen: Callable[[str], BinaryIO
     return saved
 
 
-class FilePart:
-    """A file of a form that is being written."""
+@contextmanager
+def _naming(file: str | None) -> Iterator[None]:
+    """Put the name of a file into the errors of a block; None if the client has not given it."""
+    try:
+        yield
+    except FileStoreError as error:
+        error.file = file
+        raise
 
-    def __init__(self, head: Head, writer: Writer) -> None:
+
+class FilePart:
+    """A file of a form that is being written.
+
+    Args:
+        head: The head of the part.
+        writer: Writes the file.
+        name: The name of the file, for the errors; None if the client has not given it.
+    """
+
+    def __init__(self, head: Head, writer: Writer, name: str | None) -> None:
         self.head: Head = head
         self.writer: Writer = writer
+        self._name = name
 
     def write(self, data: bytes) -> None:
         """Write the next bytes of the file."""
-        self.writer.write(data)
+        with _naming(self._name):
+            self.writer.write(data)
 
     def end(self) -> None:
         """Close the file: a form may have more files than a process may have open."""
-        self.writer.finish()
+        with _naming(self._name):
+            self.writer.finish()
+
+    def commit(self) -> FileInfo:
+        """Make the file visible."""
+        with _naming(self._name):
+            return self.writer.commit()
 
 
 class NoFile:
@@ -125,9 +150,11 @@ class FormFiles:
             raise MalformedUpload("the form has several files, and one is expected")
         # Old browsers send "C:\\fakepath\\a.csv", and a folder is uploaded as "folder/a.csv" (RFC 7578, section 4.2).
         name = check_name(re.split(r"[/\\]", head.filename)[-1]) if self._name is None else self._name
-        if name in self._names and not self._may_repeat:
-            raise MalformedUpload("two files of the form have the same name")
-        part = FilePart(head, self._begin(name, None))
+        shown = name if self._name is None else None
+        with _naming(shown):
+            if name in self._names and not self._may_repeat:
+                raise MalformedUpload("two files of the form have the same name")
+            part = FilePart(head, self._begin(name, None), shown)
         self._names.add(name)
         self._parts.append(part)
         return part
@@ -140,7 +167,7 @@ class FormFiles:
         """
         if self._name is not None and not self._parts:
             raise MalformedUpload("the form has no file, and one is expected")
-        return [part.writer.commit() for part in self._parts]
+        return [part.commit() for part in self._parts]
 
     def abort(self) -> None:
         """Discard the files that have no name yet."""
