@@ -274,8 +274,8 @@ def test_validators_see_each_file_before_any_is_saved(app: Flask, client: Any, u
         if name == "worse.csv":
             raise ValueError("a mistake of the validator")
 
-    @app.post("/api/not-bad")
-    def not_bad() -> Any:
+    @app.post("/api/checked")
+    def checked() -> Any:
         return jsonify([info.digest for info in uploads.receive(validate=look)])
 
     both = form(part("file", b"1", "a.csv"), part("file", b"2", "bad.csv"))
