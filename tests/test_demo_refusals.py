@@ -86,6 +86,26 @@ def test_a_session_holds_one_file(demo: Flask, client: Client) -> None:
     assert silo_of(demo).file_store("uploads").total_size_bytes == 240_004
 
 
+@pytest.mark.parametrize("store", ["uploads", "results"])
+def test_a_session_that_ends_before_its_file_is_opened_has_expired(
+    demo: Flask, client: Client, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.summary(SMALL, "city")
+    silo = silo_of(demo)
+    files = silo.file_store(store)
+    open_file = files.open
+
+    def late(sid: str, name: str) -> Any:
+        silo.store.expire(sid)
+        silo.store.cleanup()
+        return open_file(sid, name)
+
+    monkeypatch.setattr(files, "open", late)
+    answer = client.upload(SMALL) if store == "uploads" else client.ask("GET", "/api/download")
+    assert (answer.status_code, (answer.json or {})["error"]) == (410, "session_expired")
+    assert "X-Session-ID" not in answer.headers
+
+
 def test_a_large_question_is_refused(client: Client) -> None:
     client.upload(SMALL)
     problem(client.ask("POST", "/api/start", data=b" " * 100_000, content_type="application/json"), 413)

@@ -24,11 +24,11 @@ import stat
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import processing
 from flask import Flask, Response, abort, jsonify, request, send_file
-from flask_silo import Silo, TaskRunning, current_task
+from flask_silo import FileMissing, SessionExpired, SessionFileStore, Silo, TaskRunning, current_task
 from forms import BadCsv
 from reading import Chosen, Table, inspect
 from silo_files import check_name, portable_names
@@ -108,7 +108,7 @@ def create_app(**config: Any) -> Flask:
         stored = secrets.token_hex(8)
         uploads.save(silo.sid, stored, data, size=size)
         try:
-            with uploads.open(silo.sid, stored) as file:
+            with opened(uploads, stored) as file:
                 table = inspect(file)
             # Asked for only now: a POST that asks for state blocks the session's other writers until its end.
             job = silo.state("job")
@@ -122,6 +122,12 @@ def create_app(**config: Any) -> Flask:
         job.update(source=source, result=None)
         return source
 
+    def opened(files: SessionFileStore, name: str) -> BinaryIO:
+        try:
+            return files.open(silo.sid, name)
+        except FileMissing as error:  # the files of a session are removed when it ends, and not before
+            raise SessionExpired(silo.sid) from error
+
     @app.post("/api/reading")
     def reading() -> Response:
         """Read the uploaded file again as the user has chosen. What is not chosen is detected."""
@@ -133,7 +139,7 @@ def create_app(**config: Any) -> Flask:
             chosen = Chosen.checked(request.get_json())
         except ValueError as error:
             abort(400, str(error))
-        with uploads.open(silo.sid, job["source"]["stored"]) as file:
+        with opened(uploads, job["source"]["stored"]) as file:
             job["source"]["table"] = inspect(file, chosen).to_dict()
         job["result"] = None
         return jsonify(source=job["source"])
@@ -202,7 +208,7 @@ def create_app(**config: Any) -> Flask:
             abort(404, "There is no result yet.")
         name = f"{Path(job['source']['name']).stem}-summary.csv"
         saved = portable_names([name])[name]
-        return send_file(results.open(silo.sid, RESULT), "text/csv", as_attachment=True, download_name=saved)
+        return send_file(opened(results, RESULT), "text/csv", as_attachment=True, download_name=saved)
 
     @app.post("/api/reset")
     def reset() -> Response:
