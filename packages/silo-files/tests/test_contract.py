@@ -84,6 +84,10 @@ class MemoryFileBackend:
         found = self.areas.get(key, {}).get(name)
         return found[1] if found else None
 
+    def size(self, key: str, name: str) -> int | None:
+        found = self.areas.get(key, {}).get(name)
+        return len(found[0]) if found else None
+
     def open(self, key: str, name: str) -> tuple[BinaryIO, FileInfo]:
         try:
             data, info = self.areas[key][name]

@@ -163,6 +163,9 @@ class FileBackend(Protocol):
     def stat(self, key: str, name: str) -> FileInfo | None:
         """Describe a finished file; None if there is no such file."""
 
+    def size(self, key: str, name: str) -> int | None:
+        """Return the bytes of a finished file, as in ``stat()``; None if there is no such file."""
+
     def open(self, key: str, name: str) -> tuple[BinaryIO, FileInfo]:
         """Open a finished file for reading. The caller closes it.
 

@@ -64,8 +64,8 @@ class MemoryLedger:
         is_written: bool = True,  # noqa: ARG002
     ) -> MemoryReservation:
         """Begin to save one file, see ``Ledger.reserve()``."""
-        old = self._backend.stat(key, replacing) if replacing is not None else None
-        reservation = MemoryReservation(self, key, old.size if old else 0)
+        old = self._backend.size(key, replacing) if replacing is not None else None
+        reservation = MemoryReservation(self, key, old or 0)
         reservation.reserve(size or 0, int(old is None))
         return reservation
 

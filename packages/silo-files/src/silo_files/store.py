@@ -305,10 +305,10 @@ class FileStore:
         name = check_name(filename)
         try:
             with self._ledger.change(key) as change:
-                info = self.backend.stat(key, name)
-                if info is None:
+                size = self.backend.size(key, name)
+                if size is None:
                     return False
-                change.add(bytes=-info.size, files=-1)
+                change.add(bytes=-size, files=-1)
                 if not self.backend.delete(key, name):
                     raise FileMissing
         except (AreaGone, FileMissing):

@@ -95,7 +95,7 @@ class Writer:
         check_conflict(on_conflict)
         self._extension = None if place.extensions is None else accepted_extension(name, place.extensions)
         self._digest = None if digest is None else Expected(digest)
-        if on_conflict == "error" and place.backend.stat(saving.key, name) is not None:
+        if on_conflict == "error" and place.backend.size(saving.key, name) is not None:
             raise NameTaken
         self._on_conflict = on_conflict
         self._validators = [each for each in (place.validate, validate) if each is not None]
@@ -293,9 +293,8 @@ class Writer:
         backend = self._place.backend
         with self._place.ledger.change(self._key) as change:
             name = self._final_name()
-            old = backend.stat(self._key, name) if self._on_conflict == "replace" else None
-            growth = self._written - (old.size if old is not None else 0)
-            change.add(bytes=growth, files=int(old is None), reservation=self._reservation)
+            old = backend.size(self._key, name) if self._on_conflict == "replace" else None
+            change.add(bytes=self._written - (old or 0), files=int(old is None), reservation=self._reservation)
             saved = self._staged.commit(name)
         if self._digest is not None:
             saved = SavedPath(saved, replace(saved.info, digest=self._digest.text))
@@ -312,7 +311,7 @@ class Writer:
         return self._name
 
     def _is_taken(self, name: str) -> bool:
-        return self._place.backend.stat(self._key, name) is not None
+        return self._place.backend.size(self._key, name) is not None
 
     def _end(self, state: str) -> None:
         """Release what the file took. After ``commit()`` of the staged file, ``abort()`` of it does nothing."""

@@ -192,7 +192,7 @@ class SessionFileStore(FileStore):
         if not 0 < expires < math.inf:
             raise ValueError(f"expires must be a positive number of seconds, not {expires!r}")
         key, name = self._key(sid), check_name(name)
-        if self.backend.stat(key, name) is None:
+        if self.backend.size(key, name) is None:
             raise FileMissing
         binding = self._files.binding
         token = sign(binding.app, self.name, Linked(key, name, self._files.now() + expires))

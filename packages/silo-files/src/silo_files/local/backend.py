@@ -139,6 +139,11 @@ class LocalFileBackend:
         """Describe a finished file; None if there is no such file."""
         return _describe(self._area(hash_key(key)), name)
 
+    def size(self, key: str, name: str) -> int | None:
+        """Return the bytes of a finished file; None if there is no such file."""
+        status = walk.regular(self._file(key, name))
+        return status.st_size if status else None
+
     def open(self, key: str, name: str) -> tuple[BinaryIO, FileInfo]:
         """Open a finished file for reading, and describe what was opened. The caller closes it.
 

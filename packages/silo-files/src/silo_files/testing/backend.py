@@ -42,6 +42,7 @@ class FileBackendContract:
         saved = staged.commit()
         assert (saved.info.name, saved.info.size) == ("a.bin", 11)
         assert saved.info == backend.stat("key", "a.bin")
+        assert backend.size("key", "a.bin") == 11
         assert content(backend, "key", "a.bin") == b"onetwothree"
         path = backend.path("key", "a.bin")
         assert path is None or Path(path).read_bytes() == b"onetwothree"
@@ -62,6 +63,7 @@ class FileBackendContract:
         backend = self.make_backend()
         put(backend, "key", "empty")
         assert content(backend, "key", "empty") == b""
+        assert backend.size("key", "empty") == 0
         assert backend.usage("key") == Usage(0, 1)
 
     def test_a_staged_file_is_not_visible(self) -> None:
@@ -72,6 +74,7 @@ class FileBackendContract:
         assert backend.list("key") == []
         assert backend.names("key") == []
         assert backend.stat("key", "a") is None
+        assert backend.size("key", "a") is None
         assert backend.path("key", "a") is None
         assert backend.usage("key") == Usage(0, 0)
         with raises(FileMissing):
@@ -112,6 +115,7 @@ class FileBackendContract:
         first.finish()
         first.commit()
         assert content(backend, "key", "a") == b"first"
+        assert backend.size("key", "a") == 5
         assert backend.usage("key") == Usage(5, 1)
 
     def test_each_content_has_its_etag(self) -> None:
@@ -228,6 +232,7 @@ class FileBackendContract:
         put(backend, "key", "a", b"1")
         assert backend.delete("key", "a")
         assert not backend.delete("key", "a")
+        assert backend.size("key", "a") is None
         assert not backend.delete("unknown", "a")
         assert backend.list("key") == []
 
@@ -237,6 +242,7 @@ class FileBackendContract:
         assert backend.list("key") == []
         assert backend.usage("key") == Usage(0, 0)
         assert backend.stat("key", "a") is None
+        assert backend.size("key", "a") is None
         assert not backend.remove_area("key")
 
     def test_a_removed_area_is_empty_at_once(self) -> None:

@@ -38,8 +38,8 @@ class LedgerContract:
             staged.write(b"x" * size)
             staged.finish()
             with self.ledger.change(key) as change:
-                old = self.backend.stat(key, name)
-                change.add(bytes=size - (old.size if old else 0), files=int(old is None), reservation=reservation)
+                old = self.backend.size(key, name)
+                change.add(bytes=size - (old or 0), files=int(old is None), reservation=reservation)
                 staged.commit()
         except BaseException:
             staged.abort()
