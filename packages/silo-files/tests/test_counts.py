@@ -19,7 +19,7 @@ from silo_files import (
 )
 from silo_files.ledger import Limits
 from silo_files.local import record_file, walk
-from silo_files.local.ledger import LocalLedger
+from silo_files.local.ledger import LocalLedger, LocalReservation
 from silo_files.local.record import Record, read_record, write_record
 from silo_files.names import hash_key
 from silo_files.testing import put
@@ -169,6 +169,7 @@ def test_a_file_of_unknown_size_is_reserved_in_slabs(tmp_path: Path) -> None:
     place = Place(tmp_path, session_bytes=100 * MIB)
     place.save("a", 0)
     reservation = place.ledger.reserve("key")
+    assert isinstance(reservation, LocalReservation)
     reservation.take(KIB)
     assert reservation.bytes == 100 * MIB // 8
     reservation.take(90 * MIB)
@@ -197,10 +198,22 @@ def test_a_file_of_known_size_is_reserved_at_once(tmp_path: Path) -> None:
     assert place.ledger.counts.reserved.owned == {}
 
 
+def test_a_small_file_of_known_size_reserves_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path, session_bytes=KIB, files=1)
+    place.save("a", KIB)
+    reservation = place.ledger.reserve("key", size=100 * KIB)
+    reservation.take(100 * KIB)
+    assert place.ledger.counts.reserved.owned == {}
+    with pytest.raises(SessionQuotaExceeded):
+        place.save("b", 1)
+    reservation.release()
+
+
 def test_replacing_reserves_the_growth(tmp_path: Path) -> None:
     place = Place(tmp_path, session_bytes=MIB, files=1)
     place.save("a", MIB)
     reservation = place.ledger.reserve("key", size=MIB, replacing="a")
+    assert isinstance(reservation, LocalReservation)
     assert (reservation.bytes, reservation.files) == (0, 0)
     with pytest.raises(SessionQuotaExceeded):
         place.ledger.reserve("key", size=MIB + 1, replacing="a")
@@ -301,6 +314,18 @@ def test_a_file_system_has_to_keep_space_free(tmp_path: Path) -> None:
     place = Place(tmp_path, free_bytes=1 << 60)
     with pytest.raises(StorageFull):
         place.ledger.reserve("key")
+
+
+def test_a_file_of_unknown_size_asks_for_free_space_before_each_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 1000
+    monkeypatch.setattr("silo_files.local.ledger.free_bytes", lambda _: free)
+    reservation = Place(tmp_path, free_bytes=900).ledger.reserve("key")
+    reservation.take(100)
+    free -= 100
+    with pytest.raises(StorageFull):
+        reservation.take(1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

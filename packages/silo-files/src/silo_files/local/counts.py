@@ -226,13 +226,15 @@ class Counts:
         for name in names:
             self.reserved.add(name, -bytes, -files)
         for name in names:
-            with contextlib.suppress(AreaGone, OSError):  # the next lock of the record states what is reserved
+            try:
                 locked = self.lock_area(name) if name else self.lock_store(create=False)
                 if locked is not None:
                     try:
                         locked.write()
                     finally:
                         locked.close()
+            except (AreaGone, OSError):
+                continue  # the next lock of the record states what is reserved
 
     def give_back_lost(self) -> None:
         """Give back what lost reservations hold. The thread holds no lock."""

@@ -44,18 +44,19 @@ class LocalLedger:
         self.counts: Counts = counts
         self.limits: Limits = limits
         self.owns_in_store: bool = limits.store_bytes is not None
+        self._is_unlimited = limits == Limits()
         self._reserves = limits._replace(free_bytes=None) != Limits()
         self._is_metered = limits.session_bytes is not None or limits.store_bytes is not None
 
     def reserve(
         self, key: str, *, size: int | None = None, replacing: str | None = None, is_written: bool = True
-    ) -> LocalReservation:
+    ) -> Reservation:
         """Begin to save one file, see ``Ledger.reserve()``."""
         if is_written:
             self.check_free(size or 0)
+        if self._is_unlimited or (size is not None and size <= _SMALL):
+            return _UNRESERVED
         digest = hash_key(key)
-        if not self._reserves or (size is not None and size <= _SMALL):
-            return LocalReservation(self, digest, 0, is_metered=False, is_written=is_written)
         old = walk.regular(f"{self.counts.area(digest)}/{hash_name(replacing)}") if replacing is not None else None
         replaces = old.st_size if old is not None else 0
         reservation = LocalReservation(self, digest, replaces, is_metered=self._is_metered, is_written=is_written)
@@ -135,6 +136,22 @@ class LocalLedger:
         if locked.store.bytes_to_be() + bytes > limits.store_bytes:
             return StoreQuotaExceeded(limits.store_bytes)
         return None
+
+
+class _Unreserved:
+    """The ``Reservation`` of a file for which no room is reserved."""
+
+    def take(self, count: int, /) -> None:
+        """Do nothing."""
+
+    def trim(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+_UNRESERVED = _Unreserved()
 
 
 class LocalReservation:
