@@ -2,16 +2,15 @@
 
 Each takes the folder of a store and the path of what is wrong, and may return a note. The caller holds the locks.
 """
-# ruff: noqa: ARG001, PTH101, PTH104, PTH105, PTH106, PTH108, PTH118, PTH119, PTH120, PTH122  (see disk.py)
+# ruff: noqa: ARG001, PTH101, PTH104, PTH106, PTH108, PTH118, PTH119, PTH120, PTH122  (see disk.py)
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 
 from ..local import journal, walk
-from ..local.disk import DIR_MODE, FILE_MODE, READ, create_file, is_real_dir, make_dir, open_lock, open_read, write_all
+from ..local.disk import DIR_MODE, FILE_MODE, READ, is_real_dir, make_dir, open_lock, open_read
 from ..local.record import Record, read_record, write_record
 from ..names import hash_name
 from . import counts
@@ -130,16 +129,7 @@ def whole_lines(folder: str) -> tuple[list[bytes], bool]:
 
 def _write_journal(folder: str, lines: list[bytes]) -> None:
     """Write a journal with ``lines`` in place of the one in ``folder``."""
-    fresh = os.path.join(folder, "names.part")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(fresh)
-    fd = create_file(fresh)
-    try:
-        write_all(fd, b"".join(line + b"\n" for line in lines))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(fresh, os.path.join(folder, journal.JOURNAL))
+    journal.replace(folder, b"".join(line + b"\n" for line in lines), durable=True)
 
 
 def _is_whole(line: bytes) -> bool:

@@ -44,13 +44,7 @@ def start(folder: str, key: str, origin: str | None, *, durable: bool) -> None:
         origin: The place where the session with this key is kept; None if it has no name.
         durable: Whether to sync to disk.
     """
-    fd = create_file(os.path.join(folder, JOURNAL))
-    try:
-        write_all(fd, _head(key, origin))
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
+    _create(os.path.join(folder, JOURNAL), _head(key, origin), durable=durable)
 
 
 def append(folder: str, name: str, *, durable: bool) -> bool:
@@ -81,7 +75,6 @@ def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -
         upcoming: Name of the file that is about to be committed. There is only one: commits of a key run one at a time.
         durable: Whether to sync to disk.
     """
-    path = os.path.join(folder, JOURNAL)
     names = read_names(folder)
     if len(names) < 2 * len(names_in(area)):  # most names have a file: looking for each would take seconds
         return
@@ -89,19 +82,17 @@ def compact(folder: str, area: str, key: str, upcoming: str, *, durable: bool) -
     unique = dict.fromkeys(names)
     kept = [name for name in unique if name == upcoming or os.path.lexists(os.path.join(area, hash_name(name)))]
     data = _head(key, head[1] if head else None) + b"".join(_line({"name": name}) for name in kept)
-    if 2 * len(data) > os.stat(path).st_size:
-        return
+    if 2 * len(data) <= os.stat(os.path.join(folder, JOURNAL)).st_size:
+        replace(folder, data, durable=durable)
+
+
+def replace(folder: str, data: bytes, *, durable: bool) -> None:
+    """Write a journal with ``data`` in place of the one in ``folder``."""
     fresh = os.path.join(folder, "names.part")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(fresh)
-    fd = create_file(fresh)
-    try:
-        write_all(fd, data)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(fresh, path)
+    _create(fresh, data, durable=durable)
+    os.replace(fresh, os.path.join(folder, JOURNAL))
     if durable:
         sync_dir(folder)
 
@@ -177,6 +168,16 @@ def glance(folder: str, digest: str) -> tuple[str, str | None] | None:
     if found is None or hash_key(key := found[1].decode()) != digest:
         return None
     return key, found[2].decode() if found[2] is not None else None
+
+
+def _create(path: str, data: bytes, *, durable: bool) -> None:
+    fd = create_file(path)
+    try:
+        write_all(fd, data)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @functools.cache
