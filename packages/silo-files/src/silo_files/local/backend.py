@@ -104,8 +104,7 @@ class LocalFileBackend:
             FolderUnusable: The folder is missing and cannot be created.
             UnsafeFolder: A link or a file stands in place of a folder of the store.
         """
-        digest = hash_key(key)
-        area = f"{self._areas}/{digest[:2]}/{digest}"
+        area = self._area(key)
         try:
             folder = f"{area}/w-{self._own_id()}"
             part = f"{folder}/{next(self._numbers)}.part"
@@ -126,7 +125,7 @@ class LocalFileBackend:
 
     def area_path(self, key: str, *, create: bool) -> str:
         """Return the absolute path of the area's folder. Its name is a hash of the key."""
-        area = self._area(hash_key(key))
+        area = self._area(key)
         if create:
             folder = os.path.join(area, "w-" + self._own_id())
             for _ in range(_ATTEMPTS):
@@ -137,7 +136,7 @@ class LocalFileBackend:
 
     def stat(self, key: str, name: str) -> FileInfo | None:
         """Describe a finished file; None if there is no such file."""
-        return _describe(self._area(hash_key(key)), name)
+        return _describe(self._area(key), name)
 
     def size(self, key: str, name: str) -> int | None:
         """Return the bytes of a finished file; None if there is no such file."""
@@ -158,16 +157,16 @@ class LocalFileBackend:
 
     def names(self, key: str) -> list[str]:
         """Return the names of all finished files of the area, sorted."""
-        return _names(self._area(hash_key(key)))
+        return _names(self._area(key))
 
     def list(self, key: str) -> list[FileInfo]:
         """Describe all finished files of the area, ordered by name."""
-        area = self._area(hash_key(key))
+        area = self._area(key)
         return [info for name in _names(area) if (info := _describe(area, name)) is not None]
 
     def delete(self, key: str, name: str) -> bool:
         """Delete one file. Return whether it existed."""
-        area = self._area(hash_key(key))
+        area = self._area(key)
         if not all(map(is_real_dir, (self._areas, os.path.dirname(area), area))):
             return False
         try:
@@ -187,16 +186,11 @@ class LocalFileBackend:
 
     def usage(self, key: str) -> Usage:
         """Count the finished files of the area."""
-        return walk.usage(self._area(hash_key(key)))
+        return walk.usage(self._area(key))
 
     def total(self) -> Usage:
         """Count the finished files of all areas. Looks at each file."""
-        size = files = 0
-        for digest in walk.digests(self._areas):
-            usage = walk.usage(self._area(digest))
-            size += usage.bytes
-            files += usage.files
-        return Usage(size, files)
+        return walk.total(self._areas, walk.usage)
 
     def purge(self) -> None:
         """Delete all removed areas now."""
@@ -279,11 +273,11 @@ class LocalFileBackend:
             if journal.append(folder, name, durable=self._durable):
                 journal.compact(folder, area, key, name, durable=self._durable)
 
-    def _area(self, digest: str) -> str:
-        return f"{self._areas}/{digest[:2]}/{digest}"
+    def _area(self, key: str) -> str:
+        return walk.area(self._areas, hash_key(key))
 
     def _file(self, key: str, name: str) -> str:
-        return f"{self._area(hash_key(key))}/{hash_name(name)}"
+        return f"{self._area(key)}/{hash_name(name)}"
 
 
 def _describe(area: str, name: str) -> FileInfo | None:

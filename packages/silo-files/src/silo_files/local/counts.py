@@ -65,7 +65,7 @@ class Counts:
 
     def area(self, digest: str) -> str:
         """Return the path of an area."""
-        return f"{self._areas}/{digest[:2]}/{digest}"
+        return walk.area(self._areas, digest)
 
     def lock_area(self, digest: str) -> LockedRecord:
         """Lock the record of an area. Its files are counted if the record is missing or uncertain.
@@ -75,7 +75,7 @@ class Counts:
             StorageFull: There is no room left for the record.
             UnsafeCounts: There is something else in its place.
         """
-        area = f"{self._areas}/{digest[:2]}/{digest}"
+        area = walk.area(self._areas, digest)
         path = f"{area}/{walk.COUNTS}"
         while True:
             locked = self._settle(self._lock_file(path, area), path, digest, area)
@@ -299,12 +299,7 @@ class Counts:
             raise AreaGone
 
     def _sum(self) -> Usage:
-        size = files = 0
-        for digest in walk.digests(self._areas):
-            usage = self._look(self.area(digest))
-            size += usage.bytes
-            files += usage.files
-        return Usage(size, files)
+        return walk.total(self._areas, self._look)
 
     def _look(self, area: str) -> Usage:
         """Return the counts of an area by its record or, without changing that, by its files. Needs no lock."""

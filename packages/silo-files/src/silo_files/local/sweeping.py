@@ -166,7 +166,7 @@ class _Sweep:
 
     def look(self, digest: str) -> _Area | None:
         """Look at an area, with one scan of its folder. Return None if it is gone, or cannot be read."""
-        path = self._path(digest)
+        path = walk.area(self._areas, digest)
         head, is_in_use = None, False
         try:
             with os.scandir(path) as entries:
@@ -196,7 +196,7 @@ class _Sweep:
         """
         if self._ended or not self._latest:
             return None
-        head = journal.glance(f"{self._path(digest)}/{self._latest}", digest)
+        head = journal.glance(f"{walk.area(self._areas, digest)}/{self._latest}", digest)
         return self._found(head, False) if head is not None else None
 
     def _found(self, head: tuple[str, str | None] | None, is_in_use: bool) -> _Area:
@@ -218,9 +218,6 @@ class _Sweep:
                 self._writers[name] = _Writer(owner, is_other_alive, may_leave)
         return self._writers[name]
 
-    def _path(self, digest: str) -> str:
-        return f"{self._areas}/{digest[:2]}/{digest}"
-
     def _failed(self, digest: str, error: OSError) -> None:
         self._is_complete = False
         logger.warning("area %s could not be swept and stays: %s", digest[:8], error.strerror)
@@ -235,7 +232,7 @@ class _Sweep:
         return origin is not None and origin != self.origin
 
     def _has_lost_key(self, digest: str) -> bool:
-        if not any(STORED_NAME.fullmatch(entry) for entry in names_in(self._path(digest))):
+        if not any(STORED_NAME.fullmatch(entry) for entry in names_in(walk.area(self._areas, digest))):
             return False
         found = self.look(digest)  # a process may just have written here for the first time
         if found is not None and found.key is None:
@@ -245,7 +242,7 @@ class _Sweep:
     def _remove(self, digest: str, key: str | None) -> None:
         # Meanwhile another process may have written here or created the area again. The lock prevents that from now on.
         with self._owners.areas_lock(shared=False):
-            writers = journal.writers(self._path(digest))
+            writers = journal.writers(walk.area(self._areas, digest))
             if any(self._owners.is_other_alive(owner) for _, owner in writers):
                 return
             heads = [journal.read_head(folder, digest) for folder, _ in writers]
@@ -259,7 +256,7 @@ class _Sweep:
         if not journal.has_leftovers(folder):
             return
         with self._owners.areas_lock(shared=False):
-            area = self._path(digest)
+            area = walk.area(self._areas, digest)
             places = (self._areas, os.path.dirname(area), area, folder)
             if all(map(is_real_dir, places)) and not self._owners.is_alive(owner):
                 journal.drop_leftovers(folder)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..backend import Usage
 from ..names import STORED_NAME
@@ -22,6 +22,11 @@ PREFIX = re.compile(r"[0-9a-f]{2}")
 
 AREA = re.compile(r"[0-9a-f]{64}")
 """Name of an area: the hash of its session's key. It begins with the name of its folder."""
+
+
+def area(areas: str, digest: str) -> str:
+    """Return the path of an area in the folder ``areas``."""
+    return f"{areas}/{digest[:2]}/{digest}"
 
 
 def digests(areas: str) -> Iterator[str]:
@@ -83,3 +88,13 @@ def usage(area: str) -> Usage:
     found = [regular(f"{area}/{entry}") for entry in files if STORED_NAME.fullmatch(entry)]
     sizes = [status.st_size for status in found if status is not None]
     return Usage(sum(sizes), len(sizes))
+
+
+def total(areas: str, count: Callable[[str], Usage]) -> Usage:
+    """Add up what ``count`` returns for the path of each area."""
+    size = files = 0
+    for digest in digests(areas):
+        found = count(area(areas, digest))
+        size += found.bytes
+        files += found.files
+    return Usage(size, files)
