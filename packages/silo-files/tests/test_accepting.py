@@ -126,6 +126,7 @@ def test_another_extension_is_refused(tables: FileStore, name: str) -> None:
 def test_a_store_without_a_policy_accepts_all_names(store: FileStore) -> None:
     for name in ("a", "a.exe", "a:b.csv"):
         store.save("sid", name, b"1")
+    assert store.list_files("sid") == ["a", "a.exe", "a:b.csv"]
 
 
 @pytest.mark.parametrize(

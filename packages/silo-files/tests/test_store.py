@@ -171,13 +171,6 @@ def test_a_folder_pipe_or_link_counts_as_missing(store: FileStore) -> None:
         store.open("sid", "a")
 
 
-def test_a_refused_limit_creates_nothing(tmp_path: Path) -> None:
-    for limit in ("max_file_bytes", "max_session_bytes", "max_store_bytes", "max_files"):
-        with pytest.raises(ValueError, match="negative"):
-            FileStore(tmp_path / "base", **{limit: -1})  # type: ignore[arg-type]
-    assert not (tmp_path / "base").exists()
-
-
 def test_folders_above_the_base_obey_the_umask(tmp_path: Path) -> None:
     if sys.platform == "win32":
         pytest.skip("Windows has no modes")
