@@ -463,6 +463,19 @@ def test_a_hold_follows_a_rotation(store: SessionStore, clock: Clock) -> None:
     assert not store.exists(SID)
 
 
+def test_a_new_session_asks_each_factory_once(store: SessionStore) -> None:
+    asked: list[str] = []
+
+    def make() -> dict[str, int]:
+        asked.append("new")
+        return {}
+
+    store.register_namespace("new", make)
+    store.get(SID)
+    store.get(SID)
+    assert asked == ["new"]
+
+
 def test_peeking_renews_nothing_and_runs_no_factory(store: SessionStore, clock: Clock) -> None:
     assert store.peek(SID) is None
     store.get(SID)

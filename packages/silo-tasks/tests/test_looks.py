@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from silo_tasks import BackgroundTask, InlineRunner, TaskState, ThreadRunner
-from silo_tasks.log.lines import LogLine, LogRing, LogView
+from silo_tasks.log.lines import LogLine, LogRing, LogView, view_of
 from silo_tasks.progress.scopes import Progress, Scope
 
 WAIT = 30
@@ -303,6 +303,26 @@ def test_a_look_at_lines_of_another_process_counts_the_private_ones_that_it_does
     log = Watched(5, threading.RLock())
     log.follow(LogView([LogLine(2, 0.0, "info", "a line")], 0, 1, 1, 2, private=1))
     assert looks[-1] == log.view().private == 1
+
+
+def test_lines_after_a_number_have_greater_numbers_also_if_some_are_missing() -> None:
+    lines = [LogLine(seq, 0.0, "info", "a line") for seq in (1, 2, 5)]
+    view = LogView(lines, 0, 3, 1, 5, private=0)
+    assert [line.seq for line in view.since(2)] == [5]
+
+
+def test_only_private_lines_count_as_private() -> None:
+    log = LogRing(5, threading.RLock())
+    counts = [log.view().private]
+    for public in (True, False, True):
+        log.append(0.0, "info", "a line", public=public)
+        counts.append(log.view().private)
+    assert counts == [0, 0, 1, 1]
+
+
+def test_a_record_without_a_log_has_dropped_no_lines() -> None:
+    view = view_of({})
+    assert (view.all(), view.dropped, view.last_seq) == ([], 0, 0)
 
 
 def test_a_loop_that_is_collected_during_a_look_is_closed_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,14 +329,14 @@ def test_anything_but_a_number_is_refused() -> None:
 def test_almost_no_progress_has_no_time_left() -> None:
     now = [0.0]
 
-    def work(task: BackgroundTask) -> str:
+    def work(task: BackgroundTask) -> tuple[str, float | None]:
         task.update(progress=1e-308, message="{eta}")
         now[0] = 10.0
-        return task.state.message
+        return task.state.message, task.state.eta
 
     task = BackgroundTask(runner=InlineRunner(), clock=lambda: now[0])
     task.start(work)
-    assert task.result() == "?"
+    assert task.result() == ("?", None)
 
 
 def test_only_a_finished_run_shows_100() -> None:
