@@ -334,9 +334,8 @@ def test_state_that_fits_its_type_no_more_is_an_error_of_its_own() -> None:
     assert ask(app, "expire", SID)["expired"] is True
 
 
+@pytest.mark.parametrize("url", ["memory://?copy=1", "sqlite", "redis"], indirect=True)
 def test_records_of_tasks_are_not_namespaces(app: Flask, client: FlaskClient, silo: Silo, clock: Clock) -> None:
-    if silo.store.backend.live:
-        return
     begin(client, SID)
     life = Life(SID, silo.store.uid(SID) or "")
     records = TaskRecords(silo.store, SID)

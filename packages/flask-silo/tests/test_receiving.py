@@ -337,14 +337,18 @@ READERS: dict[str, Callable[[SessionFileStore], object]] = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("content_type", [FORM, "text/csv", "application/json"])
+@pytest.mark.parametrize(
+    ("reader", "content_type"),
+    [
+        (reader, content_type)
+        for reader in READERS
+        for content_type in (FORM, "text/csv", "application/json")
+        if reader != "json" or content_type == "application/json"  # it reads no other body
+    ],
+)
 def test_a_body_that_was_read_before_is_a_clear_error(
     app: Flask, client: Any, uploads: SessionFileStore, reader: str, content_type: str
 ) -> None:
-    if reader == "json" and content_type != "application/json":
-        return  # it reads no other body
-
     @app.post("/api/late")
     def late() -> Any:
         READERS[reader](uploads)

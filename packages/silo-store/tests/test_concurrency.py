@@ -467,10 +467,9 @@ def test_a_wait_for_a_lock_is_entered_and_can_be_refused(make_store: Make) -> No
     assert len(entered) == 2
 
 
+@pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
 def test_a_wait_for_another_process_is_entered_and_can_be_refused(make_store: Make) -> None:
     store, other = make_store(), make_store()
-    if not store.backend.shared:
-        return
 
     def waiting(sid: str) -> NoReturn:
         raise TooManyWaiters(sid)

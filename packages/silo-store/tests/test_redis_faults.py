@@ -762,13 +762,13 @@ def test_a_server_that_lacks_commands_is_told_without_an_id(tmp_path: Path) -> N
 
 
 def test_options_of_the_url() -> None:
-    for url in (
-        "redis://127.0.0.1:1/0?tiemout=1",
-        "redis://127.0.0.1:1/0?timeout=x",
-        "redis://127.0.0.1:1/0?timeout=0",
-    ):
-        with pytest.raises(ValueError):
-            open_backend(url)
+    for option, said in {
+        "tiemout=1": "tiemout",
+        "timeout=x": "timeout must be a number of seconds",
+        "timeout=0": "timeout and lease must be positive",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            open_backend(f"redis://127.0.0.1:1/0?{option}")
 
 
 def test_what_redis_py_would_take_from_the_url_does_not_change_how_it_works(redis_server: RedisServer) -> None:

@@ -787,11 +787,10 @@ def evaluated(cell: str, otherwise: Any) -> Any:
     return otherwise if cell == "the same" else eval(cell.strip("`"), SCOPE)
 
 
+@pytest.mark.parametrize("url", ["memory://?copy=1", "sqlite", "redis"], indirect=True)
 @pytest.mark.parametrize(("kind", "example", "without", "with_it"), TABLE)
 def test_the_table_is_true(kind: str, example: str, without: str, with_it: str, make_store: Make) -> None:
     store = make_store()
-    if store.backend.live:
-        return
     value = evaluated(example, None)
     store.register_namespace("untyped", dict)
     store.update(SID, "untyped", lambda _: {"state": value})
