@@ -134,7 +134,7 @@ def test_flask_silo_imports_little_besides_flask() -> None:
     assert not imported("import flask_silo", after="import flask") & late
 
 
-NO_FILES = """
+NO_PARTS = """
 from flask import Flask
 from flask_silo import SessionBusy, Silo
 
@@ -152,27 +152,56 @@ def use():
 def busy():
     raise SessionBusy(silo.sid)
 
+@app.post("/api/fail")
+def fail():
+    raise ValueError
+
 client = app.test_client()
 session = {"X-Session-ID": client.post("/api/use").headers["X-Session-ID"]}
 assert client.post("/api/busy", headers=session).status_code == 409
 assert client.post("/api/use", headers=session).status_code == 200
+assert client.get("/api/tasks/events", headers=session).status_code == 404
+app.testing = False
+app.logger.disabled = True
+assert client.post("/api/fail", headers=session).status_code == 500
 silo.store.destroy(session["X-Session-ID"])
 """
 
 
-def files_of(modules: set[str]) -> set[str]:
-    """Return those of the modules that only applications with files need."""
-    return {name for name in modules if f"{name}.".startswith(("silo_files.", "flask_silo.files."))}
+def of_part(part: str, modules: set[str]) -> set[str]:
+    """Return those of the modules that only applications with tasks, or only those with files, need."""
+    return {name for name in modules if f"{name}.".startswith((f"silo_{part}.", f"flask_silo.{part}."))}
 
 
-def test_an_application_without_files_imports_nothing_for_them() -> None:
-    assert not files_of(imported(NO_FILES))
+@pytest.mark.parametrize("part", ["tasks", "files"])
+def test_an_application_without_tasks_and_files_imports_nothing_for_them(part: str) -> None:
+    assert not of_part(part, imported(NO_PARTS))
 
 
-@pytest.mark.parametrize("name", ["files", "FileStore", "SessionFileStore", "ALL_ROUTES", "FileMissing"])
-def test_a_name_of_files_is_imported_when_it_is_used(name: str) -> None:
-    assert files_of(imported(f"flask_silo.{name}", after="import flask_silo"))
-    assert files_of(imported(f"from flask_silo import {name}", after="import flask_silo"))
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        *[("tasks", name) for name in ("tasks", "BackgroundTask", "SessionTask", "TaskState", "TaskRunning", "track")],
+        *[("files", name) for name in ("files", "FileStore", "SessionFileStore", "ALL_ROUTES", "FileMissing")],
+    ],
+)
+def test_a_name_of_tasks_or_files_is_imported_when_it_is_used(part: str, name: str) -> None:
+    for use in (f"flask_silo.{name}", f"from flask_silo import {name}"):
+        new = imported(use, after="import flask_silo")
+        assert of_part(part, new)
+        assert not of_part({"tasks": "files", "files": "tasks"}[part], new)
+
+
+@pytest.mark.parametrize(
+    ("part", "use"), [("tasks", "silo.task(lambda: None)"), ("files", "silo.add_file_store('files', {folder!r})")]
+)
+def test_an_application_imports_only_the_part_that_it_uses(part: str, use: str, tmp_path: Path) -> None:
+    make = "from flask import Flask; from flask_silo import Silo; silo = Silo(Flask('app'))"
+
+    new = imported(use.format(folder=str(tmp_path / "files")), after=make)
+
+    assert of_part(part, new)
+    assert not of_part({"tasks": "files", "files": "tasks"}[part], new)
 
 
 APPLICATION = """

@@ -10,8 +10,9 @@ from typing import Any
 
 import flask_silo
 import pytest
-from flask_silo.files import answers
+from flask_silo.files import answers as of_files
 from flask_silo.replies import ANSWERS
+from flask_silo.tasks import answers as of_tasks
 from pages import ROOT, blocks
 from servers import until
 from werkzeug.exceptions import HTTPException
@@ -81,9 +82,12 @@ def test_the_readme_of_flask_silo_is_one_screen() -> None:
     assert len((ROOT / "packages/flask-silo/README.md").read_text(encoding="utf-8").splitlines()) <= 60
 
 
-@pytest.mark.parametrize("kind", ANSWERS | answers.ANSWERS, ids=lambda kind: kind.__name__)
+EACH_ANSWER = ANSWERS | of_tasks.ANSWERS | of_files.ANSWERS
+
+
+@pytest.mark.parametrize("kind", EACH_ANSWER, ids=lambda kind: kind.__name__)
 def test_the_table_of_errors_names_what_an_errorhandler_needs(kind: type[Exception]) -> None:
-    answer = (ANSWERS | answers.ANSWERS)[kind]
+    answer = EACH_ANSWER[kind]
     text = (ROOT / "packages/flask-silo/GUIDE.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (.*?) \|", text, re.M)
     (classes,) = [classes for status, error, classes in rows if (int(status), error) == (answer.status, answer.error)]

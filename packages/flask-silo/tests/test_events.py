@@ -12,7 +12,8 @@ import pytest
 from event_streams import Blocks
 from flask import Flask
 from flask_silo import Silo, current_task
-from flask_silo.binding import BINDING, Binding
+from flask_silo.binding import Binding
+from flask_silo.served import BINDING
 from flask_silo.server import Server
 from flask_silo.tasks.event_id import EventId
 from flask_silo.tasks.events import StreamTiming

@@ -18,7 +18,7 @@ from flask_silo.tasks.worker import TaskAddress, find
 from flask_silo_helpers import HEADER, as_
 from silo_store import Hold, InvalidSessionId
 from silo_store.testing import SID, TTL, Clock
-from silo_tasks import ThreadRunner
+from silo_tasks import BackgroundTask, TaskError, TaskRunning, ThreadRunner
 
 
 class Job:
@@ -395,6 +395,39 @@ def test_a_full_queue_is_answered_with_503_and_keeps_the_task_before(
     assert silo.store.cleanup() == [SID], "what was not started holds nothing"
     job.leave.set()
     client.get("/api/task/result", headers=as_(other))
+
+
+@pytest.mark.parametrize("handler", [None, TaskError, TaskRunning])
+def test_an_error_of_a_task_of_the_applications_own_has_an_answer(handler: type[Exception] | None) -> None:
+    app, leave = Flask(__name__), threading.Event()
+    if handler is not None:
+        app.register_error_handler(handler, lambda _: ("own", 418))
+    Silo(app)
+    report = BackgroundTask("report")
+
+    @app.post("/report")
+    def start() -> str:
+        report.start(lambda _: leave.wait(30))
+        return ""
+
+    client = app.test_client()
+    try:
+        assert client.post("/report").status_code == 200
+        response = client.post("/report")
+    finally:
+        leave.set()
+        report.wait()
+
+    if handler is None:
+        assert (response.status_code, response.get_json()["error"]) == (409, "task_running")
+    else:
+        assert (response.status_code, response.text) == (418, "own")
+
+
+def test_a_handler_that_is_registered_after_the_task_wins(app: Flask, client: FlaskClient, job: Job) -> None:
+    app.register_error_handler(TaskError, lambda _: ("own", 418))
+
+    assert client.post("/api/start-twice", headers=as_(SID)).status_code == 418
 
 
 def test_a_task_outside_a_request_needs_one(silo: Silo, job: Job) -> None:

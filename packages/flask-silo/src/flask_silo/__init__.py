@@ -22,21 +22,9 @@ from silo_store import (
     TooManySessions,
     TooManyWaiters,
 )
-from silo_tasks import (
-    BackgroundTask,
-    QueueFull,
-    RunnerUnavailable,
-    TaskError,
-    TaskRunning,
-    TaskState,
-    current_task,
-    step,
-    track,
-)
 
 from .ext import Silo
 from .namespace import Namespace
-from .tasks.task import SessionTask
 
 if TYPE_CHECKING:
     from silo_files import (
@@ -55,8 +43,20 @@ if TYPE_CHECKING:
         StoreQuotaExceeded,
         TruncatedInput,
     )
+    from silo_tasks import (
+        BackgroundTask,
+        QueueFull,
+        RunnerUnavailable,
+        TaskError,
+        TaskRunning,
+        TaskState,
+        current_task,
+        step,
+        track,
+    )
 
     from .files import ALL_ROUTES, MalformedUpload, SessionFileStore
+    from .tasks import SessionTask
 
 __version__: str
 
@@ -110,6 +110,20 @@ __all__ = [
     "track",
 ]
 
+OF_TASKS = {
+    "BackgroundTask",
+    "QueueFull",
+    "RunnerUnavailable",
+    "SessionTask",
+    "TaskError",
+    "TaskRunning",
+    "TaskState",
+    "current_task",
+    "step",
+    "track",
+}
+"""The names of ``__all__`` that are imported with tasks. Those of files are the other names that are imported late."""
+
 
 if not TYPE_CHECKING:  # otherwise no checker would report a name that does not exist
 
@@ -119,10 +133,13 @@ if not TYPE_CHECKING:  # otherwise no checker would report a name that does not 
 
             globals()[name] = found = version("flask-silo")
             return found
-        if name == "files" or name in __all__:  # many applications have no files
-            files = import_module(".files", __name__)
-            home = files if name in files.__all__ else import_module("silo_files")
-            globals()[name] = found = files if name == "files" else getattr(home, name)
+        if name in ("tasks", "files"):
+            return import_module(f".{name}", __name__)
+        if name in __all__:  # many applications have no tasks, or no files
+            part = "tasks" if name in OF_TASKS else "files"
+            own = import_module(f".{part}", __name__)
+            home = own if name in own.__all__ else import_module(f"silo_{part}")
+            globals()[name] = found = getattr(home, name)
             return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

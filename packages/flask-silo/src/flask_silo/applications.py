@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, current_app
 from silo_store import Registry, SessionStore
 
-from .binding import BINDING, Binding
+from .binding import Binding
 from .current import IN_A_THREAD
+from .served import BINDING, served
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Applications:
         app.extensions[BINDING] = Binding(self._silo, app, settings, self._store_for(settings))
         app.extensions["silo"] = self._silo
         self._apps.add(app)
+        served.add(app)
 
     def _store_for(self, settings: Settings) -> SessionStore:
         early, self._early = self._early, None

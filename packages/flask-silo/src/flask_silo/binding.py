@@ -7,32 +7,29 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property, partial
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, request
 from silo_store import CleanupDaemon, EndReason, SessionStore, SiloError
-from silo_tasks import TaskError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from .cli.group import commands
 from .current import SCOPE, Scope, current_request, flask_request
 from .deployment import warn_if_apart
 from .fork import reset_after_fork
+from .late import made_once
 from .replies import answer
 from .request.change_warnings import ChangeWarnings
 from .request.commit import Commit
 from .request.data_endpoints import DataEndpoints
-from .request.endpoints import Endpoints
+from .request.endpoints import EVENTS, Endpoints
 from .request.identity import SessionHeader
 from .request.session import RequestSession
 from .request.waiting import Waiting
 from .server import Server
 from .settings import Settings
-from .tasks.runs import SessionRuns
-from .tasks.task import SessionTask
-from .tasks.views import EVENTS, TaskViews
-from .tasks.worker import register_application
 from .unused import config_of, late_settings, lost_endpoints, unknown_settings
 
 if TYPE_CHECKING:
@@ -40,11 +37,11 @@ if TYPE_CHECKING:
 
     from .ext import Silo
     from .files.views import FileViews
+    from .tasks.runs import SessionRuns
+    from .tasks.task import SessionTask
+    from .tasks.views import TaskViews
 
 logger = logging.getLogger("flask_silo")
-
-BINDING = "flask_silo.binding"
-"""The key of a ``Binding`` in its application's extensions."""
 
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """The methods of requests that read."""
@@ -61,11 +58,10 @@ class Binding:
         settings: The settings of the application.
         store: The store of its sessions.
         daemon: The thread that sweeps the store.
-        runs: The runs of its sessions' tasks in this process.
         declared: The tasks of the ``Silo``, by name.
         endpoints: The endpoints that the application has no view for.
-        task_views: Those of tasks.
         waiting: Limits how many requests wait at a time.
+        making: Held by the thread that makes the parts for tasks, or those for files.
     """
 
     def __init__(
@@ -79,14 +75,8 @@ class Binding:
         self.settings = settings
         self.store = store
         self.daemon: CleanupDaemon = CleanupDaemon(store)
-        self.runs: SessionRuns = SessionRuns(app, store)
         self.declared: Mapping[str, SessionTask[..., Any]] = silo.tasks
         self.endpoints: Endpoints = Endpoints(app)
-        self.task_views: TaskViews = TaskViews(app, self.endpoints, settings, store, self.runs, silo.tasks)
-        if silo.tasks:
-            self.task_views.enable()
-        for files in silo.files.stores.values():
-            self.file_views.add(files)
         self._silo = silo
         self._warned: set[str] = set()
         self._seen_config = config_of(app.config)
@@ -110,29 +100,53 @@ class Binding:
             app.after_request(self._change_warnings.after_request)
         app.wsgi_app = Commit(app, app.wsgi_app, self._header)  # type: ignore[method-assign]
         self._watch_errors()
-        taken = app.error_handler_spec[None][None]
-        for kind in (SiloError, TaskError):
-            if kind not in taken:  # the application's own handlers win, whenever they were registered
-                app.register_error_handler(kind, answer)
-        register_application(app)
+        if SiloError not in app.error_handler_spec[None][None]:  # the application's own wins, whenever registered
+            app.register_error_handler(SiloError, answer)
+        self._answer_errors_of_parts()
+        if silo.tasks:
+            self.task_views.enable()
+        for files in silo.files.stores.values():
+            self.file_views.add(files)
         app.cli.commands.setdefault("silo", commands)  # the application may have a command of that name
         self._warn_once(unknown_settings(self._seen_config, os.environ))
 
-    @cached_property
+    @made_once
+    def runs(self) -> SessionRuns:
+        """The runs of its sessions' tasks in this process. The modules of tasks are imported for the first task."""
+        from .tasks.runs import SessionRuns
+
+        self._answer_errors_of_parts()
+        return SessionRuns(self.app, self.store)
+
+    @made_once
+    def task_views(self) -> TaskViews:
+        """The endpoints of tasks."""
+        from .tasks.views import TaskViews
+
+        return TaskViews(self.app, self.endpoints, self.settings, self.store, self.runs, self.declared)
+
+    @made_once
     def file_views(self) -> FileViews:
         """The endpoints of file stores. The modules of files are imported for the first file store."""
         from .files.views import FileViews
 
-        self._answer_errors_of_files()
+        self._answer_errors_of_parts()
         return FileViews(self.endpoints, self.settings.prefixes)
 
-    def _answer_errors_of_files(self) -> None:
-        from .files.answers import answer_errors
+    def _answer_errors_of_parts(self) -> None:
+        """Answer the errors of tasks and of files, if the process uses these: with ``Silo`` or by themselves."""
+        if "silo_tasks" in sys.modules:
+            from .tasks.answers import answer_task_errors
 
-        answer_errors(self.app)
+            answer_task_errors(self.app)
+        if "silo_files" in sys.modules:
+            from .files.answers import answer_file_errors
+
+            answer_file_errors(self.app)
 
     def _after_fork(self) -> None:
         """Start the threads of a forked child at its first request."""
+        self.making: AbstractContextManager[Any] = threading.RLock()
         self._started = False
 
     def _start(self, environ: WSGIEnvironment) -> None:
@@ -163,8 +177,7 @@ class Binding:
         session = current_request()
         if session is not None:
             session.fail(error)
-        if "silo_files" in sys.modules:  # the view may have a file store that is not the Silo's
-            self._answer_errors_of_files()
+        self._answer_errors_of_parts()
         response = handle(error)
         if (
             response is error
@@ -236,7 +249,8 @@ class Binding:
         return self._silo.data_endpoints.match(req) or self._data_endpoints.match(req)
 
     def _session_ended(self, _sid: str, uid: str, _reason: EndReason) -> None:
-        self.runs.end(uid)
+        if self.declared:
+            self.runs.end(uid)
         self._silo.files.end(uid)
 
 

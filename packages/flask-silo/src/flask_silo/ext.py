@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app
 from silo_store import Registry, SessionStore, check_callback
-from silo_tasks import Runner, check_target
 
 from .applications import Applications
 from .binding import Binding
@@ -20,12 +19,13 @@ from .lives import SessionFiles
 from .namespace import Namespace
 from .request.data_endpoints import DataEndpoints
 from .settings import NAMES
-from .tasks.task import SessionTask
 
 if TYPE_CHECKING:
     from silo_files import FileBackend, Validator
+    from silo_tasks import Runner
 
     from .files.store import SessionFileStore
+    from .tasks.task import SessionTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -271,11 +271,12 @@ class Silo:
             TypeError: The function is a coroutine function or a generator function, ``runner`` is not a runner, or
                 ``public_errors`` names something other than classes of exceptions.
         """
+        from .tasks.task import SessionTask  # many applications have no tasks
+
+        options = {"runner": runner, "timeout": timeout, "public_errors": public_errors}
 
         def made(function: Callable[..., Any]) -> SessionTask[..., Any]:
-            check_target(function, "@silo.task")
-            options = {"runner": runner, "timeout": timeout, "public_errors": public_errors}
-            task = SessionTask(self, function, name or function.__name__, options)
+            task = SessionTask(self, function, name, options)
             if task.name in self.tasks:
                 raise ValueError(f"there is a task {task.name!r} already: give this one another name")
             self.tasks[task.name] = task

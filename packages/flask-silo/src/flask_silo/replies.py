@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import silo_tasks
 from flask import Response, jsonify
 from silo_store import (
     InvalidSessionId,
@@ -65,12 +64,10 @@ ANSWERS: dict[type[Exception], Answer] = {
     StoreUnavailable: Answer(503, "store_unavailable", "Sessions cannot be reached at the moment.", 1),
     TooManySessions: Answer(503, "too_many_sessions", "There is no room for another session at the moment.", 5),
     InvalidSessionId: Answer(400, "invalid_session_id", "This is not a session id."),
-    silo_tasks.TaskRunning: Answer(409, "task_running", "This task is still running."),
-    silo_tasks.RunnerUnavailable: Answer(503, "task_queue_unavailable", "Tasks cannot be started at the moment.", 5),
-    silo_tasks.QueueFull: Answer(503, "task_queue_full", "Too many tasks are waiting. Try again later.", 5),
     RequestEntityTooLarge: Answer(413, "request_too_large", "The request is too large.", limits=limits_of_request),
 }
-"""The answer to each error that clients may know. Those of files are in ``files.answers``.
+"""The answer to each error that clients may know. Those of tasks and files are in ``tasks.answers`` and
+``files.answers``.
 
 Flask answers any other error with 500.
 """

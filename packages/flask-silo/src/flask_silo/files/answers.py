@@ -52,7 +52,7 @@ ANSWERS: dict[type[Exception], Answer] = {
 """The answer to each error of files that clients may know. Flask answers any other with 500."""
 
 
-def answer_errors(app: Flask) -> None:
+def answer_file_errors(app: Flask) -> None:
     """Answer the errors of files, unless the application has a handler for them. It may also register one later."""
     app.error_handler_spec[None][None].setdefault(FileStoreError, _answer)
 

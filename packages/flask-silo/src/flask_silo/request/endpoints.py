@@ -11,6 +11,9 @@ from flask import Flask, Request, Response, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
+EVENTS = "flask_silo:events"
+"""The endpoint of streams of tasks, which checks itself whether the session lives."""
+
 CATCH_ALL = re.compile(r"/(<(\w+:)?\w+>/)*<path:\w+>")
 """Matches the rule of a route that takes every path, such as ``/<path:file>``."""
 

@@ -11,7 +11,16 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from silo_store import Life
-from silo_tasks import BackgroundTask, Runner, Status, TaskRunning, TaskState, default_runner, explain_call
+from silo_tasks import (
+    BackgroundTask,
+    Runner,
+    Status,
+    TaskRunning,
+    TaskState,
+    check_target,
+    default_runner,
+    explain_call,
+)
 from silo_tasks.runners.queue import QueueRunner
 
 from ..deployment import SHARE
@@ -37,14 +46,16 @@ class SessionTask(Generic[P, R]):
     Args:
         silo: The extension that has the sessions.
         function: The function.
-        name: The name of the task.
+        name: The name of the task; the function's name by default.
         options: Arguments of ``BackgroundTask``, the runner among them.
 
     Attributes:
         name: The name of the task.
     """
 
-    def __init__(self, silo: Silo, function: Callable[P, R], name: str, options: dict[str, Any]) -> None:
+    def __init__(self, silo: Silo, function: Callable[P, R], name: str | None, options: dict[str, Any]) -> None:
+        check_target(function, "@silo.task")
+        name = name or function.__name__
         BackgroundTask(name, **options)  # refuses wrong options here, not in the first request
         functools.update_wrapper(self, function)  # first: it takes over the function's own attributes
         self.name = name

@@ -11,7 +11,7 @@ from silo_store import Life, SessionStore, StoreUnavailable
 from werkzeug.routing import Rule
 
 from ..current import current_request
-from ..request.endpoints import Endpoints, Target
+from ..request.endpoints import EVENTS, Endpoints, Target
 from ..request.waiting import waiters
 from ..server import Server
 from .event_id import EventId
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..request.session import RequestSession
     from ..settings import Settings
 
-TASK, EVENTS = "flask_silo:task", "flask_silo:events"
+TASK = "flask_silo:task"
 NO_STORE = {"Cache-Control": "no-store"}
 
 

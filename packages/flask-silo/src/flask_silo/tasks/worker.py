@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -14,14 +13,12 @@ from silo_store import Life, RecordDamaged, StoreUnavailable, check_sid
 from silo_tasks import BackgroundTask, TaskError
 from silo_tasks.runners.queue import Message
 
+from ..served import BINDING, served
 from .records import TaskRecords, label_of
 
 if TYPE_CHECKING:
     from ..binding import Binding
     from .task import SessionTask
-
-_applications: weakref.WeakSet[Flask] = weakref.WeakSet()
-"""The applications of this process that a ``Silo`` serves."""
 
 _loaded: dict[str, Flask] = {}
 """The applications that were loaded for a task, by the import path that they were loaded from."""
@@ -42,11 +39,6 @@ class TaskAddress(TypedDict):
     """The uid of the session; None if sessions are in the memory of another process."""
 
 
-def register_application(app: Flask) -> None:
-    """Let tasks that are sent to this process find the application."""
-    _applications.add(app)
-
-
 def find(address: TaskAddress) -> tuple[Binding, SessionTask[..., Any] | None]:
     """Return the binding of a task's application in this process, and the task.
 
@@ -64,7 +56,7 @@ def find(address: TaskAddress) -> tuple[Binding, SessionTask[..., Any] | None]:
         check_sid(address["sid"])
     found = None
     for app in _candidates(address):
-        binding: Binding | None = app.extensions.get("flask_silo.binding")
+        binding: Binding | None = app.extensions.get(BINDING)
         if binding is not None:
             declared = binding.declared.get(address["task"])
             if declared is not None:
@@ -100,12 +92,12 @@ def _candidates(address: TaskAddress) -> Iterator[Flask]:
 
 def _named(address: TaskAddress) -> list[Flask]:
     """Return the applications of that name; if a module has made several, the one that has the session comes first."""
-    found = [app for app in list(_applications) if app.import_name == address["app"]]
+    found = [app for app in list(served) if app.import_name == address["app"]]
     return sorted(found, key=lambda app: not _has_session(app, address)) if len(found) > 1 else found
 
 
 def _has_session(app: Flask, address: TaskAddress) -> bool:
-    binding: Binding | None = app.extensions.get("flask_silo.binding")
+    binding: Binding | None = app.extensions.get(BINDING)
     if binding is None or address["sid"] is None or address["uid"] is None:
         return False
     try:
