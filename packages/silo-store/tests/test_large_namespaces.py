@@ -110,3 +110,18 @@ def test_threads_that_fetch_a_namespace_at_two_moments_agree(
     assert store.changed(session) == []
     store.save(SID, session)
     assert other.get(SID)["notes"] == {"lines": [TEXT, "new"]}
+
+
+def test_a_large_namespace_is_replaced_without_reading_it(
+    make_store: Callable[..., SessionStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    store.update(SID, "notes", lambda _: {"lines": [TEXT]})
+    fetched: list[Any] = []
+    monkeypatch.setattr(store.backend, "fetch", lambda *args: fetched.append(args))
+    with store.edit(SID, lazy=True) as session:
+        session["notes"] = {"lines": ["new"]}
+        assert store.changed(session) == ["notes"]
+    assert fetched == []
+    monkeypatch.undo()
+    assert store.get(SID)["notes"] == {"lines": ["new"]}
