@@ -453,7 +453,8 @@ def test_each_byte_is_written_once(client: Any, uploads: SessionFileStore, kind:
 
 def chunked(data: bytes, **more: Any) -> dict[str, Any]:
     """Return the test client's arguments for a body without a Content-Length."""
-    return {"input_stream": io.BytesIO(data), "environ_overrides": {"wsgi.input_terminated": True}, **more}
+    environ = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
+    return {"input_stream": io.BytesIO(data), "environ_overrides": environ, **more}
 
 
 @pytest.mark.parametrize("over", [0, 1])
