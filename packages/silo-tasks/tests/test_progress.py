@@ -383,3 +383,22 @@ def test_long_levels_are_cut() -> None:
 def test_states_that_hold_steps_are_equal_to_what_they_were() -> None:
     state = TaskState(steps=[StepState("a", "done", 0, 1.0, 1.0, 2.0)])
     assert TaskState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
+
+
+def test_a_negative_count_shows_none() -> None:
+    task = BackgroundTask()
+    task.update(n=-5, total=10)
+    assert (task.state.n, task.state.progress) == (0, 0.0)
+
+
+def test_the_counts_of_the_last_loop_stay_after_its_step() -> None:
+    def work(task: BackgroundTask) -> TaskState:
+        with task.step("read"):
+            for _ in task.track(range(3)):
+                pass
+        return task.state
+
+    task = BackgroundTask(runner=InlineRunner())
+    task.start(work)
+    state = task.result()
+    assert (state.n, state.total) == (3, 3)
