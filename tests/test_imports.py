@@ -64,6 +64,10 @@ def test_a_package_is_imported_without_what_it_uses_later(package: str) -> None:
     assert not imported(f"import {package}") & late
 
 
+def test_a_store_without_options_imports_nothing_that_reads_them() -> None:
+    assert "urllib.parse" not in imported("from silo_store import SessionStore; SessionStore(backend='memory://')")
+
+
 def test_silo_tasks_imports_nothing_for_the_checks_tokens_and_records_of_task_stores() -> None:
     assert not imported("import silo_tasks") & {"hashlib", "hmac", "inspect", "json", "random", "secrets"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl
 
 from ..address import Address
 
@@ -16,6 +15,10 @@ def options(address: Address) -> dict[str, str]:
     Raises:
         ValueError: An option is given twice.
     """
+    if not address.query:
+        return {}
+    from urllib.parse import parse_qsl  # few URLs have options
+
     found: dict[str, str] = {}
     for name, value in parse_qsl(address.query, keep_blank_values=True):
         if name in found:
