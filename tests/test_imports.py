@@ -35,6 +35,7 @@ OWN = {
     "silo_store": {"backends.redis", "backends.sqlite", "msgpack", "testing"},
     "silo_tasks": {
         "console",
+        "log.capture",
         "run.waiting",
         "runners.celery",
         "runners.process",
@@ -89,6 +90,14 @@ def test_silo_tasks_compiles_no_annotations() -> None:
     subprocess.run([sys.executable, "-c", NO_EVAL], check=True)
 
 
+def test_silo_tasks_imports_what_executes_runs_when_the_first_one_starts() -> None:
+    pool = {"logging", "silo_tasks.runners.thread"}
+    late = pool | {f"silo_tasks.{name}" for name in ("fitting", "run.job", "runners.inline", "stores.base", "timer")}
+
+    assert not imported("import silo_tasks; silo_tasks.BackgroundTask()") & {*late, "traceback"}
+    assert imported("silo_tasks.BackgroundTask().start(lambda task: None)", after="import silo_tasks") & late == pool
+
+
 def test_silo_tasks_imports_what_makes_a_state_when_a_caller_first_looks_at_one() -> None:
     late = {"dataclasses", "inspect", "silo_tasks.run.snapshot", "silo_tasks.state"}
     run = "task = silo_tasks.BackgroundTask(); task.start(lambda task: None); task.wait()"
@@ -97,26 +106,30 @@ def test_silo_tasks_imports_what_makes_a_state_when_a_caller_first_looks_at_one(
     assert imported("task.state", after=f"import silo_tasks; {run}") >= late - {"inspect"}
 
 
+START = "task = silo_tasks.BackgroundTask(); task.start(lambda task: None); task.wait()"
 FORK_DURING_IMPORT = """
 import faulthandler, os, sys, threading
 import silo_tasks
 
 class Finder:
     def find_spec(self, name, *_):
-        if name == "silo_tasks.state":
+        if name == "{module}":
             importing.set()
             forking.wait(10)
+
+def use():
+    {use}
 
 task = silo_tasks.BackgroundTask()
 importing, forking = threading.Event(), threading.Event()
 sys.meta_path.insert(0, Finder())
 os.register_at_fork(before=forking.set)
-thread = threading.Thread(target=lambda: task.state)
+thread = threading.Thread(target=use)
 thread.start()
-importing.wait(10)
+assert importing.wait(10)
 if not (child := os.fork()):
     faulthandler.dump_traceback_later(10, exit=True)
-    task.state
+    use()
     os._exit(0)
 thread.join()
 assert os.waitpid(child, 0)[1] == 0
@@ -124,8 +137,74 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork")
-def test_a_child_that_is_forked_during_an_import_can_look_at_a_state() -> None:
-    subprocess.run([sys.executable, "-c", FORK_DURING_IMPORT], check=True, timeout=60)
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("silo_tasks.state", "task.state"),
+        ("silo_tasks.runners.thread", START),
+        ("logging", START),
+        ("silo_tasks.timer", START.replace("()", "(timeout=60)", 1)),
+        ("silo_tasks.log.capture", "task.logging()"),
+    ],
+)
+def test_a_child_that_is_forked_during_an_import_can_import_the_same(module: str, use: str) -> None:
+    code = FORK_DURING_IMPORT.format(module=module, use=use)
+
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+FORK = """
+import os, sys
+import silo_tasks
+
+before = set(sys.modules)
+if not (child := os.fork()):
+    os._exit(0)
+os.waitpid(child, 0)
+assert set(sys.modules) == before
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork")
+def test_a_fork_imports_nothing() -> None:
+    """An import of the logging module would register functions for the fork that has begun, which then fail."""
+    done = subprocess.run([sys.executable, "-c", FORK], check=True, capture_output=True, text=True)
+
+    assert not done.stderr
+
+
+IMPORT_THAT_WAITS = """
+import os, threading
+import silo_tasks
+from silo_tasks import importing
+
+def use():
+    with importing.importing:
+        waiting.set()
+        over.wait()
+
+importing.LONGEST_WAIT = 0.01
+waiting, over = threading.Event(), threading.Event()
+thread = threading.Thread(target=use)
+thread.start()
+assert waiting.wait(10)
+if not (child := os.fork()):
+    task = silo_tasks.BackgroundTask()
+    task.start(lambda task: None)
+    os._exit(not task.wait(10))
+over.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork")
+def test_a_fork_does_not_wait_for_ever_for_an_import_that_waits_for_the_fork() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", IMPORT_THAT_WAITS]  # Python warns of forks beside threads
+
+    done = subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+    assert not done.stderr
 
 
 def test_silo_files_imports_no_modules_of_archives() -> None:

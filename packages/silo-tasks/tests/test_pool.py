@@ -487,6 +487,60 @@ def test_exit_cancels_what_takes_too_long_and_never_hangs() -> None:
     assert out.split() == ["cancelled"]
 
 
+HANDLER = """
+import logging
+class Handler(logging.Handler):
+    def emit(self, record):
+        print(record.getMessage(), flush=True)
+    def close(self):
+        print("closed", flush=True)
+        super().close()
+logger = logging.getLogger("of the program")
+logger.addHandler(Handler())
+"""
+IMPORT = "import silo_tasks, threading"
+START = """
+begun = threading.Event()
+def work(task):
+    begun.set()
+    try:
+        for _ in task.track(iter(int, 1)):
+            pass
+    finally:
+        logger.error("cancelled at exit")
+silo_tasks.BackgroundTask().start(work)
+silo_tasks.default_runner().drain_timeout = 0
+"""
+
+
+@pytest.mark.parametrize("parts", [(HANDLER, IMPORT, START), (IMPORT, HANDLER, START), (IMPORT, START, HANDLER)])
+def test_handlers_of_logging_are_closed_once_all_tasks_have_ended(parts: tuple[str, ...]) -> None:
+    """The logging module closes them at exit. What tasks log until then must reach them."""
+    out = python("\n".join([*parts, "begun.wait()"]))
+
+    assert out.splitlines() == ["cancelled at exit", "closed"]
+
+
+def test_functions_at_exit_are_called_after_tasks_if_they_were_registered_before_the_first_one() -> None:
+    out = python(
+        """
+        import atexit, itertools, threading
+        from silo_tasks import BackgroundTask
+        begun, leave = threading.Event(), threading.Event()
+        def work(task):
+            begun.set()
+            leave.wait()
+            print("task", flush=True)
+        atexit.register(print, "registered before", flush=True)
+        BackgroundTask().start(work)
+        atexit.register(lambda: (print("registered after", flush=True), leave.set()))
+        begun.wait()
+        """
+    )
+
+    assert out.splitlines() == ["registered after", "task", "registered before"]
+
+
 def test_exit_does_not_wait_for_callbacks_of_cancelled_jobs() -> None:
     begin = time.monotonic()
     out = python(

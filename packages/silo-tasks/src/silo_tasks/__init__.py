@@ -16,21 +16,21 @@ from .errors import (
 from .log.lines import LogLine
 from .progress.steps import StepState
 from .reporting import step, track
-from .run.job import Job
 from .run.target import check_target, explain_call
-from .runners.base import Runner
-from .runners.inline import InlineRunner
-from .runners.thread import ThreadRunner, default_runner
 from .status import Status
-from .stores.base import RunChange, TaskStore
-from .stores.memory import MemoryTaskStore
-from .stores.stored_run import StoredRun, TaskRecord
 from .task import BackgroundTask, current_task
 from .text import MAX_LINE
 
 if TYPE_CHECKING:
+    from .run.job import Job
+    from .runners.base import Runner
+    from .runners.inline import InlineRunner
     from .runners.process import ProcessRunner
+    from .runners.thread import ThreadRunner, default_runner
     from .state import TaskState
+    from .stores.base import RunChange, TaskStore
+    from .stores.memory import MemoryTaskStore
+    from .stores.stored_run import StoredRun, TaskRecord
 
 __version__: str
 
@@ -70,6 +70,22 @@ __all__ = [
 ]
 
 
+_LATE = {
+    "InlineRunner": "runners.inline",
+    "Job": "run.job",
+    "MemoryTaskStore": "stores.memory",
+    "ProcessRunner": "runners.process",
+    "RunChange": "stores.base",
+    "Runner": "runners.base",
+    "StoredRun": "stores.stored_run",
+    "TaskRecord": "stores.stored_run",
+    "TaskState": "state",
+    "TaskStore": "stores.base",
+    "ThreadRunner": "runners.thread",
+    "default_runner": "runners.thread",
+}
+"""The modules of the names that most programs need after their start or not at all."""
+
 if not TYPE_CHECKING:  # otherwise no checker would report a name that does not exist
 
     def __getattr__(name: str) -> Any:
@@ -78,18 +94,14 @@ if not TYPE_CHECKING:  # otherwise no checker would report a name that does not 
 
             globals()[name] = found = version("silo-tasks")
             return found
-        if name == "ProcessRunner":
-            from .runners.process import ProcessRunner  # needs subprocess and socket, which few programs have imported
+        if name in _LATE:
+            from importlib import import_module
 
-            globals()[name] = ProcessRunner
-            return ProcessRunner
-        if name == "TaskState":
-            # With what stores it, so that an application that names it imports nothing in its first request.
-            from .run import publishing  # noqa: F401
-            from .state import TaskState
-
-            globals()[name] = TaskState
-            return TaskState
+            if name == "TaskState":
+                # With what stores it, so that an application that names it imports nothing in its first request.
+                import_module(".run.publishing", __name__)
+            globals()[name] = found = getattr(import_module(f".{_LATE[name]}", __name__), name)
+            return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,53 +1,18 @@
-"""Checks of the arguments of tasks and runners."""
+"""Checks of numbers, and of the arguments of tasks."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from .importing import importing
 from .run.public_errors import PublicErrors, names_of
 from .run.settings import Settings
-from .runners.base import Runner
-from .seam import check_seam
-from .stores.base import TaskStore
 
-_FITTING: set[type] = set()
-"""Classes of runners and stores whose methods were checked, so that making a task stays cheap."""
-
-
-def check_runner(runner: object) -> None:
-    """Check that an argument is a runner, or None for the default one.
-
-    Raises:
-        TypeError: The argument is something else, such as a class or a name, or a method of it takes other arguments
-            than that of ``Runner``. The message says which.
-    """
-    if isinstance(runner, str):
-        given = "an address" if "://" in runner else repr(runner)  # An address may hold a password.
-        raise TypeError(f"runner must be a silo_tasks.Runner such as ThreadRunner(), not {given}")
-    if runner is not None:
-        _check("runner", runner, Runner, "a silo_tasks.Runner such as ThreadRunner()")
-
-
-def check_store(store: object) -> None:
-    """Check that an argument is a task store.
-
-    Raises:
-        TypeError: The argument is something else, or a method of it takes other arguments than that of ``TaskStore``;
-            the message says which. It does not repeat the argument: an address may hold a password.
-    """
-    _check("store", store, TaskStore, "a task store such as MemoryTaskStore() or RedisTaskStore(url)")
-
-
-def _check(name: str, value: object, seam: type[Runner] | type[TaskStore], what: str) -> None:
-    if not isinstance(value, seam):
-        given = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
-        methods = " and ".join(sorted(seam.__abstractmethods__))
-        own = f"one of your own derives from silo_tasks.{seam.__name__} and has the methods {methods}"
-        raise TypeError(f"{name} must be {what}, not {given}; {own}")
-    if type(value) not in _FITTING:
-        check_seam(name, value, seam, f"silo_tasks.{seam.__name__}")
-        _FITTING.add(type(value))
+if TYPE_CHECKING:
+    from .runners.base import Runner
+    from .stores.base import TaskStore
 
 
 def check_number(name: str, number: object, unit: str = "") -> None:
@@ -96,9 +61,8 @@ def settings_of(
     """
     if type(name) is not str:
         name = _name_of(name)
-    check_runner(runner)
-    if store is not None:
-        check_store(store)
+    if runner is not None or store is not None:
+        (_check_fitting or _import_check_fitting())(runner, store)
     if timeout is not None:
         check_number("timeout", timeout, " of seconds")
     check_whole("max_logs", max_logs)
@@ -118,6 +82,19 @@ def settings_of(
 
 
 _NO_NAMES: frozenset[str] = frozenset()
+
+_check_fitting: Callable[[object, object], None] | None = None
+"""``check_fitting()``, once a task has a runner or a store."""
+
+
+def _import_check_fitting() -> Callable[[object, object], None]:
+    """Import the checks of runners and stores. Most tasks have neither."""
+    global _check_fitting
+    with importing:
+        from .fitting import check_fitting
+
+    _check_fitting = check_fitting
+    return check_fitting
 
 
 def _name_of(name: object) -> str:

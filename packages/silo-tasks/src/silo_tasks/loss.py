@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-
-logger = logging.getLogger("silo_tasks")
+from .logger import get_logger
 
 LOST = "Task %s (run %s) is lost: %s"
 """The log message for a run that was not ended by its own code."""
@@ -18,7 +16,7 @@ def log_loss(label: str, token: str, reason: str) -> None:
         token: The token of the run.
         reason: What ended the run.
     """
-    logger.warning(LOST, label, short(token), reason)
+    get_logger().warning(LOST, label, short(token), reason)
 
 
 def short(token: str) -> str:

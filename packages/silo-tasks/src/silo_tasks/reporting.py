@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from .log.capture import capture
+from .importing import importing
 from .log.levels import word_of
 from .progress.loops import track_in
 from .progress.scopes import as_count
@@ -179,7 +178,7 @@ class Reporter:
         run.log.append(run.settings.clock(), cut(word_of(level)), str(message), args)
 
     def logging(
-        self, *names: str, level: int | str = logging.NOTSET, public: bool = False
+        self, *names: str, level: int | str = 0, public: bool = False
     ) -> contextlib.AbstractContextManager[None]:
         """Copy the records of these loggers into the log while the context is open.
 
@@ -189,10 +188,13 @@ class Reporter:
             names: Names of loggers; none means all. The loggers' own levels are not changed. A record that passes
                 two of them, or two captures of the run, is copied once. A warning that no other handler takes is
                 printed to stderr, as without the capture.
-            level: The lowest level that is copied, such as ``logging.INFO`` or ``"info"``.
+            level: The lowest level that is copied, such as ``logging.INFO`` or ``"info"``. By default, all are copied.
             public: Whether clients may read the copied lines. Libraries log addresses, queries and other things that
                 are not for clients, so ``state.to_dict(public=True)`` leaves the lines out by default.
         """
+        with importing:
+            from .log.capture import capture
+
         return capture(self._mine(), names, level, public=public)
 
     def checkpoint(self) -> None:

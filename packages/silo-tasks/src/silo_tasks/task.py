@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
-from .checks import check_store, settings_of
+from .checks import settings_of
 from .errors import Cancelled, TaskError, TaskRunning
 from .fork import reset_after_fork
+from .importing import importing
 from .log.lines import LogLine
 from .reporting import Reporter
 from .run.callbacks import call_back
 from .run.context import current_run
 from .run.idle import IdleRun
-from .run.job import job_of
 from .run.local import LocalRun
 from .run.outcome import CANCELLED, not_over
 from .run.public_errors import PublicErrors
 from .run.run import Run
 from .run.target import check_target
-from .runners.base import Runner
-from .runners.thread import ThreadRunner, default_runner
 from .status import RUNNING, Status
-from .stores.base import TaskStore
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .runners.base import Runner
     from .runners.message import Message
     from .state import TaskState
+    from .stores.base import TaskStore
 
 P = ParamSpec("P")
 
 _state_of: Callable[[Run], TaskState] | None = None
 """``state_of()``, once a caller has looked at a state."""
+
+_shared_runner: Runner | None = None
+"""The runner of tasks without a runner of their own, once such a task has been started."""
 
 
 class BackgroundTask(Reporter):
@@ -99,6 +100,7 @@ class BackgroundTask(Reporter):
         Raises:
             TypeError: ``store`` is not a task store.
         """
+        from .fitting import check_store
         from .run.remote import RemoteRun
 
         check_store(store)
@@ -148,7 +150,7 @@ class BackgroundTask(Reporter):
                 it; the message names the argument.
         """
         check_target(target)
-        runner = self._runner or default_runner()
+        runner = self._runner or _shared_runner or _import_shared_runner()
         now = self._settings.clock()
         self._run.refresh()
         with self._lock:
@@ -181,18 +183,15 @@ class BackgroundTask(Reporter):
         store = self._settings.store
         publication = None
         if store is not None:
-            from .run.publishing import Publication
+            with importing:
+                from .run.publishing import Publication
 
             publication = Publication(store, run)
         try:
             if publication is not None:
                 publication.begin(previous, runner.max_wait)
             if not run.status.is_final:
-                if type(runner) is ThreadRunner:
-                    # It needs no job, and making one takes a tenth of the time of a run with nothing to do.
-                    runner.accept(run)
-                else:
-                    runner.submit(job_of(run))
+                runner._submit_run(run)
         except BaseException as error:
             # A runner may raise what the run raised; then the run was executed after all.
             if not run.end(CANCELLED, only_from=Status.QUEUED, withdrawn=True):
@@ -419,19 +418,21 @@ class BackgroundTask(Reporter):
 def _import_state_of() -> Callable[[Run], TaskState]:
     """Import what makes a ``TaskState``. It needs dataclasses, which take longer than this package."""
     global _state_of
-    from .run.snapshot import state_of
+    with importing:
+        from .run.snapshot import state_of
 
     _state_of = state_of
     return state_of
 
 
-def _before_fork() -> None:
-    """Wait until no other thread is in the middle of these imports: a child could never finish one."""
-    from .run import publishing, snapshot  # noqa: F401
+def _import_shared_runner() -> Runner:
+    """Import the shared runner, with the logging module, whose import takes as long as that of this package."""
+    global _shared_runner
+    with importing:
+        from .runners.thread import default_runner
 
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork)
+    _shared_runner = runner = default_runner()
+    return runner
 
 
 def current_task() -> BackgroundTask | None:

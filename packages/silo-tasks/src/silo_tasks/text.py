@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 MAX_LINE = 2000
 """Characters of a log line, a message or an error that are kept; the rest is cut and marked with an ellipsis."""
 
@@ -36,7 +34,7 @@ def describe(error: BaseException | str) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds as ``4:05`` or ``1:04:05``; ``?`` for infinity and NaN."""
-    if not math.isfinite(seconds):
+    if not abs(seconds) < float("inf"):
         return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

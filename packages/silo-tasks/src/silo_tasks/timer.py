@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable
 
 from .fork import reset_after_fork
-
-logger = logging.getLogger("silo_tasks")
+from .logger import get_logger
 
 
 class Alarm:
@@ -74,7 +72,7 @@ class Timer:
         except RuntimeError:
             # No thread can be started, as at interpreter exit. A caller that reads a run still sees its deadline.
             self._thread = None
-            logger.warning("The thread %s could not be started", self._name)
+            get_logger().warning("The thread %s could not be started", self._name)
 
     def forget(self) -> None:
         """Count an alarm as cancelled, and drop the cancelled alarms once they are more than half."""
@@ -93,8 +91,8 @@ class Timer:
             if call is not None:
                 try:
                     call()
-                except Exception:
-                    logger.exception("An alarm of silo-tasks failed")
+                except Exception:  # noqa: BLE001 - it is logged
+                    get_logger().exception("An alarm of silo-tasks failed")
             del alarm, call
 
     def _next(self) -> Alarm:

@@ -16,7 +16,7 @@ from silo_store import (
     StateDecodeError,
     short,
 )
-from silo_tasks import RunChange, Status, StoredRun, TaskRecord, TaskStore
+from silo_tasks import RunChange, Status, StoredRun, TaskRecord, TaskStore, default_runner
 
 PREFIX = "task:"
 """The prefix of the names under which the records of tasks are attached to their session."""
@@ -25,7 +25,8 @@ MAX_ATTEMPTS = 50
 """How often a change is tried if other processes change the record at the same time."""
 
 _exiting = threading.Event()
-# Called before silo-tasks cancels the remaining runs: the last registered hook is called first.
+default_runner()  # silo-tasks has now registered the function that cancels the remaining runs at exit
+# Called before that one: the function that was registered last is called first.
 atexit.register(_exiting.set)
 
 

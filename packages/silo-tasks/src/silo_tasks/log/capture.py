@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .levels import number_of
-
 if TYPE_CHECKING:
     from ..run.run import Run
 
@@ -83,10 +81,33 @@ def _above(logger: logging.Logger | None) -> Iterator[logging.Logger]:
             yield logger
 
 
+def _number_of(level: int | str) -> int:
+    """Return the number of a level of the logging module, given as a number or by its name in either case.
+
+    Raises:
+        ValueError: The logging module has no level of that name.
+        TypeError: The level is neither a number nor a name.
+    """
+    if isinstance(level, str):
+        for name in (level, level.upper()):
+            number = logging.getLevelName(name)
+            if isinstance(number, int):
+                return number
+        raise ValueError(
+            f"level {level[:50]!r} is unknown: give a level of the logging module, such as logging.INFO, or its name, "
+            "such as 'info'"
+        )
+    if not isinstance(level, int):
+        raise TypeError(
+            f"level must be a number or a name, such as logging.INFO or 'info', not a {type(level).__name__}"
+        )
+    return level
+
+
 @contextmanager
 def capture(run: Run, names: tuple[str, ...], level: int | str, *, public: bool) -> Iterator[None]:
     """Copy the records of the named loggers, or of all loggers, while the context is open."""
-    handler = RunHandler(run, number_of(level), public=public)
+    handler = RunHandler(run, _number_of(level), public=public)
     chosen = {logging.getLogger(name) for name in names or ("",)}
     # Not a logger below another chosen one: its records reach the handler there.
     loggers = [logger for logger in chosen if chosen.isdisjoint(_above(logger))]

@@ -1,6 +1,5 @@
 """The steps of a run."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -100,6 +99,6 @@ def checked(name: str, weight: float) -> tuple[str, float]:
         ValueError: The weight is not a positive, finite number.
     """
     weight = float(weight)
-    if not (weight > 0 and math.isfinite(weight)):
+    if not 0 < weight < float("inf"):
         raise ValueError("a step's weight must be a positive, finite number")
     return cut(str(name)), weight

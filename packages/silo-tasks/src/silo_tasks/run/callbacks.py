@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import Cancelled
+from ..logger import get_logger
 from .context import current_run
-
-logger = logging.getLogger("silo_tasks")
 
 Callback = Callable[[Any], object]
 """Called with the task of a run that is over."""
@@ -42,11 +40,11 @@ def _call_each(callbacks: list[Callback], task: Any) -> None:
         for callback in callbacks:
             try:
                 callback(task)
-            except (Exception, SystemExit, Cancelled):
-                logger.exception("A callback of task %r failed", task.name)
+            except (Exception, SystemExit, Cancelled):  # noqa: BLE001 - it is logged
+                get_logger().exception("A callback of task %r failed", task.name)
             except KeyboardInterrupt:
                 # The caller of start() gets it from an InlineRunner; a thread of a runner drops it.
-                logger.exception("A callback of task %r was interrupted", task.name)
+                get_logger().exception("A callback of task %r was interrupted", task.name)
                 raise
     finally:
         current_run.reset(outer)

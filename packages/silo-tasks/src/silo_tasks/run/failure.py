@@ -3,11 +3,11 @@
 import builtins
 import contextlib
 import sys
-import traceback
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
 from ..errors import Cancelled
+from ..importing import importing
 from ..text import describe, writable
 from .public_errors import is_public
 
@@ -101,8 +101,11 @@ def only_cancelled(error: BaseException) -> bool:
 
 def traceback_of(error: BaseException) -> str:
     """Return the formatted traceback of an exception. The middle of a long one is left out."""
+    with importing:  # takes milliseconds, and most runs do not fail
+        from traceback import format_exception
+
     try:
-        text = writable("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        text = writable("".join(format_exception(type(error), error, error.__traceback__)))
         half = MAX_TRACEBACK // 2
         return text if len(text) <= MAX_TRACEBACK else f"{text[:half]}\n…\n{text[-half:]}"
     except Exception:  # noqa: BLE001 - its str() may raise
@@ -118,12 +121,15 @@ def drop_first_frame(error: BaseException) -> None:
 
 def clear_frames(error: BaseException) -> None:
     """Clear the local variables of every frame that an exception, its causes and its contexts hold."""
+    with importing:
+        from traceback import clear_frames as clear
+
     left, seen = [error], set[int]()
     while left:
         error = left.pop()
         if id(error) not in seen:
             seen.add(id(error))
-            traceback.clear_frames(error.__traceback__)
+            clear(error.__traceback__)
             if error.__traceback__ is not None:
                 _clear_callers(error.__traceback__.tb_frame.f_back)
             behind = [error.__cause__, error.__context__, *(error.exceptions if isinstance(error, _GROUP) else ())]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextvars import copy_context
 
 from ..errors import Cancelled, TaskLost
+from ..logger import get_logger
 from ..loss import reason_of, short
 from ..status import Status
 from .context import CurrentRun, current_run
@@ -14,8 +14,6 @@ from .failure import FAILED, LAZY, clear_frames, drop_first_frame, failure_of, h
 from .outcome import CANCELLED, SUCCEEDED, Outcome
 from .run import Run
 from .target import explained
-
-logger = logging.getLogger("silo_tasks")
 
 _SUCCEEDED = Status.SUCCEEDED
 
@@ -84,12 +82,12 @@ class LocalRun(Run):
         drop_first_frame(error)
         failure = failure_of(error, self.settings.public_errors)
         if not self.end(Outcome(Status.FAILED, failure=failure)):
-            logger.warning("Task %s (run %s) raised after its end", self.label, short(self.token), exc_info=error)
+            get_logger().warning("Task %s (run %s) raised after its end", self.label, short(self.token), exc_info=error)
         elif isinstance(error, TaskLost) and isinstance(error.__cause__, SystemExit):
             # The worker got a signal to end.
             self._log_loss(reason_of(error.error))
         else:
-            logger.error(FAILED, self.label, short(self.token), failure.logged, exc_info=error)
+            get_logger().error(FAILED, self.label, short(self.token), failure.logged, exc_info=error)
 
     def is_here(self) -> bool:
         """Return whether the calling code belongs to this run."""

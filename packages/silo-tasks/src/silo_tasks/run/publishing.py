@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TypeAlias
 
 from ..errors import TaskRunning
+from ..logger import get_logger
 from ..status import Status
 from ..stores.base import TaskStore
 from ..stores.stored_run import TaskRecord
@@ -14,8 +14,6 @@ from ..timer import Alarm, publisher
 from .record import record_of
 from .remote import RemoteRun
 from .run import Run
-
-logger = logging.getLogger("silo_tasks")
 
 INTERVAL = 0.5
 """Seconds between two records of a running task."""
@@ -109,9 +107,9 @@ class Publication:
                 if record is None or ended:
                     record = record_of(previous)
                 store.begin(run.owner, run.name, token, record, expect=run.token)
-        except Exception:
+        except Exception:  # noqa: BLE001 - it is logged
             if left == TRIES:
-                logger.exception("The record of task %r could not be stored", run.name)
+                get_logger().exception("The record of task %r could not be stored", run.name)
             if left > 1:
                 publisher.call_later(INTERVAL, lambda: self.withdraw(previous, left - 1))
 
@@ -168,11 +166,11 @@ class Publication:
             if not goes_on:
                 self._finish()
             self._failing = False
-        except Exception:
+        except Exception:  # noqa: BLE001 - it is logged
             with run.lock:
                 first, self._failing = not self._failing, True
             if first:
-                logger.exception("The record of task %r could not be stored", run.name)
+                get_logger().exception("The record of task %r could not be stored", run.name)
             return False
         return True
 

@@ -5,7 +5,6 @@ Each ``start()`` makes a new run. Code of a run that was given up still reports 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from ..errors import TaskError, TaskTimeout
 from ..log.lines import LogRing
+from ..logger import get_logger
 from ..loss import log_loss, short
 from ..progress.scopes import Progress, Scope
 from ..progress.steps import Steps, closed
@@ -24,8 +24,6 @@ from .latch import Latch
 from .outcome import CANCELLED, Outcome, result_of
 from .settings import Settings
 from .stopping import Stop
-
-logger = logging.getLogger("silo_tasks")
 
 # Every run reads them. Before Python 3.12, ``Status.QUEUED`` takes twenty times as long as a global of the module.
 _IDLE, _QUEUED, _RUNNING, _SUCCEEDED = Status.IDLE, Status.QUEUED, Status.RUNNING, Status.SUCCEEDED
@@ -321,9 +319,9 @@ class Run:
         """
         failure = failure_of(error, self.settings.public_errors, cause)
         if self.end(Outcome(Status.FAILED, failure=failure)):
-            raised = isinstance(error, BaseException)
-            level, text = (logging.ERROR, failure.logged) if raised else (logging.INFO, failure.text)
-            logger.log(level, FAILED, self.label, short(self.token), text, exc_info=failure.exception)
+            raised, logger = isinstance(error, BaseException), get_logger()
+            log, text = (logger.error, failure.logged) if raised else (logger.info, failure.text)
+            log(FAILED, self.label, short(self.token), text, exc_info=failure.exception)
 
     def cancel(self, *, detach: bool = False) -> bool:
         """Ask the run to stop. A queued run ends at once and never runs.
@@ -382,7 +380,7 @@ class Run:
         if deadline is not None and self.status is Status.RUNNING and self.settings.mono() >= deadline:
             error = TaskTimeout(f"took longer than {self.settings.timeout:.10g} seconds", "TaskTimeout")
             if self.give_up(Outcome(Status.FAILED, failure=failure_of(error, self.settings.public_errors))):
-                logger.warning(FAILED, self.label, short(self.token), error)
+                get_logger().warning(FAILED, self.label, short(self.token), error)
 
     def on_alarm(self) -> None:
         """Fail the run if its deadline has passed. With an injected clock, it may not have."""

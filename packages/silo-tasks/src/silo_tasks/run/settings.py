@@ -1,9 +1,12 @@
 """The settings that all runs of a task share."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..stores.base import TaskStore
+if TYPE_CHECKING:
+    from ..stores.base import TaskStore
+else:
+    TaskStore = object  # a named tuple evaluates its annotations, and most tasks have no store
 
 
 class Settings(NamedTuple):

@@ -5,10 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from ..errors import Cancelled
+from ..importing import importing
 from ..progress.scopes import Probe
-from ..timer import Alarm, deadlines
+
+if TYPE_CHECKING:
+    from ..timer import Alarm, Timer
+
+_deadlines: Timer | None = None
+"""The timer for deadlines, once a run has one."""
 
 
 class Stop:
@@ -85,7 +92,7 @@ class Stop:
 
     def set_alarm(self, delay: float, call: Callable[[], None]) -> None:
         """Call a function after ``delay`` seconds, at the deadline, unless the run is over by then."""
-        alarm = deadlines.call_later(delay, call)
+        alarm = (_deadlines or _import_deadlines()).call_later(delay, call)
         with self.lock:
             if not self.over:
                 self._alarm = alarm
@@ -106,3 +113,13 @@ class Stop:
     def forget_alarm(self) -> None:
         """Drop the alarm without cancelling it, in a forked child: the alarm belongs to the parent's timer."""
         self._alarm = None
+
+
+def _import_deadlines() -> Timer:
+    """Import the timer. Most runs have no deadline."""
+    global _deadlines
+    with importing:
+        from ..timer import deadlines
+
+    _deadlines = deadlines
+    return deadlines

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import TaskError
-from ..run.job import Job
-from ..stores.base import TaskStore
+from ..importing import importing
+
+if TYPE_CHECKING:
+    from ..run.job import Job
+    from ..run.run import Run
+    from ..stores.base import TaskStore
+
+_job_of: Callable[[Run], Job] | None = None
+"""``job_of()``, once a runner needs a job."""
 
 
 class Runner(ABC):
@@ -43,6 +50,10 @@ class Runner(ABC):
             QueueFull: The queue is full; the job was not accepted.
             TaskError: The runner has been shut down, or cannot run such a job.
         """
+
+    def _submit_run(self, run: Run) -> None:
+        """Submit the job for a run."""
+        self.submit((_job_of or _import_job_of())(run))
 
     @abstractmethod
     def shutdown(self, timeout: float | None = None) -> bool:
@@ -86,3 +97,13 @@ class Runner(ABC):
             TaskError: The runner cannot kill; see ``can_kill``.
         """
         raise TaskError(f"a {type(self).__name__} cannot kill run {token[:8]}: that takes a ProcessRunner")
+
+
+def _import_job_of() -> Callable[[Run], Job]:
+    """Import what makes jobs. Most programs have only a ``ThreadRunner``, which needs none."""
+    global _job_of
+    with importing:
+        from ..run.job import job_of
+
+    _job_of = job_of
+    return job_of

@@ -13,8 +13,8 @@ from kombu import serialization
 from kombu.exceptions import OperationalError
 from kombu.utils.url import parse_url
 
-from ..checks import check_store
 from ..errors import RunnerUnavailable, TaskError, TaskFailed, TaskTimeout
+from ..fitting import check_store
 from ..stores.base import TaskStore
 from ..text import describe
 from .message import Message

@@ -8,8 +8,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..checks import check_number, check_store
+from ..checks import check_number
 from ..errors import TaskError, TaskLost
+from ..fitting import check_store
 from ..run.job import Job
 from ..stores.base import TaskStore
 from .base import Runner

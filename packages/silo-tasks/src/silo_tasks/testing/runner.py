@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ..checks import check_runner
 from ..errors import TaskError
+from ..fitting import check_runner
 from ..reporting import step, track
 from ..run.job import Job
 from ..runners.base import Runner

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from ..checks import check_store
+from ..fitting import check_store
 from ..stores.base import TaskStore
 from .wait import WAIT
 
