@@ -195,6 +195,16 @@ def test_a_loop_of_unknown_length_inside_a_plan() -> None:
     assert {state.eta for _, state in states(work)[10:]} == {None}
 
 
+def test_a_loop_of_unknown_length_around_one_of_known_length_leaves_the_time_unknown() -> None:
+    def work(task: BackgroundTask, clock: Clock) -> Iterator[None]:
+        for _ in task.track(n for n in range(2)):
+            yield from loop(task, clock, range(10), 1.0)
+
+    seen = states(work)
+    assert len(seen) == 20
+    assert {state.eta for _, state in seen} == {None}
+
+
 def test_counts_past_their_total_leave_the_time_unknown() -> None:
     def work(task: BackgroundTask, clock: Clock) -> Iterator[None]:
         task.update(total=4)
