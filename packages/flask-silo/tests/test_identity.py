@@ -71,6 +71,56 @@ def test_a_session_that_expires_during_its_request_begins_again(
     assert silo.store.exists(sid) is (method == "POST")
 
 
+def test_a_request_knows_the_uid_once_its_session_has_begun(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    def look() -> Any:
+        return {"before": silo.uid, "sid": silo.sid, "settled": silo.uid}
+
+    app.add_url_rule("/api/look", view_func=look, methods=["GET", "POST"])
+    sid = begin(client)
+    uid = silo.store.uid(sid)
+    for method in ("GET", "POST"):
+        answer = client.open("/api/look", method=method, headers=as_(sid))
+        assert answer.json == {"before": uid, "sid": sid, "settled": uid}
+
+
+@pytest.mark.parametrize("url", ["memory://?copy=1", "sqlite"], indirect=True)
+def test_a_session_that_was_read_and_not_stored_has_no_uid(app: Flask, client: FlaskClient, silo: Silo) -> None:
+    @app.get("/api/read")
+    def read() -> Any:
+        return {"state": dict(silo.state("counter")), "uid": silo.uid}
+
+    assert client.get("/api/read").json == {"state": {"value": 0}, "uid": None}
+
+
+def test_a_whole_session_has_all_namespaces_in_a_request_that_writes(
+    app: Flask, client: FlaskClient, silo: Silo
+) -> None:
+    @app.post("/api/names")
+    def names() -> Any:
+        with silo.edit() as session:
+            return sorted(session)
+
+    silo.register("notes", list)
+    assert client.post("/api/names", headers=as_(begin(client))).json == ["counter", "notes"]
+
+
+def test_a_hook_that_asks_for_state_begins_the_session_that_a_view_requires(
+    app: Flask, client: FlaskClient, silo: Silo, clock: Clock
+) -> None:
+    asks: list[str] = []
+
+    @app.before_request
+    def ask() -> None:
+        for namespace in asks:
+            silo.state(namespace)
+
+    sid = begin(client)
+    clock.advance(TTL + 1)
+    assert client.get("/api/mine", headers=as_(sid)).status_code == 410
+    asks.append("counter")
+    assert client.get("/api/mine", headers=as_(sid)).json == {"value": 0}
+
+
 def test_an_id_that_was_never_issued_is_logged_once(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
