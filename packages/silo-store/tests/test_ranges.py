@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import pytest
@@ -23,10 +24,10 @@ TOO_LONG = [math.inf, 1e12]
     [
         ("ttl", [0, -1, -math.inf, math.nan], "a positive number of seconds"),
         ("cleanup_interval", [0, -1, math.nan], "a positive number of seconds"),
-        ("cleanup_interval", TOO_LONG, "at most 9223372036 seconds"),
+        ("cleanup_interval", TOO_LONG, f"at most {TIMEOUT_MAX:.0f} seconds"),
         ("expired_retain", [-1, -math.inf, math.nan], "a number of seconds, 0 or more"),
         ("lock_timeout", [-1, math.nan], "a number of seconds, 0 or more"),
-        ("lock_timeout", TOO_LONG, "at most 9223372036 seconds"),
+        ("lock_timeout", TOO_LONG, f"at most {TIMEOUT_MAX:.0f} seconds"),
         ("touch_interval", [-1, math.nan], "a number of seconds, 0 or more"),
         ("touch_interval", [60, 61, math.inf], "less than ttl"),
         *((name, [-1], "0 or more, or None for no limit") for name in LIMITS),
