@@ -176,7 +176,7 @@ def test_the_exit_status_of_fsck(base: Path, capsys: pytest.CaptureFixture[str])
 def test_a_sweep_says_what_it_deleted(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (next((base / "areas").glob("??/*/w-*")) / "7.part").write_bytes(b"123")
     for number in range(2):
-        (base / "owners" / f"{number:016}.lock").touch(0o600)
+        (base / "owners" / f"{number:016}.lock").write_bytes(b"1")
 
     assert main(["sweep", str(base)]) == 0
     assert sorted(capsys.readouterr().out.splitlines()) == ["1 unfinished file deleted", "2 lock files deleted"]

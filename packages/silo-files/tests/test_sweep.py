@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from silo_files import FileStore
+from silo_files.cli.program import main
 from silo_files.living import ask
 from silo_files.local import journal, walk
 from silo_files.local.file_lock import lock_fd
@@ -64,9 +65,9 @@ class Asked:
 
 
 @contextmanager
-def writer(base: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that has saved one file, is in the middle of another, and waits."""
-    command = [sys.executable, "-c", WRITER, str(base)]
+def writer(base: Path, first: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run a process that has saved one file, is in the middle of another, and waits. It executes ``first`` before."""
+    command = [sys.executable, "-c", first + WRITER, str(base)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -451,12 +452,44 @@ def test_unfinished_folders_of_dead_processes_are_removed(tmp_path: Path) -> Non
     assert sorted(area.iterdir()) == [mine, own]
 
 
+def test_a_process_that_locks_its_file_during_a_sweep_is_left_to_the_next(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+    store.close()
+    (tmp_path / "owners" / ("0" * 16 + ".lock")).touch(0o600)  # made by a process that has not locked it yet
+
+    def living(keys: list[str]) -> list[str]:
+        with writer(tmp_path, "import os; os.urandom = bytes") as process:
+            process.kill()
+            process.wait()
+        return keys
+
+    store = FileStore(tmp_path)
+    assert store.sweep(living) == 0
+    assert [path.name for path in tmp_path.rglob("*.part")] == ["0.part"]
+    assert store.sweep(always) == 0
+    assert [path.name for path in tmp_path.rglob("*.part")] == []
+    assert [path.name for path in (tmp_path / "owners").iterdir()] == ["areas.lock"]
+
+
+def test_a_lock_file_that_was_never_locked_is_deleted_by_a_sweep_and_a_repair(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.save("sid", "a", b"1")
+    path = tmp_path / "owners" / ("0" * 16 + ".lock")
+    path.touch(0o600)
+    assert store.sweep(always) == 0
+    assert not path.exists()
+    path.touch(0o600)
+    assert main(["fsck", str(tmp_path), "--repair"]) == 0
+    assert not path.exists()
+
+
 def test_a_lock_file_is_deleted_only_while_its_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a sweep could delete the file of a process that is just locking it, and take the process for dead."""
     looker = Owners(str(tmp_path / "owners"))
     (tmp_path / "owners").mkdir()
     path = tmp_path / "owners" / ("0" * 16 + ".lock")
-    path.touch()
+    path.write_bytes(b"1")  # it was locked
     taken: list[bool] = []
     unlink = os.unlink
 

@@ -204,7 +204,8 @@ def wrong_mode(path: Path, outside: Path, choose: random.Random) -> None:
 
 @damage("dead-owner", lambda base, choose: _in(_top(base, "owners"), _hex(choose, 16) + ".lock"))
 def lock_of_a_dead_process(path: Path, outside: Path, choose: random.Random) -> None:
-    path.touch(0o600)
+    path.write_bytes(b"1")
+    path.chmod(0o600)
 
 
 @damage("undeleted-trash", lambda base, choose: _in(_top(base, "trash"), _hex(choose, 32) + ".gone"))

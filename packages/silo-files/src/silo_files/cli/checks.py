@@ -85,12 +85,12 @@ def store_counts(folder: Folder) -> Iterator[Finding]:
 
 def dead_owners(folder: Folder) -> Iterator[Finding]:
     """Yield the lock file of each process that has ended."""
-    return (Finding("dead-owner", path) for path, is_alive in _locks(folder) if not is_alive)
+    return (Finding("dead-owner", path) for path, owner in _locks(folder) if folder.owners.has_ended(owner))
 
 
 def undeleted(folder: Folder, *, repair: bool) -> Iterator[Finding]:
     """Yield what is in the trash. Without a repair, nothing while a living process may be about to delete it."""
-    if repair or not any(is_alive for _, is_alive in _locks(folder)):
+    if repair or not any(folder.owners.is_alive(owner) for _, owner in _locks(folder)):
         for name in filter(_REMOVED.fullmatch, readable_names(folder.trash_path)):
             yield Finding("undeleted-trash", os.path.join(folder.trash_path, name))
 
@@ -103,10 +103,10 @@ def _readable(path: str, check: Iterator[Finding]) -> Iterator[Finding]:
         yield Finding("unreadable", error.filename or path, error.strerror)
 
 
-def _locks(folder: Folder) -> Iterator[tuple[str, bool]]:
-    """Yield the path of each lock file, and whether its process is alive."""
+def _locks(folder: Folder) -> Iterator[tuple[str, str]]:
+    """Yield the path of each lock file, and the owner id of its process."""
     for match in filter(None, map(_LOCK_FILE.fullmatch, readable_names(folder.owners_path))):
-        yield os.path.join(folder.owners_path, match[0]), folder.owners.is_alive(match[1])
+        yield os.path.join(folder.owners_path, match[0]), match[1]
 
 
 def _area(folder: Folder, path: str) -> Iterator[Finding]:

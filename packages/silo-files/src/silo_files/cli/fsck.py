@@ -68,13 +68,14 @@ class Fsck:
             self.areas += 1
             self._on_area(self.areas)
         found += self._store()
-        # Again now: a process that just began has made its lock file by now, or has deleted what was in the trash.
+        # Again now: a process may have deleted its lock file by now, or what was in the trash.
         # To other sweeps, the lock file of an ended process means that the process has left something.
         if not self._repair or all(finding.repaired or finding.code not in _LEFT for finding in found):
             found += self._treat(lambda: sorted(dead.intersection(checks.dead_owners(folder))))
         found += self._treat(lambda: sorted(removed.intersection(checks.undeleted(folder, repair=self._repair))))
         if self._repair:
             folder.trash.purge()  # of the areas that a repair has removed
+            folder.owners.delete_unused()
         return list(dict.fromkeys(found))  # what cannot be read may be found twice
 
     def _look(self, check: Callable[[], Iterable[Finding]]) -> list[Finding]:

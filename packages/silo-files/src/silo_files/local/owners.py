@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from ..fork import reset_after_fork
 from .disk import LOCK, is_real_dir, make_dir, names_in, open_lock, same_file
 from .file_lock import lock_fd, unlock_fd
+from .walk import regular
 
 # Windows does not delete an open file.
 _DELETES_CLOSED_ONLY = os.name == "nt"
@@ -76,6 +77,7 @@ class Owners:
         try:
             # Before it was locked, another process may have taken the file for that of a dead process and deleted it.
             if lock_fd(fd, wait=False) and same_file(fd, path):
+                os.ftruncate(fd, 1)  # marks it as locked by its process, even on a full disk
                 kept, fd = fd, -1
                 return owner, kept
         finally:
@@ -83,36 +85,23 @@ class Owners:
                 os.close(fd)
         return None
 
-    def is_alive(self, owner: str, *, delete: bool = False) -> bool:
-        """Return whether the process of ``owner`` is alive. This process's own id counts as alive.
-
-        Args:
-            owner: An owner id.
-            delete: Whether to delete the lock file of a dead process.
-        """
-        path = self._path(owner)
+    def is_alive(self, owner: str) -> bool:
+        """Return whether the process of ``owner`` is alive. This process's own id counts as alive."""
         if (held := self._held) is not None and held[0] == owner:
             return True
         try:
-            fd = os.open(path, LOCK)
+            fd = os.open(self._path(owner), LOCK)
         except FileNotFoundError:
             return False
         except OSError:  # this process may not open the file: assume that it is locked
             return True
         try:
             # Shared, as two processes that ask at the same time must not take each other for the owner.
-            if not lock_fd(fd, shared=not delete, wait=False):
+            if not lock_fd(fd, shared=True, wait=False):
                 return True
-            if delete and not _DELETES_CLOSED_ONLY:
-                # Deleted under its lock, so that no other process can be locking it now.
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
             unlock_fd(fd)
         finally:
             os.close(fd)
-        if delete and _DELETES_CLOSED_ONLY:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
         return False
 
     def is_other_alive(self, owner: str) -> bool:
@@ -120,17 +109,56 @@ class Owners:
         held = self._held
         return not (held is not None and held[0] == owner) and self.is_alive(owner)
 
+    def has_ended(self, owner: str) -> bool:
+        """Return whether a process has ended and not deleted its lock file: it may have left other things.
+
+        The process of a file that was never locked may be about to lock it, so it has not ended.
+        """
+        return self._was_locked(owner) is True and not self.is_alive(owner)
+
     def ended(self) -> set[str]:
-        """Return the ids of ended processes that have not deleted their lock files: they may have left other things."""
-        entries = names_in(self._folder) if is_real_dir(self._folder) else ()
-        found = {match[1] for entry in entries if (match := _LOCK_FILE.fullmatch(entry))}
-        return {owner for owner in found if not self.is_alive(owner)}
+        """Return the ids of the processes that have ended and not deleted their lock files."""
+        return {owner for owner in self._all() if self.has_ended(owner)}
 
     def delete(self, owners: Iterable[str]) -> None:
-        """Delete the lock files of dead processes. Owner ids are never reused, so an id without a file is dead."""
-        if is_real_dir(self._folder):
-            for owner in owners:
-                self.is_alive(owner, delete=True)
+        """Delete the lock files of ended processes. Owner ids are never reused, so an id without a file is dead."""
+        for owner in owners:
+            self._delete(owner, was_locked=True)
+
+    def delete_unused(self) -> None:
+        """Delete the lock files that were never locked. A process that is about to lock one of them creates another."""
+        for owner in self._all():
+            if self._was_locked(owner) is False:
+                self._delete(owner, was_locked=False)
+
+    def _all(self) -> set[str]:
+        entries = names_in(self._folder) if is_real_dir(self._folder) else ()
+        return {match[1] for entry in entries if (match := _LOCK_FILE.fullmatch(entry))}
+
+    def _was_locked(self, owner: str) -> bool | None:
+        """Return whether the process of ``owner`` has ever locked its file; None if there is no such file."""
+        try:
+            status = regular(self._path(owner))
+        except OSError:  # this process may not look
+            return None
+        return status.st_size > 0 if status is not None else None
+
+    def _delete(self, owner: str, *, was_locked: bool) -> None:
+        """Delete a lock file under its lock, so that no process can be locking it now."""
+        path = self._path(owner)
+        with contextlib.suppress(OSError):
+            fd = os.open(path, LOCK)
+            try:
+                if not lock_fd(fd, wait=False):
+                    return
+                is_expected = (os.fstat(fd).st_size > 0) is was_locked
+                if is_expected and not _DELETES_CLOSED_ONLY:
+                    os.unlink(path)
+                unlock_fd(fd)
+            finally:
+                os.close(fd)
+            if is_expected and _DELETES_CLOSED_ONLY:
+                os.unlink(path)
 
     @contextlib.contextmanager
     def areas_lock(self, *, shared: bool) -> Iterator[None]:

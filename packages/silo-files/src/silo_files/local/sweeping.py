@@ -163,6 +163,7 @@ class _Sweep:
         """Delete the lock files of processes that had ended before the sweep, unless an area could not be swept."""
         if self._is_complete:
             self._owners.delete(self._ended)
+        self._owners.delete_unused()
 
     def look(self, digest: str) -> _Area | None:
         """Look at an area, with one scan of its folder. Return None if it is gone, or cannot be read."""
