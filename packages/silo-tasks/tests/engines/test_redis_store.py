@@ -44,8 +44,9 @@ class TestWithAClient(TaskStoreContract):
 def test_a_record_is_seen_through_another_store(redis_url: str) -> None:
     task = BackgroundTask("add", store=RedisTaskStore(redis_url), owner="me")
     task.start(lambda task: 3)
-    task.result(10)
-    found = RedisTaskStore(redis_url).read("me", "add")
+    other = RedisTaskStore(redis_url)
+    until(lambda: not (other.read("me", "add") or ("", {}))[1]["running"], "the end is not stored")
+    found = other.read("me", "add")
     assert found is not None
     assert (found[1]["status"], found[1]["value"]) == ("succeeded", 3)
     assert RedisTaskStore(redis_url, prefix="other").read("me", "add") is None
@@ -54,7 +55,8 @@ def test_a_record_is_seen_through_another_store(redis_url: str) -> None:
 def test_round_trips(redis_server: RedisServer) -> None:
     """A read, a begin and a claim take one, and so does a change after one of them. Otherwise a change takes two."""
     link = RoundTrips(redis_server.port)
-    store, other, worker = (RedisTaskStore(f"redis://127.0.0.1:{link.port}") for _ in range(3))
+    clients = [redis.Redis(port=link.port) for _ in range(3)]
+    store, other, worker = map(RedisTaskStore, clients)
     other.read("", "another")
     steps: list[tuple[Callable[[], object], int]] = [
         (lambda: store.read("", "trips"), 1),
@@ -78,6 +80,8 @@ def test_round_trips(redis_server: RedisServer) -> None:
         link.reset()
         assert step() is not False
         assert link.count == expected
+    for client in clients:
+        client.close()
     link.close()
 
 
@@ -179,7 +183,8 @@ def test_a_server_that_hangs(own_redis: RedisServer) -> None:
 
 def test_a_server_that_is_away_for_a_while(own_server: RedisServer) -> None:
     """The run goes on, and its end is stored once the server is back."""
-    store, go = RedisTaskStore(own_server.url), threading.Event()
+    client = redis.Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0))
+    store, go = RedisTaskStore(client), threading.Event()
     task = BackgroundTask("task", store=store)
     task.start(lambda task: go.wait(60))
     own_server.stop()
@@ -187,3 +192,4 @@ def test_a_server_that_is_away_for_a_while(own_server: RedisServer) -> None:
     assert task.wait(60)
     own_server.restart()
     until(lambda: not (store.read("", "task") or ("", {}))[1]["running"], "the end is not stored")
+    client.close()
