@@ -87,9 +87,10 @@ def bench_watchers(repeats: int = 15) -> None:
     """Measure how watchers slow down a hot loop: threads that read the state as a dict.
 
     CPU is that of the loop's thread only, wall also what the loop waits while watchers run. The same threads that only
-    wake up as often show which part of that is not the look. Between two loops, all threads come to rest.
+    wake up as often, or add some numbers then, show which part of that is not the look. Between two loops, all threads
+    come to rest.
     """
-    awake, looking, over = threading.Event(), threading.Event(), threading.Event()
+    awake, adding, looking, over = (threading.Event() for _ in range(4))
     numbers = range(40_000_000)
 
     def watch(task: BackgroundTask) -> None:
@@ -97,6 +98,8 @@ def bench_watchers(repeats: int = 15) -> None:
         while awake.wait() and not over.wait(dice.uniform(0, 2 / LOOKS)):
             if looking.is_set():
                 task.state.to_dict()
+            elif adding.is_set():
+                sum(number for number in range(100))  # takes about as long as a look
 
     def loop(task: BackgroundTask) -> dict[str, list[tuple[float, float]]]:
         def measured(events: tuple[threading.Event, ...]) -> tuple[float, float]:
@@ -111,7 +114,7 @@ def bench_watchers(repeats: int = 15) -> None:
             time.sleep(3 / LOOKS)
             return taken
 
-        cases = {"alone": (), "that only wake up": (awake,), "looking": (looking, awake)}
+        cases = {"alone": (), "waking": (awake,), "adding": (adding, awake), "looking": (looking, awake)}
         times: dict[str, list[tuple[float, float]]] = {case: [] for case in cases}
         for turn in range(repeats):
             for case, events in list(cases.items()) if turn % 2 else reversed(cases.items()):
@@ -132,9 +135,10 @@ def bench_watchers(repeats: int = 15) -> None:
 
     times = in_task(watched)
     for which, clock in enumerate(("CPU", "wall")):
-        alone, waking, watching = ([turn[which] for turn in each] for each in times.values())
+        alone, waking, added, watching = ([turn[which] for turn in each] for each in times.values())
         case = f"hot loop of track, {clock}, {WATCHERS} threads"
         row(f"{case} looking {LOOKS} times a second / alone", ratio(watching, alone), "1.02x")
+        row(f"{case} that add 100 numbers as often / alone", ratio(added, alone), "-")
         row(f"{case} that only wake up as often / alone", ratio(waking, alone), "-")
 
 
