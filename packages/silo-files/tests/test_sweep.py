@@ -505,6 +505,21 @@ def test_a_lock_file_is_deleted_only_while_its_lock_is_held(tmp_path: Path, monk
     assert not path.exists()
 
 
+@posix
+def test_no_lock_file_is_deleted_behind_a_link(tmp_path: Path) -> None:
+    owners, elsewhere = tmp_path / "owners", tmp_path / "elsewhere"
+    owners.mkdir()
+    (owners / ("0" * 16 + ".lock")).write_bytes(b"1")
+    (owners / ("1" * 16 + ".lock")).touch()
+    looker = Owners(str(owners))
+    ended = looker.ended()
+    owners.rename(elsewhere)
+    owners.symlink_to(elsewhere)
+    looker.delete(ended)
+    looker.delete_unused()
+    assert len(list(elsewhere.iterdir())) == 2
+
+
 def test_a_renewed_entry_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new lock file cannot be locked while another process tests its lock."""
     owners = Owners(str(tmp_path / "owners"))

@@ -145,6 +145,8 @@ class Owners:
 
     def _delete(self, owner: str, *, was_locked: bool) -> None:
         """Delete a lock file under its lock, so that no process can be locking it now."""
+        if not is_real_dir(self._folder):
+            return
         path = self._path(owner)
         with contextlib.suppress(OSError):
             fd = os.open(path, LOCK)
